@@ -1,0 +1,46 @@
+"""A Case is one imaging study of one patient; a Cohort is what a task found in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medtl.modality import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One image volume on disk; ``channel`` picks one volume of a 4-D file (MSD)."""
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One imaging study. Splits, bootstraps and permutations group by ``patient``, always.
+
+    ``regions`` maps each region of the task to the label values it consists of in ``target``
+    (they differ between data sets); ``labels`` are all values that may occur, background included.
+    """
+
+    id: str
+    patient: str
+    images: Mapping[Modality, ImageFile]
+    target: ImageFile | None = None
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
+    site: str = ""
+    part: str = ""
+    stratum: str = ""  #: what a split is balanced over, e.g. "enhancing" or a class name
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The cases found, what to tell the user about them, and whether they are synthetic."""
+
+    root: Path
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False

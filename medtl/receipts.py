@@ -1,0 +1,69 @@
+"""What happened to every tensor on a weight transfer, with shares of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal["loaded", "adapted", "random", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """One tensor. ``skipped`` rows exist only in the source and hold no share of the network."""
+
+    name: str
+    block: str
+    status: Status
+    shape: tuple[int, ...]
+    numel: int
+    parameter: bool = True  #: False for a buffer
+    source: str = ""  #: its name in the source
+    note: str = ""  #: why, and the factors applied
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The rows of a transfer into one network; shared tensors have one row."""
+
+    origin: str
+    rows: tuple[ReceiptRow, ...]
+    new_modalities: tuple[str, ...] = ()
+    identical_modalities: tuple[tuple[str, str], ...] = ()  #: channel pairs that start out equal
+    notes: tuple[str, ...] = ()
+
+    def shares(self) -> dict[str, float]:
+        """Share of the network's parameters per status; loaded + adapted + random = 1."""
+        total = sum(row.numel for row in self.rows if row.parameter and row.status != "skipped")
+        return {
+            status: sum(r.numel for r in self.rows if r.parameter and r.status == status) / total
+            if total
+            else 0.0
+            for status in ("loaded", "adapted", "random")
+        }
+
+    @property
+    def transferred(self) -> float:
+        shares = self.shares()
+        return shares["loaded"] + shares["adapted"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "origin": self.origin,
+            "shares": self.shares(),
+            "new_modalities": list(self.new_modalities),
+            "identical_modalities": [list(pair) for pair in self.identical_modalities],
+            "notes": list(self.notes),
+            "tensors": [asdict(row) for row in self.rows],
+        }
+
+
+def block_shares(rows: Sequence[ReceiptRow]) -> dict[str, dict[str, int]]:
+    """Parameters per block and status: ``{"stem": {"adapted": 864}, ...}``, in row order."""
+    table: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.parameter and row.status != "skipped":
+            counts = table.setdefault(row.block, {})
+            counts[row.status] = counts.get(row.status, 0) + row.numel
+    return table
