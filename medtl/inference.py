@@ -1,0 +1,145 @@
+"""Running a network over whole volumes in overlapping windows.
+
+Axes: B window of a batch, C modality, L output channel, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+Forward = Callable[[Tensor], Tensor]
+Window = tuple[slice, ...]
+
+#: With ``whole``, a volume of up to this many times the voxels of a window runs in one pass.
+WHOLE_LIMIT = 1.3
+_SIGMA = 0.125  # of the window's edge, as in MONAI and nnU-Net
+_SMALLEST_WEIGHT = 1e-3
+
+
+@torch.inference_mode()
+def sliding_window(
+    forward: Forward,
+    image_CIJK: Tensor,
+    roi: tuple[int, int, int],
+    *,
+    out_channels: int,
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    autocast: torch.dtype | None = None,
+    whole: bool = False,
+    multiple: int = 1,
+) -> Tensor:
+    """Average the logits of overlapping windows, weighted by a Gaussian around each one's centre.
+
+    Placement, weights and zero padding of small volumes equal MONAI's
+    ``sliding_window_inference(mode="gaussian")``.
+
+    Args:
+        forward: ``batch_BCIJK`` to ``logits_BLIJK`` of the same grid; the network is in eval mode.
+        image_CIJK: on the device to compute on; background is 0, and so is the padding.
+        roi: size of a window in voxels.
+        overlap: share of a window that the next one covers again, 0 <= overlap < 1.
+        batch_size: windows per call of ``forward``.
+        autocast: run ``forward`` in this precision; the sum over windows is float32 in any case.
+        whole: run a volume of up to 1.3 windows in one pass, padded to ``multiple``.
+
+    Returns:
+        logits_LIJK, float32, on the device of the image.
+    """
+    size = image_CIJK.shape[1:]
+    if whole and math.prod(size) <= WHOLE_LIMIT * math.prod(roi):
+        roi = (_ceil(size[0], multiple), _ceil(size[1], multiple), _ceil(size[2], multiple))
+    padded_CIJK, inner = _pad_to(image_CIJK, roi)
+    windows = _windows(padded_CIJK.shape[1:], roi, overlap)
+    device = padded_CIJK.device
+    weight_IJK = _importance(roi, device)
+    logits_LIJK = torch.zeros((out_channels, *padded_CIJK.shape[1:]), device=device)
+    total_IJK = torch.zeros(padded_CIJK.shape[1:], device=device)
+    for first in range(0, len(windows), batch_size):
+        batch = windows[first : first + batch_size]
+        batch_BCIJK = torch.stack([padded_CIJK[(slice(None), *window)] for window in batch])
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            output_BLIJK = forward(batch_BCIJK)
+        for window, output_LIJK in zip(batch, output_BLIJK.float(), strict=True):
+            logits_LIJK[(slice(None), *window)] += output_LIJK * weight_IJK
+            total_IJK[window] += weight_IJK
+    logits_LIJK /= total_IJK
+    return logits_LIJK[(slice(None), *inner)].contiguous()
+
+
+def slice_wise(
+    forward: Forward,
+    image_CIJK: Tensor,
+    *,
+    out_channels: int,
+    roi: tuple[int, int] | None = None,
+    overlap: float = 0.5,
+    batch_size: int = 16,
+    autocast: torch.dtype | None = None,
+    multiple: int = 1,
+) -> Tensor:
+    """Run a 2-D network over the slices along the last axis; see :func:`sliding_window`.
+
+    Without ``roi`` each slice runs whole, padded to ``multiple``. ``forward`` takes
+    ``batch_BCIJ`` and returns ``logits_BLIJ``; ``batch_size`` counts slices.
+    """
+    edges = roi or (_ceil(image_CIJK.shape[1], multiple), _ceil(image_CIJK.shape[2], multiple))
+    return sliding_window(
+        lambda batch_BCIJK: forward(batch_BCIJK[..., 0])[..., None],
+        image_CIJK,
+        (*edges, 1),
+        out_channels=out_channels,
+        overlap=overlap,
+        batch_size=batch_size,
+        autocast=autocast,
+    )
+
+
+def _ceil(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _pad_to(image_CIJK: Tensor, roi: Sequence[int]) -> tuple[Tensor, Window]:
+    """Pad with zeros, half on each side, up to ``roi``; the window is where the image now lies."""
+    missing = [max(edge - size, 0) for edge, size in zip(roi, image_CIJK.shape[1:], strict=True)]
+    before = [amount // 2 for amount in missing]
+    inner = tuple(
+        slice(start, start + size) for start, size in zip(before, image_CIJK.shape[1:], strict=True)
+    )
+    if not any(missing):
+        return image_CIJK, inner
+    margins = [
+        margin
+        for start, amount in zip(reversed(before), reversed(missing), strict=True)
+        for margin in (start, amount - start)
+    ]
+    return pad(image_CIJK, margins), inner
+
+
+def _windows(size: Sequence[int], roi: Sequence[int], overlap: float) -> list[Window]:
+    """Windows at a constant step, the last one of each axis moved back to end with the volume."""
+    starts = []
+    for length, edge in zip(size, roi, strict=True):
+        step = max(int(edge * (1 - overlap)), 1)
+        count = -(-(length - edge) // step) + 1
+        starts.append([min(index * step, length - edge) for index in range(count)])
+    return [
+        tuple(slice(start, start + edge) for start, edge in zip(corner, roi, strict=True))
+        for corner in product(*starts)
+    ]
+
+
+def _importance(roi: Sequence[int], device: torch.device) -> Tensor:
+    """Gaussian weights of one window, never so small that a corner seen once loses precision."""
+    weight = torch.ones((), device=device)
+    for edge in roi:
+        offset = torch.arange(edge, device=device) - (edge - 1) / 2
+        line = torch.exp(offset.square() / (-2 * (_SIGMA * edge) ** 2))
+        weight = weight[..., None] * line
+    return weight.clamp(min=max(float(weight.min()), _SMALLEST_WEIGHT))

@@ -1,0 +1,158 @@
+"""Axes: B window, C modality, L output channel, I J K voxels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data.utils import compute_importance_map
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from medtl.inference import slice_wise, sliding_window
+
+SIZE = (31, 40, 26)
+ROI = (16, 20, 12)
+
+
+def convolutions(dims: int = 3) -> nn.Module:
+    """Sees beyond the edge of a window, so that every placement and weight matters."""
+    conv = nn.Conv3d if dims == 3 else nn.Conv2d
+    torch.manual_seed(0)
+    return nn.Sequential(conv(2, 4, 5, padding=2), nn.Tanh(), conv(4, 3, 5, padding=2)).eval()
+
+
+def image(size: tuple[int, ...] = SIZE) -> torch.Tensor:
+    return torch.randn(2, *size, generator=torch.Generator().manual_seed(1))
+
+
+def by_monai(network, image_CIJK, roi, overlap=0.5):
+    with torch.no_grad():
+        return sliding_window_inference(
+            image_CIJK[None], roi, 1, network, overlap=overlap, mode="gaussian"
+        )[0]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_equals_monai(overlap, batch_size):
+    network = convolutions()
+    found_LIJK = sliding_window(
+        network, image(), ROI, out_channels=3, overlap=overlap, batch_size=batch_size
+    )
+    assert found_LIJK.shape == (3, *SIZE)
+    torch.testing.assert_close(
+        found_LIJK, by_monai(network, image(), ROI, overlap), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [(9, 40, 26), (15, 7, 5), (16, 20, 12), (17, 21, 13)])
+def test_equals_monai_on_volumes_smaller_than_or_like_a_window(size):
+    network = convolutions()
+    found_LIJK = sliding_window(network, image(size), ROI, out_channels=3, batch_size=2)
+    torch.testing.assert_close(found_LIJK, by_monai(network, image(size), ROI), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("roi", [(16, 20, 12), (5, 64, 1)])
+def test_weights_are_monais_gaussian(roi):
+    """One window that shouts at one voxel shows the weight of that voxel among its neighbours."""
+    from medtl.inference import _importance
+
+    expected = compute_importance_map(roi, mode="gaussian", sigma_scale=0.125)
+    torch.testing.assert_close(_importance(roi, torch.device("cpu")), expected)
+
+
+def test_a_voxelwise_network_gives_the_same_logits_as_without_windows():
+    def forward(batch_BCIJK):
+        return batch_BCIJK.sum(1, keepdim=True) * 3 + 1
+
+    found_LIJK = sliding_window(forward, image(), ROI, out_channels=1, overlap=0.3)
+    torch.testing.assert_close(found_LIJK, forward(image()[None])[0])
+
+
+def test_windows_come_in_batches_of_at_most_the_given_size():
+    seen = []
+
+    def forward(batch_BCIJK):
+        seen.append(tuple(batch_BCIJK.shape))
+        return batch_BCIJK[:, :1]
+
+    sliding_window(forward, image(), ROI, out_channels=1, batch_size=4)
+    assert {shape[1:] for shape in seen} == {(2, *ROI)}
+    assert [shape[0] for shape in seen[:-1]] == [4] * (len(seen) - 1)
+    assert sum(shape[0] for shape in seen) == 3 * 3 * 4  # steps of 8, 10 and 6
+
+
+def test_autocast_runs_the_network_low_and_sums_in_float32():
+    network, seen = convolutions(), []
+
+    def forward(batch_BCIJK):
+        logits = network(batch_BCIJK)
+        seen.append(logits.dtype)
+        return logits
+
+    found_LIJK = sliding_window(forward, image(), ROI, out_channels=3, autocast=torch.bfloat16)
+    assert set(seen) == {torch.bfloat16}
+    assert found_LIJK.dtype == torch.float32
+    torch.testing.assert_close(found_LIJK, by_monai(network, image(), ROI), rtol=0, atol=0.02)
+
+
+def test_no_gradient_is_recorded():
+    network = convolutions()
+    assert not sliding_window(network, image(), ROI, out_channels=3).requires_grad
+
+
+@pytest.mark.parametrize(("size", "passes"), [((18, 20, 13), 1), ((18, 22, 14), 8)])
+def test_a_volume_little_larger_than_a_window_runs_whole_if_asked(size, passes):
+    network, seen = convolutions(), []
+
+    def forward(batch_BCIJK):
+        seen.append(tuple(batch_BCIJK.shape[2:]))
+        return network(batch_BCIJK)
+
+    found_LIJK = sliding_window(forward, image(size), ROI, out_channels=3, whole=True, multiple=4)
+    assert len(seen) == passes
+    if passes == 1:
+        assert seen == [(20, 20, 16)]
+        padded = torch.nn.functional.pad(image(size), (1, 2, 0, 0, 1, 1))
+        with torch.no_grad():
+            expected = network(padded[None])[0, :, 1:19, :, 1:14]
+        torch.testing.assert_close(found_LIJK, expected)
+    else:
+        torch.testing.assert_close(
+            found_LIJK, by_monai(network, image(size), ROI), rtol=0, atol=1e-5
+        )
+
+
+def test_slices_of_a_2d_network_match_running_them_one_by_one():
+    network = convolutions(2)
+    found_LIJK = slice_wise(network, image(), out_channels=3, batch_size=7)
+    with torch.no_grad():
+        expected = torch.stack([network(image()[None, ..., k])[0] for k in range(26)], dim=-1)
+    torch.testing.assert_close(found_LIJK, expected)
+
+
+def test_slices_are_padded_to_a_multiple_and_cropped_back():
+    network, seen = convolutions(2), set()
+
+    def forward(batch_BCIJ):
+        seen.add(tuple(batch_BCIJ.shape[2:]))
+        return network(batch_BCIJ)
+
+    assert slice_wise(forward, image(), out_channels=3, multiple=16).shape == (3, *SIZE)
+    assert seen == {(32, 48)}
+
+
+def test_windows_within_slices_equal_monai_in_2d():
+    network = convolutions(2)
+    found_LIJK = slice_wise(network, image(), out_channels=3, roi=(16, 20), batch_size=5)
+    expected = torch.stack([by_monai(network, image()[..., k], (16, 20)) for k in range(26)], -1)
+    torch.testing.assert_close(found_LIJK, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_equals_cpu():
+    network = convolutions()
+    expected = sliding_window(network, image(), ROI, out_channels=3)
+    found_LIJK = sliding_window(network.cuda(), image().cuda(), ROI, out_channels=3, batch_size=4)
+    assert found_LIJK.is_cuda
+    torch.testing.assert_close(found_LIJK.cpu(), expected, rtol=0, atol=1e-2)  # TF32 convolutions
