@@ -1,0 +1,61 @@
+"""The core's own plugin: it comes in through the same door as everybody else's."""
+
+from __future__ import annotations
+
+from medtl import Component, hookimpl
+
+PLUGIN_API = 1
+
+#: What ``medtl --help`` lists without looking at any plugin.
+COMMANDS = (
+    Component("train", "medtl.cli.train:train", "Train, transfer and compare on a task."),
+    Component("evaluate", "medtl.cli.evaluate:evaluate", "Score the models of a run on cases."),
+    Component("predict", "medtl.cli.predict:predict", "Segment images with the model of a run."),
+    Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
+    Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
+    Component("list", "medtl.cli.list:list_components", "List tasks, networks, strategies, ..."),
+    Component("plugins", "medtl.cli.plugins:app", "List the plugins found and their state."),
+    Component("doctor", "medtl.cli.doctor:doctor", "Show versions, devices, memory and plugins."),
+)
+
+
+@hookimpl
+def medtl_strategies() -> list[Component]:
+    return [
+        Component("scratch", "medtl.strategies:scratch", "train on the target alone, from random"),
+        Component(
+            "fine-tune", "medtl.strategies:fine_tune", "train on the source, then all on the target"
+        ),
+        Component(
+            "linear-probe",
+            "medtl.strategies:linear_probe",
+            "train on the source, then only the head on the target",
+        ),
+    ]
+
+
+@hookimpl
+def medtl_losses() -> list[Component]:
+    return [Component("dice-ce", "medtl.losses:dice_ce", "Dice plus binary cross-entropy")]
+
+
+@hookimpl
+def medtl_transforms() -> list[Component]:
+    return [
+        Component(
+            "brain-mr",
+            "medtl.transforms:brain_mr",
+            "orient, crop to the brain, clip, z-score in the brain, resample; augment",
+        ),
+        Component(
+            "brain-mr-n4", "medtl.transforms:brain_mr_n4", "brain-mr after N4 bias-field correction"
+        ),
+        Component(
+            "brain-mr-plain", "medtl.transforms:brain_mr_plain", "brain-mr without augmentation"
+        ),
+    ]
+
+
+@hookimpl
+def medtl_commands() -> list[Component]:
+    return list(COMMANDS)

@@ -1,0 +1,89 @@
+"""The whole plugin contract.
+
+A plugin is a module that an entry point in the group ``medtl.plugins`` names::
+
+    [project.entry-points."medtl.plugins"]
+    my_site = "medtl_my_site.plugin"
+
+It states the version of this contract it was written for, as a number of its own, and implements
+any of the hooks below. A hook returns a list of :class:`medtl.Component` and imports nothing
+heavy::
+
+    from medtl import Component, hookimpl
+
+    PLUGIN_API = 1
+
+    @hookimpl
+    def medtl_tasks() -> list[Component]:
+        return [Component("my-site", "medtl_my_site.task:MySite", "MR of my hospital")]
+
+A component's name is letters, digits, ``-``, ``_`` and ``.``; ``-``, ``_`` and letter case make no
+difference in it. Its full name is ``plugin:component``; the bare name works while only one plugin
+offers it. Nothing is overwritten. A plugin that breaks any of this is listed as broken by
+``medtl plugins list``, with the reason, and none of it is used; the others work on.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+from medtl import Component
+
+hookspec = pluggy.HookspecMarker("medtl")
+
+
+@hookspec
+def medtl_tasks() -> list[Component]:
+    """Tasks: a folder -> cases, regions and defaults. Targets follow :class:`medtl.task.Task`."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_networks() -> list[Component]:
+    """Networks. Targets follow :class:`medtl.networks.NetworkBuilder`."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_initialisers() -> list[Component]:
+    """Ways to fill a network with weights before a stage starts."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_transforms() -> list[Component]:
+    """Presets: preparation and augmentation. Targets return a :class:`medtl.transforms.Preset`."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_strategies() -> list[Component]:
+    """Plans of a transfer. Targets follow :class:`medtl.strategies.Strategy`."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_losses() -> list[Component]:
+    """Terms of the training objective. Targets return a ``torch.nn.Module``."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_features() -> list[Component]:
+    """Ways to turn cases into feature vectors, for measuring shift."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_shift_metrics() -> list[Component]:
+    """Scores of the distance between source and target features."""
+    raise NotImplementedError
+
+
+@hookspec
+def medtl_commands() -> list[Component]:
+    """Commands of ``medtl``: a function for Typer, or a ``typer.Typer`` for a group of commands.
+
+    A command that has the name of a built-in one breaks its plugin.
+    """
+    raise NotImplementedError
