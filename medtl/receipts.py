@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Status = Literal["loaded", "adapted", "random", "skipped"]
@@ -21,6 +21,7 @@ class ReceiptRow:
     parameter: bool = True  #: False for a buffer
     source: str = ""  #: its name in the source
     note: str = ""  #: why, and the factors applied
+    factors: dict[str, float] = field(default_factory=dict)  #: per modality; "all": the tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Receipt:
     origin: str
     rows: tuple[ReceiptRow, ...]
     new_modalities: tuple[str, ...] = ()
-    identical_modalities: tuple[tuple[str, str], ...] = ()  #: channel pairs that start out equal
+    identical_modalities: tuple[tuple[str, str], ...] = ()  #: equal but for a factor
     notes: tuple[str, ...] = ()
 
     def shares(self) -> dict[str, float]:

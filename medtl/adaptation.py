@@ -1,0 +1,128 @@
+"""Channel adaptation: first-layer weights of one set of modalities, rewritten for another.
+
+Axes: O outputs, I image channels of the source, C image channels of the target, x the kernel's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medtl.errors import ConfigError
+from medtl.modality import NEAREST, parse_modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where one target channel comes from: one source channel, or the mean of several."""
+
+    target: str
+    sources: tuple[int, ...]
+    origin: str  #: "t1ce", or "mean(t1ce,flair)"
+    new: bool  #: the source was never trained on this modality
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedInput:
+    """A rewritten weight and all that was done to it.
+
+    ``factors`` holds one factor per rescaled modality, and under ``"all"`` the one for the whole
+    tensor. ``identical`` lists the pairs of channels that are equal up to a factor.
+    """
+
+    weight: Tensor
+    notes: tuple[str, ...]
+    factors: dict[str, float]
+    new_modalities: tuple[str, ...]
+    identical: tuple[tuple[str, str], ...]
+
+
+def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """``["t1=t1ce"]`` (the values of ``--map``) -> ``{"t1": "t1ce"}``: target from source."""
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        target, equals, source = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--map {pair!r}: write TARGET=SOURCE, for example t1=t1ce")
+        name = parse_modality(target)
+        if name in mapping:
+            raise ConfigError(f"--map states {name} twice")
+        mapping[name] = parse_modality(source)
+    return mapping
+
+
+def plan_channels(
+    source: Sequence[str], target: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[Channel, ...]:
+    """Choose every target channel's origin: as mapped, shared, nearest contrast, else the mean.
+
+    Raises ConfigError if ``mapping`` names a modality that is not there.
+    """
+    for wanted, origin in mapping.items():
+        if wanted not in target:
+            raise ConfigError(f"--map {wanted}={origin}: the target has {', '.join(target)}")
+        if origin not in source:
+            raise ConfigError(f"--map {wanted}={origin}: the weights know {', '.join(source)}")
+    return tuple(_plan_channel(name, source, mapping) for name in target)
+
+
+def _plan_channel(name: str, source: Sequence[str], mapping: Mapping[str, str]) -> Channel:
+    wishes = (mapping[name],) if name in mapping else (name, *NEAREST.get(name, ()))
+    for origin in wishes:
+        if origin in source:
+            return Channel(name, (source.index(origin),), origin, new=origin != name)
+    everything = tuple(range(len(source)))
+    return Channel(name, everything, f"mean({','.join(source)})", new=True)
+
+
+def adapt_input(
+    weight_OIx: Tensor,
+    source: Sequence[str],
+    target: Sequence[str],
+    mapping: Mapping[str, str] | None = None,
+    *,
+    normalised: bool,
+) -> AdaptedInput:
+    """Rewrite a first-layer weight from modalities ``source`` to ``target``, both in channel order.
+
+    A channel that stands for a new modality is rescaled to the mean L2 norm of the source's
+    channels: a mean of channels shrinks, and contrasts are not weighted alike. If S channels become
+    D and no normalisation follows (``normalised``), all is multiplied by sqrt(S/D), because the
+    variances of z-scored channels add up. Raises ConfigError as :func:`plan_channels`.
+    """
+    plan = plan_channels(source, target, mapping or {})
+    norms_I = weight_OIx.double().transpose(0, 1).flatten(1).norm(dim=1)
+    mean_norm = float(norms_I.mean())
+    weight_OCx = weight_OIx.new_empty((weight_OIx.shape[0], len(plan), *weight_OIx.shape[2:]))
+    factors: dict[str, float] = {}
+    notes = []
+    for index, channel in enumerate(plan):
+        values_Ox = weight_OIx[:, list(channel.sources)].mean(dim=1)
+        note = f"{channel.target} = {channel.origin}"
+        norm = float(values_Ox.double().norm())
+        if channel.new and norm > 0:
+            factors[channel.target] = mean_norm / norm
+            note += f" x {factors[channel.target]:.4g}"
+        weight_OCx[:, index] = values_Ox * factors.get(channel.target, 1.0)
+        notes.append(note)
+    if len(source) != len(target) and not normalised:
+        factors["all"] = math.sqrt(len(source) / len(target))
+        weight_OCx *= factors["all"]
+        notes.append(f"all x sqrt({len(source)}/{len(target)}) = {factors['all']:.4g}")
+    new_modalities = tuple(channel.target for channel in plan if channel.new)
+    return AdaptedInput(weight_OCx, tuple(notes), factors, new_modalities, identical_pairs(plan))
+
+
+def identical_pairs(plan: Sequence[Channel]) -> tuple[tuple[str, str], ...]:
+    """Pairs of target channels with one origin: the network cannot tell them apart at first."""
+    return tuple(
+        (one.target, other.target)
+        for index, one in enumerate(plan)
+        for other in plan[index + 1 :]
+        if one.sources == other.sources
+    )

@@ -1,0 +1,308 @@
+"""Weights in files: read what others wrote without running any of it, write medtl's checkpoints.
+
+A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
+
+    {"format": 1,
+     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims"},
+     "modalities": ["flair", "t1ce"],   # order of the input channels
+     "regions": ["WT", "TC", "ET"],     # order of the output channels
+     "preprocessing": {...},            # preset and spacing the images went through
+     "seen": ["<sha256>", ...],         # content hashes of its training images, every stage's
+     "response_rms": {"<input tensor>": 0.71},  # see medtl.transfer.measure_response
+     "task": "brats", "stage": "source", "synthetic": false}
+
+Only ``format`` is required; ``{}`` stands for a file that medtl did not write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medtl.errors import RunError, WeightsError
+from medtl.files import replacing
+from medtl.nnunet import NNUNET, is_nnunet, nnunet_metadata
+
+FORMAT = 1
+BEST = "checkpoint_best.safetensors"
+
+#: Keys under which checkpoints of other programs keep the state dict, tried in order.
+WRAPPERS = ("state_dict", "network_weights", "model_state_dict", "model", "net", "network")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The tensors of one file, on the CPU, names as saved but for wrapper prefixes."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]  #: medtl's own, see the module; of others only what they state
+    format: str  #: "medtl", "safetensors", "state dict", "nnU-Net v2", "checkpoint['model']", ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Order of the input channels; empty if the file does not say."""
+        return tuple(self.metadata.get("modalities", ()))
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Order of the output channels; empty if the file does not say."""
+        return tuple(self.metadata.get("regions", ()))
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Content hashes of the images these weights were trained on."""
+        return frozenset(self.metadata.get("seen", ()))
+
+
+def read_weights(path: Path) -> Weights:
+    """Read safetensors, or what ``torch.save`` wrote, without running code from the file.
+
+    Raises WeightsError for anything else, for damaged files, and for tensors that are not plain
+    finite numbers.
+    """
+    kind = _kind(path)
+    tensors, metadata, form = (
+        _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
+    )
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors")
+    for name, tensor in tensors.items():
+        _check(path, name, tensor)
+    return Weights(path, _strip_prefixes(tensors), metadata, form)
+
+
+def _kind(path: Path) -> str:
+    """Tell files by their first bytes: the extension says little."""
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; name a weights file, or a run folder of medtl")
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if not head:
+        raise WeightsError(f"{path} is empty; fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer; fetch the weights with 'git lfs pull'")
+    if head.startswith(b"PK\x03\x04") or head[0] == 0x80:
+        return "torch"
+    if head[8:9] == b"{":
+        return "safetensors"
+    raise WeightsError(
+        f"{path} is not a weights file; medtl reads safetensors and state dicts of torch.save"
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is truncated or damaged; fetch or write it again") from error
+    if "medtl" not in header:
+        return tensors, {}, "safetensors"
+    return tensors, _parse_metadata(path, header["medtl"]), "medtl"
+
+
+def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise WeightsError(
+            f"{path} has checkpoint format {found!r}, this medtl reads {FORMAT}; update medtl"
+        )
+    for key in ("modalities", "regions", "seen"):
+        names = metadata.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
+    return metadata
+
+
+class _Ignored:
+    """Stands for a numpy object in a checkpoint: read past it, call nothing of numpy's."""
+
+    def __new__(cls, *_: object) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+#: Scalars and arrays that trainers log beside the weights (nnU-Net does).
+_STAND_INS: list[Any] = [(_Ignored, "numpy.dtype"), (_Ignored, "numpy.ndarray")] + [
+    (_Ignored, f"numpy.{core}.multiarray.{name}")
+    for core in ("core", "_core")
+    for name in ("scalar", "_reconstruct")
+]
+
+
+def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
+            warnings.simplefilter("ignore")  # about TorchScript, which is an error below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise WeightsError(_why_unreadable(path, str(error))) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
+    if is_nnunet(content):
+        return _tensors_of(content["network_weights"]), nnunet_metadata(content), NNUNET
+    form = "state dict"
+    state: Mapping[Any, Any] = content
+    while (key := _wrapper(state)) is not None:
+        form, state = f"checkpoint[{key!r}]", state[key]
+    tensors = _tensors_of(state)
+    if not tensors:
+        keys = ", ".join(map(str, list(state)[:6])) or "none"
+        raise WeightsError(f"{path} holds no state dict (its keys: {keys})")
+    return tensors, {}, form
+
+
+def _why_unreadable(path: Path, message: str) -> str:
+    if "TorchScript" in message:
+        return (
+            f"{path} is a TorchScript program, not a state dict; where you trust it, save "
+            "torch.jit.load(FILE).state_dict() with torch.save"
+        )
+    needs = re.search(r"GLOBAL ([\w.]+)", message)
+    if needs is None:
+        return f"{path} is truncated, damaged or no file of torch.save; fetch or write it again"
+    return (
+        f"{path} holds Python objects ({needs.group(1)}) that only running code could read, and "
+        f"medtl never runs a file; where you trust it, re-save its tensors in Python: "
+        f"w = torch.load({str(path)!r}, weights_only=False); "
+        "torch.save(w.state_dict() if hasattr(w, 'state_dict') else w['state_dict'], 'weights.pt')"
+    )
+
+
+def _wrapper(state: Mapping[Any, Any]) -> str | None:
+    for key in WRAPPERS:
+        inner = state.get(key)
+        if isinstance(inner, Mapping) and inner:
+            return key
+    return None
+
+
+def _tensors_of(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    return {str(k): v.detach() for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def _check(path: Path, name: str, tensor: Tensor) -> None:
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_quantized
+        or tensor.is_complex()
+        or tensor.is_meta
+    ):
+        raise WeightsError(
+            f"{path}: {name} is a sparse, quantised, complex or empty-shell tensor; save plain "
+            "floating-point weights"
+        )
+    if tensor.is_floating_point():
+        plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
+        if not bool(torch.isfinite(plain).all()):
+            raise WeightsError(
+                f"{path}: {name} holds NaN or infinite values; the training diverged"
+            )
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what DistributedDataParallel (``module.``) and torch.compile (``_orig_mod.``) add."""
+    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    while all(name.startswith("module.") for name in named):
+        named = {name.removeprefix("module."): tensor for name, tensor in named.items()}
+    return named
+
+
+def write_checkpoint(
+    path: Path, network_state: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write a medtl checkpoint, whole or not at all; ``format`` is added to the metadata.
+
+    A tensor registered under two names is saved under the first; the network ties it again.
+    Raises RunError if the file cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
+    kept: dict[str, Tensor] = {}
+    known: set[tuple[Any, ...]] = set()
+    for name, tensor in network_state.items():
+        memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        if tensor.numel() and memory in known:
+            continue
+        known.add(memory)
+        # A copy: safetensors refuses views of one storage, even where they do not overlap.
+        kept[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    try:
+        with replacing(path) as temporary:
+            save_file(kept, temporary, metadata={"medtl": text})
+    except SafetensorError as error:  # how it reports a full disk
+        raise RunError(f"{path} cannot be written: {error}") from error
+
+
+def resolve_weights(text: str) -> Path:
+    """``FILE``, ``runs/x`` (its last stage) or ``runs/x/source`` (that stage) -> a weights file.
+
+    The stages' order is that of ``stages.json`` in the run folder, else of their checkpoints' age.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"{text} does not exist{_nearby(path)}")
+    if (path / BEST).is_file():
+        return path / BEST
+    stages = _finished_stages(path)
+    if not stages:
+        raise WeightsError(f"{text} holds no {BEST}, and none of its folders does")
+    planned = _planned_stages(path) or stages
+    if planned[-1] not in stages:
+        choices = ", ".join(str(path / stage) for stage in stages)
+        raise WeightsError(f"{text}: stage {planned[-1]!r} has no checkpoint; there is {choices}")
+    return path / planned[-1] / BEST
+
+
+def _finished_stages(run: Path) -> list[str]:
+    """Names of the stage folders with a checkpoint, oldest first."""
+    found = sorted(run.glob(f"*/{BEST}"), key=lambda file: (file.stat().st_mtime_ns, file))
+    return [file.parent.name for file in found]
+
+
+def _planned_stages(run: Path) -> list[str]:
+    plan = run / "stages.json"
+    if not plan.is_file():
+        return []
+    try:
+        stages = json.loads(plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{plan} is damaged; name a stage's folder instead") from error
+    if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
+        raise WeightsError(f"{plan} is not a list of stage names; name a stage's folder instead")
+    return stages
+
+
+def _nearby(path: Path) -> str:
+    """What the user may have meant: the stages of the run, or the neighbours in the folder."""
+    if not path.parent.is_dir():
+        return ""
+    names: Iterable[str] = _finished_stages(path.parent)
+    names = names or sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
+    listed = list(names)[:8]
+    return f"; {path.parent} holds {', '.join(listed)}" if listed else f"; {path.parent} is empty"
