@@ -1,0 +1,1 @@
+"""Files -> array + affine (mm), and back."""

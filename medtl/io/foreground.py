@@ -1,0 +1,75 @@
+"""Which voxels show the patient, and which only surround them.
+
+Axes: I J K voxels.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A constant counts as background where it fills at least this share of the border voxels ...
+MIN_BORDER_SHARE = 0.5
+#: ... and of the whole volume: scanners blank a few corners of images that are full of noise.
+MIN_VOLUME_SHARE = 0.1
+#: Relative to the range of values, so that rounding in storage does not make foreground.
+TOLERANCE = 1e-6
+
+
+def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mask of the head or brain, whatever value its surroundings have.
+
+    Skull-stripped files surround the brain with one value: 0, or a negative constant where they
+    were z-scored; everything else is foreground then. Raw files surround the head with noise: they
+    are split by Otsu's threshold (Otsu 1979), if their border is indeed the dark side of it. An
+    image with no background is all foreground, a constant one has none.
+    """
+    low, high = float(array_IJK.min()), float(array_IJK.max())
+    if low == high:
+        return np.zeros(array_IJK.shape, dtype=bool)
+    tolerance = TOLERANCE * (high - low)
+    border = _border(array_IJK)
+    background, corners = _commonest_corner(array_IJK)
+    mask_IJK = array_IJK > background + tolerance
+    if low < background - tolerance:
+        mask_IJK |= array_IJK < background - tolerance
+    border_share = np.count_nonzero(np.abs(border - background) <= tolerance) / border.size
+    volume_share = 1 - np.count_nonzero(mask_IJK) / mask_IJK.size
+    if corners > 1 and border_share >= MIN_BORDER_SHARE and volume_share >= MIN_VOLUME_SHARE:
+        return np.asarray(mask_IJK)
+    threshold = _otsu(array_IJK)
+    if np.median(border) > threshold:
+        return np.ones(array_IJK.shape, dtype=bool)
+    return np.asarray(array_IJK > threshold)
+
+
+def _border(array_IJK: NDArray[Any]) -> NDArray[Any]:
+    faces = [np.moveaxis(array_IJK, axis, 0)[end] for axis in range(3) for end in (0, -1)]
+    return np.concatenate([face.ravel() for face in faces])
+
+
+def _commonest_corner(array_IJK: NDArray[Any]) -> tuple[float, int]:
+    corners = [array_IJK[ends] for ends in product((0, -1), repeat=3)]
+    values, counts = np.unique(corners, return_counts=True)
+    return float(values[counts.argmax()]), int(counts.max())
+
+
+def _otsu(array_IJK: NDArray[Any]) -> float:
+    # The brightest voxels (vessels, fat) would stretch the histogram until air and tissue share
+    # a bin.
+    sample = array_IJK.ravel(order="K")[:: max(1, array_IJK.size // 1_000_000)]
+    low, high = np.percentile(sample, (0, 99.5))
+    if low == high:
+        return float(low)
+    counts, edges = np.histogram(np.clip(sample, low, high), bins=256, range=(low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    mean_below = sums[:-1] / np.maximum(below, 1)
+    mean_above = (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    between = below * above * (mean_below - mean_above) ** 2
+    return float(edges[1:-1][between.argmax()])

@@ -1,0 +1,187 @@
+"""NIfTI files -> array + affine (mm), and back. Whatever is wrong with a file is one line.
+
+Axes: I J K voxels, as stored; :func:`to_canonical` makes them RAS.
+"""
+
+# nibabel is typed in part only.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.nifti1 import Nifti1Image
+from numpy.typing import NDArray
+
+from medtl.cache import remembered
+from medtl.case import ImageFile
+from medtl.errors import DataError, RunError
+from medtl.files import replacing
+from medtl.io.foreground import foreground
+from medtl.io.geometry import Header, check_same_grid, from_canonical, to_canonical
+from medtl.io.opening import check_length, checked_affine, checked_dtype, opened, volume_shape
+
+__all__ = [
+    "Header",
+    "check_same_grid",
+    "foreground",
+    "from_canonical",
+    "label_values",
+    "read_header",
+    "read_labels",
+    "read_volume",
+    "to_canonical",
+    "write_nifti",
+]
+
+#: Labels stored as numbers with a fraction may miss the whole number by this much.
+LABEL_TOLERANCE = 1e-3
+
+
+def read_header(file: ImageFile) -> Header:
+    """Read and check what a file says about itself; its voxels are not decoded.
+
+    Raises:
+        DataError: no NIfTI file, not 3-D (or 4-D with ``file.channel``), an affine that cannot be
+            inverted, an impossible spacing, or fewer voxels than the header declares.
+    """
+    with opened(file.path) as (image, stream):
+        shape = volume_shape(image, file)
+        affine = checked_affine(image, file.path)
+        dtype = checked_dtype(image, file.path)
+        proxy: Any = image.dataobj
+        voxels = int(np.prod(image.shape, dtype=np.int64))
+        check_length(file.path, stream, int(proxy.offset) + voxels * dtype.itemsize)
+    x, y, z = (float(edge) for edge in voxel_sizes(affine))
+    return Header(file.path, shape, affine, (x, y, z), dtype)
+
+
+def read_volume(
+    file: ImageFile, *, allow_constant: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Read one volume as it is stored: float32 array_IJK and its affine (mm).
+
+    Raises:
+        DataError: as :func:`read_header`, and for truncated files, NaN or infinite voxels, and
+            volumes whose voxels all have one value, unless ``allow_constant``.
+    """
+    array, affine = _read(file)
+    with np.errstate(over="ignore"):
+        array_IJK = np.array(array, dtype=np.float32)
+    low, high = float(array_IJK.min()), float(array_IJK.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(array_IJK.size - np.isfinite(array_IJK).sum())
+        raise DataError(f"{file.path}: {bad} voxels are NaN or infinite; repair the case")
+    if low == high and not allow_constant:
+        kind = "all-zero volume" if low == 0 else f"every voxel is {low:g}"
+        raise DataError(f"{file.path}: {kind}; leave out the case")
+    return array_IJK, affine
+
+
+def read_labels(
+    file: ImageFile, allowed: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Read a segmentation, stored as whole or as floating-point numbers: int16 array_IJK, affine.
+
+    Raises:
+        DataError: as :func:`read_header`, and for values that are no whole numbers or not among
+            ``allowed``.
+    """
+    array, affine = _read(file)
+    labels_IJK = _whole_numbers(array, file.path)
+    unknown = sorted(set(_values(labels_IJK)) - set(allowed))
+    if unknown:
+        raise DataError(
+            f"{file.path}: label values {_listed(unknown)} are not among {_listed(allowed)}; "
+            "name the right scheme with --labels"
+        )
+    return labels_IJK, affine
+
+
+def label_values(file: ImageFile) -> tuple[int, ...]:
+    """All values of a segmentation, sorted; remembered between runs. Errors as read_labels."""
+    values = remembered(
+        "label values", file, lambda: _values(_whole_numbers(_read(file)[0], file.path))
+    )
+    return tuple(values)
+
+
+def write_nifti(
+    path: Path,
+    array_IJK: NDArray[Any],
+    affine: NDArray[np.float64],
+    like: Path | None = None,
+) -> None:
+    """Write a ``.nii`` or ``.nii.gz``; the same input gives the same bytes.
+
+    Of ``like`` only the codes that say what the affine refers to are taken over: free text in a
+    header may name a patient.
+
+    Raises:
+        RunError: the path has another suffix, or the folder cannot be written.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise RunError(f"{path}: NIfTI files are called .nii or .nii.gz")
+    sform_code, qform_code = 1, 1
+    if like is not None:
+        with opened(like) as (model, _):
+            qform_code = int(model.header["qform_code"])
+            # Without a code readers would ignore the affine, and a qform cannot hold them all.
+            sform_code = int(model.header["sform_code"]) or qform_code or 1
+    image = Nifti1Image(_storable(array_IJK), None)
+    image.set_qform(affine, qform_code)
+    image.set_sform(affine, sform_code)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.compress(content, compresslevel=4, mtime=0)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _storable(array_IJK: NDArray[Any]) -> NDArray[Any]:
+    smaller = {"b": np.uint8, "i8": np.int32, "u8": np.uint32, "f8": np.float32, "f2": np.float32}
+    kind = "b" if array_IJK.dtype.kind == "b" else array_IJK.dtype.str[1:]
+    return array_IJK.astype(smaller[kind]) if kind in smaller else array_IJK
+
+
+def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    with opened(file.path) as (image, stream):
+        shape, affine = volume_shape(image, file), checked_affine(image, file.path)
+        checked_dtype(image, file.path)
+        proxy: Any = image.dataobj
+        part = (..., file.channel) if file.channel is not None else ...
+        array_IJK = np.asanyarray(proxy[part]).reshape(shape, order="F")
+        stream.read(1)  # at its end a gzip stream checks its checksum
+    return array_IJK, affine
+
+
+def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int16]:
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        off = ~(np.abs(array - whole) <= LABEL_TOLERANCE)
+        if off.any():
+            raise DataError(
+                f"{path}: label value {float(array[off][0]):g} is not a whole number; "
+                "is it a segmentation? (--labels names the scheme of one)"
+            )
+        array = whole
+    limits = np.iinfo(np.int16)
+    low, high = array.min(), array.max()
+    if low < 0 or high > limits.max:
+        worst = low if low < 0 else high
+        raise DataError(f"{path}: label value {int(worst)} is impossible; is it a segmentation?")
+    return array.astype(np.int16)
+
+
+def _values(labels_IJK: NDArray[np.int16]) -> list[int]:
+    return [int(v) for v in np.flatnonzero(np.bincount(labels_IJK.ravel(order="K")))]
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))

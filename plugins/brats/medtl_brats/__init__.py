@@ -1,0 +1,1 @@
+"""BraTS glioma segmentation as a medtl plugin."""

@@ -1,0 +1,259 @@
+"""Finding cases under every public layout. Only names are looked at, no image is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medtl.case import ImageFile
+from medtl.errors import ConfigError, DataError
+from medtl.modality import Modality, parse_modality
+
+UNDERSTOOD = (
+    "BraTS 2013-2021 (X_flair, X_t1, X_t1ce, X_t2, X_seg), "
+    "BraTS 2023+ (X-t2f, X-t1n, X-t1c, X-t2w, X-seg), "
+    "MSD Task01_BrainTumour (dataset.json) and DeepMedic (Flair_subtrMeanDivStd)"
+)
+MODALITIES = tuple(map(Modality, ("flair", "t1", "t1ce", "t2")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """How one layout names its files; without an ``id`` in the name, the folder is the case."""
+
+    layout: str
+    image: re.Pattern[str]
+    target: re.Pattern[str]
+    expected: str
+    words: dict[str, str]
+
+
+def _pattern(stem: str) -> re.Pattern[str]:
+    return re.compile(stem + r"\.nii(\.gz)?", re.IGNORECASE)
+
+
+_NAMES = (
+    _Names(
+        "raw",
+        _pattern(r"raw_native_(?P<modality>fla|t1|t1c|t2)"),
+        _pattern(r"raw_native_seg"),
+        "raw_native_{word}.nii.gz",
+        {"flair": "fla", "t1": "t1", "t1ce": "t1c", "t2": "t2"},
+    ),
+    _Names(
+        "DeepMedic",
+        _pattern(r"(?P<modality>flair|t1|t1c|t2)_subtrmeandivstd"),
+        _pattern(r"otmulticlass"),
+        "{word}_subtrMeanDivStd.nii.gz",
+        {"flair": "Flair", "t1": "T1", "t1ce": "T1c", "t2": "T2"},
+    ),
+    _Names(
+        "2023+",
+        _pattern(r"(?P<id>.+)-(?P<modality>t2f|t1n|t1c|t2w)"),
+        _pattern(r"(?P<id>.+)-seg"),
+        "{id}-{word}.nii.gz",
+        {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w"},
+    ),
+    _Names(
+        "2013-2021",
+        _pattern(r"(?P<id>.+)_(?P<modality>flair|t1|t1ce|t1gd|t2)"),
+        _pattern(r"(?P<id>.+)_seg"),
+        "{id}_{word}.nii.gz",
+        dict(zip(MODALITIES, MODALITIES, strict=True)),
+    ),
+)
+_ANY_NIFTI = _pattern(r".+")
+_ODD_SEGMENTATION = _pattern(r".*seg.*")
+
+
+@dataclass(slots=True)
+class Found:
+    """One case by its file names. ``part`` is the folder it lies in, seen from the root."""
+
+    id: str
+    layout: str
+    folder: Path
+    part: str
+    images: dict[Modality, ImageFile] = field(default_factory=dict)
+    target: ImageFile | None = None
+
+    def expected(self, modality: str) -> str:
+        """What a missing image should be called."""
+        for names in _NAMES:
+            if names.layout == self.layout:
+                return names.expected.format(id=self.id, word=names.words[modality])
+        return f"{modality} among the modalities of dataset.json"
+
+
+@dataclass(slots=True)
+class Survey:
+    """All that lies under a root: cases by id, and what the user should know about them."""
+
+    cases: list[Found] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    name_mappings: list[Path] = field(default_factory=list)
+    phantoms: list[Path] = field(default_factory=list)
+
+
+def survey(root: Path) -> Survey:
+    """Find every case under ``root``, sorted by id. Folders reached by links are not entered.
+
+    Raises:
+        DataError: no folder, no case, two files for one image, or one case in two places.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    found = Survey()
+    links, doubles, lone = 0, 0, 0
+    for folder, names in _folders(root):
+        files, outside = _inside(root, folder, names)
+        links += outside
+        if "dataset.json" in files and (folder / "imagesTr").is_dir():
+            found.cases += _read_msd(folder)
+        if "phantom.json" in files:
+            found.phantoms.append(files["phantom.json"])
+        found.name_mappings += [files[n] for n in files if n.lower() == "name_mapping.csv"]
+        cases, two_forms = _group(root, folder, files)
+        doubles += two_forms
+        kept = [case for case in cases.values() if case.images]
+        lone += len(cases) - len(kept)
+        if len(kept) == 1 and kept[0].target is None:
+            kept[0].target = odd = _odd_target(kept[0], files)
+            if odd:
+                lone -= any(case.target == odd for case in cases.values() if not case.images)
+                found.notes.append(f"{kept[0].id}: {odd.path.name} is taken as its segmentation")
+        found.cases += kept
+    if not found.cases:
+        hint = f" ({links} links that lead out of it were not followed)" if links else ""
+        raise DataError(f"{root}: no cases found{hint}; understood layouts: {UNDERSTOOD}")
+    _check_unique(found.cases)
+    found.cases.sort(key=lambda case: case.id)
+    for count, text in (
+        (links, "links that lead out of the folder were not followed"),
+        (doubles, "images lie there as .nii and as .nii.gz; the .nii is read"),
+        (lone, "segmentations without images were left out"),
+    ):
+        if count:
+            found.notes.append(f"{count} {text}")
+    # A case folder of a phantom cohort is still a phantom.
+    above = [parent / "phantom.json" for parent in root.resolve().parents[:2]]
+    found.phantoms += [path for path in above if path.is_file()]
+    return found
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    for folder, subfolders, names in os.walk(root, followlinks=False):
+        here = Path(folder)
+        if "dataset.json" in names:
+            subfolders[:] = [n for n in subfolders if n not in ("imagesTr", "imagesTs", "labelsTr")]
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        linked = [name for name in subfolders if (here / name).is_symlink()]
+        yield here, sorted(names + linked)
+
+
+def _inside(root: Path, folder: Path, names: list[str]) -> tuple[dict[str, Path], int]:
+    """Files by name, without hidden ones, and how many links lead out of ``root``."""
+    files, outside = {}, 0
+    for name in names:
+        path = folder / name
+        if name.startswith("."):
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            outside += 1
+        elif not path.is_dir():
+            files[name] = path
+    return files, outside
+
+
+def _group(root: Path, folder: Path, files: dict[str, Path]) -> tuple[dict[str, Found], int]:
+    """Cases of one folder by id, with images and properly named segmentations."""
+    cases: dict[str, Found] = {}
+    two_forms = 0
+    for name, path in files.items():
+        for names in _NAMES:
+            match = names.image.fullmatch(name) or names.target.fullmatch(name)
+            if match:
+                break
+        else:
+            continue
+        parts = match.groupdict()
+        case_id = parts.get("id") or folder.resolve().name
+        case = cases.setdefault(
+            case_id, Found(case_id, names.layout, folder, _part(root, folder, case_id))
+        )
+        modality = parse_modality(parts["modality"]) if "modality" in parts else None
+        known = case.images.get(modality) if modality else case.target
+        if known is not None:
+            _check_same_image(case_id, known.path, path)
+            two_forms += 1
+            path = min(known.path, path, key=lambda p: p.suffix.lower() == ".gz")
+        if modality:
+            case.images[modality] = ImageFile(path)
+        else:
+            case.target = ImageFile(path)
+    return cases, two_forms
+
+
+def _check_same_image(case_id: str, a: Path, b: Path) -> None:
+    if a.name.removesuffix(".gz") != b.name.removesuffix(".gz"):
+        raise DataError(f"{case_id}: both {a} and {b.name} could be meant; remove one of them")
+
+
+def _part(root: Path, folder: Path, case_id: str) -> str:
+    holder = folder.parent if case_id in folder.resolve().name else folder
+    if not holder.is_relative_to(root):
+        return ""
+    part = holder.relative_to(root).as_posix()
+    return "" if part == "." else part
+
+
+def _odd_target(case: Found, files: dict[str, Path]) -> ImageFile | None:
+    """The one oddly named segmentation in the folder of one case (2020's case 355)."""
+    used = {image.path for image in case.images.values()}
+    odd = [f for n, f in files.items() if _ODD_SEGMENTATION.fullmatch(n) and f not in used]
+    return ImageFile(odd[0]) if len(odd) == 1 else None
+
+
+def _read_msd(folder: Path) -> list[Found]:
+    """Cases of a Medical Segmentation Decathlon folder: 4-D images, channels named in a JSON."""
+    channels = _msd_modalities(folder / "dataset.json")
+    cases = []
+    for images, part in (("imagesTr", "Training"), ("imagesTs", "Test")):
+        for path in sorted((folder / images).glob("*")):
+            if path.name.startswith(".") or not _ANY_NIFTI.fullmatch(path.name):
+                continue
+            case_id = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+            case = Found(case_id, "MSD", path.parent, part)
+            case.images = {name: ImageFile(path, number) for number, name in channels.items()}
+            target = folder / "labelsTr" / path.name
+            if images == "imagesTr" and target.is_file():
+                case.target = ImageFile(target)
+            cases.append(case)
+    return cases
+
+
+def _msd_modalities(path: Path) -> dict[int, Modality]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        channels = {int(n): parse_modality(str(word)) for n, word in content["modality"].items()}
+        labels = {int(n): str(word).lower() for n, word in content["labels"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
+        raise DataError(f"{path}: not the dataset.json of MSD Task01 ({error})") from error
+    if not set(channels.values()) <= set(MODALITIES) or len(set(channels.values())) < len(channels):
+        named = ", ".join(channels.values())
+        raise DataError(f"{path}: modalities {named} are not those of MSD Task01_BrainTumour")
+    if not ("edema" in labels.get(1, "") and labels.get(3, "").startswith("enhancing")):
+        raise DataError(f"{path}: its labels are not those of MSD Task01_BrainTumour")
+    return channels
+
+
+def _check_unique(cases: list[Found]) -> None:
+    places: dict[str, Path] = {}
+    for case in cases:
+        other = places.setdefault(case.id, case.folder)
+        if other != case.folder:
+            raise DataError(f"{case.id}: found in {other} and in {case.folder}; remove one of them")

@@ -1,0 +1,212 @@
+"""The BraTS task: a folder in any public layout -> a Cohort with one label scheme per layout."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from medtl.case import Case, Cohort
+from medtl.errors import DataError
+from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
+from medtl_brats.layouts import MODALITIES, Found, Survey, survey
+
+#: A patient's scans share the patient: the last number counts the scans of these releases.
+_SCAN_OF_PATIENT = re.compile(
+    r"(?P<patient>BraTS-[A-Z]+(?:-[A-Z]+)?-\d+)-\d{1,3}"  # 2023+: BraTS-GLI-00000-000
+    r"|(?P<release>brats1[789]_.+)_\d+"  # 2017-2019: Brats18_TCIA01_131_1
+    r"|(?P<vsd>brats_(?:2013|tcia)_pat\d+)_\d+",  # 2013-2016: brats_tcia_pat105_0001
+    re.IGNORECASE,
+)
+#: Hospitals stand in some names: Brats18_CBICA_AAM_1, TCGA-FG-6692.
+_SITE = re.compile(r"brats1[789]_(?P<centre>[A-Z0-9]+)_.+|TCGA[-_](?P<tcga>\w\w)[-_]\w{4}.*", re.I)
+_GRADES = {"hgg": "HGG", "hg": "HGG", "lgg": "LGG", "lg": "LGG"}
+
+
+class Brats:
+    """Glioma segmentation: whole tumour, tumour core, enhancing tumour."""
+
+    name = "brats"
+    regions = ("WT", "TC", "ET")
+    modalities = MODALITIES
+    nested = True
+    defaults = DEFAULTS
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+    ) -> Cohort:
+        """Find the cases under ``root``, whatever their layout.
+
+        Args:
+            labels: name of the label scheme (``--labels``) instead of deciding by the values.
+            required: modalities that every case must have.
+            need_target: leave out unlabelled cases, and count them in the notes.
+
+        Raises:
+            DataError: no cases, none labelled, a missing modality, label values that fit no scheme
+                or more than one; always naming the file.
+            ConfigError: an unknown ``labels``.
+        """
+        root = Path(root)
+        chosen = named_scheme(labels) if labels else None
+        found = survey(root)
+        notes = list(found.notes)
+        kept = [case for case in found.cases if case.target or not need_target]
+        if not kept:
+            raise DataError(
+                f"{root}: none of its {len(found.cases)} cases has a segmentation; "
+                "they can be predicted, not trained or evaluated on"
+            )
+        if len(kept) < len(found.cases):
+            notes.append(f"{len(found.cases) - len(kept)} unlabelled cases were left out")
+        for case in kept:
+            _check_modalities(case, required or ())
+        values = _read_values(kept)
+        schemes = _schemes(kept, values, chosen, notes)
+        sites, grades, synthetic = _side_facts(found)
+        if synthetic:
+            notes.insert(0, "synthetic phantom: generated images, no patients")
+        return Cohort(
+            root=root,
+            cases=tuple(
+                _case(case, schemes[case.layout], values.get(case.id), sites, grades)
+                for case in kept
+            ),
+            notes=tuple(notes),
+            synthetic=synthetic,
+        )
+
+
+def patient_of(case_id: str) -> str:
+    """``BraTS-GLI-00000-001`` -> ``BraTS-GLI-00000``; other names stay as they are."""
+    match = _SCAN_OF_PATIENT.fullmatch(case_id)
+    return next(filter(None, match.groups())) if match else case_id
+
+
+def _check_modalities(case: Found, required: Iterable[str]) -> None:
+    for modality in required:
+        if modality not in case.images:
+            raise DataError(
+                f"{case.id}: no {modality} file in {case.folder}; "
+                f"expected {case.expected(modality)}"
+            )
+
+
+def _read_values(cases: Sequence[Found]) -> dict[str, tuple[int, ...]]:
+    """Label values by case id. The first time every segmentation is read, in threads."""
+    from medtl.io.nifti import label_values
+
+    labelled = {case.id: case.target for case in cases if case.target is not None}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(labelled, pool.map(label_values, labelled.values()), strict=True))
+
+
+def _schemes(
+    cases: Sequence[Found],
+    values: Mapping[str, tuple[int, ...]],
+    chosen: Scheme | None,
+    notes: list[str],
+) -> dict[str, Scheme]:
+    """One scheme per layout, each told in ``notes``."""
+    schemes = {}
+    for layout in dict.fromkeys(case.layout for case in cases):
+        by_file = {
+            case.target.path: values[case.id]
+            for case in cases
+            if case.layout == layout and case.target is not None
+        }
+        if not by_file:
+            schemes[layout] = chosen or SCHEMES[USUAL[layout]]
+            continue
+        _refuse_paediatric(cases, layout, chosen)
+        if chosen:
+            check_values(chosen, by_file)
+        schemes[layout] = chosen or decide(layout, by_file)
+        number = f"{len(by_file)} case{'s' if len(by_file) > 1 else ''}"
+        notes.append(f"labels: {schemes[layout]} for {number} in {layout} layout")
+    return schemes
+
+
+def _refuse_paediatric(cases: Sequence[Found], layout: str, chosen: Scheme | None) -> None:
+    # Their releases number the same tissues differently under the same names.
+    for case in cases:
+        if case.layout == layout and case.target and "-ped-" in case.id.lower() and not chosen:
+            raise DataError(
+                f"{case.target.path}: the paediatric releases disagree on their label values; "
+                f"name their scheme with --labels ({', '.join(SCHEMES)})"
+            )
+
+
+def _side_facts(found: Survey) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Sites and grades by case id, from the files beside the cases, and whether all is made up."""
+    sites: dict[str, str] = {}
+    grades: dict[str, str] = {}
+    for path in found.name_mappings:
+        _read_name_mapping(path, sites, grades)
+    synthetic = False
+    for path in found.phantoms:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            sites.update({str(name): str(site) for name, site in content.get("sites", {}).items()})
+            synthetic = synthetic or bool(content.get("synthetic"))
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(f"{path}: cannot be read; write the phantom anew") from error
+    return sites, grades, synthetic
+
+
+def _read_name_mapping(path: Path, sites: dict[str, str], grades: dict[str, str]) -> None:
+    """2018-2020's ``name_mapping.csv``: a patient per row, a column per release, and the grade."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table; remove or repair it") from error
+    for row in rows:
+        names = [v for k, v in row.items() if k and isinstance(v, str) and "subject" in k.lower()]
+        site = next(filter(None, map(_site_in_name, reversed(names))), "")
+        for name in names:
+            sites[name] = site
+            grades[name] = _GRADES.get((row.get("Grade") or "").lower(), "")
+
+
+def _site_in_name(case_id: str) -> str:
+    match = _SITE.fullmatch(case_id)
+    return next(filter(None, match.groups())).upper() if match else ""
+
+
+def _case(
+    found: Found,
+    scheme: Scheme,
+    values: tuple[int, ...] | None,
+    sites: Mapping[str, str],
+    grades: Mapping[str, str],
+) -> Case:
+    folders = (_GRADES.get(word.lower(), "") for word in found.part.split("/"))
+    grade = next(filter(None, folders), "") or grades.get(found.id, "")
+    return Case(
+        id=found.id,
+        patient=patient_of(found.id),
+        images={name: found.images[name] for name in MODALITIES if name in found.images},
+        target=found.target,
+        regions=scheme.regions,
+        labels=scheme.allowed,
+        site=sites.get(found.id) or _site_in_name(found.id),
+        part=found.part,
+        stratum=grade or _tumour(scheme, values),
+    )
+
+
+def _tumour(scheme: Scheme, values: tuple[int, ...] | None) -> str:
+    if values is None:
+        return ""
+    if set(values) & set(scheme.enhancing):
+        return "ET"
+    return "no ET" if set(values) & set(scheme.regions["WT"]) else "no tumour"
