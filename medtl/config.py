@@ -1,0 +1,176 @@
+"""Frozen, validated settings: the command line over ``--set`` over the file over the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from medtl.errors import ConfigError
+from medtl.files import replacing
+from medtl.modality import Modality, parse_modality
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def _listed(value: Any) -> Any:
+    """``"a,b"`` and a single value are lists too."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int) else value
+
+
+def _expanded(path: Path | None) -> Path | None:
+    return path.expanduser() if path else path
+
+
+def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
+    return {parse_modality(new): parse_modality(old) for new, old in value.items()}
+
+
+Natural = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class TrainConfig(BaseModel):
+    """Everything that ``medtl train`` can be told; None leaves the choice to the task."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
+    )
+
+    task: str = "brats"
+    data: UserPath | None = None
+    strategy: str = "modality-transfer"
+    src: str | None = None
+    dst: str | None = None
+    network: str | None = None
+    width: Natural | None = None
+    transforms: str | None = None
+    spacing_mm: Positive | None = None
+    patch_size: Annotated[
+        tuple[Natural, ...] | None, BeforeValidator(_listed), Field(min_length=2, max_length=3)
+    ] = None
+    batch_size: Natural | None = None
+    steps: Natural | None = None  #: optimiser steps on the source, and again on the target
+    minutes: Positive | None = None  #: per side; only chooses ``steps``
+    rate: Positive | None = None
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    loss: str = "dice-ce"
+    patience: Natural | None = None  #: validations without improvement before a stage ends
+    freeze: str | None = None
+    init: str | None = None
+    init_modalities: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
+    map: Annotated[dict[str, str], AfterValidator(_modality_names)] = {}
+    allow_partial: bool = False
+    with_control: bool = False
+    labels: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    test_fraction: Fraction | None = None
+    val_fraction: Fraction | None = None
+    splits: UserPath | None = None
+    test_cases: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    cache: Literal["auto", "memory", "disk", "none"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    out: UserPath | None = None
+
+
+def read_config(path: Path, cls: type[Config]) -> Config:
+    """Read a whole configuration, as :func:`write_config` wrote it."""
+    return resolve(cls, file=path, sets=(), options={})
+
+
+def write_config(path: Path, config: BaseModel) -> None:
+    """Write every setting as YAML, defaults included."""
+    with replacing(path) as temporary:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def resolve(
+    cls: type[Config], *, file: Path | None, sets: Sequence[str], options: Mapping[str, Any]
+) -> Config:
+    """Merge settings: ``options`` over ``sets`` ("a.b=c", c in YAML) over ``file`` over defaults.
+
+    An option that is None was not given. A mapping given whole replaces the one below it, while
+    ``--set map.t1=t1ce`` changes one of its entries.
+
+    Raises:
+        ConfigError: the file or a setting cannot be used; names it, and the values allowed.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if file is not None:
+        values = _read_mapping(file)
+        origins = {key: f"{file}: {key}" for key in values}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"--set {text}: write KEY=VALUE, for example --set rate=0.001")
+        _put(values, key.split("."), _parse_yaml(value, f"--set {text}"), text)
+        origins[key.partition(".")[0]] = f"--set {text}"
+    for key, value in options.items():
+        if value is not None:
+            values[key] = value
+            origins[key] = f"--{key.removesuffix('_mm').replace('_', '-')}"
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error.errors()[0], cls, origins)) from error
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not a text file in UTF-8") from error
+    values = _parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: must hold lines such as `rate: 0.001`")
+    return values
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigError(f"{where}: not YAML{line} ({problem})") from error
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {text}: {key!r} is a single value, not a mapping")
+        values = inner
+    values[keys[-1]] = value
+
+
+def _explain(error: ErrorDetails, cls: type[BaseModel], origins: Mapping[str, str]) -> str:
+    """The first of pydantic's complaints, in one line."""
+    key = str(error["loc"][0])
+    where = origins.get(key, key)
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(key, cls.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
+        return f"{where}: there is no setting {key!r}; {hint}"
+    if error["type"] == "literal_error":
+        return f"{where}: must be {error['ctx']['expected']}, not {error['input']!r}"
+    wanted = error["msg"].removeprefix("Input ").removeprefix("Value ").partition(",")[0]
+    return f"{where}: {wanted.replace('should', 'must', 1)}, not {error['input']!r}"
