@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medtl.case import Case, Cohort
 from medtl.errors import DataError
+from medtl.task import Defaults
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
 
@@ -34,7 +35,8 @@ class Brats:
     regions = ("WT", "TC", "ET")
     modalities = MODALITIES
     nested = True
-    defaults = DEFAULTS
+    #: Tuned on real cases, see benchmarks/real_brats.py.
+    defaults = Defaults(src="flair,t1ce", dst="t1,t2", spacing_mm=2.0)
 
     def cases(
         self,
