@@ -1,0 +1,11 @@
+"""MR-physics phantom cohorts: the default data, and the ground truth of many tests.
+
+Heads with tumours are drawn as tissue fractions (``anatomy``, ``tumour``), turned into FLAIR, T1,
+T1ce and T2 by the MR signal equations (``physics``) and written in the BraTS layout (``cohort``).
+"""
+
+from __future__ import annotations
+
+from medtl.phantom.cohort import default_phantom, write_phantom
+
+__all__ = ["default_phantom", "write_phantom"]
