@@ -54,6 +54,12 @@ def dynunet_names(names: Iterable[str]) -> dict[str, str]:
     return {name: target for name, target in mapped if target is not None}
 
 
+def is_cancelled_bias(name: str) -> bool:
+    """A convolution's bias that the instance norm behind it takes out again."""
+    match = _ENCODER.fullmatch(name) or _DECODER.fullmatch(name)
+    return match is not None and match[3] == "conv" and match[4] == "bias"
+
+
 def _dynunet_name(name: str, last: int) -> str | None:
     """``last`` is the number of the deepest encoder stage."""
     if match := _ENCODER.fullmatch(name):

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from medtl.adaptation import adapt_input, identical_pairs, plan_channels
 from medtl.errors import ConfigError, UnknownNameError, WeightsError
+from medtl.heads import select_regions
+from medtl.naming import match_names
 from medtl.networks import Network, names_of, partition, tensors
-from medtl.nnunet import dynunet_names
+from medtl.nnunet import NNUNET, is_cancelled_bias
 from medtl.receipts import Receipt, ReceiptRow, Status
 from medtl.response import norm_follows
 from medtl.weights import Weights
@@ -75,7 +77,8 @@ def transfer(
             raise UnknownNameError(f"block of {network.name}", block, known)
     channels = Names(source_modalities or weights.modalities, modalities, mapping or {})
     outputs = Names(weights.regions, regions, {})
-    state, owners, found = tensors(network), partition(network), match_names(network, weights)
+    state, owners = tensors(network), partition(network)
+    found = match_names(network, weights.tensors)
     rows, values = [], {}
     for name, tensor in state.items():
         if owners[name] in reinit:
@@ -116,28 +119,6 @@ def restore(network: Network, weights: Weights) -> None:
         for name, value in values.items():
             if value is not None:
                 state[name].copy_(value)
-
-
-def match_names(network: Network, weights: Weights) -> dict[str, str]:
-    """Network tensor -> tensor of the file, under whichever renaming fits most of them.
-
-    Tried: the names as they are, nnU-Net's as DynUNet's, and the names without their first part
-    or behind a first part of the network's (Lightning modules and bare encoders).
-    """
-    aliases = names_of(network.module)
-    names = list(weights.tensors)
-    renamings = [{name: name for name in names}]
-    renamings.append({new: old for old, new in dynunet_names(names).items()})
-    for prefix in sorted({name.partition(".")[0] + "." for name in names}):
-        renamings.append({n.removeprefix(prefix): n for n in names if n.startswith(prefix)})
-    for prefix in sorted({name.partition(".")[0] + "." for name in aliases}):
-        renamings.append({prefix + name: name for name in names})
-
-    def match(renaming: Mapping[str, str]) -> dict[str, str]:
-        hits = {first: [a for a in known if a in renaming] for first, known in aliases.items()}
-        return {first: renaming[known[0]] for first, known in hits.items() if known}
-
-    return max(map(match, renamings), key=len)
 
 
 def _outcome(
@@ -202,31 +183,10 @@ def _head(network: Network, name: str, tensor: Tensor, source: Tensor, outputs: 
         return Outcome("random", note=f"the file has no {', '.join(missing)}")
     if outputs.source == outputs.target:
         return _as_is(tensor, source)
-    order = torch.tensor([outputs.source.index(region) for region in outputs.target])
-    value = source
-    for axis in _region_axes(network, name, source, outputs):
-        value = value.index_select(axis, order)
+    value = select_regions(network, name, source, outputs.source, outputs.target)
     if value.shape != tensor.shape:
         return Outcome("random", note=f"the file has {tuple(source.shape)}")
     return Outcome("adapted", value, f"regions {', '.join(outputs.target)} by name")
-
-
-def _region_axes(network: Network, name: str, source: Tensor, outputs: Names) -> list[int]:
-    """The axes of a head tensor that count regions.
-
-    A layer's outputs always; its inputs too where it comes behind another layer of the head
-    (the residual unit that ends MONAI's UNet).
-    """
-    count = len(outputs.source)
-    layer = network.module.get_submodule(name.rpartition(".")[0])
-    out_axis = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) and source.ndim > 1 else 0
-    axes = [out_axis] if source.ndim and source.shape[out_axis] == count else []
-    state = tensors(network)
-    earlier = network.head_tensors[: network.head_tensors.index(name)]
-    behind = any(state[other].ndim > 1 for other in earlier)
-    if source.ndim > 1 and behind and source.shape[1 - out_axis] == count:
-        axes.append(1 - out_axis)
-    return axes
 
 
 def _row(name: str, block: str, tensor: Tensor, outcome: Outcome, source: str) -> ReceiptRow:
@@ -244,14 +204,18 @@ def _row(name: str, block: str, tensor: Tensor, outcome: Outcome, source: str) -
 
 
 def _skipped(weights: Weights, network: Network, used: set[str]) -> list[ReceiptRow]:
-    """Tensors of the file that go nowhere; further names of used ones are no such tensors."""
-    aliases = {alias for known in names_of(network.module).values() for alias in known}
-    memory = {weights.tensors[name].data_ptr() for name in used if weights.tensors[name].numel()}
-    return [
-        ReceiptRow(name, "", "skipped", tuple(tensor.shape), tensor.numel(), source=name)
-        for name, tensor in weights.tensors.items()
-        if name not in used | aliases and tensor.data_ptr() not in memory
-    ]
+    """Tensors of the file that go nowhere, once each; further names of used ones are no such."""
+    accounted = used | {alias for known in names_of(network.module).values() for alias in known}
+    memory = {weights.tensors[name].data_ptr() for name in used}
+    rows = []
+    for name, tensor in weights.tensors.items():
+        if name in accounted or (tensor.numel() and tensor.data_ptr() in memory):
+            continue
+        memory.add(tensor.data_ptr())
+        note = "cancelled by the norm behind it" if is_cancelled_bias(name) else ""
+        shape = tuple(tensor.shape)
+        rows.append(ReceiptRow(name, "", "skipped", shape, tensor.numel(), source=name, note=note))
+    return rows
 
 
 def _check_enough(network: Network, weights: Weights, rows: Sequence[ReceiptRow]) -> None:
@@ -261,13 +225,21 @@ def _check_enough(network: Network, weights: Weights, rows: Sequence[ReceiptRow]
         return
     misfits = [row for row in rows if row.parameter and row.status == "random"][:3]
     examples = "; ".join(f"{row.name} {row.shape}: {row.note}" for row in misfits)
-    saved = weights.metadata.get("network", {})
-    origin = f" of network {saved['name']!r}" if isinstance(saved, dict) and "name" in saved else ""
     raise WeightsError(
         f"{weights.path}: only {share:.0%} of the parameters of {network.name} would be "
-        f"transferred, these are weights{origin or ' of another architecture'} ({examples}); "
+        f"transferred, these are weights of {_architecture(weights)} ({examples}); "
         "choose the matching --network, or go on with --allow-partial"
     )
+
+
+def _architecture(weights: Weights) -> str:
+    """What the file says about its network, to hint at the right one."""
+    saved = weights.metadata.get("network")
+    if isinstance(saved, dict) and "name" in saved:
+        return f"network {saved['name']} of width {saved.get('width')}"
+    if weights.format == NNUNET:
+        return "nnU-Net, whose PlainConvUNet alone fits, and only dynunet of its own sizes"
+    return "another architecture"
 
 
 def _receipt(
