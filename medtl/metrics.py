@@ -108,7 +108,7 @@ def _surface_scores(
     """HD95 in mm and surface Dice of two masks that are not empty."""
     from scipy.ndimage import distance_transform_edt
 
-    box = _bounding_box(prediction_IJK | truth_IJK)
+    box = bounding_box(prediction_IJK | truth_IJK)
     # A margin of one voxel makes the border of the volume a surface, as outside is background.
     surface_p = _surface(np.pad(prediction_IJK[box], 1))
     surface_t = _surface(np.pad(truth_IJK[box], 1))
@@ -119,7 +119,8 @@ def _surface_scores(
     return float(hd95_mm), float(near / (to_truth.size + to_prediction.size))
 
 
-def _bounding_box(mask_IJK: Mask) -> tuple[slice, ...]:
+def bounding_box(mask_IJK: Mask) -> tuple[slice, ...]:
+    """Slices around the voxels of a mask that is not empty."""
     axes = range(mask_IJK.ndim)
     hits = [np.flatnonzero(mask_IJK.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
     return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)

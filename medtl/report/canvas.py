@@ -1,0 +1,71 @@
+"""What all figures share: palette, look, and writing a PNG that repeats byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from medtl.files import replacing
+
+SYNTHETIC = "synthetic phantom"
+
+# Okabe and Ito (2008): told apart with any colour vision.
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#6E6E6E"
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+}
+
+
+def styled() -> Any:
+    """The context in which a figure must be built and saved; nothing global is changed."""
+    return rc_context(_STYLE)
+
+
+def new_grid(
+    rows: int,
+    columns: int,
+    size_inches: tuple[float, float],
+    *,
+    pad_inches: float = 0.04,
+    **subplots: Any,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure without pyplot, laid out so that nothing overlaps."""
+    layout = ConstrainedLayoutEngine(w_pad=pad_inches, h_pad=pad_inches, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=size_inches, layout=layout)
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots).tolist()
+
+
+def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
+    """Write a PNG, whole or not at all; synthetic data are named in its title and metadata."""
+    metadata: dict[str, Any] = {"Software": None, "Title": title}
+    if synthetic:
+        metadata["Description"] = SYNTHETIC
+        title = f"{title}\n{SYNTHETIC}"
+    figure.suptitle(title, fontsize=10, fontweight="bold")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata=metadata)
+    return figure
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour of the palette for each name, in order."""
+    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}

@@ -1,0 +1,124 @@
+"""Tables for the terminal and for documents. A score never stands without n and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medtl.strategies import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+#: ``{stage: {region: {metric: interval}}}``
+Scores = dict[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
+
+LABELS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95_mm": "HD95 (mm)",
+    "surface_dice": "surface Dice",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text. Print it with rich (plain where there is no terminal), or as Markdown."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def plain(self) -> str:
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        body = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
+        return "\n".join([self.title, *body, *self.notes])
+
+    def markdown(self) -> str:
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        body = [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        ]
+        return "\n\n".join([f"**{self.title}**", "\n".join(body), *self.notes]) + "\n"
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        if not console.is_terminal:
+            yield Text(self.plain())
+            return
+        table = RichTable(title=Text(self.title, style="bold"), box=box.SIMPLE_HEAD)
+        table.title_justify = "left"
+        for name in self.columns:
+            table.add_column(Text(name))
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        yield table
+        yield from map(Text, self.notes)
+
+
+def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) -> str:
+    """``0.86 [0.83, 0.89]``; below 5 patients ``0.81 (0.78, 0.84)``, the values themselves."""
+    digits = 1 if metric.endswith("_mm") else 2
+
+    def text(value: float) -> str:
+        return f"{value:.{digits}f}"
+
+    if found["low"] is not None:
+        return f"{text(found['mean'])} [{text(found['low'])}, {text(found['high'])}]"
+    if not listed:
+        return f"{text(found['mean'])}, no interval"
+    return f"{text(found['mean'])} ({', '.join(map(text, found['values']))})"
+
+
+def stages_of(summary: Mapping[str, Any]) -> Scores:
+    """The stages of what ``evaluate`` gives: all but its entry "data"."""
+    return {name: scores for name, scores in summary.items() if name != "data"}
+
+
+def score_table(
+    summary: Mapping[str, Any], synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm")
+) -> Table:
+    """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
+    rows = []
+    methods: dict[str, None] = {}
+    for stage, regions in stages_of(summary).items():
+        for region, scores in regions.items():
+            cells = [score_cell(metric, scores[metric]) for metric in metrics]
+            rows.append((stage, region, str(scores[metrics[0]]["n"]), *cells))
+            methods.update(dict.fromkeys(scores[metric]["method"] for metric in metrics))
+    title = "Scores of test patients: mean [95% interval]"
+    if synthetic:
+        title += "; synthetic phantom"
+    columns = ("stage", "region", "n", *(LABELS[metric] for metric in metrics))
+    return Table(title, columns, tuple(rows), (f"intervals: {'; '.join(methods)}",))
+
+
+def stage_table(stages: Sequence[Stage], trainable: Mapping[str, float] | None = None) -> Table:
+    """The plan of a transfer; ``trainable``: stage name to its share of trainable parameters."""
+    columns = ["stage", "domain", "starts from", "frozen", "steps", "batch", "rate"]
+    if trainable is not None:
+        columns.append("trainable")
+    rows = []
+    for stage in stages:
+        rate = " ".join(
+            f"{value:g}" if block == "*" else f"{block} {value:g}"
+            for block, value in stage.rates.items()
+        )
+        row = [stage.name, str(stage.domain), stage.init, stage.frozen]
+        row += [str(stage.steps), str(stage.batch_size), rate]
+        rows.append((*row, *([f"{trainable[stage.name]:.1%}"] if trainable is not None else [])))
+    return Table("Stages", tuple(columns), tuple(rows))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from medtl.domain import parse_domain
+from medtl.intervals import interval
+from medtl.report.tables import Table, score_cell, score_table, stage_table
+from medtl.strategies import Stage
+
+
+def summary(n: int) -> dict:
+    dice = interval({f"p{i}": 0.8 + 0.01 * (i % 7) for i in range(n)}).to_json()
+    hd95_mm = interval({f"p{i}": 4.0 + i for i in range(n)}, bounds=(0, 1e9)).to_json()
+    return {"data": {"synthetic": True}, "adapt": {"WT": {"dice": dice, "hd95_mm": hd95_mm}}}
+
+
+def test_a_score_stands_with_n_interval_and_method():
+    table = score_table(summary(24), synthetic=False)
+    assert table.columns == ("stage", "region", "n", "Dice", "HD95 (mm)")
+    [(stage, region, n, dice, hd95_mm)] = table.rows
+    assert (stage, region, n) == ("adapt", "WT", "24")
+    found = summary(24)["adapt"]["WT"]["dice"]
+    assert dice == f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    assert hd95_mm.startswith("15.5 [")
+    assert table.notes == ("intervals: BCa bootstrap by patient 95%, 9999 resamples",)
+
+
+def test_few_patients_are_listed_instead_of_an_interval():
+    [(*_, n, dice, _)] = score_table(summary(3), synthetic=False).rows
+    assert (n, dice) == ("3", "0.81 (0.80, 0.81, 0.82)")
+    assert score_cell("dice", summary(3)["adapt"]["WT"]["dice"], listed=False).endswith(
+        "no interval"
+    )
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_tables_of_synthetic_data_say_so_in_every_form(synthetic):
+    table = score_table(summary(24), synthetic)
+    for text in (table.plain(), table.markdown(), printed(table, True), printed(table, False)):
+        assert ("synthetic phantom" in text) == synthetic
+
+
+def printed(table: Table, terminal: bool) -> str:
+    stream = io.StringIO()
+    Console(file=stream, force_terminal=terminal, width=120, highlight=False).print(table)
+    return stream.getvalue()
+
+
+def test_plain_text_where_there_is_no_terminal():
+    table = score_table(summary(24), synthetic=False)
+    assert printed(table, False).strip() == table.plain()
+    assert "\x1b[" in printed(table, True)
+    assert all(line == line.rstrip() for line in table.plain().splitlines())
+
+
+def test_plain_columns_line_up():
+    table = Table("t", ("a", "long name"), (("wide cell", "1"), ("x", "2")))
+    _, header, first, second = table.plain().splitlines()
+    assert header.index("long name") == first.index("1") == second.index("2")
+
+
+def test_markdown_is_a_table_with_title_and_notes():
+    text = Table("t", ("a", "b"), (("1|2", "3"),), ("note",)).markdown()
+    assert text == "**t**\n\n| a | b |\n| --- | --- |\n| 1\\|2 | 3 |\n\nnote\n"
+
+
+def test_brackets_are_text_not_markup():
+    table = Table("[bold]t[/bold]", ("[red]a",), (("[0.1, 0.2]",),))
+    assert "[0.1, 0.2]" in printed(table, True)
+    assert "[bold]t[/bold]" in printed(table, False)
+
+
+def test_stages_are_listed_with_their_trainable_share():
+    source = Stage("source", parse_domain("flair,t1ce"), 400, init="random")
+    adapt = Stage("adapt", parse_domain("t1,t2"), 300, frozen="3", rates={"*": 1e-3, "stem": 1e-4})
+    table = stage_table([source, adapt], {"source": 1.0, "adapt": 0.123})
+    assert table.rows == (
+        ("source", "mod:flair+t1ce", "random", "none", "400", "2", "0.002", "100.0%"),
+        ("adapt", "mod:t1+t2", "previous", "3", "300", "2", "0.001 stem 0.0001", "12.3%"),
+    )
+    assert len(stage_table([source]).columns) == 7
+
+
+def test_tables_import_neither_rich_nor_anything_heavy():
+    code = (
+        "import sys, medtl.report.tables;"
+        "sys.exit(bool({'rich', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
