@@ -22,6 +22,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from nibabel.spatialimages import HeaderDataError, ImageDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from medtl.case import ImageFile
@@ -60,7 +61,7 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
         raise DataError(f"{path}: truncated or damaged; fetch the file again") from error
     except (OSError, MemoryError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); fetch it again") from error
-    except (ImageFileError, HeaderDataError, ImageDataError) as error:
+    except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError) as error:
         raise DataError(f"{path}: broken header ({_reason(error)}); fetch it again") from error
 
 
