@@ -1,0 +1,186 @@
+"""Augmented patches: all randomness is drawn in one place, applying the draw is pure.
+
+Axes: C modality, L region, I J K voxels. The spatial part (centre, rotation, scale, flips) is one
+resampling of the patch; the intensity part follows nnU-Net's list (Isensee et al. 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Ranges and probabilities; ``NONE`` leaves patches as they are."""
+
+    rotation_deg: float = 20.0
+    scale: tuple[float, float] = (0.75, 1.3)
+    spatial_p: float = 0.6
+    flip: bool = True
+    noise: float = 0.15
+    noise_p: float = 0.3
+    blur_voxels: tuple[float, float] = (0.5, 1.0)
+    blur_p: float = 0.2
+    contrast: tuple[float, float] = (0.75, 1.3)
+    shift: float = 0.3
+    intensity_p: float = 0.5
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_p: float = 0.4
+
+
+FULL = Augmentation()
+NONE = Augmentation(
+    spatial_p=0.0, flip=False, noise_p=0.0, blur_p=0.0, intensity_p=0.0, gamma_p=0.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDraw:
+    """What happens to one channel's intensities; 0 or 1 where nothing does."""
+
+    noise: float
+    blur_voxels: float
+    contrast: float
+    shift: float
+    gamma: float
+    gamma_inverted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Everything random about a patch. ``matrix`` maps its offsets to the image's (voxels)."""
+
+    centre: Tensor
+    matrix: Tensor
+    channels: tuple[ChannelDraw, ...]
+    noise_seed: int
+
+
+def draw(
+    augmentation: Augmentation,
+    centres: dict[str, Tensor],
+    shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+    channels: int,
+    seed: int,
+) -> Draw:
+    """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
+    patches are centred near a voxel of a randomly chosen region, the others anywhere."""
+    random = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand(1, generator=random))
+
+    def happens(probability: float) -> bool:
+        return uniform(0, 1) < probability
+
+    def pick(count: int) -> int:
+        return int(torch.randint(count, (1,), generator=random))
+
+    present = [voxels for voxels in centres.values() if len(voxels)]
+    if present and happens(0.5):
+        voxels = present[pick(len(present))]
+        flat = int(voxels[pick(len(voxels))])
+        _, j, k = shape
+        position = (flat // (j * k), flat // k % j, flat % k)
+        centre = [
+            p + uniform(-0.25, 0.25) * edge if edge > 1 else p
+            for p, edge in zip(position, patch, strict=True)
+        ]
+    else:
+        centre = [
+            uniform(0, n - 1) if edge > 1 else pick(n) for n, edge in zip(shape, patch, strict=True)
+        ]
+
+    a = augmentation
+    angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
+    zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
+    signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
+    if patch[2] == 1:  # a 2-D patch stays in its slice
+        angles[0] = angles[1] = 0.0
+        signs[2] = 1.0
+    drawn = tuple(
+        ChannelDraw(
+            noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
+            blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
+            contrast=uniform(*a.contrast) if happens(a.intensity_p) else 1.0,
+            shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
+            gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
+            gamma_inverted=happens(0.3),
+        )
+        for _ in range(channels)
+    )
+    matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
+    return Draw(torch.tensor(centre), matrix, drawn, pick(2**31 - 1))
+
+
+def apply(
+    drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1."""
+    grid = _grid(drawn, image_CIJK.shape[1:], patch)
+    image = functional.grid_sample(image_CIJK[None].float(), grid, align_corners=True)[0]
+    share = functional.grid_sample(target_LIJK[None].float(), grid, align_corners=True)[0]
+    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
+    channels = [
+        _intensity(channel, settings, noise_source)
+        for channel, settings in zip(image, drawn.channels, strict=True)
+    ]
+    return torch.stack(channels), (share > 0.5).float()
+
+
+def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:
+    offsets = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch), indexing="ij"
+    )
+    voxels = torch.stack(offsets, -1) @ drawn.matrix.T + drawn.centre
+    last = torch.tensor([max(n - 1, 1) for n in shape], dtype=torch.float32)
+    return (2 * voxels / last - 1).flip(-1)[None]
+
+
+def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generator) -> Tensor:
+    """Noise, blur, contrast, shift and gamma in the brain; the background stays 0."""
+    brain = channel_IJK != 0
+    values = channel_IJK
+    if settings.noise:
+        values = values + settings.noise * torch.randn(values.shape, generator=random)
+    if settings.blur_voxels:
+        values = _blur(values, settings.blur_voxels)
+    values = values * settings.contrast + settings.shift
+    if settings.gamma != 1.0:
+        low, high = values.min(), values.max()
+        span = (high - low).clamp_min(1e-6)
+        unit = (values - low) / span
+        unit = 1 - (1 - unit) ** settings.gamma if settings.gamma_inverted else unit**settings.gamma
+        values = unit * span + low
+    return values * brain
+
+
+def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:
+    kernel = torch.exp(-0.5 * (torch.arange(-2, 3) / sigma_voxels) ** 2)
+    kernel = kernel / kernel.sum()
+    blurred = values_IJK[None, None]
+    for axis in range(3):
+        if values_IJK.shape[axis] == 1:
+            continue
+        shape, padding = [1] * 5, [0] * 3
+        shape[2 + axis], padding[axis] = 5, 2
+        blurred = functional.conv3d(blurred, kernel.view(shape), padding=padding)
+    return blurred[0, 0]
+
+
+def _rotation(angles_deg: list[float]) -> Tensor:
+    x, y, z = torch.deg2rad(torch.tensor(angles_deg))
+    one, zero = torch.ones(()), torch.zeros(())
+
+    def rows(*values: Tensor) -> Tensor:
+        return torch.stack(values).view(3, 3)
+
+    about_x = rows(one, zero, zero, zero, x.cos(), -x.sin(), zero, x.sin(), x.cos())
+    about_y = rows(y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos())
+    about_z = rows(z.cos(), -z.sin(), zero, z.sin(), z.cos(), zero, zero, zero, one)
+    return about_x @ about_y @ about_z

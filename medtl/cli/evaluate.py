@@ -1,0 +1,62 @@
+"""``medtl evaluate RUN``: score a run's stages on cases that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with labelled cases; without it the run's own.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="One stage; without it all.")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="all, or the run's locked test cases; test where present.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Score a run's stages: Dice, IoU, HD95, surface Dice and more, with intervals."""
+    from medtl.catalog import load_catalog
+    from medtl.config import TrainConfig, read_config
+    from medtl.console import Reporter
+    from medtl.errors import ConfigError
+    from medtl.runs import open_run
+
+    if cases not in (None, "all", "test"):
+        raise ConfigError(f"--cases {cases}: use all or test")
+    opened = open_run(run)
+    config = read_config(opened.path / "config.yaml", TrainConfig)
+    catalog = load_catalog()
+    reporter = Reporter(quiet)
+
+    from medtl.planning import read_cohort
+    from medtl.report.tables import score_table
+    from medtl.scoring import pick_cases, score_stages
+    from medtl.trained import finished_stages, read_stage
+    from medtl.training import build_fabric
+
+    fabric = build_fabric(device, precision)
+    names = (stage,) if stage else finished_stages(opened)
+    stages = [read_stage(opened, name, catalog, fabric) for name in names]
+    task = catalog.tasks[config.task].load()()
+    needed = {name for each in stages for name in each.predictor.recipe.modalities}
+    cohort = read_cohort(
+        task, data or config.data, reporter, labels=labels or config.labels, required=sorted(needed)
+    )
+    scores = score_stages(stages, cohort, pick_cases(cohort, opened, cases), opened, reporter)
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(scores.to_json(), indent=2))
+    else:
+        reporter.show(score_table(scores.summary, cohort.synthetic))

@@ -1,0 +1,145 @@
+"""``medtl train TASK``: from words to a TrainConfig; the rest is ``medtl.pipeline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the config.")
+]
+
+
+def train(
+    task: Annotated[str | None, typer.Argument(help="Task, e.g. brats (medtl list tasks).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the cases; without it the synthetic phantom.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="How to transfer.")] = None,
+    src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
+    dst: Annotated[str | None, typer.Option(help="Target domain, e.g. t1,t2 or site:CS.")] = None,
+    network: Annotated[str | None, typer.Option(help="Network, e.g. unet.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first level.")] = None,
+    transforms: Annotated[str | None, typer.Option(help="Preset of preparation.")] = None,
+    spacing: Annotated[float | None, typer.Option(help="Voxel spacing to train at, mm.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches per step.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps on the source, and again on the target.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Choose --steps by a timed trial: minutes per side.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help='"2" blocks, "stem,encoder1", "layers:25", "all-but:head".')
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="FILE|RUN", help="Start from these weights.")
+    ] = None,
+    init_modalities: Annotated[
+        str | None, typer.Option(help="Channel names of --init where the file has none.")
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="NEW=OLD", help="Seed a new modality, e.g. t1=t1ce."),
+    ] = None,
+    allow_partial: Annotated[
+        bool | None, typer.Option("--allow-partial", help="Accept little transferred.")
+    ] = None,
+    with_control: Annotated[
+        bool | None, typer.Option("--with-control", help="Also train from scratch (A and B).")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, weights and patches.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="splits.json to use.")] = None,
+    test_cases: Annotated[
+        str | None, typer.Option(help="Patients or cases to lock away, comma-separated.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    cache: Annotated[str | None, typer.Option(help="auto, memory, disk or none.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that make patches.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    settings: Setting = None,
+    out: Annotated[Path | None, typer.Option(help="New run folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read every header, print the plan, train nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Train a task with a transfer strategy and score it on locked test patients."""
+    from medtl.catalog import load_catalog
+    from medtl.config import TrainConfig, resolve
+    from medtl.console import Reporter
+
+    options = {
+        "task": task,
+        "data": data,
+        "strategy": strategy,
+        "src": src,
+        "dst": dst,
+        "network": network,
+        "width": width,
+        "transforms": transforms,
+        "spacing_mm": spacing,
+        "batch_size": batch_size,
+        "steps": steps,
+        "minutes": minutes,
+        "rate": rate,
+        "freeze": freeze,
+        "init": init,
+        "init_modalities": init_modalities.split(",") if init_modalities else None,
+        "map": _pairs(map_) if map_ else None,
+        "allow_partial": allow_partial,
+        "with_control": with_control,
+        "labels": labels,
+        "seed": seed,
+        "splits": splits,
+        "test_cases": test_cases.split(",") if test_cases else None,
+        "device": device,
+        "precision": precision,
+        "cache": cache,
+        "workers": workers,
+        "out": out,
+    }
+    resolved = resolve(TrainConfig, file=config, sets=settings or [], options=options)
+    catalog = load_catalog()
+    reporter = Reporter(quiet)
+    # Names are checked before torch is imported: a typo costs no seconds.
+    for registry, name in (
+        (catalog.tasks, resolved.task),
+        (catalog.strategies, resolved.strategy),
+        (catalog.networks, resolved.network),
+        (catalog.transforms, resolved.transforms),
+        (catalog.losses, resolved.loss),
+    ):
+        if name is not None:
+            registry.full_name(name)
+    from medtl.pipeline import run_plan
+    from medtl.planning import make_plan
+    from medtl.preview import show_plan, with_minutes
+    from medtl.training import build_fabric
+
+    fabric = build_fabric(resolved.device, resolved.precision)
+    plan = with_minutes(make_plan(resolved, catalog, reporter), catalog, fabric)
+    show_plan(plan, catalog, fabric, reporter)
+    if not dry_run:
+        run_plan(plan, catalog, fabric, reporter, resolved.out)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """``["t1=t1ce", "t2=flair"]`` (or comma-separated) -> ``{"t1": "t1ce", "t2": "flair"}``."""
+    from medtl.errors import ConfigError
+    from medtl.modality import parse_modality
+
+    pairs: dict[str, str] = {}
+    for text in (part for each in texts for part in each.split(",")):
+        new, equals, old = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--map {text}: write NEW=OLD, for example t1=t1ce")
+        pairs[parse_modality(new)] = parse_modality(old)
+    return pairs

@@ -1,0 +1,84 @@
+"""What a command tells its user, on stderr: stdout is for machine-readable output alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Without a terminal, progress becomes a plain line at most this often.
+PLAIN_SECONDS = 15.0
+
+Advance = Callable[[int, str], None]
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Lines, tables and progress; ``quiet`` silences all of it."""
+
+    quiet: bool = False
+    console: Console = field(default_factory=_stderr)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def show(self, renderable: Any) -> None:
+        if not self.quiet:
+            self.console.print(renderable)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Advance]:
+        """Yield ``advance(done, note)``: a bar with ETA on a terminal, plain lines elsewhere."""
+        if self.quiet:
+            yield lambda done, note="": None
+        elif self.console.is_terminal:
+            with self._bar() as bar:
+                task = bar.add_task(label, total=total, note="")
+                yield lambda done, note="": bar.update(task, completed=done, note=note)
+        else:
+            yield self._plain(label, total)
+
+    def _bar(self) -> Any:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def _plain(self, label: str, total: int) -> Advance:
+        started = last = monotonic()
+
+        def advance(done: int, note: str = "") -> None:
+            nonlocal last
+            now = monotonic()
+            if done < total and now - last < PLAIN_SECONDS:
+                return
+            last = now
+            left = (now - started) / max(done, 1) * (total - done)
+            remaining = f", {left:.0f} s left" if done < total else f" in {now - started:.0f} s"
+            self.say(f"{label}: {done}/{total}{remaining}{'  ' + note if note else ''}")
+
+        return advance

@@ -1,0 +1,231 @@
+"""Cases -> prepared, cached arrays -> patches whose randomness depends on the sample alone.
+
+Axes: B batch, C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medtl.augment import apply, draw
+from medtl.cache import cache_dir
+from medtl.case import Case
+from medtl.errors import DataError
+from medtl.io.nifti import (
+    Header,
+    check_same_grid,
+    foreground,
+    read_header,
+    read_labels,
+    read_volume,
+)
+from medtl.transforms import Preset, prepare, resampled_shape
+
+#: Voxels kept per region as possible patch centres.
+MAX_CENTRES = 20_000
+#: Share of the free memory that cached cases may take before they go to disk.
+MEMORY_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How cases become arrays: which channels in which order, which regions, which preset."""
+
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+    preset: Preset
+
+    def __call__(self, case: Case, *, with_target: bool = True) -> dict[str, Any]:
+        """Read and prepare one case, its target too where it has one; errors name the case."""
+        check_case(case, self.modalities)
+        volumes = [read_volume(case.images[name]) for name in self.modalities]
+        affine = volumes[0][1]
+        image_CIJK = np.stack([volume for volume, _ in volumes])
+        brain_IJK = np.any([foreground(volume) for volume, _ in volumes], axis=0)
+        target_LIJK = None
+        if with_target and case.target is not None:
+            labels_IJK, _ = read_labels(case.target, case.labels)
+            target_LIJK = region_masks(labels_IJK, case, self.regions)
+        try:
+            return prepare(image_CIJK, brain_IJK, target_LIJK, affine, self.preset)
+        except DataError as problem:
+            raise DataError(f"{case.id}: {problem}") from problem
+
+
+def region_masks(
+    labels_IJK: np.ndarray[Any, Any], case: Case, regions: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Label values -> one mask per region (LIJK), by the case's own label scheme."""
+    return np.stack([np.isin(labels_IJK, case.regions[name]) for name in regions])
+
+
+def check_case(case: Case, modalities: Sequence[str]) -> dict[str, Header]:
+    """Read the headers a case needs and refuse missing modalities and mixed grids."""
+    missing = [name for name in modalities if name not in case.images]
+    if missing:
+        raise DataError(
+            f"{case.id}: no {', '.join(missing)} image; it has {', '.join(case.images)}"
+        )
+    headers = {name: read_header(case.images[name]) for name in modalities}
+    if case.target is not None:
+        headers["segmentation"] = read_header(case.target)
+    check_same_grid(case, headers)
+    return headers
+
+
+def prepared_bytes(header: Header, recipe: Recipe) -> int:
+    """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
+    shape = header.shape[0], header.shape[1], header.shape[2]
+    voxels = int(np.prod(resampled_shape(shape, header.spacing_mm, recipe.preset.spacing_mm)))
+    return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
+
+
+def choose_cache(needed_bytes: int, wanted: str) -> str:
+    """ "memory" where the prepared cases fit, else "disk"; an explicit wish is kept."""
+    if wanted != "auto":
+        return wanted
+    return "memory" if needed_bytes < MEMORY_SHARE * free_memory_bytes() else "disk"
+
+
+def free_memory_bytes() -> int:
+    """Memory that can be had without swapping (Linux; elsewhere half of a cautious 8 GB)."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 1024**3
+
+
+def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int) -> Dataset[Any]:
+    """MONAI's CacheDataset or PersistentDataset over prepared cases (plain tensors)."""
+    from monai.data.dataset import CacheDataset, PersistentDataset
+    from monai.data.dataset import Dataset as PlainDataset
+
+    items = [_Item(case) for case in cases]
+    steps = _Prepare(recipe)
+    if cache == "memory":
+        return CacheDataset(
+            items, steps, num_workers=max(1, workers), progress=False, copy_cache=False
+        )
+    if cache == "disk":
+        folder = cache_dir() / "prepared" / _digest(repr(recipe))
+        return PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash)
+    return PlainDataset(items, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    case: Case
+
+
+def _item_hash(item: _Item) -> bytes:
+    files = [*item.case.images.values(), *([item.case.target] if item.case.target else [])]
+    stamps = [
+        (str(f.path), f.channel, f.path.stat().st_mtime_ns, f.path.stat().st_size) for f in files
+    ]
+    return _digest(repr((item.case.regions, stamps))).encode()
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class _Prepare:
+    """A case -> tensors only, so that the disk cache can be read back without unpickling code."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def __call__(self, item: _Item) -> dict[str, Any]:
+        prepared = self.recipe(item.case)
+        return {
+            "image": prepared["image"],
+            "target": prepared["target"],
+            "centres": {
+                name: _centres(mask)
+                for name, mask in zip(self.recipe.regions, prepared["target"], strict=True)
+            },
+        }
+
+
+def _centres(mask_IJK: Tensor) -> Tensor:
+    """Up to ``MAX_CENTRES`` flat indices of a region's voxels, evenly spaced."""
+    voxels = mask_IJK.flatten().nonzero().flatten()
+    return voxels[:: max(1, -(-len(voxels) // MAX_CENTRES))].clone()
+
+
+class Patches(Dataset[dict[str, Tensor]]):
+    """Augmented patches, addressed by the number of the sample since the stage began.
+
+    The patient and all randomness of sample n depend on (seed, stage, n) alone: every pass over
+    the patients is a new seeded order, whatever the workers, the cache or the processes.
+    """
+
+    def __init__(
+        self, cached: Dataset[Any], count: int, recipe: Recipe, patch: tuple[int, ...], key: str
+    ) -> None:
+        self.cached = cached
+        self.count = count
+        self.recipe = recipe
+        self.patch = patch
+        self.key = key
+
+    def __getitem__(self, sample: int) -> dict[str, Tensor]:
+        turn, position = divmod(sample, self.count)
+        order = np.random.default_rng(_seed(self.key, turn)).permutation(self.count)
+        case = self.cached[int(order[position])]
+        i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
+        drawn = draw(
+            self.recipe.preset.augmentation,
+            case["centres"],
+            tuple(case["image"].shape[1:]),
+            (i, j, k),
+            len(self.recipe.modalities),
+            _seed(self.key, "sample", sample),
+        )
+        image, target = apply(drawn, case["image"], case["target"], (i, j, k))
+        if len(self.patch) == 2:
+            image, target = image[..., 0], target[..., 0]
+        return {"image": image, "target": target}
+
+
+def _seed(*parts: object) -> int:
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+class SampleRange(Sampler[int]):
+    """Sample numbers of one process: every ``processes``-th from ``first`` to ``last``."""
+
+    def __init__(self, first: int, last: int, process: int = 0, processes: int = 1) -> None:
+        self.numbers = range(first + process, last, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def build_loader(
+    patches: Patches, steps: int, batch_size: int, workers: int, *, pin_memory: bool
+) -> DataLoader[Mapping[str, Tensor]]:
+    """One pass of ``steps`` batches; workers persist, so no step waits for a restart."""
+    return DataLoader(
+        patches,
+        batch_size=batch_size,
+        sampler=SampleRange(0, steps * batch_size),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        drop_last=True,
+    )

@@ -1,0 +1,99 @@
+"""Whole cases through a trained network, back to the native grid, and their scores.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.case import Case
+from medtl.console import Reporter
+from medtl.data import Recipe, region_masks
+from medtl.inference import slice_wise, sliding_window
+from medtl.io.nifti import read_header, read_labels
+from medtl.metrics import case_metrics, metric_rows
+from medtl.networks import Network
+from medtl.training import autocast_dtype
+from medtl.transforms import restore
+
+#: Logit outside the brain box: certainly background.
+OUTSIDE = -20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A network with all it takes to run on a case."""
+
+    network: Network
+    recipe: Recipe
+    patch_size: tuple[int, ...]
+    fabric: Fabric
+    nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
+
+    def prepared_logits(self, image_CIJK: Tensor) -> Tensor:
+        """logits_LIJK on the prepared grid."""
+        module = self.network.module.eval()
+        image_CIJK = image_CIJK.to(self.fabric.device)
+        settings = {
+            "out_channels": self.network.out_channels,
+            "autocast": autocast_dtype(self.fabric),
+            "multiple": self.network.patch_multiple,
+        }
+        if self.network.spatial_dims == 2:
+            return slice_wise(module, image_CIJK, **settings)
+        i, j, k = self.patch_size
+        return sliding_window(module, image_CIJK, (i, j, k), whole=True, **settings)
+
+    def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
+        """logits_LIJK on the native grid of a case that ``recipe`` has prepared."""
+        logits_LIJK = self.prepared_logits(prepared["image"]).cpu()
+        return restore(logits_LIJK, prepared["placement"], OUTSIDE)
+
+    def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """One mask per region on the native grid."""
+        masks_LIJK = self.native_logits(prepared).numpy() > 0
+        return np.logical_and.accumulate(masks_LIJK, axis=0) if self.nested else masks_LIJK
+
+
+def score_cases(
+    predictor: Predictor, cases: Sequence[Case], reporter: Reporter, label: str
+) -> list[dict[str, Any]]:
+    """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
+    rows = []
+    with reporter.progress(label, len(cases)) as advance:
+        for done, case in enumerate(cases, 1):
+            assert case.target is not None  # labelled cases only
+            labels_IJK, _ = read_labels(case.target, case.labels)
+            truth_LIJK = region_masks(labels_IJK, case, predictor.recipe.regions)
+            spacing_mm = read_header(case.target).spacing_mm
+            masks_LIJK = predictor.masks(predictor.recipe(case, with_target=False))
+            scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
+            rows += metric_rows(case.id, case.patient, scores)
+            advance(done)
+    return rows
+
+
+def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> dict[str, float]:
+    """Mean Dice per region over cached validation cases, on the prepared grid."""
+    totals = torch.zeros(len(predictor.recipe.regions))
+    for index in range(count):
+        case = cached[index]
+        predicted = predictor.prepared_logits(case["image"]).cpu() > 0
+        truth = case["target"] > 0
+        overlap = (predicted & truth).flatten(1).sum(1)
+        total = predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)
+        totals += torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones(()))
+    return {
+        name: float(value) / count
+        for name, value in zip(predictor.recipe.regions, totals, strict=True)
+    }

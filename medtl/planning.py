@@ -1,0 +1,179 @@
+"""From a TrainConfig to a Plan: cases read, patients split, stages laid out; no weights yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from medtl.case import Case, Cohort
+from medtl.catalog import Catalog
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.data import Recipe, check_case, prepared_bytes
+from medtl.domain import Domain, parse_domain, select
+from medtl.errors import ConfigError, DataError
+from medtl.io.nifti import Header
+from medtl.splits import Split, read_splits, split_patients
+from medtl.strategies import LossSpec, Request, Stage, controls
+from medtl.task import Task
+from medtl.transforms import Preset
+
+DEFAULT_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything decided before the first step."""
+
+    config: TrainConfig
+    task: Task
+    cohort: Cohort
+    split: Split
+    request: Request
+    stages: tuple[Stage, ...]
+    preset: Preset
+    network: str
+    patch_size: tuple[int, ...]
+    headers: tuple[Header, ...]
+
+    def recipe(self, domain: Domain) -> Recipe:
+        return Recipe(domain.modalities, self.task.regions, self.preset)
+
+    def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
+        """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
+        patients = set(getattr(self.split, part))
+        return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
+
+    def memory_bytes(self) -> int:
+        """Upper bound of all prepared training and validation cases, over the domains."""
+        domains = {stage.domain for stage in self.stages}
+        count = len(self.split.train) + len(self.split.val)
+        share = count / max(1, len({case.patient for case in self.cohort.cases}))
+        return round(
+            sum(
+                prepared_bytes(header, self.recipe(domain)) * share
+                for domain in domains
+                for header in self.headers
+            )
+        )
+
+
+def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: Any) -> Cohort:
+    """The cases under ``data``, or of the built-in phantom cohort; the first line says which."""
+    if data is None:
+        from medtl.phantom import default_phantom
+
+        reporter.say("No --data given: using the built-in synthetic phantom cohort.")
+        with reporter.progress("making the phantom", 1) as advance:
+            data = default_phantom(progress=lambda done, total: advance(done, f"of {total} cases"))
+    cohort = task.cases(data, **options)
+    for note in cohort.notes:
+        reporter.say(note)
+    return cohort
+
+
+def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan:
+    """Read headers, split patients and lay out the stages; raises on the first bad input."""
+    task: Task = catalog.tasks[config.task].load()()
+    defaults = task.defaults
+    network = config.network or defaults.network
+    catalog.networks[network]  # an unknown name fails before any reading
+    source = _domain(config.src or defaults.src, task)
+    target = _domain(config.dst or defaults.dst, task)
+    needed = tuple(dict.fromkeys((*source.modalities, *target.modalities)))
+    cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
+    headers = _check_headers(cohort.cases, needed)
+    split = _split(config, cohort)
+    preset = catalog.transforms[config.transforms or defaults.transforms].load()()
+    preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    request = Request(
+        source,
+        target,
+        steps=config.steps or (defaults.synthetic_steps if cohort.synthetic else defaults.steps),
+        batch_size=config.batch_size or defaults.batch_size,
+        rate=config.rate or defaults.rate,
+        init=config.init,
+        freeze=config.freeze,
+        schedule=config.schedule,
+        losses=(LossSpec(config.loss),),
+    )
+    plan = Plan(
+        config,
+        task,
+        cohort,
+        split,
+        request,
+        lay_out(config, catalog, request),
+        preset,
+        network,
+        config.patch_size or _patch(defaults.patch_size, headers, preset.spacing_mm),
+        headers,
+    )
+    _check_domains(plan)
+    return plan
+
+
+def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
+    """The strategy's stages, with the from-scratch controls where they are asked for."""
+    stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
+    return (*stages, *controls(request, stages)) if config.with_control else stages
+
+
+def _domain(text: str, task: Task) -> Domain:
+    domain = parse_domain(text)
+    if not domain.modalities:
+        raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
+    unknown = [name for name in domain.modalities if name not in task.modalities]
+    if unknown:
+        raise ConfigError(
+            f"task {task.name} has no modality {unknown[0]!r}; it has {', '.join(task.modalities)}"
+        )
+    return domain
+
+
+def _check_headers(cases: Sequence[Case], modalities: tuple[str, ...]) -> tuple[Header, ...]:
+    """One header per case, every file's header read; the first bad case in order is reported."""
+    with ThreadPoolExecutor(8) as pool:
+        return tuple(
+            headers[modalities[0]]
+            for headers in pool.map(lambda case: check_case(case, modalities), cases)
+        )
+
+
+def _split(config: TrainConfig, cohort: Cohort) -> Split:
+    if config.splits is not None:
+        return read_splits(config.splits, cohort.cases)
+    return split_patients(
+        cohort.cases,
+        test_fraction=config.test_fraction,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        test=config.test_cases,
+    )
+
+
+def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
+    """The task's spacing, or the data's own where that is coarser already."""
+    native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in headers)
+    return max(default_mm, round(native_mm, 2))
+
+
+def _patch(
+    default: tuple[int, ...], headers: Sequence[Header], spacing_mm: float
+) -> tuple[int, ...]:
+    """The task's patch, no larger than the data: edges are rounded up to a multiple of 16."""
+    edges = []
+    for axis, edge in enumerate(default):
+        extent = median(h.shape[axis] * float(h.spacing_mm[axis]) for h in headers) / spacing_mm
+        edges.append(min(edge, 16 * -(-round(extent) // 16)))
+    return tuple(edges)
+
+
+def _check_domains(plan: Plan) -> None:
+    for stage in plan.stages:
+        if not plan.cases(stage.domain, "train"):
+            raise DataError(f"stage {stage.name}: no training patient in domain {stage.domain}")

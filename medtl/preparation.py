@@ -1,0 +1,99 @@
+"""A network made ready for a stage: built, weights in, blocks frozen, receipt written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from medtl.errors import ConfigError
+from medtl.networks import Network, freeze, partition, select_blocks, tensors
+from medtl.receipts import Receipt, ReceiptRow
+from medtl.strategies import Stage
+from medtl.transfer import transfer
+from medtl.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network whose ``frozen`` tensors (names) will not change in the stage."""
+
+    network: Network
+    frozen: tuple[str, ...]
+    receipt: Receipt
+
+    def trainable_share(self) -> float:
+        from torch import nn
+
+        sizes = {
+            name: tensor.numel()
+            for name, tensor in tensors(self.network).items()
+            if isinstance(tensor, nn.Parameter)
+        }
+        return 1 - sum(sizes.get(name, 0) for name in self.frozen) / sum(sizes.values())
+
+
+def prepare_network(
+    network: Network,
+    stage: Stage,
+    weights: Weights | None,
+    regions: tuple[str, ...],
+    *,
+    mapping: Mapping[str, str],
+    allow_partial: bool = False,
+    source_modalities: tuple[str, ...] | None = None,
+) -> Prepared:
+    """Transfer ``weights`` (None: keep the random ones) and freeze what the stage says.
+
+    A stem that holds a new modality stays trainable where blocks are counted ("2"); frozen by
+    name or layer it is taken at its word, unless two of its channels start out identical, which
+    is a ConfigError: they could never become different.
+    """
+    if weights is None:
+        receipt = _untouched(network)
+    else:
+        receipt = transfer(
+            network,
+            weights,
+            modalities=stage.domain.modalities,
+            regions=regions,
+            mapping=mapping,
+            reinit=stage.reinit,
+            allow_partial=allow_partial,
+            source_modalities=source_modalities,
+        )
+    frozen = select_blocks(network, stage.frozen)
+    if receipt.new_modalities and stage.frozen.isdigit():
+        block_of = partition(network)
+        stems = {block_of[name] for name in network.input_tensors}
+        kept = tuple(name for name in frozen if block_of[name] not in stems)
+        if len(kept) < len(frozen):
+            frozen = kept
+            new = ", ".join(receipt.new_modalities)
+            note = f"{', '.join(sorted(stems))} stays trainable: {new} is new to it"
+            receipt = replace(receipt, notes=(*receipt.notes, note))
+    if receipt.identical_modalities and set(network.input_tensors) & set(frozen):
+        first, second = receipt.identical_modalities[0]
+        raise ConfigError(
+            f"stage {stage.name}: the frozen stem would see {first} and {second} through identical "
+            "weights; leave the stem out of --freeze or start one of them elsewhere with --map"
+        )
+    freeze(network, frozen)
+    return Prepared(network, frozen, receipt)
+
+
+def _untouched(network: Network) -> Receipt:
+    from torch import nn
+
+    block_of = partition(network)
+    rows = tuple(
+        ReceiptRow(
+            name,
+            block_of[name],
+            "random",
+            tuple(tensor.shape),
+            tensor.numel(),
+            isinstance(tensor, nn.Parameter),
+        )
+        for name, tensor in tensors(network).items()
+    )
+    return Receipt("random", rows)

@@ -1,0 +1,124 @@
+"""What ``medtl train`` prints before it starts, and all that ``--dry-run`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from lightning.fabric import Fabric
+
+from medtl.catalog import Catalog
+from medtl.console import Reporter
+from medtl.domain import Domain
+from medtl.networks import Network, tensors
+from medtl.pipeline import build_losses, build_network, outside_weights
+from medtl.planning import Plan, lay_out
+from medtl.preparation import Prepared, prepare_network
+from medtl.report.tables import Table
+from medtl.training import Objective, build_optimizer
+from medtl.weights import Weights
+
+TRIAL_STEPS = 5
+
+
+def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) -> None:
+    """Cases, split, stages with trainable shares, memory and time estimates."""
+    split = plan.split
+    cases = plan.cohort.cases
+    reporter.say(
+        f"{len(cases)} cases of {len({case.patient for case in cases})} patients: "
+        f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test (locked)"
+    )
+    if not split.val:
+        reporter.say("too few patients to validate on: the last step of each stage is kept")
+    edges = "x".join(map(str, plan.patch_size))
+    reporter.say(
+        f"network {plan.network}, patches {edges} at {plan.preset.spacing_mm:g} mm, "
+        f"batch {plan.request.batch_size}, on {fabric.device} in {fabric._precision.precision}"
+    )
+    prepared = list(preview_stages(plan, catalog))
+    seconds = seconds_per_step(plan, catalog, fabric)
+    total_steps = sum(stage.steps for stage in plan.stages)
+    rows = tuple(
+        (
+            stage.name,
+            "+".join(stage.domain.modalities),
+            str(stage.steps),
+            stage.init,
+            stage.frozen,
+            f"{ready.trainable_share():.1%}",
+            f"{seconds * stage.steps / 60:.1f}",
+        )
+        for stage, ready in zip(plan.stages, prepared, strict=True)
+    )
+    columns = ("stage", "modalities", "steps", "starts from", "frozen", "trainable", "minutes")
+    memory = plan.memory_bytes()
+    notes = (
+        f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training; "
+        f"prepared cases take up to {memory / 1e9:.1f} GB",
+    )
+    title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
+    reporter.show(Table(title, columns, rows, notes))
+
+
+def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
+    """Each stage's network as it would start, with random weights where training would be."""
+    previous: Weights | None = None
+    for stage in plan.stages:
+        network = build_network(plan, catalog, stage.domain)
+        outside = stage.init not in ("random", "previous")
+        weights = outside_weights(plan.config) if outside else None
+        if stage.init == "previous":
+            weights = previous
+        ready = prepare_network(
+            network,
+            stage,
+            weights,
+            plan.task.regions,
+            mapping=plan.config.map,
+            allow_partial=plan.config.allow_partial,
+            source_modalities=plan.config.init_modalities if outside else None,
+        )
+        yield ready
+        previous = _as_weights(network, stage.domain, plan)
+
+
+def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
+    metadata = {"modalities": list(domain.modalities), "regions": list(plan.task.regions)}
+    return Weights(Path("previous stage"), dict(tensors(network)), metadata, "medtl")
+
+
+def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
+    """Median time of a training step from scratch, on noise; making patches is not included."""
+    stage = replace(plan.stages[0], frozen="none")
+    network = build_network(plan, catalog, stage.domain)
+    objective = Objective(network.module, build_losses(stage, catalog))
+    model, optimizer = fabric.setup(objective, build_optimizer(network, stage, ()))
+    edges = plan.patch_size[: network.spatial_dims]
+    shape = (stage.batch_size, network.in_channels, *edges)
+    image = torch.randn(shape, device=fabric.device)
+    target = torch.zeros((stage.batch_size, network.out_channels, *edges), device=fabric.device)
+    seconds = []
+    for _ in range(TRIAL_STEPS):
+        started = perf_counter()
+        fabric.backward(model(image, target))
+        optimizer.step()
+        optimizer.zero_grad()
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(perf_counter() - started)
+    return median(seconds)
+
+
+def with_minutes(plan: Plan, catalog: Catalog, fabric: Fabric) -> Plan:
+    """The plan with as many steps per side as fit in ``config.minutes``, by a timed trial."""
+    minutes = plan.config.minutes
+    if minutes is None or plan.config.steps is not None:
+        return plan
+    steps = max(1, round(60 * minutes / seconds_per_step(plan, catalog, fabric)))
+    request = replace(plan.request, steps=steps)
+    return replace(plan, request=request, stages=lay_out(plan.config, catalog, request))

@@ -1,0 +1,80 @@
+"""What a run leaves behind once its stages are trained: scores, tables and figures.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import aff2axcodes
+
+from medtl.console import Reporter
+from medtl.data import region_masks
+from medtl.io.nifti import read_header, read_labels, read_volume
+from medtl.planning import Plan
+from medtl.report.figures import loss_curves, split_sizes, stage_scores
+from medtl.report.montage import montage
+from medtl.report.tables import score_table
+from medtl.runs import Run, read_lines
+from medtl.scoring import Scores, score_stages
+from medtl.trained import Trained
+
+PARTS = ("train", "val", "test")
+
+
+def write_results(plan: Plan, run: Run, stages: Sequence[Trained], reporter: Reporter) -> None:
+    """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/."""
+    figures = run.path / "figures"
+    figures.mkdir(exist_ok=True)
+    synthetic = plan.cohort.synthetic
+    curves = {s.stage: read_lines(run.path / s.stage / "metrics.jsonl") for s in stages}
+    loss_curves(figures / "curves.png", curves, synthetic=synthetic)
+    split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
+    cases = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    if not cases:
+        reporter.say("no test patients: nothing is scored")
+        return
+    scores = score_stages(stages, plan.cohort, cases, run, reporter)
+    scores.write(run.path)
+    stage_scores(figures / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
+    for stage in stages:
+        _picture(figures / f"{stage.stage}.png", stage, plan, scores)
+    reporter.show(score_table(scores.summary, synthetic))
+
+
+def _sizes(plan: Plan) -> dict[str, dict[str, int]]:
+    """Patients per part and stratum."""
+    stratum = {case.patient: case.stratum or "all" for case in plan.cohort.cases}
+    return {part: dict(Counter(stratum[p] for p in getattr(plan.split, part))) for part in PARTS}
+
+
+def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
+    """A montage of the test case whose first region scored the median Dice."""
+    predictor = stage.predictor
+    recipe = predictor.recipe
+    region = recipe.regions[0]
+    ranked = sorted(
+        (row["metrics"]["dice"], row["case"])
+        for row in scores.rows[stage.stage]
+        if row["region"] == region
+    )
+    dice, name = ranked[len(ranked) // 2]
+    case = next(case for case in plan.cohort.cases if case.id == name)
+    assert case.target is not None  # it was scored, hence labelled
+    labels_IJK, affine = read_labels(case.target, case.labels)
+    montage(
+        path,
+        np.stack([read_volume(case.images[modality])[0] for modality in recipe.modalities]),
+        recipe.modalities,
+        region_masks(labels_IJK, case, recipe.regions),
+        predictor.masks(recipe(case, with_target=False)),
+        recipe.regions,
+        title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median test case)",
+        spacing_mm=read_header(case.target).spacing_mm,
+        axes="".join(aff2axcodes(affine)),
+        synthetic=plan.cohort.synthetic,
+    )

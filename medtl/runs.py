@@ -1,0 +1,124 @@
+"""The run folder: everything needed to read, resume, repeat and report a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medtl.errors import RunError
+from medtl.files import replacing
+
+RUNS = Path("runs")
+_RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder. Every write is atomic; nothing is written outside ``path``."""
+
+    path: Path
+
+    def stage(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def write_json(self, name: str, value: Any) -> Path:
+        return write_text(self.path / name, json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return read_json(self.path / name)
+
+
+def start_run(task: str, strategy: str, out: Path | None) -> Run:
+    """Make the folder: ``out``, which must be new or empty, else ``runs/<task>-<strategy>-<n>``."""
+    try:
+        if out is not None:
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise RunError(f"{out} exists and is not an empty folder; choose another --out")
+            out.mkdir(parents=True, exist_ok=True)
+            folder = out
+        else:
+            folder = _next_folder(f"{task}-{strategy}")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise RunError(
+            f"cannot write to {problem.filename or out}: {problem.strerror}; choose another --out"
+        ) from problem
+    run = Run(folder)
+    run.write_json("environment.json", environment())
+    return run
+
+
+def open_run(path: Path) -> Run:
+    """An existing run folder, recognised by its ``config.yaml``."""
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder")
+    if not (path / "config.yaml").is_file():
+        raise RunError(f"{path} is not a run folder: it has no config.yaml")
+    return Run(path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without names of users or hosts."""
+    versions = {}
+    for name in _RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": versions,
+        "command": ["medtl", *sys.argv[1:]],
+    }
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that nobody ever sees half of it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run; damage is a RunError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise RunError(f"cannot read {path}: {problem.strerror}") from problem
+    except ValueError as problem:
+        raise RunError(f"{path} is not valid JSON ({problem}); the run is damaged") from problem
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON line (``metrics.jsonl``)."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _next_folder(stem: str) -> Path:
+    RUNS.mkdir(exist_ok=True)
+    for number in range(1, 100_000):
+        folder = RUNS / f"{stem}-{number:02d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"{RUNS} is full; choose --out")

@@ -1,0 +1,79 @@
+"""``medtl evaluate``: the stages of a run, scored on cases that their training did not see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl.case import Case, Cohort
+from medtl.console import Reporter
+from medtl.errors import DataError
+from medtl.evaluation import score_cases
+from medtl.fingerprint import fingerprint
+from medtl.metrics import summarise, write_metrics_csv
+from medtl.runs import Run, write_text
+from medtl.trained import Trained
+
+
+def unseen(cases: Sequence[Case], stages: Sequence[Trained]) -> tuple[tuple[Case, ...], int]:
+    """Cases of patients none of whose images any stage was trained on, and how many cases fell."""
+    seen = frozenset().union(*(stage.seen for stage in stages))
+    known = {case.patient for case in cases if seen & set(fingerprint(case))}
+    kept = tuple(case for case in cases if case.patient not in known)
+    return kept, len(cases) - len(kept)
+
+
+def pick_cases(cohort: Cohort, run: Run, wanted: str | None) -> tuple[Case, ...]:
+    """ "test": the run's locked test cases; "all": every case; None: test where they are there."""
+    locked = set(run.read_json("splits.json")[0]["test"])
+    test = tuple(case for case in cohort.cases if case.id in locked)
+    if wanted == "test" and not test:
+        raise DataError(
+            f"{cohort.root} holds none of the test cases of {run.path}; use --cases all"
+        )
+    return cohort.cases if wanted == "all" or not test else test
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
+
+    data: dict[str, Any]
+    summary: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """``data`` beside the stages, in one object."""
+        return {"data": self.data, **self.summary}
+
+    def write(self, folder: Path) -> None:
+        """``summary.json`` and ``metrics.csv``."""
+        write_text(folder / "summary.json", json.dumps(self.to_json(), indent=2) + "\n")
+        table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
+        write_metrics_csv(folder / "metrics.csv", table)
+
+
+def score_stages(
+    stages: Sequence[Trained], cohort: Cohort, cases: Sequence[Case], run: Run, reporter: Reporter
+) -> Scores:
+    """Score each stage on its own modalities; cases that any stage was trained on are left out."""
+    kept, dropped = unseen(cases, stages)
+    if dropped:
+        reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
+    if not kept:
+        raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
+    data = {
+        "synthetic": cohort.synthetic,
+        "patients": len({case.patient for case in kept}),
+        "cases": len(kept),
+        "excluded_seen": dropped,
+        "run": run.path.name,
+    }
+    rows = {
+        stage.stage: score_cases(stage.predictor, kept, reporter, f"scoring {stage.stage}")
+        for stage in stages
+    }
+    return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows)

@@ -1,0 +1,44 @@
+"""What a task component must offer: cases, regions, and the defaults that suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from medtl.case import Cohort
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Settings a task's author found to work; the command line overrides each."""
+
+    src: str
+    dst: str
+    network: str = "unet"
+    transforms: str = "brain-mr"
+    spacing_mm: float = 2.0
+    patch_size: tuple[int, ...] = (64, 64, 64)
+    batch_size: int = 2
+    rate: float = 2e-3
+    steps: int = 1600
+    synthetic_steps: int = 400
+
+
+class Task(Protocol):
+    """A task reads a folder into cases; it knows nothing of networks."""
+
+    name: str
+    regions: tuple[str, ...]
+    modalities: tuple[str, ...]
+    nested: bool  #: each region lies within the one before it
+    defaults: Defaults
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+    ) -> Cohort: ...

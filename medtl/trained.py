@@ -1,0 +1,85 @@
+"""A stage of a finished run, read back from its checkpoint alone and ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from medtl.catalog import Catalog
+from medtl.data import Recipe
+from medtl.errors import RunError
+from medtl.evaluation import Predictor
+from medtl.runs import Run
+from medtl.strategies import CONTROL_A, CONTROL_B
+from medtl.transfer import restore
+from medtl.transforms import Preset
+from medtl.weights import BEST, Weights, read_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A stage's predictor, with what its checkpoint says of the training data."""
+
+    stage: str
+    predictor: Predictor
+    seen: frozenset[str]
+    synthetic: bool
+    task: str
+
+
+def finished_stages(run: Run) -> tuple[str, ...]:
+    """Stages with a checkpoint: the transfer's in order, then the controls."""
+    names = [*run.read_json("stages.json"), CONTROL_A, CONTROL_B]
+    return tuple(name for name in names if (run.path / name / BEST).is_file())
+
+
+def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> Trained:
+    """Build the recorded network and load its best weights; every tensor must be there."""
+    path = run.path / stage / BEST
+    if not path.is_file():
+        choices = ", ".join(finished_stages(run)) or "none"
+        raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
+    weights = read_weights(path)
+    return restore_stage(weights, catalog, fabric)
+
+
+def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
+    """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
+    recorded = weights.metadata
+    if "network" not in recorded:
+        raise RunError(f"{weights.path} was not written by medtl train; it cannot predict alone")
+    modalities, regions = tuple(recorded["modalities"]), tuple(recorded["regions"])
+    network_record: Mapping[str, Any] = recorded["network"]
+    patch_size = tuple(network_record["patch_size"])
+    network = catalog.networks[network_record["name"]].load()(
+        in_channels=len(modalities),
+        out_channels=len(regions),
+        width=network_record["width"],
+        patch_size=patch_size,
+    )
+    restore(network, weights)
+    network.module.to(fabric.device).eval()
+    preset = _preset(weights.path, recorded["preprocessing"], catalog)
+    predictor = Predictor(
+        network, Recipe(modalities, regions, preset), patch_size, fabric, recorded["nested"]
+    )
+    return Trained(
+        recorded["stage"],
+        predictor,
+        frozenset(recorded["seen"]),
+        recorded["synthetic"],
+        recorded["task"],
+    )
+
+
+def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
+    """The preset by name at its spacing; one that has changed since training is refused."""
+    preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
+    now = {**preset.to_json(), "augmentation": None}
+    if now != {**recorded, "augmentation": None}:
+        raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")
+    return preset

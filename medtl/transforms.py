@@ -1,0 +1,217 @@
+"""Named presets: deterministic preparation of a case, and the augmentation that goes with it.
+
+Axes: C modality, L region, I J K voxels (right-anterior-superior after preparation).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from medtl.augment import FULL, NONE, Augmentation
+from medtl.errors import DataError
+
+#: Intensities beyond these percentiles of the brain are clipped before the z-score.
+CLIP_PERCENTILES = (0.5, 99.5)
+#: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
+N4_SHRINK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Deterministic preparation (recorded in every checkpoint) and augmentation, by name."""
+
+    name: str
+    augmentation: Augmentation
+    spacing_mm: float = 2.0
+    n4: bool = False
+
+    def at(self, spacing_mm: float) -> Preset:
+        return replace(self, spacing_mm=spacing_mm)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint records of the preparation."""
+        return {
+            "preset": self.name,
+            "spacing_mm": self.spacing_mm,
+            "n4": self.n4,
+            "clip_percentiles": list(CLIP_PERCENTILES),
+            "augmentation": asdict(self.augmentation),
+        }
+
+
+def brain_mr() -> Preset:
+    """RAS, crop to the brain, clip, z-score in the brain, resample; full augmentation."""
+    return Preset("brain-mr", FULL)
+
+
+def brain_mr_n4() -> Preset:
+    """``brain-mr`` with N4 bias-field correction first (Tustison et al. 2010, by ITK)."""
+    return Preset("brain-mr-n4", FULL, n4=True)
+
+
+def brain_mr_plain() -> Preset:
+    """``brain-mr`` without augmentation."""
+    return Preset("brain-mr-plain", NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
+
+    shape: tuple[int, int, int]  #: native voxels
+    start: tuple[int, int, int]  #: first voxel of the brain box, in RAS order
+    size: tuple[int, int, int]  #: voxels of the brain box, in RAS order
+    axes: tuple[int, int, int]  #: RAS axis i is native axis axes[i]
+    flips: tuple[bool, bool, bool]  #: RAS axis i runs against its native axis
+
+
+def prepare(
+    image_CIJK: NDArray[np.float32],
+    brain_IJK: NDArray[np.bool_],
+    target_LIJK: NDArray[np.bool_] | None,
+    affine: NDArray[np.float64],
+    preset: Preset,
+) -> dict[str, Any]:
+    """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
+
+    Orientation to RAS, crop to the brain, percentile clipping and z-score in the brain per
+    modality (0 outside), resampling to ``preset.spacing_mm``.
+    """
+    axes, flips = _to_ras(affine)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
+    brain_IJK = _orient(brain_IJK, axes, flips)
+    start, size = _box(brain_IJK)
+    crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+    brain_IJK = brain_IJK[crop]
+    channels = []
+    for native_IJK in image_CIJK:
+        channel_IJK = _orient(native_IJK, axes, flips)[crop]
+        if preset.n4:
+            channel_IJK = n4_correct(channel_IJK, brain_IJK, spacing_mm)
+        channels.append(zscore_in_brain(channel_IJK, brain_IJK))
+    shape = resampled_shape(size, spacing_mm, preset.spacing_mm)
+    prepared: dict[str, Any] = {
+        "image": _resample(torch.from_numpy(np.stack(channels)), shape),
+        "placement": Placement(brain_shape(image_CIJK), start, size, axes, flips),
+    }
+    if target_LIJK is not None:
+        cropped = np.stack([_orient(region, axes, flips)[crop] for region in target_LIJK])
+        share = _resample(torch.from_numpy(cropped.astype(np.float32)), shape)
+        prepared["target"] = (share >= 0.5).to(torch.uint8)
+    return prepared
+
+
+def brain_shape(image_CIJK: NDArray[np.float32]) -> tuple[int, int, int]:
+    _, i, j, k = image_CIJK.shape
+    return i, j, k
+
+
+def resampled_shape(
+    size: tuple[int, int, int], spacing_mm: NDArray[np.float64], target_mm: float
+) -> tuple[int, int, int]:
+    """Voxels per axis after resampling a box of ``size`` voxels; axes coarser than the target keep
+    their voxels' count at least."""
+    i, j, k = (
+        max(1, round(n * float(mm) / target_mm)) for n, mm in zip(size, spacing_mm, strict=True)
+    )
+    return i, j, k
+
+
+def restore(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
+    """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``."""
+    box = functional.interpolate(
+        logits_LIJK[None].float(), size=placement.size, mode="trilinear", align_corners=False
+    )[0]
+    ras_shape = [placement.shape[axis] for axis in placement.axes]
+    full = box.new_full((len(box), *ras_shape), fill)
+    crop = tuple(slice(a, a + n) for a, n in zip(placement.start, placement.size, strict=True))
+    full[(slice(None), *crop)] = box
+    against = [1 + axis for axis, flip in enumerate(placement.flips) if flip]
+    inverse = [1 + placement.axes.index(axis) for axis in range(3)]
+    return full.flip(against).permute(0, *inverse).contiguous()
+
+
+def zscore_in_brain(
+    image_IJK: NDArray[np.float32], brain_IJK: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Clip to the brain's percentiles, subtract its mean, divide by its deviation; 0 outside."""
+    values = image_IJK[brain_IJK]
+    low, high = np.percentile(values, CLIP_PERCENTILES)
+    values = np.clip(values, low, high)
+    deviation = float(values.std())
+    if deviation == 0:
+        raise DataError("every voxel in the brain has the same value")
+    scored = np.zeros(image_IJK.shape, dtype=np.float32)
+    scored[brain_IJK] = (values - values.mean()) / deviation
+    return scored
+
+
+def n4_correct(
+    image_IJK: NDArray[np.float32], brain_IJK: NDArray[np.bool_], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Divide by the bias field that ITK's N4 finds on a coarser grid (Tustison et al. 2010)."""
+    import itk
+
+    shape = tuple(max(8, n // N4_SHRINK) for n in image_IJK.shape)
+    floor = float(image_IJK[brain_IJK].min())
+    positive = torch.from_numpy(np.where(brain_IJK, image_IJK - floor + 1.0, 1.0))[None]
+    coarse = _resample(positive.float(), shape)[0].numpy()
+    mask = _resample(torch.from_numpy(brain_IJK.astype(np.float32))[None], shape)[0].numpy() > 0.5
+    source = itk.image_from_array(np.ascontiguousarray(coarse))
+    source.SetSpacing([float(mm) * N4_SHRINK for mm in spacing_mm[::-1]])
+    region = itk.image_from_array(np.ascontiguousarray(mask.astype(np.uint8)))
+    region.CopyInformation(source)
+    corrected = itk.array_from_image(
+        itk.n4_bias_field_correction_image_filter(source, mask_image=region)
+    )
+    bias = torch.from_numpy(np.where(mask, coarse / np.maximum(corrected, 1e-6), 1.0))
+    smooth = functional.interpolate(
+        bias[None, None].float(), size=image_IJK.shape, mode="trilinear", align_corners=False
+    )[0, 0].numpy()
+    return np.where(brain_IJK, (image_IJK - floor + 1.0) / smooth, image_IJK).astype(np.float32)
+
+
+def _to_ras(
+    affine: NDArray[np.float64],
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    from nibabel.orientations import io_orientation
+
+    codes = io_orientation(affine)
+    order = np.argsort(codes[:, 0])
+    axes = tuple(int(axis) for axis in order)
+    flips = tuple(bool(codes[axis, 1] < 0) for axis in order)
+    return axes, flips  # type: ignore[return-value]
+
+
+def _orient(
+    array_IJK: NDArray[Any], axes: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> NDArray[Any]:
+    return array_IJK.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
+
+
+def _box(brain_IJK: NDArray[np.bool_]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    start, size = [], []
+    for axis in range(3):
+        inside = np.flatnonzero(brain_IJK.any(axis=tuple(a for a in range(3) if a != axis)))
+        start.append(int(inside[0]))
+        size.append(int(inside[-1] - inside[0] + 1))
+    return (start[0], start[1], start[2]), (size[0], size[1], size[2])
+
+
+def _resample(image_CIJK: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Average over the new voxel where the grid gets coarser, trilinear where it gets finer."""
+    old = image_CIJK.shape[1:]
+    if tuple(old) == shape:
+        return image_CIJK.clone()
+    coarser = tuple(min(a, b) for a, b in zip(old, shape, strict=True))
+    averaged = functional.interpolate(image_CIJK[None], size=coarser, mode="area")
+    if coarser == shape:
+        return averaged[0]
+    return functional.interpolate(averaged, size=shape, mode="trilinear", align_corners=False)[0]

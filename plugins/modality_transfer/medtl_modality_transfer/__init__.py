@@ -1,0 +1,1 @@
+"""Transfer between sets of MR contrasts, as a medtl plugin."""
