@@ -13,7 +13,7 @@ COMMANDS = (
     Component("predict", "medtl.cli.predict:predict", "Segment images with the model of a run."),
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
-    Component("list", "medtl.cli.list:list_components", "List tasks, networks, strategies, ..."),
+    Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),
     Component("plugins", "medtl.cli.plugins:app", "List the plugins found and their state."),
     Component("doctor", "medtl.cli.doctor:doctor", "Show versions, devices, memory and plugins."),
 )

@@ -1,0 +1,7 @@
+"""``python -m medtl`` is ``medtl``."""
+
+from __future__ import annotations
+
+from medtl.cli.main import main
+
+main()

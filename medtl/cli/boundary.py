@@ -1,0 +1,76 @@
+"""The one place where an exception becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from typer import Abort
+from typer.exceptions import TyperException
+
+from medtl.errors import MedtlError
+
+USER_ERROR = 2
+BUG = 1
+INTERRUPTED = 130
+
+
+def guarded(command: Callable[[], object], *, debug: bool) -> int:
+    """Run ``command`` and return the exit code; an int that it returns is its own.
+
+    Known errors, bad options and what the system refuses (files, memory) print one line and give 2;
+    an interrupt gives 130; a closed pipe is quiet; anything else is a bug of ours. ``debug`` adds
+    the traceback.
+    """
+    try:
+        result = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        return BUG
+    except (KeyboardInterrupt, Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except MedtlError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except TyperException as error:
+        return _fail(_usage(error), USER_ERROR, debug)
+    except MemoryError:
+        return _fail("out of memory; lower --batch-size or patch_size", USER_ERROR, debug)
+    except OSError as error:
+        return _fail(_refused(error), USER_ERROR, debug)
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            message = "the device is out of memory; lower --batch-size or patch_size"
+            return _fail(message, USER_ERROR, debug)
+        hint = "" if debug else "; run again with --debug to see where, and please report it"
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _fail(f"this is a bug in medtl or a plugin ({told}){hint}", BUG, debug)
+    if result == INTERRUPTED:  # Typer catches the interrupt itself
+        return _fail("interrupted", INTERRUPTED)
+    return result if type(result) is int else 0
+
+
+def _fail(message: str, code: int, debug: bool = False) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see `{context.command_path} --help`" if context else message
+
+
+def _refused(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more at exit, and would complain about the closed pipe there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,43 @@
+"""``medtl data``: making data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def data() -> None:
+    """Make data: the synthetic phantom cohort."""
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
+    cases: Annotated[int, typer.Option(help="Number of patients.")] = 20,
+    size: Annotated[int, typer.Option(help="Voxels along each edge of the 180 mm cube.")] = 64,
+    sites: Annotated[int, typer.Option(help="Number of scanners.")] = 2,
+    seed: Annotated[int, typer.Option(help="Other numbers give other patients.")] = 0,
+    shift: Annotated[float, typer.Option(help="How far the scanners differ; 0: not at all.")] = 1.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Write synthetic MR of heads with tumours, in the layout of BraTS 2021."""
+    from medtl.console import Reporter
+    from medtl.phantom import write_phantom
+
+    reporter = Reporter(quiet)
+    with reporter.progress("synthetic phantom", cases) as advance:
+        write_phantom(
+            folder,
+            cases=cases,
+            size=size,
+            sites=sites,
+            seed=seed,
+            shift=shift,
+            progress=lambda done, total: advance(done, ""),
+        )
+    reporter.say(f"wrote {cases} synthetic patients to {folder}")

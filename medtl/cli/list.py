@@ -1,0 +1,77 @@
+"""``medtl list [KIND]``: the components that are installed.
+
+Each kind is a command and no argument: Typer would import pydantic to read one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from medtl.catalog import Registry, load_catalog
+from medtl.cli.light import LightCommand, LightGroup
+from medtl.cli.tables import print_table
+from medtl.plugins import KINDS
+
+app = typer.Typer(
+    cls=LightGroup, add_completion=False, invoke_without_command=True, subcommand_metavar="[KIND]"
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def list_all(ctx: typer.Context, json: Json = False) -> None:
+    """List tasks, networks, strategies and other components by name."""
+    ctx.obj = json
+    if ctx.invoked_subcommand is None:
+        _show(KINDS, json)
+
+
+def _add_command(kind: str) -> None:
+    name = kind.replace("_", "-")
+
+    @app.command(name, cls=LightCommand, help=f"List {name.replace('-', ' ')}.")
+    def list_kind(ctx: typer.Context, json: Json = False) -> None:
+        _show([kind], json or ctx.obj)
+
+
+for _kind in KINDS:
+    _add_command(_kind)
+
+
+def _show(kinds: Iterable[str], json: bool) -> None:
+    registries = load_catalog().registries()
+    rows = {kind: _rows(registries[kind]) for kind in kinds}
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(rows, indent=2))
+    else:
+        _print(rows)
+
+
+def _rows(registry: Registry) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": full_name.partition(":")[2],
+            "plugin": full_name.partition(":")[0],
+            "summary": " ".join(component.summary.split()),
+            "target": component.target,
+        }
+        for full_name, component in sorted(registry.items())
+    ]
+
+
+def _print(rows: dict[str, list[dict[str, Any]]]) -> None:
+    filled = [(kind, listed) for kind, listed in rows.items() if listed]
+    if not filled:
+        print("none installed")
+    for number, (kind, listed) in enumerate(filled):
+        if number:
+            print()
+        title = kind.replace("_", " ").upper()
+        columns = [[row["name"], row["plugin"], row["summary"]] for row in listed]
+        print_table((title, "PLUGIN", ""), columns)

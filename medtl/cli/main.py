@@ -1,0 +1,117 @@
+"""``medtl``: names and summaries of the commands are static; a command is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command, get_group
+
+from medtl import Component, __version__
+from medtl.builtin import COMMANDS
+from medtl.cli.boundary import guarded
+from medtl.cli.light import LightGroup
+
+_DEBUG = "--debug"
+
+
+class LazyGroup(LightGroup):
+    """Holds a stub for each command; the stub that is invoked is replaced by the real command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.components: dict[str, Component] = {}
+        self._add({component.name: component for component in COMMANDS})
+
+    def _add(self, components: dict[str, Component]) -> None:
+        for name, component in components.items():
+            self.components[name] = component
+            self.commands[name] = TyperCommand(name=name, help=component.summary, callback=None)
+
+    def _add_plugin_commands(self) -> None:
+        from medtl.catalog import load_catalog
+
+        found = load_catalog().commands
+        bare = [name.partition(":")[2] for name in found]
+        for full_name, component in found.items():
+            name = full_name.partition(":")[2]
+            # Two plugins may offer the same command: each then goes by its full name.
+            shown = name if bare.count(name) == 1 else full_name
+            if shown not in self.commands:
+                self._add({shown: component})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_plugin_commands()
+        return super().list_commands(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        if args[0] not in self.commands:
+            self._add_plugin_commands()
+        name, _, rest = super().resolve_command(ctx, args)
+        # Without a name this is shell completion of something that is no command.
+        return name, _load(name, self.components[name]) if name else None, rest
+
+
+def _load(name: str, component: Component) -> Any:
+    target = component.load()
+    if isinstance(target, typer.Typer):
+        command: Any = get_group(target)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command(name)(target)
+        command = get_command(single)
+    command.name = name
+    command.help = command.help or component.summary
+    return command
+
+
+# Typer's two options for shell completion would import pydantic in every command.
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    help="Does transfer learning help on my medical images, and how?",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"medtl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option(_DEBUG, help="Show the traceback of errors (or set MEDTL_DEBUG=1).")
+    ] = False,
+) -> None:
+    """The options of ``medtl`` itself; :func:`main` has taken ``--debug`` out already."""
+
+
+def main() -> None:
+    """Run ``medtl`` and exit."""
+    arguments, debug = _without_debug(sys.argv[1:])
+    command = get_command(app)
+    sys.exit(
+        guarded(
+            lambda: command.main(arguments or ["--help"], prog_name="medtl", standalone_mode=False),
+            debug=debug,
+        )
+    )
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """``--debug`` works anywhere on the line, before or after the command."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != _DEBUG] + arguments[end:]
+    asked = len(kept) < len(arguments) or os.environ.get("MEDTL_DEBUG", "0") not in ("", "0")
+    return kept, asked
