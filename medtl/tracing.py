@@ -1,0 +1,107 @@
+"""Run a module on shapes alone, and see which layers it runs in which order.
+
+Axes: B batch, C channel, I J K voxel axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put every submodule in training or evaluation mode, and each back as it was afterwards."""
+    before = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, was_training in before:
+            part.training = was_training
+
+
+def dry_run(module: nn.Module, shape_BCIJK: Sequence[int], *, training: bool = False) -> Any:
+    """What the module returns for a batch of this shape, computed on shapes only (meta tensors).
+
+    No memory is taken, no weight or buffer touched and no random number drawn.
+    """
+    batch_BCIJK = torch.empty(tuple(shape_BCIJK), device="meta")
+    with mode(module, training=training), _without_values(module), torch.no_grad():
+        return module(batch_BCIJK)
+
+
+@contextmanager
+def _without_values(module: nn.Module) -> Iterator[None]:
+    """Hold meta tensors in place of all parameters and buffers for a while.
+
+    Written out because ``torch.func.functional_call`` does not put the tensors of a module that is
+    registered twice back (torch 2.13).
+    """
+    slots_of_all: list[dict[str, Any]] = [
+        slots for part in module.modules() for slots in (part._parameters, part._buffers)
+    ]
+    kept = [
+        (slots, name, tensor)
+        for slots in slots_of_all
+        for name, tensor in slots.items()
+        if tensor is not None
+    ]
+    try:
+        for slots, name, tensor in kept:
+            empty = torch.empty_like(tensor, device="meta")
+            slots[name] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+        yield
+    finally:
+        for slots, name, tensor in kept:
+            slots[name] = tensor
+
+
+@contextmanager
+def watch(parts: dict[str, nn.Module]) -> Iterator[list[str]]:
+    """Yield a list that fills with the names of ``parts`` in the order of their first execution."""
+    order: list[str] = []
+
+    def note(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any) -> None:
+            if name not in order:
+                order.append(name)
+
+        return hook
+
+    handles = [part.register_forward_pre_hook(note(name)) for name, part in parts.items()]
+    try:
+        yield order
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers(module: nn.Module) -> dict[str, nn.Module]:
+    """The modules that count as layers: leaves, and modules that hold tensors of their own.
+
+    Leaves without weights (input, pooling, concatenation, dropout, activation) count too. A module
+    that is registered twice appears once, under its first name.
+    """
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if next(part.children(), None) is None or next(own_tensors(part), None) is not None
+    }
+
+
+def own_tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers that the module holds itself, not through a child."""
+    yield from module.parameters(recurse=False)
+    yield from module.buffers(recurse=False)
+
+
+def execution_order(module: nn.Module, shape_BCIJK: Sequence[int]) -> list[str]:
+    """Names of the :func:`layers` that run in inference, in the order of their first execution."""
+    with watch(layers(module)) as order:
+        dry_run(module, shape_BCIJK)
+    return order

@@ -1,0 +1,85 @@
+"""MONAI's vision transformers under the block protocol; tensor names stay MONAI's own.
+
+Both see the image twice, in the patch embedding and in a convolutional skip; their stem holds both.
+The other skips belong to the decoder that they feed.
+"""
+
+from __future__ import annotations
+
+from monai.networks import nets
+
+from medtl.assemble import Plan, finish, network_builder
+from medtl.networks import Network
+from medtl_unet3d.layout import ladder
+
+UNETR_PATCH = 96
+
+
+def unetr(
+    *,
+    in_channels: int,
+    out_channels: int,
+    spatial_dims: int = 3,
+    width: int | None = None,
+    patch_size: tuple[int, ...] | None = None,
+) -> Network:
+    """UNETR (Hatamizadeh et al. 2022), width 16: 768 hidden numbers per 16-cubed token.
+
+    Its position embedding belongs to one patch size, 96 cubed as published unless stated.
+    """
+    width = 16 if width is None else width
+    patch = patch_size or (UNETR_PATCH,) * spatial_dims
+    return finish(
+        "unetr",
+        lambda channels, outputs: nets.UNETR(
+            channels,
+            outputs,
+            img_size=patch,
+            feature_size=width,
+            hidden_size=48 * width,
+            mlp_dim=4 * 48 * width,
+            spatial_dims=spatial_dims,
+        ),
+        ladder(
+            stem=("vit.patch_embedding.*", "encoder1.*"),
+            encoders=["vit.blocks.[0-2].*", "vit.blocks.[3-5].*", "vit.blocks.[6-8].*"],
+            bottleneck=("vit.blocks.9.*", "vit.blocks.1[01].*", "vit.norm.*"),
+            decoders=[
+                ("encoder4.*", "decoder5.*"),
+                ("encoder3.*", "decoder4.*"),
+                ("encoder2.*", "decoder3.*"),
+                "decoder2.*",
+            ],
+            head="out.*",
+        ),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        spatial_dims=spatial_dims,
+        width=width,
+        patch_multiple=16,
+        patch_size=patch,
+        fixed_patch=True,
+    )
+
+
+@network_builder("swin-unetr", width=48, patch_multiple=32)
+def swin_unetr(spatial_dims: int, width: int) -> Plan:
+    """SwinUNETR (Hatamizadeh et al. 2022), width 48; other widths must be multiples of 12."""
+    return (
+        lambda channels, outputs: nets.SwinUNETR(
+            channels, outputs, feature_size=width, spatial_dims=spatial_dims
+        ),
+        ladder(
+            stem=("swinViT.patch_embed.*", "encoder1.*"),
+            encoders=[f"swinViT.layers{level}.*" for level in (1, 2, 3)],
+            bottleneck=("swinViT.layers4.*", "encoder10.*"),
+            decoders=[
+                "decoder5.*",
+                ("encoder4.*", "decoder4.*"),
+                ("encoder3.*", "decoder3.*"),
+                ("encoder2.*", "decoder2.*"),
+                "decoder1.*",
+            ],
+            head="out.*",
+        ),
+    )
