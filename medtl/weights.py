@@ -17,7 +17,7 @@ Only ``format`` is required; ``{}`` stands for a file that medtl did not write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from medtl.torchfile import read_torch
 
 FORMAT = 1
 BEST = "checkpoint_best.safetensors"
+#: How files of weights are usually called; used for hints alone.
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +222,15 @@ def _planned_stages(run: Path) -> list[str]:
 
 
 def _nearby(path: Path) -> str:
-    """What the user may have meant: the stages of the run, or the neighbours in the folder."""
+    """What the user may have meant: the run's stages, else the runs and weights beside it."""
     if not path.parent.is_dir():
         return ""
-    names: Iterable[str] = _finished_stages(path.parent)
-    names = names or sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
-    listed = list(names)[:8]
-    return f"; {path.parent} holds {', '.join(listed)}" if listed else f"; {path.parent} is empty"
+    names = _finished_stages(path.parent)
+    if not names:
+        beside = sorted(p for p in path.parent.iterdir() if p.suffix in SUFFIXES or _is_run(p))
+        names = [p.name for p in beside]
+    return f"; {path.parent} holds {', '.join(names[:8])}" if names else ""
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and (bool(_finished_stages(path)) or (path / BEST).is_file())

@@ -5,14 +5,17 @@ Axes: B batch, C channel, I J K voxels.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet, UNet
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from medtl.catalog import load_catalog
+from medtl.cli.weights import app
 from medtl.errors import ConfigError, MedtlError, UnknownNameError, WeightsError
 from medtl.networks import Block, Network, tensors
 from medtl.receipts import Receipt, ReceiptRow
@@ -509,3 +512,49 @@ def test_other_nnunet_architectures_are_explained(tmp_path):
         transfer(
             dynunet(), read_weights(tmp_path / "c.pth"), modalities=FLAIR_T1CE, regions=REGIONS
         )
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    builder = load_catalog().networks["unet"].load()
+    network = builder(in_channels=2, out_channels=3, width=4)
+    metadata = {
+        "network": {"name": "unet", "width": 4, "spatial_dims": 3},
+        "modalities": ["flair", "t1ce"],
+        "regions": list(REGIONS),
+        "seen": ["ab"],
+    }
+    write_checkpoint(tmp_path / "w.safetensors", network.module.state_dict(), metadata)
+    return tmp_path / "w.safetensors"
+
+
+def inspect(*words: str) -> str:
+    result = CliRunner().invoke(
+        app, ["inspect", *words], catch_exceptions=False, terminal_width=200
+    )
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_inspect_prints_one_json_object_with_the_receipt(checkpoint):
+    words = [str(checkpoint), "--network", "unet", "--modalities", "t1,t2w", "--map", "t1=flair"]
+    facts = json.loads(inspect(*words, "--json"))
+    assert (facts["format"], facts["seen"], facts["regions"]) == ("medtl", 1, list(REGIONS))
+    receipt = facts["receipt"]
+    assert receipt["new_modalities"] == ["t1", "t2"]
+    assert receipt["identical_modalities"] == [["t1", "t2"]]
+    assert receipt["shares"]["random"] == 0 and sum(receipt["shares"].values()) == pytest.approx(1)
+
+
+def test_inspect_prints_every_block_and_the_sum(checkpoint):
+    text = inspect(str(checkpoint), "--network", "unet")
+    for words in ("flair, t1ce", "stem", "bottleneck", "head", "100.0%"):
+        assert words in text
+    assert "refuses" not in text
+    assert "training refuses less than 50%" in inspect(str(checkpoint), "--network", "unet3d")
+
+
+def test_inspect_asks_for_modalities_that_nobody_states(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match="state --modalities"):
+        inspect(str(tmp_path / "w.pt"), "--network", "unet")

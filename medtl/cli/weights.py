@@ -137,13 +137,17 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         if key in ("path", "receipt") or value is None:
             continue
         if key == "network":
-            value = ", ".join(f"{name} {part}" for name, part in value.items())
+            value = ", ".join(f"{name} {value[name]}" for name in sorted(value, key=_name_first))
         elif isinstance(value, list):
             value = ", ".join(value) or "not stated"
         elif isinstance(value, int) and not isinstance(value, bool):
             value = f"{value:,}"
         table.add_row(key, str(value))
     console.print(table)
+
+
+def _name_first(key: str) -> tuple[bool, str]:
+    return key != "name", key
 
 
 def _print_receipt(console: Console, network: str, receipt: Receipt) -> None:
@@ -181,8 +185,8 @@ def _block_notes(receipt: Receipt, block: str) -> str:
     """What was done to the block's tensors, each once."""
     notes = [row.note for row in receipt.rows if row.block == block and row.note]
     unique = list(dict.fromkeys(notes))
-    more = f"\n({len(unique) - 3} more)" if len(unique) > 3 else ""
-    return "\n".join(unique[:3]) + more
+    more = f"\n({len(unique) - 2} more)" if len(unique) > 2 else ""
+    return "\n".join(unique[:2]) + more
 
 
 def _percent(share: float) -> str:
