@@ -17,9 +17,8 @@ from PIL import Image
 from medtl.errors import RunError
 from medtl.metrics import BOUNDS, summarise
 from medtl.report import canvas
-from medtl.report.figures import loss_curves, montage, split_sizes, stage_scores
-from medtl.report.montage import _slices
-from medtl.splits import Split
+from medtl.report.figures import loss_curves, split_sizes, stage_scores
+from medtl.report.montage import _slices, montage
 
 SIZE = (24, 30, 12)
 
@@ -46,23 +45,25 @@ def draw_montage(path, *, synthetic=False, spacing_mm=(1, 1, 2), axes="LPS", arr
     )  # fmt: skip
 
 
-def rows(n: int) -> list[dict]:
+def rows(n: int) -> dict[str, list[dict]]:
     draw = np.random.default_rng(0).random
-    return [
-        {"stage": stage, "case": f"c{i}", "patient": f"p{i}", "region": region,
-         "metrics": {metric: float(draw()) for metric in BOUNDS}}
-        for stage in ("source", "adapt") for i in range(n) for region in ("WT", "TC")
-    ]  # fmt: skip
+    return {
+        stage: [
+            {"case": f"c{i}", "patient": f"p{i}", "region": region,
+             "metrics": {metric: float(draw()) for metric in BOUNDS}}
+            for i in range(n) for region in ("WT", "TC")
+        ]
+        for stage in ("source", "adapt")
+    }  # fmt: skip
+
+
+def values(n: int, metric: str) -> list[float]:
+    return sorted(row["metrics"][metric] for stage in rows(n).values() for row in stage)
 
 
 def draw_scores(path, *, synthetic=False, n=24, metric="dice"):
-    found = rows(n)
-    stages = {
-        stage: summarise([row for row in found if row["stage"] == stage])
-        for stage in ("source", "adapt")
-    }
-    summary = {"data": {"synthetic": synthetic}, **stages}
-    return stage_scores(path, summary, found, metric=metric, synthetic=synthetic)
+    summary = {stage: summarise(found) for stage, found in rows(n).items()}
+    return stage_scores(path, summary, rows(n), metric=metric, synthetic=synthetic)
 
 
 def draw_curves(path, *, synthetic=False):
@@ -75,9 +76,8 @@ def draw_curves(path, *, synthetic=False):
 
 
 def draw_split(path, *, synthetic=False):
-    split = Split(("a", "b", "c"), (), ("d",))
-    strata = {"a": "enhancing", "b": "none", "c": "none", "d": "enhancing"}
-    return split_sizes(path, split, strata, synthetic=synthetic)
+    sizes = {"train": {"enhancing": 3, "none": 2}, "val": {}, "test": {"enhancing": 1}}
+    return split_sizes(path, sizes, synthetic=synthetic)
 
 
 FIGURES = [draw_montage, draw_scores, draw_curves, draw_split]
@@ -108,6 +108,11 @@ def test_figures_of_synthetic_data_say_so(draw, tmp_path):
     assert synthetic == f"{real}\nsynthetic phantom"
     assert Image.open(tmp_path / "True.png").info["Description"] == "synthetic phantom"
     assert "Description" not in Image.open(tmp_path / "False.png").info
+
+
+def test_split_sizes_state_every_total(tmp_path):
+    words = {text.get_text() for text in draw_split(tmp_path / "a.png").findobj(Text)}
+    assert {"train", "val", "test", "5", "0", "1", "enhancing", "none"} <= words
 
 
 def test_figures_leave_matplotlib_as_it_was(tmp_path):
@@ -196,14 +201,13 @@ def test_distances_are_drawn_from_zero(n, tmp_path):
     figure = draw_scores(tmp_path / "a.png", n=n, metric="hd95_mm")
     low, high = figure.axes[0].get_xlim()
     assert low < 0
-    assert high >= max(row["metrics"]["hd95_mm"] for row in rows(n))
+    assert high >= max(values(n, "hd95_mm"))
 
 
 def test_every_patient_is_a_dot(tmp_path):
     figure = draw_scores(tmp_path / "a.png", n=24)
     drawn = [x for dots in figure.findobj(PathCollection) for x, _ in dots.get_offsets()]
-    expected = sorted(row["metrics"]["dice"] for row in rows(24))
-    assert sorted(drawn) == pytest.approx(expected)
+    assert sorted(drawn) == pytest.approx(values(24, "dice"))
 
 
 @pytest.mark.parametrize(("n", "words"), [(2, "no interval  n=2"), (24, "]  n=24")])

@@ -7,16 +7,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from medtl.domain import parse_domain
 from medtl.intervals import interval
-from medtl.report.tables import Table, score_cell, score_table, stage_table
-from medtl.strategies import Stage
+from medtl.report.tables import Table, score_cell, score_table
 
 
 def summary(n: int) -> dict:
     dice = interval({f"p{i}": 0.8 + 0.01 * (i % 7) for i in range(n)}).to_json()
     hd95_mm = interval({f"p{i}": 4.0 + i for i in range(n)}, bounds=(0, 1e9)).to_json()
-    return {"data": {"synthetic": True}, "adapt": {"WT": {"dice": dice, "hd95_mm": hd95_mm}}}
+    return {"adapt": {"WT": {"dice": dice, "hd95_mm": hd95_mm}}}
 
 
 def test_a_score_stands_with_n_interval_and_method():
@@ -73,17 +71,6 @@ def test_brackets_are_text_not_markup():
     table = Table("[bold]t[/bold]", ("[red]a",), (("[0.1, 0.2]",),))
     assert "[0.1, 0.2]" in printed(table, True)
     assert "[bold]t[/bold]" in printed(table, False)
-
-
-def test_stages_are_listed_with_their_trainable_share():
-    source = Stage("source", parse_domain("flair,t1ce"), 400, init="random")
-    adapt = Stage("adapt", parse_domain("t1,t2"), 300, frozen="3", rates={"*": 1e-3, "stem": 1e-4})
-    table = stage_table([source, adapt], {"source": 1.0, "adapt": 0.123})
-    assert table.rows == (
-        ("source", "mod:flair+t1ce", "random", "none", "400", "2", "0.002", "100.0%"),
-        ("adapt", "mod:t1+t2", "previous", "3", "300", "2", "0.001 stem 0.0001", "12.3%"),
-    )
-    assert len(stage_table([source]).columns) == 7
 
 
 def test_tables_import_neither_rich_nor_anything_heavy():

@@ -1,4 +1,4 @@
-"""Figures of a run: learning curves, split sizes, scores, and the montage of a case.
+"""Figures of a run: learning curves, split sizes and scores.
 
 Each function writes a PNG and returns the figure that it wrote.
 """
@@ -6,7 +6,6 @@ Each function writes a PNG and returns the figure that it wrote.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,7 @@ from numpy.typing import NDArray
 from medtl.intervals import patient_means
 from medtl.metrics import BOUNDS, Row, scores_by_patient
 from medtl.report.canvas import GREY, colours, new_grid, save, styled
-from medtl.report.montage import montage
-from medtl.report.tables import LABELS, score_cell, stages_of
-from medtl.splits import Split
-
-__all__ = ["loss_curves", "montage", "split_sizes", "stage_scores"]
+from medtl.report.tables import LABELS, Summary, score_cell
 
 
 def loss_curves(
@@ -108,44 +103,40 @@ def _all_handles(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def split_sizes(
-    path: Path, split: Split, strata: Mapping[str, str] | None = None, *, synthetic: bool
-) -> Figure:
-    """Patients per side of a split, divided by ``strata`` (patient to stratum) where given."""
-    sides = {
-        side: Counter((strata or {}).get(patient, "") for patient in patients)
-        for side, patients in (("train", split.train), ("val", split.val), ("test", split.test))
-    }
-    names = sorted(set().union(*sides.values()))
+def split_sizes(path: Path, sizes: Mapping[str, Mapping[str, int]], *, synthetic: bool) -> Figure:
+    """Patients per part of a split and stratum: ``{"train": {"enhancing": 40}, ...}``."""
+    names = sorted(set().union(*sizes.values()))
     colour = colours(names)
-    largest = max(1, *(counts.total() for counts in sides.values()))
+    totals = {part: sum(counts.values()) for part, counts in sizes.items()}
+    largest = max(1, *totals.values())
     with styled():
         figure, [[axis]] = new_grid(1, 1, (6.0, 2.6))
-        for row, counts in enumerate(sides.values()):
+        for row, (part, counts) in enumerate(sizes.items()):
             left = 0
             for name in names:
-                count = counts[name]
+                count = counts.get(name, 0)
                 axis.barh(row, count, left=left, height=0.62, color=colour[name])
                 if count > 0.05 * largest and len(names) > 1:
                     middle = left + count / 2
                     axis.text(middle, row, str(count), ha="center", va="center", color="white")
                 left += count
-            axis.text(left + 0.01 * largest, row, f" {left}", va="center", fontweight="bold")
-        axis.set_yticks(range(len(sides)), list(sides))
+            end = left + 0.015 * largest
+            axis.text(end, row, str(totals[part]), va="center", fontweight="bold")
+        axis.set_yticks(range(len(sizes)), list(sizes))
         axis.invert_yaxis()
         axis.set_xlim(0, 1.1 * largest)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("patients")
-        if any(names):
-            bars = [Patch(color=colour[name], label=name or "other") for name in names]
+        if len(names) > 1:
+            bars = [Patch(color=colour[name], label=name) for name in names]
             figure.legend(handles=bars, loc="outside lower center", ncols=min(len(bars), 4))
         return save(figure, path, "Split by patient", synthetic)
 
 
 def stage_scores(
     path: Path,
-    summary: Mapping[str, Any],
-    rows: Sequence[Row] = (),
+    summary: Summary,
+    rows_by_stage: Mapping[str, Sequence[Row]],
     *,
     metric: str = "dice",
     synthetic: bool,
@@ -153,40 +144,34 @@ def stage_scores(
     """Mean and interval per stage and region, with every patient as a dot.
 
     Args:
-        summary: ``{stage: {region: {metric: interval}}}``; its entry "data" is no stage.
-        rows: the rows behind it, each with its ``stage``, for the dots; without them only the
-            values that the summary lists (below 5 patients) are drawn.
+        summary: ``{stage: {region: {metric: interval}}}``, each stage as
+            :func:`medtl.metrics.summarise` gives it.
+        rows_by_stage: the rows that each stage was summarised from.
     """
-    stages = stages_of(summary)
-    regions = list(dict.fromkeys(region for scores in stages.values() for region in scores))
+    regions = list(dict.fromkeys(region for scores in summary.values() for region in scores))
     colour = colours(regions)
-    size_inches = (1.6 + 2.7 * len(regions), 1.3 + 0.62 * len(stages))
+    size_inches = (1.6 + 2.7 * len(regions), 1.3 + 0.62 * len(summary))
     with styled():
         figure, [axes] = new_grid(1, len(regions), size_inches, sharex=True, sharey=True)
         for axis, region in zip(axes, regions, strict=True):
-            for row, (stage, scores) in enumerate(stages.items()):
+            for row, (stage, scores) in enumerate(summary.items()):
                 found = scores[region][metric]
-                of_stage = [each for each in rows if each["stage"] == stage]
-                dots = _patients(of_stage, region, metric) or found.get("values", ())
+                patients = scores_by_patient(rows_by_stage[stage], region, metric)
+                dots = list(patient_means(patients).values())
                 _stage_row(axis, row, metric, found, dots, colour[region])
             axis.set_title(region, fontweight="bold", color=colour[region])
             axis.set_xlabel(LABELS[metric])
             axis.grid(True, axis="x")
         low, high = BOUNDS[metric]
         axes[0].set_xlim(low - 0.03, high + 0.03 if math.isfinite(high) else None)
-        axes[0].set_yticks(range(len(stages)), list(stages))
-        axes[0].set_ylim(len(stages) - 0.5, -0.6)
+        axes[0].set_yticks(range(len(summary)), list(summary))
+        axes[0].set_ylim(len(summary) - 0.5, -0.6)
         return save(
             figure,
             path,
             f"{LABELS[metric]} of test patients (dots), mean and 95% interval",
             synthetic,
         )
-
-
-def _patients(rows: Sequence[Row], region: str, metric: str) -> list[float]:
-    scores = scores_by_patient(rows, region, metric)
-    return list(patient_means(scores).values()) if scores else []
 
 
 def _stage_row(

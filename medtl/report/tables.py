@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medtl.strategies import Stage
-
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 #: ``{stage: {region: {metric: interval}}}``
-Scores = dict[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
+Summary = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
 LABELS = {
     "dice": "Dice",
@@ -84,18 +82,13 @@ def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) ->
     return f"{text(found['mean'])} ({', '.join(map(text, found['values']))})"
 
 
-def stages_of(summary: Mapping[str, Any]) -> Scores:
-    """The stages of what ``evaluate`` gives: all but its entry "data"."""
-    return {name: scores for name, scores in summary.items() if name != "data"}
-
-
 def score_table(
-    summary: Mapping[str, Any], synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm")
+    summary: Summary, synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm")
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
     rows = []
     methods: dict[str, None] = {}
-    for stage, regions in stages_of(summary).items():
+    for stage, regions in summary.items():
         for region, scores in regions.items():
             cells = [score_cell(metric, scores[metric]) for metric in metrics]
             rows.append((stage, region, str(scores[metrics[0]]["n"]), *cells))
@@ -105,20 +98,3 @@ def score_table(
         title += "; synthetic phantom"
     columns = ("stage", "region", "n", *(LABELS[metric] for metric in metrics))
     return Table(title, columns, tuple(rows), (f"intervals: {'; '.join(methods)}",))
-
-
-def stage_table(stages: Sequence[Stage], trainable: Mapping[str, float] | None = None) -> Table:
-    """The plan of a transfer; ``trainable``: stage name to its share of trainable parameters."""
-    columns = ["stage", "domain", "starts from", "frozen", "steps", "batch", "rate"]
-    if trainable is not None:
-        columns.append("trainable")
-    rows = []
-    for stage in stages:
-        rate = " ".join(
-            f"{value:g}" if block == "*" else f"{block} {value:g}"
-            for block, value in stage.rates.items()
-        )
-        row = [stage.name, str(stage.domain), stage.init, stage.frozen]
-        row += [str(stage.steps), str(stage.batch_size), rate]
-        rows.append((*row, *([f"{trainable[stage.name]:.1%}"] if trainable is not None else [])))
-    return Table("Stages", tuple(columns), tuple(rows))
