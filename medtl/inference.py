@@ -67,7 +67,7 @@ def sliding_window(
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             output_BLIJK = forward(batch_BCIJK)
         for window, output_LIJK in zip(batch, output_BLIJK.float(), strict=True):
-            logits_LIJK[(slice(None), *window)] += output_LIJK * weight_IJK
+            logits_LIJK[(slice(None), *window)].addcmul_(output_LIJK, weight_IJK)
             total_IJK[window] += weight_IJK
     logits_LIJK /= total_IJK
     return logits_LIJK[(slice(None), *inner)].contiguous()
