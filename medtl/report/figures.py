@@ -116,7 +116,7 @@ def split_sizes(path: Path, sizes: Mapping[str, Mapping[str, int]], *, synthetic
             for name in names:
                 count = counts.get(name, 0)
                 axis.barh(row, count, left=left, height=0.62, color=colour[name])
-                if count > 0.05 * largest and len(names) > 1:
+                if count > 0.03 * largest and len(names) > 1:
                     middle = left + count / 2
                     axis.text(middle, row, str(count), ha="center", va="center", color="white")
                 left += count
@@ -125,7 +125,7 @@ def split_sizes(path: Path, sizes: Mapping[str, Mapping[str, int]], *, synthetic
         axis.set_yticks(range(len(sizes)), list(sizes))
         axis.invert_yaxis()
         axis.set_xlim(0, 1.1 * largest)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axis.set_xlabel("patients")
         if len(names) > 1:
             bars = [Patch(color=colour[name], label=name) for name in names]
