@@ -1,0 +1,146 @@
+"""Settings: where each comes from, that they survive a file, and what a bad one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from medtl.config import TrainConfig, read_config, resolve, write_config
+from medtl.errors import ConfigError
+
+
+def resolved(file: Path | None = None, sets: Sequence[str] = (), **options: Any) -> TrainConfig:
+    return resolve(TrainConfig, file=file, sets=sets, options=options)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my.yaml"
+    path.write_text("steps: 1\nbatch_size: 1\nrate: 1e-3\nmap: {t1: t1ce}\nfreeze: 2\n")
+    return path
+
+
+def test_options_come_before_sets_before_the_file_before_defaults(file: Path) -> None:
+    config = resolved(file, ["steps=2", "batch_size=2"], steps=3, seed=None)
+    assert (config.steps, config.batch_size, config.rate, config.seed) == (3, 2, 0.001, 0)
+    assert resolved() == TrainConfig()
+
+
+def test_set_changes_one_entry_and_an_option_replaces_the_mapping(file: Path) -> None:
+    assert resolved(file, ["map.t2=flair"]).map == {"t1": "t1ce", "t2": "flair"}
+    assert resolved(file, map={"t2": "FLAIR"}).map == {"t2": "flair"}
+
+
+@pytest.mark.parametrize("text", ["[64, 48, 32]", "64,48,32"])
+def test_lists_are_read_as_yaml_or_by_commas(text: str) -> None:
+    assert resolved(sets=[f"patch_size={text}"]).patch_size == (64, 48, 32)
+
+
+def test_numbers_are_text_where_text_is_wanted(file: Path) -> None:
+    config = resolved(file, ["test_cases=[17, 003a]", "labels=2013"])
+    assert (config.freeze, config.test_cases, config.labels) == ("2", ("17", "003a"), "2013")
+
+
+def test_every_setting_survives_a_file(tmp_path: Path) -> None:
+    config = resolved(
+        data=Path("/mri"),
+        src="site:CS,mod:flair+t1ce",
+        patch_size=(64, 64),
+        map={"t1": "t1ce"},
+        test_cases=["0012", "null", "yes"],
+        rate=1e-5,
+        seed=2**32 - 1,
+        with_control=True,
+    )
+    path = tmp_path / "new" / "config.yaml"
+    write_config(path, config)
+    assert read_config(path, TrainConfig) == config
+    assert set(TrainConfig.model_fields) == {
+        line.partition(":")[0] for line in path.read_text().splitlines() if line[0] not in " -"
+    }
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        TrainConfig().steps = 3  # type: ignore[misc]
+
+
+def test_home_folder_is_expanded() -> None:
+    assert resolved(sets=["data=~/mri"]).data == Path.home() / "mri"
+
+
+BAD_SETS = {
+    "devcie=cpu": "did you mean 'device'",
+    "device=tpu": "must be 'auto', 'cpu', 'cuda' or 'mps', not 'tpu'",
+    "steps=0": "greater than or equal to 1",
+    "steps=1.5": "valid integer",
+    "rate=fast": "valid number",
+    "rate=.nan": "finite",
+    "spacing_mm=-1": "greater than 0",
+    "test_fraction=1": "less than 1",
+    "patch_size=64,0,64": "greater than or equal to 1",
+    "patch_size=64": "at least 2 items",
+    "allow_partial=perhaps": "valid boolean",
+    "task=null": "valid string",
+    "map=t1": "valid dictionary",
+    "map.t1.x=t1ce": "valid string",
+    "seed=-1": "greater than or equal to 0",
+    "steps": "write KEY=VALUE",
+    "=3": "write KEY=VALUE",
+    "steps={": "not YAML",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_SETS.items(), ids=BAD_SETS)
+def test_bad_set_is_named_with_what_is_allowed(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved(sets=[text])
+    message = str(caught.value)
+    assert message.startswith(f"--set {text}: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+BAD_FILES = {
+    "unknown": ("stepps: 3", "stepps: there is no setting 'stepps'; did you mean 'steps'"),
+    "value": ("cache: ram", "cache: must be 'auto', 'memory', 'disk' or 'none'"),
+    "list": ("- steps", "must hold lines such as"),
+    "not YAML": ("steps: 3\nrate: [1", "not YAML in line 2"),
+    "python object": ("steps: !!python/object/apply:os.getcwd []", "not YAML"),
+    "control character": ("a: \x01", "not YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        resolved(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert expected in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (binary, tmp_path, tmp_path / "absent.yaml"):
+        with pytest.raises(ConfigError, match=str(path)):
+            resolved(path)
+
+
+def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    assert resolved(path) == TrainConfig()
+
+
+def test_bad_option_is_named_as_typed() -> None:
+    with pytest.raises(ConfigError, match=r"^--batch-size: must be greater than or equal to 1"):
+        resolved(batch_size=0)
+    with pytest.raises(ConfigError, match=r"^--spacing: must be greater than 0"):
+        resolved(spacing_mm=0.0)

@@ -1,0 +1,163 @@
+"""The core imports one way, never a plugin, and a listing imports nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[1] / "medtl"
+MODULES = {
+    ".".join(("medtl", *path.relative_to(CORE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in CORE.rglob("*.py")
+}
+
+HEAVY = [
+    "torch",
+    "monai",
+    "nibabel",
+    "itk",
+    "pydicom",
+    "sklearn",
+    "scipy",
+    "numpy",
+    "pydantic",
+    "pydantic_core",
+    "lightning_fabric",
+    "lightning",
+    "matplotlib",
+    "yaml",
+]
+#: Imported by every listing and by every plugin.py.
+LIGHT = [
+    "medtl",
+    "medtl.errors",
+    "medtl.modality",
+    "medtl.case",
+    "medtl.receipts",
+    "medtl.domain",
+    "medtl.splits",
+    "medtl.files",
+    "medtl.hookspecs",
+    "medtl.builtin",
+    "medtl.plugins",
+    "medtl.catalog",
+    "medtl.strategies",
+    "medtl.task",
+    "medtl.console",
+    "medtl.cache",
+    "medtl.cli.main",
+    "medtl.cli.list",
+    "medtl.cli.plugins",
+    "medtl.cli.train",
+    "medtl.cli.evaluate",
+    "medtl.cli.predict",
+    "medtl.cli.weights",
+    "medtl.cli.data",
+    "medtl.cli.doctor",
+]
+#: Plain words and data: they may import each other and nothing above.
+BASE = [
+    "medtl.errors",
+    "medtl.modality",
+    "medtl.case",
+    "medtl.receipts",
+    "medtl.files",
+    "medtl.domain",
+    "medtl.splits",
+    "medtl.config",
+    "medtl.hookspecs",
+    "medtl.builtin",
+    "medtl.plugins",
+    "medtl.catalog",
+    "medtl.console",
+    "medtl.task",
+    "medtl.cache",
+    "medtl.strategies",
+]
+LISTINGS = (
+    ["--help"],
+    ["list"],
+    ["list", "networks", "--json"],
+    ["plugins", "list"],
+    ["plugins", "list", "--json"],
+)
+
+
+def imports(module: str) -> set[str]:
+    """Modules of this project that ``module`` imports anywhere, in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & set(MODULES)) or {node.module}
+    return {name for name in found if name.partition(".")[0].startswith("medtl")} - {module}
+
+
+def test_core_never_imports_a_plugin() -> None:
+    for module in MODULES:
+        foreign = {name for name in imports(module) if name.startswith("medtl_")}
+        assert not foreign, f"{module} imports {foreign}"
+
+
+def test_relative_imports_hide_nothing() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), module
+
+
+def test_imports_point_one_way() -> None:
+    """No module is imported, however indirectly, by one that it imports."""
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done and module in MODULES:
+            for other in imports(module):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", BASE)
+def test_words_and_data_do_not_import_what_works_on_them(module: str) -> None:
+    assert imports(module) <= {"medtl", *BASE}
+
+
+def test_only_the_command_line_imports_commands() -> None:
+    for module in MODULES:
+        if not module.startswith(("medtl.cli", "medtl.__main__")):
+            assert not any(name.startswith("medtl.cli") for name in imports(module)), module
+
+
+def heavy_after(code: str) -> list[str]:
+    check = f"import sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=True
+    )
+    loaded: list[str] = json.loads(result.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.parametrize("arguments", LISTINGS, ids=" ".join)
+def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['medtl', *{arguments}]\n"
+        "from medtl.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 0"
+    )
+    assert heavy_after(code) == []
+
+
+def test_light_modules_import_nothing_heavy() -> None:
+    assert heavy_after(f"import {', '.join(LIGHT)}") == []
