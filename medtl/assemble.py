@@ -5,19 +5,20 @@ Axes: B batch, C channel, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from medtl.derive import derive_blocks
 from medtl.errors import ConfigError
-from medtl.networks import Block, Network, NetworkBuilder, Role, names_of, partition, tensor_ids
-from medtl.tracing import dry_run, mode, watch
+from medtl.networks import Block, Network, NetworkBuilder, names_of, partition
+from medtl.tracing import dry_run
 
 #: in_channels, out_channels -> a module with random weights
 MakeModule = Callable[[int, int], nn.Module]
-#: how to make the module, and its blocks
-Plan = tuple[MakeModule, Sequence[Block]]
+#: how to make the module, and its blocks (None: derive them)
+Plan = tuple[MakeModule, Sequence[Block] | None]
 
 
 def network_builder(
@@ -62,7 +63,7 @@ def network_builder(
 def finish(
     name: str,
     make: MakeModule,
-    blocks: Sequence[Block],
+    blocks: Sequence[Block] | None,
     *,
     in_channels: int,
     out_channels: int,
@@ -72,14 +73,14 @@ def finish(
     patch_multiple: int = 1,
     patch_size: Sequence[int] | None = None,
     fixed_patch: bool = False,
-    declared: bool = True,
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
     They are found by building it again with other numbers, so shortcuts around the first
     convolution and heads for deep supervision are found too. ``make`` raises ConfigError or
     ValueError for numbers that it cannot take. A ``patch_size`` is tried on shapes alone;
-    ``fixed_patch``: the module takes no other. ConfigError names what does not fit.
+    ``fixed_patch``: the module takes no other. ``blocks`` None: :func:`derive_blocks`.
+    ConfigError names what does not fit.
     """
     _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
     module = _make(name, make, in_channels, out_channels)
@@ -89,6 +90,10 @@ def finish(
         wider = _comparable(name, module, make, inputs)
         more_outputs = _comparable(name, module, make, outputs)
     patch = tuple(patch_size or ())
+    declared = blocks is not None
+    if blocks is None:
+        edges = patch or (max(32, 2 * patch_multiple),) * spatial_dims
+        blocks = derive_blocks(module, torch.zeros(1, in_channels, *edges))
     network = Network(
         name=name,
         module=module,
@@ -202,52 +207,3 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")
-
-
-def derive_blocks(module: nn.Module, example_BCIJK: Tensor) -> tuple[Block, ...]:
-    """Blocks for a module that declares none: its children, grouped by first execution.
-
-    A lone child is looked into. The first block is the stem and takes tensors that the module
-    holds itself; the last that runs is the head, as is anything that does not run. Give the
-    resulting Network ``declared=False``.
-    """
-    parts = dict(_main_parts(module))
-    if not parts:
-        return (Block("network", "stem", ("*",)),)
-    with watch(parts) as order, mode(module, training=False), torch.no_grad():
-        module(example_BCIJK)
-    return tuple(_blocks_in_order(module, parts, order))
-
-
-def _main_parts(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The children; a lone one is looked into, and so are lists, which never run themselves."""
-    parts: list[tuple[str, nn.Module]] = []
-    for name, child in module.named_children():
-        listed = isinstance(child, nn.ModuleList | nn.ModuleDict)
-        inner = _main_parts(child, f"{prefix}{name}.") if listed else []
-        parts += inner or [(f"{prefix}{name}", child)]
-    if len(parts) == 1:
-        name, child = parts[0]
-        return _main_parts(child, f"{name}.") or parts
-    return parts
-
-
-def _blocks_in_order(
-    module: nn.Module, parts: dict[str, nn.Module], order: list[str]
-) -> Iterator[Block]:
-    state = module.state_dict(keep_vars=True)
-    unclaimed = list(names_of(module))
-    below = {identity for part in parts.values() for identity in tensor_ids(part)}
-    own = [name for name in unclaimed if id(state[name]) not in below]
-    held: list[tuple[str, list[str]]] = []
-    for part in [*order, *(name for name in parts if name not in order)]:
-        ids = tensor_ids(parts[part])
-        claimed = [name for name in unclaimed if id(state[name]) in ids]
-        unclaimed = [name for name in unclaimed if name not in claimed]
-        if claimed:
-            held.append((part, claimed))
-    running = [part for part, _ in held if part in order]
-    for part, claimed in held:
-        first = part == running[0]
-        role: Role = "stem" if first else "encoder" if part in running[:-1] else "head"
-        yield Block(part, role, tuple([*own, *claimed] if first else claimed))

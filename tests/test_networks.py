@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from medtl.activations import block_features, record_blocks
-from medtl.assemble import derive_blocks, finish, network_builder
+from medtl.assemble import finish, network_builder
+from medtl.derive import derive_blocks
 from medtl.errors import ConfigError, UnknownNameError
 from medtl.networks import (
     Block,
@@ -40,7 +41,6 @@ class Small(nn.Module):
         )
         self.again = nn.ModuleList([self.middle])
         self.first = nn.Conv2d(in_channels, 4, 3, padding=1)
-        self.shortcut_in_first = None
 
     def forward(self, batch_BCIJ: Tensor) -> Tensor:
         return self.last(nn.functional.relu(self.middle(self.first(batch_BCIJ)), inplace=True))
@@ -364,6 +364,17 @@ def test_blocks_of_an_undeclared_network_follow_the_order_of_execution():
     ]
     network = Network("derived", wrapper, blocks, 1, 2, 2, 4, (), (), declared=False)
     assert partition(network)["0.offset"] == "0.steps.1"
+
+
+def test_a_network_without_declared_blocks_says_so():
+    def plain(in_channels: int, out_channels: int) -> nn.Module:
+        return nn.Sequential(nn.Conv3d(in_channels, 4, 3), nn.ReLU(), nn.Conv3d(4, out_channels, 3))
+
+    numbers = dict(in_channels=1, out_channels=2, spatial_dims=3, width=4)
+    network = finish("plain", plain, None, **numbers)
+    assert not network.declared
+    assert [(b.name, b.role) for b in network.blocks] == [("0", "stem"), ("2", "head")]
+    assert small().declared
 
 
 def test_a_module_without_parts_is_one_block():

@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 from monai.networks import nets
+from monai.networks.nets.mednext import create_mednext
 from torch import nn
 
 from medtl.errors import ConfigError
@@ -43,7 +44,7 @@ DIRECT: dict[str, Callable[[], nn.Module]] = {
     ),
     "vnet": lambda: nets.VNet(3, IN, OUT),
     "highresnet": lambda: nets.HighResNet(3, IN, OUT),
-    "mednext": lambda: nets.create_mednext("S", 3, IN, OUT, deep_supervision=True),
+    "mednext": lambda: create_mednext("S", 3, IN, OUT, deep_supervision=True),
     "unetr": lambda: nets.UNETR(IN, OUT, CUBE),
     "swin-unetr": lambda: nets.SwinUNETR(IN, OUT, feature_size=48),
 }
