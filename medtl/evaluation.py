@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -50,7 +50,9 @@ class Predictor:
             "multiple": self.network.patch_multiple,
         }
         if self.network.spatial_dims == 2:
-            return slice_wise(module, image_CIJK, **settings)
+            fixed = self.network.patch_size
+            roi = (fixed[0], fixed[1]) if fixed else None
+            return slice_wise(module, image_CIJK, roi=roi, **settings)
         i, j, k = self.patch_size
         return sliding_window(module, image_CIJK, (i, j, k), whole=True, **settings)
 

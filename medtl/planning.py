@@ -81,7 +81,7 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     task: Task = catalog.tasks[config.task].load()()
     defaults = task.defaults
     network = config.network or defaults.network
-    catalog.networks[network]  # an unknown name fails before any reading
+    builder = catalog.networks[network].load()
     source = _domain(config.src or defaults.src, task)
     target = _domain(config.dst or defaults.dst, task)
     needed = tuple(dict.fromkeys((*source.modalities, *target.modalities)))
@@ -90,6 +90,11 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     split = _split(config, cohort)
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    dims = builder(
+        in_channels=len(source.modalities), out_channels=len(task.regions), width=config.width
+    ).spatial_dims
+    edges = defaults.patch_size if dims == 3 else defaults.slice_size
+    patch = config.patch_size or _patch(edges, headers, preset.spacing_mm)
     request = Request(
         source,
         target,
@@ -110,7 +115,7 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
         lay_out(config, catalog, request),
         preset,
         network,
-        config.patch_size or _patch(defaults.patch_size, headers, preset.spacing_mm),
+        patch,
         headers,
     )
     _check_domains(plan)

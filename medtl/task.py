@@ -20,6 +20,7 @@ class Defaults:
     transforms: str = "brain-mr"
     spacing_mm: float = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)
+    slice_size: tuple[int, ...] = (128, 128)  #: patches of 2-D networks
     batch_size: int = 2
     rate: float = 2e-3
     steps: int = 1600

@@ -5,6 +5,7 @@ Axes: B batch, C modality, L region, then the spatial axes.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -216,6 +217,7 @@ def build_optimizer(
 
 def build_fabric(device: str, precision: str) -> Fabric:
     """Fabric for one process. ``auto`` takes bf16 where the chip computes in it."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "auto":
         device = (
             "cuda"
