@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import Dataset
 

@@ -9,7 +9,7 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from medtl.catalog import Catalog
 from medtl.console import Reporter
@@ -89,7 +89,8 @@ def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
 
 def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
     metadata = {"modalities": list(domain.modalities), "regions": list(plan.task.regions)}
-    return Weights(Path("previous stage"), dict(tensors(network)), metadata, "medtl")
+    state = {name: tensor.detach() for name, tensor in tensors(network).items()}
+    return Weights(Path("previous stage"), state, metadata, "medtl")
 
 
 def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from medtl.catalog import Catalog
 from medtl.data import Recipe
