@@ -197,10 +197,19 @@ def test_plugin_cannot_shadow_a_command_of_medtl(tmp_path: Path) -> None:
     assert {row["name"]: row["status"] for row in rows}["shadow"] == "broken"
 
 
-def test_closed_pipe_is_quiet() -> None:
-    code = f"{sys.executable} -m medtl list --json | true"
+@pytest.mark.parametrize("redirection", ["| true", ">&-"])
+def test_closed_stdout_is_quiet(redirection: str) -> None:
+    code = f"{sys.executable} -m medtl list --json {redirection}"
     result = subprocess.run(["sh", "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_disk_is_one_line() -> None:
+    code = f"{sys.executable} -m medtl list > /dev/full"
+    result = subprocess.run(["sh", "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "error: No space left on device\n"
 
 
 def test_phantom_is_written_and_announced_as_synthetic(tmp_path: Path) -> None:

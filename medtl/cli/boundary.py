@@ -25,7 +25,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
     """
     try:
         result = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a caller may have closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         _discard_stdout()
         return BUG
