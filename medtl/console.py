@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 #: Without a terminal, progress becomes a plain line at most this often.
 PLAIN_SECONDS = 15.0
 
-Advance = Callable[[int, str], None]
+
+class Advance(Protocol):
+    """Report that ``done`` of the total are done."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+def _silent(done: int, note: str = "") -> None:
+    """Progress that nobody sees."""
 
 
 def _stderr() -> Console:
@@ -42,11 +50,15 @@ class Reporter:
     def progress(self, label: str, total: int) -> Iterator[Advance]:
         """Yield ``advance(done, note)``: a bar with ETA on a terminal, plain lines elsewhere."""
         if self.quiet:
-            yield lambda done, note="": None
+            yield _silent
         elif self.console.is_terminal:
             with self._bar() as bar:
                 task = bar.add_task(label, total=total, note="")
-                yield lambda done, note="": bar.update(task, completed=done, note=note)
+
+                def advance(done: int, note: str = "") -> None:
+                    bar.update(task, completed=done, note=note)
+
+                yield advance
         else:
             yield self._plain(label, total)
 

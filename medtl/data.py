@@ -6,6 +6,7 @@ Axes: B batch, C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from medtl.io.nifti import (
     read_labels,
     read_volume,
 )
+from medtl.modality import Modality
 from medtl.transforms import Preset, prepare, resampled_shape
 
 #: Voxels kept per region as possible patch centres.
@@ -39,7 +41,7 @@ MEMORY_SHARE = 0.6
 class Recipe:
     """How cases become arrays: which channels in which order, which regions, which preset."""
 
-    modalities: tuple[str, ...]
+    modalities: tuple[Modality, ...]
     regions: tuple[str, ...]
     preset: Preset
 
@@ -67,14 +69,14 @@ def region_masks(
     return np.stack([np.isin(labels_IJK, case.regions[name]) for name in regions])
 
 
-def check_case(case: Case, modalities: Sequence[str]) -> dict[str, Header]:
+def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
     """Read the headers a case needs and refuse missing modalities and mixed grids."""
     missing = [name for name in modalities if name not in case.images]
     if missing:
         raise DataError(
             f"{case.id}: no {', '.join(missing)} image; it has {', '.join(case.images)}"
         )
-    headers = {name: read_header(case.images[name]) for name in modalities}
+    headers: dict[str, Header] = {name: read_header(case.images[name]) for name in modalities}
     if case.target is not None:
         headers["segmentation"] = read_header(case.target)
     check_same_grid(case, headers)
@@ -83,8 +85,8 @@ def check_case(case: Case, modalities: Sequence[str]) -> dict[str, Header]:
 
 def prepared_bytes(header: Header, recipe: Recipe) -> int:
     """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
-    shape = header.shape[0], header.shape[1], header.shape[2]
-    voxels = int(np.prod(resampled_shape(shape, header.spacing_mm, recipe.preset.spacing_mm)))
+    shape = resampled_shape(header.shape[:3], header.spacing_mm, recipe.preset.spacing_mm)
+    voxels = math.prod(shape)
     return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
 
 

@@ -44,7 +44,7 @@ class Predictor:
         """logits_LIJK on the prepared grid."""
         module = self.network.module.eval()
         image_CIJK = image_CIJK.to(self.fabric.device)
-        settings = {
+        settings: dict[str, Any] = {
             "out_channels": self.network.out_channels,
             "autocast": autocast_dtype(self.fabric),
             "multiple": self.network.patch_multiple,

@@ -17,6 +17,7 @@ from medtl.data import Recipe, check_case, prepared_bytes
 from medtl.domain import Domain, parse_domain, select
 from medtl.errors import ConfigError, DataError
 from medtl.io.nifti import Header
+from medtl.modality import Modality
 from medtl.splits import Split, read_splits, split_patients
 from medtl.strategies import LossSpec, Request, Stage, controls
 from medtl.task import Task
@@ -140,7 +141,7 @@ def _domain(text: str, task: Task) -> Domain:
     return domain
 
 
-def _check_headers(cases: Sequence[Case], modalities: tuple[str, ...]) -> tuple[Header, ...]:
+def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> tuple[Header, ...]:
     """One header per case, every file's header read; the first bad case in order is reported."""
     with ThreadPoolExecutor(8) as pool:
         return tuple(

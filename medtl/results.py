@@ -75,6 +75,6 @@ def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
         recipe.regions,
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median test case)",
         spacing_mm=read_header(case.target).spacing_mm,
-        axes="".join(aff2axcodes(affine)),
+        axes="".join(aff2axcodes(affine)),  # type: ignore[no-untyped-call]
         synthetic=plan.cohort.synthetic,
     )

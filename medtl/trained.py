@@ -13,6 +13,7 @@ from medtl.catalog import Catalog
 from medtl.data import Recipe
 from medtl.errors import RunError
 from medtl.evaluation import Predictor
+from medtl.modality import Modality
 from medtl.runs import Run
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.transfer import restore
@@ -52,7 +53,8 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained
     recorded = weights.metadata
     if "network" not in recorded:
         raise RunError(f"{weights.path} was not written by medtl train; it cannot predict alone")
-    modalities, regions = tuple(recorded["modalities"]), tuple(recorded["regions"])
+    modalities = tuple(map(Modality, recorded["modalities"]))
+    regions = tuple(recorded["regions"])
     network_record: Mapping[str, Any] = recorded["network"]
     patch_size = tuple(network_record["patch_size"])
     network = catalog.networks[network_record["name"]].load()(

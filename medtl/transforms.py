@@ -5,6 +5,7 @@ Axes: C modality, L region, I J K voxels (right-anterior-superior after preparat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -114,7 +115,7 @@ def brain_shape(image_CIJK: NDArray[np.float32]) -> tuple[int, int, int]:
 
 
 def resampled_shape(
-    size: tuple[int, int, int], spacing_mm: NDArray[np.float64], target_mm: float
+    size: Sequence[int], spacing_mm: Sequence[float] | NDArray[np.float64], target_mm: float
 ) -> tuple[int, int, int]:
     """Voxels per axis after resampling a box of ``size`` voxels; axes coarser than the target keep
     their voxels' count at least."""
@@ -183,7 +184,7 @@ def _to_ras(
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     from nibabel.orientations import io_orientation
 
-    codes = io_orientation(affine)
+    codes = io_orientation(affine)  # type: ignore[no-untyped-call]
     order = np.argsort(codes[:, 0])
     axes = tuple(int(axis) for axis in order)
     flips = tuple(bool(codes[axis, 1] < 0) for axis in order)
