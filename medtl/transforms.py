@@ -22,6 +22,10 @@ from medtl.errors import DataError
 CLIP_PERCENTILES = (0.5, 99.5)
 #: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
 N4_SHRINK = 4
+#: N4's B-spline mesh doubles from level to level; one level leaves half of a strong field.
+N4_LEVELS = 4
+#: N4 takes logarithms: the lowest value in the brain is at least this share of their range.
+POSITIVE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,26 +161,43 @@ def zscore_in_brain(
 def n4_correct(
     image_IJK: NDArray[np.float32], brain_IJK: NDArray[np.bool_], spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Divide by the bias field that ITK's N4 finds on a coarser grid (Tustison et al. 2010)."""
+    """Divide by the bias field that ITK's N4 finds on a coarser grid (Tustison et al. 2010).
+
+    Bias is a factor, so values are moved only as far as it takes to make all of them positive.
+    The result is 0 outside the brain.
+    """
     import itk
 
+    inside = image_IJK[brain_IJK]
+    shift = max(0.0, POSITIVE_SHARE * float(np.ptp(inside)) - float(inside.min()))
+    positive_IJK = np.where(brain_IJK, image_IJK + shift, 0.0)
     shape = tuple(max(8, n // N4_SHRINK) for n in image_IJK.shape)
-    floor = float(image_IJK[brain_IJK].min())
-    positive = torch.from_numpy(np.where(brain_IJK, image_IJK - floor + 1.0, 1.0))[None]
-    coarse = _resample(positive.float(), shape)[0].numpy()
-    mask = _resample(torch.from_numpy(brain_IJK.astype(np.float32))[None], shape)[0].numpy() > 0.5
+    pair = torch.from_numpy(np.stack([positive_IJK, brain_IJK]).astype(np.float32))
+    total, share = _resample(pair, shape).numpy()
+    mask = share > 0.5
+    coarse = np.where(mask, total / np.maximum(share, 0.5), 1.0).astype(np.float32)
     source = itk.image_from_array(np.ascontiguousarray(coarse))
     source.SetSpacing([float(mm) * N4_SHRINK for mm in spacing_mm[::-1]])
     region = itk.image_from_array(np.ascontiguousarray(mask.astype(np.uint8)))
     region.CopyInformation(source)
     corrected = itk.array_from_image(
-        itk.n4_bias_field_correction_image_filter(source, mask_image=region)
+        itk.n4_bias_field_correction_image_filter(
+            source,
+            mask_image=region,
+            number_of_fitting_levels=N4_LEVELS,
+            maximum_number_of_iterations=[50] * N4_LEVELS,
+        )
     )
-    bias = torch.from_numpy(np.where(mask, coarse / np.maximum(corrected, 1e-6), 1.0))
-    smooth = functional.interpolate(
-        bias[None, None].float(), size=image_IJK.shape, mode="trilinear", align_corners=False
-    )[0, 0].numpy()
-    return np.where(brain_IJK, (image_IJK - floor + 1.0) / smooth, image_IJK).astype(np.float32)
+    # The filter finds the field in the mask alone; at its rim the nearest known values count.
+    known = np.where(mask, coarse / np.where(mask, corrected, 1.0), 0.0)
+    pair = torch.from_numpy(np.stack([known, mask]).astype(np.float32))
+    field, weight = functional.interpolate(
+        pair[None], size=image_IJK.shape, mode="trilinear", align_corners=False
+    )[0].numpy()
+    found = brain_IJK & (weight > 0)
+    result_IJK = positive_IJK.astype(np.float32)
+    result_IJK[found] *= weight[found] / field[found]
+    return result_IJK
 
 
 def _to_ras(
