@@ -236,7 +236,8 @@ def _architecture(weights: Weights) -> str:
     """What the file says about its network, to hint at the right one."""
     saved = weights.metadata.get("network")
     if isinstance(saved, dict) and "name" in saved:
-        return f"network {saved['name']} of width {saved.get('width')}"
+        width = saved.get("width")
+        return f"network {saved['name']}" + (f" of width {width}" if width else "")
     if weights.format == NNUNET:
         return "nnU-Net, whose PlainConvUNet alone fits, and only dynunet of its own sizes"
     return "another architecture"
