@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.transforms.transform import Transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -142,8 +143,11 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class _Prepare:
-    """A case -> tensors only, so that the disk cache can be read back without unpickling code."""
+class _Prepare(Transform):
+    """A case -> tensors only, so that the disk cache can be read back without unpickling code.
+
+    MONAI's datasets keep the results of its own Transforms alone.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
