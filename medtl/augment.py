@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+#: Zero signal lies about this many deviations below the mean of a z-scored brain.
+AIR = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
@@ -25,6 +28,8 @@ class Augmentation:
     noise_p: float = 0.3
     blur_voxels: tuple[float, float] = (0.5, 1.0)
     blur_p: float = 0.2
+    bias: float = 0.3
+    bias_p: float = 0.5
     contrast: tuple[float, float] = (0.75, 1.3)
     shift: float = 0.3
     intensity_p: float = 0.5
@@ -34,7 +39,7 @@ class Augmentation:
 
 FULL = Augmentation()
 NONE = Augmentation(
-    spatial_p=0.0, flip=False, noise_p=0.0, blur_p=0.0, intensity_p=0.0, gamma_p=0.0
+    spatial_p=0.0, flip=False, noise_p=0.0, blur_p=0.0, bias_p=0.0, intensity_p=0.0, gamma_p=0.0
 )
 
 
@@ -44,6 +49,7 @@ class ChannelDraw:
 
     noise: float
     blur_voxels: float
+    bias: float
     contrast: float
     shift: float
     gamma: float
@@ -107,6 +113,7 @@ def draw(
         ChannelDraw(
             noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
             blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
+            bias=uniform(0, a.bias) if happens(a.bias_p) else 0.0,
             contrast=uniform(*a.contrast) if happens(a.intensity_p) else 1.0,
             shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
             gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
@@ -143,13 +150,15 @@ def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor
 
 
 def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generator) -> Tensor:
-    """Noise, blur, contrast, shift and gamma in the brain; the background stays 0."""
+    """Noise, blur, bias field, contrast, shift and gamma in the brain; the background stays 0."""
     brain = channel_IJK != 0
     values = channel_IJK
     if settings.noise:
         values = values + settings.noise * torch.randn(values.shape, generator=random)
     if settings.blur_voxels:
         values = _blur(values, settings.blur_voxels)
+    if settings.bias:
+        values = (values + AIR) * _bias_field(settings.bias, values.shape, random) - AIR
     values = values * settings.contrast + settings.shift
     if settings.gamma != 1.0:
         low, high = values.min(), values.max()
@@ -158,6 +167,13 @@ def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generat
         unit = 1 - (1 - unit) ** settings.gamma if settings.gamma_inverted else unit**settings.gamma
         values = unit * span + low
     return values * brain
+
+
+def _bias_field(strength: float, shape: torch.Size, random: torch.Generator) -> Tensor:
+    """exp of a smooth field: normal deviates of ``strength`` on 3 points per axis, interpolated."""
+    points = strength * torch.randn((1, 1, 3, 3, 3), generator=random)
+    field = functional.interpolate(points, size=shape, mode="trilinear", align_corners=True)
+    return field[0, 0].exp()
 
 
 def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from medtl.case import Case
@@ -27,6 +27,7 @@ from medtl.fingerprint import fingerprint
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
+from medtl.response import measure_response
 from medtl.results import write_results
 from medtl.runs import Run, start_run
 from medtl.splits import Split, write_splits
@@ -35,6 +36,8 @@ from medtl.trained import Trained
 from medtl.training import Fit, fit
 from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_checkpoint
 
+#: Training patches on which a stage's first layers are measured.
+RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
@@ -58,16 +61,20 @@ class Trainer:
         receipts: dict[str, Any] = {}
         for stage in self.plan.stages:
             folder = self.run.stage(stage.name)
-            prepared = self._prepare(stage, previous)
-            receipts[stage.name] = prepared.receipt.to_json()
-            self.run.write_json("receipt.json", receipts)
-            self._announce(stage, prepared)
             for part in ("train", "val"):
                 if (stage.domain, part) not in datasets:
                     datasets[stage.domain, part] = self._cached(stage.domain, part, workers)
+            patches = self._patches(stage, datasets[stage.domain, "train"])
+            batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
+            batch = batch.to(self.fabric.device)
+            prepared = self._prepare(stage, previous, batch)
+            receipts[stage.name] = prepared.receipt.to_json()
+            self.run.write_json("receipt.json", receipts)
+            self._announce(stage, prepared)
             predictor = self._predictor(stage, prepared.network)
-            result = self._fit(stage, prepared, predictor, datasets, folder, workers)
-            self._keep(stage, prepared.network, result, folder)
+            validating = datasets[stage.domain, "val"]
+            result = self._fit(stage, prepared, predictor, patches, validating, folder, workers)
+            self._keep(stage, prepared.network, result, batch, folder)
             if stage.name not in (CONTROL_A, CONTROL_B):
                 previous = folder / (BEST if stage.next_from == "best" else LAST)
             ready.append(
@@ -81,7 +88,18 @@ class Trainer:
             )
         return tuple(ready)
 
-    def _prepare(self, stage: Stage, previous: Path | None) -> Prepared:
+    def _patches(self, stage: Stage, cached: Dataset[Any]) -> Patches:
+        plan = self.plan
+        return Patches(
+            cached,
+            len(plan.cases(stage.domain, "train")),
+            plan.recipe(stage.domain),
+            plan.patch_size,
+            # Arms of one comparison see the same patients in the same order.
+            key=f"{plan.config.seed}/{stage.domain}",
+        )
+
+    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
         config = self.plan.config
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -100,6 +118,7 @@ class Trainer:
             mapping=config.map,
             allow_partial=config.allow_partial,
             source_modalities=config.init_modalities if outside else None,
+            batch=batch,
         )
 
     def _predictor(self, stage: Stage, network: Network) -> Predictor:
@@ -120,21 +139,12 @@ class Trainer:
         stage: Stage,
         prepared: Prepared,
         predictor: Predictor,
-        datasets: Mapping[tuple[Domain, str], Dataset[Any]],
+        patches: Patches,
+        validating: Dataset[Any],
         folder: Path,
         workers: int,
     ) -> Fit:
         plan = self.plan
-        network = prepared.network
-        count = len(plan.cases(stage.domain, "train"))
-        patches = Patches(
-            datasets[stage.domain, "train"],
-            count,
-            predictor.recipe,
-            plan.patch_size[: network.spatial_dims],
-            # Arms of one comparison see the same patients in the same order.
-            key=f"{plan.config.seed}/{stage.domain}",
-        )
         loader = build_loader(
             patches,
             stage.steps,
@@ -143,11 +153,10 @@ class Trainer:
             pin_memory=self.fabric.device.type == "cuda",
         )
         held_out = plan.cases(stage.domain, "val")
-        validating = datasets[stage.domain, "val"]
         torch.manual_seed(zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()))
         with self.reporter.progress(stage.name, stage.steps) as advance:
             return fit(
-                network,
+                prepared.network,
                 stage,
                 prepared.frozen,
                 build_losses(stage, self.catalog),
@@ -161,13 +170,16 @@ class Trainer:
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
             )
 
-    def _keep(self, stage: Stage, network: Network, result: Fit, folder: Path) -> None:
+    def _keep(
+        self, stage: Stage, network: Network, result: Fit, batch: Tensor, folder: Path
+    ) -> None:
         """Write best and last weights and leave the best ones in the network."""
-        metadata = self._metadata(stage, network)
+        network.module.load_state_dict(result.best, strict=False)
+        response = measure_response(network, batch)
+        metadata = {**self._metadata(stage, network), "response_rms": response}
         extra = {"best_step": result.best_step, "validation_dice": result.best_score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)
-        network.module.load_state_dict(result.best, strict=False)
         chosen = (
             f"best of {result.best_step} steps by validation Dice {result.best_score:.3f}"
             if result.best_score is not None
@@ -183,7 +195,7 @@ class Trainer:
         return {
             "network": {
                 "name": plan.network,
-                "width": plan.config.width,
+                "width": network.width,
                 "in_channels": network.in_channels,
                 "out_channels": network.out_channels,
                 "spatial_dims": network.spatial_dims,

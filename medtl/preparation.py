@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from medtl.errors import ConfigError
 from medtl.networks import Network, freeze, partition, select_blocks, tensors
 from medtl.receipts import Receipt, ReceiptRow
+from medtl.response import calibrate_response
 from medtl.strategies import Stage
 from medtl.transfer import transfer
 from medtl.weights import Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,16 @@ def prepare_network(
     mapping: Mapping[str, str],
     allow_partial: bool = False,
     source_modalities: tuple[str, ...] | None = None,
+    batch: Tensor | None = None,
 ) -> Prepared:
     """Transfer ``weights`` (None: keep the random ones) and freeze what the stage says.
 
     A stem that holds a new modality stays trainable where blocks are counted ("2"); frozen by
     name or layer it is taken at its word, unless two of its channels start out identical, which
     is a ConfigError: they could never become different.
+
+    ``batch`` holds training patches of the stage (B, C, ...): where the weights record how strongly
+    their first layers answered, adapted ones are scaled to answer as strongly.
     """
     if weights is None:
         receipt = _untouched(network)
@@ -61,6 +70,9 @@ def prepare_network(
             allow_partial=allow_partial,
             source_modalities=source_modalities,
         )
+        if batch is not None and "response_rms" in weights.metadata:
+            rms = weights.metadata["response_rms"]
+            receipt = calibrate_response(network, receipt, rms, batch)
     frozen = select_blocks(network, stage.frozen)
     if receipt.new_modalities and stage.frozen.isdigit():
         block_of = partition(network)

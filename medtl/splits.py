@@ -17,6 +17,8 @@ from medtl.files import replacing
 
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.2
+#: Test patients from which intervals are bootstrapped (``medtl.intervals``).
+FEWEST_FOR_BOOTSTRAP = 20
 #: With fewer patients than this outside the test set, none is spared for validation by default.
 MIN_PATIENTS_FOR_VALIDATION = 10
 
@@ -67,9 +69,8 @@ def split_patients(
     """
     cases = tuple(cases)
     groups = _groups(cases)
-    test_fraction = _fraction("test", TEST_FRACTION if test_fraction is None else test_fraction)
     if test is None:
-        held = _spread(groups, _count(len(groups), test_fraction, "test"), f"{seed}:test")
+        held = _spread(groups, _test_count(len(groups), test_fraction), f"{seed}:test")
     else:
         held = _named_patients(test, cases)
     rest = {patient: group for patient, group in groups.items() if patient not in held}
@@ -82,6 +83,14 @@ def split_patients(
     return Split(
         train=tuple(sorted(set(rest) - val)), val=tuple(sorted(val)), test=tuple(sorted(held))
     )
+
+
+def _test_count(patients: int, fraction: float | None) -> int:
+    """By default 20%, and enough for a bootstrap where that leaves two thirds to train on."""
+    if fraction is None:
+        few = FEWEST_FOR_BOOTSTRAP if patients >= 3 * FEWEST_FOR_BOOTSTRAP else 0
+        return max(_count(patients, TEST_FRACTION, "test"), few)
+    return _count(patients, _fraction("test", fraction), "test")
 
 
 def _groups(cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:

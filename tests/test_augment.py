@@ -17,7 +17,7 @@ from medtl.augment import FULL, NONE, Augmentation, ChannelDraw, Draw, apply, dr
 PATCH = (8, 10, 12)
 SHAPE = (16, 18, 20)
 STILL = ChannelDraw(
-    noise=0.0, blur_voxels=0.0, contrast=1.0, shift=0.0, gamma=1.0, gamma_inverted=False
+    noise=0.0, blur_voxels=0.0, bias=0.0, contrast=1.0, shift=0.0, gamma=1.0, gamma_inverted=False
 )
 
 
