@@ -1,0 +1,86 @@
+"""A network made ready for a stage: what is loaded, what is frozen, what the receipt says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from medtl.catalog import load_catalog
+from medtl.domain import parse_domain
+from medtl.errors import ConfigError, UnknownNameError, WeightsError
+from medtl.networks import Network, partition, tensors
+from medtl.preparation import prepare_network
+from medtl.strategies import Stage
+from medtl.weights import Weights
+
+REGIONS = ("WT", "TC", "ET")
+STAGE = Stage("adapt", parse_domain("flair,t1ce"), steps=1)
+
+
+def unet(seed: int, width: int = 4) -> Network:
+    torch.manual_seed(seed)
+    return load_catalog().networks["unet"].load()(in_channels=2, out_channels=3, width=width)
+
+
+def weights(network: Network) -> Weights:
+    values = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
+    metadata = {"modalities": ["flair", "t1ce"], "regions": list(REGIONS)}
+    return Weights(Path("source.safetensors"), values, metadata, "medtl")
+
+
+def test_no_weights_leave_the_network_as_it_is() -> None:
+    network = unet(1)
+    before = weights(network).tensors
+    prepared = prepare_network(network, STAGE, None, REGIONS, mapping={})
+    assert all(torch.equal(t, before[name]) for name, t in tensors(network).items())
+    assert prepared.receipt.shares() == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
+    assert prepared.trainable_share() == 1 and prepared.frozen == ()
+
+
+def test_receipt_of_random_weights_counts_every_parameter_once() -> None:
+    network = unet(1)
+    receipt = prepare_network(network, STAGE, None, REGIONS, mapping={}).receipt
+    counted = sum(row.numel for row in receipt.rows if row.parameter)
+    assert counted == sum(p.numel() for p in network.module.parameters())
+
+
+def test_same_network_takes_every_tensor() -> None:
+    source, network = unet(0), unet(1)
+    prepared = prepare_network(network, STAGE, weights(source), REGIONS, mapping={})
+    assert prepared.receipt.transferred == 1
+    expected = tensors(source)
+    assert all(torch.equal(t, expected[name]) for name, t in tensors(network).items())
+
+
+def test_reinitialised_head_is_random_and_all_but_the_head_is_frozen() -> None:
+    source, network = unet(0), unet(1)
+    own = weights(network).tensors
+    head = network.blocks[-1].name
+    stage = replace(STAGE, reinit=(head,), frozen=f"all-but:{head}")
+    prepared = prepare_network(network, stage, weights(source), REGIONS, mapping={})
+    owners, carried = partition(network), tensors(source)
+    for name, tensor in tensors(network).items():
+        origin = own if owners[name] == head else carried
+        assert torch.equal(tensor, origin[name])
+        if isinstance(tensor, nn.Parameter):
+            assert tensor.requires_grad == (owners[name] == head)
+    assert {owners[name] for name in prepared.frozen} == {
+        block.name for block in network.blocks
+    } - {head}
+    assert 0 < prepared.trainable_share() < 0.5
+
+
+def test_weights_of_another_architecture_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"source\.safetensors"):
+        prepare_network(unet(1, width=8), STAGE, weights(unet(0)), REGIONS, mapping={})
+
+
+def test_too_many_blocks_and_unknown_ones_are_refused() -> None:
+    with pytest.raises(ConfigError, match="99"):
+        prepare_network(unet(1), replace(STAGE, frozen="99"), None, REGIONS, mapping={})
+    with pytest.raises(UnknownNameError, match="stem"):
+        prepare_network(unet(1), replace(STAGE, frozen="stemm"), None, REGIONS, mapping={})

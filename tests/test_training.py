@@ -1,0 +1,262 @@
+"""The training loop: what it promises on a network small enough to follow.
+
+Axes: B batch, C channel, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medtl.domain import parse_domain
+from medtl.errors import ConfigError, MedtlError
+from medtl.losses import dice_ce
+from medtl.networks import Block, Network, freeze, partition, tensors
+from medtl.runs import read_lines
+from medtl.strategies import Stage
+from medtl.training import (
+    Average,
+    Objective,
+    build_fabric,
+    build_optimizer,
+    fit,
+    scheduled,
+    snapshot,
+)
+
+STAGE = Stage("adapt", parse_domain("t1,t2"), steps=20, rates={"*": 1e-2})
+
+
+def small(seed: int = 0) -> Network:
+    """Three blocks, each but the head with a batch norm, whose buffers training moves."""
+    torch.manual_seed(seed)
+
+    def block(channels: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv3d(channels, outputs, 3, padding=1), nn.BatchNorm3d(outputs))
+
+    module = nn.Sequential()
+    module.add_module("stem", block(2, 4))
+    module.add_module("body", nn.Sequential(nn.ReLU(), block(4, 4), nn.ReLU()))
+    module.add_module("head", nn.Conv3d(4, 1, 1))
+    blocks = tuple(
+        Block(name, role, (f"{name}.*",))
+        for name, role in (("stem", "stem"), ("body", "encoder"), ("head", "head"))
+    )
+    return Network(
+        "small", module, blocks, 2, 1, 3, 4, ("stem.0.weight",), ("head.weight", "head.bias")
+    )
+
+
+def batches(seed: int = 0) -> Iterator[Mapping[str, Tensor]]:
+    """Two batches, over and over; the target is where the first channel is bright."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randn(2, 2, 2, 8, 8, 8, generator=random)
+    return cycle([{"image": i, "target": (i[:, :1] > 0.3).float()} for i in images])
+
+
+def run(network: Network, folder: Path, stage: Stage = STAGE, frozen=(), loader=None, **options):
+    return fit(
+        network,
+        stage,
+        tuple(frozen),
+        [(1.0, dice_ce())],
+        loader or batches(),
+        build_fabric("cpu", "fp32"),
+        folder,
+        **options,
+    )
+
+
+def frozen_block(network: Network, *blocks: str) -> tuple[str, ...]:
+    names = tuple(name for name, owner in partition(network).items() if owner in blocks)
+    freeze(network, names)
+    return names
+
+
+def test_training_lowers_the_loss_and_writes_a_row_per_step(tmp_path: Path) -> None:
+    result = run(small(), tmp_path)
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert result.best_step == 20 and result.best_score is None
+    assert all(torch.equal(result.best[name], result.last[name]) for name in result.last)
+
+
+def test_same_seed_gives_bitwise_the_same_weights(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = run(small(), tmp_path / "a"), run(small(), tmp_path / "b")
+    assert all(torch.equal(one.last[name], two.last[name]) for name in one.last)
+
+
+def test_frozen_blocks_are_bitwise_unchanged_buffers_included(tmp_path: Path) -> None:
+    network = small()
+    frozen = frozen_block(network, "stem")
+    assert any("running_mean" in name for name in frozen)
+    before = snapshot(network)
+
+    def validate() -> dict[str, float]:  # leaves the network in evaluation mode, as inference does
+        network.module.eval()
+        return {"WT": 0.5}
+
+    result = run(network, tmp_path, frozen=frozen, validate=validate)
+    owners = partition(network)
+    for state in (result.best, result.last):
+        same = {name for name in state if torch.equal(state[name], before[name])}
+        assert {name for name in state if owners[name] == "stem"} <= same
+    changed = {n for n in result.last if not torch.equal(result.last[n], before[n])}
+    assert {owners[n] for n in changed} == {"body", "head"}
+    assert any("running_mean" in name for name in changed)
+
+
+def test_best_is_what_the_validation_liked_and_last_what_came_after(tmp_path: Path) -> None:
+    network = small()
+    seen: list[dict[str, Tensor]] = []
+
+    def validate() -> dict[str, float]:
+        seen.append(snapshot(network))
+        return {"WT": 1.0 if len(seen) == 3 else 0.0, "TC": 0.0}
+
+    result = run(network, tmp_path, validate=validate)
+    rows = [row for row in read_lines(tmp_path / "metrics.jsonl") if "validation" in row]
+    assert len(rows) == len(seen)
+    assert result.best_step == rows[2]["step"] and result.best_score == 0.5
+    assert all(torch.equal(result.best[name], seen[2][name]) for name in result.best)
+    assert all(torch.equal(result.last[name], seen[-1][name]) for name in result.last)
+    assert not torch.equal(result.best["head.weight"], result.last["head.weight"])
+    current = snapshot(network)
+    assert all(torch.equal(result.last[name], current[name]) for name in result.last)
+
+
+def test_validation_does_not_disturb_training(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = run(small(), tmp_path / "a")
+    two = run(small(), tmp_path / "b", validate=lambda: {"WT": 0.0})
+    assert all(torch.equal(one.last[name], two.last[name]) for name in one.last)
+
+
+def test_patience_ends_a_stage_that_no_longer_improves(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.2, 0.2, 0.1, 0.9])
+    result = run(small(), tmp_path, validate=lambda: {"WT": next(scores)}, patience=2)
+    rows = [row for row in read_lines(tmp_path / "metrics.jsonl") if "validation" in row]
+    assert [row["validation"]["WT"] for row in rows] == [0.1, 0.2, 0.2, 0.1]
+    assert result.best_step == rows[1]["step"]
+    assert rows[-1]["step"] < STAGE.steps
+
+
+def test_plateau_halves_the_rate_when_validation_stalls(tmp_path: Path) -> None:
+    stage = replace(STAGE, schedule="plateau")
+    run(small(), tmp_path, stage, validate=lambda: {"WT": 0.5})
+    scales = [row["rate_scale"] for row in read_lines(tmp_path / "metrics.jsonl")]
+    assert max(scales) == 1.0 and scales[-1] < 1.0
+    assert all(math.log2(scale).is_integer() for scale in scales[2:])
+
+
+def test_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
+    good = next(batches())
+    bad = {"image": good["image"] * math.nan, "target": good["target"]}
+    with pytest.raises(MedtlError, match=r"stage adapt.*not finite at step 3.*--rate"):
+        run(small(), tmp_path, loader=[good, good, bad])
+
+
+def test_cosine_warms_up_and_falls_to_almost_nothing() -> None:
+    factors = [scheduled("cosine", step, 200) for step in range(1, 201)]
+    peak = factors.index(max(factors))
+    assert 0 < factors[0] < factors[peak] <= 1 and peak < 20
+    assert all(a >= b for a, b in zip(factors[peak:], factors[peak + 1 :], strict=False))
+    assert factors[-1] < 0.001
+    assert factors[100] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "constant"])
+def test_other_schedules_stay_at_full_rate_after_the_warm_up(schedule: str) -> None:
+    assert scheduled(schedule, 1, 200) < 1
+    assert {scheduled(schedule, step, 200) for step in range(20, 201)} == {1.0}
+    assert scheduled(schedule, 1, 1) == 1.0
+
+
+def test_unknown_schedule_and_optimizer_are_named() -> None:
+    with pytest.raises(ConfigError, match="linear"):
+        scheduled("linear", 1, 2)
+    with pytest.raises(ConfigError, match="lion"):
+        build_optimizer(small(), replace(STAGE, optimizer="lion"), ())
+
+
+def test_rates_are_per_block_and_frozen_tensors_left_out() -> None:
+    network = small()
+    stage = replace(STAGE, rates={"head": 0.3, "*": 0.1})
+    optimizer = build_optimizer(network, stage, frozen_block(network, "stem"))
+    state, owners = tensors(network), partition(network)
+    by_rate = {
+        group["lr"]: {name for name in state for p in group["params"] if state[name] is p}
+        for group in optimizer.param_groups
+    }
+    assert {rate: {owners[n] for n in names} for rate, names in by_rate.items()} == {
+        0.3: {"head"},
+        0.1: {"body"},
+    }
+
+
+def test_nothing_left_to_train_is_refused() -> None:
+    network = small()
+    with pytest.raises(ConfigError, match="every block is frozen"):
+        build_optimizer(network, STAGE, frozen_block(network, "stem", "body", "head"))
+
+
+def test_first_step_uses_the_warmed_up_rate(tmp_path: Path) -> None:
+    # Adam's first step is the rate, whatever the gradient.
+    network = small()
+    stage = replace(STAGE, steps=40, optimizer="adam", schedule="constant")
+    before = network.module.get_submodule("head").weight.detach().clone()
+    moves = []
+    weight = network.module.get_submodule("head").weight
+    run(network, tmp_path, stage, advance=lambda n, loss: moves.append(weight.detach().clone()))
+    assert float((moves[0] - before).abs().max()) == pytest.approx(
+        1e-2 * scheduled("constant", 1, 40), rel=1e-3
+    )
+
+
+def test_average_follows_an_exponential_mean_and_swaps_back() -> None:
+    network = small()
+    weight = network.module.get_submodule("head").weight
+    average = Average(network)
+    expected = weight.detach().clone()
+    for update in range(1, 30):
+        with torch.no_grad():
+            weight.add_(0.1)
+        average.update()
+        decay = min(0.99, update / (update + 9))
+        expected = decay * expected + (1 - decay) * weight.detach()
+    live = weight.detach().clone()
+    average.swap()
+    torch.testing.assert_close(weight.detach(), expected)
+    average.swap()
+    assert torch.equal(weight.detach(), live)
+
+
+def test_objective_weighs_losses_and_levels() -> None:
+    class TwoLevels(nn.Module):
+        def forward(self, image: Tensor) -> list[Tensor]:
+            return [image[:, :1], nn.functional.avg_pool3d(image[:, :1], 2)]
+
+    image = torch.randn(2, 2, 8, 8, 8)
+    target = (image[:, 1:] > 0).float()
+    loss = dice_ce()
+    got = Objective(TwoLevels(), [(2.0, loss)])(image, target)
+    full, coarse = TwoLevels()(image)
+    expected = (2 * loss(full, target) + 0.5 * 2 * loss(coarse, target[..., ::2, ::2, ::2])) / 1.5
+    torch.testing.assert_close(got, expected)
+
+
+def test_missing_device_is_one_clear_line() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="--device cuda"):
+            build_fabric("cuda", "auto")
