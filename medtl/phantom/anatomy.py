@@ -133,10 +133,13 @@ def _gliosis_mm(
     tips = np.minimum(
         ellipsoid(folded, (10, -34, 10), (6, 6, 6)), ellipsoid(folded, (24, 50, 5), (7, 9, 7))
     )
-    band = 1.5 + 4.0 * patient.age + 1.6 * random_field(rng, size, 12.0)
-    caps = np.maximum(ventricle_mm - (band + 2.5), tips - 2 - 5 * patient.age)
-    lining = ventricle_mm - band
-    spots = 2.1 - 0.55 * patient.age - random_field(rng, size, 4.0)
+    band = 2.0 + 3.0 * patient.age + 1.3 * random_field(rng, size, 12.0)
+    caps = np.maximum(ventricle_mm - (band + 1.5), tips - 1 - 2 * patient.age)
+    # Little between the two sides and along thin horns, or the lining would be a blob, as a tumour.
+    along = np.clip((folded[0] - 3) / 4, 0, 1)
+    along *= np.clip((46 - folded[1]) / 20, 0, 1) * np.clip((folded[2] + 10) / 14, 0, 1)
+    lining = ventricle_mm - (band * along - 1.0 * (1 - along))
+    spots = 1.8 - 0.5 * patient.age - random_field(rng, size, 4.0)
     near = np.maximum(spots * 3.0, ventricle_mm - 26)
     return np.minimum(np.minimum(caps, lining), near)
 

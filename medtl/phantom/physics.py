@@ -26,6 +26,9 @@ Quantity = FloatArray | float
 RELAXIVITY_PER_MMOL_S = 4.0
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
 
+#: Bias field of each contrast over that of a spin echo: inversion also feels the transmit field.
+UNEVENNESS = {"flair": 2.1, "t1": 1.1, "t1ce": 1.5, "t2": 1.4}
+
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
@@ -43,8 +46,8 @@ TISSUES = {
     "csf": Tissue((4300, 4300), (2000, 2000), 1.0),
     "vessel": Tissue((1441, 1932), (290, 275), 0.5, 1.2),
     "choroid": Tissue((1250, 1750), (150, 140), 0.88, 0.4),
-    "gliosis": Tissue((1150, 1550), (150, 140), 0.86),
-    "oedema": Tissue((1150, 1550), (145, 135), 0.86),
+    "gliosis": Tissue((1350, 1750), (175, 165), 0.86),
+    "oedema": Tissue((1350, 1750), (165, 155), 0.86),
     "necrosis": Tissue((2100, 2600), (260, 240), 0.95),
     "enhancing": Tissue((1200, 1650), (125, 115), 0.88, 0.35),
     "solid": Tissue((1250, 1700), (135, 125), 0.88),
@@ -97,8 +100,8 @@ def draw_scanner(rng: np.random.Generator, shift: float) -> Scanner:
         sequences=sequences,
         gains={name: 900.0 * vary(0.5) for name in CONTRASTS},
         blur_mm=1.2 * vary(0.25),
-        noise=0.06 * vary(0.3),
-        bias=0.17 * vary(0.3),
+        noise=0.04 * vary(0.3),
+        bias=0.16 * vary(0.3),
     )
 
 
@@ -161,6 +164,7 @@ def acquire_IJK(
     scanner: Scanner,
     spacing_mm: float,
     gain: float,
+    unevenness: float,
     rng: np.random.Generator,
 ) -> FloatArray:
     """Blur, receive-coil bias, Rician noise and gain: what the site's scanner makes of a signal.
@@ -171,6 +175,7 @@ def acquire_IJK(
     sigma = scanner.blur_mm / spacing_mm
     weight = ndimage.gaussian_filter(brain_IJK.astype(float), sigma)
     image = ndimage.gaussian_filter(signal_IJK * brain_IJK, sigma) / np.maximum(weight, 1e-3)
-    image *= np.exp(scanner.bias * random_field(rng, image.shape[0], 60.0))
+    field = 1.5 * np.tanh(random_field(rng, image.shape[0], 62.0) / 1.5)
+    image *= np.exp(scanner.bias * unevenness * field)
     image = rician(image, scanner.noise * float(image[brain_IJK].mean()), rng)
     return np.asarray(np.where(brain_IJK, gain * image, 0.0))

@@ -18,6 +18,7 @@ from medtl.phantom.fields import HEAD_MM, grid_CIJK, random_field
 from medtl.phantom.physics import (
     CONTRASTS,
     TISSUE_NAMES,
+    UNEVENNESS,
     Scanner,
     acquire_IJK,
     contrast_IJK,
@@ -27,7 +28,7 @@ from medtl.phantom.tumour import add_tumours, draw_tumours, push_aside
 
 # Independent random streams: a case's anatomy stays the same whatever its scanner.
 _ANATOMY, _ACQUISITION, _SCANNER, _COUNTS, _SITES = range(5)
-_BLOCK = 13  #: every run of so many cases holds exactly one without a tumour
+_BLOCK = 15  #: every run of so many cases holds exactly one without a tumour
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class PhantomCase:
 
 
 def tumour_count(seed: int, index: int) -> int:
-    """0 in one case of each 13, else mostly 1, sometimes 2 or 3."""
+    """0 in one case of each 15, else mostly 1, sometimes 2 or 3."""
     block, place = divmod(index, _BLOCK)
     rng = np.random.default_rng([seed, _COUNTS, block])
     if place == rng.integers(_BLOCK):
@@ -61,7 +62,7 @@ def render_case(seed: int, index: int, size: int, scanner: Scanner) -> PhantomCa
     """Images and labels of one case; depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, _ANATOMY, index])
     patient = draw_patient(rng)
-    variation_L2 = np.exp(np.clip(rng.normal(0, 0.04, (len(TISSUE_NAMES), 2)), -0.08, 0.08))
+    variation_L2 = np.exp(np.clip(rng.normal(0, 0.05, (len(TISSUE_NAMES), 2)), -0.1, 0.1))
     tumours = draw_tumours(rng, tumour_count(seed, index))
     head = render_head(rng, patient, push_aside(grid_CIJK(size), tumours))
     fractions_LIJK, labels_IJK = add_tumours(rng, head, tumours)
@@ -72,7 +73,9 @@ def render_case(seed: int, index: int, size: int, scanner: Scanner) -> PhantomCa
     for name in CONTRASTS:
         signal = contrast_IJK(name, fractions_LIJK, agent_IJK, scanner, variation_L2)
         gain = scanner.gains[name] * float(np.exp(rng.normal(0, 0.05)))
-        image = acquire_IJK(signal, head.brain_IJK, scanner, HEAD_MM / size, gain, rng)
+        image = acquire_IJK(
+            signal, head.brain_IJK, scanner, HEAD_MM / size, gain, UNEVENNESS[name], rng
+        )
         # Brain stays above 0, so that "not 0" is the brain mask, as in BraTS.
         stored = np.clip(np.rint(image), 1, np.iinfo(np.int16).max) * head.brain_IJK
         images[name] = stored.astype(np.int16)
@@ -92,7 +95,7 @@ def write_nifti(path: Path, array_IJK: NDArray[np.int16] | NDArray[np.uint8]) ->
     image = nib.Nifti1Image(  # type: ignore[no-untyped-call]
         array_IJK, affine_lps(array_IJK.shape[0])
     )
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
 

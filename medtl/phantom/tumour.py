@@ -51,7 +51,7 @@ def draw_tumours(rng: np.random.Generator, count: int) -> tuple[Tumour, ...]:
                 lobes_mm=tuple(lobes),
                 core_share=float(rng.uniform(0.42, 0.68)),
                 rim_mm=float(rng.uniform(4.0, 8.0)) if enhances else 0.0,
-                infiltration=float(rng.uniform(0.45, 0.75)),
+                infiltration=float(rng.uniform(0.55, 0.85)),
             )
         )
     return tuple(tumours)
@@ -94,9 +94,9 @@ def add_tumours(
     for tumour in tumours:
         radius = tumour.lobes_mm[0][3]
         lobes = _lobes_mm(tumour, points)
-        bumps = 2.5 * random_field(rng, size, 16.0) + 1.0 * random_field(rng, size, 8.0)
+        bumps = 2.5 * random_field(rng, size, 16.0) + 0.6 * random_field(rng, size, 8.0)
         # Oedema spreads along white matter, in fingers; the core grows through everything.
-        whole = np.minimum(lobes + bumps - 4.0 * (1 - white), may_grow)
+        whole = np.minimum(lobes + bumps - 3.0 * (1 - white), may_grow)
         ragged = 2.0 * random_field(rng, size, 10.0)
         core = np.minimum(lobes - radius * (1 - tumour.core_share) + ragged, may_grow - 1.0)
         whole = np.maximum(whole, core)
