@@ -141,7 +141,7 @@ def _gliosis_mm(
     lining = ventricle_mm - (band * along - 1.0 * (1 - along))
     spots = 1.8 - 0.5 * patient.age - random_field(rng, size, 4.0)
     near = np.maximum(spots * 3.0, ventricle_mm - 26)
-    return np.minimum(np.minimum(caps, lining), near)
+    return np.asarray(np.minimum.reduce([caps, lining, near]))
 
 
 def render_head(rng: np.random.Generator, patient: Patient, points_CIJK: FloatArray) -> Head:
