@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medtl.augment import apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
-from medtl.errors import DataError
+from medtl.errors import DataError, MedtlError
 from medtl.io.nifti import (
     Header,
     check_same_grid,
@@ -116,14 +117,39 @@ def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int
 
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
-    if cache == "memory":
-        return CacheDataset(
-            items, steps, num_workers=max(1, workers), progress=False, copy_cache=False
-        )
     if cache == "disk":
         folder = cache_dir() / "prepared" / _digest(repr(recipe))
-        return PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash)
-    return PlainDataset(items, steps)
+        return _Cached(PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash))
+    if cache == "none":
+        return _Cached(PlainDataset(items, steps))
+    with _own_errors():
+        return _Cached(
+            CacheDataset(
+                items, steps, num_workers=max(1, workers), progress=False, copy_cache=False
+            )
+        )
+
+
+class _Cached(Dataset[Any]):
+    """One of MONAI's datasets; what is wrong with a case is told as it was raised."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        with _own_errors():
+            return self.dataset[index]
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """MONAI wraps what a transform raises in a RuntimeError: take it out again."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if isinstance(problem.__cause__, MedtlError):
+            raise problem.__cause__ from None
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,33 +6,45 @@ Axes: I J K voxels (K J I: the same array as it lies in memory).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from medtl.cache import remembered
 from medtl.case import Case, ImageFile
 from medtl.io.nifti import read_volume, to_canonical
+from medtl.modality import Modality
 
 #: Part of the key under which hashes are remembered; raise it whenever they change.
-_FACT = "fingerprint 1"
+_FACT = "fingerprint 2"
 
 
 def fingerprint(case: Case) -> tuple[str, ...]:
     """One hash of each image's voxels, in the order of the case's modalities.
 
-    Compression, storage type, and flipped or permuted axes do not change it. Remembered between
-    runs. Errors as :func:`medtl.io.nifti.read_volume`.
+    Compression, storage type, and flipped or permuted axes do not change it. Constant images, as
+    some data sets write for missing ones, show nobody and are left out. Remembered between runs.
+    Errors as :func:`medtl.io.nifti.read_volume`.
     """
-    return tuple(image_fingerprint(file) for file in case.images.values())
+    return tuple(filter(None, map(image_fingerprint, case.images.values())))
+
+
+def check_content(case: Case, modalities: Iterable[Modality]) -> None:
+    """Refuse a case whose ``modalities`` hold a damaged, NaN or constant image: a DataError."""
+    for name in modalities:
+        if not image_fingerprint(case.images[name]):
+            read_volume(case.images[name])  # says what is wrong
 
 
 def image_fingerprint(file: ImageFile) -> str:
-    """Hash of the float32 voxels in canonical (RAS) order and of their shape."""
+    """Hash of the float32 voxels in canonical (RAS) order and of their shape; constant: empty."""
     return str(remembered(_FACT, file, lambda: _hash(file)))
 
 
 def _hash(file: ImageFile) -> str:
     array_IJK, affine = read_volume(file, allow_constant=True)
+    if array_IJK.min() == array_IJK.max():
+        return ""
     canonical_IJK, _, _ = to_canonical(array_IJK, affine)
     content_KJI = np.ascontiguousarray(canonical_IJK.T)
     content_KJI += 0.0  # -0.0 and 0.0 are one value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from medtl.data import Patches, build_loader, cached_cases, choose_cache
 from medtl.domain import Domain
 from medtl.errors import DataError
 from medtl.evaluation import Predictor, validation_dice
-from medtl.fingerprint import fingerprint
+from medtl.fingerprint import check_content, fingerprint
+from medtl.modality import Modality
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
@@ -253,7 +254,7 @@ def run_plan(
     """Train every stage, then score each on the locked test cases and write the run's results."""
     started = perf_counter()
     outside = outside_weights(plan.config)
-    reporter.say("hashing the images of training patients (so that no test can see them)")
+    reporter.say("reading every image once: what was trained on is kept out of the test")
     plan, hashes = without_seen(plan, outside, reporter)
     run = start_run(plan.config.task, plan.config.strategy, out)
     write_start(plan, run)
@@ -270,32 +271,44 @@ def run_plan(
 def without_seen(
     plan: Plan, outside: Weights | None, reporter: Reporter
 ) -> tuple[Plan, tuple[str, ...]]:
-    """The plan without test patients that ``outside`` has seen, and the hashes seen from now on."""
-    train = [c for c in plan.cohort.cases if c.patient in plan.split.train + plan.split.val]
-    hashes = {value for values in fingerprints(train) for value in values}
-    if outside is None:
-        return plan, tuple(sorted(hashes))
-    test = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    """The plan without test patients that ``outside`` has seen, and the hashes seen from now on.
+
+    Reads the images of every patient, so that a damaged one is refused before training starts.
+    """
+    sides = plan.split.train + plan.split.val, plan.split.test
+    train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
+    needed = {name for stage in plan.stages for name in stage.domain.modalities}
+    hashes = {value for values in fingerprints(train, needed) for value in values}
+    seen = outside.seen if outside else frozenset()
     known = {
         case.patient
-        for case, values in zip(test, fingerprints(test), strict=True)
-        if outside.seen & set(values)
+        for case, values in zip(test, fingerprints(test, needed), strict=True)
+        if seen & set(values)
     }
-    if known:
-        reporter.say(f"{len(known)} test patients left out: {outside.path} was trained on them")
+    if outside is None or not known:
+        return plan, tuple(sorted(hashes | seen))
     kept = tuple(patient for patient in plan.split.test if patient not in known)
-    if plan.split.test and not kept:
+    if not kept:
         raise DataError(
             f"{outside.path} was trained on every test patient; choose others with --test-cases"
         )
+    reporter.say(f"{len(known)} test patients left out: {outside.path} was trained on them")
     changed = replace(plan, split=Split(plan.split.train, plan.split.val, kept))
-    return changed, tuple(sorted(hashes | outside.seen))
+    return changed, tuple(sorted(hashes | seen))
 
 
-def fingerprints(cases: Sequence[Case]) -> list[tuple[str, ...]]:
-    """Content hashes of all images of each case, read in parallel, remembered between runs."""
+def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:
+    """Content hashes of each case's images, read in parallel, remembered between runs.
+
+    Raises DataError for damaged images, and for constant ones of the ``needed`` modalities.
+    """
+
+    def checked(case: Case) -> tuple[str, ...]:
+        check_content(case, needed)
+        return fingerprint(case)
+
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(fingerprint, cases))
+        return list(pool.map(checked, cases))
 
 
 def write_start(plan: Plan, run: Run) -> None:

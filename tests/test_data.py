@@ -28,6 +28,7 @@ from medtl.data import (
     region_masks,
 )
 from medtl.errors import DataError
+from medtl.fingerprint import check_content, fingerprint
 from medtl.io.nifti import read_header
 from medtl.phantom import write_phantom
 from medtl.transforms import brain_mr
@@ -246,3 +247,28 @@ def test_cache_goes_to_disk_where_memory_would_not_do() -> None:
 def test_missing_modality_names_the_case(cohort) -> None:
     with pytest.raises(DataError, match=f"{cohort[0].id}.*pd"):
         check_case(cohort[0], ("flair", "pd"))
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_case_that_cannot_be_prepared_is_told_as_it_is(cohort, tmp_path: Path, cache: str) -> None:
+    def mask(image):
+        values = (image.get_fdata() > 0).astype(np.uint8)
+        return nib.Nifti1Image(values, image.affine)
+
+    case = rewritten(cohort[0], tmp_path, mask)
+    with pytest.raises(DataError, match=f"{case.id}: every voxel in the brain has the same value"):
+        cached_cases([case], RECIPE, cache, 0)[0]
+
+
+def test_constant_images_say_nothing_about_the_patient(cohort, tmp_path: Path) -> None:
+    def blank(image):
+        return nib.Nifti1Image(np.zeros(image.shape, np.int16), image.affine)
+
+    path = cohort[0].images["t2"].path
+    case = rewritten(cohort[0], tmp_path, lambda image: image)
+    copy = case.images["t2"].path
+    nib.save(blank(nib.load(path)), copy)
+    assert set(fingerprint(case)) < set(fingerprint(cohort[0])) and len(fingerprint(case)) == 3
+    check_content(case, ("flair", "t1", "t1ce"))
+    with pytest.raises(DataError, match=f"{copy}: all-zero"):
+        check_content(case, ("t2",))
