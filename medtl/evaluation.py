@@ -54,7 +54,8 @@ class Predictor:
             roi = (fixed[0], fixed[1]) if fixed else None
             return slice_wise(module, image_CIJK, roi=roi, **settings)
         i, j, k = self.patch_size
-        return sliding_window(module, image_CIJK, (i, j, k), whole=True, **settings)
+        whole = not self.network.patch_size  # else it takes patches of one size alone
+        return sliding_window(module, image_CIJK, (i, j, k), whole=whole, **settings)
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a case that ``recipe`` has prepared."""

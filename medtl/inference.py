@@ -47,14 +47,20 @@ def sliding_window(
         overlap: share of a window that the next one covers again, 0 <= overlap < 1.
         batch_size: windows per call of ``forward``.
         autocast: run ``forward`` in this precision; the sum over windows is float32 in any case.
-        whole: run a volume of up to 1.3 windows in one pass, padded to ``multiple``.
+        whole: run a volume of up to 1.3 windows in one pass, padded to ``multiple``, and to twice
+            that where the window is as large.
 
     Returns:
         logits_LIJK, float32, on the device of the image.
     """
     size = image_CIJK.shape[1:]
     if whole and math.prod(size) <= WHOLE_LIMIT * math.prod(roi):
-        roi = (_ceil(size[0], multiple), _ceil(size[1], multiple), _ceil(size[2], multiple))
+        # Two steps of the coarsest level: a norm over a single voxel is undefined.
+        i, j, k = (
+            max(_ceil(length, multiple), min(edge, 2 * multiple))
+            for length, edge in zip(size, roi, strict=True)
+        )
+        roi = (i, j, k)
     padded_CIJK, inner = _pad_to(image_CIJK, roi)
     windows = _windows(padded_CIJK.shape[1:], roi, overlap)
     device = padded_CIJK.device

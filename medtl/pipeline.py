@@ -324,6 +324,7 @@ def write_start(plan: Plan, run: Run) -> None:
             "patch_size": plan.patch_size,
             "src": str(plan.request.source),
             "dst": str(plan.request.target),
+            "data": plan.config.data.resolve() if plan.config.data else None,
         }
     )
     write_config(run.path / "config.yaml", resolved)

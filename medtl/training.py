@@ -226,6 +226,8 @@ def build_fabric(device: str, precision: str) -> Fabric:
             if torch.backends.mps.is_available()
             else "cpu"
         )
+    if device not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {device}: use auto, cpu, cuda or mps")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no CUDA device is available; use --device auto")
     if device == "mps" and not torch.backends.mps.is_available():
@@ -233,6 +235,8 @@ def build_fabric(device: str, precision: str) -> Fabric:
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     names: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+    if precision not in names:
+        raise ConfigError(f"--precision {precision}: use auto, {', '.join(names)}")
     return Fabric(accelerator=device, devices=1, precision=names[precision])
 
 

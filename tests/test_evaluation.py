@@ -1,0 +1,173 @@
+"""From a trained network to masks, label maps and scores.
+
+Axes: B batch, C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from medtl.case import Case, Cohort
+from medtl.catalog import load_catalog
+from medtl.console import Reporter
+from medtl.data import Recipe
+from medtl.errors import DataError
+from medtl.evaluation import OUTSIDE, Predictor, score_cases, validation_dice
+from medtl.io.nifti import read_header, to_canonical
+from medtl.networks import Block, Network
+from medtl.phantom import write_phantom
+from medtl.prediction import paint
+from medtl.runs import Run
+from medtl.scoring import pick_cases
+from medtl.training import build_fabric
+from medtl.transforms import brain_mr_plain
+from medtl_brats.task import Brats
+
+REGIONS = ("WT", "TC", "ET")
+
+
+class Bright(nn.Module):
+    """Every region is where the first channel is above its threshold."""
+
+    def __init__(self, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> None:
+        super().__init__()
+        self.thresholds = nn.Parameter(torch.tensor(thresholds))
+
+    def forward(self, batch_BCIJK: Tensor) -> Tensor:
+        return batch_BCIJK[:, :1] - self.thresholds.view(1, -1, 1, 1, 1)
+
+
+def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> Predictor:
+    blocks = (Block("head", "head", ("*",)),)
+    network = Network("bright", Bright(thresholds), blocks, 2, 3, 3, 1, (), ("thresholds",))
+    recipe = Recipe(("flair", "t1ce"), REGIONS, brain_mr_plain().at(7.5))
+    return Predictor(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
+
+
+def reporter() -> tuple[Reporter, io.StringIO]:
+    stream = io.StringIO()
+    return Reporter(console=Console(file=stream, soft_wrap=True, highlight=False)), stream
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        root = tmp_path_factory.mktemp("data") / "phantom"
+        write_phantom(root, cases=2, size=24, sites=1, seed=2, workers=1)
+        return Brats().cases(root).cases
+
+
+def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:
+    found = predictor(nested=False)
+    prepared = found.recipe(cases[0])
+    masks = found.masks(prepared)
+    assert masks.shape == (3, 24, 24, 24) and masks.dtype == bool
+    affine = read_header(cases[0].images["flair"]).affine
+    box = tuple(
+        slice(a, a + n)
+        for a, n in zip(prepared["placement"].start, prepared["placement"].size, strict=True)
+    )
+    for mask, threshold in zip(masks, (0.5, 0.0, 1.0), strict=True):
+        expected = np.zeros((24, 24, 24), bool)
+        expected[box] = prepared["image"][0].numpy() > threshold
+        np.testing.assert_array_equal(to_canonical(mask, affine)[0], expected)
+    logits = found.native_logits(prepared).numpy()
+    assert (logits[:, 0, 0, 0] == OUTSIDE).all()
+
+
+def test_nested_regions_never_leave_the_region_that_holds_them(cases) -> None:
+    prepared = predictor().recipe(cases[0])
+    loose, nested = predictor(nested=False).masks(prepared), predictor().masks(prepared)
+    assert (loose[1] & ~loose[0]).any()
+    assert not (nested[1] & ~nested[0]).any() and not (nested[2] & ~nested[1]).any()
+    np.testing.assert_array_equal(nested[0], loose[0])
+
+
+def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> None:
+    found = predictor()
+    prepared = [found.recipe(case) for case in cases]
+    empty = {"image": prepared[0]["image"] * 0 - 5, "target": prepared[0]["target"] * 0}
+    scores = validation_dice(found, [*prepared, empty], 3)
+    for index, (region, threshold) in enumerate(zip(REGIONS, (0.5, 0.0, 1.0), strict=True)):
+        dice = [1.0]
+        for case in prepared:
+            guess = case["image"][0].numpy() > threshold
+            truth = case["target"][index].numpy() > 0
+            total = guess.sum() + truth.sum()
+            dice.append(2 * (guess & truth).sum() / total)
+        assert scores[region] == pytest.approx(np.mean(dice), abs=1e-6)
+
+
+def test_rows_name_case_and_patient_and_progress_is_plain(cases) -> None:
+    told, stream = reporter()
+    rows = score_cases(predictor(), cases, told, "scoring source")
+    assert [(row["case"], row["region"]) for row in rows] == [
+        (case.id, region) for case in cases for region in REGIONS
+    ]
+    assert all(row["patient"] == row["case"] for row in rows)
+    assert stream.getvalue().startswith("scoring source: 2/2 in ")
+
+
+def test_network_of_one_patch_size_runs_on_any_volume(cases) -> None:
+    builder = load_catalog().networks["unetr"].load()
+    network = builder(in_channels=2, out_channels=3, width=12, patch_size=(32, 32, 32))
+    found = replace(predictor(), network=network)
+    assert found.masks(found.recipe(cases[0])).shape == (3, 24, 24, 24)
+
+
+def test_brain_smaller_than_the_coarsest_level_is_padded(cases) -> None:
+    network = load_catalog().networks["unet"].load()(in_channels=2, out_channels=3, width=4)
+    found = replace(predictor(), network=network)
+    assert found.prepared_logits(torch.randn(2, 9, 12, 7)).shape == (3, 9, 12, 7)
+
+
+def test_flat_network_sees_slices() -> None:
+    builder = load_catalog().networks["unet2d-s1"].load()
+    network = builder(in_channels=2, out_channels=3, width=2)
+    found = replace(predictor(), network=network, patch_size=(32, 32))
+    image = torch.randn(2, 20, 24, 3)
+    logits = found.prepared_logits(image)
+    assert logits.shape == (3, 20, 24, 3)
+    torch.testing.assert_close(found.prepared_logits(image[..., 1:2]), logits[..., 1:2])
+
+
+def test_painted_labels_read_back_as_the_masks() -> None:
+    random = np.random.default_rng(0)
+    whole = random.random((6, 6, 6)) > 0.3
+    core = whole & (random.random(whole.shape) > 0.3)
+    masks = np.stack([whole, core, core & (random.random(whole.shape) > 0.3)])
+    schemes = (
+        {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
+        {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)},
+        {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)},
+    )
+    for values in schemes:
+        label = paint(masks, REGIONS, values)
+        assert label.dtype == np.uint8
+        for region, mask in zip(REGIONS, masks, strict=True):
+            np.testing.assert_array_equal(np.isin(label, values[region]), mask)
+
+
+def test_locked_test_cases_are_picked_where_the_cohort_has_them(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_json("splits.json", [{"train": ["a"], "val": [], "test": ["b", "c"]}])
+    own = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "abc"))
+    other = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "xy"))
+
+    def picked(cohort: Cohort, wanted: str | None) -> str:
+        return "".join(case.id for case in pick_cases(cohort, run, wanted))
+
+    assert picked(own, None) == picked(own, "test") == "bc"
+    assert picked(own, "all") == "abc"
+    assert picked(other, None) == picked(other, "all") == "xy"
+    with pytest.raises(DataError, match="--cases all"):
+        picked(other, "test")
