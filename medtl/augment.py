@@ -38,6 +38,7 @@ class Augmentation:
 
 
 FULL = Augmentation()
+LIGHT = Augmentation(spatial_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0)
 NONE = Augmentation(
     spatial_p=0.0, flip=False, noise_p=0.0, blur_p=0.0, bias_p=0.0, intensity_p=0.0, gamma_p=0.0
 )

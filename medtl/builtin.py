@@ -51,6 +51,11 @@ def medtl_transforms() -> list[Component]:
             "brain-mr-n4", "medtl.transforms:brain_mr_n4", "brain-mr after N4 bias-field correction"
         ),
         Component(
+            "brain-mr-light",
+            "medtl.transforms:brain_mr_light",
+            "brain-mr with flips and global intensity changes only",
+        ),
+        Component(
             "brain-mr-plain", "medtl.transforms:brain_mr_plain", "brain-mr without augmentation"
         ),
     ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medtl.augment import FULL, NONE, Augmentation
+from medtl.augment import FULL, LIGHT, NONE, Augmentation
 from medtl.errors import DataError
 
 #: Intensities beyond these percentiles of the brain are clipped before the z-score.
@@ -59,6 +59,11 @@ def brain_mr() -> Preset:
 def brain_mr_n4() -> Preset:
     """``brain-mr`` with N4 bias-field correction first (Tustison et al. 2010, by ITK)."""
     return Preset("brain-mr-n4", FULL, n4=True)
+
+
+def brain_mr_light() -> Preset:
+    """``brain-mr`` with flips and global intensity changes only: for data that are plentiful."""
+    return Preset("brain-mr-light", LIGHT)
 
 
 def brain_mr_plain() -> Preset:
