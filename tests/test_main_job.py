@@ -214,6 +214,17 @@ def test_dry_run_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_minutes_choose_the_steps_and_steps_come_first(job: Job, medtl: Terminal) -> None:
+    words = ("train", "brats", "--data", job.data, *TINY, "--strategy", "scratch", "--dry-run")
+
+    def steps(*more: object) -> int:
+        _, err = medtl(*words, *more)
+        return next(int(row.split()[2]) for row in err.splitlines() if row.startswith("scratch "))
+
+    assert steps("--minutes", "0.0001", "--steps", "7") == 7
+    assert 1 <= steps("--minutes", "0.0001") < steps("--minutes", "10")
+
+
 def test_quiet_training_of_another_strategy_says_nothing_and_is_repeatable(
     job: Job, medtl: Terminal, tmp_path: Path
 ) -> None:

@@ -28,6 +28,9 @@ from medtl.transforms import (
     zscore_in_brain,
 )
 
+# ITK's wrappers are built by an old SWIG.
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
+
 SHAPE = (10, 12, 14)
 BOX = (slice(2, 8), slice(1, 11), slice(3, 12))
 ORIENTATIONS = [
