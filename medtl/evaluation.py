@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -39,9 +40,20 @@ class Predictor:
     patch_size: tuple[int, ...]
     fabric: Fabric
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
+    min_component_ml: float = 0.0  #: smaller components of the first region are dropped
 
     def prepared_logits(self, image_CIJK: Tensor) -> Tensor:
-        """logits_LIJK on the prepared grid."""
+        """logits_LIJK on the prepared grid, small components put out."""
+        logits_LIJK = self._logits(image_CIJK)
+        if self.nested and self.min_component_ml > 0:
+            voxel_ml = self.recipe.preset.spacing_mm**3 / 1000
+            small_IJK = small_components(
+                logits_LIJK[0].cpu().numpy() > 0, self.min_component_ml / voxel_ml
+            )
+            logits_LIJK[:, torch.from_numpy(small_IJK)] = OUTSIDE
+        return logits_LIJK
+
+    def _logits(self, image_CIJK: Tensor) -> Tensor:
         module = self.network.module.eval()
         image_CIJK = image_CIJK.to(self.fabric.device)
         settings: dict[str, Any] = {
@@ -68,12 +80,21 @@ class Predictor:
         return np.logical_and.accumulate(masks_LIJK, axis=0) if self.nested else masks_LIJK
 
 
+def small_components(mask_IJK: NDArray[np.bool_], min_voxels: float) -> NDArray[np.bool_]:
+    """The voxels of components (6-neighbourhood) with fewer than ``min_voxels``."""
+    labels_IJK, _ = label(mask_IJK)
+    sizes = np.bincount(labels_IJK.ravel())
+    small = sizes < min_voxels
+    small[0] = False
+    return np.asarray(small[labels_IJK])
+
+
 def score_cases(
-    predictor: Predictor, cases: Sequence[Case], reporter: Reporter, label: str
+    predictor: Predictor, cases: Sequence[Case], reporter: Reporter, what: str
 ) -> list[dict[str, Any]]:
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
     rows = []
-    with reporter.progress(label, len(cases)) as advance:
+    with reporter.progress(what, len(cases)) as advance:
         for done, case in enumerate(cases, 1):
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)

@@ -39,6 +39,8 @@ from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_ch
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
+#: Predicted components below this share of the smallest training lesion's volume are dropped.
+COMPONENT_SHARE = 0.1
 LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
@@ -72,10 +74,11 @@ class Trainer:
             receipts[stage.name] = prepared.receipt.to_json()
             self.run.write_json("receipt.json", receipts)
             self._announce(stage, prepared)
-            predictor = self._predictor(stage, prepared.network)
+            smallest_ml = self._smallest_ml(stage, datasets[stage.domain, "train"])
+            predictor = self._predictor(stage, prepared.network, COMPONENT_SHARE * smallest_ml)
             validating = datasets[stage.domain, "val"]
             result = self._fit(stage, prepared, predictor, patches, validating, folder, workers)
-            self._keep(stage, prepared.network, result, batch, folder)
+            self._keep(stage, predictor, result, batch, folder)
             if stage.name not in (CONTROL_A, CONTROL_B):
                 previous = folder / (BEST if stage.next_from == "best" else LAST)
             ready.append(
@@ -122,14 +125,22 @@ class Trainer:
             batch=batch,
         )
 
-    def _predictor(self, stage: Stage, network: Network) -> Predictor:
+    def _predictor(self, stage: Stage, network: Network, min_component_ml: float) -> Predictor:
         return Predictor(
             network,
             self.plan.recipe(stage.domain),
             self.plan.patch_size,
             self.fabric,
             self.plan.task.nested,
+            min_component_ml,
         )
+
+    def _smallest_ml(self, stage: Stage, cached: Dataset[Any]) -> float:
+        """Volume of the first region in the training patient who has least of it, none apart."""
+        voxel_ml = self.plan.preset.spacing_mm**3 / 1000
+        count = len(self.plan.cases(stage.domain, "train"))
+        volumes = [float(cached[n]["target"][0].sum()) * voxel_ml for n in range(count)]
+        return min((volume for volume in volumes if volume > 0), default=0.0)
 
     def _cached(self, domain: Domain, part: str, workers: int) -> Dataset[Any]:
         cases = self.plan.cases(domain, part)
@@ -172,12 +183,17 @@ class Trainer:
             )
 
     def _keep(
-        self, stage: Stage, network: Network, result: Fit, batch: Tensor, folder: Path
+        self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
     ) -> None:
         """Write best and last weights and leave the best ones in the network."""
+        network = predictor.network
         network.module.load_state_dict(result.best, strict=False)
         response = measure_response(network, batch)
-        metadata = {**self._metadata(stage, network), "response_rms": response}
+        metadata = {
+            **self._metadata(stage, network),
+            "response_rms": response,
+            "min_component_ml": predictor.min_component_ml,
+        }
         extra = {"best_step": result.best_step, "validation_dice": result.best_score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)

@@ -80,13 +80,13 @@ def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: An
 def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan:
     """Read headers, split patients and lay out the stages; raises on the first bad input."""
     task: Task = catalog.tasks[config.task].load()()
-    defaults = task.defaults
-    network = config.network or defaults.network
+    network = config.network or task.defaults.network
     builder = catalog.networks[network].load()
-    source = _domain(config.src or defaults.src, task)
-    target = _domain(config.dst or defaults.dst, task)
+    source = _domain(config.src or task.defaults.src, task)
+    target = _domain(config.dst or task.defaults.dst, task)
     needed = tuple(dict.fromkeys((*source.modalities, *target.modalities)))
     cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
+    defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
     split = _split(config, cohort)
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
@@ -99,7 +99,7 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     request = Request(
         source,
         target,
-        steps=config.steps or (defaults.synthetic_steps if cohort.synthetic else defaults.steps),
+        steps=config.steps or defaults.steps,
         batch_size=config.batch_size or defaults.batch_size,
         rate=config.rate or defaults.rate,
         init=config.init,

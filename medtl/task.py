@@ -24,7 +24,6 @@ class Defaults:
     batch_size: int = 2
     rate: float = 2e-3
     steps: int = 1600
-    synthetic_steps: int = 400
 
 
 class Task(Protocol):
@@ -35,6 +34,7 @@ class Task(Protocol):
     modalities: tuple[str, ...]
     nested: bool  #: each region lies within the one before it
     defaults: Defaults
+    phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
 
     def cases(
         self,

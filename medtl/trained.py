@@ -67,7 +67,12 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, recorded["preprocessing"], catalog)
     predictor = Predictor(
-        network, Recipe(modalities, regions, preset), patch_size, fabric, recorded["nested"]
+        network,
+        Recipe(modalities, regions, preset),
+        patch_size,
+        fabric,
+        recorded["nested"],
+        recorded["min_component_ml"],
     )
     return Trained(
         recorded["stage"],

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from medtl.case import Case, Cohort
@@ -36,7 +37,8 @@ class Brats:
     modalities = MODALITIES
     nested = True
     #: Tuned on real cases, see benchmarks/real_brats.py.
-    defaults = Defaults(src="flair,t1ce", dst="t1,t2", spacing_mm=2.0)
+    defaults = Defaults(src="flair,t1ce", dst="t1,t2")
+    phantom_defaults = replace(defaults, transforms="brain-mr-light", steps=1400)
 
     def cases(
         self,
