@@ -50,7 +50,8 @@ class Predictor:
             small_IJK = small_components(
                 logits_LIJK[0].cpu().numpy() > 0, self.min_component_ml / voxel_ml
             )
-            logits_LIJK[:, torch.from_numpy(small_IJK)] = OUTSIDE
+            small = torch.from_numpy(small_IJK).to(logits_LIJK.device)
+            logits_LIJK = logits_LIJK.masked_fill(small, OUTSIDE)
         return logits_LIJK
 
     def _logits(self, image_CIJK: Tensor) -> Tensor:

@@ -66,11 +66,11 @@ class Plan:
 def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: Any) -> Cohort:
     """The cases under ``data``, or of the built-in phantom cohort; the first line says which."""
     if data is None:
-        from medtl.phantom import default_phantom
+        from medtl.phantom.cohort import DEFAULT_CASES, default_phantom
 
         reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        with reporter.progress("making the phantom", 1) as advance:
-            data = default_phantom(progress=lambda done, total: advance(done, f"of {total} cases"))
+        with reporter.progress("making the phantom", DEFAULT_CASES) as advance:
+            data = default_phantom(progress=lambda done, total: advance(done))
     cohort = task.cases(data, **options)
     for note in cohort.notes:
         reporter.say(note)

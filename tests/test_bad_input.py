@@ -20,6 +20,7 @@ from medtl.phantom import write_phantom
 from medtl.splits import read_splits
 
 TINY = ("--network", "unet", "--width", "4", "--steps", "1", "--device", "cpu")
+TINY += tuple(f"--set={text}" for text in ("patch_size=32,32,32", "test_fraction=0.2"))
 
 
 class Terminal:

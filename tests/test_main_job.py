@@ -31,7 +31,11 @@ from medtl_brats.task import Brats
 
 METRICS = ["dice", "iou", "hd95_mm", "surface_dice", "sensitivity", "specificity", "precision"]
 STAGES = ("source", "adapt", "unfreeze", "control-a", "control-b")
+#: Whatever the defaults are tuned to, these tests stay small.
 TINY = ("--network", "unet", "--width", "4", "--device", "cpu", "--precision", "fp32")
+TINY += ("--transforms", "brain-mr", "--freeze=2", "--batch-size=2")
+TINY += tuple(f"--set={text}" for text in ("patch_size=32,32,32", "test_fraction=0.2"))
+SCRATCH = (*(word for word in TINY if word != "--freeze=2"), "--strategy", "scratch")
 
 
 @dataclass(frozen=True)
@@ -215,7 +219,7 @@ def test_dry_run_writes_nothing(
 
 
 def test_minutes_choose_the_steps_and_steps_come_first(job: Job, medtl: Terminal) -> None:
-    words = ("train", "brats", "--data", job.data, *TINY, "--strategy", "scratch", "--dry-run")
+    words = ("train", "brats", "--data", job.data, *SCRATCH, "--dry-run")
 
     def steps(*more: object) -> int:
         _, err = medtl(*words, *more)
@@ -228,7 +232,7 @@ def test_minutes_choose_the_steps_and_steps_come_first(job: Job, medtl: Terminal
 def test_quiet_training_of_another_strategy_says_nothing_and_is_repeatable(
     job: Job, medtl: Terminal, tmp_path: Path
 ) -> None:
-    words = ("train", "brats", "--data", job.data, *TINY, "--strategy", "scratch", "--quiet")
+    words = ("train", "brats", "--data", job.data, *SCRATCH, "--quiet")
     for name, more in (("a", ()), ("b", ("--workers", "1", "--cache", "disk"))):
         assert medtl(*words, "--steps", "2", "--out", tmp_path / name, *more) == ("", "")
     one, two = (read_weights(tmp_path / name / "scratch" / BEST).tensors for name in "ab")
