@@ -92,6 +92,18 @@ def test_nested_regions_never_leave_the_region_that_holds_them(cases) -> None:
     np.testing.assert_array_equal(nested[0], loose[0])
 
 
+def test_specks_below_a_volume_are_put_out_in_every_region() -> None:
+    image = torch.full((2, 12, 12, 12), -5.0)
+    image[:, 1, 1, 1] = 5
+    image[:, 5:8, 5:8, 5:8] = 5  # 27 voxels of 0.42 ml
+    kept = replace(predictor(), min_component_ml=11.0).prepared_logits(image)
+    none = replace(predictor(), min_component_ml=12.0).prepared_logits(image)
+    untouched = predictor().prepared_logits(image)
+    assert [int((logits > 0).sum()) for logits in (untouched, kept, none)] == [84, 81, 0]
+    assert (kept[:, 1, 1, 1] == OUTSIDE).all()
+    torch.testing.assert_close(kept[:, 5:8, 5:8, 5:8], untouched[:, 5:8, 5:8, 5:8])
+
+
 def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> None:
     found = predictor()
     prepared = [found.recipe(case) for case in cases]
