@@ -1,6 +1,6 @@
 """Is the phantom more than a toy? A per-voxel logistic regression must not solve it.
 
-Trains on the first part of a cohort and prints the mean test Dice of the whole tumour as JSON. The
+Splits as ``medtl train`` does and prints the mean test Dice of the whole tumour as JSON. The
 baseline is treated generously: standardised in the brain, balanced classes, squares and products
 of the contrasts as well as the plain ones, and the cut-off that is best on the training patients.
 
@@ -15,15 +15,19 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from machine import describe
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 from medtl.phantom import default_phantom
+from medtl.splits import split_patients
+from medtl_brats.task import Brats
 
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
 LIMIT = 0.60
+RESULTS = Path(__file__).with_name("results") / "phantom_baseline.json"
 Patient = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
@@ -68,9 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
     folder = parser.parse_args().folder or default_phantom()
-    patients = [read_patient(path) for path in sorted(folder.glob("Phantom_*"))]
-    split = round(0.65 * len(patients))
-    train, test = patients[:split], patients[split:]
+    split = split_patients(Brats().cases(folder).cases, seed=0)
+    train = [read_patient(folder / name) for name in (*split.train, *split.val)]
+    test = [read_patient(folder / name) for name in split.test]
     pairs = {"flair+t1ce": [0, 2], "t1+t2": [1, 3], "all": [0, 1, 2, 3]}
     scores = {
         name: {
@@ -89,7 +93,8 @@ def main() -> None:
         "limit": LIMIT,
         "holds": worst <= LIMIT,
     }
-    print(json.dumps(result, indent=1))
+    RESULTS.write_text(json.dumps({"machine": describe(), **result}, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

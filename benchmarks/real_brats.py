@@ -66,7 +66,8 @@ def run_arm(
         shutil.rmtree(out, ignore_errors=True)  # an arm that was cut off
         started = perf_counter()
         command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(options.data)]
-        command += ["--test-cases", ",".join(left_out), "--set", "val_fraction=0", "--out", str(out)]
+        command += ["--test-cases", ",".join(left_out), "--out", str(out)]
+        command += ["--set", "val_fraction=0"]
         subprocess.run([*command, *arguments(arm, work, options.steps)], check=True)
         took.write_text(json.dumps(perf_counter() - started))
     seconds = json.loads(took.read_text())

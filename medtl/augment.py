@@ -76,7 +76,8 @@ def draw(
     seed: int,
 ) -> Draw:
     """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
-    patches are centred near a voxel of a randomly chosen region, the others anywhere."""
+    patches are centred near a voxel of a randomly chosen region, the others anywhere. A patch
+    does not reach beyond the image; along an axis where it is the larger one, it is centred."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
@@ -103,6 +104,7 @@ def draw(
             uniform(0, n - 1) if edge > 1 else pick(n) for n, edge in zip(shape, patch, strict=True)
         ]
 
+    centre = [_inside(c, n, edge) for c, n, edge in zip(centre, shape, patch, strict=True)]
     a = augmentation
     angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
     zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
@@ -124,6 +126,13 @@ def draw(
     )
     matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
     return Draw(torch.tensor(centre), matrix, drawn, pick(2**31 - 1))
+
+
+def _inside(centre: float, size: int, edge: int) -> float:
+    """The nearest centre (voxels) of a patch of ``edge`` voxels that lies in the image."""
+    if edge >= size:
+        return (size - 1) / 2
+    return min(max(centre, (edge - 1) / 2), size - 1 - (edge - 1) / 2)
 
 
 def apply(

@@ -39,8 +39,9 @@ from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_ch
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
-#: Predicted components below this share of the smallest training lesion's volume are dropped.
-COMPONENT_SHARE = 0.1
+#: Predicted components below this share of the smallest training lesion's volume are dropped,
+#: unless the patients are so few that their smallest lesion says little (none to validate on).
+COMPONENT_SHARE = 0.2
 LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
@@ -136,7 +137,12 @@ class Trainer:
         )
 
     def _smallest_ml(self, stage: Stage, cached: Dataset[Any]) -> float:
-        """Volume of the first region in the training patient who has least of it, none apart."""
+        """Volume of the first region in the training patient who has least of it, none apart.
+
+        0 without validation patients: too few to know what small is.
+        """
+        if not self.plan.split.val:
+            return 0.0
         voxel_ml = self.plan.preset.spacing_mm**3 / 1000
         count = len(self.plan.cases(stage.domain, "train"))
         volumes = [float(cached[n]["target"][0].sum()) * voxel_ml for n in range(count)]

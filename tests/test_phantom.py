@@ -177,8 +177,8 @@ def test_shift_grows_with_its_setting_and_leaves_anatomy_alone() -> None:
     assert not np.array_equal(a.images_IJK["t1"], b.images_IJK["t1"])
 
 
-def test_one_case_in_fifteen_has_no_tumour_and_its_labels_are_empty() -> None:
-    counts = [tumour_count(0, index) for index in range(15 * 8)]
+def test_one_case_in_twenty_has_no_tumour_and_its_labels_are_empty() -> None:
+    counts = [tumour_count(0, index) for index in range(20 * 8)]
     assert counts.count(0) == 8
     assert {1, 2, 3} <= set(counts)
     scanner = scanner_of(0, 0, 1.0)

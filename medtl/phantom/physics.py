@@ -27,7 +27,7 @@ RELAXIVITY_PER_MMOL_S = 4.0
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
 
 #: Bias field of each contrast over that of a spin echo: inversion also feels the transmit field.
-UNEVENNESS = {"flair": 2.1, "t1": 1.1, "t1ce": 1.5, "t2": 1.4}
+UNEVENNESS = {"flair": 1.8, "t1": 1.0, "t1ce": 1.4, "t2": 1.3}
 
 
 @dataclass(frozen=True, slots=True)

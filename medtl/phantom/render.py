@@ -28,7 +28,7 @@ from medtl.phantom.tumour import add_tumours, draw_tumours, push_aside
 
 # Independent random streams: a case's anatomy stays the same whatever its scanner.
 _ANATOMY, _ACQUISITION, _SCANNER, _COUNTS, _SITES = range(5)
-_BLOCK = 15  #: every run of so many cases holds exactly one without a tumour
+_BLOCK = 20  #: every run of so many cases holds exactly one without a tumour
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PhantomCase:
 
 
 def tumour_count(seed: int, index: int) -> int:
-    """0 in one case of each 15, else mostly 1, sometimes 2 or 3."""
+    """0 in one case of each 20, else mostly 1, sometimes 2 or 3."""
     block, place = divmod(index, _BLOCK)
     rng = np.random.default_rng([seed, _COUNTS, block])
     if place == rng.integers(_BLOCK):
