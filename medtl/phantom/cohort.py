@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from medtl.cache import cache_dir
 from medtl.errors import ConfigError, DataError
 
 #: Raise whenever the files of a given seed change; it is part of the cache folder's name.
@@ -71,7 +72,7 @@ def default_phantom(progress: Progress | None = None) -> Path:
     Two processes may ask at once: each writes its own folder, and the first to finish wins.
     """
     name = f"phantom-v{PHANTOM_VERSION}-n{DEFAULT_CASES}-s{DEFAULT_SIZE}"
-    root = _cache_folder() / f"{name}-k{DEFAULT_SITES}-i{DEFAULT_SEED}"
+    root = cache_dir() / f"{name}-k{DEFAULT_SITES}-i{DEFAULT_SEED}"
     if _is_complete(root):
         return root
     try:
@@ -92,15 +93,6 @@ def default_phantom(progress: Progress | None = None) -> Path:
 def _is_complete(root: Path) -> bool:
     # The folder appears by one rename, index included; only a cache cleaner can thin it out.
     return (root / "phantom.json").is_file()
-
-
-def _cache_folder() -> Path:
-    chosen = os.environ.get("MEDTL_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("medtl"))
 
 
 def _check(*, cases: int, size: int, sites: int, seed: int, shift: float) -> None:

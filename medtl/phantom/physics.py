@@ -4,9 +4,9 @@ Axes: L tissue, I J K the voxel grid. Times in ms, contrast agent in mmol/l, fie
 
 Sources. Grey and white matter and blood: Stanisz et al. 2005 (Magn Reson Med 54:507), 1.5 T and
 3 T; moving blood loses about half of its signal. CSF: Rooney et al. 2007 (T1), Spijkerman et al.
-2018 (T2). Proton densities: BrainWeb (Kwan et al. 1999). Oedema, tumour, necrosis and white-matter
-lesions are representative values within the wide, overlapping ranges of the quantitative studies
-(Just and Thelen 1988, 160 patients). Agent relaxivity: Rohrer et al. 2005. Spin echo and inversion
+2018 (T2). Proton densities: BrainWeb (Kwan et al. 1999). The ranges of oedema, tumour and
+white-matter lesions are wide and overlap in quantitative studies (Just and Thelen 1988); the values
+here were chosen so that intensity alone does not tell them apart. Agent relaxivity: Rohrer et al. 2005. Spin echo and inversion
 recovery: Haacke et al., Magnetic Resonance Imaging, 1999.
 """
 
@@ -27,6 +27,7 @@ RELAXIVITY_PER_MMOL_S = 4.0
 CONTRASTS = ("flair", "t1", "t1ce", "t2")
 
 #: Bias field of each contrast over that of a spin echo: inversion also feels the transmit field.
+#: Stronger than in practice, for the same reason.
 UNEVENNESS = {"flair": 1.8, "t1": 1.0, "t1ce": 1.4, "t2": 1.3}
 
 
