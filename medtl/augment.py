@@ -20,6 +20,7 @@ AIR = 3.0
 class Augmentation:
     """Ranges and probabilities; ``NONE`` leaves patches as they are."""
 
+    overhang: float = 0.5  #: share of a patch's edge that may lie outside the image
     rotation_deg: float = 20.0
     scale: tuple[float, float] = (0.75, 1.3)
     spatial_p: float = 0.6
@@ -38,9 +39,16 @@ class Augmentation:
 
 
 FULL = Augmentation()
-LIGHT = Augmentation(spatial_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0)
+LIGHT = Augmentation(overhang=0.0, spatial_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0)
 NONE = Augmentation(
-    spatial_p=0.0, flip=False, noise_p=0.0, blur_p=0.0, bias_p=0.0, intensity_p=0.0, gamma_p=0.0
+    overhang=0.0,
+    spatial_p=0.0,
+    flip=False,
+    noise_p=0.0,
+    blur_p=0.0,
+    bias_p=0.0,
+    intensity_p=0.0,
+    gamma_p=0.0,
 )
 
 
@@ -76,8 +84,8 @@ def draw(
     seed: int,
 ) -> Draw:
     """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
-    patches are centred near a voxel of a randomly chosen region, the others anywhere. A patch
-    does not reach beyond the image; along an axis where it is the larger one, it is centred."""
+    patches are centred near a voxel of a randomly chosen region, the others anywhere, as far as
+    ``overhang`` lets a patch reach beyond the image."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
@@ -104,8 +112,11 @@ def draw(
             uniform(0, n - 1) if edge > 1 else pick(n) for n, edge in zip(shape, patch, strict=True)
         ]
 
-    centre = [_inside(c, n, edge) for c, n, edge in zip(centre, shape, patch, strict=True)]
     a = augmentation
+    centre = [
+        _inside(c, n, edge, a.overhang * edge)
+        for c, n, edge in zip(centre, shape, patch, strict=True)
+    ]
     angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
     zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
     signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
@@ -128,11 +139,12 @@ def draw(
     return Draw(torch.tensor(centre), matrix, drawn, pick(2**31 - 1))
 
 
-def _inside(centre: float, size: int, edge: int) -> float:
-    """The nearest centre (voxels) of a patch of ``edge`` voxels that lies in the image."""
-    if edge >= size:
+def _inside(centre: float, size: int, edge: int, outside: float) -> float:
+    """The nearest centre of a patch of ``edge`` voxels, ``outside`` of which may leave the image."""
+    lowest = (edge - 1) / 2 - outside
+    if lowest >= (size - 1) / 2:
         return (size - 1) / 2
-    return min(max(centre, (edge - 1) / 2), size - 1 - (edge - 1) / 2)
+    return min(max(centre, lowest), size - 1 - lowest)
 
 
 def apply(

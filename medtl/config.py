@@ -29,6 +29,10 @@ def _expanded(path: Path | None) -> Path | None:
     return path.expanduser() if path else path
 
 
+def _canonical(names: tuple[str, ...] | None) -> tuple[Modality, ...] | None:
+    return tuple(map(parse_modality, names)) if names else None
+
+
 def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
     return {parse_modality(new): parse_modality(old) for new, old in value.items()}
 
@@ -67,7 +71,9 @@ class TrainConfig(BaseModel):
     patience: Natural | None = None  #: validations without improvement before a stage ends
     freeze: str | None = None
     init: str | None = None
-    init_modalities: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
+    init_modalities: Annotated[
+        tuple[str, ...] | None, BeforeValidator(_listed), AfterValidator(_canonical)
+    ] = None
     map: Annotated[dict[str, str], AfterValidator(_modality_names)] = {}
     allow_partial: bool = False
     with_control: bool = False

@@ -250,13 +250,19 @@ class SampleRange(Sampler[int]):
 
 
 def build_loader(
-    patches: Patches, steps: int, batch_size: int, workers: int, *, pin_memory: bool
+    patches: Patches,
+    first: int,
+    steps: int,
+    batch_size: int,
+    workers: int,
+    *,
+    pin_memory: bool,
 ) -> DataLoader[Mapping[str, Tensor]]:
     """One pass of ``steps`` batches; workers persist, so no step waits for a restart."""
     return DataLoader(
         patches,
         batch_size=batch_size,
-        sampler=SampleRange(0, steps * batch_size),
+        sampler=SampleRange(first, first + steps * batch_size),
         num_workers=workers,
         pin_memory=pin_memory,
         drop_last=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from medtl.case import Case
 from medtl.catalog import Catalog
@@ -63,6 +64,7 @@ class Trainer:
         datasets: dict[tuple[Domain, str], Dataset[Any]] = {}
         previous: Path | None = None
         receipts: dict[str, Any] = {}
+        used: Counter[Domain] = Counter()
         for stage in self.plan.stages:
             folder = self.run.stage(stage.name)
             for part in ("train", "val"):
@@ -78,9 +80,21 @@ class Trainer:
             smallest_ml = self._smallest_ml(stage, datasets[stage.domain, "train"])
             predictor = self._predictor(stage, prepared.network, COMPONENT_SHARE * smallest_ml)
             validating = datasets[stage.domain, "val"]
-            result = self._fit(stage, prepared, predictor, patches, validating, folder, workers)
+            control = stage.name in (CONTROL_A, CONTROL_B)
+            # A control starts at the first sample, as the transferred model did.
+            first = 0 if control else used[stage.domain]
+            used[stage.domain] = first + stage.steps * stage.batch_size
+            loader = build_loader(
+                patches,
+                first,
+                stage.steps,
+                stage.batch_size,
+                workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+            result = self._fit(stage, prepared, predictor, loader, validating, folder)
             self._keep(stage, predictor, result, batch, folder)
-            if stage.name not in (CONTROL_A, CONTROL_B):
+            if not control:
                 previous = folder / (BEST if stage.next_from == "best" else LAST)
             ready.append(
                 Trained(
@@ -89,6 +103,7 @@ class Trainer:
                     frozenset(self.seen),
                     self.plan.cohort.synthetic,
                     self.plan.task.name,
+                    str(stage.domain),
                 )
             )
         return tuple(ready)
@@ -157,19 +172,11 @@ class Trainer:
         stage: Stage,
         prepared: Prepared,
         predictor: Predictor,
-        patches: Patches,
+        loader: DataLoader[Any],
         validating: Dataset[Any],
         folder: Path,
-        workers: int,
     ) -> Fit:
         plan = self.plan
-        loader = build_loader(
-            patches,
-            stage.steps,
-            stage.batch_size,
-            workers,
-            pin_memory=self.fabric.device.type == "cuda",
-        )
         held_out = plan.cases(stage.domain, "val")
         torch.manual_seed(zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()))
         with self.reporter.progress(stage.name, stage.steps) as advance:
@@ -226,6 +233,7 @@ class Trainer:
             },
             "task": plan.task.name,
             "stage": stage.name,
+            "domain": str(stage.domain),
             "modalities": list(stage.domain.modalities),
             "regions": list(plan.task.regions),
             "nested": plan.task.nested,
@@ -276,6 +284,10 @@ def run_plan(
     """Train every stage, then score each on the locked test cases and write the run's results."""
     started = perf_counter()
     outside = outside_weights(plan.config)
+    if outside is not None and not outside.seen:
+        reporter.say(f"{outside.path} does not say what it was trained on: overlap is unknown")
+    if outside is not None and plan.config.with_control:
+        reporter.say("with --init the source's steps are not known: control A only, no control B")
     reporter.say("reading every image once: what was trained on is kept out of the test")
     plan, hashes = without_seen(plan, outside, reporter)
     run = start_run(plan.config.task, plan.config.strategy, out)
@@ -347,6 +359,8 @@ def write_start(plan: Plan, run: Run) -> None:
             "src": str(plan.request.source),
             "dst": str(plan.request.target),
             "data": plan.config.data.resolve() if plan.config.data else None,
+            "splits": plan.config.splits.resolve() if plan.config.splits else None,
+            "out": None,  # so that the same settings can be run again
         }
     )
     write_config(run.path / "config.yaml", resolved)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,28 +85,37 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     builder = catalog.networks[network].load()
     source = _domain(config.src or task.defaults.src, task)
     target = _domain(config.dst or task.defaults.dst, task)
-    needed = tuple(dict.fromkeys((*source.modalities, *target.modalities)))
+    request = Request(
+        source,
+        target,
+        steps=config.steps or task.defaults.steps,
+        batch_size=config.batch_size or task.defaults.batch_size,
+        rate=config.rate or task.defaults.rate,
+        init=config.init,
+        freeze=config.freeze,
+        schedule=config.schedule,
+        losses=(LossSpec(config.loss),),
+    )
+    # Which domains a strategy visits is known before the data: no other modality is asked for.
+    visited = [stage.domain for stage in lay_out(config, catalog, request)]
+    needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
     cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
     split = _split(config, cohort)
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
-    dims = builder(
-        in_channels=len(source.modalities), out_channels=len(task.regions), width=config.width
-    ).spatial_dims
-    edges = defaults.patch_size if dims == 3 else defaults.slice_size
-    patch = config.patch_size or _patch(edges, headers, preset.spacing_mm)
-    request = Request(
-        source,
-        target,
+    probe = builder(
+        in_channels=len(visited[0].modalities), out_channels=len(task.regions), width=config.width
+    )
+    edges = defaults.patch_size if probe.spatial_dims == 3 else defaults.slice_size
+    multiple = lcm(16, probe.patch_multiple)
+    patch = config.patch_size or _patch(edges, headers, preset.spacing_mm, multiple)
+    request = replace(
+        request,
         steps=config.steps or defaults.steps,
         batch_size=config.batch_size or defaults.batch_size,
         rate=config.rate or defaults.rate,
-        init=config.init,
-        freeze=config.freeze,
-        schedule=config.schedule,
-        losses=(LossSpec(config.loss),),
     )
     plan = Plan(
         config,
@@ -131,6 +141,8 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
 
 def _domain(text: str, task: Task) -> Domain:
     domain = parse_domain(text)
+    if domain.task or domain.data:
+        raise ConfigError(f"{text!r}: training takes task and data from TASK and --data alone")
     if not domain.modalities:
         raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
     unknown = [name for name in domain.modalities if name not in task.modalities]
@@ -169,13 +181,13 @@ def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
 
 
 def _patch(
-    default: tuple[int, ...], headers: Sequence[Header], spacing_mm: float
+    default: tuple[int, ...], headers: Sequence[Header], spacing_mm: float, multiple: int
 ) -> tuple[int, ...]:
-    """The task's patch, no larger than the data: edges are rounded up to a multiple of 16."""
+    """The task's patch, no larger than the data: edges are rounded up to a ``multiple``."""
     edges = []
     for axis, edge in enumerate(default):
         extent = median(h.shape[axis] * float(h.spacing_mm[axis]) for h in headers) / spacing_mm
-        edges.append(min(edge, 16 * -(-round(extent) // 16)))
+        edges.append(multiple * -(-min(edge, round(extent)) // multiple))
     return tuple(edges)
 
 

@@ -36,8 +36,11 @@ def predict_folder(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise RunError(f"cannot make {out}: {problem.strerror}; choose another --out") from problem
+    if trained.synthetic and not cohort.synthetic:
+        reporter.say("this model was trained on the synthetic phantom alone")
     reporter.say(f"{trained.stage}: {', '.join(recipe.modalities)} -> {', '.join(recipe.regions)}")
     written = []
+    read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
     with reporter.progress("predicting", len(cohort.cases)) as advance:
         for done, case in enumerate(cohort.cases, 1):
             if not case.regions:
@@ -45,6 +48,8 @@ def predict_folder(
             masks_LIJK = trained.predictor.masks(recipe(case, with_target=False))
             header = read_header(case.images[recipe.modalities[0]])
             target = out / f"{case.id}.nii.gz"
+            if target.resolve() in read:
+                raise RunError(f"{target} is an input; choose another --out")
             label_map = paint(masks_LIJK, recipe.regions, case.regions)
             write_nifti(target, label_map, header.affine, like=header.path)
             written.append(target)

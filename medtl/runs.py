@@ -1,11 +1,10 @@
-"""The run folder: everything needed to read, resume, repeat and report a run."""
+"""The run folder: everything needed to read, repeat and report a run."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,12 +37,25 @@ class Run:
         return read_json(self.path / name)
 
 
+def check_out(out: Path | None) -> None:
+    """Refuse, before any work, a run folder that is in use or could not be made."""
+    if out is None:
+        parent = RUNS
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and is not an empty folder; choose another --out")
+    else:
+        parent = out
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError(f"cannot write to {out or RUNS}: {parent} does not allow it; choose --out")
+
+
 def start_run(task: str, strategy: str, out: Path | None) -> Run:
     """Make the folder: ``out``, which must be new or empty, else ``runs/<task>-<strategy>-<n>``."""
+    check_out(out)
     try:
         if out is not None:
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise RunError(f"{out} exists and is not an empty folder; choose another --out")
             out.mkdir(parents=True, exist_ok=True)
             folder = out
         else:
@@ -69,7 +81,7 @@ def open_run(path: Path) -> Run:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, without names of users or hosts."""
+    """Versions and machine, without names of users, hosts or folders."""
     versions = {}
     for name in _RECORDED:
         try:
@@ -81,7 +93,6 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "packages": versions,
-        "command": ["medtl", *sys.argv[1:]],
     }
 
 

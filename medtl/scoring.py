@@ -10,7 +10,8 @@ from typing import Any
 
 from medtl.case import Case, Cohort
 from medtl.console import Reporter
-from medtl.errors import DataError
+from medtl.domain import parse_domain, select
+from medtl.errors import DataError, RunError
 from medtl.evaluation import score_cases
 from medtl.fingerprint import fingerprint
 from medtl.metrics import summarise, write_metrics_csv
@@ -26,15 +27,28 @@ def unseen(cases: Sequence[Case], stages: Sequence[Trained]) -> tuple[tuple[Case
     return kept, len(cases) - len(kept)
 
 
-def pick_cases(cohort: Cohort, run: Run, wanted: str | None) -> tuple[Case, ...]:
-    """ "test": the run's locked test cases; "all": every case; None: test where they are there."""
-    locked = set(run.read_json("splits.json")[0]["test"])
+def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
+    """ "test": the run's locked test cases, by id; "all": every case."""
+    if wanted == "all":
+        return cohort.cases
+    locked = set(test_ids(run))
     test = tuple(case for case in cohort.cases if case.id in locked)
-    if wanted == "test" and not test:
+    if not test:
         raise DataError(
             f"{cohort.root} holds none of the test cases of {run.path}; use --cases all"
         )
-    return cohort.cases if wanted == "all" or not test else test
+    return test
+
+
+def test_ids(run: Run) -> list[str]:
+    """The locked test cases that the run's ``splits.json`` names."""
+    recorded = run.read_json("splits.json")
+    try:
+        return [str(name) for name in recorded[0]["test"]]
+    except (LookupError, TypeError) as problem:
+        raise RunError(
+            f"{run.path / 'splits.json'} names no test cases; it is damaged"
+        ) from problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +71,18 @@ class Scores:
 
 
 def score_stages(
-    stages: Sequence[Trained], cohort: Cohort, cases: Sequence[Case], run: Run, reporter: Reporter
+    stages: Sequence[Trained],
+    cohort: Cohort,
+    cases: Sequence[Case],
+    run: Run,
+    reporter: Reporter,
+    *,
+    narrow: bool,
 ) -> Scores:
-    """Score each stage on its own modalities; cases that any stage was trained on are left out."""
+    """Score each stage on its own modalities; cases that any stage was trained on are left out.
+
+    ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
+    """
     kept, dropped = unseen(cases, stages)
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
@@ -67,13 +90,17 @@ def score_stages(
         raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
     data = {
         "synthetic": cohort.synthetic,
+        "trained_on_synthetic": any(stage.synthetic for stage in stages),
         "patients": len({case.patient for case in kept}),
         "cases": len(kept),
         "excluded_seen": dropped,
         "run": run.path.name,
     }
-    rows = {
-        stage.stage: score_cases(stage.predictor, kept, reporter, f"scoring {stage.stage}")
-        for stage in stages
-    }
+    rows = {}
+    for stage in stages:
+        own = select(parse_domain(stage.domain), kept) if narrow else kept
+        if not own:
+            reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
+            continue
+        rows[stage.stage] = score_cases(stage.predictor, own, reporter, f"scoring {stage.stage}")
     return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows)

@@ -30,11 +30,15 @@ class Trained:
     seen: frozenset[str]
     synthetic: bool
     task: str
+    domain: str  #: selector of the domain it was trained on
 
 
 def finished_stages(run: Run) -> tuple[str, ...]:
     """Stages with a checkpoint: the transfer's in order, then the controls."""
-    names = [*run.read_json("stages.json"), CONTROL_A, CONTROL_B]
+    planned = run.read_json("stages.json")
+    if not isinstance(planned, list) or not all(isinstance(name, str) for name in planned):
+        raise RunError(f"{run.path / 'stages.json'} is not a list of stages; it is damaged")
+    names = [*planned, CONTROL_A, CONTROL_B]
     return tuple(name for name in names if (run.path / name / BEST).is_file())
 
 
@@ -50,9 +54,16 @@ def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> Traine
 
 def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
     """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
-    recorded = weights.metadata
-    if "network" not in recorded:
+    if "network" not in weights.metadata:
         raise RunError(f"{weights.path} was not written by medtl train; it cannot predict alone")
+    try:
+        return _restore(weights, catalog, fabric)
+    except (LookupError, TypeError, ValueError) as problem:
+        raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
+
+
+def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
+    recorded = weights.metadata
     modalities = tuple(map(Modality, recorded["modalities"]))
     regions = tuple(recorded["regions"])
     network_record: Mapping[str, Any] = recorded["network"]
@@ -80,6 +91,7 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained
         frozenset(recorded["seen"]),
         recorded["synthetic"],
         recorded["task"],
+        recorded["domain"],
     )
 
 

@@ -3,15 +3,18 @@
 A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
 
     {"format": 1,
-     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims"},
+     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size"},
      "modalities": ["flair", "t1ce"],   # order of the input channels
      "regions": ["WT", "TC", "ET"],     # order of the output channels
      "preprocessing": {...},            # preset and spacing the images went through
-     "seen": ["<sha256>", ...],         # content hashes of its training images, every stage's
-     "response_rms": {"<input tensor>": 0.71},  # see medtl.transfer.measure_response
-     "task": "brats", "stage": "source", "synthetic": false}
+     "seen": ["<hash>", ...],           # content hashes of its training images, every stage's
+     "response_rms": {"<input tensor>": 0.71},  # see medtl.response.measure_response
+     "nested": true,                    # each region lies within the one before it
+     "min_component_ml": 5.1,           # smaller components of the first region are dropped
+     "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
 
-Only ``format`` is required; ``{}`` stands for a file that medtl did not write.
+Only ``format`` is required to start from the file, all of it to predict with it; ``{}`` stands for
+a file that medtl did not write.
 """
 
 from __future__ import annotations

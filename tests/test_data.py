@@ -64,7 +64,7 @@ def batches(
 ) -> list[dict[str, torch.Tensor]]:
     cached = cached_cases(cases, RECIPE, cache, workers)
     patches = Patches(cached, len(cases), RECIPE, patch, key)
-    return list(build_loader(patches, steps, batch_size, workers, pin_memory=False))
+    return list(build_loader(patches, 0, steps, batch_size, workers, pin_memory=False))
 
 
 def same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> bool:

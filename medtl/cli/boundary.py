@@ -41,7 +41,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
     except OSError as error:
         return _fail(_refused(error), USER_ERROR, debug)
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        # Torch's, which is not imported here: a class of its own on GPUs, words on the CPU.
+        if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
             message = "the device is out of memory; lower --batch-size or patch_size"
             return _fail(message, USER_ERROR, debug)
         hint = "" if debug else "; run again with --debug to see where, and please report it"

@@ -15,7 +15,8 @@ def evaluate(
     ] = None,
     stage: Annotated[str | None, typer.Option(help="One stage; without it all.")] = None,
     cases: Annotated[
-        str | None, typer.Option(help="all, or the run's locked test cases; test where present.")
+        str | None,
+        typer.Option(help="test: the run's locked cases (its own data); all (with --data)."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
@@ -29,7 +30,7 @@ def evaluate(
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
-    from medtl.errors import ConfigError
+    from medtl.errors import ConfigError, RunError
     from medtl.runs import open_run
 
     if cases not in (None, "all", "test"):
@@ -47,16 +48,23 @@ def evaluate(
 
     fabric = build_fabric(device, precision)
     names = (stage,) if stage else finished_stages(opened)
+    if not names:
+        raise RunError(f"{run} has no finished stage; let medtl train end first")
     stages = [read_stage(opened, name, catalog, fabric) for name in names]
     task = catalog.tasks[config.task].load()()
     needed = {name for each in stages for name in each.predictor.recipe.modalities}
+    own = data is None or data.resolve() == config.data
+    scheme = labels or (config.labels if own else None)
     cohort = read_cohort(
-        task, data or config.data, reporter, labels=labels or config.labels, required=sorted(needed)
+        task, data or config.data, reporter, labels=scheme, required=sorted(needed)
     )
-    scores = score_stages(stages, cohort, pick_cases(cohort, opened, cases), opened, reporter)
+    picked = pick_cases(cohort, opened, cases or ("test" if own else "all"))
+    scores = score_stages(stages, cohort, picked, opened, reporter, narrow=own)
     if json:
         import json as encoder
 
         print(encoder.dumps(scores.to_json(), indent=2))
     else:
         reporter.show(score_table(scores.summary, cohort.synthetic))
+        if scores.data["trained_on_synthetic"] and not cohort.synthetic:
+            reporter.say("these models were trained on the synthetic phantom alone")

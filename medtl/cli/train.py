@@ -19,7 +19,9 @@ def train(
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="How to transfer.")] = None,
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
-    dst: Annotated[str | None, typer.Option(help="Target domain, e.g. t1,t2 or site:CS.")] = None,
+    dst: Annotated[
+        str | None, typer.Option(help="Target domain, e.g. t1,t2 or mod:t1+t2,site:CS.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="Network, e.g. unet.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first level.")] = None,
     transforms: Annotated[str | None, typer.Option(help="Preset of preparation.")] = None,
@@ -72,6 +74,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Train a task with a transfer strategy and score it on locked test patients."""
+    from medtl.adaptation import parse_mapping
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, resolve
     from medtl.console import Reporter
@@ -93,7 +96,7 @@ def train(
         "freeze": freeze,
         "init": init,
         "init_modalities": init_modalities.split(",") if init_modalities else None,
-        "map": _pairs(map_) if map_ else None,
+        "map": parse_mapping([p for text in map_ for p in text.split(",")]) if map_ else None,
         "allow_partial": allow_partial,
         "with_control": with_control,
         "labels": labels,
@@ -122,24 +125,12 @@ def train(
     from medtl.pipeline import run_plan
     from medtl.planning import make_plan
     from medtl.preview import show_plan, with_minutes
+    from medtl.runs import check_out
     from medtl.training import build_fabric
 
+    check_out(resolved.out)
     fabric = build_fabric(resolved.device, resolved.precision)
     plan = with_minutes(make_plan(resolved, catalog, reporter), catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:
         run_plan(plan, catalog, fabric, reporter, resolved.out)
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    """``["t1=t1ce", "t2=flair"]`` (or comma-separated) -> ``{"t1": "t1ce", "t2": "flair"}``."""
-    from medtl.errors import ConfigError
-    from medtl.modality import parse_modality
-
-    pairs: dict[str, str] = {}
-    for text in (part for each in texts for part in each.split(",")):
-        new, equals, old = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--map {text}: write NEW=OLD, for example t1=t1ce")
-        pairs[parse_modality(new)] = parse_modality(old)
-    return pairs

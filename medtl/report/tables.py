@@ -93,7 +93,7 @@ def score_table(
             cells = [score_cell(metric, scores[metric]) for metric in metrics]
             rows.append((stage, region, str(scores[metrics[0]]["n"]), *cells))
             methods.update(dict.fromkeys(scores[metric]["method"] for metric in metrics))
-    title = "Scores of test patients: mean [95% interval]"
+    title = "Scores of patients not seen in training: mean [95% interval]"
     if synthetic:
         title += "; synthetic phantom"
     columns = ("stage", "region", "n", *(LABELS[metric] for metric in metrics))
