@@ -25,13 +25,14 @@ from typing import Any
 
 from machine import describe
 
+from medtl.files import replacing
 from medtl.intervals import interval, paired_difference
 from medtl_brats.task import Brats
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TARGET = "flair,t1ce", "t1,t2"
 ARMS = ("source", "transferred", "control-a", "control-b")
-STEPS = 1200
+STEPS = 1800
 
 
 def main() -> None:
@@ -47,6 +48,8 @@ def main() -> None:
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
     cases = sorted(case.id for case in Brats().cases(options.data).cases)
     folds = [cases[2 * fold : 2 * fold + 2] for fold in map(int, options.folds.split(","))]
+    if any(len(left_out) < 2 for left_out in folds):
+        sys.exit(f"{options.data} has {len(cases)} cases: folds 0 to {len(cases) // 2 - 1}")
     rows: list[dict[str, Any]] = []
     for left_out in folds:
         work = options.work / f"{options.steps}-{'-'.join(left_out)}"
@@ -118,16 +121,17 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], cases: list[s
         ours, theirs = dice("transferred", "WT"), dice(control, "WT")
         if theirs and ours.keys() == theirs.keys():
             differences[f"transferred - {control}, WT"] = paired_difference(ours, theirs).to_json()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "machine": describe(),
+        "synthetic": False,
         "steps_per_side": options.steps,
         "cases": cases,
         "dice": summary,
         "paired": differences,
         "rows": rows,
     }
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Augmentation:
     blur_voxels: tuple[float, float] = (0.5, 1.0)
     blur_p: float = 0.2
     bias: float = 0.3
-    bias_p: float = 0.5
+    bias_p: float = 0.15
     contrast: tuple[float, float] = (0.75, 1.3)
     shift: float = 0.3
     intensity_p: float = 0.5
@@ -140,7 +140,7 @@ def draw(
 
 
 def _inside(centre: float, size: int, edge: int, outside: float) -> float:
-    """The nearest centre of a patch of ``edge`` voxels, ``outside`` of which may leave the image."""
+    """The nearest centre of a patch, ``outside`` voxels of whose edge may leave the image."""
     lowest = (edge - 1) / 2 - outside
     if lowest >= (size - 1) / 2:
         return (size - 1) / 2
