@@ -99,7 +99,7 @@ def test_memory_cache_needs_the_files_only_once(cohort, tmp_path: Path) -> None:
     cached = cached_cases(cases, RECIPE, "memory", 0)
     shutil.rmtree(root)
     patches = Patches(cached, len(cases), RECIPE, PATCH, "0/flair")
-    assert same(list(build_loader(patches, 4, 2, 0, pin_memory=False)), batches(cohort))
+    assert same(list(build_loader(patches, 0, 4, 2, 0, pin_memory=False)), batches(cohort))
 
 
 def test_disk_cache_sees_that_a_file_has_changed(cohort, tmp_path: Path) -> None:
@@ -272,3 +272,15 @@ def test_constant_images_say_nothing_about_the_patient(cohort, tmp_path: Path) -
     check_content(case, ("flair", "t1", "t1ce"))
     with pytest.raises(DataError, match=f"{copy}: all-zero"):
         check_content(case, ("t2",))
+
+
+def test_a_later_stage_goes_on_where_the_earlier_one_stopped(cohort: tuple[Case, ...]) -> None:
+    cached = cached_cases(cohort, RECIPE, "memory", 0)
+    patches = Patches(cached, len(cohort), RECIPE, PATCH, "0/flair")
+    whole = list(build_loader(patches, 0, 4, 2, 0, pin_memory=False))
+    halves = [
+        batch
+        for first in (0, 4)
+        for batch in build_loader(patches, first, 2, 2, 0, pin_memory=False)
+    ]
+    assert same(whole, halves)

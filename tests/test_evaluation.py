@@ -19,7 +19,7 @@ from medtl.case import Case, Cohort
 from medtl.catalog import load_catalog
 from medtl.console import Reporter
 from medtl.data import Recipe
-from medtl.errors import DataError
+from medtl.errors import DataError, RunError
 from medtl.evaluation import OUTSIDE, Predictor, score_cases, validation_dice
 from medtl.io.nifti import read_header, to_canonical
 from medtl.networks import Block, Network
@@ -175,11 +175,18 @@ def test_locked_test_cases_are_picked_where_the_cohort_has_them(tmp_path: Path) 
     own = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "abc"))
     other = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "xy"))
 
-    def picked(cohort: Cohort, wanted: str | None) -> str:
+    def picked(cohort: Cohort, wanted: str) -> str:
         return "".join(case.id for case in pick_cases(cohort, run, wanted))
 
-    assert picked(own, None) == picked(own, "test") == "bc"
+    assert picked(own, "test") == "bc"
     assert picked(own, "all") == "abc"
-    assert picked(other, None) == picked(other, "all") == "xy"
+    assert picked(other, "all") == "xy"
     with pytest.raises(DataError, match="--cases all"):
         picked(other, "test")
+
+
+def test_damaged_splits_are_one_clear_error(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_json("splits.json", {"train": []})
+    with pytest.raises(RunError, match=r"splits\.json"):
+        pick_cases(Cohort(tmp_path, ()), run, "test")
