@@ -143,13 +143,15 @@ def test_brain_smaller_than_the_coarsest_level_is_padded(cases) -> None:
 
 
 def test_flat_network_sees_slices() -> None:
+    torch.manual_seed(0)
     builder = load_catalog().networks["unet2d-s1"].load()
     network = builder(in_channels=2, out_channels=3, width=2)
     found = replace(predictor(), network=network, patch_size=(32, 32))
     image = torch.randn(2, 20, 24, 3)
     logits = found.prepared_logits(image)
     assert logits.shape == (3, 20, 24, 3)
-    torch.testing.assert_close(found.prepared_logits(image[..., 1:2]), logits[..., 1:2])
+    alone = found.prepared_logits(image[..., 1:2])
+    torch.testing.assert_close(alone, logits[..., 1:2], rtol=1e-4, atol=1e-4)
 
 
 def test_painted_labels_read_back_as_the_masks() -> None:
