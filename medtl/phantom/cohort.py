@@ -17,7 +17,7 @@ from medtl.cache import cache_dir
 from medtl.errors import ConfigError, DataError
 
 #: Raise whenever the files of a given seed change; it is part of the cache folder's name.
-PHANTOM_VERSION = 2
+PHANTOM_VERSION = 3
 DEFAULT_CASES, DEFAULT_SIZE, DEFAULT_SITES, DEFAULT_SEED = 100, 48, 3, 0
 
 Progress = Callable[[int, int], None]

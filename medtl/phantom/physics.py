@@ -29,7 +29,7 @@ CONTRASTS = ("flair", "t1", "t1ce", "t2")
 
 #: Bias field of each contrast over that of a spin echo: inversion also feels the transmit field.
 #: Stronger than in practice, for the same reason.
-UNEVENNESS = {"flair": 1.8, "t1": 1.0, "t1ce": 1.4, "t2": 1.3}
+UNEVENNESS = {"flair": 2.5, "t1": 1.2, "t1ce": 2.0, "t2": 1.5}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def draw_tumours(rng: np.random.Generator, count: int) -> tuple[Tumour, ...]:
     while len(tumours) < count:
         side = rng.choice((-1.0, 1.0))
         centre = np.array([side * rng.uniform(18, 42), rng.uniform(-45, 48), rng.uniform(-2, 38)])
-        radius = rng.uniform(25, 36) if not tumours else rng.uniform(18, 22)
+        radius = rng.uniform(22, 34) if not tumours else rng.uniform(17, 21)
         if np.sum((centre / (52, 66, 48)) ** 2) > 1:
             continue
         others = [t.lobes_mm[0] for t in tumours]
@@ -51,7 +51,7 @@ def draw_tumours(rng: np.random.Generator, count: int) -> tuple[Tumour, ...]:
                 lobes_mm=tuple(lobes),
                 core_share=float(rng.uniform(0.42, 0.68)),
                 rim_mm=float(rng.uniform(4.0, 8.0)) if enhances else 0.0,
-                infiltration=float(rng.uniform(0.8, 0.95)),
+                infiltration=float(rng.uniform(0.75, 0.92)),
             )
         )
     return tuple(tumours)

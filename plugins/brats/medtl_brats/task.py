@@ -38,7 +38,7 @@ class Brats:
     nested = True
     #: Tuned on real cases, see benchmarks/real_brats.py.
     defaults = Defaults(src="flair,t1ce", dst="t1,t2")
-    phantom_defaults = replace(defaults, transforms="brain-mr-light", steps=1100)
+    phantom_defaults = replace(defaults, transforms="brain-mr-light", steps=1250)
 
     def cases(
         self,
