@@ -36,7 +36,7 @@ class Brats:
     regions = ("WT", "TC", "ET")
     modalities = MODALITIES
     nested = True
-    #: Tuned on real cases, see benchmarks/real_brats.py.
+    #: ``benchmarks/real_brats.py`` measures them on real cases.
     defaults = Defaults(src="flair,t1ce", dst="t1,t2")
     phantom_defaults = replace(defaults, transforms="brain-mr-light", steps=1250)
 
