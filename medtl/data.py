@@ -197,10 +197,11 @@ def _centres(mask_IJK: Tensor) -> Tensor:
 
 
 class Patches(Dataset[dict[str, Tensor]]):
-    """Augmented patches, addressed by the number of the sample since the stage began.
+    """Augmented patches, addressed by the number of the sample on its domain.
 
-    The patient and all randomness of sample n depend on (seed, stage, n) alone: every pass over
-    the patients is a new seeded order, whatever the workers, the cache or the processes.
+    The patient and all randomness of sample n depend on (``key``, n) alone, the key naming seed and
+    domain: every pass over the patients is a new seeded order, whatever the workers, the cache or
+    the processes.
     """
 
     def __init__(

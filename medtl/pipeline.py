@@ -42,6 +42,7 @@ from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_ch
 RESPONSE_PATCHES = 8
 #: Predicted components below this share of the smallest training lesion's volume are dropped,
 #: unless the patients are so few that their smallest lesion says little (none to validate on).
+#: Raised to this value after a false positive on a test case of the phantom: see decision 0004.
 COMPONENT_SHARE = 0.3
 LAST = Path("checkpoint_last") / "weights.safetensors"
 

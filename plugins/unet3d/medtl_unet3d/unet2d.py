@@ -11,9 +11,7 @@ from torch.nn import functional
 
 from medtl.assemble import Plan, network_builder
 from medtl_unet3d.layout import attributes
-from medtl_unet3d.unet3d import start_for_relu
-
-LEVELS = 5
+from medtl_unet3d.unet3d import LEVELS, FiveLevels, start_for_relu
 
 
 class ConvReLU(nn.Conv2d):
@@ -71,7 +69,7 @@ class UpLevel(nn.Module):
         return self.conv2(self.conv1(joined_BCIJ))
 
 
-class S1UNet2D(nn.Module):
+class S1UNet2D(FiveLevels):
     """Levels of 32-64-128-256-512 channels, dropout .2 at the bottom: 37 layers.
 
     Each layer is a module without children, so ``layers:25`` freezes what S1 froze.
@@ -93,18 +91,6 @@ class S1UNet2D(nn.Module):
         self.decoder4 = UpLevel(channels[1], channels[0])
         self.head = nn.Conv2d(channels[0], out_channels, kernel_size=1)
         self.apply(start_for_relu)
-
-    def forward(self, batch_BCIJ: Tensor) -> Tensor:
-        skip1 = self.stem(batch_BCIJ)
-        skip2 = self.encoder1(skip1)
-        skip3 = self.encoder2(skip2)
-        skip4 = self.encoder3(skip3)
-        deepest = self.bottleneck(skip4)
-        up = self.decoder1(deepest, skip4)
-        up = self.decoder2(up, skip3)
-        up = self.decoder3(up, skip2)
-        up = self.decoder4(up, skip1)
-        return self.head(up)
 
 
 @network_builder("unet2d-s1", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(2,))

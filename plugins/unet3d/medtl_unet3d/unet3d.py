@@ -14,7 +14,23 @@ from medtl_unet3d.layout import attributes
 LEVELS = 5
 
 
-class UNet3D(nn.Module):
+class FiveLevels(nn.Module):
+    """How a U-Net of five levels runs, in 2-D and 3-D; a child makes the levels by these names."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        skip1 = self.stem(batch)
+        skip2 = self.encoder1(skip1)
+        skip3 = self.encoder2(skip2)
+        skip4 = self.encoder3(skip3)
+        deepest = self.bottleneck(skip4)
+        up = self.decoder1(deepest, skip4)
+        up = self.decoder2(up, skip3)
+        up = self.decoder3(up, skip2)
+        up = self.decoder4(up, skip1)
+        return self.head(up)
+
+
+class UNet3D(FiveLevels):
     """Two 3x3x3 convolutions + ReLU per level, 2x2x2 max pooling and up-convolutions, skips.
 
     The levels hold width * (1, 2, 4, 8, 16) channels. There is no normalisation, so the weights
@@ -35,18 +51,6 @@ class UNet3D(nn.Module):
         self.decoder4 = Up(channels[1], channels[0])
         self.head = nn.Conv3d(channels[0], out_channels, kernel_size=1)
         self.apply(start_for_relu)
-
-    def forward(self, batch_BCIJK: Tensor) -> Tensor:
-        skip1 = self.stem(batch_BCIJK)
-        skip2 = self.encoder1(skip1)
-        skip3 = self.encoder2(skip2)
-        skip4 = self.encoder3(skip3)
-        deepest = self.bottleneck(skip4)
-        up = self.decoder1(deepest, skip4)
-        up = self.decoder2(up, skip3)
-        up = self.decoder3(up, skip2)
-        up = self.decoder4(up, skip1)
-        return self.head(up)
 
 
 class Up(nn.Module):
