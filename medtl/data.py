@@ -22,10 +22,10 @@ from medtl.augment import apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
+from medtl.io.foreground import enclosed, foreground
 from medtl.io.nifti import (
     Header,
     check_same_grid,
-    foreground,
     read_header,
     read_labels,
     read_volume,
@@ -53,13 +53,15 @@ class Recipe:
         volumes = [read_volume(case.images[name]) for name in self.modalities]
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
-        brain_IJK = np.any([foreground(volume) for volume, _ in volumes], axis=0)
+        masks = [foreground(volume) for volume, _ in volumes]
+        brain_IJK = np.any(masks, axis=0)
+        covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
         target_LIJK = None
         if with_target and case.target is not None:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
         try:
-            return prepare(image_CIJK, brain_IJK, target_LIJK, affine, self.preset)
+            return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, self.preset)
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
 

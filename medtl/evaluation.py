@@ -46,13 +46,14 @@ class Predictor:
         """logits_LIJK on the prepared grid, small components put out."""
         logits_LIJK = self._logits(image_CIJK)
         if self.nested and self.min_component_ml > 0:
-            voxel_ml = self.recipe.preset.spacing_mm**3 / 1000
-            small_IJK = small_components(
-                logits_LIJK[0].cpu().numpy() > 0, self.min_component_ml / voxel_ml
-            )
-            small = torch.from_numpy(small_IJK).to(logits_LIJK.device)
-            logits_LIJK = logits_LIJK.masked_fill(small, OUTSIDE)
+            small_IJK = small_components(logits_LIJK[0] > 0, self.min_component_ml / self.voxel_ml)
+            logits_LIJK = logits_LIJK.masked_fill(small_IJK, OUTSIDE)
         return logits_LIJK
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel of the prepared grid."""
+        return self.recipe.preset.spacing_mm**3 / 1000
 
     def _logits(self, image_CIJK: Tensor) -> Tensor:
         module = self.network.module.eval()
@@ -81,15 +82,6 @@ class Predictor:
         return np.logical_and.accumulate(masks_LIJK, axis=0) if self.nested else masks_LIJK
 
 
-def small_components(mask_IJK: NDArray[np.bool_], min_voxels: float) -> NDArray[np.bool_]:
-    """The voxels of components (6-neighbourhood) with fewer than ``min_voxels``."""
-    labels_IJK, _ = label(mask_IJK)
-    sizes = np.bincount(labels_IJK.ravel())
-    small = sizes < min_voxels
-    small[0] = False
-    return np.asarray(small[labels_IJK])
-
-
 def score_cases(
     predictor: Predictor, cases: Sequence[Case], reporter: Reporter, what: str
 ) -> list[dict[str, Any]]:
@@ -108,17 +100,27 @@ def score_cases(
     return rows
 
 
+def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
+    """The voxels of components (6-neighbourhood) with fewer than ``min_voxels``."""
+    labels_IJK, _ = label(mask_IJK.cpu().numpy())
+    small = np.bincount(labels_IJK.ravel()) < min_voxels
+    small[0] = False
+    return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
+
+
 def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> dict[str, float]:
     """Mean Dice per region over cached validation cases, on the prepared grid."""
-    totals = torch.zeros(len(predictor.recipe.regions))
+    scores = []
     for index in range(count):
         case = cached[index]
         predicted = predictor.prepared_logits(case["image"]).cpu() > 0
-        truth = case["target"] > 0
-        overlap = (predicted & truth).flatten(1).sum(1)
-        total = predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)
-        totals += torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones(()))
-    return {
-        name: float(value) / count
-        for name, value in zip(predictor.recipe.regions, totals, strict=True)
-    }
+        scores.append(dice(predicted, case["target"] > 0))
+    means = torch.stack(scores).mean(0).tolist()
+    return dict(zip(predictor.recipe.regions, means, strict=True))
+
+
+def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:
+    """Dice per region; 1 where neither has a voxel."""
+    overlap = (predicted_LIJK & truth_LIJK).flatten(1).sum(1)
+    total = predicted_LIJK.flatten(1).sum(1) + truth_LIJK.flatten(1).sum(1)
+    return torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones(()))

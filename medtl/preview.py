@@ -15,10 +15,10 @@ from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.domain import Domain
 from medtl.networks import Network, tensors
-from medtl.pipeline import build_losses, build_network, outside_weights
 from medtl.planning import Plan, lay_out
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import Prepared
 from medtl.report.tables import Table
+from medtl.trainer import build_losses, build_network, outside_weights, stage_network
 from medtl.training import Objective, build_optimizer
 from medtl.weights import Weights
 
@@ -67,23 +67,11 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
+    outside = outside_weights(plan.config)
     previous: Weights | None = None
     for stage in plan.stages:
         network = build_network(plan, catalog, stage.domain)
-        outside = stage.init not in ("random", "previous")
-        weights = outside_weights(plan.config) if outside else None
-        if stage.init == "previous":
-            weights = previous
-        ready = prepare_network(
-            network,
-            stage,
-            weights,
-            plan.task.regions,
-            mapping=plan.config.map,
-            allow_partial=plan.config.allow_partial,
-            source_modalities=plan.config.init_modalities if outside else None,
-        )
-        yield ready
+        yield stage_network(plan, network, stage, outside, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 

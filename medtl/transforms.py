@@ -84,28 +84,27 @@ class Placement:
 
 def prepare(
     image_CIJK: NDArray[np.float32],
-    brain_IJK: NDArray[np.bool_],
+    covered_CIJK: NDArray[np.bool_],
     target_LIJK: NDArray[np.bool_] | None,
     affine: NDArray[np.float64],
     preset: Preset,
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
-    Orientation to RAS, crop to the brain, percentile clipping and z-score in the brain per
-    modality (0 outside), resampling to ``preset.spacing_mm``.
+    Orientation to RAS, crop to the brain, percentile clipping and z-score per modality where it
+    covers the brain (0 elsewhere), resampling to ``preset.spacing_mm``. ``covered_CIJK`` tells
+    where; slabs often miss a side of the head. One mask for all modalities may have C = 1.
     """
     axes, flips = _to_ras(affine)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
-    brain_IJK = _orient(brain_IJK, axes, flips)
-    start, size = _box(brain_IJK)
+    start, size = _box(_orient(np.logical_or.reduce(covered_CIJK), axes, flips))
     crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-    brain_IJK = brain_IJK[crop]
     channels = []
-    for native_IJK in image_CIJK:
-        channel_IJK = _orient(native_IJK, axes, flips)[crop]
+    for native in zip(image_CIJK, np.broadcast_to(covered_CIJK, image_CIJK.shape), strict=True):
+        channel_IJK, covered_IJK = (_orient(array_IJK, axes, flips)[crop] for array_IJK in native)
         if preset.n4:
-            channel_IJK = n4_correct(channel_IJK, brain_IJK, spacing_mm)
-        channels.append(zscore_in_brain(channel_IJK, brain_IJK))
+            channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
+        channels.append(zscore_in_brain(channel_IJK, covered_IJK))
     shape = resampled_shape(size, spacing_mm, preset.spacing_mm)
     prepared: dict[str, Any] = {
         "image": _resample(torch.from_numpy(np.stack(channels)), shape),

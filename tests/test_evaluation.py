@@ -27,6 +27,7 @@ from medtl.phantom import write_phantom
 from medtl.prediction import paint
 from medtl.runs import Run
 from medtl.scoring import pick_cases
+from medtl.specks import least_component_ml
 from medtl.training import build_fabric
 from medtl.transforms import brain_mr_plain
 from medtl_brats.task import Brats
@@ -102,6 +103,39 @@ def test_specks_below_a_volume_are_put_out_in_every_region() -> None:
     assert [int((logits > 0).sum()) for logits in (untouched, kept, none)] == [84, 81, 0]
     assert (kept[:, 1, 1, 1] == OUTSIDE).all()
     torch.testing.assert_close(kept[:, 5:8, 5:8, 5:8], untouched[:, 5:8, 5:8, 5:8])
+
+
+def speck_case(*, lesions: tuple[int, ...], specks: tuple[int, ...] = ()) -> dict[str, Tensor]:
+    """Bars of so many voxels: lesions are true and predicted, specks predicted only."""
+    image = torch.full((2, 32, 32, 32), -5.0)
+    target = torch.zeros((3, 32, 32, 32), dtype=torch.uint8)
+    for row, (voxels, true) in enumerate(
+        [(n, 1) for n in lesions] + [(n, 0) for n in specks],
+    ):
+        image[:, 2 * row, 0, :voxels] = 5
+        target[:, 2 * row, 0, :voxels] = true
+    return {"image": image, "target": target}
+
+
+@pytest.mark.parametrize(
+    ("validation", "voxels"),
+    [
+        ([speck_case(lesions=(30,), specks=(3,))], 6),  # 4 or 6 drop the speck: equals, largest
+        ([speck_case(lesions=(30,), specks=(3,)), speck_case(lesions=(5,))], 4),
+        ([speck_case(lesions=(30, 1))], 0),  # a true lesion of one voxel
+        ([speck_case(lesions=(30,))], 6),  # costs nothing
+        ([], 0),
+    ],
+)
+def test_specks_are_what_validation_patients_can_do_without(
+    validation: list[dict[str, Tensor]], voxels: int
+) -> None:
+    found = predictor(thresholds=(0.0, 0.0, 0.0))
+    train = [speck_case(lesions=(20,)), speck_case(lesions=()), speck_case(lesions=(25,))]
+    assert least_component_ml(found, train, validation) == pytest.approx(voxels * found.voxel_ml)
+    loose = replace(found, nested=False)
+    assert least_component_ml(loose, train, validation) == 0
+    assert least_component_ml(found, [speck_case(lesions=())], validation) == 0
 
 
 def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> None:

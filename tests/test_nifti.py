@@ -21,9 +21,9 @@ from medtl.cache import cache_dir
 from medtl.case import Case, ImageFile
 from medtl.errors import DataError, RunError
 from medtl.fingerprint import fingerprint, image_fingerprint
+from medtl.io.foreground import enclosed, foreground
 from medtl.io.nifti import (
     check_same_grid,
-    foreground,
     from_canonical,
     label_values,
     read_header,
@@ -420,6 +420,17 @@ def test_image_without_background_is_all_foreground():
 
 
 # --- fingerprints and the cache --------------------------------------------------------------
+
+
+def test_holes_belong_to_the_mask_and_bays_do_not() -> None:
+    mask = np.zeros((9, 9, 9), bool)
+    mask[1:8, 1:8, 1:8] = True
+    mask[4, 4, 4] = False  # a hole
+    mask[1:3, 4, 4] = False  # a bay
+    expected = mask.copy()
+    expected[4, 4, 4] = True
+    np.testing.assert_array_equal(enclosed(mask), expected)
+    assert enclosed(np.ones((3, 3, 3), bool)).all()
 
 
 def test_fingerprint_survives_compression_type_and_orientation(tmp_path, volume_IJK):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 #: A constant counts as background where it fills at least this share of the border voxels ...
 MIN_BORDER_SHARE = 0.5
@@ -44,6 +45,13 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     if np.median(border) > threshold:
         return np.ones(array_IJK.shape, dtype=bool)
     return np.asarray(array_IJK > threshold)
+
+
+def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with its holes: all that is not joined to the volume's faces around it."""
+    around_IJK, _ = label(~mask_IJK)
+    at_faces = np.unique(_border(around_IJK))
+    return ~np.isin(around_IJK, at_faces[at_faces > 0])
 
 
 def _border(array_IJK: NDArray[Any]) -> NDArray[Any]:

@@ -22,14 +22,12 @@ from medtl.cache import remembered
 from medtl.case import ImageFile
 from medtl.errors import DataError, RunError
 from medtl.files import replacing
-from medtl.io.foreground import foreground
 from medtl.io.geometry import Header, check_same_grid, from_canonical, to_canonical
 from medtl.io.opening import check_length, checked_affine, checked_dtype, opened, volume_shape
 
 __all__ = [
     "Header",
     "check_same_grid",
-    "foreground",
     "from_canonical",
     "label_values",
     "read_header",

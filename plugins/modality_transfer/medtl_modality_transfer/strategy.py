@@ -6,7 +6,7 @@ from medtl.strategies import Request, Stage, opening, stage
 
 #: The stem is exempt where it holds a new modality, so two blocks mean: freeze the first encoder.
 FROZEN_BLOCKS = "2"
-ADAPT_SHARE = 0.4
+ADAPT_SHARE = 0.5
 UNFREEZE_RATE = 0.5
 
 

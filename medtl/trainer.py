@@ -1,0 +1,276 @@
+"""The stages of one run, trained one after the other, each with its checkpoints and receipt."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from medtl.catalog import Catalog
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.data import Patches, build_loader, cached_cases
+from medtl.domain import Domain
+from medtl.errors import ConfigError
+from medtl.evaluation import Predictor, validation_dice
+from medtl.networks import Network
+from medtl.planning import Plan
+from medtl.preparation import Prepared, prepare_network
+from medtl.response import measure_response
+from medtl.runs import Run
+from medtl.specks import least_component_ml
+from medtl.strategies import CONTROL_A, CONTROL_B, Stage
+from medtl.trained import Trained
+from medtl.training import Fit, fit
+from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_checkpoint
+
+#: Training patches on which a stage's first layers are measured.
+RESPONSE_PATCHES = 8
+LAST = Path("checkpoint_last") / "weights.safetensors"
+
+
+@dataclass(slots=True)
+class Trainer:
+    """What the stages of one run share."""
+
+    plan: Plan
+    run: Run
+    catalog: Catalog
+    fabric: Fabric
+    reporter: Reporter
+    cache: str
+    seen: tuple[str, ...]  #: content hashes of the training patients' images
+    outside: Weights | None  #: what ``--init`` names
+
+    def train(self, workers: int) -> tuple[Trained, ...]:
+        """Run every stage in order; returns each with its best weights, ready to predict."""
+        ready: list[Trained] = []
+        datasets: dict[tuple[Domain, str], Dataset[Any]] = {}
+        previous: Path | None = None
+        receipts: dict[str, Any] = {}
+        used: Counter[Domain] = Counter()
+        for stage in self.plan.stages:
+            folder = self.run.stage(stage.name)
+            for part in ("train", "val"):
+                if (stage.domain, part) not in datasets:
+                    datasets[stage.domain, part] = self._cached(stage.domain, part, workers)
+            patches = self._patches(stage, datasets[stage.domain, "train"])
+            batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
+            batch = batch.to(self.fabric.device)
+            prepared = self._prepare(stage, previous, batch)
+            receipts[stage.name] = prepared.receipt.to_json()
+            self.run.write_json("receipt.json", receipts)
+            self._announce(stage, prepared)
+            predictor = self._predictor(stage, prepared.network)
+            validating = datasets[stage.domain, "val"]
+            control = stage.name in (CONTROL_A, CONTROL_B)
+            # A control starts at the first sample, as the transferred model did.
+            first = 0 if control else used[stage.domain]
+            used[stage.domain] = first + stage.steps * stage.batch_size
+            loader = build_loader(
+                patches,
+                first,
+                stage.steps,
+                stage.batch_size,
+                workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+            result = self._fit(stage, prepared, predictor, loader, validating, folder)
+            prepared.network.module.load_state_dict(result.best, strict=False)
+            parts = (
+                self._cases(stage, part, datasets[stage.domain, part]) for part in ("train", "val")
+            )
+            least_ml = least_component_ml(predictor, *parts)
+            predictor = replace(predictor, min_component_ml=least_ml)
+            self._keep(stage, predictor, result, batch, folder)
+            if not control:
+                previous = folder / (BEST if stage.next_from == "best" else LAST)
+            ready.append(
+                Trained(
+                    stage.name,
+                    predictor,
+                    frozenset(self.seen),
+                    self.plan.cohort.synthetic,
+                    self.plan.task.name,
+                    str(stage.domain),
+                )
+            )
+        return tuple(ready)
+
+    def _patches(self, stage: Stage, cached: Dataset[Any]) -> Patches:
+        plan = self.plan
+        return Patches(
+            cached,
+            len(plan.cases(stage.domain, "train")),
+            plan.recipe(stage.domain),
+            plan.patch_size,
+            # Arms of one comparison see the same patients in the same order.
+            key=f"{plan.config.seed}/{stage.domain}",
+        )
+
+    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.plan.config.seed)
+            network = build_network(self.plan, self.catalog, stage.domain)
+        network.module.to(self.fabric.device)
+        weights = read_weights(previous) if previous else None
+        return stage_network(self.plan, network, stage, self.outside, weights, batch)
+
+    def _predictor(self, stage: Stage, network: Network) -> Predictor:
+        return Predictor(
+            network,
+            self.plan.recipe(stage.domain),
+            self.plan.patch_size,
+            self.fabric,
+            self.plan.task.nested,
+        )
+
+    def _cases(self, stage: Stage, part: str, cached: Dataset[Any]) -> Iterator[Any]:
+        return (cached[n] for n in range(len(self.plan.cases(stage.domain, part))))
+
+    def _cached(self, domain: Domain, part: str, workers: int) -> Dataset[Any]:
+        cases = self.plan.cases(domain, part)
+        return cached_cases(cases, self.plan.recipe(domain), self.cache, workers)
+
+    def _fit(
+        self,
+        stage: Stage,
+        prepared: Prepared,
+        predictor: Predictor,
+        loader: DataLoader[Any],
+        validating: Dataset[Any],
+        folder: Path,
+    ) -> Fit:
+        plan = self.plan
+        held_out = plan.cases(stage.domain, "val")
+        torch.manual_seed(zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()))
+        with self.reporter.progress(stage.name, stage.steps) as advance:
+            return fit(
+                prepared.network,
+                stage,
+                prepared.frozen,
+                build_losses(stage, self.catalog),
+                loader,
+                self.fabric,
+                folder,
+                validate=(lambda: validation_dice(predictor, validating, len(held_out)))
+                if held_out
+                else None,
+                patience=plan.config.patience,
+                advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+            )
+
+    def _keep(
+        self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
+    ) -> None:
+        """Write best and last weights; the network holds the best ones."""
+        network = predictor.network
+        response = measure_response(network, batch)
+        metadata = {
+            **self._metadata(stage, network),
+            "response_rms": response,
+            "min_component_ml": predictor.min_component_ml,
+        }
+        extra = {"best_step": result.best_step, "validation_dice": result.best_score}
+        write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
+        write_checkpoint(folder / LAST, result.last, metadata)
+        chosen = (
+            f"best of {result.best_step} steps by validation Dice {result.best_score:.3f}"
+            if result.best_score is not None
+            else "last step kept (no validation patients)"
+        )
+        waited = result.waiting_seconds / max(result.seconds, 1e-9)
+        self.reporter.say(
+            f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
+        )
+
+    def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "network": {
+                "name": plan.network,
+                "width": network.width,
+                "in_channels": network.in_channels,
+                "out_channels": network.out_channels,
+                "spatial_dims": network.spatial_dims,
+                "patch_size": list(plan.patch_size),
+            },
+            "task": plan.task.name,
+            "stage": stage.name,
+            "domain": str(stage.domain),
+            "modalities": list(stage.domain.modalities),
+            "regions": list(plan.task.regions),
+            "nested": plan.task.nested,
+            "preprocessing": plan.preset.to_json(),
+            "seen": list(self.seen),
+            "synthetic": plan.cohort.synthetic,
+        }
+
+    def _announce(self, stage: Stage, prepared: Prepared) -> None:
+        receipt = prepared.receipt
+        came = (
+            "random weights"
+            if receipt.origin == "random"
+            else f"{receipt.transferred:.1%} of the parameters from {receipt.origin}"
+        )
+        self.reporter.say(
+            f"{stage.name}: {'+'.join(stage.domain.modalities)}, {stage.steps} steps, {came}, "
+            f"{prepared.trainable_share():.1%} trainable"
+        )
+        for note in receipt.notes:
+            self.reporter.say(f"  {note}")
+
+
+def build_network(plan: Plan, catalog: Catalog, domain: Domain) -> Network:
+    """The plan's network for a domain's channels, with random weights, on the CPU."""
+    network: Network = catalog.networks[plan.network].load()(
+        in_channels=len(domain.modalities),
+        out_channels=len(plan.task.regions),
+        width=plan.config.width,
+        patch_size=plan.patch_size,
+    )
+    return network
+
+
+def build_losses(stage: Stage, catalog: Catalog) -> list[tuple[float, nn.Module]]:
+    """Each loss of the stage with its weight."""
+    return [(s.weight, catalog.losses[s.name].load()(**s.params)) for s in stage.losses]
+
+
+def outside_weights(config: TrainConfig) -> Weights | None:
+    """The weights that ``--init`` names, if any."""
+    return read_weights(resolve_weights(config.init)) if config.init else None
+
+
+def stage_network(
+    plan: Plan,
+    network: Network,
+    stage: Stage,
+    outside: Weights | None,
+    previous: Weights | None,
+    batch: Tensor | None = None,
+) -> Prepared:
+    """``network`` with the weights that the stage starts from: random, the previous stage's, or
+    those that ``--init`` names. Raises ConfigError where there are none."""
+    starts = {"random": None, "previous": previous}
+    weights = starts.get(stage.init, outside)
+    if weights is None and stage.init != "random":
+        raise ConfigError(f"stage {stage.name} starts from {stage.init!r}, which is not there")
+    return prepare_network(
+        network,
+        stage,
+        weights,
+        plan.task.regions,
+        mapping=plan.config.map,
+        allow_partial=plan.config.allow_partial,
+        source_modalities=None if stage.init in starts else plan.config.init_modalities,
+        batch=batch,
+    )
