@@ -32,7 +32,7 @@ from medtl_brats.task import Brats
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TARGET = "flair,t1ce", "t1,t2"
 ARMS = ("source", "transferred", "control-a", "control-b")
-STEPS = 1800
+STEPS = 600
 
 
 def main() -> None:

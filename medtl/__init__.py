@@ -1,7 +1,8 @@
 """medtl: will transfer learning help on my medical images, how, and did it really help?
 
 Only the plugin contract lives here, and nothing heavy is imported: a plugin's ``plugin.py`` needs
-no more than ``from medtl import PLUGIN_API, Component, hookimpl``.
+no more than ``from medtl import Component, hookimpl``, and says ``PLUGIN_API = 1``: the version it
+was written for, as a number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Augmented patches: all randomness is drawn in one place, applying the draw is pure.
 
 Axes: C modality, L region, I J K voxels. The spatial part (centre, rotation, scale, flips) is one
-resampling of the patch; the intensity part follows nnU-Net's list (Isensee et al. 2021).
+resampling of the patch; the intensity part follows nnU-Net's list (Isensee et al. 2021), and the
+lesion's contrast varies.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ AIR = 3.0
 class Augmentation:
     """Ranges and probabilities; ``NONE`` leaves patches as they are."""
 
-    overhang: float = 0.5  #: share of a patch's edge that may lie outside the image
+    overhang: float = 0.2  #: share of a patch's edge that may lie outside the image
     rotation_deg: float = 20.0
     scale: tuple[float, float] = (0.75, 1.3)
     spatial_p: float = 0.6
     flip: bool = True
+    fade: tuple[float, float] = (-0.3, 0.7)  #: share of the first region's contrast taken away
+    fade_p: float = 0.6
     noise: float = 0.15
     noise_p: float = 0.3
     blur_voxels: tuple[float, float] = (0.5, 1.0)
@@ -39,11 +42,14 @@ class Augmentation:
 
 
 FULL = Augmentation()
-LIGHT = Augmentation(overhang=0.0, spatial_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0)
+LIGHT = Augmentation(
+    overhang=0.0, spatial_p=0.0, fade_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0
+)
 NONE = Augmentation(
     overhang=0.0,
     spatial_p=0.0,
     flip=False,
+    fade_p=0.0,
     noise_p=0.0,
     blur_p=0.0,
     bias_p=0.0,
@@ -56,6 +62,7 @@ NONE = Augmentation(
 class ChannelDraw:
     """What happens to one channel's intensities; 0 or 1 where nothing does."""
 
+    fade: float
     noise: float
     blur_voxels: float
     bias: float
@@ -125,6 +132,7 @@ def draw(
         signs[2] = 1.0
     drawn = tuple(
         ChannelDraw(
+            fade=uniform(*a.fade) if happens(a.fade_p) else 0.0,
             noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
             blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
             bias=uniform(0, a.bias) if happens(a.bias_p) else 0.0,
@@ -156,7 +164,7 @@ def apply(
     share = functional.grid_sample(target_LIJK[None].float(), grid, align_corners=True)[0]
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
     channels = [
-        _intensity(channel, settings, noise_source)
+        _intensity(_fade(channel, share[0], settings.fade), settings, noise_source)
         for channel, settings in zip(image, drawn.channels, strict=True)
     ]
     return torch.stack(channels), (share > 0.5).float()
@@ -169,6 +177,21 @@ def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor
     voxels = torch.stack(offsets, -1) @ drawn.matrix.T + drawn.centre
     last = torch.tensor([max(n - 1, 1) for n in shape], dtype=torch.float32)
     return (2 * voxels / last - 1).flip(-1)[None]
+
+
+def _fade(channel_IJK: Tensor, share_IJK: Tensor, amount: float) -> Tensor:
+    """Move a lesion (``share_IJK`` of each voxel) towards the mean of the brain around it.
+
+    Few patients show few contrasts between lesion and brain; this makes fainter and stronger ones
+    of them, and leaves the lesion's texture.
+    """
+    brain = channel_IJK != 0
+    lesion = brain & (share_IJK > 0.5)
+    around = brain & (share_IJK == 0)
+    if not amount or not lesion.any() or not around.any():
+        return channel_IJK
+    contrast = channel_IJK[lesion].mean() - channel_IJK[around].mean()
+    return (channel_IJK - amount * contrast * share_IJK) * brain
 
 
 def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generator) -> Tensor:

@@ -31,7 +31,7 @@ from medtl.io.nifti import (
     read_volume,
 )
 from medtl.modality import Modality
-from medtl.transforms import Preset, prepare, resampled_shape
+from medtl.transforms import VERSION, Preset, prepare, resampled_shape
 
 #: Voxels kept per region as possible patch centres.
 MAX_CENTRES = 20_000
@@ -120,7 +120,7 @@ def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
     if cache == "disk":
-        folder = cache_dir() / "prepared" / _digest(repr(recipe))
+        folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe)))
         return _Cached(PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash))
     if cache == "none":
         return _Cached(PlainDataset(items, steps))

@@ -81,7 +81,7 @@ def prepare_network(
         if len(kept) < len(frozen):
             frozen = kept
             new = ", ".join(receipt.new_modalities)
-            note = f"{', '.join(sorted(stems))} stays trainable: {new} is new to it"
+            note = f"{', '.join(sorted(stems))} stays trainable: new modalities {new}"
             receipt = replace(receipt, notes=(*receipt.notes, note))
     if receipt.identical_modalities and set(network.input_tensors) & set(frozen):
         first, second = receipt.identical_modalities[0]

@@ -20,10 +20,16 @@ class Defaults:
     transforms: str = "brain-mr"
     spacing_mm: float = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)
-    slice_size: tuple[int, ...] = (128, 128)  #: patches of 2-D networks
     batch_size: int = 2
+    slice_size: tuple[int, ...] = (128, 128)  #: patches of 2-D networks
+    slice_batch_size: int = 8
     rate: float = 2e-3
     steps: int = 1600
+    passes: int = 150  #: over the training patients, at most: few are soon learnt by heart
+
+    def steps_for(self, patients: int, batch_size: int) -> int:
+        """Optimiser steps per side for so many training patients."""
+        return min(self.steps, max(1, self.passes * patients // batch_size))
 
 
 class Task(Protocol):

@@ -18,6 +18,8 @@ from torch.nn import functional
 from medtl.augment import FULL, LIGHT, NONE, Augmentation
 from medtl.errors import DataError
 
+#: Raised whenever the same files and preset are prepared into other numbers than before.
+VERSION = 2
 #: Intensities beyond these percentiles of the brain are clipped before the z-score.
 CLIP_PERCENTILES = (0.5, 99.5)
 #: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
@@ -44,6 +46,7 @@ class Preset:
         """What a checkpoint records of the preparation."""
         return {
             "preset": self.name,
+            "version": VERSION,
             "spacing_mm": self.spacing_mm,
             "n4": self.n4,
             "clip_percentiles": list(CLIP_PERCENTILES),

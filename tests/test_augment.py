@@ -17,7 +17,14 @@ from medtl.augment import FULL, NONE, Augmentation, ChannelDraw, Draw, apply, dr
 PATCH = (8, 10, 12)
 SHAPE = (16, 18, 20)
 STILL = ChannelDraw(
-    noise=0.0, blur_voxels=0.0, bias=0.0, contrast=1.0, shift=0.0, gamma=1.0, gamma_inverted=False
+    fade=0.0,
+    noise=0.0,
+    blur_voxels=0.0,
+    bias=0.0,
+    contrast=1.0,
+    shift=0.0,
+    gamma=1.0,
+    gamma_inverted=False,
 )
 
 
@@ -153,13 +160,35 @@ def test_case_without_any_target_gives_patches_anywhere() -> None:
 
 def test_background_stays_zero_and_values_stay_finite() -> None:
     image, target = head()
-    always = Augmentation(spatial_p=0.0, flip=False, noise_p=1, blur_p=1, intensity_p=1, gamma_p=1)
+    always = Augmentation(
+        spatial_p=0.0, flip=False, noise_p=1, fade_p=1, blur_p=1, intensity_p=1, gamma_p=1
+    )
     for seed in range(20):
         drawn = draw(always, centres(target), SHAPE, PATCH, 2, seed)
         patch, _ = apply(drawn, image, target, PATCH)
         plain, _ = apply(replace(drawn, channels=(STILL, STILL)), image, target, PATCH)
         assert torch.isfinite(patch).all()
         assert not patch[plain == 0].any()
+
+
+def test_a_lesion_fades_into_the_brain_around_it_and_keeps_its_texture() -> None:
+    image, target = head()
+    lesion = target[0].bool()
+    image = image + 3 * (lesion & (image[0] != 0))
+    centre = tuple((n - 1) / 2 for n in SHAPE)
+    plain, labels = apply(drawing(centre), image, target, SHAPE)
+    faded, same = apply(drawing(centre, fade=0.7), image, target, SHAPE)
+    gone, _ = apply(drawing(centre, fade=1.0), image, target, SHAPE)
+    inside, around = labels[0] == 1, (labels[0] == 0) & (plain[0] != 0)
+    assert torch.equal(labels, same)
+    torch.testing.assert_close(faded[:, ~inside], plain[:, ~inside])
+    for before, after, without in zip(plain, faded, gone, strict=True):
+        contrast = before[inside].mean() - before[around].mean()
+        assert contrast > 2
+        torch.testing.assert_close(after[inside], before[inside] - 0.7 * contrast)
+        torch.testing.assert_close(without[inside].mean(), before[around].mean())
+    healthy, _ = apply(drawing(centre, fade=0.7), image, target * 0, SHAPE)
+    torch.testing.assert_close(healthy, plain)
 
 
 def test_contrast_and_shift_are_linear_in_the_brain() -> None:

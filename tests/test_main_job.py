@@ -129,7 +129,7 @@ def test_run_folder_holds_everything(job: Job) -> None:
 def test_progress_and_tables_go_to_stderr(job: Job) -> None:
     assert job.stdout == ""
     assert "synthetic phantom" in job.stderr.splitlines()[0]
-    assert "stem stays trainable: t1, t2 is new to it" in job.stderr
+    assert "stem stays trainable: new modalities t1, t2" in job.stderr
     assert "Traceback" not in job.stderr and "Warning" not in job.stderr
 
 

@@ -22,6 +22,7 @@ from medtl.strategies import (
     scratch,
     stage,
 )
+from medtl.task import Defaults
 
 SOURCE, TARGET = parse_domain("flair,t1ce"), parse_domain("t1,t2")
 REQUEST = Request(SOURCE, TARGET, steps=100, batch_size=3, rate=1e-3)
@@ -104,3 +105,10 @@ def test_plans_are_plain_data() -> None:
 def test_planning_needs_no_torch() -> None:
     code = "import medtl.strategies, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("patients", "batch_size", "steps"), [(4, 1, 600), (4, 2, 300), (100, 2, 1600), (1, 500, 1)]
+)
+def test_few_patients_get_few_steps(patients: int, batch_size: int, steps: int) -> None:
+    assert Defaults("flair", "t1").steps_for(patients, batch_size) == steps

@@ -1,0 +1,158 @@
+"""Does a network answer as strongly right after a transfer to other modalities as before it?
+
+Real BraTS cases, sorted by name, the last two left out. A source is trained on FLAIR+T1ce for a
+few steps, its weights are carried over as ``medtl train`` does, and nothing is trained after
+that. On each left-out case two ratios, after : before, of the first layers' response (root mean
+square over the brain) and of the logits' standard deviation in the brain; and how much swapping
+the two target modalities changes the logits, as a share of that deviation.
+
+    python benchmarks/response_scale.py        # $MEDTL_SHARED_DATA/brats, else ../shared/data/brats
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from machine import describe
+from torch import Tensor
+
+from medtl.case import Case
+from medtl.catalog import Catalog, load_catalog
+from medtl.data import Patches, cached_cases
+from medtl.domain import parse_domain
+from medtl.evaluation import Predictor
+from medtl.files import replacing
+from medtl.networks import Network
+from medtl.preparation import prepare_network
+from medtl.response import measure_response
+from medtl.runs import Run
+from medtl.strategies import Stage
+from medtl.trained import read_stage
+from medtl.trainer import RESPONSE_PATCHES
+from medtl.training import build_fabric
+from medtl.weights import read_weights, resolve_weights
+from medtl_brats.task import Brats
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = ("unet", "segresnet")
+SOURCE = "flair,t1ce"
+TARGETS = ("t1,t2", "flair,t1,t1ce,t2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=shared / "brats")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/response_scale.json")
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
+    cases = sorted(Brats().cases(options.data).cases, key=lambda case: case.id)
+    catalog = load_catalog()
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for network in NETWORKS:
+            run = train_source(network, cases[-2:], Path(work) / network, options)
+            for target in TARGETS:
+                rows += compare(run, target, cases[:-2], cases[-2:], catalog)
+    means = {
+        f"{network}, {SOURCE} to {target}": {
+            key: fmean(r[key] for r in rows if (r["network"], r["target"]) == (network, target))
+            for key in ("layer_ratio", "logit_ratio")
+        }
+        for network in NETWORKS
+        for target in TARGETS
+    }
+    result = {"machine": describe(), "steps": options.steps, "means": means, "rows": rows}
+    with replacing(options.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(means, indent=2))
+
+
+def train_source(
+    network: str, left_out: Sequence[Case], out: Path, options: argparse.Namespace
+) -> Run:
+    command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(options.data)]
+    command += ["--strategy", "scratch", "--dst", SOURCE, "--network", network]
+    command += ["--test-cases", ",".join(case.id for case in left_out), "--set", "val_fraction=0"]
+    subprocess.run([*command, "--steps", str(options.steps), "--out", str(out)], check=True)
+    return Run(out)
+
+
+def compare(
+    run: Run, target: str, train: Sequence[Case], left_out: Sequence[Case], catalog: Catalog
+) -> list[dict[str, Any]]:
+    """One row per left-out case."""
+    before = read_stage(run, "scratch", catalog, build_fabric("cpu", "fp32")).predictor
+    after = carried_over(run, before, target, train, catalog)
+    rows = []
+    for case in left_out:
+        old, new = answer(before, case), answer(after, case)
+        row: dict[str, Any] = {
+            "network": run.path.name,
+            "target": target,
+            "case": case.id,
+            "layer_ratio": fmean(new.layers[name] / old.layers[name] for name in new.layers),
+            "logit_ratio": float(new.logits.std() / old.logits.std()),
+        }
+        if len(after.recipe.modalities) == 2:
+            moved = answer(after, case, swapped=True).logits - new.logits
+            row["swap_change"] = float(moved.square().mean().sqrt() / new.logits.std())
+        rows.append(row)
+    return rows
+
+
+def carried_over(
+    run: Run, source: Predictor, target: str, train: Sequence[Case], catalog: Catalog
+) -> Predictor:
+    """The target's network as it starts its first stage, calibrated on training patches."""
+    weights = read_weights(resolve_weights(str(run.path)))
+    domain = parse_domain(target)
+    recipe = replace(source.recipe, modalities=domain.modalities)
+    cached = cached_cases(train, recipe, "memory", 0)
+    patches = Patches(cached, len(train), recipe, source.patch_size, "0")
+    network: Network = catalog.networks[run.path.name].load()(
+        in_channels=len(domain.modalities),
+        out_channels=len(recipe.regions),
+        width=weights.metadata["network"]["width"],
+        patch_size=source.patch_size,
+    )
+    prepare_network(
+        network,
+        Stage("adapt", domain, 1, init=str(run.path)),
+        weights,
+        recipe.regions,
+        mapping={},
+        batch=torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)]),
+    )
+    return replace(source, network=network, recipe=recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    layers: dict[str, float]  #: root mean square of each first layer
+    logits: Tensor  #: in the brain
+
+
+def answer(predictor: Predictor, case: Case, *, swapped: bool = False) -> Answer:
+    image_CIJK = predictor.recipe(case, with_target=False)["image"]
+    brain_IJK = (image_CIJK != 0).any(dim=0)
+    image_CIJK = image_CIJK.flip(0) if swapped else image_CIJK
+    logits_LIJK = predictor.prepared_logits(image_CIJK)
+    return Answer(measure_response(predictor.network, image_CIJK[None]), logits_LIJK[:, brain_IJK])
+
+
+if __name__ == "__main__":
+    main()
