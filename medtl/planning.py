@@ -108,17 +108,18 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     probe = builder(
         in_channels=len(visited[0].modalities), out_channels=len(task.regions), width=config.width
     )
-    edges, batch_size = (
-        (defaults.patch_size, defaults.batch_size)
-        if probe.spatial_dims == 3
-        else (defaults.slice_size, defaults.slice_batch_size)
-    )
-    batch_size = config.batch_size or batch_size
+    if probe.spatial_dims == 3:
+        edges = defaults.patch_size
+        batch_size = config.batch_size or defaults.batch_size
+        steps = defaults.steps_for(len(split.train), batch_size)
+    else:
+        edges, steps = defaults.slice_size, defaults.steps
+        batch_size = config.batch_size or defaults.slice_batch_size
     multiple = lcm(16, probe.patch_multiple)
     patch = config.patch_size or _patch(edges, headers, preset.spacing_mm, multiple)
     request = replace(
         request,
-        steps=config.steps or defaults.steps_for(len(split.train), batch_size),
+        steps=config.steps or steps,
         batch_size=batch_size,
         rate=config.rate or defaults.rate,
     )

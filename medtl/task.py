@@ -25,10 +25,10 @@ class Defaults:
     slice_batch_size: int = 8
     rate: float = 2e-3
     steps: int = 1600
-    passes: int = 150  #: over the training patients, at most: few are soon learnt by heart
+    passes: int = 150  #: of 3-D patches over the patients, at most: few are soon learnt by heart
 
     def steps_for(self, patients: int, batch_size: int) -> int:
-        """Optimiser steps per side for so many training patients."""
+        """Optimiser steps per side with 3-D patches of so many training patients."""
         return min(self.steps, max(1, self.passes * patients // batch_size))
 
 
