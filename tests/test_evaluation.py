@@ -122,7 +122,8 @@ def speck_case(*, lesions: tuple[int, ...], specks: tuple[int, ...] = ()) -> dic
     [
         ([speck_case(lesions=(30,), specks=(3,))], 6),  # 4 or 6 drop the speck: equals, largest
         ([speck_case(lesions=(30,), specks=(3,)), speck_case(lesions=(5,))], 4),
-        ([speck_case(lesions=(30, 1))], 0),  # a true lesion of one voxel
+        ([speck_case(lesions=(30, 1))], 0),  # a true lesion of one voxel: .016 of Dice
+        ([speck_case(lesions=(30, 30, 30, 30, 1))], 6),  # .005, which is little
         ([speck_case(lesions=(30,))], 6),  # costs nothing
         ([], 0),
     ],
