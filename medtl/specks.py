@@ -28,8 +28,8 @@ def least_component_ml(
     """The volume below which components of the first region are dropped.
 
     The largest candidate whose mean Dice over the validation patients is within ``TOLERANCE`` of
-    the best. 0 without validation patients or lesions, or where the regions do
-    not lie within each other.
+    the best. 0 without validation patients or lesions, or where the regions do not lie within each
+    other.
     """
     volumes = [float(case["target"][0].sum()) * predictor.voxel_ml for case in train]
     smallest_ml = min((volume for volume in volumes if volume > 0), default=0.0)
