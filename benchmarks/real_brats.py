@@ -16,21 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from machine import describe
+from real_cases import ROOT, add_data_option, sorted_cases, train
 
 from medtl.files import replacing
 from medtl.intervals import interval, paired_difference
 from medtl_brats.task import Brats
 
-ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TARGET = "flair,t1ce", "t1,t2"
 ARMS = ("source", "transferred", "control-a", "control-b")
 STEPS = 600
@@ -38,16 +36,13 @@ STEPS = 600
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=shared / "brats")
+    add_data_option(parser)
     parser.add_argument("--steps", type=int, default=STEPS, help="per side, source and target")
     parser.add_argument("--folds", default="0,1,2")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "real-brats")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/real_brats.json")
     options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
-    cases = sorted(case.id for case in Brats().cases(options.data).cases)
+    cases = [case.id for case in sorted_cases(options.data)]
     folds = [cases[2 * fold : 2 * fold + 2] for fold in map(int, options.folds.split(","))]
     if any(len(left_out) < 2 for left_out in folds):
         sys.exit(f"{options.data} has {len(cases)} cases: folds 0 to {len(cases) // 2 - 1}")
@@ -69,10 +64,7 @@ def run_arm(
     if not took.is_file():
         shutil.rmtree(out, ignore_errors=True)  # an arm that was cut off
         started = perf_counter()
-        command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(options.data)]
-        command += ["--test-cases", ",".join(left_out), "--out", str(out)]
-        command += ["--set", "val_fraction=0"]
-        subprocess.run([*command, *arguments(arm, work, options.steps)], check=True)
+        train(options.data, left_out, out, arguments(arm, work, options.steps))
         took.write_text(json.dumps(perf_counter() - started))
     seconds = json.loads(took.read_text())
     stage = json.loads((out / "stages.json").read_text())[-1]

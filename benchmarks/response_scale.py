@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +22,7 @@ from typing import Any
 
 import torch
 from machine import describe
+from real_cases import ROOT, add_data_option, sorted_cases, train
 from torch import Tensor
 
 from medtl.case import Case
@@ -42,9 +40,7 @@ from medtl.trained import read_stage
 from medtl.trainer import RESPONSE_PATCHES
 from medtl.training import build_fabric
 from medtl.weights import read_weights, resolve_weights
-from medtl_brats.task import Brats
 
-ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("unet", "segresnet")
 SOURCE = "flair,t1ce"
 TARGETS = ("t1,t2", "flair,t1,t1ce,t2")
@@ -52,14 +48,11 @@ TARGETS = ("t1,t2", "flair,t1,t1ce,t2")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=shared / "brats")
+    add_data_option(parser)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/response_scale.json")
     options = parser.parse_args()
-    if not options.data.is_dir():
-        sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
-    cases = sorted(Brats().cases(options.data).cases, key=lambda case: case.id)
+    cases = sorted_cases(options.data)
     catalog = load_catalog()
     rows = []
     with tempfile.TemporaryDirectory() as work:
@@ -84,19 +77,18 @@ def main() -> None:
 def train_source(
     network: str, left_out: Sequence[Case], out: Path, options: argparse.Namespace
 ) -> Run:
-    command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(options.data)]
-    command += ["--strategy", "scratch", "--dst", SOURCE, "--network", network]
-    command += ["--test-cases", ",".join(case.id for case in left_out), "--set", "val_fraction=0"]
-    subprocess.run([*command, "--steps", str(options.steps), "--out", str(out)], check=True)
+    words = ["--strategy", "scratch", "--dst", SOURCE, "--network", network]
+    words += ["--steps", str(options.steps)]
+    train(options.data, [case.id for case in left_out], out, words)
     return Run(out)
 
 
 def compare(
-    run: Run, target: str, train: Sequence[Case], left_out: Sequence[Case], catalog: Catalog
+    run: Run, target: str, others: Sequence[Case], left_out: Sequence[Case], catalog: Catalog
 ) -> list[dict[str, Any]]:
     """One row per left-out case."""
     before = read_stage(run, "scratch", catalog, build_fabric("cpu", "fp32")).predictor
-    after = carried_over(run, before, target, train, catalog)
+    after = carried_over(run, before, target, others, catalog)
     rows = []
     for case in left_out:
         old, new = answer(before, case), answer(after, case)
@@ -115,14 +107,14 @@ def compare(
 
 
 def carried_over(
-    run: Run, source: Predictor, target: str, train: Sequence[Case], catalog: Catalog
+    run: Run, source: Predictor, target: str, others: Sequence[Case], catalog: Catalog
 ) -> Predictor:
     """The target's network as it starts its first stage, calibrated on training patches."""
     weights = read_weights(resolve_weights(str(run.path)))
     domain = parse_domain(target)
     recipe = replace(source.recipe, modalities=domain.modalities)
-    cached = cached_cases(train, recipe, "memory", 0)
-    patches = Patches(cached, len(train), recipe, source.patch_size, "0")
+    cached = cached_cases(others, recipe, "memory", 0)
+    patches = Patches(cached, len(others), recipe, source.patch_size, "0")
     network: Network = catalog.networks[run.path.name].load()(
         in_channels=len(domain.modalities),
         out_channels=len(recipe.regions),

@@ -6,7 +6,6 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from statistics import fmean
 
 from torch import Tensor
@@ -25,20 +24,19 @@ PreparedCase = Mapping[str, Tensor]
 def least_component_ml(
     predictor: Predictor, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
 ) -> float:
-    """The volume below which components of the first region are dropped.
+    """The volume below which components of the first region are to be dropped.
 
     The largest candidate whose mean Dice over the validation patients is within ``TOLERANCE`` of
     the best. 0 without validation patients or lesions, or where the regions do not lie within each
-    other.
+    other. ``predictor`` itself drops none yet.
     """
     volumes = [float(case["target"][0].sum()) * predictor.voxel_ml for case in train]
     smallest_ml = min((volume for volume in volumes if volume > 0), default=0.0)
     if not smallest_ml or not predictor.nested:
         return 0.0
-    plain = replace(predictor, min_component_ml=0.0)
     scores: dict[float, list[float]] = {share: [] for share in SHARES}
     for case in validation:
-        predicted_IJK = (plain.prepared_logits(case["image"])[0] > 0).cpu()
+        predicted_IJK = (predictor.prepared_logits(case["image"])[0] > 0).cpu()
         truth_1IJK = case["target"][:1] > 0
         for share in SHARES:
             least_voxels = share * smallest_ml / predictor.voxel_ml

@@ -121,7 +121,7 @@ class Trainer:
             torch.manual_seed(self.plan.config.seed)
             network = build_network(self.plan, self.catalog, stage.domain)
         network.module.to(self.fabric.device)
-        weights = read_weights(previous) if previous else None
+        weights = read_weights(previous) if previous and stage.init == "previous" else None
         return stage_network(self.plan, network, stage, self.outside, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> Predictor:

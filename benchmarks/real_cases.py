@@ -1,0 +1,34 @@
+"""What the benchmarks on real BraTS cases share: where the cases are, and training on some."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medtl.case import Case
+from medtl_brats.task import Brats
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=shared / "brats")
+
+
+def sorted_cases(data: Path) -> list[Case]:
+    """The cases by name; the program ends where there is no such folder."""
+    if not data.is_dir():
+        sys.exit(f"{data} is not there; set MEDTL_SHARED_DATA or give --data")
+    return sorted(Brats().cases(data).cases, key=lambda case: case.id)
+
+
+def train(data: Path, left_out: Sequence[str], out: Path, words: Sequence[str]) -> None:
+    """``medtl train brats`` on all cases but some, which are scored; nobody is validated on."""
+    command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(data)]
+    command += ["--test-cases", ",".join(left_out), "--set", "val_fraction=0", "--out", str(out)]
+    subprocess.run([*command, *words], check=True)
