@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtl.convolutions import small_in_fp32
 from medtl.errors import ConfigError, MedtlError
 from medtl.networks import Network, all_logits, partition, tensors, train_mode
 from medtl.runs import append_line
@@ -135,7 +136,8 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         image, target = fabric.to_device((batch["image"], batch["target"]))
-        loss = model(image, target)
+        with small_in_fp32(network.module):
+            loss = model(image, target)
         optimizer.zero_grad()
         fabric.backward(loss)
         fabric.clip_gradients(model, optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False)

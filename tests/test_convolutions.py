@@ -1,0 +1,65 @@
+"""Gradients of convolutions over volumes smaller than their kernel, against double precision.
+
+Axes: B batch, C channel, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from medtl.convolutions import small_in_fp32
+
+
+def stir() -> None:
+    """Leave NaN in freed memory, where a kernel that does not write its output would find it."""
+    for count in (1 << power for power in range(8, 21, 2)):
+        kept = [torch.full((count,), float("nan")) for _ in range(3)]
+        del kept
+
+
+@pytest.mark.parametrize("size", [(2, 2, 2), (2, 8, 8), (8, 8, 8)])
+@pytest.mark.parametrize("layer", [nn.Conv3d, nn.ConvTranspose3d])
+@pytest.mark.parametrize("width", [3, 5])
+def test_weight_gradient_in_bf16_is_near_double_precision(
+    size: tuple[int, int, int], layer: type[nn.Conv3d | nn.ConvTranspose3d], width: int
+) -> None:
+    torch.manual_seed(0)
+    convolution = layer(16, 16, width, padding=width // 2)
+    exact = copy.deepcopy(convolution).double()
+    image_BCIJK = torch.randn(2, 16, *size)
+    slope_BCIJK = torch.randn(2, 16, *size)
+    exact(image_BCIJK.double()).backward(slope_BCIJK.double())
+    expected = exact.weight.grad
+    assert expected is not None
+    for _ in range(5):
+        convolution.zero_grad()
+        stir()
+        with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+            output_BCIJK = convolution(image_BCIJK)
+        stir()
+        output_BCIJK.backward(slope_BCIJK.to(output_BCIJK.dtype))
+        assert convolution.weight.grad is not None
+        error = (convolution.weight.grad.double() - expected).abs().max()
+        assert error < 0.02 * expected.abs().max()
+
+
+def test_only_small_volumes_leave_bf16() -> None:
+    convolution = nn.Conv3d(2, 2, 3, padding=1)
+    with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+        assert convolution(torch.ones(1, 2, 2, 4, 4)).dtype == torch.float32
+        assert convolution(torch.ones(1, 2, 3, 3, 3)).dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolution(torch.ones(1, 2, 2, 4, 4)).dtype == torch.bfloat16
+
+
+def test_a_failing_convolution_leaves_autocast_on() -> None:
+    convolution = nn.Conv3d(2, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+        with pytest.raises(RuntimeError):
+            convolution(torch.ones(1, 3, 2, 2, 2))
+        assert torch.is_autocast_enabled("cpu")
