@@ -28,6 +28,7 @@ from torch import Tensor
 from medtl.case import Case
 from medtl.catalog import Catalog, load_catalog
 from medtl.data import Patches, cached_cases
+from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.evaluation import Predictor
 from medtl.files import replacing
@@ -38,7 +39,6 @@ from medtl.runs import Run
 from medtl.strategies import Stage
 from medtl.trained import read_stage
 from medtl.trainer import RESPONSE_PATCHES
-from medtl.training import build_fabric
 from medtl.weights import read_weights, resolve_weights
 
 NETWORKS = ("unet", "segresnet")

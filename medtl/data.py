@@ -22,6 +22,7 @@ from medtl.augment import apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
+from medtl.interruption import leave_signals_to_parent
 from medtl.io.foreground import enclosed, foreground
 from medtl.io.nifti import (
     Header,
@@ -269,4 +270,5 @@ def build_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         drop_last=True,
+        worker_init_fn=leave_signals_to_parent,
     )

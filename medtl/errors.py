@@ -37,3 +37,9 @@ class WeightsError(MedtlError):
 
 class RunError(MedtlError):
     """A run folder that cannot be written, read or continued."""
+
+
+class Interrupted(MedtlError):
+    """Training was asked to stop, and has kept what it needs to go on."""
+
+    exit_code = 130

@@ -20,11 +20,11 @@ from torch.utils.data import Dataset
 from medtl.case import Case
 from medtl.console import Reporter
 from medtl.data import Recipe, region_masks
+from medtl.device import autocast_dtype
 from medtl.inference import slice_wise, sliding_window
 from medtl.io.nifti import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
-from medtl.training import autocast_dtype
 from medtl.transforms import restore
 
 #: Logit outside the brain box: certainly background.

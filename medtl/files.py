@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from medtl.errors import RunError
+
+#: The temporary files of :func:`replacing`.
+_TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a process left when it was killed while writing."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ class DiceCE(nn.Module):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        logits = logits.float()
+        logits, target = logits.float(), target.float()
         axes = [0, *range(2, logits.ndim)]
         probability = torch.sigmoid(logits)
         overlap = (probability * target).sum(axes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -15,12 +16,15 @@ from medtl.catalog import Catalog
 from medtl.config import write_config
 from medtl.console import Reporter
 from medtl.data import choose_cache
-from medtl.errors import DataError
+from medtl.device import precision_name
+from medtl.errors import DataError, Interrupted
+from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
+from medtl.interruption import Interruption, watching
 from medtl.modality import Modality
 from medtl.planning import Plan
 from medtl.results import write_results
-from medtl.runs import Run, start_run
+from medtl.runs import CONFIG, SPLITS, Run, start_run
 from medtl.splits import Split, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.trainer import Trainer, outside_weights
@@ -28,9 +32,15 @@ from medtl.weights import Weights
 
 
 def run_plan(
-    plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter, out: Path | None
+    plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter, out: Path | Run | None
 ) -> Run:
-    """Train every stage, then score each on the locked test cases and write the run's results."""
+    """Train every stage, then score each on the locked test cases and write the run's results.
+
+    ``out``: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
+
+    Raises:
+        Interrupted: a signal came; the run can be resumed.
+    """
     started = perf_counter()
     outside = outside_weights(plan.config)
     if outside is not None and not outside.seen:
@@ -39,16 +49,44 @@ def run_plan(
         reporter.say("with --init the source's steps are not known: control A only, no control B")
     reporter.say("reading every image once: what was trained on is kept out of the test")
     plan, hashes = without_seen(plan, outside, reporter)
-    run = start_run(plan.config.task, plan.config.strategy, out)
-    write_start(plan, run)
+    if isinstance(out, Run):
+        run = out
+        sweep(run.path)
+    else:
+        run = start_run(plan.config.task, plan.config.strategy, out)
+        write_start(plan, run, fabric)
     needed = plan.memory_bytes()
     cache = choose_cache(needed, plan.config.cache)
     reporter.say(f"prepared cases take up to {needed / 1e9:.1f} GB: kept in {cache}")
-    trainer = Trainer(plan, run, catalog, fabric, reporter, cache, hashes, outside)
-    stages = trainer.train(plan.config.workers)
-    write_results(plan, run, stages, reporter)
+    with resumable(run, reporter) as interruption:
+        trainer = Trainer(
+            plan,
+            run,
+            catalog,
+            fabric,
+            reporter,
+            cache,
+            plan.config.workers,
+            hashes,
+            outside,
+            interruption,
+        )
+        write_results(plan, run, trainer.train(), reporter)
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+@contextmanager
+def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
+    """Within it, being asked to stop ends in an Interrupted that says how to go on."""
+    with watching() as interruption:
+        try:
+            yield interruption
+        except (Interrupted, KeyboardInterrupt) as reason:
+            if interruption.requeue_job():
+                reporter.say("SLURM queues the job again")
+            what = str(reason) or "stopped"
+            raise Interrupted(f"{what}; go on with: medtl train --resume {run.path}") from None
 
 
 def without_seen(
@@ -94,8 +132,10 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
         return list(pool.map(checked, cases))
 
 
-def write_start(plan: Plan, run: Run) -> None:
-    """Write what the run is about, fully resolved, before its first step."""
+def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
+    """Write what the run is about, fully resolved, before its first step; the settings last: a
+    folder that holds them can be resumed."""
+    init = plan.config.init
     resolved = plan.config.model_copy(
         update={
             "steps": plan.request.steps,
@@ -109,10 +149,12 @@ def write_start(plan: Plan, run: Run) -> None:
             "dst": str(plan.request.target),
             "data": plan.config.data.resolve() if plan.config.data else None,
             "splits": plan.config.splits.resolve() if plan.config.splits else None,
+            "init": str(Path(init).expanduser().resolve()) if init else None,
+            "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again
         }
     )
-    write_config(run.path / "config.yaml", resolved)
-    write_splits(run.path / "splits.json", plan.split, plan.cohort.cases)
+    write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
     names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
     run.write_json("stages.json", names)
+    write_config(run.path / CONFIG, resolved)

@@ -39,10 +39,10 @@ def write_results(plan: Plan, run: Run, stages: Sequence[Trained], reporter: Rep
         reporter.say("no test patients: nothing is scored")
         return
     scores = score_stages(stages, plan.cohort, cases, run, reporter, narrow=True)
-    scores.write(run.path)
     stage_scores(figures / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
     for stage in (s for s in stages if s.stage in scores.rows):
         _picture(figures / f"{stage.stage}.png", stage, plan, scores)
+    scores.write(run.path)
     reporter.show(score_table(scores.summary, synthetic))
 
 

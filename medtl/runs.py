@@ -16,6 +16,7 @@ from medtl.errors import RunError
 from medtl.files import replacing
 
 RUNS = Path("runs")
+CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
 _RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
 
 
@@ -30,6 +31,9 @@ class Run:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
     def write_json(self, name: str, value: Any) -> Path:
         return write_text(self.path / name, json.dumps(value, indent=2) + "\n")
 
@@ -41,6 +45,10 @@ def check_out(out: Path | None) -> None:
     """Refuse, before any work, a run folder that is in use or could not be made."""
     if out is None:
         parent = RUNS
+    elif (out / CONFIG).is_file():
+        raise RunError(
+            f"{out} is a run already; choose another --out, or go on with it by --resume {out}"
+        )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not an empty folder; choose another --out")
     else:
@@ -72,11 +80,11 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
 
 
 def open_run(path: Path) -> Run:
-    """An existing run folder, recognised by its ``config.yaml``."""
+    """An existing run folder, recognised by its settings."""
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder")
-    if not (path / "config.yaml").is_file():
-        raise RunError(f"{path} is not a run folder: it has no config.yaml")
+    if not (path / CONFIG).is_file():
+        raise RunError(f"{path} is not a run folder: it has no {CONFIG}")
     return Run(path)
 
 
@@ -119,8 +127,12 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:
+    """Read a file of JSON lines; ``torn``: the last one may be cut off, and is then left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if torn and lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return [json.loads(line) for line in lines]
 
 
 def _next_folder(stem: str) -> Path:

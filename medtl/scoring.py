@@ -15,7 +15,7 @@ from medtl.errors import DataError, RunError
 from medtl.evaluation import score_cases
 from medtl.fingerprint import fingerprint
 from medtl.metrics import summarise, write_metrics_csv
-from medtl.runs import Run, write_text
+from medtl.runs import SPLITS, SUMMARY, Run, write_text
 from medtl.trained import Trained
 
 
@@ -42,7 +42,7 @@ def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
 
 def test_ids(run: Run) -> list[str]:
     """The locked test cases that the run's ``splits.json`` names."""
-    recorded = run.read_json("splits.json")
+    recorded = run.read_json(SPLITS)
     try:
         return [str(name) for name in recorded[0]["test"]]
     except (LookupError, TypeError) as problem:
@@ -64,10 +64,10 @@ class Scores:
         return {"data": self.data, **self.summary}
 
     def write(self, folder: Path) -> None:
-        """``summary.json`` and ``metrics.csv``."""
-        write_text(folder / "summary.json", json.dumps(self.to_json(), indent=2) + "\n")
+        """``metrics.csv``, and last ``summary.json``: a run that has it is finished."""
         table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
         write_metrics_csv(folder / "metrics.csv", table)
+        write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
 
 
 def score_stages(

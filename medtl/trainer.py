@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,23 @@ from medtl.data import Patches, build_loader, cached_cases
 from medtl.domain import Domain
 from medtl.errors import ConfigError
 from medtl.evaluation import Predictor, validation_dice
+from medtl.interruption import Interruption
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
 from medtl.response import measure_response
+from medtl.resume import STATE
 from medtl.runs import Run
 from medtl.specks import least_component_ml
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage
-from medtl.trained import Trained
+from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
 from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_checkpoint
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
+RECEIPTS = "receipt.json"
 
 
 @dataclass(slots=True)
@@ -47,68 +50,63 @@ class Trainer:
     fabric: Fabric
     reporter: Reporter
     cache: str
+    workers: int
     seen: tuple[str, ...]  #: content hashes of the training patients' images
     outside: Weights | None  #: what ``--init`` names
+    interruption: Interruption
+    _datasets: dict[tuple[Domain, str], Dataset[Any]] = field(default_factory=dict)
 
-    def train(self, workers: int) -> tuple[Trained, ...]:
-        """Run every stage in order; returns each with its best weights, ready to predict."""
+    def train(self) -> tuple[Trained, ...]:
+        """Run every stage in order; returns each with its best weights, ready to predict.
+
+        Stages that the run folder holds already are read, and an unfinished one goes on.
+        """
         ready: list[Trained] = []
-        datasets: dict[tuple[Domain, str], Dataset[Any]] = {}
         previous: Path | None = None
-        receipts: dict[str, Any] = {}
         used: Counter[Domain] = Counter()
         for stage in self.plan.stages:
             folder = self.run.stage(stage.name)
-            for part in ("train", "val"):
-                if (stage.domain, part) not in datasets:
-                    datasets[stage.domain, part] = self._cached(stage.domain, part, workers)
-            patches = self._patches(stage, datasets[stage.domain, "train"])
-            batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
-            batch = batch.to(self.fabric.device)
-            prepared = self._prepare(stage, previous, batch)
-            receipts[stage.name] = prepared.receipt.to_json()
-            self.run.write_json("receipt.json", receipts)
-            self._announce(stage, prepared)
-            predictor = self._predictor(stage, prepared.network)
-            validating = datasets[stage.domain, "val"]
             control = stage.name in (CONTROL_A, CONTROL_B)
             # A control starts at the first sample, as the transferred model did.
             first = 0 if control else used[stage.domain]
             used[stage.domain] = first + stage.steps * stage.batch_size
-            loader = build_loader(
-                patches,
-                first,
-                stage.steps,
-                stage.batch_size,
-                workers,
-                pin_memory=self.fabric.device.type == "cuda",
-            )
-            result = self._fit(stage, prepared, predictor, loader, validating, folder)
-            prepared.network.module.load_state_dict(result.best, strict=False)
-            parts = (
-                self._cases(stage, part, datasets[stage.domain, part]) for part in ("train", "val")
-            )
-            least_ml = least_component_ml(predictor, *parts)
-            predictor = replace(predictor, min_component_ml=least_ml)
-            self._keep(stage, predictor, result, batch, folder)
+            if (folder / LAST).is_file():
+                self.reporter.say(f"{stage.name}: trained already")
+                ready.append(read_stage(self.run, stage.name, self.catalog, self.fabric))
+            else:
+                ready.append(self._train_stage(stage, previous, first, folder))
             if not control:
                 previous = folder / (BEST if stage.next_from == "best" else LAST)
-            ready.append(
-                Trained(
-                    stage.name,
-                    predictor,
-                    frozenset(self.seen),
-                    self.plan.cohort.synthetic,
-                    self.plan.task.name,
-                    str(stage.domain),
-                )
-            )
         return tuple(ready)
 
-    def _patches(self, stage: Stage, cached: Dataset[Any]) -> Patches:
+    def _train_stage(
+        self, stage: Stage, previous: Path | None, first: int, folder: Path
+    ) -> Trained:
+        """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
+        patches = self._patches(stage)
+        batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
+        batch = batch.to(self.fabric.device)
+        prepared = self._prepare(stage, previous, batch)
+        self._receive(stage, prepared)
+        predictor = self._predictor(stage, prepared.network)
+        result = self._fit(stage, prepared, predictor, patches, first, folder)
+        prepared.network.module.load_state_dict(result.best, strict=False)
+        parts = (self._cases(stage, part) for part in ("train", "val"))
+        predictor = replace(predictor, min_component_ml=least_component_ml(predictor, *parts))
+        self._keep(stage, predictor, result, batch, folder)
+        return Trained(
+            stage.name,
+            predictor,
+            frozenset(self.seen),
+            self.plan.cohort.synthetic,
+            self.plan.task.name,
+            str(stage.domain),
+        )
+
+    def _patches(self, stage: Stage) -> Patches:
         plan = self.plan
         return Patches(
-            cached,
+            self._cached(stage.domain, "train"),
             len(plan.cases(stage.domain, "train")),
             plan.recipe(stage.domain),
             plan.patch_size,
@@ -133,39 +131,60 @@ class Trainer:
             self.plan.task.nested,
         )
 
-    def _cases(self, stage: Stage, part: str, cached: Dataset[Any]) -> Iterator[Any]:
+    def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
+        cached = self._cached(stage.domain, part)
         return (cached[n] for n in range(len(self.plan.cases(stage.domain, part))))
 
-    def _cached(self, domain: Domain, part: str, workers: int) -> Dataset[Any]:
-        cases = self.plan.cases(domain, part)
-        return cached_cases(cases, self.plan.recipe(domain), self.cache, workers)
+    def _cached(self, domain: Domain, part: str) -> Dataset[Any]:
+        if (domain, part) not in self._datasets:
+            cases = self.plan.cases(domain, part)
+            self._datasets[domain, part] = cached_cases(
+                cases, self.plan.recipe(domain), self.cache, self.workers
+            )
+        return self._datasets[domain, part]
 
     def _fit(
         self,
         stage: Stage,
         prepared: Prepared,
         predictor: Predictor,
-        loader: DataLoader[Any],
-        validating: Dataset[Any],
+        patches: Patches,
+        first: int,
         folder: Path,
     ) -> Fit:
         plan = self.plan
-        held_out = plan.cases(stage.domain, "val")
-        torch.manual_seed(zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()))
-        with self.reporter.progress(stage.name, stage.steps) as advance:
+        held_out = len(plan.cases(stage.domain, "val"))
+        validating = self._cached(stage.domain, "val")
+
+        def batches_after(done: int) -> DataLoader[Mapping[str, Tensor]]:
+            return build_loader(
+                patches,
+                first + done * stage.batch_size,
+                stage.steps - done,
+                stage.batch_size,
+                self.workers,
+                pin_memory=self.fabric.device.type == "cuda",
+            )
+
+        with (
+            self.reporter.progress(stage.name, stage.steps) as advance,
+            self.interruption.deferred(),
+        ):
             return fit(
                 prepared.network,
                 stage,
                 prepared.frozen,
                 build_losses(stage, self.catalog),
-                loader,
+                batches_after,
                 self.fabric,
                 folder,
-                validate=(lambda: validation_dice(predictor, validating, len(held_out)))
+                seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
+                validate=(lambda: validation_dice(predictor, validating, held_out))
                 if held_out
                 else None,
                 patience=plan.config.patience,
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+                asked_to_stop=lambda: self.interruption.asked,
             )
 
     def _keep(
@@ -181,7 +200,8 @@ class Trainer:
         }
         extra = {"best_step": result.best_step, "validation_dice": result.best_score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
-        write_checkpoint(folder / LAST, result.last, metadata)
+        write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
+        (folder / STATE).unlink(missing_ok=True)
         chosen = (
             f"best of {result.best_step} steps by validation Dice {result.best_score:.3f}"
             if result.best_score is not None
@@ -214,8 +234,11 @@ class Trainer:
             "synthetic": plan.cohort.synthetic,
         }
 
-    def _announce(self, stage: Stage, prepared: Prepared) -> None:
+    def _receive(self, stage: Stage, prepared: Prepared) -> None:
+        """Keep and tell what happened to the weights that the stage starts from."""
         receipt = prepared.receipt
+        kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
+        self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
         came = (
             "random weights"
             if receipt.origin == "random"

@@ -5,7 +5,6 @@ Axes: B batch, C modality, L region, then the spatial axes.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl.convolutions import small_in_fp32
-from medtl.errors import ConfigError, MedtlError
-from medtl.networks import Network, all_logits, partition, tensors, train_mode
+from medtl.errors import Interrupted, MedtlError
+from medtl.networks import Network, all_logits, tensors, train_mode
+from medtl.optimisation import Average, build_optimizer, scheduled
+from medtl.resume import STATE, Progress, Resumable, cut_rows
 from medtl.runs import append_line
 from medtl.strategies import Stage
 
-WARMUP_SHARE = 0.05
 CLIP_NORM = 5.0
-WEIGHT_DECAY = 1e-2
-#: Decay of the running average of the weights; the average is what is validated and kept.
-AVERAGE_DECAY = 0.99
 VALIDATIONS = 10
 PLATEAU_PATIENCE = 2
+#: The state to resume from is kept at every validation, and at least this often.
+KEEP_SECONDS = 300.0
 
 
 class Objective(nn.Module):
@@ -57,29 +56,6 @@ class Objective(nn.Module):
         return total / sum(shares)
 
 
-class Average:
-    """Exponential running average of a network's floating tensors, with a warm-up."""
-
-    def __init__(self, network: Network) -> None:
-        self.live = [t for t in tensors(network).values() if t.is_floating_point()]
-        self.mean = [tensor.detach().clone() for tensor in self.live]
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self.updates += 1
-        decay = min(AVERAGE_DECAY, self.updates / (self.updates + 9))
-        torch._foreach_lerp_(self.mean, [tensor.detach() for tensor in self.live], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the network's weights and their average."""
-        for live, mean in zip(self.live, self.mean, strict=True):
-            kept = live.detach().clone()
-            live.detach().copy_(mean)
-            mean.copy_(kept)
-
-
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What a stage ended with: averaged weights, the best by validation and the last."""
@@ -92,6 +68,7 @@ class Fit:
     waiting_seconds: float
 
 
+Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
 Validate = Callable[[], Mapping[str, float]]
 Advance = Callable[[int, float], None]
 
@@ -101,48 +78,62 @@ def fit(
     stage: Stage,
     frozen: tuple[str, ...],
     losses: Iterable[tuple[float, nn.Module]],
-    loader: Iterable[Mapping[str, Tensor]],
+    batches_after: Batches,
     fabric: Fabric,
     folder: Path,
     *,
+    seed: int,
     validate: Validate | None = None,
     patience: int | None = None,
     advance: Advance = lambda step, loss: None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """Train ``stage.steps`` optimiser steps; rows go to ``folder/metrics.jsonl``.
 
-    ``validate`` returns scores of validation patients (higher is better, averaged to select);
-    without it the last weights are also the best. ``patience`` counts validations without
-    improvement. A loss that is not finite is a MedtlError.
+    Goes on from the state that an earlier call left in ``folder``, to the same weights.
+
+    Args:
+        batches_after: the batches that follow after so many steps.
+        seed: with the step's number, decides what that step draws at random (dropout).
+        validate: scores of validation patients (higher is better, averaged to select); without it
+            the last weights are also the best.
+        patience: validations without improvement before the stage ends.
+        asked_to_stop: whether to keep the state and raise Interrupted after the present step.
+
+    Raises:
+        MedtlError: a loss that is not finite.
     """
     objective = Objective(network.module, losses)
     optimizer = build_optimizer(network, stage, frozen)
     rates = [group["lr"] for group in optimizer.param_groups]
-    model, optimizer = fabric.setup(objective, optimizer)
     average = Average(network)
-    rows = folder / "metrics.jsonl"
+    resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
+    state, rows = folder / STATE, folder / "metrics.jsonl"
+    progress = resumable.read(state) if state.is_file() else Progress()
+    cut_rows(rows, progress.step)
+    model, stepper = fabric.setup(objective, optimizer)
     every = max(1, math.ceil(stage.steps / VALIDATIONS))
-    best: dict[str, Tensor] | None = None
-    best_score, best_step, stale, factor = -math.inf, stage.steps, 0, 1.0
-    started = time.perf_counter()
-    waiting = 0.0
+    started = kept = time.perf_counter() - progress.seconds
+    batches = iter(batches_after(progress.step))
     train_mode(network, frozen)
-    batches = iter(loader)
-    for step in range(1, stage.steps + 1):
+    while progress.step < stage.steps and not (patience and progress.stale >= patience):
         asked = time.perf_counter()
         batch = next(batches)
-        waiting += time.perf_counter() - asked
-        scale = factor * scheduled(stage.schedule, step, stage.steps)
+        progress.waiting_seconds += time.perf_counter() - asked
+        progress.step += 1
+        step = progress.step
+        torch.manual_seed(seed + step)
+        scale = progress.factor * scheduled(stage.schedule, step, stage.steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         image, target = fabric.to_device((batch["image"], batch["target"]))
         with small_in_fp32(network.module):
             loss = model(image, target)
-        optimizer.zero_grad()
+        stepper.zero_grad()
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False)
-        optimizer.step()
-        average.update()
+        fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
+        stepper.step()
+        average.update(step)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MedtlError(
@@ -151,106 +142,46 @@ def fit(
             )
         advance(step, value)
         row: dict[str, Any] = {"step": step, "loss": value, "rate_scale": scale}
-        if validate is not None and (step % every == 0 or step == stage.steps):
+        pause = step % every == 0 or step == stage.steps
+        if validate is not None and pause:
             average.swap()
-            scores = dict(validate())
-            score = sum(scores.values()) / len(scores)
-            row["validation"] = scores
-            if score > best_score:
-                best_score, best_step, stale, best = score, step, 0, snapshot(network)
-            else:
-                stale += 1
+            row["validation"] = scores = dict(validate())
+            _judge(progress, sum(scores.values()) / len(scores), network)
             average.swap()
             train_mode(network, frozen)
-            if stage.schedule == "plateau" and stale and stale % PLATEAU_PATIENCE == 0:
-                factor /= 2
+            stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
+            if stage.schedule == "plateau" and stalled:
+                progress.factor /= 2
         append_line(rows, row)
-        if patience is not None and stale >= patience:
-            break
+        now = time.perf_counter()
+        stop = asked_to_stop()
+        if pause or stop or now - kept > KEEP_SECONDS:
+            progress.seconds, kept = now - started, now
+            resumable.write(state, progress)
+        if stop:
+            raise Interrupted(f"stopped after step {step} of {stage.steps} of stage {stage.name}")
     average.swap()
     last = snapshot(network)
     network.module.eval()
     return Fit(
-        best=best or last,
+        best=progress.best or last,
         last=last,
-        best_step=best_step if best else step,
-        best_score=best_score if best else None,
+        best_step=progress.best_step or progress.step,
+        best_score=progress.best_score,
         seconds=time.perf_counter() - started,
-        waiting_seconds=waiting,
+        waiting_seconds=progress.waiting_seconds,
     )
+
+
+def _judge(progress: Progress, score: float, network: Network) -> None:
+    """Keep the averaged weights that ``network`` now holds if no score was higher."""
+    if progress.best_score is None or score > progress.best_score:
+        progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
+        progress.best = snapshot(network)
+    else:
+        progress.stale += 1
 
 
 def snapshot(network: Network) -> dict[str, Tensor]:
     """The network's tensors on the CPU, shared ones once."""
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors(network).items()}
-
-
-def scheduled(schedule: str, step: int, steps: int) -> float:
-    """Factor on the rates at ``step`` (1-based): linear warm-up, then cosine to 0 or constant."""
-    warmup = min(1.0, step / max(1.0, WARMUP_SHARE * steps))
-    if schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-    if schedule in ("plateau", "constant"):
-        return warmup
-    raise ConfigError(f"unknown schedule {schedule!r}; use cosine, plateau or constant")
-
-
-def build_optimizer(
-    network: Network, stage: Stage, frozen: tuple[str, ...]
-) -> torch.optim.Optimizer:
-    """One parameter group per rate; frozen tensors are left out."""
-    block_of = partition(network)
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, tensor in tensors(network).items():
-        if isinstance(tensor, nn.Parameter) and name not in frozen:
-            rate = stage.rates.get(block_of[name], stage.rates["*"])
-            groups.setdefault(rate, []).append(tensor)
-    parameters = [{"params": members, "lr": rate} for rate, members in groups.items()]
-    if not parameters:
-        raise ConfigError(f"stage {stage.name}: every block is frozen; nothing would be trained")
-    if stage.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, weight_decay=WEIGHT_DECAY)
-    if stage.optimizer == "adam":
-        return torch.optim.Adam(parameters)
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.99, nesterov=True, weight_decay=3e-5)
-    raise ConfigError(f"unknown optimizer {stage.optimizer!r}; use adamw, adam or sgd")
-
-
-def build_fabric(device: str, precision: str) -> Fabric:
-    """Fabric for one process. ``auto`` takes bf16 where the chip computes in it."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    if device == "auto":
-        device = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    if device not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"--device {device}: use auto, cpu, cuda or mps")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no CUDA device is available; use --device auto")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("--device mps: no Apple GPU is available; use --device auto")
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
-    names: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-    if precision not in names:
-        raise ConfigError(f"--precision {precision}: use auto, {', '.join(names)}")
-    return Fabric(accelerator=device, devices=1, precision=names[precision])
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device computes in bf16, not merely emulates it."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
-    """The autocast type of a fabric's precision, for inference; None in fp32."""
-    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
-        str(fabric._precision.precision)
-    )

@@ -19,6 +19,7 @@ from medtl.case import Case, Cohort
 from medtl.catalog import load_catalog
 from medtl.console import Reporter
 from medtl.data import Recipe
+from medtl.device import build_fabric
 from medtl.errors import DataError, RunError
 from medtl.evaluation import OUTSIDE, Predictor, score_cases, validation_dice
 from medtl.io.nifti import read_header, to_canonical
@@ -28,7 +29,6 @@ from medtl.prediction import paint
 from medtl.runs import Run
 from medtl.scoring import pick_cases
 from medtl.specks import least_component_ml
-from medtl.training import build_fabric
 from medtl.transforms import brain_mr_plain
 from medtl_brats.task import Brats
 

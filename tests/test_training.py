@@ -8,33 +8,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from medtl.device import build_fabric
 from medtl.domain import parse_domain
-from medtl.errors import ConfigError, MedtlError
+from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
 from medtl.losses import dice_ce
 from medtl.networks import Block, Network, freeze, partition, tensors
+from medtl.optimisation import Average, build_optimizer, scheduled
+from medtl.resume import STATE
 from medtl.runs import read_lines
 from medtl.strategies import Stage
-from medtl.training import (
-    Average,
-    Objective,
-    build_fabric,
-    build_optimizer,
-    fit,
-    scheduled,
-    snapshot,
-)
+from medtl.training import Fit, Objective, fit, snapshot
 
 STAGE = Stage("adapt", parse_domain("t1,t2"), steps=20, rates={"*": 1e-2})
 
 
-def small(seed: int = 0) -> Network:
+def small(seed: int = 0, dropout: float = 0.0, channels: int = 4) -> Network:
     """Three blocks, each but the head with a batch norm, whose buffers training moves."""
     torch.manual_seed(seed)
 
@@ -42,8 +39,10 @@ def small(seed: int = 0) -> Network:
         return nn.Sequential(nn.Conv3d(channels, outputs, 3, padding=1), nn.BatchNorm3d(outputs))
 
     module = nn.Sequential()
-    module.add_module("stem", block(2, 4))
-    module.add_module("body", nn.Sequential(nn.ReLU(), block(4, 4), nn.ReLU()))
+    module.add_module("stem", block(2, channels))
+    module.add_module(
+        "body", nn.Sequential(nn.ReLU(), block(channels, 4), nn.ReLU(), nn.Dropout(dropout))
+    )
     module.add_module("head", nn.Conv3d(4, 1, 1))
     blocks = tuple(
         Block(name, role, (f"{name}.*",))
@@ -62,14 +61,16 @@ def batches(seed: int = 0) -> Iterator[Mapping[str, Tensor]]:
 
 
 def run(network: Network, folder: Path, stage: Stage = STAGE, frozen=(), loader=None, **options):
+    folder.mkdir(exist_ok=True)
     return fit(
         network,
         stage,
         tuple(frozen),
         [(1.0, dice_ce())],
-        loader or batches(),
+        lambda done: islice(loader or batches(), done, None),
         build_fabric("cpu", "fp32"),
         folder,
+        seed=0,
         **options,
     )
 
@@ -90,8 +91,6 @@ def test_training_lowers_the_loss_and_writes_a_row_per_step(tmp_path: Path) -> N
 
 
 def test_same_seed_gives_bitwise_the_same_weights(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     one, two = run(small(), tmp_path / "a"), run(small(), tmp_path / "b")
     assert all(torch.equal(one.last[name], two.last[name]) for name in one.last)
 
@@ -136,8 +135,6 @@ def test_best_is_what_the_validation_liked_and_last_what_came_after(tmp_path: Pa
 
 
 def test_validation_does_not_disturb_training(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     one = run(small(), tmp_path / "a")
     two = run(small(), tmp_path / "b", validate=lambda: {"WT": 0.0})
     assert all(torch.equal(one.last[name], two.last[name]) for name in one.last)
@@ -165,6 +162,88 @@ def test_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
     bad = {"image": good["image"] * math.nan, "target": good["target"]}
     with pytest.raises(MedtlError, match=r"stage adapt.*not finite at step 3.*--rate"):
         run(small(), tmp_path, loader=[good, good, bad])
+
+
+class Stopper:
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def test_asked_to_stop_it_keeps_its_state_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"after step 7 of 20 of stage adapt") as stopped:
+        run(small(), tmp_path, asked_to_stop=Stopper(7))
+    assert stopped.value.exit_code == 130
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 7
+
+
+@pytest.mark.parametrize("after", [1, 2, 7, 13, 19, 20])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_resumed_training_is_bitwise_the_uninterrupted_one(
+    tmp_path: Path, after: int, optimizer: str, schedule: str
+) -> None:
+    stage = replace(STAGE, optimizer=optimizer, schedule=schedule)
+
+    def trained(folder: Path, **options: Any) -> Fit:
+        network = small(dropout=0.3)
+        frozen = frozen_block(network, "stem")
+
+        def validate() -> dict[str, float]:  # rises, then falls: stale validations count too
+            network.module.eval()
+            step = len(read_lines(folder / "metrics.jsonl")) + 1
+            return {"WT": 1 - abs(step - 9) / 20}
+
+        return run(network, folder, stage, frozen, validate=validate, patience=5, **options)
+
+    (tmp_path / "whole").mkdir()
+    whole = trained(tmp_path / "whole")
+    steps = len(read_lines(tmp_path / "whole" / "metrics.jsonl"))
+    (tmp_path / "cut").mkdir()
+    if after < steps:
+        with pytest.raises(Interrupted):
+            trained(tmp_path / "cut", asked_to_stop=Stopper(after))
+    # What was written after the state was kept, and a line that was cut off, go again.
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as rows:
+        rows.write('{"step": 999, "loss": 1.0}\n{"step": 10')
+    cut = trained(tmp_path / "cut")
+    for name in whole.last:
+        assert torch.equal(cut.last[name], whole.last[name])
+        assert torch.equal(cut.best[name], whole.best[name])
+    assert (cut.best_step, cut.best_score) == (whole.best_step, whole.best_score)
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text() == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text()
+
+
+def test_dropout_is_another_at_every_step(tmp_path: Path) -> None:
+    network = small(dropout=0.5)
+    losses: list[float] = []
+    stage = replace(STAGE, rates={"*": 0.0}, optimizer="adam", steps=4)
+    same = [next(batches())] * 4
+    run(network, tmp_path, stage, loader=same, advance=lambda step, loss: losses.append(loss))
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "other network", "no state"])
+def test_damaged_state_is_named_and_kept(tmp_path: Path, damage: str) -> None:
+    with pytest.raises(Interrupted):
+        run(small(), tmp_path, asked_to_stop=Stopper(7))
+    state = tmp_path / STATE
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:1000])
+    elif damage == "no state":
+        save_file({"weight": torch.ones(2)}, state)
+    network = small(channels=6) if damage == "other network" else small()
+    content = state.read_bytes()
+    with pytest.raises(RunError, match=rf"{state.name} is damaged.*delete it"):
+        run(network, tmp_path)
+    assert state.read_bytes() == content
 
 
 def test_cosine_warms_up_and_falls_to_almost_nothing() -> None:
@@ -232,7 +311,7 @@ def test_average_follows_an_exponential_mean_and_swaps_back() -> None:
     for update in range(1, 30):
         with torch.no_grad():
             weight.add_(0.1)
-        average.update()
+        average.update(update)
         decay = min(0.99, update / (update + 9))
         expected = decay * expected + (1 - decay) * weight.detach()
     live = weight.detach().clone()

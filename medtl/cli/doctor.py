@@ -75,7 +75,7 @@ def _devices() -> dict[str, Any]:
     try:
         import torch
 
-        from medtl.training import has_bf16
+        from medtl.device import has_bf16
     except ImportError as error:  # a broken installation is what a doctor is called for
         return {"error": f"cannot be examined: {error}"}
 

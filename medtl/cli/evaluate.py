@@ -31,20 +31,20 @@ def evaluate(
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
     from medtl.errors import ConfigError, RunError
-    from medtl.runs import open_run
+    from medtl.runs import CONFIG, open_run
 
     if cases not in (None, "all", "test"):
         raise ConfigError(f"--cases {cases}: use all or test")
     opened = open_run(run)
-    config = read_config(opened.path / "config.yaml", TrainConfig)
+    config = read_config(opened.path / CONFIG, TrainConfig)
     catalog = load_catalog()
     reporter = Reporter(quiet)
 
+    from medtl.device import build_fabric
     from medtl.planning import read_cohort
     from medtl.report.tables import score_table
     from medtl.scoring import pick_cases, score_stages
     from medtl.trained import finished_stages, read_stage
-    from medtl.training import build_fabric
 
     fabric = build_fabric(device, precision)
     names = (stage,) if stage else finished_stages(opened)

@@ -22,9 +22,9 @@ def predict(
     """Segment new studies with a trained run and write NIfTI label maps."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
+    from medtl.device import build_fabric
     from medtl.prediction import predict_folder
     from medtl.trained import restore_stage
-    from medtl.training import build_fabric
     from medtl.weights import read_weights, resolve_weights
 
     catalog = load_catalog()

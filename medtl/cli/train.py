@@ -68,6 +68,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     settings: Setting = None,
     out: Annotated[Path | None, typer.Option(help="New run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read every header, print the plan, train nothing.")
     ] = False,
@@ -78,6 +81,9 @@ def train(
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, resolve
     from medtl.console import Reporter
+    from medtl.continuing import requeued, settings_of
+    from medtl.errors import ConfigError
+    from medtl.runs import SUMMARY, Run, check_out, open_run
 
     options = {
         "task": task,
@@ -109,9 +115,19 @@ def train(
         "workers": workers,
         "out": out,
     }
-    resolved = resolve(TrainConfig, file=config, sets=settings or [], options=options)
-    catalog = load_catalog()
     reporter = Reporter(quiet)
+    if resume and (config or settings):
+        raise ConfigError("--resume goes on with the run's own settings; drop --config and --set")
+    run = open_run(resume) if resume else Run(out) if out and requeued(out) else None
+    if run is None:
+        resolved = resolve(TrainConfig, file=config, sets=settings or [], options=options)
+        check_out(resolved.out)
+    elif run.has(SUMMARY):
+        reporter.say(f"{run.path} is finished: there is nothing to go on with")
+        return
+    else:
+        resolved = settings_of(run.path, options if resume else {})
+    catalog = load_catalog()
     # Names are checked before torch is imported: a typo costs no seconds.
     for registry, name in (
         (catalog.tasks, resolved.task),
@@ -122,15 +138,13 @@ def train(
     ):
         if name is not None:
             registry.full_name(name)
+    from medtl.device import build_fabric
     from medtl.pipeline import run_plan
     from medtl.planning import make_plan
     from medtl.preview import show_plan, with_minutes
-    from medtl.runs import check_out
-    from medtl.training import build_fabric
 
-    check_out(resolved.out)
     fabric = build_fabric(resolved.device, resolved.precision)
     plan = with_minutes(make_plan(resolved, catalog, reporter), catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:
-        run_plan(plan, catalog, fabric, reporter, resolved.out)
+        run_plan(plan, catalog, fabric, reporter, run or resolved.out)

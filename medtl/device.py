@@ -1,0 +1,58 @@
+"""Where and in which precision to compute: Fabric set up from the words of the command line."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from medtl.errors import ConfigError
+
+#: What ``--precision`` takes, and what Fabric calls it.
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def build_fabric(device: str, precision: str) -> Fabric:
+    """Fabric for one process. ``auto`` takes bf16 where the chip computes in it."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if device == "auto":
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
+    if device not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {device}: use auto, cpu, cuda or mps")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no CUDA device is available; use --device auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("--device mps: no Apple GPU is available; use --device auto")
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--precision {precision}: use auto, {', '.join(PRECISIONS)}")
+    return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision])
+
+
+def precision_name(fabric: Fabric) -> str:
+    """The precision as ``--precision`` names it."""
+    named = str(fabric._precision.precision)
+    return next(name for name, fabrics in PRECISIONS.items() if fabrics == named)
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bf16, not merely emulates it."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
+    """The autocast type of a fabric's precision, for inference; None in fp32."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
+        str(fabric._precision.precision)
+    )

@@ -1,0 +1,72 @@
+"""Being asked to stop: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1, which SLURM can send in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+#: Ends the job and queues it again; ``#SBATCH --signal=USR1@120`` sends it two minutes early.
+REQUEUE = getattr(signal, "SIGUSR1", None)
+
+
+@dataclass(slots=True)
+class Interruption:
+    """Whether a signal asked to stop; see :func:`watching` and :meth:`deferred`."""
+
+    asked: bool = False
+    requeue: bool = False
+    _deferring: bool = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within it, the first signal only sets ``asked``; what it runs has to look at it."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def requeue_job(self) -> bool:
+        """Have SLURM queue this job again, if its signal came; whether that was done."""
+        job = os.environ.get("SLURM_JOB_ID")
+        if not (self.requeue and job):
+            return False
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+
+    def _notice(self, number: int, _frame: Any) -> None:
+        self.requeue = self.requeue or number == REQUEUE
+        if self.asked or not self._deferring:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def watching() -> Iterator[Interruption]:
+    """Turn the signals into a KeyboardInterrupt, or defer them; former handlers return after it."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption  # Python lets the main thread alone handle signals
+        return
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, REQUEUE) if n is not None]
+    former = {number: signal.signal(number, interruption._notice) for number in numbers}
+    try:
+        yield interruption
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def leave_signals_to_parent(_worker: int) -> None:
+    """What a process that makes patches does first: Ctrl-C reaches it too, but the parent acts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if REQUEUE is not None:
+        signal.signal(REQUEUE, signal.SIG_IGN)

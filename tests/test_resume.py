@@ -1,0 +1,152 @@
+"""Runs that were stopped or killed go on to the very same weights; see benchmarks/resume.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medtl.interruption import watching
+from medtl.phantom import write_phantom
+from medtl.resume import STATE
+from medtl.trainer import LAST
+from medtl.weights import BEST
+
+KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
+STAGES = ("source", "adapt", "unfreeze")
+TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
+TINY += ("--precision", "bf16", "--batch-size", "2", "--transforms", "brain-mr")
+TINY += ("--set=patch_size=32,32,32",)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    return write_phantom(folder, cases=12, size=24, sites=2, seed=3, workers=1)
+
+
+def medtl(*words: object, program: tuple[object, ...] = ("-m", "medtl"), **environment: str):
+    return subprocess.run(
+        [sys.executable, *map(str, (*program, *words))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def train(data: Path, out: Path, **options):
+    return medtl("train", "brats", "--data", data, *TINY, "--out", out, **options)
+
+
+def written(run: Path) -> dict[str, bytes]:
+    files = [f"{stage}/{name}" for stage in STAGES for name in (BEST, LAST, "metrics.jsonl")]
+    return {name: (run / name).read_bytes() for name in (*files, "metrics.csv")}
+
+
+@pytest.fixture(scope="module")
+def whole(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = train(phantom, run)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.mark.parametrize("moment", ["state:3", "between:2"])
+def test_killed_run_resumes_to_the_same_bytes(
+    moment: str, phantom: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    killed = train(phantom, run, program=(KILLED, moment))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = medtl("train", "--resume", run, "--workers", 1, "--cache", "disk")
+    assert resumed.returncode == 0, resumed.stderr
+    assert written(run) == written(whole)
+    assert not list(run.rglob(".*")) and not list(run.rglob(STATE.name))
+
+
+def test_asked_to_stop_it_says_how_to_go_on(phantom: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", "brats", "--data", phantom, *TINY, "--workers", 2, "--out", run]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medtl", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    rows = run / "source" / "metrics.jsonl"
+    while process.poll() is None and not (rows.is_file() and rows.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: stopped") and last.endswith(f"medtl train --resume {run}")
+    assert "Traceback" not in err
+    assert medtl("train", "brats", "--resume", run).returncode == 0
+    assert written(run) == written(whole)
+
+
+def test_job_that_slurm_runs_again_goes_on(phantom: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(phantom, run, program=(KILLED, "step:7")).returncode == -signal.SIGKILL
+    refused = train(phantom, run)
+    assert refused.returncode == 2 and f"--resume {run}" in refused.stderr
+    assert medtl("train", "brats", *TINY, "--out", run, SLURM_RESTART_COUNT="1").returncode == 0
+    assert written(run) == written(whole)
+
+
+def test_resume_keeps_the_settings_of_the_run(whole: Path, tmp_path: Path) -> None:
+    finished = medtl("train", "--resume", whole)
+    assert finished.returncode == 0 and "is finished" in finished.stderr
+    (tmp_path / "config.yaml").write_text((whole / "config.yaml").read_text())
+    for words, wrong in (
+        (("--steps", "7"), "--steps"),
+        (("kaggle",), "TASK"),
+        (("--set", "rate=1"), "--set"),
+        (("--spacing", "3"), "--spacing"),
+    ):
+        refused = medtl("train", *words, "--resume", tmp_path)
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+        assert wrong in refused.stderr
+    nowhere = medtl("train", "--resume", tmp_path / "nowhere")
+    assert nowhere.returncode == 2 and "no such run folder" in nowhere.stderr
+
+
+def test_signals_are_deferred_once_and_handlers_return() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with watching() as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert not interruption.asked
+        with pytest.raises(KeyboardInterrupt), interruption.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.asked
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not interruption.requeue
+
+
+def test_slurm_is_asked_to_queue_the_job_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "scontrol"
+    command.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with watching() as interruption:
+        assert not interruption.requeue_job()
+        with pytest.raises(KeyboardInterrupt), interruption.deferred():
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert interruption.requeue_job()
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
