@@ -7,6 +7,7 @@ lesion's contrast varies.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -143,6 +144,12 @@ def draw(
         )
         for _ in range(channels)
     )
+    if zoom == 1.0 and not any(angles):
+        # On the image's own voxels nothing has to be interpolated.
+        centre = [
+            math.floor(c - (edge - 1) / 2 + 0.5) + (edge - 1) / 2
+            for c, edge in zip(centre, patch, strict=True)
+        ]
     matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
     return Draw(torch.tensor(centre), matrix, drawn, pick(2**31 - 1))
 
@@ -159,15 +166,43 @@ def apply(
     drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
     """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1."""
-    grid = _grid(drawn, image_CIJK.shape[1:], patch)
-    image = functional.grid_sample(image_CIJK[None].float(), grid, align_corners=True)[0]
-    share = functional.grid_sample(target_LIJK[None].float(), grid, align_corners=True)[0]
+    image, share = _sampled(drawn, (image_CIJK, target_LIJK), patch)
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
     channels = [
         _intensity(_fade(channel, share[0], settings.fade), settings, noise_source)
         for channel, settings in zip(image, drawn.channels, strict=True)
     ]
     return torch.stack(channels), (share > 0.5).float()
+
+
+def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, int]) -> list[Tensor]:
+    """Each volume's channels in the patch, float32; 0 where it leaves the image."""
+    corner = [float(c) - (n - 1) / 2 for c, n in zip(drawn.centre, patch, strict=True)]
+    on_voxels = all(start.is_integer() for start in corner)
+    if on_voxels and torch.equal(drawn.matrix.abs(), torch.eye(3)):
+        start = [round(value) for value in corner]
+        flipped = [1 + axis for axis in range(3) if drawn.matrix[axis, axis] < 0]
+        return [_cut(volume, start, patch).float().flip(flipped) for volume in volumes]
+    grid = _grid(drawn, volumes[0].shape[1:], patch)
+    return [
+        functional.grid_sample(volume[None].float(), grid, align_corners=True)[0]
+        for volume in volumes
+    ]
+
+
+def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) -> Tensor:
+    """The patch that begins at ``corner``, filled up with 0 where it leaves the volume."""
+    inside, margins = [], []
+    for start, edge, size in zip(corner, patch, volume_CIJK.shape[1:], strict=True):
+        first, last = (min(max(at, 0), size) for at in (start, start + edge))
+        before = min(max(-start, 0), edge)
+        inside.append(slice(first, last))
+        margins = [
+            before,
+            edge - before - (last - first),
+            *margins,
+        ]  # pad() begins at the last axis
+    return functional.pad(volume_CIJK[(slice(None), *inside)], margins)
 
 
 def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:

@@ -1,13 +1,17 @@
-"""Convolutions over volumes smaller than their kernel or stride, kept out of bf16 on the CPU.
+"""Convolutions on the CPU, where oneDNN (as of torch 2.13) needs help to be right and fast.
 
-There oneDNN (as of torch 2.13) leaves those parts of the weight's gradient unwritten whose kernel
-offsets meet nothing but padding: what lay in memory before becomes the gradient, NaN included.
+Over volumes smaller than the kernel or stride, bf16 leaves those parts of the weight's gradient
+unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
+gradient, NaN included. They run in float32. With hardly any channels, as at the output of a
+U-Net, the channels-first layout takes twice the time of channels-last; all others are faster
+channels-first. `benchmarks/inference.py` and `benchmarks/training.py` show what that gives.
 
 Axes: B batch, C channel, then the spatial axes.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,23 +20,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+#: At most so many channels, in or out, are hardly any.
+FEW_CHANNELS = 3
+
+
+class _Running(threading.local):
+    """What the convolutions that now run in this thread have to undo."""
+
+    def __init__(self) -> None:
+        self.stacks: list[ExitStack] = []
+
 
 @contextmanager
-def small_in_fp32(module: nn.Module) -> Iterator[None]:
-    """Within it, such convolutions of ``module`` run in float32 where autocast is on."""
-    running: list[ExitStack] = []
+def suited_to_cpu(module: nn.Module) -> Iterator[None]:
+    """Within it, the convolutions of ``module`` run so; on other devices nothing changes."""
+    running = _Running()
 
     def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         image: Tensor = inputs[0]
-        running.append(ExitStack())
-        concerned = image.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if not (concerned and _smaller_than_kernel(convolution, image)):
+        running.stacks.append(ExitStack())
+        if image.device.type != "cpu":
             return None
-        running[-1].enter_context(torch.autocast("cpu", enabled=False))
-        return (image.float(), *inputs[1:])
+        if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
+            running.stacks[-1].enter_context(torch.autocast("cpu", enabled=False))
+            return (image.float(), *inputs[1:])
+        if _few_channels(convolution) and image.ndim == 5:
+            return (image.to(memory_format=torch.channels_last_3d), *inputs[1:])
+        return None
 
-    def leave(_convolution: nn.Module, _inputs: Any, _output: Any) -> None:
-        running.pop().close()
+    def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
+        running.stacks.pop().close()
+        moved = isinstance(output, Tensor) and _few_channels(convolution)  # else it raised
+        return output.contiguous() if moved else None
 
     convolutions = [part for part in module.modules() if isinstance(part, _ConvNd)]
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
@@ -42,6 +61,11 @@ def small_in_fp32(module: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _few_channels(convolution: _ConvNd) -> bool:
+    few = min(convolution.in_channels, convolution.out_channels) <= FEW_CHANNELS
+    return few and max(convolution.kernel_size) > 1
 
 
 def _smaller_than_kernel(convolution: _ConvNd, image: Tensor) -> bool:

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from medtl.errors import ConfigError
+from medtl.memory import keep_freed_memory
 
 #: What ``--precision`` takes, and what Fabric calls it.
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -35,6 +36,7 @@ def build_fabric(device: str, precision: str) -> Fabric:
         precision = "bf16" if has_bf16(device) else "fp32"
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: use auto, {', '.join(PRECISIONS)}")
+    keep_freed_memory()
     return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision])
 
 

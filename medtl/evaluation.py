@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,21 @@ from scipy.ndimage import label
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medtl.ahead import ahead
 from medtl.case import Case
 from medtl.console import Reporter
+from medtl.convolutions import suited_to_cpu
 from medtl.data import Recipe, region_masks
 from medtl.device import autocast_dtype
-from medtl.inference import slice_wise, sliding_window
+from medtl.inference import OUTSIDE, slice_wise, sliding_window
 from medtl.io.nifti import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.transforms import restore
 
-#: Logit outside the brain box: certainly background.
-OUTSIDE = -20.0
+#: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
+#: ones norms over the volume would see other values than in the patches of the training.
+WHOLE_LIMIT = 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,16 @@ class Predictor:
             "autocast": autocast_dtype(self.fabric),
             "multiple": self.network.patch_multiple,
         }
-        if self.network.spatial_dims == 2:
-            fixed = self.network.patch_size
-            roi = (fixed[0], fixed[1]) if fixed else None
-            return slice_wise(module, image_CIJK, roi=roi, **settings)
-        i, j, k = self.patch_size
-        whole = not self.network.patch_size  # else it takes patches of one size alone
-        return sliding_window(module, image_CIJK, (i, j, k), whole=whole, **settings)
+        fixed = self.network.patch_size  # a network built for patches of one size takes no other
+        with suited_to_cpu(module):
+            if self.network.spatial_dims == 2:
+                roi = (fixed[0], fixed[1]) if fixed else None
+                return slice_wise(module, image_CIJK, roi=roi, **settings)
+            i, j, k = self.patch_size
+            limit = 0 if fixed else round(WHOLE_LIMIT * i * j * k)
+            return sliding_window(
+                module, image_CIJK, (i, j, k), crop=True, pass_voxels=limit, **settings
+            )
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a case that ``recipe`` has prepared."""
@@ -88,12 +95,13 @@ def score_cases(
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
     rows = []
     with reporter.progress(what, len(cases)) as advance:
-        for done, case in enumerate(cases, 1):
+        prepared = ahead(partial(predictor.recipe, with_target=False), cases)
+        for done, (case, image) in enumerate(zip(cases, prepared, strict=True), 1):
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)
             truth_LIJK = region_masks(labels_IJK, case, predictor.recipe.regions)
             spacing_mm = read_header(case.target).spacing_mm
-            masks_LIJK = predictor.masks(predictor.recipe(case, with_target=False))
+            masks_LIJK = predictor.masks(image)
             scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
             rows += metric_rows(case.id, case.patient, scores)
             advance(done)

@@ -5,8 +5,9 @@ Axes: B window of a batch, C modality, L output channel, I J K voxels.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 
 import torch
@@ -16,8 +17,10 @@ from torch.nn.functional import pad
 Forward = Callable[[Tensor], Tensor]
 Window = tuple[slice, ...]
 
-#: With ``whole``, a volume of up to this many times the voxels of a window runs in one pass.
-WHOLE_LIMIT = 1.3
+#: Logit where nothing was computed, as the image shows nothing there: certainly background.
+OUTSIDE = -20.0
+#: Windows that the CPU computes at a time.
+SIDE_BY_SIDE = 2
 _SIGMA = 0.125  # of the window's edge, as in MONAI and nnU-Net
 _SMALLEST_WEIGHT = 1e-3
 
@@ -32,13 +35,14 @@ def sliding_window(
     overlap: float = 0.5,
     batch_size: int = 1,
     autocast: torch.dtype | None = None,
-    whole: bool = False,
+    crop: bool = False,
+    pass_voxels: int = 0,
     multiple: int = 1,
 ) -> Tensor:
     """Average the logits of overlapping windows, weighted by a Gaussian around each one's centre.
 
     Placement, weights and zero padding of small volumes equal MONAI's
-    ``sliding_window_inference(mode="gaussian")``.
+    ``sliding_window_inference(mode="gaussian")`` as long as ``crop`` and ``pass_voxels`` are off.
 
     Args:
         forward: ``batch_BCIJK`` to ``logits_BLIJK`` of the same grid; the network is in eval mode.
@@ -47,36 +51,114 @@ def sliding_window(
         overlap: share of a window that the next one covers again, 0 <= overlap < 1.
         batch_size: windows per call of ``forward``.
         autocast: run ``forward`` in this precision; the sum over windows is float32 in any case.
-        whole: run a volume of up to 1.3 windows in one pass, padded to ``multiple``, and to twice
-            that where the window is as large.
+        crop: compute only in the box around what is not background, and in it only windows that
+            hold some; elsewhere the logits are :data:`OUTSIDE`.
+        pass_voxels: a volume of up to so many voxels runs in one pass, padded to ``multiple``, and
+            to twice that where the window is as large (the padding counts).
 
     Returns:
         logits_LIJK, float32, on the device of the image.
     """
-    size = image_CIJK.shape[1:]
-    if whole and math.prod(size) <= WHOLE_LIMIT * math.prod(roi):
-        # Two steps of the coarsest level: a norm over a single voxel is undefined.
-        i, j, k = (
-            max(_ceil(length, multiple), min(edge, 2 * multiple))
-            for length, edge in zip(size, roi, strict=True)
-        )
+    whole: Window = tuple(slice(0, length) for length in image_CIJK.shape[1:])
+    box = foreground_box(image_CIJK) if crop else whole
+    if box is None:
+        return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
+    shown_CIJK = image_CIJK[(slice(None), *box)]
+    size = shown_CIJK.shape[1:]
+    # Two steps of the coarsest level: a norm over a single voxel is undefined.
+    i, j, k = (
+        max(_ceil(length, multiple), min(edge, 2 * multiple))
+        for length, edge in zip(size, roi, strict=True)
+    )
+    if i * j * k <= pass_voxels:
         roi = (i, j, k)
-    padded_CIJK, inner = _pad_to(image_CIJK, roi)
+    padded_CIJK, inner = _pad_to(shown_CIJK, roi)
     windows = _windows(padded_CIJK.shape[1:], roi, overlap)
-    device = padded_CIJK.device
-    weight_IJK = _importance(roi, device)
-    logits_LIJK = torch.zeros((out_channels, *padded_CIJK.shape[1:]), device=device)
-    total_IJK = torch.zeros(padded_CIJK.shape[1:], device=device)
-    for first in range(0, len(windows), batch_size):
-        batch = windows[first : first + batch_size]
-        batch_BCIJK = torch.stack([padded_CIJK[(slice(None), *window)] for window in batch])
+    if crop:
+        windows = [w for w in windows if bool(padded_CIJK[(slice(None), *w)].any())]
+    found_LIJK = _average(
+        forward, padded_CIJK, windows, roi, out_channels, batch_size=batch_size, autocast=autocast
+    )[(slice(None), *inner)]
+    if box == whole:
+        return found_LIJK.contiguous()
+    logits_LIJK = image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
+    logits_LIJK[(slice(None), *box)] = found_LIJK
+    return logits_LIJK
+
+
+def _average(
+    forward: Forward,
+    image_CIJK: Tensor,
+    windows: Sequence[Window],
+    roi: tuple[int, int, int],
+    out_channels: int,
+    *,
+    batch_size: int,
+    autocast: torch.dtype | None,
+) -> Tensor:
+    """The weighted average of the windows' logits (LIJK); OUTSIDE where there is no window."""
+    device = image_CIJK.device
+
+    def logits_of(batch: Sequence[Window]) -> Tensor:
+        batch_BCIJK = torch.stack([image_CIJK[(slice(None), *window)] for window in batch])
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            output_BLIJK = forward(batch_BCIJK)
-        for window, output_LIJK in zip(batch, output_BLIJK.float(), strict=True):
+            return forward(batch_BCIJK).float()
+
+    if len(windows) == 1 and roi == image_CIJK.shape[1:]:
+        return logits_of(windows)[0]
+    weight_IJK = _importance(roi, device)
+    logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
+    total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
+    batches = [windows[n : n + batch_size] for n in range(0, len(windows), batch_size)]
+    for batch, batch_BLIJK in zip(batches, _side_by_side(logits_of, batches, device), strict=True):
+        for window, output_LIJK in zip(batch, batch_BLIJK, strict=True):
             logits_LIJK[(slice(None), *window)].addcmul_(output_LIJK, weight_IJK)
             total_IJK[window] += weight_IJK
-    logits_LIJK /= total_IJK
-    return logits_LIJK[(slice(None), *inner)].contiguous()
+    return logits_LIJK.div_(total_IJK).masked_fill_(total_IJK == 0, OUTSIDE)
+
+
+def _side_by_side(
+    compute: Callable[[Sequence[Window]], Tensor],
+    batches: Sequence[Sequence[Window]],
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """``compute`` of each batch in order; on the CPU two at a time, each on half of its threads:
+    what a network does on one thread alone then overlaps with work of the other."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads < SIDE_BY_SIDE or len(batches) < SIDE_BY_SIDE:
+        yield from map(compute, batches)
+        return
+
+    @torch.inference_mode()
+    def computed(batch: Sequence[Window]) -> Tensor:
+        return compute(batch)
+
+    share = threads // SIDE_BY_SIDE
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE, initializer=torch.set_num_threads, initargs=(share,))
+    try:
+        with pool:
+            running: deque[Future[Tensor]] = deque()
+            for batch in batches:
+                running.append(pool.submit(computed, batch))
+                if len(running) > SIDE_BY_SIDE:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def foreground_box(image_CIJK: Tensor) -> Window | None:
+    """The smallest box that holds every voxel which is not 0; None if there is none."""
+    shown_IJK = (image_CIJK != 0).any(0)
+    box = []
+    for axis in range(3):
+        others = [other for other in range(3) if other != axis]
+        found = shown_IJK.any(others[1]).any(others[0]).nonzero()
+        if not len(found):
+            return None
+        box.append(slice(int(found[0]), int(found[-1]) + 1))
+    return tuple(box)
 
 
 def slice_wise(

@@ -6,12 +6,16 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.ahead import ahead
+from medtl.case import Case
 from medtl.console import Reporter
 from medtl.errors import DataError, RunError
 from medtl.io.nifti import read_header, write_nifti
@@ -40,20 +44,35 @@ def predict_folder(
         reporter.say("this model was trained on the synthetic phantom alone")
     reporter.say(f"{trained.stage}: {', '.join(recipe.modalities)} -> {', '.join(recipe.regions)}")
     written = []
-    read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
-    with reporter.progress("predicting", len(cohort.cases)) as advance:
-        for done, case in enumerate(cohort.cases, 1):
-            if not case.regions:
-                raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
-            masks_LIJK = trained.predictor.masks(recipe(case, with_target=False))
-            header = read_header(case.images[recipe.modalities[0]])
-            target = out / f"{case.id}.nii.gz"
-            if target.resolve() in read:
-                raise RunError(f"{target} is an input; choose another --out")
-            label_map = paint(masks_LIJK, recipe.regions, case.regions)
-            write_nifti(target, label_map, header.affine, like=header.path)
-            written.append(target)
+    inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
+    for case in cohort.cases:
+        if not case.regions:
+            raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
+        if (out / f"{case.id}.nii.gz").resolve() in inputs_read:
+            raise RunError(f"{out / case.id}.nii.gz is an input; choose another --out")
+
+    def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
+        header = read_header(case.images[recipe.modalities[0]])
+        label_map = paint(masks_LIJK, recipe.regions, case.regions)
+        target = out / f"{case.id}.nii.gz"
+        write_nifti(target, label_map, header.affine, like=header.path)
+        return target
+
+    # While one case is computed, the next one is read and the one before is written.
+    with (
+        reporter.progress("predicting", len(cohort.cases)) as advance,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: Future[Path] | None = None
+        prepared = ahead(partial(recipe, with_target=False), cohort.cases)
+        for done, (case, image) in enumerate(zip(cohort.cases, prepared, strict=True), 1):
+            masks_LIJK = trained.predictor.masks(image)
+            if writing is not None:
+                written.append(writing.result())
+            writing = writer.submit(write, case, masks_LIJK)
             advance(done, case.id)
+        if writing is not None:
+            written.append(writing.result())
     reporter.say(f"{len(written)} label maps in {out}")
     return written
 

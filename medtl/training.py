@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtl.convolutions import small_in_fp32
+from medtl.convolutions import suited_to_cpu
 from medtl.errors import Interrupted, MedtlError
 from medtl.networks import Network, all_logits, tensors, train_mode
 from medtl.optimisation import Average, build_optimizer, scheduled
@@ -127,7 +127,7 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         image, target = fabric.to_device((batch["image"], batch["target"]))
-        with small_in_fp32(network.module):
+        with suited_to_cpu(network.module):
             loss = model(image, target)
         stepper.zero_grad()
         fabric.backward(loss)

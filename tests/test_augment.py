@@ -52,6 +52,27 @@ def drawing(
     return Draw(torch.tensor(centre), matrix, (channel, channel), noise_seed=1)
 
 
+@pytest.mark.parametrize("centre", [(7.5, 8.5, 9.5), (3.5, 14.5, 2.5), (-20.5, 8.5, 9.5)])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1)])
+def test_patch_on_the_images_voxels_is_what_interpolation_gives(centre, signs) -> None:
+    image, target = head()
+    matrix = torch.diag(torch.tensor(signs, dtype=torch.float32))
+    cut = apply(drawing(centre, matrix), image, target, PATCH)
+    almost = matrix @ torch.diag(torch.tensor([1 + 1e-6, 1.0, 1.0]))
+    interpolated = apply(drawing(centre, almost), image, target, PATCH)
+    torch.testing.assert_close(cut[0], interpolated[0], atol=1e-4, rtol=0)
+    assert torch.equal(cut[1], interpolated[1])
+
+
+def test_draw_without_rotation_and_zoom_lies_on_the_images_voxels() -> None:
+    _, target = head()
+    still = replace(FULL, spatial_p=0.0)
+    for seed in range(50):
+        centre = draw(still, centres(target), SHAPE, PATCH, 2, seed).centre
+        corner = centre - (torch.tensor(PATCH) - 1) / 2
+        assert torch.equal(corner, corner.round())
+
+
 def test_same_seed_gives_the_same_patch_and_another_seed_another() -> None:
     image, target = head()
     patches = [

@@ -6,12 +6,13 @@ Axes: B batch, C channel, I J K voxels.
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
-from medtl.convolutions import small_in_fp32
+from medtl.convolutions import suited_to_cpu
 
 
 def stir() -> None:
@@ -38,7 +39,7 @@ def test_weight_gradient_in_bf16_is_near_double_precision(
     for _ in range(5):
         convolution.zero_grad()
         stir()
-        with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+        with torch.autocast("cpu", torch.bfloat16), suited_to_cpu(convolution):
             output_BCIJK = convolution(image_BCIJK)
         stir()
         output_BCIJK.backward(slope_BCIJK.to(output_BCIJK.dtype))
@@ -49,7 +50,7 @@ def test_weight_gradient_in_bf16_is_near_double_precision(
 
 def test_only_small_volumes_leave_bf16() -> None:
     convolution = nn.Conv3d(2, 2, 3, padding=1)
-    with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+    with torch.autocast("cpu", torch.bfloat16), suited_to_cpu(convolution):
         assert convolution(torch.ones(1, 2, 2, 4, 4)).dtype == torch.float32
         assert convolution(torch.ones(1, 2, 3, 3, 3)).dtype == torch.bfloat16
         assert torch.is_autocast_enabled("cpu")
@@ -59,7 +60,44 @@ def test_only_small_volumes_leave_bf16() -> None:
 
 def test_a_failing_convolution_leaves_autocast_on() -> None:
     convolution = nn.Conv3d(2, 2, 3)
-    with torch.autocast("cpu", torch.bfloat16), small_in_fp32(convolution):
+    with torch.autocast("cpu", torch.bfloat16), suited_to_cpu(convolution):
         with pytest.raises(RuntimeError):
             convolution(torch.ones(1, 3, 2, 2, 2))
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_hardly_any_channels_run_channels_last_and_come_back() -> None:
+    seen: list[bool] = []
+
+    class Watched(nn.Conv3d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            last = torch.channels_last_3d
+            seen.append(image.is_contiguous(memory_format=last) and not image.is_contiguous())
+            return super().forward(image)
+
+    module = nn.Sequential(Watched(8, 3, 3, padding=1), nn.Conv3d(3, 3, 1), Watched(3, 8, 3))
+    module.append(Watched(8, 8, 3))
+    image_BCIJK = torch.randn(1, 8, 9, 10, 11)
+    expected = module(image_BCIJK)
+    seen.clear()
+    with suited_to_cpu(module):
+        found = module(image_BCIJK)
+    assert seen == [True, True, False]
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, expected)
+
+
+def test_it_may_be_used_by_several_threads() -> None:
+    module = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.Conv3d(4, 2, 3, padding=1))
+    images = torch.randn(16, 1, 2, 6, 6, 2)
+    expected = [module(image_BCIJK) for image_BCIJK in images]
+
+    def compute(image_BCIJK: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return module(image_BCIJK)
+
+    with suited_to_cpu(module), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(compute, images))
+    for got, wanted in zip(found, expected, strict=True):
+        assert got.dtype == torch.float32  # smaller than the kernel
+        torch.testing.assert_close(got, wanted)

@@ -8,7 +8,7 @@ from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 from torch import nn
 
-from medtl.inference import slice_wise, sliding_window
+from medtl.inference import OUTSIDE, foreground_box, slice_wise, sliding_window
 
 SIZE = (31, 40, 26)
 ROI = (16, 20, 12)
@@ -102,14 +102,17 @@ def test_no_gradient_is_recorded():
 
 
 @pytest.mark.parametrize(("size", "passes"), [((18, 20, 13), 1), ((18, 22, 14), 8)])
-def test_a_volume_little_larger_than_a_window_runs_whole_if_asked(size, passes):
+def test_a_volume_within_the_limit_runs_in_one_pass(size, passes):
     network, seen = convolutions(), []
 
     def forward(batch_BCIJK):
         seen.append(tuple(batch_BCIJK.shape[2:]))
         return network(batch_BCIJK)
 
-    found_LIJK = sliding_window(forward, image(size), ROI, out_channels=3, whole=True, multiple=4)
+    limit = 20 * 20 * 16
+    found_LIJK = sliding_window(
+        forward, image(size), ROI, out_channels=3, pass_voxels=limit, multiple=4
+    )
     assert len(seen) == passes
     if passes == 1:
         assert seen == [(20, 20, 16)]
@@ -121,6 +124,80 @@ def test_a_volume_little_larger_than_a_window_runs_whole_if_asked(size, passes):
         torch.testing.assert_close(
             found_LIJK, by_monai(network, image(size), ROI), rtol=0, atol=1e-5
         )
+
+
+def head_in_air(size: tuple[int, ...] = SIZE) -> torch.Tensor:
+    """An image that shows something only in a box off the centre."""
+    shown = torch.zeros(2, *size)
+    shown[:, 4:25, 9:38, 3:20] = image((21, 29, 17))
+    shown[0, :5] = 0
+    return shown
+
+
+def test_cropping_computes_the_windows_of_the_box_alone():
+    network, seen = convolutions(), []
+
+    def forward(batch_BCIJK):
+        seen.append(len(batch_BCIJK))
+        return network(batch_BCIJK)
+
+    found_LIJK = sliding_window(forward, head_in_air(), ROI, out_channels=3, crop=True)
+    inside = (slice(None), slice(4, 25), slice(9, 38), slice(3, 20))
+    expected = by_monai(network, head_in_air()[inside], ROI)
+    torch.testing.assert_close(found_LIJK[inside], expected, rtol=0, atol=1e-5)
+    outside = torch.ones(SIZE, dtype=torch.bool)
+    outside[inside[1:]] = False
+    assert (found_LIJK[:, outside] == OUTSIDE).all()
+    assert sum(seen) == 2 * 2 * 2  # of 3 * 3 * 4 over the whole volume
+
+
+def test_windows_that_show_nothing_are_skipped_when_cropping():
+    shown = torch.zeros(1, 40, 8, 8)
+    shown[:, :8], shown[:, -8:] = 1.0, 2.0
+    seen = []
+
+    def forward(batch_BCIJK):
+        seen.append(batch_BCIJK.amax().item())
+        return batch_BCIJK
+
+    found = sliding_window(forward, shown, (8, 8, 8), out_channels=1, overlap=0.0, crop=True)
+    assert sorted(seen) == [1.0, 2.0]
+    assert (found[:, :8] == 1).all() and (found[:, -8:] == 2).all()
+    assert (found[:, 8:-8] == OUTSIDE).all()
+
+
+def test_volume_that_shows_nothing_is_outside_throughout():
+    found = sliding_window(
+        convolutions(), torch.zeros(2, *SIZE), ROI, out_channels=3, crop=True, pass_voxels=10**9
+    )
+    assert found.shape == (3, *SIZE) and (found == OUTSIDE).all()
+
+
+def test_windows_side_by_side_leave_the_threads_as_they_were():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        seen = []
+
+        def forward(batch_BCIJK):
+            seen.append(torch.get_num_threads())
+            return batch_BCIJK
+
+        sliding_window(forward, image(), ROI, out_channels=2)
+        assert set(seen) == {2}
+        assert torch.get_num_threads() == 4
+        with pytest.raises(ZeroDivisionError):
+            sliding_window(lambda batch_BCIJK: 1 / 0, image(), ROI, out_channels=2)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_box_holds_every_voxel_that_is_not_background():
+    assert foreground_box(head_in_air()) == (slice(4, 25), slice(9, 38), slice(3, 20))
+    single = torch.zeros(2, *SIZE)
+    single[1, 30, 0, 25] = -1
+    assert foreground_box(single) == (slice(30, 31), slice(0, 1), slice(25, 26))
 
 
 def test_slices_of_a_2d_network_match_running_them_one_by_one():

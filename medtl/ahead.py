@@ -1,0 +1,26 @@
+"""Reading the next case while the present one is being computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """``function`` of each item in order, the next one computed while this one is in use.
+
+    What ``function`` raises is raised when that item's turn comes.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming: Future[Result] | None = None
+        for item in items:
+            following = reader.submit(function, item)
+            if coming is not None:
+                yield coming.result()
+            coming = following
+        if coming is not None:
+            yield coming.result()
