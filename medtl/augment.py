@@ -192,7 +192,8 @@ def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, in
 
 def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) -> Tensor:
     """The patch that begins at ``corner``, filled up with 0 where it leaves the volume."""
-    inside, margins = [], []
+    inside: list[slice] = []
+    margins: list[int] = []  # as pad() takes them, the last axis first
     for start, edge, size in zip(corner, patch, volume_CIJK.shape[1:], strict=True):
         first, last = (min(max(at, 0), size) for at in (start, start + edge))
         before = min(max(-start, 0), edge)
