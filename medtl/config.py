@@ -85,6 +85,8 @@ class TrainConfig(BaseModel):
     test_cases: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    devices: Natural = 1  #: processes per node, each on a device of its own
+    num_nodes: Natural = 1
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
     out: UserPath | None = None

@@ -12,7 +12,7 @@ from medtl.errors import ConfigError
 from medtl.runs import CONFIG, SPLITS, open_run
 
 #: Settings that change no weight, so that they may differ from the run's.
-CHANGEABLE = ("workers", "cache", "device")
+CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
 
 
 def settings_of(path: Path, options: Mapping[str, Any]) -> TrainConfig:

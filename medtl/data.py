@@ -95,10 +95,15 @@ def prepared_bytes(header: Header, recipe: Recipe) -> int:
     return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
 
 
-def choose_cache(needed_bytes: int, wanted: str) -> str:
-    """ "memory" where the prepared cases fit, else "disk"; an explicit wish is kept."""
+def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
+    """ "memory" where the prepared cases fit, else "disk"; an explicit wish is kept.
+
+    Several processes prepare each its share and find the others' on disk.
+    """
     if wanted != "auto":
         return wanted
+    if processes > 1:
+        return "disk"
     return "memory" if needed_bytes < MEMORY_SHARE * free_memory_bytes() else "disk"
 
 
@@ -261,12 +266,17 @@ def build_loader(
     workers: int,
     *,
     pin_memory: bool,
+    process: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Mapping[str, Tensor]]:
-    """One pass of ``steps`` batches; workers persist, so no step waits for a restart."""
+    """One pass of ``steps`` batches; workers persist, so no step waits for a restart.
+
+    ``batch_size`` counts the samples of all processes together, of which each gets its share.
+    """
     return DataLoader(
         patches,
-        batch_size=batch_size,
-        sampler=SampleRange(first, first + steps * batch_size),
+        batch_size=batch_size // processes,
+        sampler=SampleRange(first, first + steps * batch_size, process, processes),
         num_workers=workers,
         pin_memory=pin_memory,
         drop_last=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import torch
@@ -15,8 +16,11 @@ from medtl.memory import keep_freed_memory
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def build_fabric(device: str, precision: str) -> Fabric:
-    """Fabric for one process. ``auto`` takes bf16 where the chip computes in it."""
+def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Fabric, its processes started. ``auto`` takes bf16 where the chip computes in it.
+
+    Within ``torchrun`` the numbers of devices and nodes are those that it was told.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "auto":
         device = (
@@ -37,7 +41,19 @@ def build_fabric(device: str, precision: str) -> Fabric:
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: use auto, {', '.join(PRECISIONS)}")
     keep_freed_memory()
-    return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision])
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    if local is not None:
+        devices, nodes = int(local), int(os.environ["WORLD_SIZE"]) // int(local)
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision=PRECISIONS[precision],
+    )
+    if devices * nodes > 1:
+        fabric.launch()
+    return fabric
 
 
 def precision_name(fabric: Fabric) -> str:

@@ -28,6 +28,7 @@ from medtl.inference import OUTSIDE, slice_wise, sliding_window
 from medtl.io.nifti import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
+from medtl.processes import gather, share
 from medtl.transforms import restore
 
 #: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
@@ -93,19 +94,20 @@ def score_cases(
     predictor: Predictor, cases: Sequence[Case], reporter: Reporter, what: str
 ) -> list[dict[str, Any]]:
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
-    rows = []
-    with reporter.progress(what, len(cases)) as advance:
-        prepared = ahead(partial(predictor.recipe, with_target=False), cases)
-        for done, (case, image) in enumerate(zip(cases, prepared, strict=True), 1):
+    scored: list[list[dict[str, Any]]] = []  # rows of each case
+    own = share(predictor.fabric, cases)
+    with reporter.progress(what, len(own)) as advance:
+        prepared = ahead(partial(predictor.recipe, with_target=False), own)
+        for done, (case, image) in enumerate(zip(own, prepared, strict=True), 1):
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)
             truth_LIJK = region_masks(labels_IJK, case, predictor.recipe.regions)
             spacing_mm = read_header(case.target).spacing_mm
             masks_LIJK = predictor.masks(image)
             scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
-            rows += metric_rows(case.id, case.patient, scores)
+            scored.append(metric_rows(case.id, case.patient, scores))
             advance(done)
-    return rows
+    return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
 
 
 def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
@@ -119,11 +121,11 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
 def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> dict[str, float]:
     """Mean Dice per region over cached validation cases, on the prepared grid."""
     scores = []
-    for index in range(count):
+    for index in share(predictor.fabric, range(count)):
         case = cached[index]
         predicted = predictor.prepared_logits(case["image"]).cpu() > 0
         scores.append(dice(predicted, case["target"] > 0))
-    means = torch.stack(scores).mean(0).tolist()
+    means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
     return dict(zip(predictor.recipe.regions, means, strict=True))
 
 

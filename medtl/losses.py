@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtl.processes import summed
+
 
 class DiceCE(nn.Module):
     """Soft Dice per region plus binary cross-entropy on every voxel, in equal parts.
@@ -22,9 +24,9 @@ class DiceCE(nn.Module):
         logits, target = logits.float(), target.float()
         axes = [0, *range(2, logits.ndim)]
         probability = torch.sigmoid(logits)
-        overlap = (probability * target).sum(axes)
-        total = probability.sum(axes) + target.sum(axes)
-        dice = (2 * overlap + self.smooth) / (total + self.smooth)
+        shown = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
+        overlap, total = summed(torch.stack(shown))
+        dice: Tensor = (2 * overlap + self.smooth) / (total + self.smooth)
         return 1 - dice.mean() + functional.binary_cross_entropy_with_logits(logits, target)
 
 

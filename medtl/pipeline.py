@@ -17,7 +17,7 @@ from medtl.config import write_config
 from medtl.console import Reporter
 from medtl.data import choose_cache
 from medtl.device import precision_name
-from medtl.errors import DataError, Interrupted
+from medtl.errors import ConfigError, DataError, Interrupted
 from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
 from medtl.interruption import Interruption, watching
@@ -48,15 +48,12 @@ def run_plan(
     if outside is not None and plan.config.with_control:
         reporter.say("with --init the source's steps are not known: control A only, no control B")
     reporter.say("reading every image once: what was trained on is kept out of the test")
-    plan, hashes = without_seen(plan, outside, reporter)
-    if isinstance(out, Run):
-        run = out
-        sweep(run.path)
-    else:
-        run = start_run(plan.config.task, plan.config.strategy, out)
-        write_start(plan, run, fabric)
+    check_shares(plan, fabric)
+    with fabric.rank_zero_first():  # the others find what it remembered
+        plan, hashes = without_seen(plan, outside, reporter)
+    run = open_folder(plan, fabric, out)
     needed = plan.memory_bytes()
-    cache = choose_cache(needed, plan.config.cache)
+    cache = choose_cache(needed, plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases take up to {needed / 1e9:.1f} GB: kept in {cache}")
     with resumable(run, reporter) as interruption:
         trainer = Trainer(
@@ -71,9 +68,35 @@ def run_plan(
             outside,
             interruption,
         )
-        write_results(plan, run, trainer.train(), reporter)
+        write_results(plan, run, trainer.train(), fabric, reporter)
+        fabric.barrier()
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+def check_shares(plan: Plan, fabric: Fabric) -> None:
+    """Refuse a batch that the processes cannot share evenly."""
+    size = plan.request.batch_size
+    if size % fabric.world_size:
+        raise ConfigError(
+            f"--batch-size {size} cannot be shared by {fabric.world_size} processes; "
+            f"choose a multiple of {fabric.world_size}"
+        )
+
+
+def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Run:
+    """The run that all processes work on; the first makes its folder, or tidies it up."""
+    if isinstance(out, Run):
+        if fabric.is_global_zero:
+            sweep(out.path)
+        fabric.barrier()
+        return out
+    path = ""
+    if fabric.is_global_zero:
+        run = start_run(plan.config.task, plan.config.strategy, out)
+        write_start(plan, run, fabric)
+        path = str(run.path)
+    return Run(Path(fabric.broadcast(path)))
 
 
 @contextmanager

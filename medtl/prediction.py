@@ -19,6 +19,7 @@ from medtl.case import Case
 from medtl.console import Reporter
 from medtl.errors import DataError, RunError
 from medtl.io.nifti import read_header, write_nifti
+from medtl.processes import share
 from medtl.task import Task
 from medtl.trained import Trained
 
@@ -58,14 +59,15 @@ def predict_folder(
         write_nifti(target, label_map, header.affine, like=header.path)
         return target
 
+    cases = share(trained.predictor.fabric, cohort.cases)
     # While one case is computed, the next one is read and the one before is written.
     with (
-        reporter.progress("predicting", len(cohort.cases)) as advance,
+        reporter.progress("predicting", len(cases)) as advance,
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[Path] | None = None
-        prepared = ahead(partial(recipe, with_target=False), cohort.cases)
-        for done, (case, image) in enumerate(zip(cohort.cases, prepared, strict=True), 1):
+        prepared = ahead(partial(recipe, with_target=False), cases)
+        for done, (case, image) in enumerate(zip(cases, prepared, strict=True), 1):
             masks_LIJK = trained.predictor.masks(image)
             if writing is not None:
                 written.append(writing.result())
@@ -73,7 +75,7 @@ def predict_folder(
             advance(done, case.id)
         if writing is not None:
             written.append(writing.result())
-    reporter.say(f"{len(written)} label maps in {out}")
+    reporter.say(f"{len(cohort.cases)} label maps in {out}")
     return written
 
 

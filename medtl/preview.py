@@ -89,9 +89,9 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     objective = Objective(network.module, build_losses(stage, catalog))
     model, optimizer = fabric.setup(objective, build_optimizer(network, stage, ()))
     edges = plan.patch_size[: network.spatial_dims]
-    shape = (stage.batch_size, network.in_channels, *edges)
+    shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
     image = torch.randn(shape, device=fabric.device)
-    target = torch.zeros((stage.batch_size, network.out_channels, *edges), device=fabric.device)
+    target = torch.zeros((shape[0], network.out_channels, *edges), device=fabric.device)
     seconds = []
     for _ in range(TRIAL_STEPS):
         started = perf_counter()
@@ -110,5 +110,6 @@ def with_minutes(plan: Plan, catalog: Catalog, fabric: Fabric) -> Plan:
     if minutes is None or plan.config.steps is not None:
         return plan
     steps = max(1, round(60 * minutes / seconds_per_step(plan, catalog, fabric)))
+    steps = fabric.broadcast(steps)  # each process timed its own
     request = replace(plan.request, steps=steps)
     return replace(plan, request=request, stages=lay_out(plan.config, catalog, request))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from lightning_fabric import Fabric
 from nibabel.orientations import aff2axcodes
 
 from medtl.console import Reporter
@@ -26,24 +27,35 @@ from medtl.trained import Trained
 PARTS = ("train", "val", "test")
 
 
-def write_results(plan: Plan, run: Run, stages: Sequence[Trained], reporter: Reporter) -> None:
-    """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/."""
-    figures = run.path / "figures"
-    figures.mkdir(exist_ok=True)
-    synthetic = plan.cohort.synthetic
-    curves = {s.stage: read_lines(run.path / s.stage / "metrics.jsonl") for s in stages}
-    loss_curves(figures / "curves.png", curves, synthetic=synthetic)
-    split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
+def write_results(
+    plan: Plan, run: Run, stages: Sequence[Trained], fabric: Fabric, reporter: Reporter
+) -> None:
+    """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
+
+    Every process scores its share, the first writes.
+    """
     cases = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    if fabric.is_global_zero:
+        _draw_training(plan, run, stages)
     if not cases:
         reporter.say("no test patients: nothing is scored")
         return
     scores = score_stages(stages, plan.cohort, cases, run, reporter, narrow=True)
-    stage_scores(figures / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
-    for stage in (s for s in stages if s.stage in scores.rows):
-        _picture(figures / f"{stage.stage}.png", stage, plan, scores)
-    scores.write(run.path)
-    reporter.show(score_table(scores.summary, synthetic))
+    if fabric.is_global_zero:
+        figures, synthetic = run.path / "figures", plan.cohort.synthetic
+        stage_scores(figures / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
+        for stage in (s for s in stages if s.stage in scores.rows):
+            _picture(figures / f"{stage.stage}.png", stage, plan, scores)
+        scores.write(run.path)
+        reporter.show(score_table(scores.summary, synthetic))
+
+
+def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
+    figures, synthetic = run.path / "figures", plan.cohort.synthetic
+    figures.mkdir(exist_ok=True)
+    curves = {s.stage: read_lines(run.path / s.stage / "metrics.jsonl") for s in stages}
+    loss_curves(figures / "curves.png", curves, synthetic=synthetic)
+    split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
 
 
 def _sizes(plan: Plan) -> dict[str, dict[str, int]]:

@@ -25,6 +25,7 @@ from medtl.interruption import Interruption
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
+from medtl.processes import share
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
@@ -94,6 +95,7 @@ class Trainer:
         parts = (self._cases(stage, part) for part in ("train", "val"))
         predictor = replace(predictor, min_component_ml=least_component_ml(predictor, *parts))
         self._keep(stage, predictor, result, batch, folder)
+        self.fabric.barrier()  # the next stage reads what this one has written
         return Trained(
             stage.name,
             predictor,
@@ -138,9 +140,12 @@ class Trainer:
     def _cached(self, domain: Domain, part: str) -> Dataset[Any]:
         if (domain, part) not in self._datasets:
             cases = self.plan.cases(domain, part)
-            self._datasets[domain, part] = cached_cases(
-                cases, self.plan.recipe(domain), self.cache, self.workers
-            )
+            cached = cached_cases(cases, self.plan.recipe(domain), self.cache, self.workers)
+            if self.fabric.world_size > 1 and self.cache == "disk":
+                for index in share(self.fabric, range(len(cases))):
+                    cached[index]
+                self.fabric.barrier()
+            self._datasets[domain, part] = cached
         return self._datasets[domain, part]
 
     def _fit(
@@ -164,6 +169,8 @@ class Trainer:
                 stage.batch_size,
                 self.workers,
                 pin_memory=self.fabric.device.type == "cuda",
+                process=self.fabric.global_rank,
+                processes=self.fabric.world_size,
             )
 
         with (
@@ -191,6 +198,8 @@ class Trainer:
         self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
     ) -> None:
         """Write best and last weights; the network holds the best ones."""
+        if not self.fabric.is_global_zero:
+            return
         network = predictor.network
         response = measure_response(network, batch)
         metadata = {
@@ -237,8 +246,9 @@ class Trainer:
     def _receive(self, stage: Stage, prepared: Prepared) -> None:
         """Keep and tell what happened to the weights that the stage starts from."""
         receipt = prepared.receipt
-        kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
-        self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
+        if self.fabric.is_global_zero:
+            kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
+            self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
         came = (
             "random weights"
             if receipt.origin == "random"

@@ -21,6 +21,7 @@ from medtl.convolutions import suited_to_cpu
 from medtl.errors import Interrupted, MedtlError
 from medtl.networks import Network, all_logits, tensors, train_mode
 from medtl.optimisation import Average, build_optimizer, scheduled
+from medtl.processes import mean_over
 from medtl.resume import STATE, Progress, Resumable, cut_rows
 from medtl.runs import append_line
 from medtl.strategies import Stage
@@ -110,7 +111,8 @@ def fit(
     resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
     state, rows = folder / STATE, folder / "metrics.jsonl"
     progress = resumable.read(state) if state.is_file() else Progress()
-    cut_rows(rows, progress.step)
+    if fabric.is_global_zero:
+        cut_rows(rows, progress.step)
     model, stepper = fabric.setup(objective, optimizer)
     every = max(1, math.ceil(stage.steps / VALIDATIONS))
     started = kept = time.perf_counter() - progress.seconds
@@ -122,7 +124,7 @@ def fit(
         progress.waiting_seconds += time.perf_counter() - asked
         progress.step += 1
         step = progress.step
-        torch.manual_seed(seed + step)
+        torch.manual_seed((seed + step) * fabric.world_size + fabric.global_rank)
         scale = progress.factor * scheduled(stage.schedule, step, stage.steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
@@ -134,7 +136,9 @@ def fit(
         fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
         stepper.step()
         average.update(step)
-        value = float(loss.detach())
+        # Every process takes part in every decision.
+        shared = torch.stack([loss.detach().float(), loss.new_tensor(float(asked_to_stop()))])
+        value, stop = mean_over(fabric, shared).tolist()
         if not math.isfinite(value):
             raise MedtlError(
                 f"stage {stage.name}: the loss is not finite at step {step}; "
@@ -152,12 +156,13 @@ def fit(
             stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
             if stage.schedule == "plateau" and stalled:
                 progress.factor /= 2
-        append_line(rows, row)
         now = time.perf_counter()
-        stop = asked_to_stop()
-        if pause or stop or now - kept > KEEP_SECONDS:
-            progress.seconds, kept = now - started, now
-            resumable.write(state, progress)
+        progress.seconds = now - started
+        if fabric.is_global_zero:
+            append_line(rows, row)
+            if pause or stop or now - kept > KEEP_SECONDS:
+                resumable.write(state, progress)
+                kept = now
         if stop:
             raise Interrupted(f"stopped after step {step} of {stage.steps} of stage {stage.name}")
     average.swap()

@@ -23,6 +23,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -46,7 +47,8 @@ def evaluate(
     from medtl.scoring import pick_cases, score_stages
     from medtl.trained import finished_stages, read_stage
 
-    fabric = build_fabric(device, precision)
+    fabric = build_fabric(device, precision, devices)
+    reporter.quiet = quiet or not fabric.is_global_zero
     names = (stage,) if stage else finished_stages(opened)
     if not names:
         raise RunError(f"{run} has no finished stage; let medtl train end first")
@@ -60,11 +62,11 @@ def evaluate(
     )
     picked = pick_cases(cohort, opened, cases or ("test" if own else "all"))
     scores = score_stages(stages, cohort, picked, opened, reporter, narrow=own)
-    if json:
+    if json and fabric.is_global_zero:
         import json as encoder
 
         print(encoder.dumps(scores.to_json(), indent=2))
-    else:
+    elif not json:
         reporter.show(score_table(scores.summary, cohort.synthetic))
         if scores.data["trained_on_synthetic"] and not cohort.synthetic:
             reporter.say("these models were trained on the synthetic phantom alone")

@@ -17,6 +17,7 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Segment new studies with a trained run and write NIfTI label maps."""
@@ -28,7 +29,7 @@ def predict(
     from medtl.weights import read_weights, resolve_weights
 
     catalog = load_catalog()
-    fabric = build_fabric(device, precision)
+    fabric = build_fabric(device, precision, devices)
     trained = restore_stage(read_weights(resolve_weights(run)), catalog, fabric)
     task = catalog.tasks[trained.task].load()()
-    predict_folder(trained, task, inputs, out, labels, Reporter(quiet))
+    predict_folder(trained, task, inputs, out, labels, Reporter(quiet or not fabric.is_global_zero))

@@ -63,6 +63,8 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Devices to train on, per node.")] = None,
+    num_nodes: Annotated[int | None, typer.Option(help="Nodes to train on.")] = None,
     cache: Annotated[str | None, typer.Option(help="auto, memory, disk or none.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that make patches.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
@@ -111,6 +113,8 @@ def train(
         "test_cases": test_cases.split(",") if test_cases else None,
         "device": device,
         "precision": precision,
+        "devices": devices,
+        "num_nodes": num_nodes,
         "cache": cache,
         "workers": workers,
         "out": out,
@@ -143,7 +147,8 @@ def train(
     from medtl.planning import make_plan
     from medtl.preview import show_plan, with_minutes
 
-    fabric = build_fabric(resolved.device, resolved.precision)
+    fabric = build_fabric(resolved.device, resolved.precision, resolved.devices, resolved.num_nodes)
+    reporter.quiet = quiet or not fabric.is_global_zero
     plan = with_minutes(make_plan(resolved, catalog, reporter), catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:

@@ -1,0 +1,72 @@
+"""Two stages of training by SGD, frozen then unfrozen, on batches shared by all processes.
+
+    torchrun --nproc-per-node 2 tests/two_stages.py OUT.safetensors
+
+Adam would turn rounding into steps of full size wherever a gradient is almost 0, as a bias's is
+before a norm; SGD shows whether the gradients are the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medtl.catalog import load_catalog
+from medtl.device import build_fabric
+from medtl.domain import parse_domain
+from medtl.losses import dice_ce
+from medtl.networks import freeze, select_blocks
+from medtl.processes import share
+from medtl.strategies import Stage
+from medtl.training import fit
+
+GLOBAL_BATCH = 4
+STAGE = Stage("adapt", parse_domain("t1,t2"), 8, optimizer="sgd", rates={"*": 1e-2})
+
+
+def main() -> None:
+    fabric = build_fabric("cpu", "fp32")
+    torch.manual_seed(0)
+    build = load_catalog().networks["unet"].load()
+    network = build(in_channels=2, out_channels=2, width=4)
+
+    def batches_after(done: int) -> Iterator[dict[str, Tensor]]:
+        for step in count(done):
+            random = torch.Generator().manual_seed(step)
+            image = torch.randn(GLOBAL_BATCH, 2, 32, 32, 32, generator=random)
+            # Lesions of very different size, so that Dice over the batch is no mean over samples.
+            target = (image > torch.tensor([0.0, 1.0, 2.0, 3.0]).view(-1, 1, 1, 1, 1)).float()
+            yield {"image": share(fabric, image), "target": share(fabric, target)}
+
+    with TemporaryDirectory() as work:
+        for number, spec in enumerate(("1", "none")):
+            frozen = select_blocks(network, spec)
+            freeze(network, frozen)
+            folder = Path(work) / str(number)
+            folder.mkdir()
+            stage = replace(STAGE, name=str(number))
+            result = fit(
+                network,
+                stage,
+                frozen,
+                [(1.0, dice_ce())],
+                batches_after,
+                fabric,
+                folder,
+                seed=number,
+            )
+    if fabric.is_global_zero:
+        save_file(result.last, sys.argv[1])
+    fabric.barrier()
+
+
+if __name__ == "__main__":
+    main()
