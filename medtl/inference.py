@@ -5,9 +5,7 @@ Axes: B window of a batch, C modality, L output channel, I J K voxels.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -19,8 +17,6 @@ Window = tuple[slice, ...]
 
 #: Logit where nothing was computed, as the image shows nothing there: certainly background.
 OUTSIDE = -20.0
-#: Windows that the CPU computes at a time.
-SIDE_BY_SIDE = 2
 _SIGMA = 0.125  # of the window's edge, as in MONAI and nnU-Net
 _SMALLEST_WEIGHT = 1e-3
 
@@ -60,11 +56,11 @@ def sliding_window(
         logits_LIJK, float32, on the device of the image.
     """
     whole: Window = tuple(slice(0, length) for length in image_CIJK.shape[1:])
-    box = foreground_box(image_CIJK) if crop else whole
+    shown_IJK = _shown(image_CIJK) if crop else None
+    box = whole if shown_IJK is None else _box(shown_IJK)
     if box is None:
         return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
-    shown_CIJK = image_CIJK[(slice(None), *box)]
-    size = shown_CIJK.shape[1:]
+    size = [side.stop - side.start for side in box]
     # Two steps of the coarsest level: a norm over a single voxel is undefined.
     i, j, k = (
         max(_ceil(length, multiple), min(edge, 2 * multiple))
@@ -72,10 +68,11 @@ def sliding_window(
     )
     if i * j * k <= pass_voxels:
         roi = (i, j, k)
-    padded_CIJK, inner = _pad_to(shown_CIJK, roi)
+    padded_CIJK, inner = _pad_to(image_CIJK[(slice(None), *box)], roi)
     windows = _windows(padded_CIJK.shape[1:], roi, overlap)
-    if crop:
-        windows = [w for w in windows if bool(padded_CIJK[(slice(None), *w)].any())]
+    if shown_IJK is not None:
+        padded_1IJK, _ = _pad_to(shown_IJK[box][None], roi)
+        windows = [window for window in windows if bool(padded_1IJK[0][window].any())]
     found_LIJK = _average(
         forward, padded_CIJK, windows, roi, out_channels, batch_size=batch_size, autocast=autocast
     )[(slice(None), *inner)]
@@ -102,63 +99,46 @@ def _average(
     def logits_of(batch: Sequence[Window]) -> Tensor:
         batch_BCIJK = torch.stack([image_CIJK[(slice(None), *window)] for window in batch])
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            return forward(batch_BCIJK).float()
+            return forward(batch_BCIJK)
 
     if len(windows) == 1 and roi == image_CIJK.shape[1:]:
-        return logits_of(windows)[0]
+        return logits_of(windows)[0].float()
     weight_IJK = _importance(roi, device)
     logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
     total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
-    batches = [windows[n : n + batch_size] for n in range(0, len(windows), batch_size)]
-    for batch, batch_BLIJK in zip(batches, _side_by_side(logits_of, batches, device), strict=True):
-        for window, output_LIJK in zip(batch, batch_BLIJK, strict=True):
-            logits_LIJK[(slice(None), *window)].addcmul_(output_LIJK, weight_IJK)
+    for first in range(0, len(windows), batch_size):
+        batch = windows[first : first + batch_size]
+        for window, output_LIJK in zip(batch, logits_of(batch), strict=True):
+            logits_LIJK[(slice(None), *window)].addcmul_(output_LIJK.float(), weight_IJK)
             total_IJK[window] += weight_IJK
-    return logits_LIJK.div_(total_IJK).masked_fill_(total_IJK == 0, OUTSIDE)
+    logits_LIJK /= total_IJK
+    missed_IJK = total_IJK == 0
+    return logits_LIJK.masked_fill_(missed_IJK, OUTSIDE) if missed_IJK.any() else logits_LIJK
 
 
-def _side_by_side(
-    compute: Callable[[Sequence[Window]], Tensor],
-    batches: Sequence[Sequence[Window]],
-    device: torch.device,
-) -> Iterator[Tensor]:
-    """``compute`` of each batch in order; on the CPU two at a time, each on half of its threads:
-    what a network does on one thread alone then overlaps with work of the other."""
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads < SIDE_BY_SIDE or len(batches) < SIDE_BY_SIDE:
-        yield from map(compute, batches)
-        return
-
-    @torch.inference_mode()
-    def computed(batch: Sequence[Window]) -> Tensor:
-        return compute(batch)
-
-    share = threads // SIDE_BY_SIDE
-    pool = ThreadPoolExecutor(SIDE_BY_SIDE, initializer=torch.set_num_threads, initargs=(share,))
-    try:
-        with pool:
-            running: deque[Future[Tensor]] = deque()
-            for batch in batches:
-                running.append(pool.submit(computed, batch))
-                if len(running) > SIDE_BY_SIDE:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-    finally:
-        torch.set_num_threads(threads)
+def _shown(image_CIJK: Tensor) -> Tensor:
+    """Where any channel is not 0 (IJK)."""
+    shown_IJK = image_CIJK[0] != 0
+    for channel_IJK in image_CIJK[1:]:
+        shown_IJK |= channel_IJK != 0
+    return shown_IJK
 
 
-def foreground_box(image_CIJK: Tensor) -> Window | None:
-    """The smallest box that holds every voxel which is not 0; None if there is none."""
-    shown_IJK = (image_CIJK != 0).any(0)
+def _box(shown_IJK: Tensor) -> Window | None:
+    """The smallest box that holds every voxel shown; None if there is none."""
+    rows_IJ = shown_IJK.any(2)
     box = []
-    for axis in range(3):
-        others = [other for other in range(3) if other != axis]
-        found = shown_IJK.any(others[1]).any(others[0]).nonzero()
+    for line in (rows_IJ.any(1), rows_IJ.any(0), shown_IJK.any(0).any(0)):
+        found = line.nonzero()
         if not len(found):
             return None
         box.append(slice(int(found[0]), int(found[-1]) + 1))
     return tuple(box)
+
+
+def foreground_box(image_CIJK: Tensor) -> Window | None:
+    """The smallest box that holds every voxel which is not 0; None if there is none."""
+    return _box(_shown(image_CIJK))
 
 
 def slice_wise(

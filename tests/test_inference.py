@@ -173,26 +173,6 @@ def test_volume_that_shows_nothing_is_outside_throughout():
     assert found.shape == (3, *SIZE) and (found == OUTSIDE).all()
 
 
-def test_windows_side_by_side_leave_the_threads_as_they_were():
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        seen = []
-
-        def forward(batch_BCIJK):
-            seen.append(torch.get_num_threads())
-            return batch_BCIJK
-
-        sliding_window(forward, image(), ROI, out_channels=2)
-        assert set(seen) == {2}
-        assert torch.get_num_threads() == 4
-        with pytest.raises(ZeroDivisionError):
-            sliding_window(lambda batch_BCIJK: 1 / 0, image(), ROI, out_channels=2)
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_box_holds_every_voxel_that_is_not_background():
     assert foreground_box(head_in_air()) == (slice(4, 25), slice(9, 38), slice(3, 20))
     single = torch.zeros(2, *SIZE)
