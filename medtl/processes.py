@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,4 +43,21 @@ def summed(values: Tensor) -> Tensor:
     """
     if not distributed.is_initialized() or not torch.is_grad_enabled():
         return values
-    return all_reduce(values)  # type: ignore[no-any-return,no-untyped-call]
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """All-reduce forward and backward: every process's loss depends on every process's values."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, *slopes: Tensor) -> Tensor:
+        slope = slopes[0].clone()
+        distributed.all_reduce(slope)
+        return slope

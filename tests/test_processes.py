@@ -39,7 +39,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantom(folder, cases=15, size=24, sites=2, seed=3, workers=1)
 
 
-def run(*words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int = 0) -> str:
+def run(
+    *words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int = 0
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, *map(str, (*program, *words))],
         capture_output=True,
@@ -48,7 +50,7 @@ def run(*words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int
         env={**os.environ},
     )
     assert done.returncode == code, done.stderr
-    return done.stderr + done.stdout
+    return done
 
 
 def train(data: Path, out: Path, *words: object, **options):
@@ -88,7 +90,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
 
 def test_two_processes_take_the_steps_of_one(phantom: Path, single: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    told = train(phantom, out, "--devices", 2)
+    told = train(phantom, out, "--devices", 2).stderr
     assert told.count("done in") == 1  # the second process is silent
     same_losses(single, out)
     assert scored(out) == scored(single)
@@ -110,10 +112,11 @@ def test_cases_are_shared_in_predict_and_evaluate(
     run("predict", single, "-i", phantom, "-o", tmp_path, "--device", "cpu", "--devices", 2)
     assert len(list(tmp_path.glob("*.nii.gz"))) == 15
     words = ("evaluate", single, "--json", "--quiet", "--device", "cpu", "--precision", "fp32")
-    assert json.loads(run(*words)) == json.loads(run(*words, "--devices", 2))
+    one, two = run(*words), run(*words, "--devices", 2)
+    assert json.loads(one.stdout) == json.loads(two.stdout)
 
 
 def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path) -> None:
-    told = train(phantom, tmp_path / "run", "--devices", 2, "--batch-size", 3, code=2)
+    told = train(phantom, tmp_path / "run", "--devices", 2, "--batch-size", 3, code=2).stderr
     assert "--batch-size 3 cannot be shared by 2 processes" in told
     assert not (tmp_path / "run").exists()

@@ -58,7 +58,12 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
         import traceback
 
         traceback.print_exc()
-    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    process = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    if process == "0":
+        print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    elif code != INTERRUPTED:  # of that, one process tells
+        told = f"error in process {process}:"
+        print(told, " ".join(message.split()), file=sys.stderr, flush=True)
     return code
 
 
