@@ -22,6 +22,7 @@ import medtl.resume
 import medtl.trainer
 import medtl.training
 from medtl.cli.main import main
+from medtl.files import replacing
 from medtl.resume import STATE
 
 MOMENTS = ("step", "row", "validation", "state", "kept", "between", "ended", "scoring")
@@ -51,8 +52,10 @@ def half_row(path: Path, _row: Any) -> None:
         file.write('{"step": 7, "lo')
 
 
-def half_state(_tensors: Any, path: Path, **_options: Any) -> None:
-    path.write_bytes(b"\0" * 4096)
+def half_state(path: Path, _tensors: Any, _text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"\0" * 4096)
+        die()
 
 
 def half_validation(predictor: Any, cached: Any, _count: int) -> None:
@@ -69,7 +72,7 @@ def arm(moment: str, count: int) -> None:
         "step": (medtl.training, "append_line", count, nothing),
         "row": (medtl.training, "append_line", count, half_row),
         "validation": (medtl.trainer, "validation_dice", count, half_validation),
-        "state": (medtl.resume, "save_file", count, half_state),
+        "state": (medtl.resume, "write_tensors", count, half_state),
         "between": (medtl.trainer, "write_checkpoint", 2 * count, nothing),
         "scoring": (medtl.evaluation, "case_metrics", count, nothing),
     }

@@ -198,11 +198,7 @@ def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) ->
         first, last = (min(max(at, 0), size) for at in (start, start + edge))
         before = min(max(-start, 0), edge)
         inside.append(slice(first, last))
-        margins = [
-            before,
-            edge - before - (last - first),
-            *margins,
-        ]  # pad() begins at the last axis
+        margins = [before, edge - before - (last - first), *margins]
     return functional.pad(volume_CIJK[(slice(None), *inside)], margins)
 
 

@@ -9,20 +9,18 @@ from typing import Any
 
 from medtl.config import TrainConfig, read_config
 from medtl.errors import ConfigError
-from medtl.runs import CONFIG, SPLITS, open_run
+from medtl.runs import CONFIG, SPLITS, Run
 
 #: Settings that change no weight, so that they may differ from the run's.
 CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
 
 
-def settings_of(path: Path, options: Mapping[str, Any]) -> TrainConfig:
+def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
     """The settings to go on with; ``options`` are those of the command line, None if not given.
 
     Raises:
-        RunError: ``path`` is no run folder.
         ConfigError: an option contradicts the run.
     """
-    run = open_run(path)
     config = read_config(run.path / CONFIG, TrainConfig)
     given = {key: value for key, value in options.items() if value is not None}
     wanted = TrainConfig.model_validate({**config.model_dump(), **given})
@@ -30,13 +28,13 @@ def settings_of(path: Path, options: Mapping[str, Any]) -> TrainConfig:
         if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
             name = "TASK" if key == "task" else f"--{key.removesuffix('_mm').replace('_', '-')}"
             raise ConfigError(
-                f"--resume goes on with the settings of {path}; drop {name}, or start a new run"
+                f"--resume goes on with the settings of {run.path}; drop {name}, or start a new run"
             )
     # The patients stay where they are, whatever has become of the data since.
-    return wanted.model_copy(update={"splits": path / SPLITS, "out": None})
+    return wanted.model_copy(update={"splits": run.path / SPLITS, "out": None})
 
 
-def requeued(out: Path | None) -> bool:
+def requeued(out: Path) -> bool:
     """Whether SLURM runs this job again and ``out`` is what its first part left."""
     again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
-    return again and out is not None and (out / CONFIG).is_file()
+    return again and (out / CONFIG).is_file()

@@ -136,11 +136,6 @@ def _box(shown_IJK: Tensor) -> Window | None:
     return tuple(box)
 
 
-def foreground_box(image_CIJK: Tensor) -> Window | None:
-    """The smallest box that holds every voxel which is not 0; None if there is none."""
-    return _box(_shown(image_CIJK))
-
-
 def slice_wise(
     forward: Forward,
     image_CIJK: Tensor,

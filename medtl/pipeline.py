@@ -11,13 +11,14 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
+from medtl.building import outside_weights
 from medtl.case import Case
 from medtl.catalog import Catalog
 from medtl.config import write_config
 from medtl.console import Reporter
 from medtl.data import choose_cache
 from medtl.device import precision_name
-from medtl.errors import ConfigError, DataError, Interrupted
+from medtl.errors import DataError, Interrupted
 from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
 from medtl.interruption import Interruption, watching
@@ -27,7 +28,7 @@ from medtl.results import write_results
 from medtl.runs import CONFIG, SPLITS, Run, start_run
 from medtl.splits import Split, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
-from medtl.trainer import Trainer, outside_weights
+from medtl.trainer import Trainer
 from medtl.weights import Weights
 
 
@@ -48,7 +49,6 @@ def run_plan(
     if outside is not None and plan.config.with_control:
         reporter.say("with --init the source's steps are not known: control A only, no control B")
     reporter.say("reading every image once: what was trained on is kept out of the test")
-    check_shares(plan, fabric)
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, outside, reporter)
     run = open_folder(plan, fabric, out)
@@ -72,16 +72,6 @@ def run_plan(
         fabric.barrier()
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
-
-
-def check_shares(plan: Plan, fabric: Fabric) -> None:
-    """Refuse a batch that the processes cannot share evenly."""
-    size = plan.request.batch_size
-    if size % fabric.world_size:
-        raise ConfigError(
-            f"--batch-size {size} cannot be shared by {fabric.world_size} processes; "
-            f"choose a multiple of {fabric.world_size}"
-        )
 
 
 def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Run:

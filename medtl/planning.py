@@ -78,8 +78,13 @@ def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: An
     return cohort
 
 
-def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan:
-    """Read headers, split patients and lay out the stages; raises on the first bad input."""
+def make_plan(
+    config: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1
+) -> Plan:
+    """Read headers, split patients and lay out the stages; raises on the first bad input.
+
+    ``processes``: how many share every batch.
+    """
     task: Task = catalog.tasks[config.task].load()()
     network = config.network or task.defaults.network
     builder = catalog.networks[network].load()
@@ -115,6 +120,11 @@ def make_plan(config: TrainConfig, catalog: Catalog, reporter: Reporter) -> Plan
     else:
         edges, steps = defaults.slice_size, defaults.steps
         batch_size = config.batch_size or defaults.slice_batch_size
+    if batch_size % processes:
+        raise ConfigError(
+            f"--batch-size {batch_size} cannot be shared by {processes} processes; "
+            f"choose a multiple of {processes}"
+        )
     multiple = lcm(16, probe.patch_multiple)
     patch = config.patch_size or _patch(edges, headers, preset.spacing_mm, multiple)
     request = replace(

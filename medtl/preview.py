@@ -11,6 +11,7 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
+from medtl.building import build_losses, build_network, outside_weights, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.domain import Domain
@@ -19,7 +20,6 @@ from medtl.optimisation import build_optimizer
 from medtl.planning import Plan, lay_out
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
-from medtl.trainer import build_losses, build_network, outside_weights, stage_network
 from medtl.training import Objective
 from medtl.weights import Weights
 

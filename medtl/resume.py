@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medtl.errors import RunError
-from medtl.files import replacing
 from medtl.networks import Network, tensors
 from medtl.optimisation import Average
 from medtl.runs import read_lines, write_text
+from medtl.weights import write_tensors
 
 FORMAT = 1
 STATE = Path("checkpoint_last") / "resume.safetensors"
-
-
 _DAMAGE = (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError)
 
 
@@ -64,25 +61,19 @@ class Resumable:
             for key, value in values.items()
             if value is not None
         }
-        facts = asdict(progress)
         parts = {
             "network": tensors(self.network),
             "average": self.average.named(),
             "optimizer": moments,
             "losses": self.losses.state_dict(),
-            "best": facts.pop("best"),
+            "best": progress.best,
         }
         kept = {
-            f"{part}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for part, named in parts.items()
-            for name, tensor in named.items()
+            f"{p}/{name}": tensor for p, named in parts.items() for name, tensor in named.items()
         }
+        facts = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
         record = {"format": FORMAT, "progress": facts, "precision": self.precision.state_dict()}
-        try:
-            with replacing(path) as temporary:
-                save_file(kept, temporary, metadata={"medtl": json.dumps(record)})
-        except SafetensorError as error:  # how it reports a full disk
-            raise RunError(f"{path} cannot be written: {error}") from error
+        write_tensors(path, kept, json.dumps(record))
 
     def read(self, path: Path) -> Progress:
         """Put a kept state back. Raises RunError if the file does not fit or is damaged."""

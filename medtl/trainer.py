@@ -11,20 +11,19 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
-from medtl.config import TrainConfig
 from medtl.console import Reporter
 from medtl.data import Patches, build_loader, cached_cases
 from medtl.domain import Domain
-from medtl.errors import ConfigError
 from medtl.evaluation import Predictor, validation_dice
 from medtl.interruption import Interruption
 from medtl.networks import Network
 from medtl.planning import Plan
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import Prepared
 from medtl.processes import share
 from medtl.response import measure_response
 from medtl.resume import STATE
@@ -33,7 +32,7 @@ from medtl.specks import least_component_ml
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage
 from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
-from medtl.weights import BEST, Weights, read_weights, resolve_weights, write_checkpoint
+from medtl.weights import BEST, Weights, read_weights, write_checkpoint
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
@@ -260,50 +259,3 @@ class Trainer:
         )
         for note in receipt.notes:
             self.reporter.say(f"  {note}")
-
-
-def build_network(plan: Plan, catalog: Catalog, domain: Domain) -> Network:
-    """The plan's network for a domain's channels, with random weights, on the CPU."""
-    network: Network = catalog.networks[plan.network].load()(
-        in_channels=len(domain.modalities),
-        out_channels=len(plan.task.regions),
-        width=plan.config.width,
-        patch_size=plan.patch_size,
-    )
-    return network
-
-
-def build_losses(stage: Stage, catalog: Catalog) -> list[tuple[float, nn.Module]]:
-    """Each loss of the stage with its weight."""
-    return [(s.weight, catalog.losses[s.name].load()(**s.params)) for s in stage.losses]
-
-
-def outside_weights(config: TrainConfig) -> Weights | None:
-    """The weights that ``--init`` names, if any."""
-    return read_weights(resolve_weights(config.init)) if config.init else None
-
-
-def stage_network(
-    plan: Plan,
-    network: Network,
-    stage: Stage,
-    outside: Weights | None,
-    previous: Weights | None,
-    batch: Tensor | None = None,
-) -> Prepared:
-    """``network`` with the weights that the stage starts from: random, the previous stage's, or
-    those that ``--init`` names. Raises ConfigError where there are none."""
-    starts = {"random": None, "previous": previous}
-    weights = starts.get(stage.init, outside)
-    if weights is None and stage.init != "random":
-        raise ConfigError(f"stage {stage.name} starts from {stage.init!r}, which is not there")
-    return prepare_network(
-        network,
-        stage,
-        weights,
-        plan.task.regions,
-        mapping=plan.config.map,
-        allow_partial=plan.config.allow_partial,
-        source_modalities=None if stage.init in starts else plan.config.init_modalities,
-        batch=batch,
-    )

@@ -174,11 +174,23 @@ def write_checkpoint(
         if tensor.numel() and memory in known:
             continue
         known.add(memory)
-        # A copy: safetensors refuses views of one storage, even where they do not overlap.
-        kept[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        kept[name] = tensor
+    write_tensors(path, kept, text)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write tensors, and ``text`` as their metadata, as safetensors: whole or not at all.
+
+    Raises RunError if the file cannot be written.
+    """
+    # Copies: safetensors refuses views of one storage, even where they do not overlap.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     try:
         with replacing(path) as temporary:
-            save_file(kept, temporary, metadata={"medtl": text})
+            save_file(copies, temporary, metadata={"medtl": text})
     except SafetensorError as error:  # how it reports a full disk
         raise RunError(f"{path} cannot be written: {error}") from error
 

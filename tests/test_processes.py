@@ -25,9 +25,8 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
+def one_thread():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
@@ -116,7 +115,9 @@ def test_cases_are_shared_in_predict_and_evaluate(
     assert json.loads(one.stdout) == json.loads(two.stdout)
 
 
-def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path) -> None:
-    told = train(phantom, tmp_path / "run", "--devices", 2, "--batch-size", 3, code=2).stderr
-    assert "--batch-size 3 cannot be shared by 2 processes" in told
+@pytest.mark.parametrize("size", [1, 3])
+def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path, size: int) -> None:
+    words = ("--devices", 2, "--batch-size", size)
+    told = train(phantom, tmp_path / "run", *words, code=2).stderr
+    assert f"--batch-size {size} cannot be shared by 2 processes" in told
     assert not (tmp_path / "run").exists()

@@ -39,7 +39,6 @@ def evaluate(
     opened = open_run(run)
     config = read_config(opened.path / CONFIG, TrainConfig)
     catalog = load_catalog()
-    reporter = Reporter(quiet)
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
@@ -48,7 +47,7 @@ def evaluate(
     from medtl.trained import finished_stages, read_stage
 
     fabric = build_fabric(device, precision, devices)
-    reporter.quiet = quiet or not fabric.is_global_zero
+    reporter = Reporter(quiet or not fabric.is_global_zero)
     names = (stage,) if stage else finished_stages(opened)
     if not names:
         raise RunError(f"{run} has no finished stage; let medtl train end first")

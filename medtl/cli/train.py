@@ -130,7 +130,7 @@ def train(
         reporter.say(f"{run.path} is finished: there is nothing to go on with")
         return
     else:
-        resolved = settings_of(run.path, options if resume else {})
+        resolved = settings_of(run, options if resume else {})
     catalog = load_catalog()
     # Names are checked before torch is imported: a typo costs no seconds.
     for registry, name in (
@@ -149,7 +149,8 @@ def train(
 
     fabric = build_fabric(resolved.device, resolved.precision, resolved.devices, resolved.num_nodes)
     reporter.quiet = quiet or not fabric.is_global_zero
-    plan = with_minutes(make_plan(resolved, catalog, reporter), catalog, fabric)
+    plan = make_plan(resolved, catalog, reporter, fabric.world_size)
+    plan = with_minutes(plan, catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:
         run_plan(plan, catalog, fabric, reporter, run or resolved.out)

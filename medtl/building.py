@@ -1,0 +1,62 @@
+"""What a stage is made of: its network with the weights it starts from, and its losses."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medtl.catalog import Catalog
+from medtl.config import TrainConfig
+from medtl.domain import Domain
+from medtl.errors import ConfigError
+from medtl.networks import Network
+from medtl.planning import Plan
+from medtl.preparation import Prepared, prepare_network
+from medtl.strategies import Stage
+from medtl.weights import Weights, read_weights, resolve_weights
+
+
+def build_network(plan: Plan, catalog: Catalog, domain: Domain) -> Network:
+    """The plan's network for a domain's channels, with random weights, on the CPU."""
+    network: Network = catalog.networks[plan.network].load()(
+        in_channels=len(domain.modalities),
+        out_channels=len(plan.task.regions),
+        width=plan.config.width,
+        patch_size=plan.patch_size,
+    )
+    return network
+
+
+def build_losses(stage: Stage, catalog: Catalog) -> list[tuple[float, nn.Module]]:
+    """Each loss of the stage with its weight."""
+    return [(s.weight, catalog.losses[s.name].load()(**s.params)) for s in stage.losses]
+
+
+def outside_weights(config: TrainConfig) -> Weights | None:
+    """The weights that ``--init`` names, if any."""
+    return read_weights(resolve_weights(config.init)) if config.init else None
+
+
+def stage_network(
+    plan: Plan,
+    network: Network,
+    stage: Stage,
+    outside: Weights | None,
+    previous: Weights | None,
+    batch: Tensor | None = None,
+) -> Prepared:
+    """``network`` with the weights that the stage starts from: random, the previous stage's, or
+    those that ``--init`` names. Raises ConfigError where there are none."""
+    starts = {"random": None, "previous": previous}
+    weights = starts.get(stage.init, outside)
+    if weights is None and stage.init != "random":
+        raise ConfigError(f"stage {stage.name} starts from {stage.init!r}, which is not there")
+    return prepare_network(
+        network,
+        stage,
+        weights,
+        plan.task.regions,
+        mapping=plan.config.map,
+        allow_partial=plan.config.allow_partial,
+        source_modalities=None if stage.init in starts else plan.config.init_modalities,
+        batch=batch,
+    )
