@@ -1,12 +1,16 @@
 """How much faster is medtl's inference than MONAI's, with the same weights on the same grid?
 
 A network is trained on four modalities at 1 mm (resumable, kept under runs/), then segments three
-real left-out cases of 240x240x155x4: by MONAI's ``sliding_window_inference`` (roi 128, overlap
-0.5, Gaussian, fp32), by medtl with the same roi and overlap, and as ``medtl predict`` runs by
-default. Every way of running gets a process of its own per case, so that its peak memory is its
-own; the ways take turns, and the medians of the repeats are compared.
+real cases of 240x240x155x4: by MONAI's ``sliding_window_inference`` (roi 128, overlap 0.5,
+Gaussian, fp32), by medtl with the same roi and overlap, and as ``medtl predict`` runs by default.
+Every way of running gets a process of its own per case, so that its peak memory is its own; the
+ways take turns, and the medians of the repeats are compared.
 
-    python benchmarks/inference.py             # trains 10 minutes first
+The network has seen the three cases: it stands for one trained on a large cohort, which so few
+cases cannot give. Its Dice only shows that it finds the tumours. ``--left-out`` trains on the
+other cases instead.
+
+    python benchmarks/inference.py             # trains 20 minutes first
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ WAYS = ("monai", "same", "default", "fp32")
 #: Least agreement of two outputs, and most that Dice against the truth may fall instead.
 AGREEMENT = {"WT": 0.99, "TC": 0.98, "ET": 0.97}
 ALLOWED_LOSS = 0.005
-STEPS = 1000
+STEPS = 1500
+LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
 def main() -> None:
@@ -38,6 +43,7 @@ def main() -> None:
     add_data_option(parser)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--left-out", action="store_true", help="train on the other cases only")
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "inference")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/inference.json")
     parser.add_argument("--one", nargs=3, metavar=("WAY", "CASE", "FILE"), help=argparse.SUPPRESS)
@@ -46,10 +52,10 @@ def main() -> None:
         run_one(options, *options.one)
         return
     cases = [case.id for case in sorted_cases(options.data)][-3:]
-    if not (options.run / "summary.json").is_file():
+    if not (options.run / "scratch" / LAST).is_file():
         words = ["--strategy", "scratch", "--dst", "flair,t1,t1ce,t2", "--spacing", "1"]
         words += ["--set", "patch_size=128,128,128", "--batch-size", "1", "--steps", str(STEPS)]
-        train(options.data, cases, options.run, words)
+        train(options.data, cases if options.left_out else [], options.run, words)
     rows = [compare(options, case) for case in cases]
     ratios = {
         way: {case["case"]: case["seconds"]["monai"] / case["seconds"][way] for case in rows}
@@ -58,6 +64,7 @@ def main() -> None:
     result = {
         "machine": describe(),
         "repeats": options.repeats,
+        "trained_on_these_cases": not options.left_out,
         "times_faster_than_monai": {w: round(median(r.values()), 2) for w, r in ratios.items()},
         "agrees": all(row["agrees"] for row in rows),
         "memory_no_higher": all(row["memory_no_higher"] for row in rows),
@@ -65,7 +72,7 @@ def main() -> None:
         "cases": rows,
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps({key: result[key] for key in list(result)[2:6]}, indent=2))
+    print(json.dumps({key: result[key] for key in list(result)[3:7]}, indent=2))
 
 
 def compare(options: argparse.Namespace, case: str) -> dict[str, Any]:

@@ -28,7 +28,16 @@ def sorted_cases(data: Path) -> list[Case]:
 
 
 def train(data: Path, left_out: Sequence[str], out: Path, words: Sequence[str]) -> None:
-    """``medtl train brats`` on all cases but some, which are scored; nobody is validated on."""
-    command = [sys.executable, "-m", "medtl", "train", "brats", "--data", str(data)]
-    command += ["--test-cases", ",".join(left_out), "--set", "val_fraction=0", "--out", str(out)]
-    subprocess.run([*command, *words], check=True)
+    """``medtl train brats`` on all cases but some, which are scored; nobody is validated on.
+
+    A run that was stopped goes on."""
+    if (out / "config.yaml").is_file():
+        medtl(["train", "--resume", str(out)])
+        return
+    test = ["--test-cases", ",".join(left_out)] if left_out else ["--set", "test_fraction=0"]
+    command = ["train", "brats", "--data", str(data), *test, "--set", "val_fraction=0"]
+    medtl([*command, "--out", str(out), *words])
+
+
+def medtl(words: Sequence[str]) -> None:
+    subprocess.run([sys.executable, "-m", "medtl", *words], check=True)

@@ -1,4 +1,4 @@
-"""Reading the next case while the present one is being computed."""
+"""Making the next item ready while the present one is in use."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    begin: Callable[[], None] = lambda: None,
+) -> Iterator[Result]:
     """``function`` of each item in order, the next one computed while this one is in use.
 
-    What ``function`` raises is raised when that item's turn comes.
+    What ``function`` raises is raised when that item's turn comes. ``begin`` is called first, in
+    the thread that computes.
     """
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1, initializer=begin) as reader:
         coming: Future[Result] | None = None
         for item in items:
             following = reader.submit(function, item)

@@ -183,11 +183,10 @@ def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, in
         start = [round(value) for value in corner]
         flipped = [1 + axis for axis in range(3) if drawn.matrix[axis, axis] < 0]
         return [_cut(volume, start, patch).float().flip(flipped) for volume in volumes]
-    grid = _grid(drawn, volumes[0].shape[1:], patch)
-    return [
-        functional.grid_sample(volume[None].float(), grid, align_corners=True)[0]
-        for volume in volumes
-    ]
+    stacked = torch.cat([volume.float() for volume in volumes])
+    grid = _grid(drawn, stacked.shape[1:], patch)
+    sampled = functional.grid_sample(stacked[None], grid, align_corners=True)[0]
+    return list(torch.split(sampled, [len(volume) for volume in volumes]))
 
 
 def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) -> Tensor:
@@ -203,12 +202,16 @@ def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) ->
 
 
 def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:
-    offsets = torch.meshgrid(
-        *(torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch), indexing="ij"
-    )
-    voxels = torch.stack(offsets, -1) @ drawn.matrix.T + drawn.centre
+    """Where each voxel of the patch lies in the image, as ``grid_sample`` takes it."""
     last = torch.tensor([max(n - 1, 1) for n in shape], dtype=torch.float32)
-    return (2 * voxels / last - 1).flip(-1)[None]
+    steps = 2 * drawn.matrix.T / last  # what one voxel along each axis of the patch adds
+    i, j, k = (
+        ((torch.arange(n) - (n - 1) / 2)[:, None] * step).flip(-1)
+        for n, step in zip(patch, steps, strict=True)
+    )
+    centre = (2 * drawn.centre / last - 1).flip(-1)
+    grid: Tensor = (centre + i[:, None, None] + j[None, :, None]) + k
+    return grid[None]
 
 
 def _fade(channel_IJK: Tensor, share_IJK: Tensor, amount: float) -> Tensor:
@@ -217,13 +220,17 @@ def _fade(channel_IJK: Tensor, share_IJK: Tensor, amount: float) -> Tensor:
     Few patients show few contrasts between lesion and brain; this makes fainter and stronger ones
     of them, and leaves the lesion's texture.
     """
+    if not amount:
+        return channel_IJK
     brain = channel_IJK != 0
     lesion = brain & (share_IJK > 0.5)
     around = brain & (share_IJK == 0)
-    if not amount or not lesion.any() or not around.any():
+    if not lesion.any() or not around.any():
         return channel_IJK
-    contrast = channel_IJK[lesion].mean() - channel_IJK[around].mean()
-    return (channel_IJK - amount * contrast * share_IJK) * brain
+    inside, outside = (
+        (channel_IJK * part).sum() / torch.count_nonzero(part) for part in (lesion, around)
+    )
+    return (channel_IJK - amount * (inside - outside) * share_IJK) * brain
 
 
 def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generator) -> Tensor:

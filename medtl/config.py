@@ -88,7 +88,7 @@ class TrainConfig(BaseModel):
     devices: Natural = 1  #: processes per node, each on a device of its own
     num_nodes: Natural = 1
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] | None = None  #: processes that make patches
     out: UserPath | None = None
 
 

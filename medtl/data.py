@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms.transform import Transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from medtl.ahead import ahead
 from medtl.augment import apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
@@ -38,6 +41,7 @@ from medtl.transforms import VERSION, Preset, prepare, resampled_shape
 MAX_CENTRES = 20_000
 #: Share of the free memory that cached cases may take before they go to disk.
 MEMORY_SHARE = 0.6
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,17 @@ def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
     if processes > 1:
         return "disk"
     return "memory" if needed_bytes < MEMORY_SHARE * free_memory_bytes() else "disk"
+
+
+def choose_workers(device: str, processes: int) -> int:
+    """Processes that make patches for each of the ``processes`` on this node.
+
+    On the CPU the cores are busy with the network, and a thread beside it is enough.
+    """
+    if device == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
 
 
 def free_memory_bytes() -> int:
@@ -268,12 +283,13 @@ def build_loader(
     pin_memory: bool,
     process: int = 0,
     processes: int = 1,
-) -> DataLoader[Mapping[str, Tensor]]:
+) -> Iterable[Mapping[str, Tensor]]:
     """One pass of ``steps`` batches; workers persist, so no step waits for a restart.
 
+    Without workers a thread makes the next batch while the present one is trained on.
     ``batch_size`` counts the samples of all processes together, of which each gets its share.
     """
-    return DataLoader(
+    loader = DataLoader(
         patches,
         batch_size=batch_size // processes,
         sampler=SampleRange(first, first + steps * batch_size, process, processes),
@@ -282,3 +298,10 @@ def build_loader(
         drop_last=True,
         worker_init_fn=leave_signals_to_parent,
     )
+    return loader if workers else _made_ahead(loader)
+
+
+def _made_ahead(loader: DataLoader[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    batches = iter(loader)
+    # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
+    return ahead(lambda _: next(batches), range(len(loader)), lambda: torch.set_num_threads(1))

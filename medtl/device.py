@@ -56,6 +56,11 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
     return fabric
 
 
+def processes_here(fabric: Fabric) -> int:
+    """How many of the run's processes share this machine's cores."""
+    return len(getattr(fabric.strategy, "parallel_devices", None) or (fabric.device,))
+
+
 def precision_name(fabric: Fabric) -> str:
     """The precision as ``--precision`` names it."""
     named = str(fabric._precision.precision)

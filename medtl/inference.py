@@ -95,6 +95,8 @@ def _average(
 ) -> Tensor:
     """The weighted average of the windows' logits (LIJK); OUTSIDE where there is no window."""
     device = image_CIJK.device
+    if autocast is not None:
+        image_CIJK = image_CIJK.to(autocast)  # once, not for each window and layer that reads it
 
     def logits_of(batch: Sequence[Window]) -> Tensor:
         batch_BCIJK = torch.stack([image_CIJK[(slice(None), *window)] for window in batch])

@@ -16,8 +16,8 @@ from medtl.case import Case
 from medtl.catalog import Catalog
 from medtl.config import write_config
 from medtl.console import Reporter
-from medtl.data import choose_cache
-from medtl.device import precision_name
+from medtl.data import choose_cache, choose_workers
+from medtl.device import precision_name, processes_here
 from medtl.errors import DataError, Interrupted
 from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
@@ -55,6 +55,9 @@ def run_plan(
     needed = plan.memory_bytes()
     cache = choose_cache(needed, plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases take up to {needed / 1e9:.1f} GB: kept in {cache}")
+    workers = plan.config.workers
+    if workers is None:
+        workers = choose_workers(fabric.device.type, processes_here(fabric))
     with resumable(run, reporter) as interruption:
         trainer = Trainer(
             plan,
@@ -63,7 +66,7 @@ def run_plan(
             fabric,
             reporter,
             cache,
-            plan.config.workers,
+            workers,
             hashes,
             outside,
             interruption,

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from medtl.building import build_losses, build_network, outside_weights, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
+from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.networks import Network, tensors
 from medtl.optimisation import build_optimizer
@@ -87,7 +88,8 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     stage = replace(plan.stages[0], frozen="none")
     network = build_network(plan, catalog, stage.domain)
     objective = Objective(network.module, build_losses(stage, catalog))
-    model, optimizer = fabric.setup(objective, build_optimizer(network, stage, ()))
+    optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
+    model, optimizer = fabric.setup(objective, optimizer)
     edges = plan.patch_size[: network.spatial_dims]
     shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
     image = torch.randn(shape, device=fabric.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
@@ -160,7 +160,7 @@ class Trainer:
         held_out = len(plan.cases(stage.domain, "val"))
         validating = self._cached(stage.domain, "val")
 
-        def batches_after(done: int) -> DataLoader[Mapping[str, Tensor]]:
+        def batches_after(done: int) -> Iterable[Mapping[str, Tensor]]:
             return build_loader(
                 patches,
                 first + done * stage.batch_size,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl.convolutions import suited_to_cpu
+from medtl.device import precision_name
 from medtl.errors import Interrupted, MedtlError
 from medtl.networks import Network, all_logits, tensors, train_mode
 from medtl.optimisation import Average, build_optimizer, scheduled
@@ -105,7 +106,7 @@ def fit(
         MedtlError: a loss that is not finite.
     """
     objective = Objective(network.module, losses)
-    optimizer = build_optimizer(network, stage, frozen)
+    optimizer = build_optimizer(network, stage, frozen, fused=precision_name(fabric) != "fp16")
     rates = [group["lr"] for group in optimizer.param_groups]
     average = Average(network)
     resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)

@@ -5,6 +5,7 @@ Axes: B batch, C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from medtl.data import (
     cached_cases,
     check_case,
     choose_cache,
+    choose_workers,
     free_memory_bytes,
     prepared_bytes,
     region_masks,
@@ -284,3 +286,10 @@ def test_a_later_stage_goes_on_where_the_earlier_one_stopped(cohort: tuple[Case,
         for batch in build_loader(patches, first, 2, 2, 0, pin_memory=False)
     ]
     assert same(whole, halves)
+
+
+def test_workers_are_chosen_for_gpus_only() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert choose_workers("cpu", 1) == 0
+    assert 1 <= choose_workers("cuda", 1) <= max(1, cores - 1)
+    assert choose_workers("cuda", 2 * cores) == 1
