@@ -18,18 +18,11 @@ from medtl.console import Reporter
 from medtl.data import Recipe, check_case, prepared_bytes
 from medtl.domain import Domain, parse_domain, select
 from medtl.errors import ConfigError, DataError
+from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
 from medtl.modality import Modality
 from medtl.report.tables import Table
-from medtl.splits import (
-    Split,
-    cases_of,
-    fold_patients,
-    is_plain,
-    listed_fold,
-    read_splits,
-    split_patients,
-)
+from medtl.splits import Split, cases_of
 from medtl.strategies import LossSpec, Request, Stage, controls
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
@@ -118,7 +111,7 @@ def make_plan(
     cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
-    split = _split(config, cohort, reporter)
+    split = split_as_asked(config, cohort.cases, reporter)
     advice = _advice(task, cases_of(split.train, cohort.cases), needed, config, reporter)
     defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
@@ -242,43 +235,6 @@ def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> t
             headers[modalities[0]]
             for headers in pool.map(lambda case: check_case(case, modalities), cases)
         )
-
-
-def _split(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> Split:
-    """The split as asked for: a file's, one fold, named test cases, or a fraction."""
-    test, cases = config.test_cases, cohort.cases
-    folded = config.folds is not None or config.fold is not None
-    if folded and (test or config.test_fraction is not None):
-        raise ConfigError("--fold says who is tested on; drop --test-cases and test_fraction")
-    if config.splits is not None:
-        if config.folds is not None:
-            raise ConfigError("--splits has folds of its own: drop --folds, and name one by --fold")
-        split = read_splits(config.splits, cases, fold=config.fold or 0)
-        if not is_plain(config.splits):
-            return split
-        # What nnU-Net reports on is locked away; to choose a checkpoint others are spared.
-        reporter.say(
-            f"fold {config.fold or 0} of {config.splits.name}: its {len(split.val)} val patients "
-            "are the locked test set"
-        )
-        test = split.val
-        cases = cases_of((*split.train, *split.val), cases)
-    elif config.folds is not None:
-        if config.fold is None:
-            last = config.folds - 1
-            raise ConfigError(f"--folds {config.folds}: name one by --fold, from 0 to {last}")
-        test = fold_patients(cases, folds=config.folds, fold=config.fold, seed=config.seed)
-        reporter.say(f"fold {config.fold} of {config.folds} is the locked test set")
-    elif config.fold is not None:
-        test = listed_fold(cases, config.fold)
-        reporter.say(f"fold {config.fold} of the data's own list is the locked test set")
-    return split_patients(
-        cases,
-        test_fraction=config.test_fraction,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        test=test,
-    )
 
 
 def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
