@@ -20,6 +20,17 @@ COMMANDS = (
 
 
 @hookimpl
+def medtl_tasks() -> list[Component]:
+    return [
+        Component(
+            "segmentation",
+            "medtl.owndata.task:Segmentation",
+            "your own data: nnU-Net raw, MSD, a MONAI datalist or a CSV table",
+        )
+    ]
+
+
+@hookimpl
 def medtl_strategies() -> list[Component]:
     return [
         Component("scratch", "medtl.strategies:scratch", "train on the target alone, from random"),
@@ -58,6 +69,10 @@ def medtl_transforms() -> list[Component]:
         Component(
             "brain-mr-plain", "medtl.transforms:brain_mr_plain", "brain-mr without augmentation"
         ),
+        Component(
+            "mr", "medtl.transforms:mr", "brain-mr without cutting noise away: skull, body, organs"
+        ),
+        Component("ct", "medtl.transforms:ct", "mr with CT clipped and scaled alike in all cases"),
     ]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medtl.errors import DataError
 from medtl.modality import Modality
 
 
@@ -33,6 +34,7 @@ class Case:
     labels: tuple[int, ...] = ()
     site: str = ""
     part: str = ""
+    fold: int | None = None  #: that the data set's own list puts it into
     stratum: str = ""  #: what a split is balanced over, e.g. "enhancing" or a class name
 
 
@@ -44,3 +46,13 @@ class Cohort:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+
+    def check_regions(self, wanted: Iterable[str]) -> None:
+        """Refuse cases that do not know one of the regions that a model was trained on."""
+        for case in self.cases:
+            for name in wanted:
+                if name not in case.regions:
+                    raise DataError(
+                        f"{self.root}: {case.id} knows no region {name}, which was trained on; its "
+                        f"labels are named {', '.join(case.regions)}"
+                    )

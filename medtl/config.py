@@ -52,7 +52,7 @@ class TrainConfig(BaseModel):
 
     task: str = "brats"
     data: UserPath | None = None
-    strategy: str = "modality-transfer"
+    strategy: str | None = None
     src: str | None = None
     dst: str | None = None
     network: str | None = None
@@ -82,6 +82,8 @@ class TrainConfig(BaseModel):
     test_fraction: Fraction | None = None
     val_fraction: Fraction | None = None
     splits: UserPath | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None  #: of ``folds``, ``splits`` or the data's own
     test_cases: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -31,7 +31,8 @@ def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
                 f"--resume goes on with the settings of {run.path}; drop {name}, or start a new run"
             )
     # The patients stay where they are, whatever has become of the data since.
-    return wanted.model_copy(update={"splits": run.path / SPLITS, "out": None})
+    kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
+    return wanted.model_copy(update=kept)
 
 
 def requeued(out: Path) -> bool:

@@ -26,7 +26,7 @@ from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
 from medtl.interruption import leave_signals_to_parent
-from medtl.io.foreground import enclosed, foreground
+from medtl.io.foreground import enclosed, foreground, within_uniform
 from medtl.io.nifti import (
     Header,
     check_same_grid,
@@ -58,7 +58,7 @@ class Recipe:
         volumes = [read_volume(case.images[name]) for name in self.modalities]
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
-        masks = [foreground(volume) for volume, _ in volumes]
+        masks = [self._shown(volume) for volume, _ in volumes]
         brain_IJK = np.any(masks, axis=0)
         covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
         target_LIJK = None
@@ -66,9 +66,18 @@ class Recipe:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
         try:
-            return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, self.preset)
+            return prepare(
+                image_CIJK, covered_CIJK, target_LIJK, affine, self.preset, self.modalities
+            )
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
+
+    def _shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which voxels show the patient."""
+        if not self.preset.whole:
+            return foreground(array_IJK)
+        shown_IJK = within_uniform(array_IJK)
+        return np.ones(array_IJK.shape, dtype=bool) if shown_IJK is None else shown_IJK
 
 
 def region_masks(

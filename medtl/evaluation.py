@@ -46,6 +46,7 @@ class Predictor:
     fabric: Fabric
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
     min_component_ml: float = 0.0  #: smaller components of the first region are dropped
+    exclusive: bool = False  #: whether no voxel is in two regions
 
     def prepared_logits(self, image_CIJK: Tensor) -> Tensor:
         """logits_LIJK on the prepared grid, small components put out."""
@@ -86,8 +87,20 @@ class Predictor:
 
     def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
         """One mask per region on the native grid."""
-        masks_LIJK = self.native_logits(prepared).numpy() > 0
-        return np.logical_and.accumulate(masks_LIJK, axis=0) if self.nested else masks_LIJK
+        logits_LIJK = self.native_logits(prepared)
+        return decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+
+
+def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.bool_]:
+    """Positive logits, made to agree: a nested region lies within the one before it, and of regions
+    that exclude each other the highest logit has the voxel."""
+    masks_LIJK = logits_LIJK.numpy() > 0
+    if nested:
+        return np.logical_and.accumulate(masks_LIJK, axis=0)
+    if exclusive:
+        highest_1IJK = logits_LIJK.argmax(0, keepdim=True).numpy()
+        masks_LIJK &= np.arange(len(masks_LIJK))[:, None, None, None] == highest_1IJK
+    return masks_LIJK
 
 
 def score_cases(

@@ -34,7 +34,8 @@ hookspec = pluggy.HookspecMarker("medtl")
 
 @hookspec
 def medtl_tasks() -> list[Component]:
-    """Tasks: a folder -> cases, regions and defaults. Targets follow :class:`medtl.task.Task`."""
+    """Tasks: a folder -> cases, regions and defaults. Targets follow :class:`medtl.task.Task`, or
+    :class:`medtl.task.Unbound` where the data name the regions and modalities."""
     raise NotImplementedError
 
 

@@ -86,6 +86,7 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Run:
         return out
     path = ""
     if fabric.is_global_zero:
+        assert plan.config.strategy is not None  # make_plan has asked the task
         run = start_run(plan.config.task, plan.config.strategy, out)
         write_start(plan, run, fabric)
         path = str(run.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from math import lcm
 from pathlib import Path
 from statistics import median
@@ -17,11 +18,13 @@ from medtl.console import Reporter
 from medtl.data import Recipe, check_case, prepared_bytes
 from medtl.domain import Domain, parse_domain, select
 from medtl.errors import ConfigError, DataError
-from medtl.io.nifti import Header
+from medtl.folds import split_as_asked
+from medtl.io.geometry import Header, ras_grid
 from medtl.modality import Modality
-from medtl.splits import Split, read_splits, split_patients
+from medtl.report.tables import Table
+from medtl.splits import Split, cases_of
 from medtl.strategies import LossSpec, Request, Stage, controls
-from medtl.task import Task
+from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -85,7 +88,8 @@ def make_plan(
 
     ``processes``: how many share every batch.
     """
-    task: Task = catalog.tasks[config.task].load()()
+    task = bound(catalog.tasks[config.task].load()(), config.data, config.labels)
+    config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
     builder = catalog.networks[network].load()
     source = _domain(config.src or task.defaults.src, task)
@@ -107,8 +111,12 @@ def make_plan(
     cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
-    split = _split(config, cohort)
+    split = split_as_asked(config, cohort.cases, reporter)
+    advice = _advice(task, cases_of(split.train, cohort.cases), needed, config, reporter)
+    defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
+    if preset.windowed and advice:
+        preset = preset.through(advice.windows)
     preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
     probe = builder(
         in_channels=len(visited[0].modalities), out_channels=len(task.regions), width=config.width
@@ -146,11 +154,59 @@ def make_plan(
         headers,
     )
     _check_domains(plan)
+    if advice:
+        reporter.show(_choices(plan, advice))
     return plan
+
+
+def _strategy(config: TrainConfig, task: Task) -> str:
+    default = task.defaults.strategy
+    if config.strategy is None and config.src and default == "scratch":
+        raise ConfigError(
+            f"task {task.name} trains from scratch on --dst unless told otherwise; with --src name "
+            "a --strategy, for example modality-transfer"
+        )
+    return config.strategy or default
+
+
+def _advice(
+    task: Task | Named,
+    cases: Sequence[Case],
+    modalities: Sequence[Modality],
+    config: TrainConfig,
+    reporter: Reporter,
+) -> Advice | None:
+    """What a task that measures its data makes of the training cases; shown as a fingerprint."""
+    if not hasattr(task, "advise") or not cases:
+        return None
+    advice: Advice = task.advise(cases, modalities, config.spacing_mm, config.patch_size)
+    reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
+    return advice
+
+
+def _choices(plan: Plan, advice: Advice) -> Table:
+    """Each setting and why it was chosen; what the user gave needs no reason."""
+    values = {
+        "spacing_mm": f"{plan.preset.spacing_mm:g} mm",
+        "patch_size": "x".join(map(str, plan.patch_size)),
+        "batch_size": str(plan.request.batch_size),
+        "network": plan.network,
+        "transforms": plan.preset.name,
+    }
+    rows = tuple(
+        (
+            name.removesuffix("_mm").replace("_", " "),
+            value,
+            advice.reasons[name] if getattr(plan.config, name) is None else "as given",
+        )
+        for name, value in values.items()
+    )
+    return Table("Choices", ("setting", "value", "why"), rows)
 
 
 def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
     """The strategy's stages, with the from-scratch controls where they are asked for."""
+    assert config.strategy is not None  # make_plan has asked the task
     stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
@@ -163,8 +219,11 @@ def _domain(text: str, task: Task) -> Domain:
         raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
     unknown = [name for name in domain.modalities if name not in task.modalities]
     if unknown:
+        near = get_close_matches(unknown[0], task.modalities, n=1)
+        hint = f"did you mean {near[0]!r}? It" if near else "it"
         raise ConfigError(
-            f"task {task.name} has no modality {unknown[0]!r}; it has {', '.join(task.modalities)}"
+            f"task {task.name} has no modality {unknown[0]!r}; {hint} has "
+            f"{', '.join(task.modalities)}"
         )
     return domain
 
@@ -178,18 +237,6 @@ def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> t
         )
 
 
-def _split(config: TrainConfig, cohort: Cohort) -> Split:
-    if config.splits is not None:
-        return read_splits(config.splits, cohort.cases)
-    return split_patients(
-        cohort.cases,
-        test_fraction=config.test_fraction,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        test=config.test_cases,
-    )
-
-
 def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
     """The task's spacing, or the data's own where that is coarser already."""
     native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in headers)
@@ -201,8 +248,9 @@ def _patch(
 ) -> tuple[int, ...]:
     """The task's patch, no larger than the data: edges are rounded up to a ``multiple``."""
     edges = []
+    grids = [ras_grid(header) for header in headers]
     for axis, edge in enumerate(default):
-        extent = median(h.shape[axis] * float(h.spacing_mm[axis]) for h in headers) / spacing_mm
+        extent = median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm
         edges.append(multiple * -(-min(edge, round(extent)) // multiple))
     return tuple(edges)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from numpy.typing import NDArray
 from medtl.ahead import ahead
 from medtl.case import Case
 from medtl.console import Reporter
+from medtl.ensemble import Ensemble
 from medtl.errors import DataError, RunError
 from medtl.io.nifti import read_header, write_nifti
 from medtl.processes import share
 from medtl.task import Task
-from medtl.trained import Trained
 
 
 def predict_folder(
-    trained: Trained,
+    ensemble: Ensemble,
     task: Task,
     inputs: Path,
     out: Path,
@@ -33,17 +32,18 @@ def predict_folder(
     reporter: Reporter,
 ) -> list[Path]:
     """Segment every case under ``inputs`` into ``out/<case>.nii.gz``; each is written whole."""
-    recipe = trained.predictor.recipe
-    cohort = task.cases(inputs, labels=labels, required=recipe.modalities, need_target=False)
+    trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
+    cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
     for note in cohort.notes:
         reporter.say(note)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise RunError(f"cannot make {out}: {problem.strerror}; choose another --out") from problem
-    if trained.synthetic and not cohort.synthetic:
+    if ensemble.synthetic and not cohort.synthetic:
         reporter.say("this model was trained on the synthetic phantom alone")
-    reporter.say(f"{trained.stage}: {', '.join(recipe.modalities)} -> {', '.join(recipe.regions)}")
+    who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
+    reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
     written = []
     inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
     for case in cohort.cases:
@@ -52,23 +52,25 @@ def predict_folder(
         if (out / f"{case.id}.nii.gz").resolve() in inputs_read:
             raise RunError(f"{out / case.id}.nii.gz is an input; choose another --out")
 
+    cohort.check_regions(regions)
+
     def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
-        header = read_header(case.images[recipe.modalities[0]])
-        label_map = paint(masks_LIJK, recipe.regions, case.regions)
+        header = read_header(case.images[modalities[0]])
+        label_map = paint(masks_LIJK, regions, case.regions)
         target = out / f"{case.id}.nii.gz"
         write_nifti(target, label_map, header.affine, like=header.path)
         return target
 
-    cases = share(trained.predictor.fabric, cohort.cases)
+    cases = share(ensemble.fabric, cohort.cases)
     # While one case is computed, the next one is read and the one before is written.
     with (
         reporter.progress("predicting", len(cases)) as advance,
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[Path] | None = None
-        prepared = ahead(partial(recipe, with_target=False), cases)
-        for done, (case, image) in enumerate(zip(cases, prepared, strict=True), 1):
-            masks_LIJK = trained.predictor.masks(image)
+        prepared = ahead(ensemble.prepare, cases)
+        for done, (case, images) in enumerate(zip(cases, prepared, strict=True), 1):
+            masks_LIJK = ensemble.masks(images)
             if writing is not None:
                 written.append(writing.result())
             writing = writer.submit(write, case, masks_LIJK)
@@ -82,9 +84,10 @@ def predict_folder(
 def paint(
     masks_LIJK: NDArray[np.bool_], regions: Sequence[str], values: Mapping[str, Sequence[int]]
 ) -> NDArray[Any]:
-    """Region masks -> label values (uint8): later regions are painted over the ones that hold
-    them, each with the first of its values that no later region has."""
-    label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8)
+    """Region masks -> label values (uint8 where they fit): later regions are painted over the ones
+    that hold them, each with the first of its values that no later region has."""
+    largest = max(value for region in regions for value in values[region])
+    label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8 if largest < 256 else np.int16)
     for index, (region, mask_IJK) in enumerate(zip(regions, masks_LIJK, strict=True)):
         inner = {value for later in regions[index + 1 :] for value in values[later]}
         own = [value for value in values[region] if value not in inner]

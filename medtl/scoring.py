@@ -83,6 +83,8 @@ def score_stages(
 
     ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
     """
+    for stage in stages:
+        cohort.check_regions(stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")

@@ -85,6 +85,40 @@ def split_patients(
     )
 
 
+def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) -> tuple[str, ...]:
+    """The patients of one of ``folds`` parts, as even over strata, and sites within them, as whole
+    patients allow. Every patient is in one part; the parts depend on patients and seed alone.
+
+    Raises:
+        ConfigError: there are fewer patients than folds, or no such fold.
+    """
+    groups = _groups(tuple(cases))
+    if not 0 <= fold < folds:
+        raise ConfigError(f"--fold {fold}: the {folds} folds are numbered from 0 to {folds - 1}")
+    if len(groups) < folds:
+        raise ConfigError(f"{len(groups)} patients cannot be divided into {folds} folds")
+    return tuple(sorted(_ordered(groups, f"{seed}:folds")[fold::folds]))
+
+
+def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
+    """The patients whom the data set's own list puts into ``fold``.
+
+    Raises:
+        ConfigError: the list knows no folds or not this one, or puts a patient into two.
+    """
+    found: dict[str, int | None] = {}
+    for case in cases:
+        if found.setdefault(case.patient, case.fold) != case.fold:
+            raise ConfigError(f"the data's own list puts patient {case.patient} into two folds")
+    known = sorted({number for number in found.values() if number is not None})
+    if not known:
+        raise ConfigError(f"--fold {fold}: of how many? Add --folds 5, or --splits FILE")
+    if fold not in known:
+        listed = ", ".join(map(str, known))
+        raise ConfigError(f"--fold {fold}: the data's own list has folds {listed}")
+    return tuple(sorted(patient for patient, number in found.items() if number == fold))
+
+
 def _test_count(patients: int, fraction: float | None) -> int:
     """By default 20%, and enough for a bootstrap where that leaves two thirds to train on."""
     if fraction is None:
@@ -128,11 +162,16 @@ def _spread(groups: Mapping[str, tuple[str, ...]], count: int, key: str) -> set[
     """
     if not count:
         return set()
-    draws = {patient: _draw(f"{key}:{patient}") for patient in groups}
-    ordered = sorted(groups, key=lambda patient: (groups[patient], draws[patient], patient))
+    ordered = _ordered(groups, key)
     start = _draw(key)
     marks = [floor(i * count / len(ordered) + start) for i in range(len(ordered) + 1)]
     return {patient for i, patient in enumerate(ordered) if marks[i + 1] > marks[i]}
+
+
+def _ordered(groups: Mapping[str, tuple[str, ...]], key: str) -> list[str]:
+    """Patients by group, at random within a group."""
+    draws = {patient: _draw(f"{key}:{patient}") for patient in groups}
+    return sorted(groups, key=lambda patient: (groups[patient], draws[patient], patient))
 
 
 def _draw(key: str) -> float:
@@ -190,6 +229,11 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
         return Split(**sides)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file of splits is nnU-Net's own: it names no test cases at all."""
+    return "test" not in _read_fold(path, 0)
 
 
 def _read_fold(path: Path, fold: int) -> dict[str, Any]:

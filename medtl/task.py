@@ -1,13 +1,17 @@
-"""What a task component must offer: cases, regions, and the defaults that suit them."""
+"""What a task component must offer: cases, regions, and the defaults that suit them.
+
+Most tasks know their regions and modalities (:class:`Task`). One that reads them from the data set
+is an :class:`Unbound` one: it becomes a Task when it is bound to the data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from medtl.case import Cohort
+from medtl.case import Case, Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Defaults:
     rate: float = 2e-3
     steps: int = 1600
     passes: int = 150  #: of 3-D patches over the patients, at most: few are soon learnt by heart
+    strategy: str = "modality-transfer"
 
     def steps_for(self, patients: int, batch_size: int) -> int:
         """Optimiser steps per side with 3-D patches of so many training patients."""
@@ -49,3 +54,62 @@ class Task(Protocol):
         required: Sequence[str] | None = None,
         need_target: bool = True,
     ) -> Cohort: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Settings planned from the training cases: what was measured, and each choice's reason."""
+
+    defaults: Defaults
+    facts: tuple[tuple[str, str], ...]  #: what, value
+    reasons: Mapping[str, str]  #: setting, as TrainConfig calls it -> why
+    #: modality -> lowest and highest intensity, mean and deviation of what lies between
+    windows: Mapping[str, tuple[float, float, float, float]]
+
+
+class Named(Task, Protocol):
+    """A task that has been bound to data: these named its regions and modalities."""
+
+    exclusive: bool  #: no voxel is in two regions
+    names: Mapping[str, Any]  #: what the data are called, as plain JSON; kept in checkpoints
+
+    def advise(
+        self,
+        cases: Sequence[Case],
+        modalities: Sequence[str],
+        spacing_mm: float | None = None,
+        patch_size: Sequence[int] | None = None,
+    ) -> Advice:
+        """Measure the training cases and choose the settings that the user left open; reads some of
+        their images."""
+        ...
+
+
+@runtime_checkable
+class Unbound(Protocol):
+    """A task whose regions and modalities are named by the data set."""
+
+    name: str
+
+    def bind(
+        self,
+        root: Path | None,
+        labels: str | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> Named:
+        """Read what the data under ``root`` are called; ``cases(root)`` of the result reads them.
+
+        ``names``: those of a checkpoint, for data that name nothing themselves. With them, cases
+        that are not for training are found too.
+        """
+        ...
+
+
+def bound(
+    task: Task | Unbound,
+    root: Path | None,
+    labels: str | None = None,
+    names: Mapping[str, Any] | None = None,
+) -> Task | Named:
+    """``task`` itself, or what it is on these data."""
+    return task.bind(root, labels, names) if isinstance(task, Unbound) else task

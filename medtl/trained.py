@@ -31,6 +31,7 @@ class Trained:
     synthetic: bool
     task: str
     domain: str  #: selector of the domain it was trained on
+    names: Mapping[str, Any] | None  #: what its data were called, see medtl.task.Named
 
 
 def finished_stages(run: Run) -> tuple[str, ...]:
@@ -84,6 +85,7 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
         fabric,
         recorded["nested"],
         recorded["min_component_ml"],
+        exclusive=recorded.get("exclusive", False),
     )
     return Trained(
         recorded["stage"],
@@ -92,12 +94,14 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
         recorded["synthetic"],
         recorded["task"],
         recorded["domain"],
+        recorded.get("names"),
     )
 
 
 def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
     """The preset by name at its spacing; one that has changed since training is refused."""
     preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
+    preset = preset.through(recorded.get("windows", {}))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")

@@ -102,6 +102,7 @@ class Trainer:
             self.plan.cohort.synthetic,
             self.plan.task.name,
             str(stage.domain),
+            getattr(self.plan.task, "names", None),
         )
 
     def _patches(self, stage: Stage) -> Patches:
@@ -130,6 +131,7 @@ class Trainer:
             self.plan.patch_size,
             self.fabric,
             self.plan.task.nested,
+            exclusive=getattr(self.plan.task, "exclusive", False),
         )
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
@@ -237,6 +239,8 @@ class Trainer:
             "modalities": list(stage.domain.modalities),
             "regions": list(plan.task.regions),
             "nested": plan.task.nested,
+            "exclusive": getattr(plan.task, "exclusive", False),
+            "names": getattr(plan.task, "names", None),
             "preprocessing": plan.preset.to_json(),
             "seen": list(self.seen),
             "synthetic": plan.cohort.synthetic,

@@ -5,7 +5,7 @@ Axes: C modality, L region, I J K voxels (right-anterior-superior after preparat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -38,9 +38,18 @@ class Preset:
     augmentation: Augmentation
     spacing_mm: float = 2.0
     n4: bool = False
+    whole: bool = False  #: what no uniform value surrounds is all image; else noise is cut away
+    windowed: bool = False  #: CT channels are scaled by the windows, alike in every case
+    #: modality, lowest and highest intensity, mean and deviation of what lies between
+    windows: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def at(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
+
+    def through(self, windows: Mapping[str, Sequence[float]]) -> Preset:
+        """With windows, by modality; other modalities are scaled case by case."""
+        rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
+        return replace(self, windows=tuple(rows))
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint records of the preparation."""
@@ -51,6 +60,8 @@ class Preset:
             "n4": self.n4,
             "clip_percentiles": list(CLIP_PERCENTILES),
             "augmentation": asdict(self.augmentation),
+            **({"whole": True} if self.whole else {}),
+            **({"windows": {n: list(w) for n, w in self.windows}} if self.windowed else {}),
         }
 
 
@@ -74,6 +85,18 @@ def brain_mr_plain() -> Preset:
     return Preset("brain-mr-plain", NONE)
 
 
+def mr() -> Preset:
+    """``brain-mr`` for images with skull or of the body: noise around the patient is not cut away,
+    as what is dark would go with it."""
+    return Preset("mr", FULL, whole=True)
+
+
+def ct() -> Preset:
+    """CT clipped to the 0.5 and 99.5 percentiles of the labelled voxels of the training cases, less
+    their mean, by their deviation (Isensee et al. 2021); other channels as ``mr``."""
+    return Preset("ct", FULL, whole=True, windowed=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
@@ -91,23 +114,28 @@ def prepare(
     target_LIJK: NDArray[np.bool_] | None,
     affine: NDArray[np.float64],
     preset: Preset,
+    modalities: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
     Orientation to RAS, crop to the brain, percentile clipping and z-score per modality where it
     covers the brain (0 elsewhere), resampling to ``preset.spacing_mm``. ``covered_CIJK`` tells
     where; slabs often miss a side of the head. One mask for all modalities may have C = 1.
+    ``modalities`` (C) tell which of the preset's windows belongs to which channel.
     """
     axes, flips = _to_ras(affine)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
     start, size = _box(_orient(np.logical_or.reduce(covered_CIJK), axes, flips))
     crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
     channels = []
-    for native in zip(image_CIJK, np.broadcast_to(covered_CIJK, image_CIJK.shape), strict=True):
+    by_name = dict(preset.windows)
+    windows = [by_name.get(name) for name in modalities] or [None] * len(image_CIJK)
+    covers = np.broadcast_to(covered_CIJK, image_CIJK.shape)
+    for *native, window in zip(image_CIJK, covers, windows, strict=True):
         channel_IJK, covered_IJK = (_orient(array_IJK, axes, flips)[crop] for array_IJK in native)
         if preset.n4:
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
-        channels.append(zscore_in_brain(channel_IJK, covered_IJK))
+        channels.append(zscore_in_brain(channel_IJK, covered_IJK, window))
     shape = resampled_shape(size, spacing_mm, preset.spacing_mm)
     prepared: dict[str, Any] = {
         "image": _resample(torch.from_numpy(np.stack(channels)), shape),
@@ -151,17 +179,22 @@ def restore(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
 
 
 def zscore_in_brain(
-    image_IJK: NDArray[np.float32], brain_IJK: NDArray[np.bool_]
+    image_IJK: NDArray[np.float32],
+    brain_IJK: NDArray[np.bool_],
+    window: tuple[float, ...] | None = None,
 ) -> NDArray[np.float32]:
-    """Clip to the brain's percentiles, subtract its mean, divide by its deviation; 0 outside."""
+    """Clip to the brain's percentiles, subtract its mean, divide by its deviation; 0 outside.
+
+    A ``window`` (low, high, mean, deviation) stands in for what would be measured.
+    """
     values = image_IJK[brain_IJK]
-    low, high = np.percentile(values, CLIP_PERCENTILES)
+    low, high = np.percentile(values, CLIP_PERCENTILES) if window is None else window[:2]
     values = np.clip(values, low, high)
-    deviation = float(values.std())
+    mean, deviation = (values.mean(), float(values.std())) if window is None else window[2:]
     if deviation == 0:
         raise DataError("every voxel in the brain has the same value")
     scored = np.zeros(image_IJK.shape, dtype=np.float32)
-    scored[brain_IJK] = (values - values.mean()) / deviation
+    scored[brain_IJK] = (values - mean) / deviation
     return scored
 
 

@@ -11,6 +11,8 @@ A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this
      "response_rms": {"<input tensor>": 0.71},  # see medtl.response.measure_response
      "nested": true,                    # each region lies within the one before it
      "min_component_ml": 5.1,           # smaller components of the first region are dropped
+     "exclusive": false,                # no voxel is in two regions
+     "names": null,                     # what the data call things, see medtl.task.Named
      "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
 
 Only ``format`` is required to start from the file, all of it to predict with it; ``{}`` stands for

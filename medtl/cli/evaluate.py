@@ -19,7 +19,8 @@ def evaluate(
         typer.Option(help="test: the run's locked cases (its own data); all (with --data)."),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
+        str | None,
+        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -44,6 +45,7 @@ def evaluate(
     from medtl.planning import read_cohort
     from medtl.report.tables import score_table
     from medtl.scoring import pick_cases, score_stages
+    from medtl.task import bound
     from medtl.trained import finished_stages, read_stage
 
     fabric = build_fabric(device, precision, devices)
@@ -52,10 +54,11 @@ def evaluate(
     if not names:
         raise RunError(f"{run} has no finished stage; let medtl train end first")
     stages = [read_stage(opened, name, catalog, fabric) for name in names]
-    task = catalog.tasks[config.task].load()()
     needed = {name for each in stages for name in each.predictor.recipe.modalities}
     own = data is None or data.resolve() == config.data
     scheme = labels or (config.labels if own else None)
+    offered = catalog.tasks[config.task].load()()
+    task = bound(offered, data or config.data, scheme, stages[0].names)
     cohort = read_cohort(
         task, data or config.data, reporter, labels=scheme, required=sorted(needed)
     )

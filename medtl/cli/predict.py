@@ -9,27 +9,38 @@ import typer
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="Run folder, or a stage's folder inside it.")],
-    inputs: Annotated[Path, typer.Option("--input", "-i", help="Folder with one case or many.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="Run folder, or a stage's folder inside it; of several, the mean.",
+        ),
+    ],
+    inputs: Annotated[
+        Path, typer.Option("--input", "-i", help="Folder (or list) with one case or many.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the segmentations.")],
     labels: Annotated[
-        str | None, typer.Option(help="Label scheme to write: 2013, 2014-2021, 2023 or msd.")
+        str | None,
+        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Segment new studies with a trained run and write NIfTI label maps."""
+    """Segment new studies with a trained run, or the mean of several; write NIfTI label maps."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
     from medtl.device import build_fabric
+    from medtl.ensemble import read_ensemble
     from medtl.prediction import predict_folder
-    from medtl.trained import restore_stage
-    from medtl.weights import read_weights, resolve_weights
+    from medtl.task import bound
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
-    trained = restore_stage(read_weights(resolve_weights(run)), catalog, fabric)
-    task = catalog.tasks[trained.task].load()()
-    predict_folder(trained, task, inputs, out, labels, Reporter(quiet or not fabric.is_global_zero))
+    ensemble = read_ensemble(runs, catalog, fabric)
+    offered = catalog.tasks[ensemble.first.task].load()()
+    task = bound(offered, inputs, labels, ensemble.first.names)
+    reporter = Reporter(quiet or not fabric.is_global_zero)
+    predict_folder(ensemble, task, inputs, out, labels, reporter)

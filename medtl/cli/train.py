@@ -15,7 +15,8 @@ Setting = Annotated[
 def train(
     task: Annotated[str | None, typer.Argument(help="Task, e.g. brats (medtl list tasks).")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the cases; without it the synthetic phantom.")
+        Path | None,
+        typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="How to transfer.")] = None,
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
@@ -54,10 +55,15 @@ def train(
         bool | None, typer.Option("--with-control", help="Also train from scratch (A and B).")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
+        str | None,
+        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, weights and patches.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="splits.json to use.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="splits.json, or nnU-Net's splits_final.json, to use.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Divide the patients into so many.")] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold to lock away, from 0.")] = None,
     test_cases: Annotated[
         str | None, typer.Option(help="Patients or cases to lock away, comma-separated.")
     ] = None,
@@ -110,6 +116,8 @@ def train(
         "labels": labels,
         "seed": seed,
         "splits": splits,
+        "folds": folds,
+        "fold": fold,
         "test_cases": test_cases.split(",") if test_cases else None,
         "device": device,
         "precision": precision,

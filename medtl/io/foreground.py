@@ -28,6 +28,20 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     are split by Otsu's threshold (Otsu 1979), if their border is indeed the dark side of it. An
     image with no background is all foreground, a constant one has none.
     """
+    mask_IJK = within_uniform(array_IJK)
+    if mask_IJK is not None:
+        return mask_IJK
+    threshold = _otsu(array_IJK)
+    if np.median(_border(array_IJK)) > threshold:
+        return np.ones(array_IJK.shape, dtype=bool)
+    return np.asarray(array_IJK > threshold)
+
+
+def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Mask of all that differs from the one value around it; None where no one value surrounds it.
+
+    A constant image is empty.
+    """
     low, high = float(array_IJK.min()), float(array_IJK.max())
     if low == high:
         return np.zeros(array_IJK.shape, dtype=bool)
@@ -41,10 +55,7 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     volume_share = 1 - np.count_nonzero(mask_IJK) / mask_IJK.size
     if corners > 1 and border_share >= MIN_BORDER_SHARE and volume_share >= MIN_VOLUME_SHARE:
         return np.asarray(mask_IJK)
-    threshold = _otsu(array_IJK)
-    if np.median(border) > threshold:
-        return np.ones(array_IJK.shape, dtype=bool)
-    return np.asarray(array_IJK > threshold)
+    return None
 
 
 def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:

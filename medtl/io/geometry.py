@@ -37,6 +37,12 @@ class Header:
     dtype: np.dtype[Any]
 
 
+def ras_grid(header: Header) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing (mm) of an image, its axes in the order right, front, up."""
+    order = np.argsort(orientations.io_orientation(header.affine)[:, 0])
+    return tuple(header.shape[n] for n in order), tuple(header.spacing_mm[n] for n in order)
+
+
 def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
     """Refuse images of one case that do not share a grid.
 

@@ -28,7 +28,9 @@ from medtl.io.opening import check_length, checked_affine, checked_dtype, opened
 __all__ = [
     "Header",
     "check_same_grid",
+    "count_volumes",
     "from_canonical",
+    "label_counts",
     "label_values",
     "read_header",
     "read_labels",
@@ -105,6 +107,25 @@ def label_values(file: ImageFile) -> tuple[int, ...]:
     """All values of a segmentation, sorted; remembered between runs. Errors as read_labels."""
     values = remembered("label values", file, lambda: _distinct(_read(file)[0], file.path))
     return tuple(values)
+
+
+def label_counts(file: ImageFile) -> dict[int, int]:
+    """Voxels of each value of a segmentation; remembered between runs. Errors as read_labels."""
+
+    def count() -> list[tuple[int, int]]:
+        labels_IJK = _whole_numbers(_read(file)[0], file.path)
+        counts = np.bincount(labels_IJK.ravel(order="K"))
+        return [(value, int(counts[value])) for value in map(int, np.flatnonzero(counts))]
+
+    return {int(value): int(voxels) for value, voxels in remembered("label counts", file, count)}
+
+
+def count_volumes(path: Path) -> int:
+    """How many volumes a file holds: 1, or the length of its fourth axis. Errors as read_header."""
+    with opened(path) as (image, _):
+        volumes = image.shape[3] if len(image.shape) == 4 else 1
+        volume_shape(image, ImageFile(path, 0 if len(image.shape) == 4 else None))
+    return int(volumes)
 
 
 def write_nifti(

@@ -1,0 +1,113 @@
+"""Several trained stages that predict as one: the mean of their probabilities.
+
+Axes: L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from medtl.case import Case
+from medtl.catalog import Catalog
+from medtl.data import Recipe
+from medtl.errors import RunError
+from medtl.evaluation import decide
+from medtl.modality import Modality
+from medtl.trained import Trained, restore_stage
+from medtl.weights import read_weights, resolve_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Members of the same task, modalities and regions; each prepares the images in its own way."""
+
+    members: tuple[Trained, ...]
+
+    @property
+    def first(self) -> Trained:
+        return self.members[0]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return self.first.predictor.recipe.regions
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return self.first.predictor.recipe.modalities
+
+    @property
+    def fabric(self) -> Fabric:
+        return self.first.predictor.fabric
+
+    @property
+    def synthetic(self) -> bool:
+        return all(member.synthetic for member in self.members)
+
+    def prepare(self, case: Case) -> list[tuple[Recipe, Mapping[str, Any]]]:
+        """The case as each recipe prepares it, once per recipe however many members share it."""
+        recipes: list[Recipe] = []
+        for member in self.members:
+            if member.predictor.recipe not in recipes:
+                recipes.append(member.predictor.recipe)
+        return [(recipe, recipe(case, with_target=False)) for recipe in recipes]
+
+    def masks(self, prepared: Sequence[tuple[Recipe, Mapping[str, Any]]]) -> NDArray[np.bool_]:
+        """One mask per region (LIJK) on the native grid.
+
+        Members run one after the other into one running sum: memory does not grow with them.
+        """
+        total_LIJK = None
+        for member in self.members:
+            predictor = member.predictor
+            image = next(image for recipe, image in prepared if recipe == predictor.recipe)
+            if len(self.members) == 1:
+                return predictor.masks(image)
+            probability_LIJK = predictor.native_logits(image).sigmoid_()
+            total_LIJK = (
+                probability_LIJK if total_LIJK is None else total_LIJK.add_(probability_LIJK)
+            )
+        assert total_LIJK is not None  # there is a member
+        logits_LIJK = torch.logit(total_LIJK.div_(len(self.members)))
+        alike = self.first.predictor
+        return decide(logits_LIJK, nested=alike.nested, exclusive=alike.exclusive)
+
+
+def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ensemble:
+    """The last stage of each run (or the stage named), which must agree.
+
+    Raises:
+        RunError: they differ in task, modalities, regions or what the data called things.
+        WeightsError: a run without a finished stage.
+    """
+    members = tuple(
+        restore_stage(read_weights(resolve_weights(run)), catalog, fabric) for run in runs
+    )
+    for run, member in zip(runs[1:], members[1:], strict=True):
+        for what, a, b in (
+            ("task", members[0].task, member.task),
+            ("modalities", _modalities(members[0]), _modalities(member)),
+            ("regions", _regions(members[0]), _regions(member)),
+            ("labels", _labels(members[0]), _labels(member)),
+        ):
+            if a != b:
+                raise RunError(f"{runs[0]} and {run} differ in {what}: {a} and {b}")
+    return Ensemble(members)
+
+
+def _modalities(member: Trained) -> str:
+    return ", ".join(sorted(member.predictor.recipe.modalities))
+
+
+def _regions(member: Trained) -> str:
+    return ", ".join(member.predictor.recipe.regions)
+
+
+def _labels(member: Trained) -> str:
+    return str((member.names or {}).get("regions", ""))

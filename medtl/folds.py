@@ -1,0 +1,56 @@
+"""Who is trained on and who is tested on, as the settings ask: file, fold, names or fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medtl.case import Case
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.errors import ConfigError
+from medtl.splits import (
+    Split,
+    cases_of,
+    fold_patients,
+    is_plain,
+    listed_fold,
+    read_splits,
+    split_patients,
+)
+
+
+def split_as_asked(config: TrainConfig, cases: Sequence[Case], reporter: Reporter) -> Split:
+    """The split as asked for: a file's, one fold, named test cases, or a fraction."""
+    test: Sequence[str] | None = config.test_cases
+    folded = config.folds is not None or config.fold is not None
+    if folded and (test or config.test_fraction is not None):
+        raise ConfigError("--fold says who is tested on; drop --test-cases and test_fraction")
+    if config.splits is not None:
+        if config.folds is not None:
+            raise ConfigError("--splits has folds of its own: drop --folds, and name one by --fold")
+        split = read_splits(config.splits, cases, fold=config.fold or 0)
+        if not is_plain(config.splits):
+            return split
+        # What nnU-Net reports on is locked away; to choose a checkpoint others are spared.
+        reporter.say(
+            f"fold {config.fold or 0} of {config.splits.name}: its {len(split.val)} val patients "
+            "are the locked test set"
+        )
+        test = split.val
+        cases = cases_of((*split.train, *split.val), cases)
+    elif config.folds is not None:
+        if config.fold is None:
+            last = config.folds - 1
+            raise ConfigError(f"--folds {config.folds}: name one by --fold, from 0 to {last}")
+        test = fold_patients(cases, folds=config.folds, fold=config.fold, seed=config.seed)
+        reporter.say(f"fold {config.fold} of {config.folds} is the locked test set")
+    elif config.fold is not None:
+        test = listed_fold(cases, config.fold)
+        reporter.say(f"fold {config.fold} of the data's own list is the locked test set")
+    return split_patients(
+        cases,
+        test_fraction=config.test_fraction,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        test=test,
+    )

@@ -1,0 +1,67 @@
+"""Which layout a folder or a file has, and its listing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medtl.errors import DataError
+from medtl.owndata.datalist import read_datalist
+from medtl.owndata.listing import Listing, read_object
+from medtl.owndata.nnunet import has_numbers, read_flat, read_nnunet
+from medtl.owndata.table import read_table
+
+PHANTOM = "phantom.json"
+
+
+def read_listing(root: Path) -> Listing:
+    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
+    path = root
+    if root.is_dir():
+        if (root / "dataset.json").is_file():
+            path = root / "dataset.json"
+        else:
+            lists = sorted(p for kind in ("*.json", "*.csv") for p in root.glob(kind))
+            lists = [p for p in lists if p.name not in (PHANTOM, "splits_final.json")]
+            if len(lists) > 1:
+                found = ", ".join(p.name for p in lists)
+                raise DataError(f"{root}: holds {found}; name the one that lists the cases")
+            if not lists:
+                return read_flat(root)
+            path = lists[0]
+    if not path.is_file():
+        raise DataError(f"{root}: no such file or folder")
+    synthetic = _is_phantom(path.parent / PHANTOM)
+    if path.suffix.lower() == ".csv":
+        return replace(read_table(path), synthetic=synthetic)
+    if path.suffix.lower() != ".json":
+        raise DataError(f"{path}: is neither a folder nor a .json or .csv file that lists cases")
+    content = read_object(path)
+    synthetic = synthetic or content.get("synthetic") is True
+    return replace(_read_json(path, content), synthetic=synthetic)
+
+
+def _read_json(path: Path, content: Mapping[str, Any]) -> Listing:
+    training = content.get("training")
+    first = training[0] if isinstance(training, list) and training else {}
+    image = first.get("image") if isinstance(first, Mapping) else None
+    numbered = isinstance(image, str) and has_numbers(path.parent / image)
+    if path.name == "dataset.json" and (not training or numbered):
+        return read_nnunet(path, content)
+    listing = read_datalist(path, content)
+    if path.name == "dataset.json" and (not listing.regions or not listing.channels):
+        missing = "modality" if listing.regions else "labels"
+        raise DataError(f'{path}: has no "{missing}", which says what is in the images')
+    return listing
+
+
+def _is_phantom(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("synthetic"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read; write the phantom anew") from error

@@ -1,0 +1,116 @@
+"""What a data set lists: its cases as files, whatever the layout. No image is opened."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medtl.errors import DataError
+from medtl.modality import Modality
+from medtl.owndata.names import Regions
+
+TRAINING = "training"
+#: Parts that a data set keeps apart: such cases are never trained on.
+KEPT_APART = ("test", "testing", "val", "validation")
+_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One case: a file per channel number, or one file (``packed``) that holds every channel."""
+
+    id: str
+    files: Mapping[int, Path]
+    where: str  #: what lists it, for messages
+    target: Path | None = None
+    packed: bool = False
+    patient: str = ""
+    site: str = ""
+    part: str = ""
+    fold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All cases that ``source`` lists, and what it calls channels and labels (where it does)."""
+
+    source: Path
+    entries: tuple[Entry, ...]
+    channels: tuple[Modality, ...] = ()
+    regions: Regions | None = None
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False
+    unlabelled: str = "no case has a segmentation to train on"  #: said where that is so
+    expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
+
+
+def checked(listing: Listing) -> Listing:
+    """The listing sorted by case.
+
+    Raises:
+        DataError: no cases, one id twice, or an id that cannot be the name of a file.
+    """
+    if not listing.entries:
+        raise DataError(f"{listing.source}: lists no cases")
+    places: dict[str, str] = {}
+    for entry in listing.entries:
+        # Predictions are written as <id>.nii.gz: an id must not lead anywhere else.
+        odd = not entry.id or entry.id.startswith(".") or re.search(r"[/\\]", entry.id)
+        if odd or not entry.id.isprintable() or len(entry.id) > 200:
+            raise DataError(f"{entry.where}: {entry.id!r} cannot be the name of a case")
+        if entry.id in places:
+            raise DataError(
+                f"{entry.where}: case {entry.id} is there twice (also {places[entry.id]}); "
+                "give each case a name of its own"
+            )
+        places[entry.id] = entry.where
+    return replace(listing, entries=tuple(sorted(listing.entries, key=lambda entry: entry.id)))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; DataError for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f'{path}: must hold an object such as {{"training": [...]}}')
+    return content
+
+
+def existing(folder: Path, text: Any, where: str) -> Path:
+    """A listed path, relative to ``folder`` or absolute; it may lead anywhere: it is only read.
+
+    Raises:
+        DataError: no path, or no plain file there.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: {text!r} is not the path of a file")
+    try:
+        path = folder / Path(text.strip()).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{where}: {text!r} is not the path of a file") from error
+    raise DataError(f"{where}: {path}: no such file")
+
+
+def is_nifti(name: str) -> bool:
+    return bool(_SUFFIX.search(name))
+
+
+def stem(path: Path) -> str:
+    """File name without ``.nii`` or ``.nii.gz``."""
+    return _SUFFIX.sub("", path.name)
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """``a, b, c and 7 more``."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,346 @@
+"""Settings planned from a fingerprint, CT windows, exclusive labels, folds.
+
+Axes: L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medtl.case import Case, ImageFile
+from medtl.cli.main import main
+from medtl.console import Reporter
+from medtl.errors import ConfigError
+from medtl.evaluation import decide
+from medtl.owndata.choices import advice, choose_patch, choose_preset, choose_spacing
+from medtl.owndata.measure import Fingerprint, measure, window
+from medtl.prediction import paint
+from medtl.splits import fold_patients, listed_fold
+from medtl.task import Defaults
+from medtl.transforms import ct, prepare
+from medtl.weights import BEST, read_weights
+
+
+def fingerprint(**changes: Any) -> Fingerprint:
+    """Of BraTS, but for the ``changes``."""
+    usual: dict[str, Any] = {
+        "cases": 100,
+        "sampled": 12,
+        "shape_ras": (240, 240, 155),
+        "spacing_mm": (1.0, 1.0, 1.0),
+        "extent_mm": (141.0, 180.0, 145.0),
+        "shown_ml": 1300.0,
+        "uniform": True,
+        "intensities": {name: (0.0, 1.0, 2.0) for name in ("flair", "t1", "t1ce", "t2")},
+        "volumes_ml": {"WT": (57.0, 90.0), "TC": (40.0,), "ET": (26.0,)},
+    }
+    return Fingerprint(**{**usual, **changes})
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+def test_brats_like_data_get_the_defaults_of_brats() -> None:
+    from medtl_brats.task import Brats
+
+    found = fingerprint()
+    spacing_mm, _ = choose_spacing(found)
+    patch, why = choose_patch(found, spacing_mm)
+    defaults = Brats.defaults
+    assert (spacing_mm, patch) == (defaults.spacing_mm, defaults.patch_size)
+    assert "100%" in why
+    assert choose_preset(found, tuple(found.intensities), ())[0] == defaults.transforms
+
+
+def test_small_organs_keep_their_own_spacing() -> None:
+    found = fingerprint(extent_mm=(35.0, 50.0, 36.0), volumes_ml={"hippocampus": (1.5,)})
+    spacing_mm, why = choose_spacing(found)
+    assert spacing_mm == 1.0 and why == "the data's own"
+    assert choose_patch(found, spacing_mm)[0] == (48, 64, 48)
+
+
+def test_small_lesions_bound_the_spacing() -> None:
+    found = fingerprint(extent_mm=(400.0, 300.0, 500.0), volumes_ml={"tumour": (0.1,)})
+    spacing_mm, why = choose_spacing(found)
+    assert spacing_mm == 1.0 and "fewer than 64 voxels" in why
+    assert np.prod(choose_patch(found, spacing_mm)[0]) <= 80 * 96 * 80
+
+
+def test_anisotropic_data_are_told() -> None:
+    spacing_mm, why = choose_spacing(fingerprint(spacing_mm=(0.5, 0.5, 5.0)))
+    assert spacing_mm >= round(1.25 ** (1 / 3), 2) and "slices 5 mm apart" in why
+
+
+def test_labels_of_sides_warn_of_flips() -> None:
+    found = fingerprint(volumes_ml={"kidney_left": (150.0,), "aright": (1.0,)})
+    defaults = Defaults(src="flair", dst="flair")
+    assert "flips mix up left and right" in advice([], found, defaults).reasons["transforms"]
+    plain = advice([], fingerprint(), defaults).reasons["transforms"]
+    assert "flips" not in plain
+
+
+def test_images_without_uniform_background_are_not_cut() -> None:
+    assert choose_preset(fingerprint(uniform=False), ("flair",), ())[0] == "mr"
+    assert choose_preset(fingerprint(), ("adc",), ())[0] == "mr"
+    assert choose_preset(fingerprint(), ("ct",), ("ct",))[0] == "ct"
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+def tomogram(folder: Path, name: str, offset: float = 0.0) -> Case:
+    """A noisy image whose last axis runs to the right, with one brighter cube."""
+    rng = np.random.default_rng(int(offset))
+    image = rng.normal(-900 + offset, 20, (24, 20, 16)).astype(np.float32)
+    label = np.zeros(image.shape, dtype=np.uint8)
+    label[8:16, 8:16, 4:8] = 2
+    image[label > 0] += 900
+    affine = np.array([[0, 0, 3, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]], dtype=float)
+    for kind, array in (("ct", image), ("seg", label)):
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}_{kind}.nii.gz")
+    images = {"ct": ImageFile(folder / f"{name}_ct.nii.gz")}
+    target = ImageFile(folder / f"{name}_seg.nii.gz")
+    return Case(name, name, images, target, {"organ": (2,)}, (0, 2))
+
+
+def test_fingerprint_is_measured_in_the_patients_axes(tmp_path: Path) -> None:
+    found = measure([tomogram(tmp_path, "a")], ("ct",), ("organ",))
+    assert found.shape_ras == (16, 24, 20) and found.spacing_mm == (3.0, 1.0, 2.0)
+    assert found.extent_mm == (48.0, 24.0, 40.0) and not found.uniform
+    assert found.volumes_ml["organ"] == pytest.approx((8 * 8 * 4 * 6 / 1000,))
+
+
+def test_ct_window_is_that_of_the_labelled_voxels(tmp_path: Path) -> None:
+    cases = [tomogram(tmp_path, "a"), tomogram(tmp_path, "b", 40)]
+    pooled = np.concatenate(
+        [
+            np.asanyarray(nib.load(c.images["ct"].path).dataobj)[
+                np.asanyarray(nib.load(c.target.path).dataobj) > 0
+            ]
+            for c in cases
+        ]
+    )
+    low, high = np.percentile(pooled, (0.5, 99.5))
+    inside = np.clip(pooled, low, high)
+    assert window(cases, "ct") == pytest.approx((low, high, inside.mean(), inside.std()), rel=1e-5)
+
+
+def test_ct_is_scaled_alike_in_every_case() -> None:
+    preset = ct().at(1.0).through({"ct": (-100.0, 100.0, 10.0, 50.0)})
+    image = np.linspace(-1000, 1000, 4**3, dtype=np.float32).reshape(1, 4, 4, 4)
+    covered = np.ones((1, 4, 4, 4), dtype=bool)
+    found = prepare(image, covered, None, np.eye(4), preset, ("ct",))["image"]
+    expected = (np.clip(image, -100, 100) - 10) / 50
+    assert np.allclose(found.numpy(), expected)
+    other = prepare(image, covered, None, np.eye(4), preset, ("pet",))["image"]
+    assert float(other.mean()) == pytest.approx(0, abs=1e-5)
+
+
+class Terminal:
+    """The command line in this process: stderr."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+
+    def __call__(self, *words: object, code: int = 0) -> str:
+        self.capture.readouterr()
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
+            main()
+        err = self.capture.readouterr().err
+        assert ended.value.code == code, err
+        return err
+
+
+@pytest.fixture
+def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capfd)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A datalist of six CT cases in three folds."""
+    training = []
+    for n in range(6):
+        case = tomogram(tmp_path, f"c{n}", 10.0 * n)
+        assert case.target is not None
+        files = {"image": case.images["ct"].path.name, "label": case.target.path.name}
+        training.append({"id": case.id, **files, "fold": n % 3})
+    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "2": "organ"}}
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({**content, "training": training}))
+    return path
+
+
+SMALL = ("--width", "4", "--steps", "2", "--device", "cpu", "--set=patch_size=32,32,32")
+
+
+def test_planned_ct_trains_and_predicts_with_its_own_window(
+    listed: Path, tmp_path: Path, medtl: Terminal
+) -> None:
+    run = tmp_path / "run"
+    words = (*SMALL, "--set=val_fraction=0", "--fold", "2", "--out", run)
+    told = medtl("train", "segmentation", "--data", listed, *words)
+    assert "Fingerprint" in told and "fold 2 of the data's own list" in told
+    assert "as given" in told
+    assert json.loads((run / "splits.json").read_text())[0]["test"] == ["c2", "c5"]
+    metadata = read_weights(run / "scratch" / BEST).metadata
+    cases = [tomogram(tmp_path, f"c{n}", 10.0 * n) for n in (0, 1, 3, 4)]
+    expected = pytest.approx(window(cases, "ct"))
+    assert metadata["preprocessing"]["windows"]["ct"] == expected
+    medtl("predict", run, "-i", listed, "-o", tmp_path / "out", "-q", "--device", "cpu")
+    found = np.asanyarray(nib.load(tmp_path / "out" / "c0.nii.gz").dataobj)
+    assert set(np.unique(found)) <= {0, 2}
+
+
+# --- exclusive labels -----------------------------------------------------------------------------
+
+
+def decided(logits: Sequence[Sequence[float]], **how: bool) -> np.ndarray:
+    """Masks of one voxel per column."""
+    settings = {"nested": False, "exclusive": False, **how}
+    return decide(torch.tensor(logits)[:, None, None, :], **settings)[:, 0, 0]
+
+
+def test_exclusive_labels_go_to_the_highest_positive_logit() -> None:
+    masks = decided([[1.0, -1.0, 3.0], [2.0, -2.0, -1.0]], exclusive=True)
+    assert masks.tolist() == [[False, False, True], [True, False, False]]
+    label = paint(masks[:, None, None], ("a", "b"), {"a": (5,), "b": (300,)})
+    assert label.ravel().tolist() == [300, 0, 5]
+
+
+def test_nested_and_overlapping_regions_stay_as_they_are() -> None:
+    logits = [[-1.0, 1.0], [1.0, 2.0]]
+    assert decided(logits, nested=True).tolist() == [[False, True], [False, True]]
+    assert decided(logits).tolist() == [[False, True], [True, True]]
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def cohort(patients: int, studies: int = 2) -> list[Case]:
+    return [
+        Case(f"p{p:02}_{s}", f"p{p:02}", {}, stratum=f"k{p % 2}", site=f"s{p // 5 % 2}")
+        for p in range(patients)
+        for s in range(studies)
+    ]
+
+
+def test_every_patient_is_tested_in_one_fold() -> None:
+    cases = cohort(23)
+    folds = [fold_patients(cases, folds=5, fold=fold, seed=7) for fold in range(5)]
+    assert sorted(p for fold in folds for p in fold) == sorted({case.patient for case in cases})
+    assert {len(fold) for fold in folds} == {4, 5}
+    for fold in folds:  # strata as even as whole patients allow
+        odd = sum(int(patient[1:]) % 2 for patient in fold)
+        assert abs(odd - 11 / 5) < 1.3
+    assert folds[1] == fold_patients(reversed(cases), folds=5, fold=1, seed=7)
+    assert folds[1] != fold_patients(cases, folds=5, fold=1, seed=8)
+
+
+def test_impossible_folds_are_refused() -> None:
+    with pytest.raises(ConfigError, match="numbered from 0 to 4"):
+        fold_patients(cohort(9), folds=5, fold=5, seed=0)
+    with pytest.raises(ConfigError, match="3 patients cannot be divided into 5"):
+        fold_patients(cohort(3), folds=5, fold=0, seed=0)
+    with pytest.raises(ConfigError, match="of how many"):
+        listed_fold(cohort(3), 0)
+
+
+def plan_split(listed: Path, **settings: Any) -> Any:
+    from medtl.catalog import load_catalog
+    from medtl.config import TrainConfig
+    from medtl.planning import make_plan
+
+    small = {"width": 4, "patch_size": (32, 32, 32), "steps": 1}
+    config = TrainConfig.model_validate(
+        {"task": "segmentation", "data": listed, **small, **settings}
+    )
+    return make_plan(config, load_catalog(), Reporter(quiet=True)).split
+
+
+def test_nnunets_val_is_locked_away(listed: Path, tmp_path: Path) -> None:
+    folds = [
+        {"train": ["c0", "c1", "c2", "c3"], "val": ["c4", "c5"]},
+        {"train": ["c2", "c3", "c4"], "val": ["c0"]},
+    ]
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps(folds))
+    split = plan_split(listed, splits=path, fold=1)
+    assert (split.train, split.val, split.test) == (("c2", "c3", "c4"), (), ("c0",))
+    split = plan_split(listed, splits=path, fold=0, val_fraction=0.25)
+    assert len(split.val) == 1 and split.test == ("c4", "c5")
+    assert {*split.train, *split.val} == {"c0", "c1", "c2", "c3"}
+
+
+def test_written_splits_are_taken_as_they_are(listed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    fold = {"train": ["c0"], "val": ["c1"], "test": []}
+    path.write_text(json.dumps([fold]))
+    split = plan_split(listed, splits=path)
+    assert (split.train, split.val, split.test) == (("c0",), ("c1",), ())
+
+
+CONFLICTS = {
+    "which fold": (("--folds", "3"), "name one by --fold, from 0 to 2"),
+    "no such fold": (("--folds", "3", "--fold", "3"), "numbered from 0 to 2"),
+    "other test": (("--folds", "3", "--fold", "0", "--test-cases", "c0"), "drop --test-cases"),
+    "not listed": (("--fold", "7"), "has folds 0, 1, 2"),
+    "one fold": (("--folds", "1", "--fold", "0"), "--folds: must be greater than"),
+}
+
+
+@pytest.mark.parametrize("words,told", CONFLICTS.values(), ids=CONFLICTS)
+def test_contradicting_folds_are_one_line(
+    listed: Path, medtl: Terminal, words: tuple[str, ...], told: str
+) -> None:
+    (line,) = medtl(
+        "train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2
+    ).splitlines()
+    assert told in line
+
+
+def test_stopped_fold_is_resumed_with_its_split(
+    listed: Path, tmp_path: Path, medtl: Terminal
+) -> None:
+    run = tmp_path / "run"
+    words = (*SMALL, "--folds", "3", "--fold", "1", "--out", run, "-q")
+    medtl("train", "segmentation", "--data", listed, *words)
+    before = (run / "splits.json").read_text()
+    weights = (run / "scratch" / BEST).read_bytes()
+    (run / "summary.json").unlink()
+    (run / "scratch" / "checkpoint_last" / "weights.safetensors").unlink()
+    medtl("train", "--resume", run, "-q")
+    assert (run / "splits.json").read_text() == before
+    assert (run / "scratch" / BEST).read_bytes() == weights
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "modality": (("--dst", "cct"), "has no modality 'cct'; did you mean 'ct'?"),
+    "source": (("--src", "ct"), "with --src name a --strategy"),
+}
+
+
+@pytest.mark.parametrize("words,told", MISTAKES.values(), ids=MISTAKES)
+def test_mistyped_words_are_one_line(
+    listed: Path, medtl: Terminal, words: tuple[str, ...], told: str
+) -> None:
+    (line,) = medtl(
+        "train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2
+    ).splitlines()
+    assert told in line
+
+
+def test_segmentation_without_data_says_what_to_give(medtl: Terminal) -> None:
+    assert "--data" in medtl("train", "segmentation", "-q", code=2)
