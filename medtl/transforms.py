@@ -42,6 +42,11 @@ class Preset:
     def at(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
 
+    def dropping(self, modality_dropout: float) -> Preset:
+        """The preset for a run with this ``modality_dropout``."""
+        augmentation = replace(self.augmentation, modality_dropout=modality_dropout)
+        return replace(self, augmentation=augmentation)
+
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint records of the preparation."""
         return {
