@@ -18,6 +18,9 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Average over mirrored windows: 8 times the work.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Segment new studies with a trained run and write NIfTI label maps."""
@@ -25,11 +28,14 @@ def predict(
     from medtl.console import Reporter
     from medtl.device import build_fabric
     from medtl.prediction import predict_folder
-    from medtl.trained import restore_stage
+    from medtl.trained import restore_stage, with_flips
     from medtl.weights import read_weights, resolve_weights
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
+    reporter = Reporter(quiet or not fabric.is_global_zero)
     trained = restore_stage(read_weights(resolve_weights(run)), catalog, fabric)
+    if flips:
+        (trained,) = with_flips([trained], reporter)
     task = catalog.tasks[trained.task].load()()
-    predict_folder(trained, task, inputs, out, labels, Reporter(quiet or not fabric.is_global_zero))
+    predict_folder(trained, task, inputs, out, labels, reporter)
