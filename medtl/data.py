@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from monai.transforms.transform import Transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medtl.augment import apply, draw
+from medtl.augment import NONE, apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
@@ -126,7 +126,9 @@ def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
     if cache == "disk":
-        folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe)))
+        # Augmentation comes after: runs that differ in it share what is prepared.
+        prepared = replace(recipe, preset=replace(recipe.preset, augmentation=NONE))
+        folder = cache_dir() / "prepared" / _digest(repr((VERSION, prepared)))
         return _Cached(PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash))
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
