@@ -1,7 +1,7 @@
 """What a network makes of cases that lack modalities: every subset of them, the others blanked.
 
-A missing modality is 0 throughout, as in training (:mod:`medtl.augment`). Which part of the head is
-computed does not depend on the subset: else rows would differ by the windows' places, too.
+A missing modality is 0 throughout, as in training (:mod:`medtl.augment`). Which part of the image
+is computed does not depend on the subset: else rows would differ by the windows' places, too.
 
 Axes: C modality, L region, I J K voxels.
 """

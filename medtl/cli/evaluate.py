@@ -22,7 +22,7 @@ def evaluate(
         str | None, typer.Option(help="Label scheme: 2013, 2014-2021, 2023 or msd.")
     ] = None,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average over mirrored windows: 8 times the work.")
+        bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")
     ] = False,
     missing_modalities: Annotated[
         bool,
@@ -34,7 +34,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Score a run's stages: Dice, IoU, HD95, surface Dice and more, with intervals."""
+    """Score a run's stages: Dice, HD95, lesions, volumes and more, with intervals."""
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter

@@ -19,7 +19,7 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average over mirrored windows: 8 times the work.")
+        bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
