@@ -40,6 +40,7 @@ class Augmentation:
     intensity_p: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_p: float = 0.4
+    modality_dropout: float = 0.0  #: share of the patches that lack modalities; a run's setting
 
 
 FULL = Augmentation()
@@ -81,6 +82,7 @@ class Draw:
     matrix: Tensor
     channels: tuple[ChannelDraw, ...]
     noise_seed: int
+    missing: tuple[int, ...] = ()  #: channels that are blanked, never all of them
 
 
 def draw(
@@ -151,7 +153,13 @@ def draw(
             for c, edge in zip(centre, patch, strict=True)
         ]
     matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
-    return Draw(torch.tensor(centre), matrix, drawn, pick(2**31 - 1))
+    noise_seed = pick(2**31 - 1)
+    # Drawn last: the patch is the one that would be seen without dropout. The bits of ``lost`` are
+    # the channels; any set of them but none and all is as likely.
+    dropping = a.modality_dropout > 0 and channels > 1 and happens(a.modality_dropout)
+    lost = 1 + pick(2**channels - 2) if dropping else 0
+    missing = tuple(channel for channel in range(channels) if lost >> channel & 1)
+    return Draw(torch.tensor(centre), matrix, drawn, noise_seed, missing)
 
 
 def _inside(centre: float, size: int, edge: int, outside: float) -> float:
@@ -165,13 +173,18 @@ def _inside(centre: float, size: int, edge: int, outside: float) -> float:
 def apply(
     drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
-    """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1."""
+    """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1.
+
+    A missing modality is 0 throughout, as the background is.
+    """
     image, share = _sampled(drawn, (image_CIJK, target_LIJK), patch)
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
     channels = [
         _intensity(_fade(channel, share[0], settings.fade), settings, noise_source)
         for channel, settings in zip(image, drawn.channels, strict=True)
     ]
+    for channel in drawn.missing:
+        channels[channel] = torch.zeros(patch)
     return torch.stack(channels), (share > 0.5).float()
 
 

@@ -68,6 +68,8 @@ class TrainConfig(BaseModel):
     rate: Positive | None = None
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     loss: str = "dice-ce"
+    #: share of the patches that lack some of their modalities
+    modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     patience: Natural | None = None  #: validations without improvement before a stage ends
     freeze: str | None = None
     init: str | None = None

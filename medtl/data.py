@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medtl.ahead import ahead
-from medtl.augment import apply, draw
+from medtl.augment import NONE, apply, draw
 from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
@@ -71,6 +71,11 @@ class Recipe:
             )
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
+
+    @property
+    def plain(self) -> Recipe:
+        """Without augmentation, which comes after: recipes alike in the rest prepare alike."""
+        return replace(self, preset=replace(self.preset, augmentation=NONE))
 
     def _shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which voxels show the patient."""
@@ -150,7 +155,7 @@ def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
     if cache == "disk":
-        folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe)))
+        folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe.plain)))
         return _Cached(PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash))
     if cache == "none":
         return _Cached(PlainDataset(items, steps))

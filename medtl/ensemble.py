@@ -54,8 +54,8 @@ class Ensemble:
         """The case as each recipe prepares it, once per recipe however many members share it."""
         recipes: list[Recipe] = []
         for member in self.members:
-            if member.predictor.recipe not in recipes:
-                recipes.append(member.predictor.recipe)
+            if member.predictor.recipe.plain not in recipes:
+                recipes.append(member.predictor.recipe.plain)
         return [(recipe, recipe(case, with_target=False)) for recipe in recipes]
 
     def masks(self, prepared: Sequence[tuple[Recipe, Mapping[str, Any]]]) -> NDArray[np.bool_]:
@@ -66,7 +66,7 @@ class Ensemble:
         total_LIJK = None
         for member in self.members:
             predictor = member.predictor
-            image = next(image for recipe, image in prepared if recipe == predictor.recipe)
+            image = next(image for recipe, image in prepared if recipe == predictor.recipe.plain)
             if len(self.members) == 1:
                 return predictor.masks(image)
             probability_LIJK = predictor.native_logits(image).sigmoid_()

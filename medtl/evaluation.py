@@ -5,7 +5,7 @@ Axes: C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from medtl.console import Reporter
 from medtl.convolutions import suited_to_cpu
 from medtl.data import Recipe, region_masks
 from medtl.device import autocast_dtype
+from medtl.flips import flipped
 from medtl.inference import OUTSIDE, slice_wise, sliding_window
 from medtl.io.nifti import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
@@ -47,10 +48,14 @@ class Predictor:
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
     min_component_ml: float = 0.0  #: smaller components of the first region are dropped
     exclusive: bool = False  #: whether no voxel is in two regions
+    flips: bool = False  #: average over all mirrorings of each window
 
-    def prepared_logits(self, image_CIJK: Tensor) -> Tensor:
-        """logits_LIJK on the prepared grid, small components put out."""
-        logits_LIJK = self._logits(image_CIJK)
+    def prepared_logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None = None) -> Tensor:
+        """logits_LIJK on the prepared grid, small components put out.
+
+        ``shown_IJK``: where there is something to segment, if not where the image shows something.
+        """
+        logits_LIJK = self._logits(image_CIJK, shown_IJK)
         if self.nested and self.min_component_ml > 0:
             small_IJK = small_components(logits_LIJK[0] > 0, self.min_component_ml / self.voxel_ml)
             logits_LIJK = logits_LIJK.masked_fill(small_IJK, OUTSIDE)
@@ -61,9 +66,12 @@ class Predictor:
         """Volume of a voxel of the prepared grid."""
         return self.recipe.preset.spacing_mm**3 / 1000
 
-    def _logits(self, image_CIJK: Tensor) -> Tensor:
+    def _logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Tensor:
         module = self.network.module.eval()
+        forward = flipped(module, self.network.spatial_dims) if self.flips else module
         image_CIJK = image_CIJK.to(self.fabric.device)
+        if shown_IJK is not None:
+            shown_IJK = shown_IJK.to(self.fabric.device)
         settings: dict[str, Any] = {
             "out_channels": self.network.out_channels,
             "autocast": autocast_dtype(self.fabric),
@@ -73,16 +81,23 @@ class Predictor:
         with suited_to_cpu(module):
             if self.network.spatial_dims == 2:
                 roi = (fixed[0], fixed[1]) if fixed else None
-                return slice_wise(module, image_CIJK, roi=roi, **settings)
+                return slice_wise(forward, image_CIJK, roi=roi, **settings)
             i, j, k = self.patch_size
             limit = 0 if fixed else round(WHOLE_LIMIT * i * j * k)
             return sliding_window(
-                module, image_CIJK, (i, j, k), crop=True, pass_voxels=limit, **settings
+                forward,
+                image_CIJK,
+                (i, j, k),
+                crop=True,
+                shown_IJK=shown_IJK,
+                pass_voxels=limit,
+                **settings,
             )
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
-        """logits_LIJK on the native grid of a case that ``recipe`` has prepared."""
-        logits_LIJK = self.prepared_logits(prepared["image"]).cpu()
+        """logits_LIJK on the native grid of a case that ``recipe`` has prepared; it may say what
+        is ``shown`` (:meth:`prepared_logits`)."""
+        logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
         return restore(logits_LIJK, prepared["placement"], OUTSIDE)
 
     def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -103,10 +118,21 @@ def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.
     return masks_LIJK
 
 
+#: Predictor, prepared case, its truth on the native grid -> more keys for the row of each region.
+Extra = Callable[[Predictor, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
+
+
 def score_cases(
-    predictor: Predictor, cases: Sequence[Case], reporter: Reporter, what: str
+    predictor: Predictor,
+    cases: Sequence[Case],
+    reporter: Reporter,
+    what: str,
+    extra: Extra | None = None,
 ) -> list[dict[str, Any]]:
-    """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
+    """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids.
+
+    ``extra``: what else to score of each case while it is in memory.
+    """
     scored: list[list[dict[str, Any]]] = []  # rows of each case
     own = share(predictor.fabric, cases)
     with reporter.progress(what, len(own)) as advance:
@@ -118,7 +144,11 @@ def score_cases(
             spacing_mm = read_header(case.target).spacing_mm
             masks_LIJK = predictor.masks(image)
             scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
-            scored.append(metric_rows(case.id, case.patient, scores))
+            rows = metric_rows(case.id, case.patient, scores)
+            if extra is not None:
+                more = extra(predictor, image, truth_LIJK)
+                rows = [row | keys for row, keys in zip(rows, more, strict=True)]
+            scored.append(rows)
             advance(done)
     return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
 

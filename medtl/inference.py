@@ -32,6 +32,7 @@ def sliding_window(
     batch_size: int = 1,
     autocast: torch.dtype | None = None,
     crop: bool = False,
+    shown_IJK: Tensor | None = None,
     pass_voxels: int = 0,
     multiple: int = 1,
 ) -> Tensor:
@@ -49,6 +50,7 @@ def sliding_window(
         autocast: run ``forward`` in this precision; the sum over windows is float32 in any case.
         crop: compute only in the box around what is not background, and in it only windows that
             hold some; elsewhere the logits are :data:`OUTSIDE`.
+        shown_IJK: what to take for not background when cropping, if not what the image shows.
         pass_voxels: a volume of up to so many voxels runs in one pass, padded to ``multiple``, and
             to twice that where the window is as large (the padding counts).
 
@@ -56,7 +58,8 @@ def sliding_window(
         logits_LIJK, float32, on the device of the image.
     """
     whole: Window = tuple(slice(0, length) for length in image_CIJK.shape[1:])
-    shown_IJK = _shown(image_CIJK) if crop else None
+    if crop and shown_IJK is None:
+        shown_IJK = shown(image_CIJK)
     box = whole if shown_IJK is None else _box(shown_IJK)
     if box is None:
         return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
@@ -118,7 +121,7 @@ def _average(
     return logits_LIJK.masked_fill_(missed_IJK, OUTSIDE) if missed_IJK.any() else logits_LIJK
 
 
-def _shown(image_CIJK: Tensor) -> Tensor:
+def shown(image_CIJK: Tensor) -> Tensor:
     """Where any channel is not 0 (IJK)."""
     shown_IJK = image_CIJK[0] != 0
     for channel_IJK in image_CIJK[1:]:

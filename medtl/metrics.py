@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from medtl.errors import DataError
 from medtl.files import replacing
 from medtl.intervals import interval
+from medtl.lesions import Mask, lesion_metrics
 
-Mask = NDArray[np.bool_]
 #: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and perhaps more (``stage``).
 Row = Mapping[str, Any]
 
@@ -32,6 +32,18 @@ BOUNDS = {
     "sensitivity": (0.0, 1.0),
     "specificity": (0.0, 1.0),
     "precision": (0.0, 1.0),
+    "lesion_dice": (0.0, 1.0),
+    "lesion_precision": (0.0, 1.0),
+    "lesion_recall": (0.0, 1.0),
+    "lesion_f1": (0.0, 1.0),
+    "true_lesions": (0.0, math.inf),
+    "predicted_lesions": (0.0, math.inf),
+    "missed_lesions": (0.0, math.inf),
+    "false_lesions": (0.0, math.inf),
+    "truth_ml": (0.0, math.inf),
+    "predicted_ml": (0.0, math.inf),
+    "volume_error_ml": (0.0, math.inf),
+    "relative_volume_error": (0.0, math.inf),
 }
 
 
@@ -48,11 +60,13 @@ def case_metrics(
     distances from each surface voxel of one mask to the nearest surface voxel of the other.
     Surface voxels are those of the mask that its erosion by a 6-neighbourhood removes; outside the
     volume is background. ``surface_dice`` is the share of all surface voxels within
-    ``tolerance_mm`` of the other surface (Nikolov et al. 2021, with voxels for areas).
+    ``tolerance_mm`` of the other surface (Nikolov et al. 2021, with voxels for areas). Lesions:
+    see :mod:`medtl.lesions`. ``volume_error_ml`` is the absolute difference of the volumes,
+    ``relative_volume_error`` that difference over the true volume.
 
-    Empty masks: truth and prediction both empty are a perfect score (distance 0). One of them
-    empty is a complete failure: every overlap, sensitivity and precision 0, and ``hd95_mm`` the
-    diagonal of the image in mm.
+    Empty masks: truth and prediction both empty are a perfect score (distance and errors 0). One of
+    them empty is a complete failure: every overlap, sensitivity and precision 0, ``hd95_mm`` the
+    diagonal of the image in mm, and ``relative_volume_error`` 1.
 
     Raises:
         DataError: prediction and truth lie on different grids.
@@ -73,14 +87,19 @@ def case_metrics(
 def _mask_metrics(
     prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> dict[str, float]:
+    shape, voxels = truth_IJK.shape, truth_IJK.size
+    either_IJK = prediction_IJK | truth_IJK
+    box = bounding_box(either_IJK) if either_IJK.any() else (slice(1),) * either_IJK.ndim
+    prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]
     positive, actual = int(prediction_IJK.sum()), int(truth_IJK.sum())
     hit = int((prediction_IJK & truth_IJK).sum())
-    negative = truth_IJK.size - actual
+    negative = voxels - actual
     false_positive = positive - hit
+    voxel_ml = float(math.prod(spacing_mm)) / 1000
     if positive and actual:
         hd95_mm, surface_dice = _surface_scores(prediction_IJK, truth_IJK, spacing_mm, tolerance_mm)
     elif positive or actual:
-        hd95_mm, surface_dice = _diagonal_mm(truth_IJK.shape, spacing_mm), 0.0
+        hd95_mm, surface_dice = _diagonal_mm(shape, spacing_mm), 0.0
     else:
         hd95_mm, surface_dice = 0.0, 1.0
 
@@ -95,7 +114,18 @@ def _mask_metrics(
         "sensitivity": share(hit, actual),
         "specificity": (negative - false_positive) / negative if negative else 1.0,
         "precision": share(hit, positive),
+        **lesion_metrics(prediction_IJK, truth_IJK, spacing_mm),
+        "truth_ml": actual * voxel_ml,
+        "predicted_ml": positive * voxel_ml,
+        "volume_error_ml": abs(positive - actual) * voxel_ml,
+        "relative_volume_error": abs(positive - actual) / actual if actual else float(positive > 0),
     }
+
+
+def mask_dice(prediction: Mask, truth: Mask) -> float:
+    """The Dice of :func:`case_metrics` alone."""
+    total = int(prediction.sum()) + int(truth.sum())
+    return 2 * int((prediction & truth).sum()) / total if total else 1.0
 
 
 def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
@@ -105,13 +135,12 @@ def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
 def _surface_scores(
     prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float]:
-    """HD95 in mm and surface Dice of two masks that are not empty."""
+    """HD95 in mm and surface Dice of two masks that are not empty, cut to a box around both."""
     from scipy.ndimage import distance_transform_edt
 
-    box = bounding_box(prediction_IJK | truth_IJK)
     # A margin of one voxel makes the border of the volume a surface, as outside is background.
-    surface_p = _surface(np.pad(prediction_IJK[box], 1))
-    surface_t = _surface(np.pad(truth_IJK[box], 1))
+    surface_p = _surface(np.pad(prediction_IJK, 1))
+    surface_t = _surface(np.pad(truth_IJK, 1))
     to_truth = distance_transform_edt(~surface_t, sampling=spacing_mm)[surface_p]
     to_prediction = distance_transform_edt(~surface_p, sampling=spacing_mm)[surface_t]
     hd95_mm = max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95))

@@ -118,6 +118,7 @@ def make_plan(
     if preset.windowed and advice:
         preset = preset.through(advice.windows)
     preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    preset = preset.dropping(_modality_dropout(config, visited))
     probe = builder(
         in_channels=len(visited[0].modalities), out_channels=len(task.regions), width=config.width
     )
@@ -226,6 +227,15 @@ def _domain(text: str, task: Task) -> Domain:
             f"{', '.join(task.modalities)}"
         )
     return domain
+
+
+def _modality_dropout(config: TrainConfig, visited: Sequence[Domain]) -> float:
+    if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
+        raise ConfigError(
+            f"--modality-dropout {config.modality_dropout:g}: every stage has one modality alone, "
+            "and one always stays; name more in --src or --dst"
+        )
+    return config.modality_dropout
 
 
 def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> tuple[Header, ...]:

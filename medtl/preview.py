@@ -42,6 +42,8 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
         f"network {plan.network}, patches {edges} at {plan.preset.spacing_mm:g} mm, "
         f"batch {plan.request.batch_size}, on {fabric.device} in {fabric._precision.precision}"
     )
+    if plan.config.modality_dropout:
+        reporter.say(f"{plan.config.modality_dropout:.0%} of the patches lack modalities")
     prepared = list(preview_stages(plan, catalog))
     seconds = seconds_per_step(plan, catalog, fabric)
     total_steps = sum(stage.steps for stage in plan.stages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from medtl.errors import DataError, RunError
 from medtl.evaluation import score_cases
 from medtl.fingerprint import fingerprint
 from medtl.metrics import summarise, write_metrics_csv
+from medtl.missing import subset_dice, summarise_subsets
 from medtl.runs import SPLITS, SUMMARY, Run, write_text
 from medtl.trained import Trained
 
@@ -58,10 +59,13 @@ class Scores:
     data: dict[str, Any]
     summary: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]]
+    #: stage -> {"modality_dropout": share, "dice": modalities left -> region -> interval}
+    missing: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """``data`` beside the stages, in one object."""
-        return {"data": self.data, **self.summary}
+        """``data`` beside the stages, in one object; ``missing_modalities`` where it was scored."""
+        missing = {"missing_modalities": self.missing} if self.missing else {}
+        return {"data": self.data, **self.summary, **missing}
 
     def write(self, folder: Path) -> None:
         """``metrics.csv``, and last ``summary.json``: a run that has it is finished."""
@@ -78,10 +82,12 @@ def score_stages(
     reporter: Reporter,
     *,
     narrow: bool,
+    missing_modalities: bool = False,
 ) -> Scores:
     """Score each stage on its own modalities; cases that any stage was trained on are left out.
 
     ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
+    ``missing_modalities``: also score every subset of the stage's modalities.
     """
     for stage in stages:
         cohort.check_regions(stage.predictor.recipe.regions)
@@ -96,13 +102,22 @@ def score_stages(
         "patients": len({case.patient for case in kept}),
         "cases": len(kept),
         "excluded_seen": dropped,
+        "flips": any(stage.predictor.flips for stage in stages),
         "run": run.path.name,
     }
-    rows = {}
+    rows, missing = {}, {}
+    extra = subset_dice if missing_modalities else None
     for stage in stages:
+        recipe = stage.predictor.recipe
         own = select(parse_domain(stage.domain), kept) if narrow else kept
         if not own:
             reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
             continue
-        rows[stage.stage] = score_cases(stage.predictor, own, reporter, f"scoring {stage.stage}")
-    return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows)
+        what = f"scoring {stage.stage}"
+        found = rows[stage.stage] = score_cases(stage.predictor, own, reporter, what, extra)
+        if missing_modalities:
+            missing[stage.stage] = {
+                "modality_dropout": recipe.preset.augmentation.modality_dropout,
+                "dice": summarise_subsets(found, recipe.modalities),
+            }
+    return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows, missing)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
 from medtl.catalog import Catalog
+from medtl.console import Reporter
 from medtl.data import Recipe
 from medtl.errors import RunError
 from medtl.evaluation import Predictor
+from medtl.flips import orientations
 from medtl.modality import Modality
 from medtl.runs import Run
 from medtl.strategies import CONTROL_A, CONTROL_B
@@ -32,6 +34,17 @@ class Trained:
     task: str
     domain: str  #: selector of the domain it was trained on
     names: Mapping[str, Any] | None  #: what its data were called, see medtl.task.Named
+
+
+def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
+    """The same stages with test-time flips; says what they cost."""
+    dims = max(stage.predictor.network.spatial_dims for stage in stages)
+    mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
+    reporter.say(
+        f"--flips: {len(orientations(dims))} passes of the network instead of each one"
+        + ("" if mirrored else "; it was trained without flips, so they may do harm")
+    )
+    return [replace(stage, predictor=replace(stage.predictor, flips=True)) for stage in stages]
 
 
 def finished_stages(run: Run) -> tuple[str, ...]:
@@ -99,10 +112,12 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
 
 
 def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
-    """The preset by name at its spacing; one that has changed since training is refused."""
+    """The preset by name at its spacing, with the run's modality dropout; one that has changed
+    since training is refused."""
     preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
     preset = preset.through(recorded.get("windows", {}))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")
-    return preset
+    augmentation = dict(recorded["augmentation"])
+    return preset.dropping(float(augmentation.get("modality_dropout", 0.0)))

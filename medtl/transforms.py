@@ -51,6 +51,11 @@ class Preset:
         rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
         return replace(self, windows=tuple(rows))
 
+    def dropping(self, modality_dropout: float) -> Preset:
+        """The preset for a run with this ``modality_dropout``."""
+        augmentation = replace(self.augmentation, modality_dropout=modality_dropout)
+        return replace(self, augmentation=augmentation)
+
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint records of the preparation."""
         return {

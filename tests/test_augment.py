@@ -5,6 +5,7 @@ Axes: C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +211,38 @@ def test_a_lesion_fades_into_the_brain_around_it_and_keeps_its_texture() -> None
         torch.testing.assert_close(without[inside].mean(), before[around].mean())
     healthy, _ = apply(drawing(centre, fade=0.7), image, target * 0, SHAPE)
     torch.testing.assert_close(healthy, plain)
+
+
+def test_dropout_of_nothing_draws_as_if_there_were_none() -> None:
+    _, target = head()
+    for seed in range(20):
+        drawn = draw(FULL, centres(target), SHAPE, PATCH, 4, seed)
+        single = draw(replace(FULL, modality_dropout=1.0), centres(target), SHAPE, PATCH, 1, seed)
+        assert drawn.missing == single.missing == ()
+
+
+def test_dropout_blanks_modalities_and_changes_nothing_else() -> None:
+    image, target = head(3)
+    for seed in range(30):
+        plain = draw(FULL, centres(target), SHAPE, PATCH, 3, seed)
+        dropped = draw(replace(FULL, modality_dropout=1.0), centres(target), SHAPE, PATCH, 3, seed)
+        assert 1 <= len(dropped.missing) <= 2
+        before, truth = apply(plain, image, target, PATCH)
+        after, same = apply(dropped, image, target, PATCH)
+        assert torch.equal(truth, same)
+        for channel in range(3):
+            expected = before[channel] * (channel not in dropped.missing)
+            assert torch.equal(after[channel], expected)
+
+
+def test_every_set_of_missing_modalities_is_as_likely_and_one_always_stays() -> None:
+    counts: Counter[tuple[int, ...]] = Counter()
+    some = replace(NONE, modality_dropout=0.5)
+    for seed in range(3000):
+        counts[draw(some, {}, SHAPE, PATCH, 3, seed).missing] += 1
+    assert set(counts) == {(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)}
+    assert 1350 < counts.pop(()) < 1650
+    assert all(190 < count < 310 for count in counts.values())  # 250 each, within 4 deviations
 
 
 def test_contrast_and_shift_are_linear_in_the_brain() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -92,6 +93,15 @@ def test_second_run_reads_the_disk_cache_and_gives_the_same(cohort, tmp_path: Pa
     assert len(files) == len(cohort)
     assert same(first, batches(cohort, cache="disk"))
     assert stamps == [file.stat().st_mtime_ns for file in files]
+
+
+def test_runs_that_differ_in_augmentation_share_the_disk_cache(cohort, tmp_path: Path) -> None:
+    for share in (0.0, 0.5):
+        recipe = replace(RECIPE, preset=RECIPE.preset.dropping(share))
+        cached = cached_cases(cohort, recipe, "disk", 0)
+        for index in range(len(cohort)):
+            cached[index]
+    assert len(list((tmp_path / "cache" / "prepared").rglob("*.pt"))) == len(cohort)
 
 
 def test_memory_cache_needs_the_files_only_once(cohort, tmp_path: Path) -> None:

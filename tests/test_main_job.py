@@ -30,6 +30,9 @@ from medtl.weights import BEST, read_weights
 from medtl_brats.task import Brats
 
 METRICS = ["dice", "iou", "hd95_mm", "surface_dice", "sensitivity", "specificity", "precision"]
+METRICS += ["lesion_dice", "lesion_precision", "lesion_recall", "lesion_f1"]
+METRICS += ["true_lesions", "predicted_lesions", "missed_lesions", "false_lesions"]
+METRICS += ["truth_ml", "predicted_ml", "volume_error_ml", "relative_volume_error"]
 STAGES = ("source", "adapt", "unfreeze", "control-a", "control-b")
 #: Whatever the defaults are tuned to, these tests stay small.
 TINY = ("--network", "unet", "--width", "4", "--device", "cpu", "--precision", "fp32")

@@ -14,22 +14,22 @@ from medtl.report.tables import Table, score_cell, score_table
 def summary(n: int) -> dict:
     dice = interval({f"p{i}": 0.8 + 0.01 * (i % 7) for i in range(n)}).to_json()
     hd95_mm = interval({f"p{i}": 4.0 + i for i in range(n)}, bounds=(0, 1e9)).to_json()
-    return {"adapt": {"WT": {"dice": dice, "hd95_mm": hd95_mm}}}
+    return {"adapt": {"WT": {"dice": dice, "hd95_mm": hd95_mm, "lesion_f1": dice}}}
 
 
 def test_a_score_stands_with_n_interval_and_method():
     table = score_table(summary(24), synthetic=False)
-    assert table.columns == ("stage", "region", "n", "Dice", "HD95 (mm)")
-    [(stage, region, n, dice, hd95_mm)] = table.rows
+    assert table.columns == ("stage", "region", "n", "Dice", "HD95 (mm)", "lesion F1")
+    [(stage, region, n, dice, hd95_mm, lesion_f1)] = table.rows
     assert (stage, region, n) == ("adapt", "WT", "24")
     found = summary(24)["adapt"]["WT"]["dice"]
     assert dice == f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-    assert hd95_mm.startswith("15.5 [")
+    assert hd95_mm.startswith("15.5 [") and lesion_f1 == dice
     assert table.notes == ("intervals: BCa bootstrap by patient 95%, 9999 resamples",)
 
 
 def test_few_patients_are_listed_instead_of_an_interval():
-    [(*_, n, dice, _)] = score_table(summary(3), synthetic=False).rows
+    [(*_, n, dice, _, _)] = score_table(summary(3), synthetic=False).rows
     assert (n, dice) == ("3", "0.81 (0.80, 0.81, 0.82)")
     assert score_cell("dice", summary(3)["adapt"]["WT"]["dice"], listed=False).endswith(
         "no interval"

@@ -47,6 +47,17 @@ def test_a_checkpoint_comes_back_as_written(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.safetensors"]
 
 
+def test_checkpoints_are_told_whatever_the_length_of_their_metadata(tmp_path):
+    """A safetensors file begins with the length of its header, a pickle with the byte 0x80."""
+    path, first = tmp_path / "w", set()
+    for length in range(0, 512, 8):
+        write_checkpoint(path, STATE, {**METADATA, "stage": "s" * length})
+        first.add(path.read_bytes()[0])
+        assert same(read_weights(path).tensors, STATE)
+        assert read_weights(path).modalities == ("flair", "t1ce")
+    assert 0x80 in first
+
+
 def test_the_same_checkpoint_is_the_same_file(tmp_path):
     for name in ("a", "b"):
         write_checkpoint(tmp_path / name, STATE, METADATA)

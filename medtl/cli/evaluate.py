@@ -22,13 +22,20 @@ def evaluate(
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")
+    ] = False,
+    missing_modalities: Annotated[
+        bool,
+        typer.Option("--missing-modalities", help="Also score every subset of the modalities."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Score a run's stages: Dice, IoU, HD95, surface Dice and more, with intervals."""
+    """Score a run's stages: Dice, HD95, lesions, volumes and more, with intervals."""
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
@@ -43,10 +50,10 @@ def evaluate(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
-    from medtl.report.tables import score_table
+    from medtl.report.tables import missing_table, score_table
     from medtl.scoring import pick_cases, score_stages
     from medtl.task import bound
-    from medtl.trained import finished_stages, read_stage
+    from medtl.trained import finished_stages, read_stage, with_flips
 
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet or not fabric.is_global_zero)
@@ -54,6 +61,8 @@ def evaluate(
     if not names:
         raise RunError(f"{run} has no finished stage; let medtl train end first")
     stages = [read_stage(opened, name, catalog, fabric) for name in names]
+    if flips:
+        stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.recipe.modalities}
     own = data is None or data.resolve() == config.data
     scheme = labels or (config.labels if own else None)
@@ -63,12 +72,22 @@ def evaluate(
         task, data or config.data, reporter, labels=scheme, required=sorted(needed)
     )
     picked = pick_cases(cohort, opened, cases or ("test" if own else "all"))
-    scores = score_stages(stages, cohort, picked, opened, reporter, narrow=own)
+    scores = score_stages(
+        stages,
+        cohort,
+        picked,
+        opened,
+        reporter,
+        narrow=own,
+        missing_modalities=missing_modalities,
+    )
     if json and fabric.is_global_zero:
         import json as encoder
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
         reporter.show(score_table(scores.summary, cohort.synthetic))
+        if missing_modalities:
+            reporter.show(missing_table(scores.missing, cohort.synthetic))
         if scores.data["trained_on_synthetic"] and not cohort.synthetic:
             reporter.say("these models were trained on the synthetic phantom alone")

@@ -27,20 +27,26 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Segment new studies with a trained run, or the mean of several; write NIfTI label maps."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
     from medtl.device import build_fabric
-    from medtl.ensemble import read_ensemble
+    from medtl.ensemble import Ensemble, read_ensemble
     from medtl.prediction import predict_folder
     from medtl.task import bound
+    from medtl.trained import with_flips
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
+    reporter = Reporter(quiet or not fabric.is_global_zero)
     ensemble = read_ensemble(runs, catalog, fabric)
+    if flips:
+        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     offered = catalog.tasks[ensemble.first.task].load()()
     task = bound(offered, inputs, labels, ensemble.first.names)
-    reporter = Reporter(quiet or not fabric.is_global_zero)
     predict_folder(ensemble, task, inputs, out, labels, reporter)

@@ -35,6 +35,10 @@ def train(
         float | None, typer.Option(help="Choose --steps by a timed trial: minutes per side.")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    modality_dropout: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Share of the patches that lack modalities, 0 to 1."),
+    ] = None,
     freeze: Annotated[
         str | None, typer.Option(help='"2" blocks, "stem,encoder1", "layers:25", "all-but:head".')
     ] = None,
@@ -107,6 +111,7 @@ def train(
         "steps": steps,
         "minutes": minutes,
         "rate": rate,
+        "modality_dropout": modality_dropout,
         "freeze": freeze,
         "init": init,
         "init_modalities": init_modalities.split(",") if init_modalities else None,

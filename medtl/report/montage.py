@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from medtl.metrics import Mask, bounding_box
+from medtl.lesions import Mask
+from medtl.metrics import bounding_box
 from medtl.report.canvas import ORANGE, SKY, new_grid, save, styled
 
 _AXES = ("LR", "PA", "SI")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,18 @@ LABELS = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "precision": "precision",
+    "lesion_dice": "lesion Dice",
+    "lesion_precision": "lesion precision",
+    "lesion_recall": "lesion recall",
+    "lesion_f1": "lesion F1",
+    "true_lesions": "true lesions",
+    "predicted_lesions": "predicted lesions",
+    "missed_lesions": "missed lesions",
+    "false_lesions": "false lesions",
+    "truth_ml": "truth (ml)",
+    "predicted_ml": "predicted (ml)",
+    "volume_error_ml": "volume error (ml)",
+    "relative_volume_error": "relative volume error",
 }
 
 
@@ -70,7 +82,7 @@ class Table:
 
 def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) -> str:
     """``0.86 [0.83, 0.89]``; below 5 patients ``0.81 (0.78, 0.84)``, the values themselves."""
-    digits = 1 if metric.endswith("_mm") else 2
+    digits = 1 if metric.endswith(("_mm", "_ml")) else 2
 
     def text(value: float) -> str:
         return f"{value:.{digits}f}"
@@ -83,7 +95,7 @@ def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) ->
 
 
 def score_table(
-    summary: Summary, synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm")
+    summary: Summary, synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm", "lesion_f1")
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
     rows = []
@@ -97,4 +109,44 @@ def score_table(
     if synthetic:
         title += "; synthetic phantom"
     columns = ("stage", "region", "n", *(LABELS[metric] for metric in metrics))
-    return Table(title, columns, tuple(rows), (f"intervals: {'; '.join(methods)}",))
+    return Table(title, columns, tuple(rows), (_methods_note(methods),))
+
+
+def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:
+    """Dice per stage, modalities left and region; ``missing`` as in :class:`medtl.scoring.Scores`.
+
+    Says which stages never met a missing modality in training.
+    """
+    rows = []
+    methods: dict[str, None] = {}
+    for stage, found in missing.items():
+        for left, regions in found["dice"].items():
+            cells = [score_cell("dice", scores) for scores in regions.values()]
+            n = max(scores["n"] for scores in regions.values())
+            rows.append((stage, left, str(n), *cells))
+            methods.update(dict.fromkeys(scores["method"] for scores in regions.values()))
+    title = "Dice with modalities missing: mean [95% interval]"
+    if synthetic:
+        title += "; synthetic phantom"
+    found = next(iter(missing.values()))
+    names = next(iter(found["dice"].values()))
+    columns = ("stage", "modalities", "n", *(f"{region} Dice" for region in names))
+    return Table(title, columns, tuple(rows), (*_dropout_notes(missing), _methods_note(methods)))
+
+
+def _dropout_notes(missing: Mapping[str, Any]) -> Iterator[str]:
+    """How far each stage was trained for what the table shows."""
+    stages: dict[float, list[str]] = {}
+    for stage, found in missing.items():
+        stages.setdefault(found["modality_dropout"], []).append(stage)
+    for share, names in stages.items():
+        trained = (
+            f"trained with modality dropout {share:g}"
+            if share
+            else "trained WITHOUT modality dropout: no modality was ever missing in training"
+        )
+        yield f"{', '.join(names)}: {trained}"
+
+
+def _methods_note(methods: Iterable[str]) -> str:
+    return f"intervals: {'; '.join(methods)}"
