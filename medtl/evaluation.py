@@ -34,7 +34,7 @@ from medtl.transforms import restore
 
 #: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
 #: ones norms over the volume would see other values than in the patches of the training.
-WHOLE_LIMIT = 1.8
+WHOLE_LIMIT = 2.5
 
 
 @dataclass(frozen=True, slots=True)

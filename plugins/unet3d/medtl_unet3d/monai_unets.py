@@ -28,6 +28,17 @@ def unet(spatial_dims: int, width: int) -> Plan:
     Its first unit already halves the resolution, which makes it the fastest network here. Width 16
     is that of MONAI's tutorials. Instance norm, MONAI's default, suits batches of one or two.
     """
+    return _residual_unet(spatial_dims, width, "instance")
+
+
+@network_builder("unet-batch-norm", width=16, patch_multiple=16)
+def unet_batch_norm(spatial_dims: int, width: int) -> Plan:
+    """UNet as :func:`unet`, with batch norm: what it says of a voxel depends on what surrounds the
+    voxel, not on how much background the window shows. For larger batches."""
+    return _residual_unet(spatial_dims, width, "batch")
+
+
+def _residual_unet(spatial_dims: int, width: int, norm: str) -> Plan:
     return (
         lambda channels, outputs: nets.UNet(
             spatial_dims,
@@ -36,6 +47,7 @@ def unet(spatial_dims: int, width: int) -> Plan:
             channels=[width * factor for factor in DOUBLING],
             strides=(2, 2, 2, 2),
             num_res_units=2,
+            norm=norm,
         ),
         ladder(
             stem="model.0.*",

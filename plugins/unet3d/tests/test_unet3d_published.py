@@ -23,6 +23,9 @@ BASIC = (32, 32, 64, 128, 256, 32)
 #: MONAI's own constructors at the widths that this plugin calls published
 DIRECT: dict[str, Callable[[], nn.Module]] = {
     "unet": lambda: nets.UNet(3, IN, OUT, DOUBLING, (2, 2, 2, 2), num_res_units=2),
+    "unet-batch-norm": lambda: nets.UNet(
+        3, IN, OUT, DOUBLING, (2, 2, 2, 2), num_res_units=2, norm="batch"
+    ),
     "basic-unet": lambda: nets.BasicUNet(3, IN, OUT, BASIC),
     "basic-unet-plus-plus": lambda: nets.BasicUNetPlusPlus(3, IN, OUT, BASIC, True),
     "dynunet": lambda: nets.DynUNet(
