@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from medtl.io.nifti import (
     read_labels,
     read_volume,
 )
+from medtl.memory import free_memory_bytes
 from medtl.modality import Modality
 from medtl.transforms import VERSION, Preset, prepare, resampled_shape
 
@@ -105,17 +105,6 @@ def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
     if processes > 1:
         return "disk"
     return "memory" if needed_bytes < MEMORY_SHARE * free_memory_bytes() else "disk"
-
-
-def free_memory_bytes() -> int:
-    """Memory that can be had without swapping (Linux; elsewhere half of a cautious 8 GB)."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 1024**3
 
 
 def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int) -> Dataset[Any]:

@@ -6,7 +6,7 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -30,10 +30,13 @@ from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.processes import gather, share
 from medtl.transforms import restore
+from medtl.windows import Cut, Shrinking
 
 #: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
 #: ones norms over the volume would see other values than in the patches of the training.
 WHOLE_LIMIT = 1.8
+#: Slices that a 2-D network sees at once.
+SLICES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Predictor:
     fabric: Fabric
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
     min_component_ml: float = 0.0  #: smaller components of the first region are dropped
+    windows: Shrinking = field(default_factory=Shrinking, compare=False)
 
     def prepared_logits(self, image_CIJK: Tensor) -> Tensor:
         """logits_LIJK on the prepared grid, small components put out."""
@@ -69,15 +73,33 @@ class Predictor:
             "multiple": self.network.patch_multiple,
         }
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
+        if self.network.spatial_dims == 2:
+            wanted = Cut((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
+
+            def compute(cut: Cut) -> Tensor:
+                roi = None if cut.whole else (cut.roi[0], cut.roi[1])
+                return slice_wise(
+                    module, image_CIJK, roi=roi, batch_size=cut.batch_size, **settings
+                )
+        else:
+            wanted = Cut(self.patch_size, 1, whole=not fixed)
+
+            def compute(cut: Cut) -> Tensor:
+                i, j, k = cut.roi
+                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole else 0
+                return sliding_window(
+                    module,
+                    image_CIJK,
+                    (i, j, k),
+                    batch_size=cut.batch_size,
+                    crop=True,
+                    pass_voxels=limit,
+                    **settings,
+                )
+
         with suited_to_cpu(module):
-            if self.network.spatial_dims == 2:
-                roi = (fixed[0], fixed[1]) if fixed else None
-                return slice_wise(module, image_CIJK, roi=roi, **settings)
-            i, j, k = self.patch_size
-            limit = 0 if fixed else round(WHOLE_LIMIT * i * j * k)
-            return sliding_window(
-                module, image_CIJK, (i, j, k), crop=True, pass_voxels=limit, **settings
-            )
+            multiple = self.network.patch_multiple
+            return self.windows.run(compute, wanted, multiple, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a case that ``recipe`` has prepared."""
@@ -94,6 +116,7 @@ def score_cases(
     predictor: Predictor, cases: Sequence[Case], reporter: Reporter, what: str
 ) -> list[dict[str, Any]]:
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids."""
+    predictor.windows.tell = reporter.say
     scored: list[list[dict[str, Any]]] = []  # rows of each case
     own = share(predictor.fabric, cases)
     with reporter.progress(what, len(own)) as advance:

@@ -33,11 +33,18 @@ from medtl.weights import Weights
 
 
 def run_plan(
-    plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter, out: Path | Run | None
+    plan: Plan,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    out: Path | Run | None,
+    *,
+    profile: bool = False,
 ) -> Run:
     """Train every stage, then score each on the locked test cases and write the run's results.
 
     ``out``: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
+    ``profile``: measure where the time of the first stage's steps goes.
 
     Raises:
         Interrupted: a signal came; the run can be resumed.
@@ -67,6 +74,7 @@ def run_plan(
             hashes,
             outside,
             interruption,
+            profile,
         )
         write_results(plan, run, trainer.train(), fabric, reporter)
         fabric.barrier()

@@ -44,6 +44,7 @@ def predict_folder(
     if trained.synthetic and not cohort.synthetic:
         reporter.say("this model was trained on the synthetic phantom alone")
     reporter.say(f"{trained.stage}: {', '.join(recipe.modalities)} -> {', '.join(recipe.regions)}")
+    trained.predictor.windows.tell = reporter.say
     written = []
     inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
     for case in cohort.cases:

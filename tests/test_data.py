@@ -23,13 +23,13 @@ from medtl.data import (
     cached_cases,
     check_case,
     choose_cache,
-    free_memory_bytes,
     prepared_bytes,
     region_masks,
 )
 from medtl.errors import DataError
 from medtl.fingerprint import check_content, fingerprint
 from medtl.io.nifti import read_header
+from medtl.memory import free_memory_bytes
 from medtl.phantom import write_phantom
 from medtl.transforms import brain_mr
 from medtl_brats.task import Brats

@@ -76,6 +76,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read every header, print the plan, train nothing.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time of a step goes.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Train a task with a transfer strategy and score it on locked test patients."""
@@ -120,6 +123,8 @@ def train(
         "out": out,
     }
     reporter = Reporter(quiet)
+    if profile and dry_run:
+        raise ConfigError("--profile measures steps of training; drop --dry-run")
     if resume and (config or settings):
         raise ConfigError("--resume goes on with the run's own settings; drop --config and --set")
     run = open_run(resume) if resume else Run(out) if out and requeued(out) else None
@@ -153,4 +158,4 @@ def train(
     plan = with_minutes(plan, catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:
-        run_plan(plan, catalog, fabric, reporter, run or resolved.out)
+        run_plan(plan, catalog, fabric, reporter, run or resolved.out, profile=profile)
