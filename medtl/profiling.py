@@ -9,11 +9,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -187,18 +187,17 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _write_trace(profiler: torch.profiler.profile, folder: Path) -> str:
-    """Write the trace, compressed if it is large; returns its name."""
+    """Write the trace without names of host or folders, compressed if large; returns its name."""
+    with TemporaryDirectory() as work:
+        exported = Path(work) / TRACE
+        profiler.export_chrome_trace(str(exported))
+        trace = json.loads(exported.read_bytes())
+    trace.pop("host_name", None)
+    content = json.dumps({**trace, "traceName": TRACE}).encode()
     plain, packed = folder / TRACE, folder / f"{TRACE}.gz"
-    with replacing(plain) as temporary:
-        profiler.export_chrome_trace(str(temporary))
-    packed.unlink(missing_ok=True)
-    if plain.stat().st_size <= LARGE_BYTES:
-        return plain.name
-    with (
-        replacing(packed) as temporary,
-        plain.open("rb") as source,
-        gzip.open(temporary, "wb") as target,
-    ):
-        shutil.copyfileobj(source, target)
-    plain.unlink()
-    return packed.name
+    large = len(content) > LARGE_BYTES
+    written, other = (packed, plain) if large else (plain, packed)
+    with replacing(written) as temporary:
+        temporary.write_bytes(gzip.compress(content) if large else content)
+    other.unlink(missing_ok=True)  # of an earlier part of the run
+    return written.name

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Patches, build_loader, cached_cases
+from medtl.data import Patches, build_loader, cached_cases, plainly
 from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.evaluation import Predictor, validation_dice
@@ -166,8 +166,8 @@ class Trainer:
         held_out = len(plan.cases(stage.domain, "val"))
         validating = self._cached(stage.domain, "val")
 
-        def batches_after(done: int) -> DataLoader[Mapping[str, Tensor]]:
-            return build_loader(
+        def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
+            loader = build_loader(
                 patches,
                 first + done * stage.batch_size,
                 stage.steps - done,
@@ -177,6 +177,7 @@ class Trainer:
                 process=self.fabric.global_rank,
                 processes=self.fabric.world_size,
             )
+            return plainly(loader)
 
         with (
             self._profiled(stage) as profile,

@@ -88,6 +88,7 @@ def train(
     from medtl.console import Reporter
     from medtl.continuing import requeued, settings_of
     from medtl.errors import ConfigError
+    from medtl.locking import refuse_held
     from medtl.runs import SUMMARY, Run, check_out, open_run
 
     options = {
@@ -135,6 +136,7 @@ def train(
         reporter.say(f"{run.path} is finished: there is nothing to go on with")
         return
     else:
+        refuse_held(run.path)
         resolved = settings_of(run, options if resume else {})
     catalog = load_catalog()
     # Names are checked before torch is imported: a typo costs no seconds.
