@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,9 @@ from medtl.io.nifti import (
     read_labels,
     read_volume,
 )
+from medtl.memory import free_memory_bytes
 from medtl.modality import Modality
+from medtl.stored import Stored
 from medtl.transforms import VERSION, Preset, prepare, resampled_shape
 
 #: Voxels kept per region as possible patch centres.
@@ -136,27 +137,16 @@ def choose_workers(device: str, processes: int) -> int:
     return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
 
 
-def free_memory_bytes() -> int:
-    """Memory that can be had without swapping (Linux; elsewhere half of a cautious 8 GB)."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 1024**3
-
-
 def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int) -> Dataset[Any]:
-    """MONAI's CacheDataset or PersistentDataset over prepared cases (plain tensors)."""
-    from monai.data.dataset import CacheDataset, PersistentDataset
+    """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all."""
+    from monai.data.dataset import CacheDataset
     from monai.data.dataset import Dataset as PlainDataset
 
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
     if cache == "disk":
         folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe.plain)))
-        return _Cached(PersistentDataset(items, steps, cache_dir=folder, hash_func=_item_hash))
+        return Stored(items, steps, folder, _item_hash)
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
     with _own_errors():
@@ -194,12 +184,17 @@ class _Item:
     case: Case
 
 
-def _item_hash(item: _Item) -> bytes:
+def _item_hash(item: _Item) -> str:
+    """Changes with the case's files. Raises DataError if one of them is gone."""
     files = [*item.case.images.values(), *([item.case.target] if item.case.target else [])]
-    stamps = [
-        (str(f.path), f.channel, f.path.stat().st_mtime_ns, f.path.stat().st_size) for f in files
-    ]
-    return _digest(repr((item.case.regions, stamps))).encode()
+    try:
+        states = [(str(f.path), f.channel, f.path.stat()) for f in files]
+    except OSError as problem:
+        raise DataError(
+            f"{item.case.id}: {problem.filename} cannot be read: {problem.strerror}"
+        ) from problem
+    stamps = [(path, channel, s.st_mtime_ns, s.st_size) for path, channel, s in states]
+    return _digest(repr((item.case.regions, stamps)))
 
 
 def _digest(text: str) -> str:
@@ -207,10 +202,7 @@ def _digest(text: str) -> str:
 
 
 class _Prepare(Transform):
-    """A case -> tensors only, so that the disk cache can be read back without unpickling code.
-
-    MONAI's datasets keep the results of its own Transforms alone.
-    """
+    """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -319,3 +311,14 @@ def _made_ahead(loader: DataLoader[Mapping[str, Tensor]]) -> Iterator[Mapping[st
     batches = iter(loader)
     # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
     return ahead(lambda _: next(batches), range(len(loader)), lambda: torch.set_num_threads(1))
+
+
+def plainly(
+    batches: Iterable[Mapping[str, Tensor]],
+) -> Iterator[Mapping[str, Tensor]]:
+    """The batches; what a worker finds wrong with a case is told in its own words alone."""
+    try:
+        yield from batches
+    except DataError as problem:
+        # Torch puts the worker's traceback before them.
+        raise DataError(str(problem).rpartition("DataError: ")[2].strip()) from problem

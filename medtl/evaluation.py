@@ -5,8 +5,9 @@ Axes: C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,10 +32,16 @@ from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.processes import gather, share
 from medtl.transforms import restore
+from medtl.windows import Cut, Shrinking
 
 #: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
 #: ones norms over the volume would see other values than in the patches of the training.
 WHOLE_LIMIT = 2.5
+#: Small windows are computed together, up to so many voxels and windows: alone each would be slow.
+BATCH_VOXELS = 96**3
+MOST_WINDOWS = 8
+#: Slices that a 2-D network sees at once.
+SLICES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Predictor:
     min_component_ml: float = 0.0  #: smaller components of the first region are dropped
     exclusive: bool = False  #: whether no voxel is in two regions
     flips: bool = False  #: average over all mirrorings of each window
+    windows: Shrinking = field(default_factory=Shrinking, compare=False)
 
     def prepared_logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None = None) -> Tensor:
         """logits_LIJK on the prepared grid, small components put out.
@@ -78,21 +86,34 @@ class Predictor:
             "multiple": self.network.patch_multiple,
         }
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
+        if self.network.spatial_dims == 2:
+            wanted = Cut((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
+
+            def compute(cut: Cut) -> Tensor:
+                roi = None if cut.whole else (cut.roi[0], cut.roi[1])
+                return slice_wise(
+                    forward, image_CIJK, roi=roi, batch_size=cut.batch_size, **settings
+                )
+        else:
+            wanted = Cut(self.patch_size, at_once(self.patch_size), whole=not fixed)
+
+            def compute(cut: Cut) -> Tensor:
+                i, j, k = cut.roi
+                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole else 0
+                return sliding_window(
+                    forward,
+                    image_CIJK,
+                    (i, j, k),
+                    batch_size=cut.batch_size,
+                    crop=True,
+                    shown_IJK=shown_IJK,
+                    pass_voxels=limit,
+                    **settings,
+                )
+
         with suited_to_cpu(module):
-            if self.network.spatial_dims == 2:
-                roi = (fixed[0], fixed[1]) if fixed else None
-                return slice_wise(forward, image_CIJK, roi=roi, **settings)
-            i, j, k = self.patch_size
-            limit = 0 if fixed else round(WHOLE_LIMIT * i * j * k)
-            return sliding_window(
-                forward,
-                image_CIJK,
-                (i, j, k),
-                crop=True,
-                shown_IJK=shown_IJK,
-                pass_voxels=limit,
-                **settings,
-            )
+            multiple = self.network.patch_multiple
+            return self.windows.run(compute, wanted, multiple, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a case that ``recipe`` has prepared; it may say what
@@ -104,6 +125,11 @@ class Predictor:
         """One mask per region on the native grid."""
         logits_LIJK = self.native_logits(prepared)
         return decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+
+
+def at_once(roi: Sequence[int]) -> int:
+    """How many windows of this size are computed together."""
+    return min(MOST_WINDOWS, max(1, BATCH_VOXELS // math.prod(roi)))
 
 
 def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.bool_]:
@@ -133,6 +159,7 @@ def score_cases(
 
     ``extra``: what else to score of each case while it is in memory.
     """
+    predictor.windows.tell = reporter.say
     scored: list[list[dict[str, Any]]] = []  # rows of each case
     own = share(predictor.fabric, cases)
     with reporter.progress(what, len(own)) as advance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -18,26 +18,37 @@ from medtl.config import write_config
 from medtl.console import Reporter
 from medtl.data import choose_cache, choose_workers
 from medtl.device import precision_name, processes_here
-from medtl.errors import DataError, Interrupted
+from medtl.errors import DataError, Interrupted, RunError
 from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
 from medtl.interruption import Interruption, watching
+from medtl.locking import locked
 from medtl.modality import Modality
 from medtl.planning import Plan
 from medtl.results import write_results
-from medtl.runs import CONFIG, SPLITS, Run, start_run
+from medtl.runs import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.splits import Split, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.trainer import Trainer
 from medtl.weights import Weights
 
+#: What a run holds before its first step.
+STARTED = (ENVIRONMENT, SPLITS, "stages.json", CONFIG)
+
 
 def run_plan(
-    plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter, out: Path | Run | None
+    plan: Plan,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    out: Path | Run | None,
+    *,
+    profile: bool = False,
 ) -> Run:
     """Train every stage, then score each on the locked test cases and write the run's results.
 
     ``out``: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
+    ``profile``: measure where the time of the first stage's steps goes.
 
     Raises:
         Interrupted: a signal came; the run can be resumed.
@@ -51,14 +62,16 @@ def run_plan(
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, outside, reporter)
-    run = open_folder(plan, fabric, out)
     needed = plan.memory_bytes()
     cache = choose_cache(needed, plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases take up to {needed / 1e9:.1f} GB: kept in {cache}")
     workers = plan.config.workers
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
-    with resumable(run, reporter) as interruption:
+    with (
+        open_folder(plan, fabric, out) as run,
+        resumable(run, reporter) as interruption,
+    ):
         trainer = Trainer(
             plan,
             run,
@@ -70,6 +83,7 @@ def run_plan(
             hashes,
             outside,
             interruption,
+            profile,
         )
         write_results(plan, run, trainer.train(), fabric, reporter)
         fabric.barrier()
@@ -77,33 +91,45 @@ def run_plan(
     return run
 
 
-def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Run:
-    """The run that all processes work on; the first makes its folder, or tidies it up."""
-    if isinstance(out, Run):
-        if fabric.is_global_zero:
-            sweep(out.path)
-        fabric.barrier()
-        return out
+@contextmanager
+def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
+    """The run that all processes work on; the first makes its folder, or tidies it up, and holds
+    it against other commands."""
     path = ""
-    if fabric.is_global_zero:
-        assert plan.config.strategy is not None  # make_plan has asked the task
-        run = start_run(plan.config.task, plan.config.strategy, out)
-        write_start(plan, run, fabric)
-        path = str(run.path)
-    return Run(Path(fabric.broadcast(path)))
+    with ExitStack() as holding:
+        if fabric.is_global_zero:
+            if isinstance(out, Run):
+                run = out
+                holding.enter_context(locked(run.path))
+                sweep(run.path)
+            else:
+                assert plan.config.strategy is not None  # make_plan has asked the task
+                run = start_run(plan.config.task, plan.config.strategy, out)
+                holding.enter_context(locked(run.path))
+                try:
+                    write_start(plan, run, fabric)
+                except RunError:
+                    for name in STARTED:  # so that the same command can be given again
+                        (run.path / name).unlink(missing_ok=True)
+                    raise
+            path = str(run.path)
+        yield Run(Path(fabric.broadcast(path)))
 
 
 @contextmanager
 def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
-    """Within it, being asked to stop ends in an Interrupted that says how to go on."""
+    """Within it, being asked to stop, and what can be put right, ends in a line that says how to
+    go on."""
+    hint = f"go on with: medtl train --resume {run.path}"
     with watching() as interruption:
         try:
             yield interruption
         except (Interrupted, KeyboardInterrupt) as reason:
             if interruption.requeue_job():
                 reporter.say("SLURM queues the job again")
-            what = str(reason) or "stopped"
-            raise Interrupted(f"{what}; go on with: medtl train --resume {run.path}") from None
+            raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
+        except (DataError, RunError) as problem:
+            raise type(problem)(f"{problem}; then {hint}") from problem
 
 
 def without_seen(

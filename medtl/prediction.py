@@ -44,6 +44,8 @@ def predict_folder(
         reporter.say("this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
+    for member in ensemble.members:
+        member.predictor.windows.tell = reporter.say
     written = []
     inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
     for case in cohort.cases:

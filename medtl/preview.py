@@ -16,12 +16,12 @@ from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.device import precision_name
 from medtl.domain import Domain
+from medtl.gradients import Objective
 from medtl.networks import Network, tensors
 from medtl.optimisation import build_optimizer
 from medtl.planning import Plan, lay_out
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
-from medtl.training import Objective
 from medtl.weights import Weights
 
 TRIAL_STEPS = 5

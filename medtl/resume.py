@@ -39,6 +39,7 @@ class Progress:
     factor: float = 1.0  #: on the rates, of the plateau schedule
     seconds: float = 0.0
     waiting_seconds: float = 0.0  #: of them spent waiting for patches
+    at_once: int | None = None  #: samples that the memory holds at once; None: the batch
     best: dict[str, Tensor] = field(default_factory=dict)  #: weights at ``best_step``, on the CPU
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from medtl.errors import RunError
-from medtl.files import replacing
+from medtl.files import replacing, unwritable
 
 RUNS = Path("runs")
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
+ENVIRONMENT = "environment.json"
 _RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
 
 
@@ -75,7 +76,7 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
             f"cannot write to {problem.filename or out}: {problem.strerror}; choose another --out"
         ) from problem
     run = Run(folder)
-    run.write_json("environment.json", environment())
+    run.write_json(ENVIRONMENT, environment())
     return run
 
 
@@ -122,9 +123,12 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON line (``metrics.jsonl``)."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Append one JSON line (``metrics.jsonl``). Raises RunError if that cannot be done."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as problem:
+        raise unwritable(path, problem) from problem
 
 
 def read_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:

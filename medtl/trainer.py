@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch.utils.data import Dataset
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Patches, build_loader, cached_cases
+from medtl.data import Patches, build_loader, cached_cases, plainly
+from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.evaluation import Predictor, validation_dice
 from medtl.interruption import Interruption
@@ -25,6 +27,7 @@ from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.processes import share
+from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
@@ -33,6 +36,7 @@ from medtl.strategies import CONTROL_A, CONTROL_B, Stage
 from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
 from medtl.weights import BEST, Weights, read_weights, write_checkpoint
+from medtl.windows import Shrinking
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
@@ -54,6 +58,7 @@ class Trainer:
     seen: tuple[str, ...]  #: content hashes of the training patients' images
     outside: Weights | None  #: what ``--init`` names
     interruption: Interruption
+    profile: bool = False  #: whether to profile the first stage that is trained
     _datasets: dict[tuple[Domain, str], Dataset[Any]] = field(default_factory=dict)
 
     def train(self) -> tuple[Trained, ...]:
@@ -132,6 +137,7 @@ class Trainer:
             self.fabric,
             self.plan.task.nested,
             exclusive=getattr(self.plan.task, "exclusive", False),
+            windows=Shrinking(self.reporter.say),
         )
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
@@ -162,8 +168,8 @@ class Trainer:
         held_out = len(plan.cases(stage.domain, "val"))
         validating = self._cached(stage.domain, "val")
 
-        def batches_after(done: int) -> Iterable[Mapping[str, Tensor]]:
-            return build_loader(
+        def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
+            loader = build_loader(
                 patches,
                 first + done * stage.batch_size,
                 stage.steps - done,
@@ -173,8 +179,10 @@ class Trainer:
                 process=self.fabric.global_rank,
                 processes=self.fabric.world_size,
             )
+            return plainly(loader)
 
         with (
+            self._profiled(stage) as profile,
             self.reporter.progress(stage.name, stage.steps) as advance,
             self.interruption.deferred(),
         ):
@@ -193,7 +201,34 @@ class Trainer:
                 patience=plan.config.patience,
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
                 asked_to_stop=lambda: self.interruption.asked,
+                tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
+                profile=profile,
             )
+
+    @contextmanager
+    def _profiled(self, stage: Stage) -> Iterator[Profile]:
+        """Measures the first stage that is trained, if asked to; the first process tells."""
+        if not self.profile or not self.fabric.is_global_zero:
+            yield Profile()
+            return
+        self.profile = False
+        device = self.fabric.device
+        facts = {
+            "stage": stage.name,
+            "device": device.type,
+            "precision": precision_name(self.fabric),
+            "processes": self.fabric.world_size,
+            "workers": self.workers,
+            "batch_size": stage.batch_size,
+            "patch_size": list(self.plan.patch_size),
+            "synthetic": self.plan.cohort.synthetic,
+        }
+        profiling = Profiling(self.run.path / "profile", device, facts)
+        try:
+            yield profiling
+        finally:
+            profiling.finish()
+        self.reporter.show(write_summary(profiling))
 
     def _keep(
         self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
@@ -209,6 +244,8 @@ class Trainer:
             "min_component_ml": predictor.min_component_ml,
         }
         extra = {"best_step": result.best_step, "validation_dice": result.best_score}
+        if result.at_once is not None:  # the memory did not hold a whole batch
+            metadata["patches_at_once"] = result.at_once
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional
 
-from medtl.convolutions import suited_to_cpu
 from medtl.device import precision_name
 from medtl.errors import Interrupted, MedtlError
-from medtl.networks import Network, all_logits, tensors, train_mode
+from medtl.gradients import Gradients, Objective
+from medtl.networks import Network, tensors, train_mode
 from medtl.optimisation import Average, build_optimizer, scheduled
 from medtl.processes import mean_over
+from medtl.profiling import AVERAGE, CLIP, DATA, KEEP, OPTIMISER, VALIDATION, Profile
 from medtl.resume import STATE, Progress, Resumable, cut_rows
 from medtl.runs import append_line
 from medtl.strategies import Stage
@@ -32,30 +32,6 @@ VALIDATIONS = 10
 PLATEAU_PATIENCE = 2
 #: The state to resume from is kept at every validation, and at least this often.
 KEEP_SECONDS = 300.0
-
-
-class Objective(nn.Module):
-    """Network and losses as one module whose forward returns the loss: DDP reduces everything."""
-
-    def __init__(self, network: nn.Module, losses: Iterable[tuple[float, nn.Module]]) -> None:
-        super().__init__()
-        terms = list(losses)
-        self.network = network
-        self.weights = [weight for weight, _ in terms]
-        self.losses = nn.ModuleList(loss for _, loss in terms)
-
-    def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        """Weighted sum of the losses; deep supervision halves the weight per level."""
-        levels = all_logits(self.network(image), image.ndim - 2)
-        shares = [0.5**level for level in range(len(levels))]
-        total = torch.zeros((), device=image.device)
-        for share, logits in zip(shares, levels, strict=True):
-            truth = target
-            if logits.shape[2:] != target.shape[2:]:
-                truth = functional.interpolate(target, size=logits.shape[2:], mode="nearest")
-            for weight, loss in zip(self.weights, self.losses, strict=True):
-                total = total + share * weight * loss(logits, truth)
-        return total / sum(shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +44,7 @@ class Fit:
     best_score: float | None
     seconds: float
     waiting_seconds: float
+    at_once: int | None  #: samples that the memory held at once in the end; None: a whole batch
 
 
 Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
@@ -89,6 +66,8 @@ def fit(
     patience: int | None = None,
     advance: Advance = lambda step, loss: None,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
+    profile: Profile | None = None,
 ) -> Fit:
     """Train ``stage.steps`` optimiser steps; rows go to ``folder/metrics.jsonl``.
 
@@ -101,10 +80,14 @@ def fit(
             the last weights are also the best.
         patience: validations without improvement before the stage ends.
         asked_to_stop: whether to keep the state and raise Interrupted after the present step.
+        tell: told when the memory holds only a part of the batch at once.
+        profile: measures where the time goes; changes no weight.
 
     Raises:
         MedtlError: a loss that is not finite.
+        RunError: the memory does not hold a single sample.
     """
+    profile = profile or Profile()
     objective = Objective(network.module, losses)
     optimizer = build_optimizer(network, stage, frozen, fused=precision_name(fabric) != "fp16")
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -115,30 +98,40 @@ def fit(
     if fabric.is_global_zero:
         cut_rows(rows, progress.step)
     model, stepper = fabric.setup(objective, optimizer)
+    gradients = Gradients(
+        objective,
+        fabric,
+        model,
+        stepper.zero_grad,
+        at_once=progress.at_once,
+        tell=tell,
+        profile=profile,
+    )
     every = max(1, math.ceil(stage.steps / VALIDATIONS))
     started = kept = time.perf_counter() - progress.seconds
     batches = iter(batches_after(progress.step))
     train_mode(network, frozen)
+    profile.begin(stage.steps - progress.step)
     while progress.step < stage.steps and not (patience and progress.stale >= patience):
         asked = time.perf_counter()
-        batch = next(batches)
+        with profile.span(DATA):
+            batch = next(batches)
         progress.waiting_seconds += time.perf_counter() - asked
         progress.step += 1
         step = progress.step
-        torch.manual_seed((seed + step) * fabric.world_size + fabric.global_rank)
         scale = progress.factor * scheduled(stage.schedule, step, stage.steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         image, target = fabric.to_device((batch["image"], batch["target"]))
-        with suited_to_cpu(network.module):
-            loss = model(image, target)
-        stepper.zero_grad()
-        fabric.backward(loss)
-        fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
-        stepper.step()
-        average.update(step)
+        loss = gradients(image, target, (seed + step) * fabric.world_size + fabric.global_rank)
+        with profile.span(CLIP):
+            fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
+        with profile.span(OPTIMISER):
+            stepper.step()
+        with profile.span(AVERAGE):
+            average.update(step)
         # Every process takes part in every decision.
-        shared = torch.stack([loss.detach().float(), loss.new_tensor(float(asked_to_stop()))])
+        shared = torch.stack([loss.float(), loss.new_tensor(float(asked_to_stop()))])
         value, stop = mean_over(fabric, shared).tolist()
         if not math.isfinite(value):
             raise MedtlError(
@@ -148,11 +141,16 @@ def fit(
         advance(step, value)
         row: dict[str, Any] = {"step": step, "loss": value, "rate_scale": scale}
         pause = step % every == 0 or step == stage.steps
+        halved = gradients.at_once != progress.at_once
+        progress.at_once = gradients.at_once
+        if progress.at_once is not None:
+            row["at_once"] = progress.at_once
         if validate is not None and pause:
-            average.swap()
-            row["validation"] = scores = dict(validate())
-            _judge(progress, sum(scores.values()) / len(scores), network)
-            average.swap()
+            with profile.span(VALIDATION):
+                average.swap()
+                row["validation"] = scores = dict(validate())
+                _judge(progress, sum(scores.values()) / len(scores), network)
+                average.swap()
             train_mode(network, frozen)
             stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
             if stage.schedule == "plateau" and stalled:
@@ -160,10 +158,12 @@ def fit(
         now = time.perf_counter()
         progress.seconds = now - started
         if fabric.is_global_zero:
-            append_line(rows, row)
-            if pause or stop or now - kept > KEEP_SECONDS:
-                resumable.write(state, progress)
-                kept = now
+            with profile.span(KEEP):
+                append_line(rows, row)
+                if pause or stop or halved or now - kept > KEEP_SECONDS:
+                    resumable.write(state, progress)
+                    kept = now
+        profile.step_taken()
         if stop:
             raise Interrupted(f"stopped after step {step} of {stage.steps} of stage {stage.name}")
     average.swap()
@@ -176,6 +176,7 @@ def fit(
         best_score=progress.best_score,
         seconds=time.perf_counter() - started,
         waiting_seconds=progress.waiting_seconds,
+        at_once=progress.at_once,
     )
 
 

@@ -13,6 +13,7 @@ A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this
      "min_component_ml": 5.1,           # smaller components of the first region are dropped
      "exclusive": false,                # no voxel is in two regions
      "names": null,                     # what the data call things, see medtl.task.Named
+     "patches_at_once": 1,              # only if the memory did not hold a batch
      "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
 
 Only ``format`` is required to start from the file, all of it to predict with it; ``{}`` stands for
@@ -22,6 +23,8 @@ a file that medtl did not write.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +35,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medtl.errors import RunError, WeightsError
-from medtl.files import replacing
+from medtl.errors import WeightsError
+from medtl.files import replacing, unwritable
 from medtl.torchfile import read_torch
 
 FORMAT = 1
@@ -195,7 +198,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
         with replacing(path) as temporary:
             save_file(copies, temporary, metadata={"medtl": text})
     except SafetensorError as error:  # how it reports a full disk
-        raise RunError(f"{path} cannot be written: {error}") from error
+        number = re.search(r"os error (\d+)", str(error))
+        reason = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(error)
+        raise unwritable(path, reason) from error
 
 
 def resolve_weights(text: str) -> Path:

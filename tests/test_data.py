@@ -26,13 +26,13 @@ from medtl.data import (
     check_case,
     choose_cache,
     choose_workers,
-    free_memory_bytes,
     prepared_bytes,
     region_masks,
 )
 from medtl.errors import DataError
 from medtl.fingerprint import check_content, fingerprint
 from medtl.io.nifti import read_header
+from medtl.memory import free_memory_bytes
 from medtl.phantom import write_phantom
 from medtl.transforms import brain_mr
 from medtl_brats.task import Brats
@@ -101,7 +101,7 @@ def test_runs_that_differ_in_augmentation_share_the_disk_cache(cohort, tmp_path:
         cached = cached_cases(cohort, recipe, "disk", 0)
         for index in range(len(cohort)):
             cached[index]
-    assert len(list((tmp_path / "cache" / "prepared").rglob("*.pt"))) == len(cohort)
+    assert len(list((tmp_path / "cache" / "prepared").rglob("*.safetensors"))) == len(cohort)
 
 
 def test_memory_cache_needs_the_files_only_once(cohort, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typer import Abort
 from typer.exceptions import TyperException
 
 from medtl.errors import MedtlError
+from medtl.memory import out_of_memory
 
 USER_ERROR = 2
 BUG = 1
@@ -36,14 +37,11 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         return _fail(str(error), error.exit_code, debug)
     except TyperException as error:
         return _fail(_usage(error), USER_ERROR, debug)
-    except MemoryError:
-        return _fail("out of memory; lower --batch-size or patch_size", USER_ERROR, debug)
     except OSError as error:
         return _fail(_refused(error), USER_ERROR, debug)
     except Exception as error:
-        # Torch's, which is not imported here: a class of its own on GPUs, words on the CPU.
-        if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
-            message = "the device is out of memory; lower --batch-size or patch_size"
+        if out_of_memory(error):
+            message = "out of memory; lower --batch-size or patch_size"
             return _fail(message, USER_ERROR, debug)
         hint = "" if debug else "; run again with --debug to see where, and please report it"
         told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

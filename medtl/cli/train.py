@@ -86,6 +86,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read every header, print the plan, train nothing.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time of a step goes.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Train a task with a transfer strategy and score it on locked test patients."""
@@ -95,6 +98,7 @@ def train(
     from medtl.console import Reporter
     from medtl.continuing import requeued, settings_of
     from medtl.errors import ConfigError
+    from medtl.locking import refuse_held
     from medtl.runs import SUMMARY, Run, check_out, open_run
 
     options = {
@@ -133,6 +137,8 @@ def train(
         "out": out,
     }
     reporter = Reporter(quiet)
+    if profile and dry_run:
+        raise ConfigError("--profile measures steps of training; drop --dry-run")
     if resume and (config or settings):
         raise ConfigError("--resume goes on with the run's own settings; drop --config and --set")
     run = open_run(resume) if resume else Run(out) if out and requeued(out) else None
@@ -143,6 +149,7 @@ def train(
         reporter.say(f"{run.path} is finished: there is nothing to go on with")
         return
     else:
+        refuse_held(run.path)
         resolved = settings_of(run, options if resume else {})
     catalog = load_catalog()
     # Names are checked before torch is imported: a typo costs no seconds.
@@ -166,4 +173,4 @@ def train(
     plan = with_minutes(plan, catalog, fabric)
     show_plan(plan, catalog, fabric, reporter)
     if not dry_run:
-        run_plan(plan, catalog, fabric, reporter, run or resolved.out)
+        run_plan(plan, catalog, fabric, reporter, run or resolved.out, profile=profile)
