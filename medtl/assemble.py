@@ -22,7 +22,12 @@ Plan = tuple[MakeModule, Sequence[Block] | None]
 
 
 def network_builder(
-    name: str, *, width: int, patch_multiple: int = 1, dimensions: Sequence[int] = (2, 3)
+    name: str,
+    *,
+    width: int,
+    patch_multiple: int = 1,
+    dimensions: Sequence[int] = (2, 3),
+    dense: bool = True,
 ) -> Callable[[Callable[[int, int], Plan]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width)`` into a NetworkBuilder by way of :func:`finish`.
 
@@ -52,6 +57,7 @@ def network_builder(
                 dimensions=dimensions,
                 patch_multiple=patch_multiple,
                 patch_size=patch_size,
+                dense=dense,
             )
 
         build.__name__, build.__doc__ = plan.__name__, plan.__doc__
@@ -73,6 +79,7 @@ def finish(
     patch_multiple: int = 1,
     patch_size: Sequence[int] | None = None,
     fixed_patch: bool = False,
+    dense: bool = True,
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
@@ -107,6 +114,7 @@ def finish(
         patch_multiple=patch_multiple,
         declared=declared,
         patch_size=patch if fixed_patch else (),
+        dense=dense,
     )
     partition(network)
     if patch:

@@ -58,6 +58,9 @@ NONE = Augmentation(
     gamma_p=0.0,
 )
 
+#: For pictures shown whole: no region to fade, and little leaves the frame.
+PICTURE = Augmentation(overhang=0.1, fade_p=0.0, noise=0.1, blur_p=0.1, scale=(0.85, 1.2))
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelDraw:
@@ -90,10 +93,13 @@ def draw(
     patch: tuple[int, int, int],
     channels: int,
     seed: int,
+    *,
+    whole: bool = False,
 ) -> Draw:
     """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
     patches are centred near a voxel of a randomly chosen region, the others anywhere, as far as
-    ``overhang`` lets a patch reach beyond the image."""
+    ``overhang`` lets a patch reach beyond the image. ``whole``: the patch shows all of the image,
+    off the centre by ``overhang`` at most."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
@@ -121,10 +127,16 @@ def draw(
         ]
 
     a = augmentation
-    centre = [
-        _inside(c, n, edge, a.overhang * edge)
-        for c, n, edge in zip(centre, shape, patch, strict=True)
-    ]
+    if whole:
+        centre = [
+            (n - 1) / 2 + (uniform(-1, 1) * a.overhang * edge if edge > 1 else 0.0)
+            for n, edge in zip(shape, patch, strict=True)
+        ]
+    else:
+        centre = [
+            _inside(c, n, edge, a.overhang * edge)
+            for c, n, edge in zip(centre, shape, patch, strict=True)
+        ]
     angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
     zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
     signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
@@ -167,12 +179,27 @@ def apply(
 ) -> tuple[Tensor, Tensor]:
     """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1."""
     image, share = _sampled(drawn, (image_CIJK, target_LIJK), patch)
-    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
-    channels = [
-        _intensity(_fade(channel, share[0], settings.fade), settings, noise_source)
+    faded = [
+        _fade(channel, share[0], settings.fade)
         for channel, settings in zip(image, drawn.channels, strict=True)
     ]
-    return torch.stack(channels), (share > 0.5).float()
+    return _shaded(drawn, faded), (share > 0.5).float()
+
+
+def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """:func:`apply` for an image without regions."""
+    (image,) = _sampled(drawn, (image_CIJK,), patch)
+    return _shaded(drawn, list(image))
+
+
+def _shaded(drawn: Draw, channels: list[Tensor]) -> Tensor:
+    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
+    return torch.stack(
+        [
+            _intensity(channel, settings, noise_source)
+            for channel, settings in zip(channels, drawn.channels, strict=True)
+        ]
+    )
 
 
 def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, int]) -> list[Tensor]:

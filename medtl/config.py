@@ -67,7 +67,7 @@ class TrainConfig(BaseModel):
     minutes: Positive | None = None  #: per side; only chooses ``steps``
     rate: Positive | None = None
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    loss: str = "dice-ce"
+    loss: str | None = None
     patience: Natural | None = None  #: validations without improvement before a stage ends
     freeze: str | None = None
     init: str | None = None

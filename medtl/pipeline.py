@@ -156,6 +156,7 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "batch_size": plan.request.batch_size,
             "rate": plan.request.rate,
             "network": plan.network,
+            "loss": plan.request.losses[0].name,
             "transforms": plan.preset.name,
             "spacing_mm": plan.preset.spacing_mm,
             "patch_size": plan.patch_size,

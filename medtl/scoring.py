@@ -12,9 +12,8 @@ from medtl.case import Case, Cohort
 from medtl.console import Reporter
 from medtl.domain import parse_domain, select
 from medtl.errors import DataError, RunError
-from medtl.evaluation import score_cases
 from medtl.fingerprint import fingerprint
-from medtl.metrics import summarise, write_metrics_csv
+from medtl.kinds import Kind
 from medtl.runs import SPLITS, SUMMARY, Run, write_text
 from medtl.trained import Trained
 
@@ -55,6 +54,7 @@ def test_ids(run: Run) -> list[str]:
 class Scores:
     """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
 
+    kind: Kind
     data: dict[str, Any]
     summary: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]]
@@ -64,9 +64,9 @@ class Scores:
         return {"data": self.data, **self.summary}
 
     def write(self, folder: Path) -> None:
-        """``metrics.csv``, and last ``summary.json``: a run that has it is finished."""
+        """A table of the cases, and last ``summary.json``: a run that has it is finished."""
         table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
-        write_metrics_csv(folder / "metrics.csv", table)
+        self.kind.write_rows(folder, table)
         write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
 
 
@@ -90,7 +90,7 @@ def score_stages(
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
         raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
-    data = {
+    data: dict[str, Any] = {
         "synthetic": cohort.synthetic,
         "trained_on_synthetic": any(stage.synthetic for stage in stages),
         "patients": len({case.patient for case in kept}),
@@ -99,10 +99,15 @@ def score_stages(
         "run": run.path.name,
     }
     rows = {}
+    kind = stages[0].kind
     for stage in stages:
         own = select(parse_domain(stage.domain), kept) if narrow else kept
         if not own:
             reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
             continue
-        rows[stage.stage] = score_cases(stage.predictor, own, reporter, f"scoring {stage.stage}")
-    return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows)
+        found = kind.score(stage.predictor, own, reporter, f"scoring {stage.stage}")
+        rows[stage.stage] = found
+        for name, detail in kind.details(found).items():
+            data.setdefault(name, {})[stage.stage] = detail
+    summary = {stage: kind.summarise(found) for stage, found in rows.items()}
+    return Scores(kind, data, summary, rows)

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from medtl.catalog import Catalog
 from medtl.data import Recipe
 from medtl.errors import RunError
-from medtl.evaluation import Predictor
+from medtl.kinds import AnyPredictor, Kind, kind_named
 from medtl.modality import Modality
 from medtl.runs import Run
 from medtl.strategies import CONTROL_A, CONTROL_B
@@ -26,7 +26,8 @@ class Trained:
     """A stage's predictor, with what its checkpoint says of the training data."""
 
     stage: str
-    predictor: Predictor
+    kind: Kind
+    predictor: AnyPredictor
     seen: frozenset[str]
     synthetic: bool
     task: str
@@ -72,23 +73,20 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
     network = catalog.networks[network_record["name"]].load()(
         in_channels=len(modalities),
         out_channels=len(regions),
+        spatial_dims=network_record["spatial_dims"],
         width=network_record["width"],
         patch_size=patch_size,
     )
     restore(network, weights)
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, recorded["preprocessing"], catalog)
-    predictor = Predictor(
-        network,
-        Recipe(modalities, regions, preset),
-        patch_size,
-        fabric,
-        recorded["nested"],
-        recorded["min_component_ml"],
-        exclusive=recorded.get("exclusive", False),
+    kind = kind_named(recorded.get("kind", "segmentation"), str(weights.path))
+    predictor = kind.predictor(
+        network, Recipe(modalities, regions, preset), patch_size, fabric, recorded
     )
     return Trained(
         recorded["stage"],
+        kind,
         predictor,
         frozenset(recorded["seen"]),
         recorded["synthetic"],
@@ -101,7 +99,7 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
 def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
     """The preset by name at its spacing; one that has changed since training is refused."""
     preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
-    preset = preset.through(recorded.get("windows", {}))
+    preset = preset.through(recorded.get("windows", {})).into(recorded.get("size", ()))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")

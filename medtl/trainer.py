@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Patches, build_loader, cached_cases
+from medtl.data import build_loader, cached_cases
 from medtl.domain import Domain
-from medtl.evaluation import Predictor, validation_dice
 from medtl.interruption import Interruption
+from medtl.kinds import AnyPredictor
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared
@@ -28,7 +28,6 @@ from medtl.processes import share
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
-from medtl.specks import least_component_ml
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage
 from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
@@ -83,7 +82,7 @@ class Trainer:
         self, stage: Stage, previous: Path | None, first: int, folder: Path
     ) -> Trained:
         """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
-        patches = self._patches(stage)
+        patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
         batch = batch.to(self.fabric.device)
         prepared = self._prepare(stage, previous, batch)
@@ -92,11 +91,12 @@ class Trainer:
         result = self._fit(stage, prepared, predictor, patches, first, folder)
         prepared.network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
-        predictor = replace(predictor, min_component_ml=least_component_ml(predictor, *parts))
+        predictor = self.plan.kind.settled(predictor, *parts)
         self._keep(stage, predictor, result, batch, folder)
         self.fabric.barrier()  # the next stage reads what this one has written
         return Trained(
             stage.name,
+            self.plan.kind,
             predictor,
             frozenset(self.seen),
             self.plan.cohort.synthetic,
@@ -105,15 +105,15 @@ class Trainer:
             getattr(self.plan.task, "names", None),
         )
 
-    def _patches(self, stage: Stage) -> Patches:
+    def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
         plan = self.plan
-        return Patches(
+        return plan.kind.samples(
             self._cached(stage.domain, "train"),
-            len(plan.cases(stage.domain, "train")),
+            plan.cases(stage.domain, "train"),
             plan.recipe(stage.domain),
             plan.patch_size,
             # Arms of one comparison see the same patients in the same order.
-            key=f"{plan.config.seed}/{stage.domain}",
+            f"{plan.config.seed}/{stage.domain}",
         )
 
     def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
@@ -124,14 +124,11 @@ class Trainer:
         weights = read_weights(previous) if previous and stage.init == "previous" else None
         return stage_network(self.plan, network, stage, self.outside, weights, batch)
 
-    def _predictor(self, stage: Stage, network: Network) -> Predictor:
-        return Predictor(
-            network,
-            self.plan.recipe(stage.domain),
-            self.plan.patch_size,
-            self.fabric,
-            self.plan.task.nested,
-            exclusive=getattr(self.plan.task, "exclusive", False),
+    def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
+        plan = self.plan
+        recorded = {**self._metadata(stage, network), "min_component_ml": 0.0}
+        return plan.kind.predictor(
+            network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
         )
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
@@ -153,13 +150,12 @@ class Trainer:
         self,
         stage: Stage,
         prepared: Prepared,
-        predictor: Predictor,
-        patches: Patches,
+        predictor: AnyPredictor,
+        patches: Dataset[dict[str, Tensor]],
         first: int,
         folder: Path,
     ) -> Fit:
         plan = self.plan
-        held_out = len(plan.cases(stage.domain, "val"))
         validating = self._cached(stage.domain, "val")
 
         def batches_after(done: int) -> DataLoader[Mapping[str, Tensor]]:
@@ -187,16 +183,16 @@ class Trainer:
                 self.fabric,
                 folder,
                 seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
-                validate=(lambda: validation_dice(predictor, validating, held_out))
-                if held_out
-                else None,
+                validate=plan.kind.validation(
+                    predictor, validating, plan.cases(stage.domain, "val")
+                ),
                 patience=plan.config.patience,
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
                 asked_to_stop=lambda: self.interruption.asked,
             )
 
     def _keep(
-        self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
+        self, stage: Stage, predictor: AnyPredictor, result: Fit, batch: Tensor, folder: Path
     ) -> None:
         """Write best and last weights; the network holds the best ones."""
         if not self.fabric.is_global_zero:
@@ -206,16 +202,18 @@ class Trainer:
         metadata = {
             **self._metadata(stage, network),
             "response_rms": response,
-            "min_component_ml": predictor.min_component_ml,
+            **self.plan.kind.recorded(predictor),
         }
-        extra = {"best_step": result.best_step, "validation_dice": result.best_score}
+        measure = self.plan.kind.selected_by
+        score = {f"validation_{measure.lower()}": result.best_score}
+        extra = {"best_step": result.best_step, **score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
         chosen = (
-            f"best of {result.best_step} steps by validation Dice {result.best_score:.3f}"
+            f"best of {result.best_step} steps by validation {measure} {result.best_score:.3f}"
             if result.best_score is not None
-            else "last step kept (no validation patients)"
+            else "last step kept (not validated)"
         )
         waited = result.waiting_seconds / max(result.seconds, 1e-9)
         self.reporter.say(
@@ -234,6 +232,7 @@ class Trainer:
                 "patch_size": list(plan.patch_size),
             },
             "task": plan.task.name,
+            "kind": plan.kind.name,
             "stage": stage.name,
             "domain": str(stage.domain),
             "modalities": list(stage.domain.modalities),

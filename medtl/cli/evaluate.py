@@ -28,7 +28,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Score a run's stages: Dice, IoU, HD95, surface Dice and more, with intervals."""
+    """Score a run's stages, with intervals: Dice, HD95 and more; of classes AUROC, F1 and more."""
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
@@ -43,7 +43,6 @@ def evaluate(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
-    from medtl.report.tables import score_table
     from medtl.scoring import pick_cases, score_stages
     from medtl.task import bound
     from medtl.trained import finished_stages, read_stage
@@ -69,6 +68,7 @@ def evaluate(
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
-        reporter.show(score_table(scores.summary, cohort.synthetic))
+        for table in scores.kind.tables(scores.summary, cohort.synthetic):
+            reporter.show(table)
         if scores.data["trained_on_synthetic"] and not cohort.synthetic:
             reporter.say("these models were trained on the synthetic phantom alone")
