@@ -205,8 +205,10 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
             f"{network.name} takes patches with edges that are multiples of "
             f"{network.patch_multiple}, not {shown}"
         )
+    # Batch norm refuses a single value per channel, to which one image may come down.
+    batch = 1 if network.dense else 2
     try:
-        dry_run(probe, (1, network.in_channels, *patch), training=True)
+        dry_run(probe, (batch, network.in_channels, *patch), training=True)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{network.name} cannot take patches of {shown}: {_first_line(error)}"

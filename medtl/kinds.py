@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.case import Case
-from medtl.classification.evaluation import Classifier, score_classes, validation_auroc
+from medtl.classification.evaluation import Classifier, score_classes, soft_sensitivity
 from medtl.classification.metrics import confusion, summarise_classes, write_predictions_csv
 from medtl.classification.views import Views
 from medtl.data import Patches, Recipe
@@ -49,10 +49,8 @@ class Kind:
     settled: Callable[[Any, Iterator[Any], Iterator[Any]], AnyPredictor]
     #: what the checkpoint keeps of that
     recorded: Callable[[Any], dict[str, Any]]
-    #: predictor, cached validation cases, cases -> what validates; None: they cannot tell
-    validation: Callable[
-        [Any, Dataset[Any], Sequence[Case]], Callable[[], Mapping[str, float]] | None
-    ]
+    #: predictor, cached validation cases, cases -> score per output, higher is better
+    validate: Callable[[Any, Dataset[Any], Sequence[Case]], Mapping[str, float]]
     #: predictor, cases, reporter, what is being done -> rows
     score: Callable[..., list[dict[str, Any]]]
     summarise: Callable[[Rows], dict[str, dict[str, Any]]]
@@ -93,10 +91,8 @@ def _without_specks(
     return replace(predictor, min_component_ml=least_component_ml(predictor, train, validation))
 
 
-def _dice(
-    predictor: Predictor, cached: Dataset[Any], cases: Sequence[Case]
-) -> Callable[[], Mapping[str, float]] | None:
-    return (lambda: validation_dice(predictor, cached, len(cases))) if cases else None
+def _dice(predictor: Predictor, cached: Dataset[Any], cases: Sequence[Case]) -> Mapping[str, float]:
+    return validation_dice(predictor, cached, len(cases))
 
 
 def _classifier(
@@ -117,7 +113,7 @@ SEGMENTATION = Kind(
     predictor=_segmenter,
     settled=_without_specks,
     recorded=lambda predictor: {"min_component_ml": predictor.min_component_ml},
-    validation=_dice,
+    validate=_dice,
     score=score_cases,
     summarise=summarise,
     details=lambda rows: {},
@@ -127,12 +123,12 @@ SEGMENTATION = Kind(
 CLASSIFICATION = Kind(
     name="classification",
     dense=False,
-    selected_by="AUROC",
+    selected_by="soft balanced accuracy",
     samples=Views,
     predictor=_classifier,
     settled=lambda predictor, train, validation: predictor,
     recorded=lambda predictor: {},
-    validation=validation_auroc,
+    validate=soft_sensitivity,
     score=score_classes,
     summarise=summarise_classes,
     details=lambda rows: {"confusion": confusion(rows)},

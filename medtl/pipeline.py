@@ -158,7 +158,7 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "network": plan.network,
             "loss": plan.request.losses[0].name,
             "transforms": plan.preset.name,
-            "spacing_mm": plan.preset.spacing_mm,
+            "spacing_mm": None if plan.preset.fits else plan.preset.spacing_mm,
             "patch_size": plan.patch_size,
             "src": str(plan.request.source),
             "dst": str(plan.request.target),

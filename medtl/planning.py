@@ -122,7 +122,8 @@ def make_plan(
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and advice:
         preset = preset.through(advice.windows)
-    preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    if not preset.fits:
+        preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
     dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
     probe = builder(
         in_channels=len(visited[0].modalities),
@@ -143,6 +144,8 @@ def make_plan(
             f"--batch-size {batch_size} cannot be shared by {processes} processes; "
             f"choose a multiple of {processes}"
         )
+    if not kind.dense and batch_size < 2 * processes:
+        raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
     multiple = lcm(16, probe.patch_multiple)
     patch = config.patch_size or (
         tuple(multiple * -(-edge // multiple) for edge in edges)

@@ -156,6 +156,7 @@ class Trainer:
         folder: Path,
     ) -> Fit:
         plan = self.plan
+        held_out = plan.cases(stage.domain, "val")
         validating = self._cached(stage.domain, "val")
 
         def batches_after(done: int) -> DataLoader[Mapping[str, Tensor]]:
@@ -183,9 +184,9 @@ class Trainer:
                 self.fabric,
                 folder,
                 seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
-                validate=plan.kind.validation(
-                    predictor, validating, plan.cases(stage.domain, "val")
-                ),
+                validate=(lambda: plan.kind.validate(predictor, validating, held_out))
+                if held_out
+                else None,
                 patience=plan.config.patience,
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
                 asked_to_stop=lambda: self.interruption.asked,
@@ -205,7 +206,7 @@ class Trainer:
             **self.plan.kind.recorded(predictor),
         }
         measure = self.plan.kind.selected_by
-        score = {f"validation_{measure.lower()}": result.best_score}
+        score = {f"validation_{measure.lower().replace(' ', '_')}": result.best_score}
         extra = {"best_step": result.best_step, **score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
@@ -213,7 +214,7 @@ class Trainer:
         chosen = (
             f"best of {result.best_step} steps by validation {measure} {result.best_score:.3f}"
             if result.best_score is not None
-            else "last step kept (not validated)"
+            else "last step kept (no validation patients)"
         )
         waited = result.waiting_seconds / max(result.seconds, 1e-9)
         self.reporter.say(

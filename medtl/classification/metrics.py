@@ -101,13 +101,6 @@ def _auroc(is_NL: Array, probability_NL: Array, weights_RN: Array) -> Array:
     return areas
 
 
-def auroc_per_class(truth_N: NDArray[Any], probability_NL: Array) -> list[float]:
-    """Area under the ROC curve of each class against the rest; NaN where one side is empty."""
-    is_NL = np.eye(probability_NL.shape[1])[truth_N]
-    areas: list[float] = _auroc(is_NL, probability_NL, np.ones((1, len(truth_N))))[0].tolist()
-    return areas
-
-
 def summarise_classes(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """``{"all" or class: {metric: {"mean", "n", "low", "high", "method"}}}``.
 

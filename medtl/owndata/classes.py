@@ -82,11 +82,7 @@ def choose_size(rows: float, columns: float) -> tuple[tuple[int, int], str]:
     """The shape of the median picture, its longest edge ``EDGE`` or less."""
     scale = min(1.0, EDGE / max(rows, columns))
     size = (_edge(rows * scale), _edge(columns * scale))
-    why = (
-        "the median picture"
-        if scale == 1
-        else f"the median picture with {EDGE} along its longest edge"
-    )
+    why = "the median picture's" + ("" if scale == 1 else f", {EDGE} along its longest edge")
     return size, f"{why}; others are scaled to fit, their aspect kept"
 
 
@@ -150,5 +146,6 @@ def class_facts(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
     counts = Counter(case.class_name for case in cases)
     for name in sorted(counts):
         patients = {case.patient for case in cases if case.class_name == name}
-        of = f"{counts[name]} training cases of {len(patients)} patients"
-        yield f"class {name}", f"{of} ({counts[name] / len(cases):.0%} of the cases)"
+        of = "" if len(patients) == counts[name] else f" of {len(patients)} patients"
+        share = f"{counts[name] / len(cases):.0%}"
+        yield f"class {name}", f"{counts[name]} training cases{of} ({share})"
