@@ -95,10 +95,10 @@ def _kind(path: Path) -> str:
         raise WeightsError(f"{path} is empty; fetch it again")
     if head.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{path} is a Git LFS pointer; fetch the weights with 'git lfs pull'")
+    if head[8:9] == b"{":  # first: the length before it may begin like a pickle
+        return "safetensors"
     if head.startswith(b"PK\x03\x04") or head[0] == 0x80:
         return "torch"
-    if head[8:9] == b"{":
-        return "safetensors"
     raise WeightsError(
         f"{path} is not a weights file; medtl reads safetensors and state dicts of torch.save"
     )

@@ -47,6 +47,17 @@ def test_a_checkpoint_comes_back_as_written(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.safetensors"]
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path):
+    """0x80 opens a pickle, and the length of one safetensors header in 32."""
+    first_bytes = set()
+    for padding in range(0, 256, 8):
+        metadata = {**METADATA, "note": "x" * padding}
+        write_checkpoint(tmp_path / "w", STATE, metadata)
+        first_bytes.add((tmp_path / "w").read_bytes()[0])
+        assert read_weights(tmp_path / "w").metadata["note"] == metadata["note"]
+    assert 0x80 in first_bytes
+
+
 def test_the_same_checkpoint_is_the_same_file(tmp_path):
     for name in ("a", "b"):
         write_checkpoint(tmp_path / name, STATE, METADATA)
