@@ -22,11 +22,11 @@ from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
-from medtl.networks import Network
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.strategies import LossSpec, Request, Stage, controls
-from medtl.task import Advice, Defaults, Named, Task, bound
+from medtl.suited import check_suited
+from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -131,7 +131,7 @@ def make_plan(
         width=config.width,
         **dims,
     )
-    _check_kind(kind, task, probe, preset, defaults, config)
+    check_suited(kind, task, probe, preset, defaults, config)
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
@@ -186,41 +186,6 @@ def _strategy(config: TrainConfig, task: Task) -> str:
             "a --strategy, for example modality-transfer"
         )
     return config.strategy or default
-
-
-def _check_kind(
-    kind: Kind,
-    task: Task,
-    network: Network,
-    preset: Preset,
-    defaults: Defaults,
-    config: TrainConfig,
-) -> None:
-    """Refuse a network or preset that is not for this kind of task or of images."""
-    if network.dense != kind.dense:
-        what = "maps of regions" if network.dense else "the classes of whole images"
-        raise ConfigError(
-            f"network {network.name} predicts {what}, task {task.name} needs another; see "
-            "medtl list networks"
-        )
-    if kind.dense:
-        if preset.fits:
-            raise ConfigError(f"transforms {preset.name} is for whole images, not for patches")
-        return
-    dims = len(defaults.patch_size)
-    if config.patch_size and len(config.patch_size) != dims:
-        raise ConfigError(
-            f"patch_size: these images have {dims} axes, not {len(config.patch_size)}"
-        )
-    if dims == 2 and not preset.fits:
-        raise ConfigError(
-            f"transforms {preset.name} is for volumes in mm; these are pictures: use picture"
-        )
-    if preset.fits and config.spacing_mm:
-        raise ConfigError(
-            f"--spacing: {preset.name} scales every image to fit; give a size instead, for example "
-            "--set patch_size=128,128"
-        )
 
 
 def _advice(
