@@ -378,6 +378,9 @@ def test_volumes_are_classified_in_3d(tmp_path: Path, medtl: Terminal) -> None:
     assert recorded["preprocessing"]["preset"] == "mr"
     assert set(read(out, "summary.json")["scratch"]) == {"all", "bright", "dark"}
     medtl("predict", out, "-i", data / "dark", "-o", tmp_path / "out", "-q", "--device", "cpu")
+    write_pictures(tmp_path / "flat", each=1)
+    line = medtl.refused("predict", out, "-i", tmp_path / "flat", "-o", tmp_path / "no", "-q")
+    assert "holds pictures, the model was trained on volumes" in line
     assert len(table(tmp_path / "out" / "predictions.csv")) == 10
 
 

@@ -60,6 +60,9 @@ class Classification:
         notes = list(listing.notes)
         pictures = _are_pictures(listing)
         if names is not None:
+            if pictures != names["pictures"]:
+                kinds = ("pictures", "volumes") if pictures else ("volumes", "pictures")
+                raise DataError(f"{root}: holds {kinds[0]}, the model was trained on {kinds[1]}")
             channels = tuple(map(Modality, names["channels"]))
             return OwnClasses(
                 root, listing, tuple(notes), channels, tuple(names["classes"]), pictures
@@ -145,7 +148,11 @@ class OwnClasses:
 
     @property
     def names(self) -> Mapping[str, Any]:
-        return {"channels": list(self.modalities), "classes": list(self.regions)}
+        return {
+            "channels": list(self.modalities),
+            "classes": list(self.regions),
+            "pictures": self.pictures,
+        }
 
     @property
     def defaults(self) -> Defaults:
