@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,15 @@ class Cohort:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+
+    def check_classes(self, wanted: Collection[str]) -> None:
+        """Refuse cases of a class that a model was not trained on."""
+        for case in self.cases:
+            if case.class_name not in wanted:
+                raise DataError(
+                    f"{self.root}: {case.id} is of class {case.class_name}, which was not trained "
+                    f"on; known: {', '.join(wanted)}"
+                )
 
     def check_regions(self, wanted: Iterable[str]) -> None:
         """Refuse cases that do not know one of the regions that a model was trained on."""

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medtl.case import Case
+from medtl.case import Case, Cohort
 from medtl.classification.evaluation import Classifier, score_classes, soft_sensitivity
 from medtl.classification.metrics import confusion, summarise_classes, write_predictions_csv
 from medtl.classification.views import Views
@@ -51,6 +51,8 @@ class Kind:
     recorded: Callable[[Any], dict[str, Any]]
     #: predictor, cached validation cases, cases -> score per output, higher is better
     validate: Callable[[Any, Dataset[Any], Sequence[Case]], Mapping[str, float]]
+    #: refuses cases whose truth a model cannot be scored on, by the names of its outputs
+    check: Callable[[Cohort, tuple[str, ...]], None]
     #: predictor, cases, reporter, what is being done -> rows
     score: Callable[..., list[dict[str, Any]]]
     summarise: Callable[[Rows], dict[str, dict[str, Any]]]
@@ -114,6 +116,7 @@ SEGMENTATION = Kind(
     settled=_without_specks,
     recorded=lambda predictor: {"min_component_ml": predictor.min_component_ml},
     validate=_dice,
+    check=Cohort.check_regions,
     score=score_cases,
     summarise=summarise,
     details=lambda rows: {},
@@ -129,6 +132,7 @@ CLASSIFICATION = Kind(
     settled=lambda predictor, train, validation: predictor,
     recorded=lambda predictor: {},
     validate=soft_sensitivity,
+    check=Cohort.check_classes,
     score=score_classes,
     summarise=summarise_classes,
     details=lambda rows: {"confusion": confusion(rows)},

@@ -83,8 +83,9 @@ def score_stages(
 
     ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
     """
+    kind = stages[0].kind
     for stage in stages:
-        cohort.check_regions(stage.predictor.recipe.regions)
+        kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
@@ -99,7 +100,6 @@ def score_stages(
         "run": run.path.name,
     }
     rows = {}
-    kind = stages[0].kind
     for stage in stages:
         own = select(parse_domain(stage.domain), kept) if narrow else kept
         if not own:

@@ -185,8 +185,8 @@ class OwnClasses:
         """The cases of the data set that the task was bound to, with ``root``.
 
         Raises:
-            DataError: none of a class, a class that was not trained on, or a channel that is
-                missing or too many; always naming the file or the line.
+            DataError: none of a class, or a channel that is missing or too many; always naming the
+                file or the line.
         """
         entries = [e for e in self.listing.entries if e.class_name or not need_target]
         notes = list(self.notes)
@@ -195,13 +195,6 @@ class OwnClasses:
         bare = [e.id for e in self.listing.entries if not e.class_name]
         if bare and need_target:
             notes.append(f"{len(bare)} cases without a class were left out: {shortened(bare)}")
-        if need_target:
-            self._check_classes(entries)
-            if not any(entry.patient for entry in entries):
-                notes.append(
-                    "no patients are named: every case counts as one; patient leakage cannot be "
-                    "excluded"
-                )
         images = in_threads(self._images, entries)
         for entry, found in zip(entries, images, strict=True):
             for name in required or ():
@@ -228,14 +221,6 @@ class OwnClasses:
         plan = picture_advice if self.pictures else volume_advice
         found = tuple(map(Modality, modalities))
         return plan(cases, found, self.defaults, spacing_mm, patch_size)
-
-    def _check_classes(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.class_name not in self.regions:
-                raise DataError(
-                    f"{entry.where}: {entry.id} is of class {entry.class_name}, which was not "
-                    f"trained on; known: {', '.join(self.regions)}"
-                )
 
     def _images(self, entry: Entry) -> dict[Modality, ImageFile]:
         count = len(self.modalities)

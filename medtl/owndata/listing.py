@@ -68,8 +68,7 @@ def trainable(listing: Listing) -> Listing:
         notes.append(f"{len(listing.entries) - len(kept)} cases of part {parts} are not trained on")
     if not any(entry.patient for entry in kept):
         notes.append(
-            "no patients are named: every case counts as one; leakage between images of one "
-            "patient cannot be excluded"
+            "no patients are named: every case counts as one; patient leakage cannot be excluded"
         )
     return replace(listing, entries=kept, notes=tuple(notes))
 

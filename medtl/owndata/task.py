@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from medtl.owndata.listing import Entry, Listing, checked, in_threads, shortened
 from medtl.owndata.measure import measure
 from medtl.owndata.names import Regions, found_regions, parse_labels, recorded_regions
 from medtl.task import Advice, Defaults
-
 
 
 class Segmentation:
