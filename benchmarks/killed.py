@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import medtl.evaluation
+import medtl.kinds
 import medtl.resume
 import medtl.trainer
 import medtl.training
@@ -71,7 +72,7 @@ def arm(moment: str, count: int) -> None:
     places: dict[str, tuple[Any, str, int, Callable[..., None]]] = {
         "step": (medtl.training, "append_line", count, nothing),
         "row": (medtl.training, "append_line", count, half_row),
-        "validation": (medtl.trainer, "validation_dice", count, half_validation),
+        "validation": (medtl.kinds, "validation_dice", count, half_validation),
         "state": (medtl.resume, "write_tensors", count, half_state),
         "between": (medtl.trainer, "write_checkpoint", 2 * count, nothing),
         "scoring": (medtl.evaluation, "case_metrics", count, nothing),

@@ -22,7 +22,12 @@ Plan = tuple[MakeModule, Sequence[Block] | None]
 
 
 def network_builder(
-    name: str, *, width: int, patch_multiple: int = 1, dimensions: Sequence[int] = (2, 3)
+    name: str,
+    *,
+    width: int,
+    patch_multiple: int = 1,
+    dimensions: Sequence[int] = (2, 3),
+    dense: bool = True,
 ) -> Callable[[Callable[[int, int], Plan]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width)`` into a NetworkBuilder by way of :func:`finish`.
 
@@ -52,6 +57,7 @@ def network_builder(
                 dimensions=dimensions,
                 patch_multiple=patch_multiple,
                 patch_size=patch_size,
+                dense=dense,
             )
 
         build.__name__, build.__doc__ = plan.__name__, plan.__doc__
@@ -73,6 +79,7 @@ def finish(
     patch_multiple: int = 1,
     patch_size: Sequence[int] | None = None,
     fixed_patch: bool = False,
+    dense: bool = True,
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
@@ -107,6 +114,7 @@ def finish(
         patch_multiple=patch_multiple,
         declared=declared,
         patch_size=patch if fixed_patch else (),
+        dense=dense,
     )
     partition(network)
     if patch:
@@ -197,8 +205,10 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
             f"{network.name} takes patches with edges that are multiples of "
             f"{network.patch_multiple}, not {shown}"
         )
+    # Batch norm refuses a single value per channel, to which one image may come down.
+    batch = 1 if network.dense else 2
     try:
-        dry_run(probe, (1, network.in_channels, *patch), training=True)
+        dry_run(probe, (batch, network.in_channels, *patch), training=True)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{network.name} cannot take patches of {shown}: {_first_line(error)}"

@@ -59,6 +59,9 @@ NONE = Augmentation(
     gamma_p=0.0,
 )
 
+#: For pictures shown whole: no region to fade, and little leaves the frame.
+PICTURE = Augmentation(overhang=0.1, fade_p=0.0, noise=0.1, blur_p=0.1, scale=(0.85, 1.2))
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelDraw:
@@ -92,10 +95,13 @@ def draw(
     patch: tuple[int, int, int],
     channels: int,
     seed: int,
+    *,
+    whole: bool = False,
 ) -> Draw:
     """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
     patches are centred near a voxel of a randomly chosen region, the others anywhere, as far as
-    ``overhang`` lets a patch reach beyond the image."""
+    ``overhang`` lets a patch reach beyond the image. ``whole``: the patch shows all of the image,
+    off the centre by ``overhang`` at most."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
@@ -123,10 +129,16 @@ def draw(
         ]
 
     a = augmentation
-    centre = [
-        _inside(c, n, edge, a.overhang * edge)
-        for c, n, edge in zip(centre, shape, patch, strict=True)
-    ]
+    if whole:
+        centre = [
+            (n - 1) / 2 + (uniform(-1, 1) * a.overhang * edge if edge > 1 else 0.0)
+            for n, edge in zip(shape, patch, strict=True)
+        ]
+    else:
+        centre = [
+            _inside(c, n, edge, a.overhang * edge)
+            for c, n, edge in zip(centre, shape, patch, strict=True)
+        ]
     angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
     zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
     signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
@@ -178,14 +190,28 @@ def apply(
     A missing modality is 0 throughout, as the background is.
     """
     image, share = _sampled(drawn, (image_CIJK, target_LIJK), patch)
-    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
-    channels = [
-        _intensity(_fade(channel, share[0], settings.fade), settings, noise_source)
+    faded = [
+        _fade(channel, share[0], settings.fade)
         for channel, settings in zip(image, drawn.channels, strict=True)
     ]
+    return _shaded(drawn, faded), (share > 0.5).float()
+
+
+def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """:func:`apply` for an image without regions."""
+    (image,) = _sampled(drawn, (image_CIJK,), patch)
+    return _shaded(drawn, list(image))
+
+
+def _shaded(drawn: Draw, channels: list[Tensor]) -> Tensor:
+    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
+    shaded = [
+        _intensity(channel, settings, noise_source)
+        for channel, settings in zip(channels, drawn.channels, strict=True)
+    ]
     for channel in drawn.missing:
-        channels[channel] = torch.zeros(patch)
-    return torch.stack(channels), (share > 0.5).float()
+        shaded[channel] = torch.zeros_like(shaded[channel])
+    return torch.stack(shaded)
 
 
 def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, int]) -> list[Tensor]:

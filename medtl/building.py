@@ -20,6 +20,7 @@ def build_network(plan: Plan, catalog: Catalog, domain: Domain) -> Network:
     network: Network = catalog.networks[plan.network].load()(
         in_channels=len(domain.modalities),
         out_channels=len(plan.task.regions),
+        spatial_dims=plan.spatial_dims,
         width=plan.config.width,
         patch_size=plan.patch_size,
     )

@@ -10,7 +10,7 @@ PLUGIN_API = 1
 COMMANDS = (
     Component("train", "medtl.cli.train:train", "Train, transfer and compare on a task."),
     Component("evaluate", "medtl.cli.evaluate:evaluate", "Score the models of a run on cases."),
-    Component("predict", "medtl.cli.predict:predict", "Segment images with the model of a run."),
+    Component("predict", "medtl.cli.predict:predict", "Segment or classify images with a run."),
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
     Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),
@@ -26,7 +26,12 @@ def medtl_tasks() -> list[Component]:
             "segmentation",
             "medtl.owndata.task:Segmentation",
             "your own data: nnU-Net raw, MSD, a MONAI datalist or a CSV table",
-        )
+        ),
+        Component(
+            "classification",
+            "medtl.owndata.classification:Classification",
+            "your own images: a folder per class, a MONAI datalist or a CSV table",
+        ),
     ]
 
 
@@ -47,7 +52,12 @@ def medtl_strategies() -> list[Component]:
 
 @hookimpl
 def medtl_losses() -> list[Component]:
-    return [Component("dice-ce", "medtl.losses:dice_ce", "Dice plus binary cross-entropy")]
+    return [
+        Component("dice-ce", "medtl.losses:dice_ce", "Dice plus binary cross-entropy"),
+        Component(
+            "cross-entropy", "medtl.losses:cross_entropy", "softmax cross-entropy over classes"
+        ),
+    ]
 
 
 @hookimpl
@@ -73,6 +83,14 @@ def medtl_transforms() -> list[Component]:
             "mr", "medtl.transforms:mr", "brain-mr without cutting noise away: skull, body, organs"
         ),
         Component("ct", "medtl.transforms:ct", "mr with CT clipped and scaled alike in all cases"),
+        Component(
+            "picture",
+            "medtl.transforms:picture",
+            "pictures (PNG, JPEG, ...) whole: scaled to fit, z-scored; augment",
+        ),
+        Component(
+            "picture-plain", "medtl.transforms:picture_plain", "picture without augmentation"
+        ),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from medtl.modality import Modality
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image volume on disk; ``channel`` picks one volume of a 4-D file (MSD)."""
+    """One image on disk; ``channel`` picks one volume of a 4-D file (MSD), or red (0), green or
+    blue of a picture, which is grey without it."""
 
     path: Path
     channel: int | None = None
@@ -24,6 +25,7 @@ class Case:
 
     ``regions`` maps each region of the task to the label values it consists of in ``target``
     (they differ between data sets); ``labels`` are all values that may occur, background included.
+    Where whole images are classified, ``class_name`` is the truth; empty: unknown.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Case:
     target: ImageFile | None = None
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
+    class_name: str = ""
     site: str = ""
     part: str = ""
     fold: int | None = None  #: that the data set's own list puts it into
@@ -46,6 +49,15 @@ class Cohort:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+
+    def check_classes(self, wanted: Collection[str]) -> None:
+        """Refuse cases of a class that a model was not trained on."""
+        for case in self.cases:
+            if case.class_name not in wanted:
+                raise DataError(
+                    f"{self.root}: {case.id} is of class {case.class_name}, which was not trained "
+                    f"on; known: {', '.join(wanted)}"
+                )
 
     def check_regions(self, wanted: Iterable[str]) -> None:
         """Refuse cases that do not know one of the regions that a model was trained on."""

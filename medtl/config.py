@@ -67,7 +67,7 @@ class TrainConfig(BaseModel):
     minutes: Positive | None = None  #: per side; only chooses ``steps``
     rate: Positive | None = None
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    loss: str = "dice-ce"
+    loss: str | None = None
     #: share of the patches that lack some of their modalities
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     patience: Natural | None = None  #: validations without improvement before a stage ends

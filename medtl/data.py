@@ -26,17 +26,13 @@ from medtl.case import Case
 from medtl.errors import DataError, MedtlError
 from medtl.interruption import leave_signals_to_parent
 from medtl.io.foreground import enclosed, foreground, within_uniform
-from medtl.io.nifti import (
-    Header,
-    check_same_grid,
-    read_header,
-    read_labels,
-    read_volume,
-)
+from medtl.io.geometry import Header, check_same_grid
+from medtl.io.images import read_header, read_volume
+from medtl.io.nifti import read_labels
 from medtl.memory import free_memory_bytes
 from medtl.modality import Modality
 from medtl.stored import Stored
-from medtl.transforms import VERSION, Preset, prepare, resampled_shape
+from medtl.transforms import VERSION, Preset, prepare, prepared_shape
 
 #: Voxels kept per region as possible patch centres.
 MAX_CENTRES = 20_000
@@ -80,6 +76,8 @@ class Recipe:
 
     def _shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which voxels show the patient."""
+        if self.preset.fits:
+            return np.ones(array_IJK.shape, dtype=bool)
         if not self.preset.whole:
             return foreground(array_IJK)
         shown_IJK = within_uniform(array_IJK)
@@ -109,7 +107,7 @@ def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
 
 def prepared_bytes(header: Header, recipe: Recipe) -> int:
     """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
-    shape = resampled_shape(header.shape[:3], header.spacing_mm, recipe.preset.spacing_mm)
+    shape = prepared_shape(header.shape[:3], header.spacing_mm, recipe.preset)
     voxels = math.prod(shape)
     return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
 
@@ -209,6 +207,8 @@ class _Prepare(Transform):
 
     def __call__(self, item: _Item) -> dict[str, Any]:
         prepared = self.recipe(item.case)
+        if "target" not in prepared:  # the case itself names its class
+            return {"image": prepared["image"]}
         return {
             "image": prepared["image"],
             "target": prepared["target"],
@@ -243,9 +243,7 @@ class Patches(Dataset[dict[str, Tensor]]):
         self.key = key
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
-        turn, position = divmod(sample, self.count)
-        order = np.random.default_rng(_seed(self.key, turn)).permutation(self.count)
-        case = self.cached[int(order[position])]
+        case = self.cached[shuffled(self.key, sample, self.count)]
         i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
         drawn = draw(
             self.recipe.preset.augmentation,
@@ -253,7 +251,7 @@ class Patches(Dataset[dict[str, Tensor]]):
             tuple(case["image"].shape[1:]),
             (i, j, k),
             len(self.recipe.modalities),
-            _seed(self.key, "sample", sample),
+            seed_of(self.key, "sample", sample),
         )
         image, target = apply(drawn, case["image"], case["target"], (i, j, k))
         if len(self.patch) == 2:
@@ -261,7 +259,15 @@ class Patches(Dataset[dict[str, Tensor]]):
         return {"image": image, "target": target}
 
 
-def _seed(*parts: object) -> int:
+def shuffled(key: str, sample: int, count: int) -> int:
+    """Which of ``count`` cases a sample shows: every pass over them is a new order."""
+    turn, position = divmod(sample, count)
+    order = np.random.default_rng(seed_of(key, turn)).permutation(count)
+    return int(order[position])
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on ``parts`` alone, on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
@@ -280,7 +286,7 @@ class SampleRange(Sampler[int]):
 
 
 def build_loader(
-    patches: Patches,
+    samples: Dataset[dict[str, Tensor]],
     first: int,
     steps: int,
     batch_size: int,
@@ -296,7 +302,7 @@ def build_loader(
     ``batch_size`` counts the samples of all processes together, of which each gets its share.
     """
     loader = DataLoader(
-        patches,
+        samples,
         batch_size=batch_size // processes,
         sampler=SampleRange(first, first + steps * batch_size, process, processes),
         num_workers=workers,

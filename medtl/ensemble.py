@@ -5,7 +5,7 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 
 from medtl.case import Case
 from medtl.catalog import Catalog
+from medtl.classification.evaluation import Classifier, classify
 from medtl.data import Recipe
 from medtl.errors import RunError
-from medtl.evaluation import decide
+from medtl.evaluation import Predictor, decide
+from medtl.kinds import AnyPredictor
 from medtl.modality import Modality
 from medtl.trained import Trained, restore_stage
 from medtl.weights import read_weights, resolve_weights
+
+#: A case as each recipe prepares it.
+Prepared = Sequence[tuple[Recipe, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Ensemble:
     def synthetic(self) -> bool:
         return all(member.synthetic for member in self.members)
 
-    def prepare(self, case: Case) -> list[tuple[Recipe, Mapping[str, Any]]]:
+    def prepare(self, case: Case) -> Prepared:
         """The case as each recipe prepares it, once per recipe however many members share it."""
         recipes: list[Recipe] = []
         for member in self.members:
@@ -58,25 +63,36 @@ class Ensemble:
                 recipes.append(member.predictor.recipe.plain)
         return [(recipe, recipe(case, with_target=False)) for recipe in recipes]
 
-    def masks(self, prepared: Sequence[tuple[Recipe, Mapping[str, Any]]]) -> NDArray[np.bool_]:
+    def probabilities(self, prepared: Iterable[Prepared]) -> Iterator[dict[str, float]]:
+        """The probability of each class, of every prepared case in order."""
+        found = [member.predictor for member in self.members]
+        classifiers = [each for each in found if isinstance(each, Classifier)]
+        return classify(classifiers, ([_own(case, c) for c in classifiers] for case in prepared))
+
+    def masks(self, prepared: Prepared) -> NDArray[np.bool_]:
         """One mask per region (LIJK) on the native grid.
 
         Members run one after the other into one running sum: memory does not grow with them.
         """
         total_LIJK = None
-        for member in self.members:
-            predictor = member.predictor
-            image = next(image for recipe, image in prepared if recipe == predictor.recipe.plain)
-            if len(self.members) == 1:
+        found = [member.predictor for member in self.members]
+        predictors = [each for each in found if isinstance(each, Predictor)]
+        for predictor in predictors:
+            image = _own(prepared, predictor)
+            if len(predictors) == 1:
                 return predictor.masks(image)
             probability_LIJK = predictor.native_logits(image).sigmoid_()
             total_LIJK = (
                 probability_LIJK if total_LIJK is None else total_LIJK.add_(probability_LIJK)
             )
         assert total_LIJK is not None  # there is a member
-        logits_LIJK = torch.logit(total_LIJK.div_(len(self.members)))
-        alike = self.first.predictor
+        logits_LIJK = torch.logit(total_LIJK.div_(len(predictors)))
+        alike = predictors[0]
         return decide(logits_LIJK, nested=alike.nested, exclusive=alike.exclusive)
+
+
+def _own(prepared: Prepared, predictor: AnyPredictor) -> Mapping[str, Any]:
+    return next(image for recipe, image in prepared if recipe == predictor.recipe)
 
 
 def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ensemble:

@@ -12,7 +12,8 @@ import numpy as np
 
 from medtl.cache import remembered
 from medtl.case import Case, ImageFile
-from medtl.io.nifti import read_volume, to_canonical
+from medtl.io.geometry import to_canonical
+from medtl.io.images import read_volume
 from medtl.modality import Modality
 
 #: Part of the key under which hashes are remembered; raise it whenever they change.
@@ -24,7 +25,7 @@ def fingerprint(case: Case) -> tuple[str, ...]:
 
     Compression, storage type, and flipped or permuted axes do not change it. Constant images, as
     some data sets write for missing ones, show nobody and are left out. Remembered between runs.
-    Errors as :func:`medtl.io.nifti.read_volume`.
+    Errors as :func:`medtl.io.images.read_volume`.
     """
     return tuple(filter(None, map(image_fingerprint, case.images.values())))
 

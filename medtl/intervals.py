@@ -1,15 +1,19 @@
-"""Intervals of mean scores, with the patient as the unit.
+"""Intervals of scores, with the patient as the unit.
 
 Fewer than 5 patients: no interval, the values are listed. 5 to 19: Student-t, clipped to the
-metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987).
+metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). Scores of
+a whole set of cases, which are no mean over patients, follow the same rule: Student-t then rests on
+the jackknife by patient (Tukey 1958), which for a mean is the same.
+
+Axes: N case, P patient, R replicate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,12 @@ LEVEL = 0.95
 RESAMPLES = 9999
 FEWEST_FOR_INTERVAL = 5
 FEWEST_FOR_BOOTSTRAP = 20
+#: Where more of the resamples than this leave a score undefined, it has no interval.
+MOST_UNDEFINED = 0.05
+#: Weights of cases that are held in memory at once.
+_CHUNK = 2_000_000
+
+Key = TypeVar("Key", bound=Hashable)
 
 #: One patient's score, or the scores of all of this patient's cases.
 Values = float | Sequence[float]
@@ -110,6 +120,104 @@ def paired_difference(
         raise DataError(f"only one of the two sides has patient {odd}; compare the same patients")
     mean_a, mean_b = patient_means(a), patient_means(b)
     return interval({p: mean_a[p] - mean_b[p] for p in mean_a}, bounds=bounds, seed=seed)
+
+
+def set_intervals(
+    statistic: Callable[[NDArray[np.float64]], Mapping[Key, NDArray[np.float64]]],
+    patients: Sequence[str],
+    bounds: Mapping[Key, tuple[float, float]],
+    deciders: Mapping[Key, int],
+    *,
+    seed: int = 0,
+) -> dict[Key, Interval]:
+    """Scores of a whole set of cases, each with its 95% interval over patients.
+
+    Args:
+        statistic: weights of the cases (weights_RN) -> by score, its values_R; NaN: undefined.
+        patients: of each case (N).
+        deciders: how many patients each score depends on: its ``n``.
+    """
+    names, case_of = np.unique(np.asarray(patients), return_inverse=True)
+    count = len(names)
+
+    def evaluated(weights_RP: Iterator[NDArray[np.float64]]) -> dict[Key, NDArray[np.float64]]:
+        parts = [statistic(chunk_RP[:, case_of]) for chunk_RP in weights_RP]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    rows = max(1, _CHUNK // len(patients))
+    whole = evaluated(iter([np.ones((1, count))]))
+    without = evaluated(_chunks(1 - np.eye(count), rows)) if count > 1 else {}
+    drawn: dict[Key, NDArray[np.float64]] = {}
+    if any(n >= FEWEST_FOR_BOOTSTRAP for n in deciders.values()):
+        random = np.random.default_rng(seed)
+        times = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+        drawn = evaluated(_chunks(times.astype(np.float64), rows))
+    return {
+        key: _set_interval(float(whole[key][0]), n, without.get(key), drawn.get(key), bounds[key])
+        for key, n in deciders.items()
+    }
+
+
+def _chunks(weights_RP: NDArray[np.float64], rows: int) -> Iterator[NDArray[np.float64]]:
+    return (weights_RP[start : start + rows] for start in range(0, len(weights_RP), rows))
+
+
+def _set_interval(
+    score: float,
+    n: int,
+    without: NDArray[np.float64] | None,
+    drawn: NDArray[np.float64] | None,
+    bounds: tuple[float, float],
+) -> Interval:
+    """``without``: the score without each patient in turn; ``drawn``: of every resample."""
+    if n < FEWEST_FOR_INTERVAL or without is None or not math.isfinite(score):
+        return Interval(score, n, None, None, f"no interval (n < {FEWEST_FOR_INTERVAL})")
+    replicates = drawn if n >= FEWEST_FOR_BOOTSTRAP and drawn is not None else without
+    defined = replicates[np.isfinite(replicates)]
+    jackknife = without[np.isfinite(without)]
+    if len(defined) < (1 - MOST_UNDEFINED) * len(replicates) or len(jackknife) < len(without):
+        return Interval(score, n, None, None, "no interval (undefined without a few patients)")
+    if np.ptp([*defined, score]) <= 1e-12 * max(1.0, abs(score)):
+        return Interval(score, n, score, score, "all values equal")
+    lowest, highest = bounds
+    if replicates is without:
+        half = _jackknife_half(jackknife, n)
+        method = (
+            f"Student-t {LEVEL:.0%} on the jackknife by patient, clipped to "
+            f"[{lowest:g}, {highest:g}]"
+        )
+        return Interval(score, n, max(score - half, lowest), min(score + half, highest), method)
+    low, high = bca(score, defined, jackknife)
+    method = f"BCa bootstrap by patient {LEVEL:.0%}, {RESAMPLES} resamples"
+    return Interval(score, n, low, high, method)
+
+
+def _jackknife_half(without: NDArray[np.float64], n: int) -> float:
+    from scipy.stats import t
+
+    patients = len(without)
+    error = math.sqrt((patients - 1) / patients * float(((without - without.mean()) ** 2).sum()))
+    return float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+
+
+def bca(
+    score: float, drawn: NDArray[np.float64], without: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The BCa limits (Efron 1987) from bootstrap replicates and jackknife values."""
+    from scipy.stats import norm
+
+    below = (np.mean(drawn < score) + np.mean(drawn <= score)) / 2
+    edge = 1 / (2 * len(drawn))
+    bias = float(norm.ppf(np.clip(below, edge, 1 - edge)))
+    influence = without.mean() - without
+    spread = float((influence**2).sum()) ** 1.5
+    skew = float((influence**3).sum()) / (6 * spread) if spread else 0.0
+    limits = []
+    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        shift = bias + float(norm.ppf(share))
+        limits.append(float(norm.cdf(bias + shift / (1 - skew * shift))))
+    low, high = np.quantile(drawn, limits)
+    return float(low), float(high)
 
 
 def _student_t(values: NDArray[np.float64]) -> tuple[float, float]:

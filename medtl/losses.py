@@ -30,6 +30,18 @@ class DiceCE(nn.Module):
         return 1 - dice.mean() + functional.binary_cross_entropy_with_logits(logits, target)
 
 
+class CrossEntropy(nn.Module):
+    """Softmax cross-entropy; ``target`` holds the probability of each class, as the logits do."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(logits.float(), target.float())
+
+
+def cross_entropy() -> nn.Module:
+    """Build :class:`CrossEntropy`: each image, or voxel, is of one class."""
+    return CrossEntropy()
+
+
 def dice_ce(smooth: float = 1.0) -> nn.Module:
     """Build :class:`DiceCE`; ``smooth`` in voxels keeps empty regions finite."""
     return DiceCE(smooth)

@@ -34,7 +34,8 @@ class Network:
     ``input_tensors`` names the weights whose axis 1 counts the image's channels, ``head_tensors``
     those with an axis that counts the outputs. ``declared`` is False if the blocks were derived
     from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it.
-    ``patch_size``: the patch it was built for; empty if it takes any multiple.
+    ``patch_size``: the patch it was built for; empty if it takes any multiple. ``dense``: the
+    outputs are maps as large as the image; else logits_BL of the whole image.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Network:
     patch_multiple: int = 1
     declared: bool = True
     patch_size: tuple[int, ...] = ()
+    dense: bool = True
 
 
 class NetworkBuilder(Protocol):

@@ -20,10 +20,12 @@ from medtl.domain import Domain, parse_domain, select
 from medtl.errors import ConfigError, DataError
 from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
+from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.strategies import LossSpec, Request, Stage, controls
+from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
 
@@ -36,12 +38,14 @@ class Plan:
 
     config: TrainConfig
     task: Task
+    kind: Kind
     cohort: Cohort
     split: Split
     request: Request
     stages: tuple[Stage, ...]
     preset: Preset
     network: str
+    spatial_dims: int
     patch_size: tuple[int, ...]
     headers: tuple[Header, ...]
 
@@ -89,6 +93,7 @@ def make_plan(
     ``processes``: how many share every batch.
     """
     task = bound(catalog.tasks[config.task].load()(), config.data, config.labels)
+    kind = kind_named(task.kind, f"task {task.name}")
     config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
     builder = catalog.networks[network].load()
@@ -103,7 +108,7 @@ def make_plan(
         init=config.init,
         freeze=config.freeze,
         schedule=config.schedule,
-        losses=(LossSpec(config.loss),),
+        losses=(LossSpec(config.loss or task.defaults.loss),),
     )
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     visited = [stage.domain for stage in lay_out(config, catalog, request)]
@@ -117,12 +122,18 @@ def make_plan(
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and advice:
         preset = preset.through(advice.windows)
-    preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    if not preset.fits:
+        preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
     preset = preset.dropping(_modality_dropout(config, visited))
+    dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
     probe = builder(
-        in_channels=len(visited[0].modalities), out_channels=len(task.regions), width=config.width
+        in_channels=len(visited[0].modalities),
+        out_channels=len(task.regions),
+        width=config.width,
+        **dims,
     )
-    if probe.spatial_dims == 3:
+    check_suited(kind, task, probe, preset, defaults, config)
+    if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
         steps = defaults.steps_for(len(split.train), batch_size)
@@ -134,8 +145,14 @@ def make_plan(
             f"--batch-size {batch_size} cannot be shared by {processes} processes; "
             f"choose a multiple of {processes}"
         )
+    if not kind.dense and batch_size < 2 * processes:
+        raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
     multiple = lcm(16, probe.patch_multiple)
-    patch = config.patch_size or _patch(edges, headers, preset.spacing_mm, multiple)
+    patch = config.patch_size or (
+        tuple(multiple * -(-edge // multiple) for edge in edges)
+        if preset.fits
+        else _patch(edges, headers, preset.spacing_mm, multiple)
+    )
     request = replace(
         request,
         steps=config.steps or steps,
@@ -145,12 +162,14 @@ def make_plan(
     plan = Plan(
         config,
         task,
+        kind,
         cohort,
         split,
         request,
         lay_out(config, catalog, request),
-        preset,
+        preset.into(patch),
         network,
+        probe.spatial_dims,
         patch,
         headers,
     )
@@ -187,13 +206,16 @@ def _advice(
 
 def _choices(plan: Plan, advice: Advice) -> Table:
     """Each setting and why it was chosen; what the user gave needs no reason."""
-    values = {
+    every = {
         "spacing_mm": f"{plan.preset.spacing_mm:g} mm",
         "patch_size": "x".join(map(str, plan.patch_size)),
         "batch_size": str(plan.request.batch_size),
         "network": plan.network,
         "transforms": plan.preset.name,
+        "loss": plan.request.losses[0].name,
+        "steps": str(plan.request.steps),
     }
+    values = {name: value for name, value in every.items() if name in advice.reasons}
     rows = tuple(
         (
             name.removesuffix("_mm").replace("_", " "),

@@ -1,4 +1,4 @@
-"""``medtl predict``: a folder of cases -> label maps in each case's native grid.
+"""``medtl predict``: a folder of cases -> label maps in each case's native grid, or their classes.
 
 Axes: L region, I J K voxels.
 """
@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.ahead import ahead
-from medtl.case import Case
+from medtl.case import Case, Cohort
+from medtl.classification.evaluation import most_likely
+from medtl.classification.metrics import write_predictions_csv
 from medtl.console import Reporter
 from medtl.ensemble import Ensemble
 from medtl.errors import DataError, RunError
+from medtl.evaluation import Predictor
 from medtl.io.nifti import read_header, write_nifti
-from medtl.processes import share
+from medtl.processes import gather, share
 from medtl.task import Task
 
 
@@ -31,7 +34,10 @@ def predict_folder(
     labels: str | None,
     reporter: Reporter,
 ) -> list[Path]:
-    """Segment every case under ``inputs`` into ``out/<case>.nii.gz``; each is written whole."""
+    """Predict every case under ``inputs`` into ``out``; each file is written whole.
+
+    Segmentations go to ``<case>.nii.gz``, classes of all cases to ``predictions.csv``.
+    """
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
     cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
     for note in cohort.notes:
@@ -44,8 +50,35 @@ def predict_folder(
         reporter.say("this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
+    return WRITERS[trained.kind.name](ensemble, cohort, out, reporter)
+
+
+def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
+    """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
+    path = out / "predictions.csv"
+    own = share(ensemble.fabric, cohort.cases)
+    rows = []
+    with reporter.progress("predicting", len(own)) as advance:
+        found = ensemble.probabilities(ahead(ensemble.prepare, own))
+        for done, (case, probability) in enumerate(zip(own, found, strict=True), 1):
+            predicted = most_likely(probability)
+            rows.append({"case": case.id, "probability": probability, "predicted": predicted})
+            advance(done, case.id)
+    rows = gather(ensemble.fabric, rows, len(cohort.cases))
+    if ensemble.fabric.is_global_zero:
+        write_predictions_csv(path, rows)
+    reporter.say(f"classes of {len(rows)} cases in {path}")
+    return [path]
+
+
+def write_label_maps(
+    ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter
+) -> list[Path]:
+    """``<case>.nii.gz`` of every case."""
+    regions, modalities = ensemble.regions, ensemble.modalities
     for member in ensemble.members:
-        member.predictor.windows.tell = reporter.say
+        if isinstance(member.predictor, Predictor):
+            member.predictor.windows.tell = reporter.say
     written = []
     inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
     for case in cohort.cases:
@@ -81,6 +114,10 @@ def predict_folder(
             written.append(writing.result())
     reporter.say(f"{len(cohort.cases)} label maps in {out}")
     return written
+
+
+#: By the kind of task.
+WRITERS = {"segmentation": write_label_maps, "classification": write_classes}
 
 
 def paint(

@@ -38,8 +38,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     if not split.val:
         reporter.say("too few patients to validate on: the last step of each stage is kept")
     edges = "x".join(map(str, plan.patch_size))
+    scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
     reporter.say(
-        f"network {plan.network}, patches {edges} at {plan.preset.spacing_mm:g} mm, "
+        f"network {plan.network}, {'patches' if plan.kind.dense else 'images'} {edges} {scale}, "
         f"batch {plan.request.batch_size}, on {fabric.device} in {fabric._precision.precision}"
     )
     if plan.config.modality_dropout:
@@ -95,7 +96,8 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     edges = plan.patch_size[: network.spatial_dims]
     shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
     image = torch.randn(shape, device=fabric.device)
-    target = torch.zeros((shape[0], network.out_channels, *edges), device=fabric.device)
+    map_edges = edges if network.dense else ()
+    target = torch.zeros((shape[0], network.out_channels, *map_edges), device=fabric.device)
     seconds = []
     for _ in range(TRIAL_STEPS):
         started = perf_counter()

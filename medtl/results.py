@@ -15,11 +15,12 @@ from nibabel.orientations import aff2axcodes
 
 from medtl.console import Reporter
 from medtl.data import region_masks
+from medtl.evaluation import Predictor
 from medtl.io.nifti import read_header, read_labels, read_volume
 from medtl.planning import Plan
+from medtl.report.classes import confusion_matrix
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import montage
-from medtl.report.tables import score_table
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
 from medtl.trained import Trained
@@ -42,19 +43,18 @@ def write_results(
         return
     scores = score_stages(stages, plan.cohort, cases, run, reporter, narrow=True)
     if fabric.is_global_zero:
-        figures, synthetic = run.path / "figures", plan.cohort.synthetic
-        stage_scores(figures / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
-        for stage in (s for s in stages if s.stage in scores.rows):
-            _picture(figures / f"{stage.stage}.png", stage, plan, scores)
+        scored = [stage for stage in stages if stage.stage in scores.rows]
+        FIGURES[plan.kind.name](run.path / "figures", scored, plan, scores)
         scores.write(run.path)
-        reporter.show(score_table(scores.summary, synthetic))
+        for table in plan.kind.tables(scores.summary, plan.cohort.synthetic):
+            reporter.show(table)
 
 
 def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
     figures, synthetic = run.path / "figures", plan.cohort.synthetic
     figures.mkdir(exist_ok=True)
     curves = {s.stage: read_lines(run.path / s.stage / "metrics.jsonl") for s in stages}
-    loss_curves(figures / "curves.png", curves, synthetic=synthetic)
+    loss_curves(figures / "curves.png", curves, measure=plan.kind.selected_by, synthetic=synthetic)
     split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
 
 
@@ -64,9 +64,28 @@ def _sizes(plan: Plan) -> dict[str, dict[str, int]]:
     return {part: dict(Counter(stratum[p] for p in getattr(plan.split, part))) for part in PARTS}
 
 
+def _of_regions(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:
+    synthetic = plan.cohort.synthetic
+    stage_scores(folder / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
+    for stage in stages:
+        _picture(folder / f"{stage.stage}.png", stage, plan, scores)
+
+
+def _of_classes(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:
+    for stage in stages:
+        found = scores.data["confusion"][stage.stage]
+        path = folder / f"confusion-{stage.stage}.png"
+        confusion_matrix(path, stage.stage, found, synthetic=plan.cohort.synthetic)
+
+
+#: Figures of the scores, by the kind of task.
+FIGURES = {"segmentation": _of_regions, "classification": _of_classes}
+
+
 def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
     """A montage of the test case whose first region scored the median Dice."""
     predictor = stage.predictor
+    assert isinstance(predictor, Predictor)
     recipe = predictor.recipe
     region = recipe.regions[0]
     ranked = sorted(

@@ -11,10 +11,9 @@ from typing import Any
 from medtl.case import Case, Cohort
 from medtl.console import Reporter
 from medtl.domain import parse_domain, select
-from medtl.errors import DataError, RunError
-from medtl.evaluation import score_cases
+from medtl.errors import ConfigError, DataError, RunError
 from medtl.fingerprint import fingerprint
-from medtl.metrics import summarise, write_metrics_csv
+from medtl.kinds import Kind
 from medtl.missing import subset_dice, summarise_subsets
 from medtl.runs import SPLITS, SUMMARY, Run, write_text
 from medtl.trained import Trained
@@ -56,6 +55,7 @@ def test_ids(run: Run) -> list[str]:
 class Scores:
     """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
 
+    kind: Kind
     data: dict[str, Any]
     summary: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]]
@@ -68,9 +68,9 @@ class Scores:
         return {"data": self.data, **self.summary, **missing}
 
     def write(self, folder: Path) -> None:
-        """``metrics.csv``, and last ``summary.json``: a run that has it is finished."""
+        """A table of the cases, and last ``summary.json``: a run that has it is finished."""
         table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
-        write_metrics_csv(folder / "metrics.csv", table)
+        self.kind.write_rows(folder, table)
         write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
 
 
@@ -89,24 +89,27 @@ def score_stages(
     ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
     ``missing_modalities``: also score every subset of the stage's modalities.
     """
+    kind = stages[0].kind
+    if missing_modalities and not kind.dense:
+        raise ConfigError("--missing-modalities is for segmentation; this run tells classes")
     for stage in stages:
-        cohort.check_regions(stage.predictor.recipe.regions)
+        kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
         raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
-    data = {
+    data: dict[str, Any] = {
         "synthetic": cohort.synthetic,
         "trained_on_synthetic": any(stage.synthetic for stage in stages),
         "patients": len({case.patient for case in kept}),
         "cases": len(kept),
         "excluded_seen": dropped,
-        "flips": any(stage.predictor.flips for stage in stages),
+        "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
         "run": run.path.name,
     }
     rows, missing = {}, {}
-    extra = subset_dice if missing_modalities else None
+    extra = (subset_dice,) if missing_modalities else ()
     for stage in stages:
         recipe = stage.predictor.recipe
         own = select(parse_domain(stage.domain), kept) if narrow else kept
@@ -114,10 +117,13 @@ def score_stages(
             reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
             continue
         what = f"scoring {stage.stage}"
-        found = rows[stage.stage] = score_cases(stage.predictor, own, reporter, what, extra)
+        found = rows[stage.stage] = kind.score(stage.predictor, own, reporter, what, *extra)
+        for name, detail in kind.details(found).items():
+            data.setdefault(name, {})[stage.stage] = detail
         if missing_modalities:
             missing[stage.stage] = {
                 "modality_dropout": recipe.preset.augmentation.modality_dropout,
                 "dice": summarise_subsets(found, recipe.modalities),
             }
-    return Scores(data, {stage: summarise(found) for stage, found in rows.items()}, rows, missing)
+    summary = {stage: kind.summarise(found) for stage, found in rows.items()}
+    return Scores(kind, data, summary, rows, missing)

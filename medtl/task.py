@@ -29,11 +29,12 @@ class Defaults:
     slice_batch_size: int = 8
     rate: float = 2e-3
     steps: int = 1600
-    passes: int = 150  #: of 3-D patches over the patients, at most: few are soon learnt by heart
+    passes: int = 150  #: of such patches over the patients, at most: few are soon learnt by heart
     strategy: str = "modality-transfer"
+    loss: str = "dice-ce"
 
     def steps_for(self, patients: int, batch_size: int) -> int:
-        """Optimiser steps per side with 3-D patches of so many training patients."""
+        """Optimiser steps per side with patches of ``patch_size`` and so many training patients."""
         return min(self.steps, max(1, self.passes * patients // batch_size))
 
 
@@ -41,7 +42,8 @@ class Task(Protocol):
     """A task reads a folder into cases; it knows nothing of networks."""
 
     name: str
-    regions: tuple[str, ...]
+    kind: str  #: "segmentation" or "classification"
+    regions: tuple[str, ...]  #: what the network's outputs are called: regions, or classes
     modalities: tuple[str, ...]
     nested: bool  #: each region lies within the one before it
     defaults: Defaults

@@ -12,9 +12,10 @@ from lightning_fabric import Fabric
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.data import Recipe
-from medtl.errors import RunError
+from medtl.errors import ConfigError, RunError
 from medtl.evaluation import Predictor
 from medtl.flips import orientations
+from medtl.kinds import AnyPredictor, Kind, kind_named
 from medtl.modality import Modality
 from medtl.runs import Run
 from medtl.strategies import CONTROL_A, CONTROL_B
@@ -28,7 +29,8 @@ class Trained:
     """A stage's predictor, with what its checkpoint says of the training data."""
 
     stage: str
-    predictor: Predictor
+    kind: Kind
+    predictor: AnyPredictor
     seen: frozenset[str]
     synthetic: bool
     task: str
@@ -37,14 +39,23 @@ class Trained:
 
 
 def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
-    """The same stages with test-time flips; says what they cost."""
+    """The same stages with test-time flips; says what they cost.
+
+    Raises ConfigError for stages that tell classes.
+    """
+    if not all(stage.kind.dense for stage in stages):
+        raise ConfigError("--flips is for segmentation; this run tells classes")
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
     mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
     reporter.say(
         f"--flips: {len(orientations(dims))} passes of the network instead of each one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")
     )
-    return [replace(stage, predictor=replace(stage.predictor, flips=True)) for stage in stages]
+    return [
+        replace(stage, predictor=replace(stage.predictor, flips=True))
+        for stage in stages
+        if isinstance(stage.predictor, Predictor)
+    ]
 
 
 def finished_stages(run: Run) -> tuple[str, ...]:
@@ -85,23 +96,20 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
     network = catalog.networks[network_record["name"]].load()(
         in_channels=len(modalities),
         out_channels=len(regions),
+        spatial_dims=network_record["spatial_dims"],
         width=network_record["width"],
         patch_size=patch_size,
     )
     restore(network, weights)
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, recorded["preprocessing"], catalog)
-    predictor = Predictor(
-        network,
-        Recipe(modalities, regions, preset),
-        patch_size,
-        fabric,
-        recorded["nested"],
-        recorded["min_component_ml"],
-        exclusive=recorded.get("exclusive", False),
+    kind = kind_named(recorded.get("kind", "segmentation"), str(weights.path))
+    predictor = kind.predictor(
+        network, Recipe(modalities, regions, preset), patch_size, fabric, recorded
     )
     return Trained(
         recorded["stage"],
+        kind,
         predictor,
         frozenset(recorded["seen"]),
         recorded["synthetic"],
@@ -115,7 +123,7 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
     """The preset by name at its spacing, with the run's modality dropout; one that has changed
     since training is refused."""
     preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
-    preset = preset.through(recorded.get("windows", {}))
+    preset = preset.through(recorded.get("windows", {})).into(recorded.get("size", ()))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")

@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch.utils.data import Dataset
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Patches, build_loader, cached_cases, plainly
+from medtl.data import build_loader, cached_cases, plainly
 from medtl.device import precision_name
 from medtl.domain import Domain
-from medtl.evaluation import Predictor, validation_dice
+from medtl.evaluation import Predictor
 from medtl.interruption import Interruption
+from medtl.kinds import AnyPredictor
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared
@@ -31,12 +32,10 @@ from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
-from medtl.specks import least_component_ml
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage
 from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
 from medtl.weights import BEST, Weights, read_weights, write_checkpoint
-from medtl.windows import Shrinking
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
@@ -88,7 +87,7 @@ class Trainer:
         self, stage: Stage, previous: Path | None, first: int, folder: Path
     ) -> Trained:
         """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
-        patches = self._patches(stage)
+        patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
         batch = batch.to(self.fabric.device)
         prepared = self._prepare(stage, previous, batch)
@@ -97,11 +96,12 @@ class Trainer:
         result = self._fit(stage, prepared, predictor, patches, first, folder)
         prepared.network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
-        predictor = replace(predictor, min_component_ml=least_component_ml(predictor, *parts))
+        predictor = self.plan.kind.settled(predictor, *parts)
         self._keep(stage, predictor, result, batch, folder)
         self.fabric.barrier()  # the next stage reads what this one has written
         return Trained(
             stage.name,
+            self.plan.kind,
             predictor,
             frozenset(self.seen),
             self.plan.cohort.synthetic,
@@ -110,15 +110,15 @@ class Trainer:
             getattr(self.plan.task, "names", None),
         )
 
-    def _patches(self, stage: Stage) -> Patches:
+    def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
         plan = self.plan
-        return Patches(
+        return plan.kind.samples(
             self._cached(stage.domain, "train"),
-            len(plan.cases(stage.domain, "train")),
+            plan.cases(stage.domain, "train"),
             plan.recipe(stage.domain),
             plan.patch_size,
             # Arms of one comparison see the same patients in the same order.
-            key=f"{plan.config.seed}/{stage.domain}",
+            f"{plan.config.seed}/{stage.domain}",
         )
 
     def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
@@ -129,16 +129,15 @@ class Trainer:
         weights = read_weights(previous) if previous and stage.init == "previous" else None
         return stage_network(self.plan, network, stage, self.outside, weights, batch)
 
-    def _predictor(self, stage: Stage, network: Network) -> Predictor:
-        return Predictor(
-            network,
-            self.plan.recipe(stage.domain),
-            self.plan.patch_size,
-            self.fabric,
-            self.plan.task.nested,
-            exclusive=getattr(self.plan.task, "exclusive", False),
-            windows=Shrinking(self.reporter.say),
+    def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
+        plan = self.plan
+        recorded = {**self._metadata(stage, network), "min_component_ml": 0.0}
+        predictor = plan.kind.predictor(
+            network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
         )
+        if isinstance(predictor, Predictor):
+            predictor.windows.tell = self.reporter.say
+        return predictor
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
         cached = self._cached(stage.domain, part)
@@ -159,13 +158,13 @@ class Trainer:
         self,
         stage: Stage,
         prepared: Prepared,
-        predictor: Predictor,
-        patches: Patches,
+        predictor: AnyPredictor,
+        patches: Dataset[dict[str, Tensor]],
         first: int,
         folder: Path,
     ) -> Fit:
         plan = self.plan
-        held_out = len(plan.cases(stage.domain, "val"))
+        held_out = plan.cases(stage.domain, "val")
         validating = self._cached(stage.domain, "val")
 
         def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
@@ -195,7 +194,7 @@ class Trainer:
                 self.fabric,
                 folder,
                 seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
-                validate=(lambda: validation_dice(predictor, validating, held_out))
+                validate=(lambda: plan.kind.validate(predictor, validating, held_out))
                 if held_out
                 else None,
                 patience=plan.config.patience,
@@ -231,7 +230,7 @@ class Trainer:
         self.reporter.show(write_summary(profiling))
 
     def _keep(
-        self, stage: Stage, predictor: Predictor, result: Fit, batch: Tensor, folder: Path
+        self, stage: Stage, predictor: AnyPredictor, result: Fit, batch: Tensor, folder: Path
     ) -> None:
         """Write best and last weights; the network holds the best ones."""
         if not self.fabric.is_global_zero:
@@ -241,16 +240,18 @@ class Trainer:
         metadata = {
             **self._metadata(stage, network),
             "response_rms": response,
-            "min_component_ml": predictor.min_component_ml,
+            **self.plan.kind.recorded(predictor),
         }
-        extra = {"best_step": result.best_step, "validation_dice": result.best_score}
+        measure = self.plan.kind.selected_by
+        score = {f"validation_{measure.lower().replace(' ', '_')}": result.best_score}
+        extra = {"best_step": result.best_step, **score}
         if result.at_once is not None:  # the memory did not hold a whole batch
             metadata["patches_at_once"] = result.at_once
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
         chosen = (
-            f"best of {result.best_step} steps by validation Dice {result.best_score:.3f}"
+            f"best of {result.best_step} steps by validation {measure} {result.best_score:.3f}"
             if result.best_score is not None
             else "last step kept (no validation patients)"
         )
@@ -271,6 +272,7 @@ class Trainer:
                 "patch_size": list(plan.patch_size),
             },
             "task": plan.task.name,
+            "kind": plan.kind.name,
             "stage": stage.name,
             "domain": str(stage.domain),
             "modalities": list(stage.domain.modalities),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medtl.augment import FULL, LIGHT, NONE, Augmentation
+from medtl.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
 from medtl.errors import DataError
 
 #: Raised whenever the same files and preset are prepared into other numbers than before.
@@ -42,6 +42,8 @@ class Preset:
     windowed: bool = False  #: CT channels are scaled by the windows, alike in every case
     #: modality, lowest and highest intensity, mean and deviation of what lies between
     windows: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    fits: bool = False  #: every image, all of it, is scaled to fit into ``size``: no mm are known
+    size: tuple[int, ...] = ()  #: voxels per axis; a picture's one slice has none
 
     def at(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
@@ -56,6 +58,10 @@ class Preset:
         augmentation = replace(self.augmentation, modality_dropout=modality_dropout)
         return replace(self, augmentation=augmentation)
 
+    def into(self, size: Sequence[int]) -> Preset:
+        """For images that are to fit into ``size``; a preset in mm stays as it is."""
+        return replace(self, size=tuple(size)) if self.fits else self
+
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint records of the preparation."""
         return {
@@ -67,6 +73,7 @@ class Preset:
             "augmentation": asdict(self.augmentation),
             **({"whole": True} if self.whole else {}),
             **({"windows": {n: list(w) for n, w in self.windows}} if self.windowed else {}),
+            **({"size": list(self.size)} if self.fits else {}),
         }
 
 
@@ -102,6 +109,16 @@ def ct() -> Preset:
     return Preset("ct", FULL, whole=True, windowed=True)
 
 
+def picture() -> Preset:
+    """Pictures whole: scaled to fit, their aspect kept, and z-scored; augmented."""
+    return Preset("picture", PICTURE, fits=True)
+
+
+def picture_plain() -> Preset:
+    """``picture`` without augmentation."""
+    return Preset("picture-plain", NONE, fits=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
@@ -124,8 +141,9 @@ def prepare(
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
     Orientation to RAS, crop to the brain, percentile clipping and z-score per modality where it
-    covers the brain (0 elsewhere), resampling to ``preset.spacing_mm``. ``covered_CIJK`` tells
-    where; slabs often miss a side of the head. One mask for all modalities may have C = 1.
+    covers the brain (0 elsewhere), resampling to ``preset.spacing_mm`` or into ``preset.size``.
+    ``covered_CIJK`` tells where; slabs often miss a side of the head. One mask for all modalities
+    may have C = 1.
     ``modalities`` (C) tell which of the preset's windows belongs to which channel.
     """
     axes, flips = _to_ras(affine)
@@ -141,7 +159,7 @@ def prepare(
         if preset.n4:
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
         channels.append(zscore_in_brain(channel_IJK, covered_IJK, window))
-    shape = resampled_shape(size, spacing_mm, preset.spacing_mm)
+    shape = prepared_shape(size, spacing_mm, preset)
     prepared: dict[str, Any] = {
         "image": _resample(torch.from_numpy(np.stack(channels)), shape),
         "placement": Placement(brain_shape(image_CIJK), start, size, axes, flips),
@@ -155,6 +173,19 @@ def prepare(
 
 def brain_shape(image_CIJK: NDArray[np.float32]) -> tuple[int, int, int]:
     _, i, j, k = image_CIJK.shape
+    return i, j, k
+
+
+def prepared_shape(
+    size: Sequence[int], spacing_mm: Sequence[float] | NDArray[np.float64], preset: Preset
+) -> tuple[int, int, int]:
+    """Voxels per axis of a prepared box of ``size`` voxels."""
+    if not preset.fits:
+        return resampled_shape(size, spacing_mm, preset.spacing_mm)
+    extent_mm = [n * float(mm) for n, mm in zip(size, spacing_mm, strict=True)]
+    factor = min(edge / mm for edge, mm in zip(preset.size, extent_mm, strict=False))
+    scaled = [max(1, round(mm * factor)) for mm in extent_mm[: len(preset.size)]]
+    i, j, k = (*scaled, *size[len(scaled) :])
     return i, j, k
 
 

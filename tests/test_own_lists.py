@@ -152,7 +152,7 @@ def test_table_honours_patients_sites_and_parts(tmp_path: Path) -> None:
 
 
 def test_case_that_counts_as_a_patient_is_told(tmp_path: Path) -> None:
-    assert any("leakage between scans" in note for note in read(raw(tmp_path)).notes)
+    assert any("patient leakage cannot be excluded" in note for note in read(raw(tmp_path)).notes)
 
 
 def test_synthetic_data_stay_synthetic(tmp_path: Path) -> None:

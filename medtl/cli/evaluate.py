@@ -35,7 +35,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Score a run's stages: Dice, HD95, lesions, volumes and more, with intervals."""
+    """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
@@ -50,7 +50,7 @@ def evaluate(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
-    from medtl.report.tables import missing_table, score_table
+    from medtl.report.tables import missing_table
     from medtl.scoring import pick_cases, score_stages
     from medtl.task import bound
     from medtl.trained import finished_stages, read_stage, with_flips
@@ -86,7 +86,8 @@ def evaluate(
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
-        reporter.show(score_table(scores.summary, cohort.synthetic))
+        for table in scores.kind.tables(scores.summary, cohort.synthetic):
+            reporter.show(table)
         if missing_modalities:
             reporter.show(missing_table(scores.missing, cohort.synthetic))
         if scores.data["trained_on_synthetic"] and not cohort.synthetic:

@@ -1,4 +1,4 @@
-"""``medtl predict RUN``: segmentations of new studies, in each study's own grid."""
+"""``medtl predict RUN``: segmentations of new studies in their own grids, or their classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def predict(
     inputs: Annotated[
         Path, typer.Option("--input", "-i", help="Folder (or list) with one case or many.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the segmentations.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what is predicted.")],
     labels: Annotated[
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
@@ -32,7 +32,10 @@ def predict(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Segment new studies with a trained run, or the mean of several; write NIfTI label maps."""
+    """Predict new studies with a trained run, or the mean of several.
+
+    Writes NIfTI label maps, or of a classification predictions.csv.
+    """
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
     from medtl.device import build_fabric

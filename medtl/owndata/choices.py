@@ -67,11 +67,11 @@ def advice(
     )
 
 
-def choose_spacing(found: Fingerprint) -> tuple[float, str]:
+def choose_spacing(found: Fingerprint, voxels: int = VOXELS) -> tuple[float, str]:
     """The data's own spacing (anisotropic: the cube of the same volume), coarsened until a patch
     holds what the images show, but not so far that small structures vanish."""
     native_mm = math.prod(found.spacing_mm) ** (1 / 3)
-    whole_mm = (math.prod(found.extent_mm) / VOXELS) ** (1 / 3)
+    whole_mm = (math.prod(found.extent_mm) / voxels) ** (1 / 3)
     smallest = min((median(v) for v in found.volumes_ml.values() if v), default=math.inf)
     fine_mm = (1000 * smallest / LEAST_VOXELS) ** (1 / 3)
     limits = {
@@ -101,11 +101,13 @@ def _rounded(mm: float, up: bool) -> float:
     return step * (math.ceil(mm / step) if up else max(1, math.floor(mm / step)))
 
 
-def choose_patch(found: Fingerprint, spacing_mm: float) -> tuple[tuple[int, int, int], str]:
+def choose_patch(
+    found: Fingerprint, spacing_mm: float, voxels: int = VOXELS
+) -> tuple[tuple[int, int, int], str]:
     """All that is shown, cut along the longest edges until a step can afford it."""
     needed = [mm / spacing_mm for mm in found.extent_mm]
     edges = [MULTIPLE * max(1, math.ceil(edge / MULTIPLE)) for edge in needed]
-    while math.prod(edges) > VOXELS:
+    while math.prod(edges) > voxels:
         edges[edges.index(max(edges))] -= MULTIPLE
     share = math.prod(min(1.0, e / n) for e, n in zip(edges, needed, strict=True))
     shown = "x".join(f"{mm:.0f}" for mm in found.extent_mm)

@@ -17,8 +17,10 @@ from medtl.owndata.names import channel_names, dataset_regions
 _PARTS = {TRAINING: TRAINING, "validation": "validation", "test": "test", "testing": "test"}
 
 
-def read_datalist(path: Path, content: Mapping[str, Any]) -> Listing:
+def read_datalist(path: Path, content: Mapping[str, Any], *, classes: bool = False) -> Listing:
     """Cases under "training", and under "validation" and "test", which are never trained on.
+
+    With ``classes`` each ``label`` is a class: a name, or a number that "labels" may name.
 
     Raises:
         DataError: an entry without an image, or a path that leads nowhere.
@@ -29,7 +31,12 @@ def read_datalist(path: Path, content: Mapping[str, Any]) -> Listing:
         items = content.get(section, [])
         if not isinstance(items, list):
             raise DataError(f'{path}: "{section}" must be a list of {{"image": ..., "label": ...}}')
-        entries += [_entry(path, f"{section}[{n}]", part, item) for n, item in enumerate(items)]
+        for n, item in enumerate(items):
+            where = f"{path}: {section}[{n}]"
+            label = item.pop("label", None) if classes and isinstance(item, dict) else None
+            entry = _entry(path, where, part, item)
+            name = _class_name(label, content.get("labels"), where) if classes else ""
+            entries.append(replace(entry, class_name=name))
     notes = []
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
@@ -39,13 +46,22 @@ def read_datalist(path: Path, content: Mapping[str, Any]) -> Listing:
         path,
         tuple(entries),
         channel_names(stated, path) if stated else (),
-        dataset_regions(content, path),
+        None if classes else dataset_regions(content, path),
         tuple(notes),
     )
 
 
+def _class_name(label: Any, names: Any, where: str) -> str:
+    """``1``, ``"1"`` or ``"glioma"``, by name where ``names`` has one; empty: not labelled."""
+    if label is None:
+        return ""
+    if isinstance(label, bool) or not isinstance(label, int | str):
+        raise DataError(f"{where}: label {label!r} must be the name or number of one class")
+    named = names.get(str(label), label) if isinstance(names, Mapping) else label
+    return str(named).strip()
+
+
 def _entry(path: Path, where: str, part: str, item: Any) -> Entry:
-    where = f"{path}: {where}"
     if isinstance(item, str):  # the test cases of MSD
         item = {"image": item}
     if not isinstance(item, Mapping) or not item.get("image"):

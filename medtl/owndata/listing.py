@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medtl.errors import DataError
 from medtl.modality import Modality
 from medtl.owndata.names import Regions
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 TRAINING = "training"
 #: Parts that a data set keeps apart: such cases are never trained on.
 KEPT_APART = ("test", "testing", "val", "validation")
+#: Suffixes of pictures; what a file is its content tells.
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -32,6 +38,7 @@ class Entry:
     site: str = ""
     part: str = ""
     fold: int | None = None
+    class_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,24 @@ class Listing:
     synthetic: bool = False
     unlabelled: str = "no case has a segmentation to train on"  #: said where that is so
     expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
+
+
+def trainable(listing: Listing) -> Listing:
+    """The listing without the parts that are kept apart, and notes on what training must know."""
+
+    def apart(part: str) -> bool:
+        return part.lower() in KEPT_APART
+
+    notes = list(listing.notes)
+    kept = tuple(entry for entry in listing.entries if not apart(entry.part))
+    if len(kept) < len(listing.entries):
+        parts = " and ".join(sorted({e.part for e in listing.entries if apart(e.part)}))
+        notes.append(f"{len(listing.entries) - len(kept)} cases of part {parts} are not trained on")
+    if not any(entry.patient for entry in kept):
+        notes.append(
+            "no patients are named: every case counts as one; patient leakage cannot be excluded"
+        )
+    return replace(listing, entries=kept, notes=tuple(notes))
 
 
 def checked(listing: Listing) -> Listing:
@@ -105,9 +130,27 @@ def is_nifti(name: str) -> bool:
     return bool(_SUFFIX.search(name))
 
 
+def is_any_image(name: str) -> bool:
+    """A NIfTI file or a picture, by its suffix."""
+    return is_nifti(name) or name.lower().endswith(PICTURES)
+
+
 def stem(path: Path) -> str:
     """File name without ``.nii`` or ``.nii.gz``."""
     return _SUFFIX.sub("", path.name)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spread."""
+    if len(items) <= most:
+        return [*items]
+    return [items[n * len(items) // most] for n in range(most)]
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``function`` of each item, in order; the first error in order is raised."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
 
 
 def shortened(names: Sequence[str], most: int = 3) -> str:

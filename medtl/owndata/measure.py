@@ -25,6 +25,7 @@ from medtl.io.nifti import (
     to_canonical,
 )
 from medtl.modality import Modality
+from medtl.owndata.listing import spread
 
 #: Images of at most so many cases are read, evenly spread; headers and labels of all.
 SAMPLE = 12
@@ -79,11 +80,7 @@ def measure(
 
 def sample(cases: Sequence[Case]) -> list[Case]:
     """At most ``SAMPLE`` cases, evenly spread."""
-    return (
-        [cases[n * len(cases) // SAMPLE] for n in range(SAMPLE)]
-        if len(cases) > SAMPLE
-        else [*cases]
-    )
+    return spread(cases, SAMPLE)
 
 
 def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, float, float]:

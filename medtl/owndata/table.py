@@ -8,19 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from medtl.errors import DataError
-from medtl.owndata.listing import Entry, Listing, existing, is_nifti
+from medtl.owndata.listing import Entry, Listing, existing, is_any_image, is_nifti
 from medtl.owndata.names import channel_names
 
 _NAMES = ("case", "id")
 _TARGETS = ("label", "seg", "target")
+_CLASSES = ("class", "label")
 _FACTS = ("patient", "site", "part", "fold")
 
 Row = tuple[int, dict[str, str]]  #: line in the file, cells by column
 
 
-def read_table(path: Path) -> Listing:
+def read_table(path: Path, *, classes: bool = False) -> Listing:
     """Columns ``case`` (or ``id``), ``label`` (or ``seg``, ``target``), ``patient``, ``site``,
     ``part``, ``fold``, and one per modality; a column without any .nii path is left out.
+
+    With ``classes`` the column ``class`` (or ``label``) names each case's class, and pictures count
+    as images.
 
     Raises:
         DataError: no such columns, a row that does not fit them, or a path that leads nowhere.
@@ -29,21 +33,23 @@ def read_table(path: Path) -> Listing:
     name = _one(path, columns, _NAMES)
     if name is None:
         raise DataError(f"{path}: has no column case or id; it has {', '.join(columns)}")
-    target = _one(path, columns, _TARGETS)
+    target = _one(path, columns, _CLASSES if classes else _TARGETS)
+    is_image, kinds = (is_any_image, ".png, .nii.gz, ...") if classes else (is_nifti, ".nii.gz")
     others = [c for c in columns if c not in (name, target, *_FACTS)]
-    images = [c for c in others if any(is_nifti(row[c]) for _, row in rows)]
+    images = [c for c in others if any(is_image(row[c]) for _, row in rows)]
     if not images:
-        raise DataError(f"{path}: no column holds paths of images (.nii.gz); name one per modality")
+        raise DataError(f"{path}: no column holds paths of images ({kinds}); name one per modality")
     left_out = [column for column in others if column not in images]
     notes = [f"columns without image paths, left out: {', '.join(left_out)}"] if left_out else []
     listing = Listing(
         path,
-        tuple(_entry(path, line, row, name, target, images) for line, row in rows),
+        tuple(_entry(path, line, row, name, target, images, classes) for line, row in rows),
         channel_names(images, path),
         notes=tuple(notes),
     )
     if target is None:
-        return replace(listing, unlabelled="has no column label, seg or target: paths of labels")
+        lacking = "class" if classes else "label, seg or target: paths of labels"
+        return replace(listing, unlabelled=f"has no column {lacking}")
     return listing
 
 
@@ -88,6 +94,7 @@ def _entry(
     name: str,
     target: str | None,
     images: Sequence[str],
+    classes: bool,
 ) -> Entry:
     where = f"{path} line {line}"
     fold = row.get("fold", "")
@@ -97,9 +104,13 @@ def _entry(
         row[name],
         {n: existing(path.parent, row[c], where) for n, c in enumerate(images) if row[c]},
         where,
-        existing(path.parent, row[target], where) if target and row[target] else None,
+        existing(path.parent, row[target], where)
+        if target and row[target] and not classes
+        else None,
+        packed=classes and len(images) == 1,
         patient=row.get("patient", ""),
         site=row.get("site", ""),
         part=row.get("part", ""),
         fold=int(fold) if fold else None,
+        class_name=row[target] if target and classes else "",
     )

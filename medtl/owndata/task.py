@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from medtl.case import Case, Cohort, ImageFile
 from medtl.errors import ConfigError, DataError
@@ -15,13 +13,10 @@ from medtl.io.nifti import count_volumes, label_counts
 from medtl.modality import Modality
 from medtl.owndata.choices import advice
 from medtl.owndata.layouts import read_listing
-from medtl.owndata.listing import KEPT_APART, Entry, Listing, checked, shortened
+from medtl.owndata.listing import Entry, Listing, checked, in_threads, shortened, trainable
 from medtl.owndata.measure import measure
 from medtl.owndata.names import Regions, found_regions, parse_labels, recorded_regions
 from medtl.task import Advice, Defaults
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Segmentation:
@@ -46,20 +41,10 @@ class Segmentation:
                 "task segmentation has no data of its own; give yours by --data, or try brats"
             )
         listing = checked(read_listing(Path(root)))
-        notes = list(listing.notes)
         known = recorded_regions(names) if names else None
         if names is None:
-            apart = [e for e in listing.entries if e.part.lower() in KEPT_APART]
-            if apart:
-                parts = " and ".join(sorted({entry.part for entry in apart}))
-                notes.append(f"{len(apart)} cases of part {parts} are not trained on")
-            kept = tuple(entry for entry in listing.entries if entry not in apart)
-            listing = replace(listing, entries=kept)
-            if not any(entry.patient for entry in kept):
-                notes.append(
-                    "no patients are named: every case counts as one; leakage between scans of one "
-                    "patient cannot be excluded"
-                )
+            listing = trainable(listing)
+        notes = list(listing.notes)
         channels = listing.channels
         if not channels and names is not None:
             channels = tuple(map(Modality, names["channels"]))
@@ -104,6 +89,7 @@ class OwnData:
     modalities: tuple[Modality, ...]
     found: Regions
     name: str = Segmentation.name
+    kind: str = "segmentation"
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -239,9 +225,3 @@ class OwnData:
             fold=entry.fold,
             stratum=" ".join(held),
         )
-
-
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``function`` of each item, in order; the first error in order is raised."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))

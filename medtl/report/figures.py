@@ -24,13 +24,18 @@ from medtl.report.tables import LABELS, Summary, score_cell
 
 
 def loss_curves(
-    path: Path, rows_by_stage: Mapping[str, Sequence[Mapping[str, Any]]], *, synthetic: bool
+    path: Path,
+    rows_by_stage: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    measure: str = "Dice",
+    synthetic: bool,
 ) -> Figure:
     """Training loss per step above, validation scores below, one column per stage.
 
     Args:
         rows_by_stage: the rows of each stage's ``metrics.jsonl``: ``step``, ``loss`` and, where
-            the stage was validated, ``validation`` (region to Dice).
+            the stage was validated, ``validation`` (region, or class, to score).
+        measure: what that score is.
     """
     regions = dict.fromkeys(
         region
@@ -48,7 +53,7 @@ def loss_curves(
             _loss(axes[0][column], stage, rows)
             _validation(axes[1][column], rows, colour)
         axes[0][0].set_ylabel("training loss")
-        axes[1][0].set_ylabel("validation Dice")
+        axes[1][0].set_ylabel(f"validation {measure}")
         axes[1][0].set_ylim(-0.02, 1.02)
         if regions:
             handles, names = _all_handles(axes[1])

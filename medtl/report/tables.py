@@ -32,6 +32,13 @@ LABELS = {
     "predicted_ml": "predicted (ml)",
     "volume_error_ml": "volume error (ml)",
     "relative_volume_error": "relative volume error",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "brier": "Brier",
+    "log_loss": "log loss",
 }
 
 
@@ -83,19 +90,26 @@ class Table:
 def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) -> str:
     """``0.86 [0.83, 0.89]``; below 5 patients ``0.81 (0.78, 0.84)``, the values themselves."""
     digits = 1 if metric.endswith(("_mm", "_ml")) else 2
+    if found["mean"] is None:
+        return "undefined"
 
     def text(value: float) -> str:
         return f"{value:.{digits}f}"
 
     if found["low"] is not None:
         return f"{text(found['mean'])} [{text(found['low'])}, {text(found['high'])}]"
-    if not listed:
+    if not listed or "values" not in found:
         return f"{text(found['mean'])}, no interval"
     return f"{text(found['mean'])} ({', '.join(map(text, found['values']))})"
 
 
 def score_table(
-    summary: Summary, synthetic: bool, metrics: Sequence[str] = ("dice", "hd95_mm", "lesion_f1")
+    summary: Summary,
+    synthetic: bool,
+    metrics: Sequence[str] = ("dice", "hd95_mm", "lesion_f1"),
+    *,
+    outputs: str = "region",
+    title: str = "Scores of patients not seen in training: mean [95% interval]",
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
     rows = []
@@ -105,11 +119,36 @@ def score_table(
             cells = [score_cell(metric, scores[metric]) for metric in metrics]
             rows.append((stage, region, str(scores[metrics[0]]["n"]), *cells))
             methods.update(dict.fromkeys(scores[metric]["method"] for metric in metrics))
-    title = "Scores of patients not seen in training: mean [95% interval]"
     if synthetic:
         title += "; synthetic phantom"
-    columns = ("stage", "region", "n", *(LABELS[metric] for metric in metrics))
+    columns = ("stage", outputs, "n", *(LABELS[metric] for metric in metrics))
     return Table(title, columns, tuple(rows), (_methods_note(methods),))
+
+
+def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
+    """Scores of all classes together, and of each against the rest."""
+    together = {stage: {"all": scores["all"]} for stage, scores in summary.items()}
+    each = {
+        stage: {name: found for name, found in scores.items() if name != "all"}
+        for stage, scores in summary.items()
+    }
+    title = "Scores of patients not seen in training [95% interval]"
+    return [
+        score_table(
+            together,
+            synthetic,
+            ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss"),
+            outputs="classes",
+            title=title,
+        ),
+        score_table(
+            each,
+            synthetic,
+            ("sensitivity", "specificity", "precision", "auroc"),
+            outputs="class",
+            title="Each class against the rest [95% interval]",
+        ),
+    ]
 
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:

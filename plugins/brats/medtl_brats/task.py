@@ -33,6 +33,7 @@ class Brats:
     """Glioma segmentation: whole tumour, tumour core, enhancing tumour."""
 
     name = "brats"
+    kind = "segmentation"
     regions = ("WT", "TC", "ET")
     modalities = MODALITIES
     nested = True

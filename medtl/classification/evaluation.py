@@ -1,0 +1,124 @@
+"""Whole images through a trained network, and their classes.
+
+Axes: C modality, I J K voxels, L class, N case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.ahead import ahead
+from medtl.case import Case
+from medtl.classification.views import view
+from medtl.console import Reporter
+from medtl.convolutions import suited_to_cpu
+from medtl.data import Recipe
+from medtl.device import autocast_dtype
+from medtl.networks import Network
+from medtl.processes import gather, share
+
+#: Voxels of the images that run through the network at once.
+VOXELS = 32 * 128 * 128
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A network with all it takes to name the class of a case."""
+
+    network: Network
+    recipe: Recipe
+    patch_size: tuple[int, ...]
+    fabric: Fabric
+
+    @property
+    def batch_size(self) -> int:
+        return max(1, VOXELS // math.prod(self.patch_size))
+
+    def probabilities(self, images: Iterable[Tensor]) -> Iterator[list[float]]:
+        """The probability of each class (L) of every prepared image (C, I, J, K), in order."""
+        module = self.network.module.eval()
+        waiting = iter(images)
+        while batch := [view(x, self.patch_size) for x in islice(waiting, self.batch_size)]:
+            dtype = autocast_dtype(self.fabric)
+            device = self.fabric.device
+            with (
+                torch.no_grad(),
+                suited_to_cpu(module),
+                torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+            ):
+                logits_NL = module(torch.stack(batch).to(device))
+            yield from logits_NL.double().softmax(1).cpu().tolist()
+
+
+def soft_sensitivity(
+    classifier: Classifier, cached: Dataset[Any], cases: Sequence[Case]
+) -> dict[str, float]:
+    """The mean probability of the true class over the validation cases of each class.
+
+    Their mean is balanced accuracy in which every case counts by degrees. It tells checkpoints
+    apart where accuracy and the area under the ROC curve are equal, as on few cases they often are.
+    """
+    own = share(classifier.fabric, range(len(cases)))
+    found = list(classifier.probabilities(cached[n]["image"] for n in own))
+    classes = classifier.recipe.regions
+    hits: dict[str, list[float]] = {}
+    for case, row_L in zip(cases, gather(classifier.fabric, found, len(cases)), strict=True):
+        hits.setdefault(case.class_name, []).append(row_L[classes.index(case.class_name)])
+    return {name: fmean(hits[name]) for name in classes if name in hits}
+
+
+def classify(
+    classifiers: Sequence[Classifier],
+    prepared: Iterable[Sequence[Mapping[str, Any]]],
+) -> Iterator[dict[str, float]]:
+    """Probability by class of each case: the mean over ``classifiers``, to each of which belongs
+    one of the case's prepared images."""
+    batch_size = min(classifier.batch_size for classifier in classifiers)
+    waiting = iter(prepared)
+    while chunk := list(islice(waiting, batch_size)):
+        found = [
+            list(classifier.probabilities(case[member]["image"] for case in chunk))
+            for member, classifier in enumerate(classifiers)
+        ]
+        for row_L in np.mean(found, axis=0):
+            yield dict(zip(classifiers[0].recipe.regions, row_L.tolist(), strict=True))
+
+
+def score_classes(
+    classifier: Classifier, cases: Sequence[Case], reporter: Reporter, what: str
+) -> list[dict[str, Any]]:
+    """Rows (case, patient, class, predicted, probability by class) of labelled cases."""
+    rows: list[dict[str, Any]] = []
+    own = share(classifier.fabric, cases)
+    with reporter.progress(what, len(own)) as advance:
+        prepared = ahead(partial(classifier.recipe, with_target=False), own)
+        found = classify([classifier], ([one] for one in prepared))
+        for done, (case, probability) in enumerate(zip(own, found, strict=True), 1):
+            rows.append(
+                {
+                    "case": case.id,
+                    "patient": case.patient,
+                    "class": case.class_name,
+                    "predicted": most_likely(probability),
+                    "probability": probability,
+                }
+            )
+            advance(done)
+    return gather(classifier.fabric, rows, len(cases))
+
+
+def most_likely(probability: Mapping[str, float]) -> str:
+    """The class of the highest probability, of equals the first."""
+    return max(probability, key=lambda name: probability[name])

@@ -1,0 +1,69 @@
+"""Whole prepared images as a network takes them, and augmented ones to train on.
+
+Axes: C modality, I J K voxels, L class, N case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.augment import NONE, Augmentation, apply_to_image, draw
+from medtl.case import Case
+from medtl.data import Recipe, seed_of, shuffled
+
+
+def view(
+    image_CIJK: Tensor, patch: Sequence[int], augmentation: Augmentation = NONE, seed: int = 0
+) -> Tensor:
+    """The image in the middle of a patch (C, then as many axes as the patch has), 0 around it."""
+    i, j, k = (*patch, 1) if len(patch) == 2 else patch
+    _, *shape = image_CIJK.shape
+    drawn = draw(
+        augmentation,
+        {},
+        (shape[0], shape[1], shape[2]),
+        (i, j, k),
+        len(image_CIJK),
+        seed,
+        whole=True,
+    )
+    shown = apply_to_image(drawn, image_CIJK, (i, j, k))
+    return shown[..., 0] if len(patch) == 2 else shown
+
+
+class Views(Dataset[dict[str, Tensor]]):
+    """Augmented views with the probability of each class, addressed by the number of the sample.
+
+    As with :class:`medtl.data.Patches`, all randomness of sample n depends on (``key``, n) alone.
+    """
+
+    def __init__(
+        self,
+        cached: Dataset[Any],
+        cases: Sequence[Case],
+        recipe: Recipe,
+        patch: tuple[int, ...],
+        key: str,
+    ) -> None:
+        self.cached = cached
+        self.classes = [recipe.regions.index(case.class_name) for case in cases]
+        self.recipe = recipe
+        self.patch = patch
+        self.key = key
+
+    def __getitem__(self, sample: int) -> dict[str, Tensor]:
+        index = shuffled(self.key, sample, len(self.classes))
+        image = view(
+            self.cached[index]["image"],
+            self.patch,
+            self.recipe.preset.augmentation,
+            seed_of(self.key, "sample", sample),
+        )
+        target_L = torch.zeros(len(self.recipe.regions))
+        target_L[self.classes[index]] = 1
+        return {"image": image, "target": target_L}

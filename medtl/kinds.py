@@ -1,0 +1,149 @@
+"""What tells one kind of task from another, as plain data and functions.
+
+A task says which kind it is of; the one training loop, the run folder and the commands ask here for
+all that differs: what a sample's target is, what predicts, which score selects the weights, and
+which scores a run reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.case import Case, Cohort
+from medtl.classification.evaluation import Classifier, score_classes, soft_sensitivity
+from medtl.classification.metrics import confusion, summarise_classes, write_predictions_csv
+from medtl.classification.views import Views
+from medtl.data import Patches, Recipe
+from medtl.errors import ConfigError
+from medtl.evaluation import Predictor, score_cases, validation_dice
+from medtl.metrics import summarise, write_metrics_csv
+from medtl.networks import Network
+from medtl.report.tables import Summary, Table, class_tables, score_table
+from medtl.specks import least_component_ml
+
+AnyPredictor = Predictor | Classifier
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of task. ``recorded`` is what a checkpoint's metadata hold (a task's attributes)."""
+
+    name: str
+    dense: bool  #: the network gives an output per voxel, else one per image
+    selected_by: str  #: what validation measures, per output
+    #: cached cases, cases, recipe, patch, key -> augmented samples
+    samples: Callable[
+        [Dataset[Any], Sequence[Case], Recipe, tuple[int, ...], str], Dataset[dict[str, Tensor]]
+    ]
+    #: network, recipe, patch, fabric, recorded -> what predicts
+    predictor: Callable[[Network, Recipe, tuple[int, ...], Fabric, Mapping[str, Any]], AnyPredictor]
+    #: the predictor with what is chosen on prepared training and validation cases
+    settled: Callable[[Any, Iterator[Any], Iterator[Any]], AnyPredictor]
+    #: what the checkpoint keeps of that
+    recorded: Callable[[Any], dict[str, Any]]
+    #: predictor, cached validation cases, cases -> score per output, higher is better
+    validate: Callable[[Any, Dataset[Any], Sequence[Case]], Mapping[str, float]]
+    #: refuses cases whose truth a model cannot be scored on, by the names of its outputs
+    check: Callable[[Cohort, tuple[str, ...]], None]
+    #: predictor, cases, reporter, what is being done -> rows
+    score: Callable[..., list[dict[str, Any]]]
+    summarise: Callable[[Rows], dict[str, dict[str, Any]]]
+    #: facts beside the scores that the rows of a stage tell, by name
+    details: Callable[[Rows], dict[str, Any]]
+    tables: Callable[[Summary, bool], list[Table]]
+    #: folder, rows of every stage (with "stage") -> a file in it
+    write_rows: Callable[[Path, Rows], None]
+
+
+def _patches(
+    cached: Dataset[Any], cases: Sequence[Case], recipe: Recipe, patch: tuple[int, ...], key: str
+) -> Patches:
+    return Patches(cached, len(cases), recipe, patch, key)
+
+
+def _segmenter(
+    network: Network,
+    recipe: Recipe,
+    patch: tuple[int, ...],
+    fabric: Fabric,
+    recorded: Mapping[str, Any],
+) -> Predictor:
+    return Predictor(
+        network,
+        recipe,
+        patch,
+        fabric,
+        recorded["nested"],
+        recorded["min_component_ml"],
+        exclusive=recorded.get("exclusive", False),
+    )
+
+
+def _without_specks(
+    predictor: Predictor, train: Iterator[Any], validation: Iterator[Any]
+) -> Predictor:
+    return replace(predictor, min_component_ml=least_component_ml(predictor, train, validation))
+
+
+def _dice(predictor: Predictor, cached: Dataset[Any], cases: Sequence[Case]) -> Mapping[str, float]:
+    return validation_dice(predictor, cached, len(cases))
+
+
+def _classifier(
+    network: Network,
+    recipe: Recipe,
+    patch: tuple[int, ...],
+    fabric: Fabric,
+    _recorded: Mapping[str, Any],
+) -> Classifier:
+    return Classifier(network, recipe, patch, fabric)
+
+
+SEGMENTATION = Kind(
+    name="segmentation",
+    dense=True,
+    selected_by="Dice",
+    samples=_patches,
+    predictor=_segmenter,
+    settled=_without_specks,
+    recorded=lambda predictor: {"min_component_ml": predictor.min_component_ml},
+    validate=_dice,
+    check=Cohort.check_regions,
+    score=score_cases,
+    summarise=summarise,
+    details=lambda rows: {},
+    tables=lambda summary, synthetic: [score_table(summary, synthetic)],
+    write_rows=lambda folder, rows: write_metrics_csv(folder / "metrics.csv", rows),
+)
+CLASSIFICATION = Kind(
+    name="classification",
+    dense=False,
+    selected_by="soft balanced accuracy",
+    samples=Views,
+    predictor=_classifier,
+    settled=lambda predictor, train, validation: predictor,
+    recorded=lambda predictor: {},
+    validate=soft_sensitivity,
+    check=Cohort.check_classes,
+    score=score_classes,
+    summarise=summarise_classes,
+    details=lambda rows: {"confusion": confusion(rows)},
+    tables=class_tables,
+    write_rows=lambda folder, rows: write_predictions_csv(folder / "predictions.csv", rows),
+)
+KINDS = {kind.name: kind for kind in (SEGMENTATION, CLASSIFICATION)}
+
+
+def kind_named(name: str, whose: str) -> Kind:
+    """Raises ConfigError, naming ``whose`` kind it is, for one that is not known."""
+    if name not in KINDS:
+        raise ConfigError(f"{whose} is of the unknown kind {name!r}; known: {', '.join(KINDS)}")
+    return KINDS[name]

@@ -1,0 +1,255 @@
+"""The task ``classification``: images of a data set in a common layout, each of one class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl.case import Case, Cohort, ImageFile
+from medtl.errors import ConfigError, DataError
+from medtl.io.nifti import count_volumes
+from medtl.io.pictures import COLOURS, is_picture
+from medtl.modality import Modality
+from medtl.owndata.classes import facts_of, picture_advice, volume_advice
+from medtl.owndata.datalist import read_datalist
+from medtl.owndata.folders import read_class_folders
+from medtl.owndata.listing import (
+    Entry,
+    Listing,
+    checked,
+    in_threads,
+    read_object,
+    shortened,
+    spread,
+    trainable,
+)
+from medtl.owndata.table import read_table
+from medtl.task import Advice, Defaults
+
+#: Pictures of so many cases tell whether a data set has colours.
+COLOUR_SAMPLE = 24
+
+
+class Classification:
+    """Classes of anybody's images: a folder per class, a MONAI datalist or a table."""
+
+    name = "classification"
+
+    def bind(
+        self,
+        root: Path | None,
+        labels: str | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> OwnClasses:
+        """See :class:`medtl.task.Unbound`.
+
+        Raises:
+            ConfigError: no data, or ``labels``, which are for segmentations.
+            DataError: no known layout, or what a file in it says is wrong.
+        """
+        if root is None:
+            raise ConfigError("task classification has no data of its own; give yours by --data")
+        if labels:
+            raise ConfigError("--labels names regions of segmentations; classes need none")
+        listing = checked(read_images(Path(root)))
+        if names is None:
+            listing = trainable(listing)
+        notes = list(listing.notes)
+        pictures = _are_pictures(listing)
+        if names is not None:
+            if pictures != names["pictures"]:
+                kinds = ("pictures", "volumes") if pictures else ("volumes", "pictures")
+                raise DataError(f"{root}: holds {kinds[0]}, the model was trained on {kinds[1]}")
+            channels = tuple(map(Modality, names["channels"]))
+            return OwnClasses(
+                root, listing, tuple(notes), channels, tuple(names["classes"]), pictures
+            )
+        channels = _channels(listing, pictures, notes)
+        return OwnClasses(root, listing, tuple(notes), channels, _classes(listing), pictures)
+
+
+def read_images(root: Path) -> Listing:
+    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
+    path = root
+    if root.is_dir():
+        lists = sorted(p for kind in ("*.json", "*.csv") for p in root.glob(kind))
+        folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
+        if folders or not lists:
+            return read_class_folders(root)
+        if len(lists) > 1:
+            found = ", ".join(p.name for p in lists)
+            raise DataError(f"{root}: holds {found}; name the one that lists the cases")
+        path = lists[0]
+    if not path.is_file():
+        raise DataError(f"{root}: no such file or folder")
+    if path.suffix.lower() == ".csv":
+        return read_table(path, classes=True)
+    if path.suffix.lower() != ".json":
+        raise DataError(f"{path}: is neither a folder nor a .json or .csv file that lists cases")
+    return read_datalist(path, read_object(path), classes=True)
+
+
+def _are_pictures(listing: Listing) -> bool:
+    """Whether the images are pictures; DataError where some are volumes."""
+    files = [path for entry in listing.entries for path in entry.files.values()]
+    kinds = in_threads(is_picture, files)
+    if len(set(kinds)) > 1:
+        picture, volume = files[kinds.index(True)], files[kinds.index(False)]
+        raise DataError(f"{picture} is a picture, {volume} is not; keep one kind of image")
+    return kinds[0]
+
+
+def _channels(listing: Listing, pictures: bool, notes: list[str]) -> tuple[Modality, ...]:
+    """The modalities: as listed, the colours of coloured pictures, or made up."""
+    held = [entry for entry in listing.entries if entry.files]
+    first = held[0]
+    if pictures and first.packed:
+        paths = [entry.files[0] for entry in spread(held, COLOUR_SAMPLE)]
+        coloured = sum(fact["coloured"] for fact in in_threads(facts_of, paths))
+        if coloured:
+            notes.append(f"{coloured} of {len(paths)} pictures looked at have colours: kept")
+            return tuple(map(Modality, COLOURS))
+    if listing.channels:
+        return listing.channels
+    count = 1 if pictures else count_volumes(first.files[0]) if first.packed else len(first.files)
+    names = ["image"] if count == 1 else [f"channel{n}" for n in range(count)]
+    return tuple(map(Modality, names))
+
+
+def _classes(listing: Listing) -> tuple[str, ...]:
+    classes = sorted({entry.class_name for entry in listing.entries} - {""})
+    if not classes:
+        raise DataError(f"{listing.source}: {listing.unlabelled}")
+    for name in classes:
+        if not name.isprintable() or name == "all":
+            raise DataError(f"{listing.source}: {name!r} cannot be the name of a class; rename it")
+    if len(classes) == 1:
+        raise DataError(f"{listing.source}: has the one class {classes[0]}; at least 2 are needed")
+    return tuple(classes)
+
+
+@dataclass(frozen=True)
+class OwnClasses:
+    """The task on one data set; see :class:`medtl.task.Named`."""
+
+    root: Path
+    listing: Listing
+    notes: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    regions: tuple[str, ...]  #: the classes: what the network's outputs are called
+    pictures: bool
+    name: str = Classification.name
+    kind: str = "classification"
+    nested: bool = False
+    exclusive: bool = True
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        return {
+            "channels": list(self.modalities),
+            "classes": list(self.regions),
+            "pictures": self.pictures,
+        }
+
+    @property
+    def defaults(self) -> Defaults:
+        every = "mod:" + "+".join(self.modalities)
+        return Defaults(
+            src=every,
+            dst=every,
+            network="resnet18",
+            transforms="picture" if self.pictures else "mr",
+            patch_size=(128, 128) if self.pictures else (64, 64, 64),
+            batch_size=32 if self.pictures else 4,
+            rate=1e-3,
+            steps=2000,
+            passes=40,
+            strategy="scratch",
+            loss="cross-entropy",
+        )
+
+    @property
+    def phantom_defaults(self) -> Defaults:
+        return self.defaults
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+    ) -> Cohort:
+        """The cases of the data set that the task was bound to, with ``root``.
+
+        Raises:
+            DataError: none of a class, or a channel that is missing or too many; always naming the
+                file or the line.
+        """
+        entries = [e for e in self.listing.entries if e.class_name or not need_target]
+        notes = list(self.notes)
+        if not entries:
+            raise DataError(f"{self.listing.source}: {self.listing.unlabelled}")
+        bare = [e.id for e in self.listing.entries if not e.class_name]
+        if bare and need_target:
+            notes.append(f"{len(bare)} cases without a class were left out: {shortened(bare)}")
+        images = in_threads(self._images, entries)
+        for entry, found in zip(entries, images, strict=True):
+            for name in required or ():
+                if Modality(name) not in found:
+                    has = ", ".join(found) or "none"
+                    raise DataError(f"{entry.where}: {entry.id} has no {name} image, only {has}")
+        return Cohort(self.root, tuple(map(self._case, entries, images)), tuple(notes))
+
+    def advise(
+        self,
+        cases: Sequence[Case],
+        modalities: Sequence[str],
+        spacing_mm: float | None = None,
+        patch_size: Sequence[int] | None = None,
+    ) -> Advice:
+        """See :class:`medtl.task.Named`; DataError where a class has no training case."""
+        counts = Counter(case.class_name for case in cases)
+        for name in self.regions:
+            if not counts[name]:
+                raise DataError(
+                    f"{self.listing.source}: no training case is of class {name}; add cases, drop "
+                    "the class, or choose other --test-cases or --seed"
+                )
+        plan = picture_advice if self.pictures else volume_advice
+        found = tuple(map(Modality, modalities))
+        return plan(cases, found, self.defaults, spacing_mm, patch_size)
+
+    def _images(self, entry: Entry) -> dict[Modality, ImageFile]:
+        count = len(self.modalities)
+        if not entry.packed:
+            odd = [path for n, path in entry.files.items() if n >= count]
+            if odd:
+                raise DataError(f"{odd[0]}: one channel too many; there are {self._channels()}")
+            return {self.modalities[n]: ImageFile(path) for n, path in entry.files.items()}
+        if not entry.files:
+            return {}
+        path = entry.files[0]
+        held = 1 if self.pictures else count_volumes(path)
+        if held == count == 1:
+            return {self.modalities[0]: ImageFile(path)}
+        if held == count or (self.pictures and self.modalities == COLOURS):
+            return {name: ImageFile(path, n) for n, name in enumerate(self.modalities)}
+        raise DataError(f"{path}: it holds {held} channels, not {self._channels()}")
+
+    def _channels(self) -> str:
+        return f"{len(self.modalities)}: {', '.join(self.modalities)}"
+
+    def _case(self, entry: Entry, images: Mapping[Modality, ImageFile]) -> Case:
+        return Case(
+            id=entry.id,
+            patient=entry.patient or entry.id,
+            images=images,
+            class_name=entry.class_name,
+            site=entry.site,
+            part=entry.part,
+            fold=entry.fold,
+            stratum=entry.class_name,
+        )
