@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from medtl.convolutions import suited_to_cpu
 from medtl.errors import RunError
-from medtl.memory import out_of_memory
+from medtl.memory import give_back_freed_memory, out_of_memory
 from medtl.networks import all_logits
 from medtl.profiling import BACKWARD, FORWARD, Profile
 
@@ -94,21 +94,26 @@ class Gradients:
         Raises:
             RunError: the memory does not hold a single one.
         """
+        known = self.at_once
+        _copy(self.buffers, self.kept)
         while True:
-            _copy(self.buffers, self.kept)
             try:
                 if self.at_once is None:
-                    return self._all(image, target, seed)
-                return self._in_parts(image, target, seed, self.at_once)
+                    loss = self._all(image, target, seed)
+                else:
+                    loss = self._in_parts(image, target, seed, self.at_once)
+                break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
             # Out here the traceback, which holds the tensors, is gone.
             self.clear()
             _copy(self.kept, self.buffers)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            give_back_freed_memory()
             self._halve(image)
+        if self.at_once != known:
+            self._tell(len(image))
+        return loss
 
     def _all(self, image: Tensor, target: Tensor, seed: int) -> Tensor:
         loss = self._forward(image, target, seed)
@@ -163,9 +168,11 @@ class Gradients:
                 f"--set patch_size={smaller(image.shape[2:])} or a smaller --width"
             )
         self.at_once = -(-size // 2)
+
+    def _tell(self, batch_size: int) -> None:
         norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
         self.tell(
-            f"the memory ran out: {self.at_once} of the {len(image)} patches of a batch at once "
+            f"the memory ran out: {self.at_once} of the {batch_size} patches of a batch at once "
             "from here on; the loss is still that of the whole batch, and a step takes longer"
             + ("; batch norm sees only the patches at hand" if norm else "")
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -22,15 +24,29 @@ def keep_freed_memory() -> None:
     page faults: a tenth of the time of inference on the CPU. Elsewhere than on glibc nothing
     happens.
     """
-    if not sys.platform.startswith("linux"):
-        return
+    mallopt = _glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 1 << 26)
+
+
+def give_back_freed_memory() -> None:
+    """After a failed allocation: let the next one have what is only kept, on CPU and GPU."""
+    gc.collect()  # a traceback in a cycle still holds the tensors
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _glibc(name: str) -> Any:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return getattr(ctypes.CDLL(None), name) if sys.platform.startswith("linux") else None
     except (OSError, AttributeError):
-        return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(_M_TOP_PAD, 1 << 26)
+        return None
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -57,6 +73,11 @@ def free_memory_bytes() -> int:
     except OSError:
         return available
     return max(0, min([available, *group_room(groups, Path("/sys/fs/cgroup"))]))
+
+
+def in_words(size: float) -> str:
+    """Bytes as they are told."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def peak_memory_bytes() -> int | None:

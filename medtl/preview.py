@@ -16,7 +16,10 @@ from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.device import precision_name
 from medtl.domain import Domain
+from medtl.errors import ConfigError
+from medtl.footprint import foresee
 from medtl.gradients import Objective
+from medtl.memory import give_back_freed_memory, in_words, out_of_memory
 from medtl.networks import Network, tensors
 from medtl.optimisation import build_optimizer
 from medtl.planning import Plan, lay_out
@@ -46,7 +49,10 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     if plan.config.modality_dropout:
         reporter.say(f"{plan.config.modality_dropout:.0%} of the patches lack modalities")
     prepared = list(preview_stages(plan, catalog))
-    seconds = seconds_per_step(plan, catalog, fabric)
+    foreseen = foresee(plan, catalog, fabric)
+    if foreseen and foreseen.shortage:
+        reporter.say(f"warning: {foreseen.shortage}")
+    seconds = None if foreseen and foreseen.shortage else trial(plan, catalog, fabric)
     total_steps = sum(stage.steps for stage in plan.stages)
     rows = tuple(
         (
@@ -56,18 +62,32 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
             stage.init,
             stage.frozen,
             f"{ready.trainable_share():.1%}",
-            f"{seconds * stage.steps / 60:.1f}",
+            f"{seconds * stage.steps / 60:.1f}" if seconds else "?",
         )
         for stage, ready in zip(plan.stages, prepared, strict=True)
     )
     columns = ("stage", "modalities", "steps", "starts from", "frozen", "trainable", "minutes")
-    memory = plan.memory_bytes()
-    notes = (
-        f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training; "
-        f"prepared cases take up to {memory / 1e9:.1f} GB",
+    timing = (
+        f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training"
+        if seconds
+        else "a step does not fit the memory, so it was not timed"
     )
+    notes = [timing, f"prepared cases take up to {in_words(plan.memory_bytes())}"]
+    if foreseen:
+        notes.append(str(foreseen))
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
-    reporter.show(Table(title, columns, rows, notes))
+    reporter.show(Table(title, columns, rows, tuple(notes)))
+
+
+def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
+    """:func:`seconds_per_step`; None if the memory does not hold the batch."""
+    try:
+        return seconds_per_step(plan, catalog, fabric)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or fabric.world_size > 1:
+            raise
+    give_back_freed_memory()
+    return None
 
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
@@ -115,6 +135,9 @@ def with_minutes(plan: Plan, catalog: Catalog, fabric: Fabric) -> Plan:
     minutes = plan.config.minutes
     if minutes is None or plan.config.steps is not None:
         return plan
+    foreseen = foresee(plan, catalog, fabric)
+    if foreseen and foreseen.shortage:
+        raise ConfigError(f"--minutes times a few steps, but {foreseen.shortage}, or give --steps")
     steps = max(1, round(60 * minutes / seconds_per_step(plan, catalog, fabric)))
     steps = fabric.broadcast(steps)  # each process timed its own
     request = replace(plan.request, steps=steps)

@@ -106,7 +106,7 @@ class Profiling(Profile):
         self.trace = _write_trace(profiler, self.folder)
 
     def _start(self) -> None:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write to stderr
+        quiet()
         activities = [ProfilerActivity.CPU]
         if self.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
@@ -180,6 +180,11 @@ def write_summary(profiling: Profiling) -> Table:
         tuple(rows),
         (f"{per_step:.3f} s per step{computing}; {profiling.folder / found['trace']}",),
     )
+
+
+def quiet() -> None:
+    """Keep the profiler's own log, which goes to stderr, silent. Before its first use."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -5,13 +5,13 @@ What cannot be read is prepared anew, and what cannot be written is prepared aga
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -47,35 +47,31 @@ class Stored(Dataset[Prepared], Generic[Item]):
     def __getitem__(self, index: int) -> Prepared:
         item = self.items[index]
         path = self.folder / f"{self.key(item)}.safetensors"
-        with suppress(SafetensorError, OSError, ValueError, LookupError, TypeError):
-            return _nested(_read(path))
+        with suppress(SafetensorError, OSError, ValueError):
+            # Not mapped into memory: a file that is cut off while in use would end the process.
+            return _nested(load(path.read_bytes()))
         prepared = self.prepare(item)
         with suppress(RunError):
-            flat = _flat(prepared)
-            write_tensors(path, flat, json.dumps(list(flat)))
+            write_tensors(path, _flat(prepared), "prepared")
         return prepared
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors in the order in which they were written."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in json.loads(file.metadata()["medtl"])}
-
-
 def _flat(prepared: Prepared) -> dict[str, Tensor]:
+    """Named so that sorting the names keeps the order, on which what is drawn at random depends."""
     flat: dict[str, Tensor] = {}
     for name, value in prepared.items():
         inner = value if isinstance(value, dict) else {"": value}
-        flat |= {f"{name}/{own}": tensor for own, tensor in inner.items()}
+        for own, tensor in inner.items():
+            flat[f"{len(flat):04}/{name}/{own}"] = tensor
     return flat
 
 
 def _nested(flat: dict[str, Tensor]) -> Prepared:
     nested: Prepared = {}
-    for full_name, tensor in flat.items():
-        name, _, own = full_name.partition("/")
+    for full_name in sorted(flat):
+        _, name, own = full_name.split("/", 2)
         if own:
-            nested.setdefault(name, {})[own] = tensor
+            nested.setdefault(name, {})[own] = flat[full_name]
         else:
-            nested[name] = tensor
+            nested[name] = flat[full_name]
     return nested

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from medtl.errors import RunError
-from medtl.memory import out_of_memory
+from medtl.memory import give_back_freed_memory, out_of_memory
 
 #: No edge of a window is halved to less, nor to less than two steps of the coarsest level.
 LEAST_EDGE = 16
@@ -69,8 +68,7 @@ class Shrinking:
                 if not out_of_memory(error):
                     raise
             # Out here the traceback, which holds the tensors, is gone.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            give_back_freed_memory()
             self.cut = cut.halved(multiple, fixed)
             if self.cut is None:
                 only = ", and the network takes no other size" if fixed else ""
