@@ -72,7 +72,13 @@ class Foreseen:
 
 def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
     """What a step will take; None where it cannot be told."""
-    footprint = measure_footprint(plan, catalog, fabric)
+    try:
+        footprint = measure_footprint(plan, catalog, fabric)
+    except (
+        OSError,
+        json.JSONDecodeError,
+    ):  # the profiler passes what it saw through a temporary file
+        return None
     if footprint is None:
         return None
     on_cpu = fabric.device.type == "cpu"
