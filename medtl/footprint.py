@@ -77,7 +77,7 @@ def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
     except (
         OSError,
         json.JSONDecodeError,
-    ):  # the profiler passes what it saw through a temporary file
+    ):
         return None
     if footprint is None:
         return None
