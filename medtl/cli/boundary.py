@@ -43,6 +43,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         if out_of_memory(error):
             message = "out of memory; lower --batch-size or patch_size"
             return _fail(message, USER_ERROR, debug)
+        if "closed by peer" in str(error) or "reset by peer" in str(error):  # torch.distributed
+            return _fail("another process of this run ended; see its line", USER_ERROR, debug)
         hint = "" if debug else "; run again with --debug to see where, and please report it"
         told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return _fail(f"this is a bug in medtl or a plugin ({told}){hint}", BUG, debug)

@@ -1,0 +1,94 @@
+"""What a training step will take is foreseen, and what to change where that is too much."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from medtl import footprint, preview
+from medtl.catalog import load_catalog
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.device import build_fabric
+from medtl.errors import ConfigError
+from medtl.footprint import Footprint, advice, measure_footprint
+from medtl.phantom import write_phantom
+from medtl.planning import Plan, make_plan
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    return write_phantom(folder, cases=4, size=24, sites=1, seed=1, workers=1)
+
+
+def plan(phantom: Path, edge: int = 64, batch_size: int = 2, **options: object) -> Plan:
+    config = TrainConfig(
+        data=phantom,
+        network="unet",
+        width=4,
+        steps=2,
+        patch_size=(edge,) * 3,
+        batch_size=batch_size,
+        **options,
+    )
+    return make_plan(config, load_catalog(), Reporter(quiet=True))
+
+
+def measured(found: Plan, precision: str = "fp32") -> Footprint:
+    result = measure_footprint(found, load_catalog(), build_fabric("cpu", precision))
+    assert result is not None
+    return result
+
+
+def test_weights_count_gradients_moments_and_average(phantom: Path) -> None:
+    found = plan(phantom, 32)
+    network = load_catalog().networks["unet"].load()(in_channels=2, out_channels=3, width=4)
+    parameters = sum(p.numel() for p in network.module.parameters())
+    assert measured(found).weights_bytes == 4 * 5 * parameters
+
+
+def test_larger_patches_are_foreseen_from_small_ones(phantom: Path) -> None:
+    """Against the patch's own allocations; for the process's peak see benchmarks/memory.py."""
+    large = plan(phantom, 96, batch_size=1)
+    seen = measured(large, "bf16")
+    fabric = build_fabric("cpu", "bf16")
+    real = footprint._batch_bytes(large, load_catalog(), fabric, (96, 96, 96), 1)
+    foreseen = seen.step_bytes(1, (96, 96, 96)) - seen.weights_bytes
+    assert foreseen / footprint.OVERHEAD["cpu"] == pytest.approx(real, rel=0.15)
+
+
+def test_advice_is_the_largest_batch_that_fits_then_the_largest_patch(phantom: Path) -> None:
+    found = plan(phantom, 64, batch_size=8)
+    bytes_ = Footprint(0, 0, 1)  # a byte per voxel
+    voxels = 64**3
+    assert advice(bytes_, found, 1, 5.5 * voxels) == "--batch-size 5"
+    assert advice(bytes_, found, 2, 3.5 * voxels) == "--batch-size 6"
+    assert advice(bytes_, found, 1, 0.8 * voxels) == "--batch-size 1 --set patch_size=48,64,64"
+    assert advice(replace(bytes_, weights_bytes=voxels), found, 1, voxels) == "a smaller --width"
+
+
+def told(found: Plan) -> str:
+    stream = io.StringIO()
+    reporter = Reporter(console=Console(file=stream, soft_wrap=True, highlight=False))
+    preview.show_plan(found, load_catalog(), build_fabric("cpu", "fp32"), reporter)
+    return stream.getvalue()
+
+
+def test_plan_shows_what_a_step_takes_of_what_is_free(phantom: Path) -> None:
+    text = told(plan(phantom, 32))
+    assert "a step takes about" in text and "warning" not in text and "s per step" in text
+
+
+def test_step_that_cannot_fit_is_told_and_never_tried(phantom: Path) -> None:
+    huge = plan(phantom, 2048)
+    text = told(huge)
+    assert "warning: a step takes about" in text and "--set patch_size=" in text
+    assert "it was not timed" in text
+    timed = replace(huge, config=huge.config.model_copy(update={"steps": None, "minutes": 1.0}))
+    with pytest.raises(ConfigError, match=r"--minutes times a few steps.*or give --steps"):
+        preview.with_minutes(timed, load_catalog(), build_fabric("cpu", "fp32"))
