@@ -43,7 +43,7 @@ def main() -> None:
     add_data_option(parser)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--network", default="unet-batch-norm")
+    parser.add_argument("--network", default="unet")
     parser.add_argument("--left-out", action="store_true", help="train on the other cases only")
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "inference")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/inference.json")

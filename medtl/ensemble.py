@@ -92,7 +92,7 @@ class Ensemble:
 
 
 def _own(prepared: Prepared, predictor: AnyPredictor) -> Mapping[str, Any]:
-    return next(image for recipe, image in prepared if recipe == predictor.recipe)
+    return next(image for recipe, image in prepared if recipe == predictor.recipe.plain)
 
 
 def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ensemble:

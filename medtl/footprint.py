@@ -74,10 +74,7 @@ def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
     """What a step will take; None where it cannot be told."""
     try:
         footprint = measure_footprint(plan, catalog, fabric)
-    except (
-        OSError,
-        json.JSONDecodeError,
-    ):
+    except (OSError, json.JSONDecodeError):
         return None
     if footprint is None:
         return None
@@ -107,7 +104,8 @@ def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint
     large = tuple(min(edge, PROBE_EDGE) for edge in plan.patch_size[: network.spatial_dims])
     small = _halved(large, lcm(16, network.patch_multiple))
     batch_size = stage.batch_size // fabric.world_size
-    _batch_bytes(plan, catalog, fabric, small, 1)  # what is made at first use is not counted
+    # What is made at first use is not counted. (Batch norm of one small image is undefined.)
+    _batch_bytes(plan, catalog, fabric, small, min(2, batch_size))
     bytes_ = [_batch_bytes(plan, catalog, fabric, edges, batch_size) for edges in (small, large)]
     voxels = [batch_size * prod(edges) for edges in (small, large)]
     if small == large:
@@ -163,7 +161,8 @@ def _batch_bytes(
 
     def step() -> None:
         image = torch.randn((batch_size, network.in_channels, *edges), device=fabric.device)
-        target = torch.zeros((batch_size, network.out_channels, *edges), device=fabric.device)
+        outputs = edges if network.dense else ()
+        target = torch.zeros((batch_size, network.out_channels, *outputs), device=fabric.device)
         with fabric.autocast(), suited_to_cpu(network.module):
             loss = objective(image, target)
         loss.backward()
