@@ -81,7 +81,8 @@ class Ensemble:
             image = _own(prepared, predictor)
             if len(predictors) == 1:
                 return predictor.masks(image)
-            probability_LIJK = predictor.native_logits(image).sigmoid_()
+            # In double precision: in single, sure members all say 1 and tell no region from another.
+            probability_LIJK = predictor.native_logits(image).double().sigmoid_()
             total_LIJK = (
                 probability_LIJK if total_LIJK is None else total_LIJK.add_(probability_LIJK)
             )

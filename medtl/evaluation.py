@@ -193,8 +193,9 @@ def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> d
     scores = []
     for index in share(predictor.fabric, range(count)):
         case = cached[index]
-        predicted = predictor.prepared_logits(case["image"]).cpu() > 0
-        scores.append(dice(predicted, case["target"] > 0))
+        logits_LIJK = predictor.prepared_logits(case["image"]).cpu()
+        masks_LIJK = decide(logits_LIJK, nested=predictor.nested, exclusive=predictor.exclusive)
+        scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
     means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
     return dict(zip(predictor.recipe.regions, means, strict=True))
 

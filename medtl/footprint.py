@@ -25,9 +25,15 @@ from medtl.building import build_losses, build_network
 from medtl.catalog import Catalog
 from medtl.convolutions import suited_to_cpu
 from medtl.gradients import Objective
-from medtl.memory import free_memory_bytes, in_words
+from medtl.memory import (
+    free_memory_bytes,
+    give_back_freed_memory,
+    in_words,
+    out_of_memory,
+)
 from medtl.networks import tensors
 from medtl.planning import Plan
+from medtl.processes import gather
 from medtl.profiling import quiet
 
 #: The larger of the two patches has no longer edge. Smaller ones show the weights, not the batch.
@@ -71,16 +77,14 @@ class Foreseen:
 
 
 def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
-    """What a step will take; None where it cannot be told."""
-    try:
-        footprint = measure_footprint(plan, catalog, fabric)
-    except (OSError, json.JSONDecodeError):
-        return None
+    """What a step will take, the same in every process; None where it cannot be told."""
+    footprint = fabric.broadcast(_seen(plan, catalog, fabric))
     if footprint is None:
         return None
     on_cpu = fabric.device.type == "cpu"
     sharing = fabric.world_size // plan.config.num_nodes if on_cpu else 1
-    free = free_bytes(fabric.device) // sharing
+    # What one process is short of, all are: they decide together.
+    free = min(gather(fabric, [free_bytes(fabric.device) // sharing], fabric.world_size))
     step = footprint.step_bytes(plan.request.batch_size // fabric.world_size, plan.patch_size)
     shortage = ""
     if step > free:
@@ -90,6 +94,18 @@ def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
         )
     weights = footprint.weights_bytes
     return Foreseen(step - weights, weights, free, shortage)
+
+
+def _seen(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
+    try:
+        return measure_footprint(plan, catalog, fabric)
+    except (OSError, json.JSONDecodeError):
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    give_back_freed_memory()  # out here the traceback, which holds the tensors, is gone
+    return None
 
 
 def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medtl.convolutions import suited_to_cpu
-from medtl.errors import RunError
+from medtl.errors import ConfigError
 from medtl.memory import give_back_freed_memory, out_of_memory
 from medtl.networks import all_logits
 from medtl.profiling import BACKWARD, FORWARD, Profile
@@ -92,7 +92,7 @@ class Gradients:
         When the memory runs out, fewer samples are taken at once, for good.
 
         Raises:
-            RunError: the memory does not hold a single one.
+            ConfigError: the memory does not hold a single one.
         """
         known = self.at_once
         _copy(self.buffers, self.kept)
@@ -158,14 +158,14 @@ class Gradients:
         edges = "x".join(map(str, image.shape[2:]))
         if self.fabric.world_size > 1:
             # The others wait within the step for this process, and cannot be told.
-            raise RunError(
+            raise ConfigError(
                 f"the memory does not hold {size} patches of {edges} per process; start a new run "
                 "with a smaller --batch-size or patch_size, or with more devices"
             )
         if size == 1:
-            raise RunError(
+            raise ConfigError(
                 f"the memory does not hold a step with one patch of {edges}; start a new run with "
-                f"--set patch_size={smaller(image.shape[2:])} or a smaller --width"
+                f"{smaller(image.shape[2:])}a smaller --width"
             )
         self.at_once = -(-size // 2)
 
@@ -179,8 +179,13 @@ class Gradients:
 
 
 def smaller(edges: Sequence[int]) -> str:
-    """A patch of about half the voxels, as it is written on the command line."""
-    return ",".join(str(max(16, 16 * round(0.8 * edge / 16))) for edge in edges)
+    """The setting of a patch whose longest edges are shorter, "or "; empty if they are as short as
+    they can be."""
+    longest = max(edges)
+    if longest <= 16:
+        return ""
+    fewer = (16 * ((edge - 1) // 16) if edge == longest else edge for edge in edges)
+    return f"--set patch_size={','.join(map(str, fewer))} or "
 
 
 def _split(batch: Tensor, size: int) -> tuple[Tensor, ...]:

@@ -13,8 +13,15 @@ from typing import Any
 # malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
-#: How torch's allocator, the C++ library and oneDNN tell on the CPU.
-_TOLD = ("DefaultCPUAllocator", "not enough memory", "bad_alloc", "could not create a primitive")
+#: How torch's allocators, the C++ library, oneDNN and cuBLAS tell.
+_TOLD = (
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def keep_freed_memory() -> None:

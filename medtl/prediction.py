@@ -80,7 +80,11 @@ def write_label_maps(
         if isinstance(member.predictor, Predictor):
             member.predictor.windows.tell = reporter.say
     written = []
-    inputs_read = {file.path.resolve() for case in cohort.cases for file in case.images.values()}
+    inputs_read = {
+        file.path.resolve()
+        for case in cohort.cases
+        for file in (*case.images.values(), *([case.target] if case.target else []))
+    }
     for case in cohort.cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")

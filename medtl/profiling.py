@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
+from medtl.errors import RunError
 from medtl.files import replacing
 from medtl.memory import peak_memory_bytes
 from medtl.report.tables import Table
@@ -103,7 +104,13 @@ class Profiling(Profile):
         profiler, self.running = self.running, None
         profiler.stop()
         self.averages = [row for row in profiler.key_averages() if not row.is_user_annotation]
-        self.trace = _write_trace(profiler, self.folder)
+        try:
+            self.trace = _write_trace(profiler, self.folder)
+        except (OSError, ValueError) as problem:  # a full disk cuts the exported trace off
+            raise RunError(
+                f"{self.folder}: the trace cannot be written ({problem}); make room, or leave "
+                "--profile out"
+            ) from problem
 
     def _start(self) -> None:
         quiet()
@@ -159,9 +166,12 @@ def write_summary(profiling: Profiling) -> Table:
     """Write ``summary.json``; returns it as a table."""
     found = profiling.summary()
     write_text(profiling.folder / SUMMARY, json.dumps(found, indent=2) + "\n")
-    making = "make the batch" if found["workers"] == 0 else "wait for the batch"
     rows = [
-        (making if name == DATA else name, _milliseconds(part["seconds"]), f"{part['share']:.1%}")
+        (
+            "wait for the batch" if name == DATA else name,
+            _milliseconds(part["seconds"]),
+            f"{part['share']:.1%}",
+        )
         for name, part in found["parts"].items()
     ]
     per_step = found["seconds_per_step"]

@@ -59,13 +59,15 @@ def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
     for name in network.input_tensors:
         layer = network.module.get_submodule(name.rpartition(".")[0])
         with torch.no_grad():
-            answer_BOIJK = layer(batch_BCIJK)
-            if isinstance(bias := getattr(layer, "bias", None), Tensor):
-                answer_BOIJK = answer_BOIJK - bias.view(-1, *[1] * network.spatial_dims)
-            inside_B1IJK = (batch_BCIJK != 0).any(dim=1, keepdim=True).to(answer_BOIJK)
-            inside_B1IJK = pool(inside_B1IJK, answer_BOIJK.shape[2:])
-            voxels = float(inside_B1IJK.sum()) * answer_BOIJK.shape[1]
-            power = float((answer_BOIJK.double().square() * inside_B1IJK).sum())
+            voxels = power = 0.0
+            for image_1CIJK in batch_BCIJK.split(1):  # one by one: memory that a step had is enough
+                answer_1OIJK = layer(image_1CIJK)
+                if isinstance(bias := getattr(layer, "bias", None), Tensor):
+                    answer_1OIJK = answer_1OIJK - bias.view(-1, *[1] * network.spatial_dims)
+                inside_11IJK = (image_1CIJK != 0).any(dim=1, keepdim=True).to(answer_1OIJK)
+                inside_11IJK = pool(inside_11IJK, answer_1OIJK.shape[2:])
+                voxels += float(inside_11IJK.sum()) * answer_1OIJK.shape[1]
+                power += float((answer_1OIJK.square() * inside_11IJK).sum(dtype=torch.float64))
         answers[name] = (power / voxels) ** 0.5 if voxels else 0.0
     return answers
 

@@ -85,7 +85,7 @@ def fit(
 
     Raises:
         MedtlError: a loss that is not finite.
-        RunError: the memory does not hold a single sample.
+        ConfigError: the memory does not hold a single sample.
     """
     profile = profile or Profile()
     objective = Objective(network.module, losses)

@@ -92,7 +92,7 @@ def test_time_is_counted_where_it_was_spent(tmp_path: Path) -> None:
     assert parts[FORWARD]["seconds"] == pytest.approx(0.01, abs=0.01)
     assert parts[VALIDATION]["seconds"] == pytest.approx(0.01, abs=0.005)
     table = write_summary(measured)
-    assert table.rows[0][0] == "make the batch" and "steps 5 to 8" in table.title
+    assert table.rows[0][0] == "wait for the batch" and "steps 5 to 8" in table.title
 
 
 def test_long_trace_is_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

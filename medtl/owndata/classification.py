@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.case import Case, Cohort, ImageFile
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, RunError
 from medtl.io.nifti import count_volumes
 from medtl.io.pictures import COLOURS, is_picture
 from medtl.modality import Modality
@@ -26,6 +26,7 @@ from medtl.owndata.listing import (
     spread,
     trainable,
 )
+from medtl.owndata.names import recorded_channels
 from medtl.owndata.table import read_table
 from medtl.task import Advice, Defaults
 
@@ -60,22 +61,31 @@ class Classification:
         notes = list(listing.notes)
         pictures = _are_pictures(listing)
         if names is not None:
-            if pictures != names["pictures"]:
+            if pictures != _recorded(names, "pictures"):
                 kinds = ("pictures", "volumes") if pictures else ("volumes", "pictures")
                 raise DataError(f"{root}: holds {kinds[0]}, the model was trained on {kinds[1]}")
-            channels = tuple(map(Modality, names["channels"]))
-            return OwnClasses(
-                root, listing, tuple(notes), channels, tuple(names["classes"]), pictures
-            )
+            channels, classes = recorded_channels(names), tuple(_recorded(names, "classes"))
+            return OwnClasses(root, listing, tuple(notes), channels, classes, pictures)
         channels = _channels(listing, pictures, notes)
         return OwnClasses(root, listing, tuple(notes), channels, _classes(listing), pictures)
+
+
+def _recorded(names: Mapping[str, Any], what: str) -> Any:
+    if what not in names:
+        raise RunError(f"the checkpoint does not say its {what}; it is damaged")
+    return names[what]
 
 
 def read_images(root: Path) -> Listing:
     """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
     path = root
     if root.is_dir():
-        lists = sorted(p for kind in ("*.json", "*.csv") for p in root.glob(kind))
+        lists = sorted(
+            path
+            for kind in ("*.json", "*.csv")
+            for path in root.glob(kind)
+            if path.name != "predictions.csv"  # what medtl predict writes
+        )
         folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
         if folders or not lists:
             return read_class_folders(root)

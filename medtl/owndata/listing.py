@@ -66,7 +66,17 @@ def trainable(listing: Listing) -> Listing:
     if len(kept) < len(listing.entries):
         parts = " and ".join(sorted({e.part for e in listing.entries if apart(e.part)}))
         notes.append(f"{len(listing.entries) - len(kept)} cases of part {parts} are not trained on")
-    if not any(entry.patient for entry in kept):
+        if not kept:
+            raise DataError(
+                f"{listing.source}: every case is of part {parts}; none is left to train on"
+            )
+    unnamed = sum(not entry.patient for entry in kept)
+    if 0 < unnamed < len(kept):
+        notes.append(
+            f"{unnamed} of {len(kept)} cases name no patient: each counts as one; patient leakage "
+            "cannot be excluded"
+        )
+    if unnamed == len(kept):
         notes.append(
             "no patients are named: every case counts as one; patient leakage cannot be excluded"
         )

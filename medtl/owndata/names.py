@@ -52,6 +52,14 @@ def recorded_regions(names: Mapping[str, Any]) -> Regions:
         raise RunError(f"the checkpoint's names of regions are damaged ({problem})") from problem
 
 
+def recorded_channels(names: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """The channels that a checkpoint kept."""
+    try:
+        return tuple(Modality(str(name)) for name in names["channels"])
+    except (LookupError, TypeError) as problem:
+        raise RunError(f"the checkpoint's names of channels are damaged ({problem})") from problem
+
+
 def channel_names(stated: Any, where: Path) -> tuple[Modality, ...]:
     """``{"0": "FLAIR", "1": "T1w"}``, a list of names or one name -> modalities in channel order.
 

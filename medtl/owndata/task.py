@@ -15,7 +15,13 @@ from medtl.owndata.choices import advice
 from medtl.owndata.layouts import read_listing
 from medtl.owndata.listing import Entry, Listing, checked, in_threads, shortened, trainable
 from medtl.owndata.measure import measure
-from medtl.owndata.names import Regions, found_regions, parse_labels, recorded_regions
+from medtl.owndata.names import (
+    Regions,
+    found_regions,
+    parse_labels,
+    recorded_channels,
+    recorded_regions,
+)
 from medtl.task import Advice, Defaults
 
 
@@ -47,7 +53,7 @@ class Segmentation:
         notes = list(listing.notes)
         channels = listing.channels
         if not channels and names is not None:
-            channels = tuple(map(Modality, names["channels"]))
+            channels = recorded_channels(names)
         if not channels:
             channels = _counted_channels(listing, notes)
         regions = parse_labels(labels) if labels else listing.regions or known
