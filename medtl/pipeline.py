@@ -23,6 +23,7 @@ from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
 from medtl.interruption import Interruption, watching
 from medtl.locking import locked
+from medtl.memory import in_words
 from medtl.modality import Modality
 from medtl.planning import Plan
 from medtl.results import write_results
@@ -64,7 +65,7 @@ def run_plan(
         plan, hashes = without_seen(plan, outside, reporter)
     needed = plan.memory_bytes()
     cache = choose_cache(needed, plan.config.cache, fabric.world_size)
-    reporter.say(f"prepared cases take up to {needed / 1e9:.1f} GB: kept in {cache}")
+    reporter.say(f"prepared cases take up to {in_words(needed)}: kept in {cache}")
     workers = plan.config.workers
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))

@@ -116,7 +116,8 @@ def write_label_maps(
             advance(done, case.id)
         if writing is not None:
             written.append(writing.result())
-    reporter.say(f"{len(cohort.cases)} label maps in {out}")
+    maps = "label map" if len(cohort.cases) == 1 else "label maps"
+    reporter.say(f"{len(cohort.cases)} {maps} in {out}")
     return written
 
 

@@ -48,7 +48,7 @@ def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
     mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
     reporter.say(
-        f"--flips: {len(orientations(dims))} passes of the network instead of each one"
+        f"--flips: {len(orientations(dims))} passes of the network per window instead of one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")
     )
     return [

@@ -251,7 +251,7 @@ class Trainer:
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
         chosen = (
-            f"best of {result.best_step} steps by validation {measure} {result.best_score:.3f}"
+            f"best after step {result.best_step} by validation {measure} {result.best_score:.3f}"
             if result.best_score is not None
             else "last step kept (no validation patients)"
         )

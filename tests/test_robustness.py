@@ -97,7 +97,7 @@ def test_table_of_subsets_says_whether_the_run_had_dropout(runs, medtl) -> None:
 
 def test_flips_say_their_cost_and_are_recorded(runs, medtl) -> None:
     out, err = medtl("evaluate", runs["plain"], "--flips", "--json", *CPU)
-    assert "8 passes of the network instead of each one" in err
+    assert "8 passes of the network per window instead of one" in err
     found, plain = json.loads(out), json.loads((runs["plain"] / "summary.json").read_text())
     assert (found["data"]["flips"], plain["data"]["flips"]) == (True, False)
     assert found["scratch"]["WT"]["dice"]["mean"] != plain["scratch"]["WT"]["dice"]["mean"]

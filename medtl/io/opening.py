@@ -50,7 +50,10 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
             zipped = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-            kind = _KINDS.get(stream.read(4))
+            start = stream.read(4)
+            if not start:
+                raise DataError(f"{path}: the file is empty; fetch it again")
+            kind = _KINDS.get(start)
             if kind is None:
                 raise DataError(f"{path}: not a NIfTI file; convert it to .nii.gz first")
             stream.seek(0)

@@ -97,6 +97,7 @@ def _validation(axis: Axes, rows: Sequence[Mapping[str, Any]], colour: Mapping[s
     if not validated:
         axis.text(0.5, 0.5, "not validated", ha="center", color=GREY, transform=axis.transAxes)
     axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True)
 
 

@@ -105,6 +105,8 @@ def survey(root: Path) -> Survey:
     Raises:
         DataError: no folder, no case, two files for one image, or one case in two places.
     """
+    if root.is_file():
+        raise DataError(f"{root}: is a file; brats reads a folder of cases")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     found = Survey()
