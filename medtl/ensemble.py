@@ -81,7 +81,7 @@ class Ensemble:
             image = _own(prepared, predictor)
             if len(predictors) == 1:
                 return predictor.masks(image)
-            # In double precision: in single, sure members all say 1 and tell no region from another.
+            # Double: in single precision sure members say 1 of several regions alike.
             probability_LIJK = predictor.native_logits(image).double().sigmoid_()
             total_LIJK = (
                 probability_LIJK if total_LIJK is None else total_LIJK.add_(probability_LIJK)

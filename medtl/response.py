@@ -60,7 +60,7 @@ def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
         layer = network.module.get_submodule(name.rpartition(".")[0])
         with torch.no_grad():
             voxels = power = 0.0
-            for image_1CIJK in batch_BCIJK.split(1):  # one by one: memory that a step had is enough
+            for image_1CIJK in torch.split(batch_BCIJK, 1):  # alone: the memory of a step is enough
                 answer_1OIJK = layer(image_1CIJK)
                 if isinstance(bias := getattr(layer, "bias", None), Tensor):
                     answer_1OIJK = answer_1OIJK - bias.view(-1, *[1] * network.spatial_dims)
