@@ -211,7 +211,8 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
         dry_run(probe, (batch, network.in_channels, *patch), training=True)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"{network.name} cannot take patches of {shown}; set another patch_size ({_first_line(error)})"
+            f"{network.name} cannot take patches of {shown}; set another patch_size "
+            f"({_first_line(error)})"
         ) from error
 
 

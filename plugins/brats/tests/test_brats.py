@@ -437,7 +437,7 @@ def test_ras_and_lps_copies_are_the_same_case(tmp_path):
 
 def test_missing_or_empty_folder_says_what_is_understood(tmp_path):
     (tmp_path / "cases.csv").write_text("case,t1,label\n")
-    with pytest.raises(DataError, match="cases.csv: is a file; brats reads a folder of cases"):
+    with pytest.raises(DataError, match=r"cases\.csv: is a file; brats reads a folder of cases"):
         Brats().cases(tmp_path / "cases.csv")
     with pytest.raises(DataError, match="gone: no such folder"):
         Brats().cases(tmp_path / "gone")
