@@ -80,7 +80,7 @@ def fit(
             the last weights are also the best.
         patience: validations without improvement before the stage ends.
         asked_to_stop: whether to keep the state and raise Interrupted after the present step.
-        tell: told when the memory holds only a part of the batch at once.
+        tell: told where it goes on, and when the memory holds only a part of the batch at once.
         profile: measures where the time goes; changes no weight.
 
     Raises:
@@ -95,6 +95,8 @@ def fit(
     resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
     state, rows = folder / STATE, folder / "metrics.jsonl"
     progress = resumable.read(state) if state.is_file() else Progress()
+    if progress.step:
+        tell(f"goes on after step {progress.step} of {stage.steps}")
     if fabric.is_global_zero:
         cut_rows(rows, progress.step)
     model, stepper = fabric.setup(objective, optimizer)

@@ -312,9 +312,7 @@ def test_a_patch_that_the_module_cannot_run_is_refused_before_any_data_is_read()
     blocks = (Block("stem", "stem", ("[01].*",)), Block("head", "head", ("2.*",)))
     numbers = dict(in_channels=1, out_channels=2, spatial_dims=2, width=4)
     assert finish("norms", make, blocks, **numbers, patch_size=(16, 16)).patch_size == ()
-    with pytest.raises(
-        ConfigError, match=r"norms cannot take patches of 8x8; set another patch_size .*more than 1"
-    ):
+    with pytest.raises(ConfigError, match=r"norms cannot take patches of 8x8; .*more than 1"):
         finish("norms", make, blocks, **numbers, patch_size=(8, 8))
 
 

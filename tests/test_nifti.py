@@ -165,6 +165,13 @@ def test_garbage_is_no_nifti_file(tmp_path, content):
             read(ImageFile(path))
 
 
+def test_empty_file_is_called_empty(tmp_path):
+    for name in ("empty.nii", "empty.nii.gz"):
+        (tmp_path / name).touch()
+        with pytest.raises(DataError, match="the file is empty; fetch it again"):
+            read_header(ImageFile(tmp_path / name))
+
+
 def test_header_that_promises_too_much_is_refused(tmp_path, volume_IJK):
     file = save(tmp_path / "huge.nii", volume_IJK)
     content = bytearray(file.path.read_bytes())

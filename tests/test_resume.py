@@ -101,6 +101,8 @@ def test_job_that_slurm_runs_again_goes_on(phantom: Path, whole: Path, tmp_path:
 def test_resume_keeps_the_settings_of_the_run(whole: Path, tmp_path: Path) -> None:
     finished = medtl("train", "--resume", whole)
     assert finished.returncode == 0 and "is finished" in finished.stderr
+    refused = medtl("train", "--resume", whole, "--steps", "7")
+    assert refused.returncode == 2 and "--steps" in refused.stderr
     (tmp_path / "config.yaml").write_text((whole / "config.yaml").read_text())
     for words, wrong in (
         (("--steps", "7"), "--steps"),

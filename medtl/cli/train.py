@@ -146,6 +146,8 @@ def train(
         resolved = resolve(TrainConfig, file=config, sets=settings or [], options=options)
         check_out(resolved.out)
     elif run.has(SUMMARY):
+        if resume:
+            settings_of(run, options)  # refuses what contradicts the run
         reporter.say(f"{run.path} is finished: there is nothing to go on with")
         return
     else:
