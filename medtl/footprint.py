@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import lcm, prod
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from lightning_fabric import Fabric
@@ -34,7 +32,7 @@ from medtl.memory import (
 from medtl.networks import tensors
 from medtl.planning import Plan
 from medtl.processes import gather
-from medtl.profiling import quiet
+from medtl.profiling import exported, quiet
 
 #: The larger of the two patches has no longer edge. Smaller ones show the weights, not the batch.
 PROBE_EDGE = 64
@@ -199,11 +197,9 @@ def _peak_on_cpu(step: Callable[[], None]) -> int:
     quiet()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    with TemporaryDirectory() as work:
-        file = Path(work) / "trace.json"
-        profiler.export_chrome_trace(str(file))
-        events = json.loads(file.read_bytes())["traceEvents"]
     changes = sorted(
-        (event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]"
+        (event["ts"], event["args"]["Bytes"])
+        for event in exported(profiler)["traceEvents"]
+        if event["name"] == "[memory]"
     )
     return int(max(accumulate((bytes_ for _, bytes_ in changes), initial=0)))

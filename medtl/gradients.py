@@ -123,7 +123,7 @@ class Gradients:
 
     def _in_parts(self, image: Tensor, target: Tensor, seed: int, size: int) -> Tensor:
         self.clear()
-        parts = list(zip(_split(image, size), _split(target, size), strict=True))
+        parts = list(zip(torch.split(image, size), torch.split(target, size), strict=True))
         found = [self._logits(part, seed + _own(n)) for n, (part, _) in enumerate(parts)]
         _copy(self.kept, self.buffers)  # the second pass moves them
         levels = [torch.cat(level).requires_grad_() for level in zip(*found, strict=True)]
@@ -131,7 +131,7 @@ class Gradients:
             loss = self.objective.loss(levels, target)
         slopes = torch.autograd.grad(loss, levels)
         for n, (part, truth) in enumerate(parts):
-            own = [_split(slope, size)[n] for slope in slopes]
+            own = [torch.split(slope, size)[n] for slope in slopes]
             self._backward(self._forward(part, truth, seed + _own(n), own))
         return loss.detach()
 
@@ -186,10 +186,6 @@ def smaller(edges: Sequence[int]) -> str:
         return ""
     fewer = (16 * ((edge - 1) // 16) if edge == longest else edge for edge in edges)
     return f"--set patch_size={','.join(map(str, fewer))} or "
-
-
-def _split(batch: Tensor, size: int) -> tuple[Tensor, ...]:
-    return torch.split(batch, size)
 
 
 def _own(part: int) -> int:

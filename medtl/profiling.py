@@ -201,12 +201,18 @@ def _milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f}"
 
 
+def exported(profiler: torch.profiler.profile) -> dict[str, Any]:
+    """What a profiler recorded, in Chrome's format. ValueError where a full disk cut it off."""
+    with TemporaryDirectory() as work:
+        file = Path(work) / TRACE
+        profiler.export_chrome_trace(str(file))
+        trace: dict[str, Any] = json.loads(file.read_bytes())
+    return trace
+
+
 def _write_trace(profiler: torch.profiler.profile, folder: Path) -> str:
     """Write the trace without names of host or folders, compressed if large; returns its name."""
-    with TemporaryDirectory() as work:
-        exported = Path(work) / TRACE
-        profiler.export_chrome_trace(str(exported))
-        trace = json.loads(exported.read_bytes())
+    trace = exported(profiler)
     trace.pop("host_name", None)
     content = json.dumps({**trace, "traceName": TRACE}).encode()
     plain, packed = folder / TRACE, folder / f"{TRACE}.gz"

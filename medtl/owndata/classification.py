@@ -19,8 +19,10 @@ from medtl.owndata.folders import read_class_folders
 from medtl.owndata.listing import (
     Entry,
     Listing,
+    check_list,
     checked,
     in_threads,
+    list_in,
     read_object,
     shortened,
     spread,
@@ -78,27 +80,15 @@ def _recorded(names: Mapping[str, Any], what: str) -> Any:
 
 def read_images(root: Path) -> Listing:
     """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
-    path = root
+    path: Path | None = root
     if root.is_dir():
-        lists = sorted(
-            path
-            for kind in ("*.json", "*.csv")
-            for path in root.glob(kind)
-            if path.name != "predictions.csv"  # what medtl predict writes
-        )
         folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
-        if folders or not lists:
-            return read_class_folders(root)
-        if len(lists) > 1:
-            found = ", ".join(p.name for p in lists)
-            raise DataError(f"{root}: holds {found}; name the one that lists the cases")
-        path = lists[0]
-    if not path.is_file():
-        raise DataError(f"{root}: no such file or folder")
+        path = None if folders else list_in(root, ("predictions.csv",))  # medtl predict writes it
+    if path is None:
+        return read_class_folders(root)
+    check_list(path)
     if path.suffix.lower() == ".csv":
         return read_table(path, classes=True)
-    if path.suffix.lower() != ".json":
-        raise DataError(f"{path}: is neither a folder nor a .json or .csv file that lists cases")
     return read_datalist(path, read_object(path), classes=True)
 
 

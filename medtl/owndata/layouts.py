@@ -10,7 +10,7 @@ from typing import Any
 
 from medtl.errors import DataError
 from medtl.owndata.datalist import read_datalist
-from medtl.owndata.listing import Listing, read_object
+from medtl.owndata.listing import Listing, check_list, list_in, read_object
 from medtl.owndata.nnunet import has_numbers, read_flat, read_nnunet
 from medtl.owndata.table import read_table
 
@@ -19,26 +19,16 @@ PHANTOM = "phantom.json"
 
 def read_listing(root: Path) -> Listing:
     """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
-    path = root
+    path: Path | None = root
     if root.is_dir():
-        if (root / "dataset.json").is_file():
-            path = root / "dataset.json"
-        else:
-            lists = sorted(p for kind in ("*.json", "*.csv") for p in root.glob(kind))
-            lists = [p for p in lists if p.name not in (PHANTOM, "splits_final.json")]
-            if len(lists) > 1:
-                found = ", ".join(p.name for p in lists)
-                raise DataError(f"{root}: holds {found}; name the one that lists the cases")
-            if not lists:
-                return read_flat(root)
-            path = lists[0]
-    if not path.is_file():
-        raise DataError(f"{root}: no such file or folder")
+        named = root / "dataset.json"
+        path = named if named.is_file() else list_in(root, (PHANTOM, "splits_final.json"))
+    if path is None:
+        return read_flat(root)
+    check_list(path)
     synthetic = _is_phantom(path.parent / PHANTOM)
     if path.suffix.lower() == ".csv":
         return replace(read_table(path), synthetic=synthetic)
-    if path.suffix.lower() != ".json":
-        raise DataError(f"{path}: is neither a folder nor a .json or .csv file that lists cases")
     content = read_object(path)
     synthetic = synthetic or content.get("synthetic") is True
     return replace(_read_json(path, content), synthetic=synthetic)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medtl.errors import DataError
+from medtl.io.pictures import SUFFIXES
 from medtl.modality import Modality
 from medtl.owndata.names import Regions
 
@@ -20,8 +21,6 @@ Result = TypeVar("Result")
 TRAINING = "training"
 #: Parts that a data set keeps apart: such cases are never trained on.
 KEPT_APART = ("test", "testing", "val", "validation")
-#: Suffixes of pictures; what a file is its content tells.
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -106,6 +105,24 @@ def checked(listing: Listing) -> Listing:
     return replace(listing, entries=tuple(sorted(listing.entries, key=lambda entry: entry.id)))
 
 
+def list_in(folder: Path, ignored: Collection[str]) -> Path | None:
+    """The .json or .csv file that lists the cases of a folder, if any; DataError for several."""
+    lists = sorted(p for kind in ("*.json", "*.csv") for p in folder.glob(kind))
+    lists = [p for p in lists if p.name not in ignored]
+    if len(lists) > 1:
+        found = ", ".join(p.name for p in lists)
+        raise DataError(f"{folder}: holds {found}; name the one that lists the cases")
+    return lists[0] if lists else None
+
+
+def check_list(path: Path) -> None:
+    """Refuses what cannot be a list of cases."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise DataError(f"{path}: is neither a folder nor a .json or .csv file that lists cases")
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object; DataError for anything else."""
     try:
@@ -142,7 +159,7 @@ def is_nifti(name: str) -> bool:
 
 def is_any_image(name: str) -> bool:
     """A NIfTI file or a picture, by its suffix."""
-    return is_nifti(name) or name.lower().endswith(PICTURES)
+    return is_nifti(name) or name.lower().endswith(SUFFIXES)
 
 
 def stem(path: Path) -> str:
