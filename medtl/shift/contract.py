@@ -1,0 +1,96 @@
+"""What feature extractors and shift metrics see and give.
+
+An extractor turns an image into rows of features; a metric scores how far two sets of rows are
+apart. The framework knows which rows belong to which image of which patient, and tests by
+exchanging or permuting whole patients, never rows.
+
+Axes: N row, F feature, U unit (all rows of one patient's image of one modality), R arrangement,
+C modality, L region, I J K voxels (right-anterior-superior).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.modality import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an extractor sees: one modality of a case, or for joint features all of the domain's.
+
+    Intensities are as stored, or as a harmoniser left them.
+    """
+
+    case: str  #: id, for errors
+    modalities: tuple[Modality, ...]
+    image_CIJK: NDArray[np.float32]
+    shown_CIJK: NDArray[np.bool_]  #: where each shows the patient (the brain, where it was cut out)
+    spacing_mm: tuple[float, float, float]
+    orientation: str  #: of the stored axes, e.g. "LPS"
+    picture: bool  #: no millimetres are known, and K is 1
+    target_LIJK: NDArray[np.bool_] | None = None
+    class_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Rows of one view, and what the columns are called: ``family/name``, e.g. ``scale/median``."""
+
+    values_NF: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user can tell an extractor."""
+
+    run: Path | None = None  #: a trained run, for ``activations``
+    layer: str | None = None  #: name of one of its modules or blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A feature extractor. A component's target makes one from :class:`Settings`."""
+
+    name: str
+    rows: Callable[[View], Measured]
+    joint: bool = False  #: needs all modalities of a domain at once
+    target: bool = False  #: needs the case's target or class
+    #: fitted on the pooled, scaled rows of both domains, e.g. a principal component analysis
+    embed: Callable[[NDArray[np.float64]], Measured] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The pooled rows of all images in a comparison, on one scale; a unit's rows are contiguous."""
+
+    values_NF: NDArray[np.float64]
+    names: tuple[str, ...]
+    unit_N: NDArray[np.intp]  #: ascending, 0 to U - 1
+    patient_U: NDArray[np.intp]  #: units of one patient are not independent of each other
+
+    @property
+    def units(self) -> int:
+        return len(self.patient_U)
+
+
+#: source_RU, target_RU (bool: which units are on which side in each arrangement) -> values_R.
+#: NaN where a side has too few patients.
+Scorer = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftMetric:
+    """Larger is farther apart. ``prepare`` does once what all arrangements share."""
+
+    name: str
+    prepare: Callable[[Rows], Scorer]
+    jackknife: bool = False  #: whether a delete-one-patient interval makes sense
+    tested: bool = True  #: False: a value alone, no p-value
+    warning: str = ""  #: what the user must know about it
