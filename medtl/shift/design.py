@@ -56,20 +56,12 @@ class Design:
         if self.name == "paired":
             count = next(n for n in range(1, 99) if Design(n, 0, 0).floor(10**9) <= LEVEL)
             return f"{count} patients in both domains"
-        fixed = max(1, self.source_only, self.target_only)
-        small = min(self.source_only, self.target_only)
-        least = next(
-            (
-                n
-                for n in range(small, fixed + 1)
-                if Design(self.paired, n, fixed).floor(10**9) <= LEVEL
-            ),
-            None,
-        )
-        if least is not None and small < fixed:
-            side = "source" if self.source_only < self.target_only else "target"
-            return f"{least} patients of the {side} domain"
-        count = next(n for n in range(1, 99) if Design(self.paired, n, n).floor(10**9) <= LEVEL)
+        small, large = sorted((self.source_only, self.target_only))
+        for count in range(max(small, 2), large):  # more of the smaller domain alone may do
+            if Design(self.paired, count, large).floor(10**9) <= LEVEL:
+                side = "source" if self.source_only < self.target_only else "target"
+                return f"{count} patients of the {side} domain"
+        count = next(n for n in range(2, 99) if Design(self.paired, n, n).floor(10**9) <= LEVEL)
         return f"{count} patients in each domain"
 
 

@@ -70,7 +70,7 @@ def measure(
     metric: ShiftMetric, scorer: Scorer, sides: Sides, arrangements: Arrangements, seed: int = 0
 ) -> Outcome:
     """Value, null band, p, effect and interval of ``metric``, whose prepared ``scorer`` it is."""
-    value = float(_scored(scorer, sides.source_U[None], sides.target_U[None])[0])
+    value = float(scored(scorer, sides.source_U[None], sides.target_U[None])[0])
     if not math.isfinite(value):
         few = "source" if sides.n_source < 2 else "target"
         note = f"undefined: the {few} domain has one patient"
@@ -79,7 +79,7 @@ def measure(
         return Outcome(note=note)
     if not metric.tested:
         return Outcome(value, note=metric.warning)
-    null_R = _scored(scorer, *arrangements.sides(sides.source_U, sides.target_U, sides.patient_U))
+    null_R = scored(scorer, *arrangements.sides(sides.source_U, sides.target_U, sides.patient_U))
     effect = _effect(scorer, sides, value, seed)
     notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():
@@ -139,9 +139,10 @@ def adjust(outcomes: Sequence[Outcome], exhaustive: bool) -> list[Outcome]:
     ]
 
 
-def _scored(
+def scored(
     scorer: Scorer, source_RU: NDArray[np.bool_], target_RU: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
+    """The scorer's values, a bounded number of arrangements at a time."""
     rows = max(1, CHUNK // source_RU.shape[1])
     parts = [
         scorer(source_RU[start : start + rows], target_RU[start : start + rows])
@@ -163,7 +164,7 @@ def _effect(scorer: Scorer, sides: Sides, value: float, seed: int) -> float | No
         order_RP = random.permuted(np.tile(patients, (HALVES, 1)), axis=1)
         np.put_along_axis(half_RP, order_RP[:, : len(patients) // 2], True, axis=1)
         first_RU = half_RP[:, sides.patient_U] & members_U
-        values_R = _scored(scorer, first_RU, members_U & ~first_RU)
+        values_R = scored(scorer, first_RU, members_U & ~first_RU)
         sizes += np.abs(values_R[np.isfinite(values_R)]).tolist()
     typical = float(np.mean(sizes)) if sizes else 0.0
     return value / typical if typical > 0 else None
@@ -177,7 +178,7 @@ def _jackknife(scorer: Scorer, sides: Sides, value: float) -> tuple[float | None
     in_U = sides.source_U | sides.target_U
     patients = np.unique(sides.patient_U[in_U])
     left_RU = sides.patient_U != patients[:, None]
-    without_P = _scored(scorer, sides.source_U & left_RU, sides.target_U & left_RU)
+    without_P = scored(scorer, sides.source_U & left_RU, sides.target_U & left_RU)
     if not np.isfinite(without_P).all():
         return None, None
     in_source_P = np.isin(patients, sides.patient_U[sides.source_U])
