@@ -150,11 +150,11 @@ def test_max_t_corrects_against_the_largest_of_all_metrics() -> None:
     random = np.random.default_rng(0)
     standard = random.normal(size=(3, 201))
     standard[0, 0] = 4.0
-    found = adjust([Outcome(1.0, standard_R=row) for row in standard], exhaustive=False)
+    found = adjust([Outcome(1.0, standard_R=row) for row in standard])
     largest = standard[:, 1:].max(0)
     for outcome, row in zip(found, standard, strict=True):
         assert outcome.p_adjusted == (1 + (largest >= row[0]).sum()) / 201
-    assert adjust([Outcome(note="withheld")], exhaustive=False)[0].p_adjusted is None
+    assert adjust([Outcome(note="withheld")])[0].p_adjusted is None
 
 
 def test_jackknife_of_a_mean_difference_is_the_classical_standard_error() -> None:

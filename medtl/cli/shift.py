@@ -19,6 +19,9 @@ def shift(
         str | None,
         typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR,part:Testing."),
     ] = None,
+    across: Annotated[
+        str | None, typer.Option(help="site or part: compare all of them, not --src and --dst.")
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(help="What is compared, e.g. appearance,lines (medtl list features)."),
@@ -35,20 +38,27 @@ def shift(
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder; else runs/TASK-shift-N (none with --json).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Measure the shift between two domains, with p-values by patient."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
-    from medtl.shift.pipeline import FEATURES, METRICS, Request, measure_shift
+    from medtl.runs import check_out
+    from medtl.shift.pipeline import measure_shift
+    from medtl.shift.request import FEATURES, METRICS, Request
     from medtl.shift.result import tables
+    from medtl.shift.writing import write_shift
 
     request = Request(
         task=task,
         data=data,
         src=src,
         dst=dst,
+        across=across,
         features=_names(features) or FEATURES,
         metrics=_names(metrics) or METRICS,
         draws=draws,
@@ -57,17 +67,22 @@ def shift(
         seed=seed,
     )
     reporter = Reporter(quiet)
+    writes = out is not None or not json
+    if writes:
+        check_out(out)
     found = measure_shift(request, load_catalog(), reporter)
+    for note in found.notes:
+        reporter.say(note)
     if json:
         import json as encoder
 
         print(encoder.dumps(found.to_json(), indent=2))
-        return
-    for note in found.notes:
-        reporter.say(note)
-    for table in tables(found):
-        reporter.show(table)
-    reporter.say(found.verdict)
+    else:
+        for table in tables(found):
+            reporter.show(table)
+        reporter.say(found.verdict)
+    if writes:
+        reporter.say(f"written to {write_shift(found, task, out, request.to_json())}")
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medtl.errors import ConfigError
 from medtl.shift.contract import Scorer, ShiftMetric
 from medtl.shift.design import LEVEL
-from medtl.shift.measure import Outcome, p_value, scored
+from medtl.shift.measure import Outcome, p_value, scored, standardised
 
 PAIR_NOTE = "descriptive, not tested"
 
@@ -90,8 +90,12 @@ def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, see
     low, high = np.quantile(null_R, (0.025, 0.975))
     floor = groups.floor(draws)
     p = max(p_value(value, null_R, exhaustive=False), floor)
-    note = "" if floor <= LEVEL else "cannot be significant with so few patients"
-    return Outcome(value, float(low), float(high), None, None, p, floor, p, None, note)
+    few = f"cannot be significant with so few patients: the least p is {floor:.2g}"
+    note = "" if floor <= LEVEL else few
+    return Outcome(
+        value, float(low), float(high), None, None, p, floor, None, None, note,
+        standardised(value, null_R),
+    )  # fmt: skip
 
 
 def pair(scorer: Scorer, groups: Groups, a: int, b: int) -> Outcome:

@@ -64,6 +64,7 @@ class Outcome:
     note: str = ""
     #: values under all arrangements, standardised, for max-T; the observed one's first
     standard_R: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+    exhaustive: bool = False  #: whether those are all there are
 
 
 def measure(
@@ -92,13 +93,14 @@ def measure(
     p = p_value(value, null_R, arrangements.exhaustive)
     null_low, null_high = np.quantile(null_R, (0.025, 0.975))
     floor = sides.design.floor(len(null_R))
+    if floor > LEVEL:
+        least = f"the least p is {floor:.2g}, it would take {sides.design.enough()}"
+        notes.append(f"cannot be significant with so few patients: {least}")
     low, high = _jackknife(scorer, sides, value) if metric.jackknife else (None, None)
     if low is not None and (p > LEVEL or low <= 0):
         # Near zero the estimate is no longer close to normal (degenerate U-statistic).
         low = high = None
         notes.append("interval invalid near zero")
-    centre, deviation = float(null_R.mean()), float(null_R.std())
-    standard_R = (np.concatenate([[value], null_R]) - centre) / deviation
     return Outcome(
         value,
         float(null_low),
@@ -110,8 +112,14 @@ def measure(
         None,
         effect,
         "; ".join(notes),
-        standard_R,
+        standardised(value, null_R),
+        arrangements.exhaustive,
     )
+
+
+def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The observed value and those of the arrangements in deviations from the latter's mean."""
+    return np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / null_R.std())
 
 
 def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> float:
@@ -124,13 +132,14 @@ def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> floa
     return (as_large + 1) / (len(null_R) + 1)
 
 
-def adjust(outcomes: Sequence[Outcome], exhaustive: bool) -> list[Outcome]:
+def adjust(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes with p-values corrected for there being so many (max-T, Westfall and Young
     1993): each against the largest standardised value of all, arrangement by arrangement."""
     tested = [outcome for outcome in outcomes if outcome.standard_R.size]
     if not tested:
         return list(outcomes)
     largest_R = np.max([outcome.standard_R[1:] for outcome in tested], axis=0)
+    exhaustive = tested[0].exhaustive  # all share the arrangements
     return [
         replace(outcome, p_adjusted=p_value(float(outcome.standard_R[0]), largest_R, exhaustive))
         if outcome.standard_R.size

@@ -2,76 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from medtl.case import Cohort
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.domain import parse_domain
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError
 from medtl.modality import Modality
-from medtl.planning import read_cohort
-from medtl.shift.contract import Features, Measured, Settings, ShiftMetric
+from medtl.shift.across import group_units, omnibus, pair, pairs
+from medtl.shift.contract import Features, ShiftMetric
 from medtl.shift.design import arrange
+from medtl.shift.extraction import measure_images
 from medtl.shift.measure import Outcome, Sides, adjust, measure
-from medtl.shift.pooling import Pooled, pool, thinned
-from medtl.shift.reading import read_view
+from medtl.shift.pooling import Pooled, pool
+from medtl.shift.request import PRIMARY, Cohorts, Request
 from medtl.shift.result import Shift, ShiftRow, verdict_of
-from medtl.shift.sides import Image, Side, images_of, pairs_of, read_side
-from medtl.task import Task, bound
+from medtl.shift.sides import Side, images_of, pairs_of
 
-PRIMARY = "mmd"
-METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
-FEATURES = ("appearance",)
-DRAWS = 999
-#: Rows of all images together, unless the user says otherwise: kernels compare each with each.
-MOST_ROWS = 20_000
-FEWEST_ROWS = 10
-THREADS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for; None: the task's or this module's default."""
-
-    task: str
-    data: Path | None = None
-    src: str | None = None
-    dst: str | None = None
-    features: tuple[str, ...] = FEATURES
-    metrics: tuple[str, ...] = METRICS
-    settings: Settings = field(default_factory=Settings)
-    draws: int = DRAWS
-    rows_per_image: int | None = None
-    labels: str | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A named source and target among the units of a pooled sample."""
-
-    source: str
-    target: str
-    sides: Sides
+IDENTICAL = "identical: the same images on both sides; not tested"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One metric of some features on one comparison."""
+    """One metric of some features on one source and target."""
 
-    comparison: Comparison
+    source: str
+    target: str
     features: str
     metric: str
+    design: str
+    n_source: int
+    n_target: int
     outcome: Outcome
 
 
 def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shift:
-    """Measure the shift between two domains, test it, and say what it means.
+    """Measure the shift between two domains, or across sites, test it, and say what it means.
 
     Raises ConfigError and DataError for whatever is wrong with the request or the data.
     """
@@ -80,102 +46,69 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     features = [catalog.features[name].load()(request.settings) for name in request.features]
     metrics = [catalog.shift_metrics[name].load()() for name in request.metrics]
     metrics.sort(key=lambda metric: metric.name != PRIMARY)
-    reader = _Reader(request, catalog, reporter)
-    source, target = reader.sides()
+    cohorts = Cohorts(request, catalog, reporter)
+    source, target = cohorts.sides()
     found: list[Finding] = []
     notes: list[str] = []
+    samples: dict[str, Pooled] = {}
     for each in features:
-        images = images_of(source, target, joint=each.joint)
-        measured = _measure_all(images, each, request, reader.regions(), reporter)
+        images = images_of(source, target, joint=each.joint, across=request.across)
+        measured = measure_images(images, each, request, cohorts.regions(), reporter)
         pooled = pool(images, measured, each)
         notes += pooled.notes
-        found += _compare(
-            pooled, each, metrics, _comparisons(pooled, source, target, each), request
+        samples[each.name] = pooled
+        found += (
+            _across(pooled, each, metrics, request)
+            if request.across
+            else _between(pooled, each, metrics, source, target, request)
         )
-    found = _corrected(found, request.draws)
     synthetic = source.cohort.synthetic or target.cohort.synthetic
-    rows = tuple(_row(finding, synthetic) for finding in found)
-    enough = found[0].comparison.sides.design.enough() if rows[0].p_floor else ""
-    return Shift(rows, verdict_of(rows[0], enough), tuple(dict.fromkeys(notes)))
+    rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
+    return Shift(rows, verdict_of(rows[0]), tuple(dict.fromkeys(notes)), samples)
 
 
-class _Reader:
-    """Cohorts by task and folder, each read once."""
-
-    def __init__(self, request: Request, catalog: Catalog, reporter: Reporter) -> None:
-        self.request, self.catalog, self.reporter = request, catalog, reporter
-        self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
-        self.tasks: dict[str, Task] = {}
-
-    def sides(self) -> tuple[Side, Side]:
-        defaults = self._task(self.request.task, self.request.data).defaults
-        chosen = (self.request.src or defaults.src, self.request.dst or defaults.dst)
-        source, target = (read_side(parse_domain(text), self.read) for text in chosen)
-        return source, target
-
-    def regions(self) -> tuple[str, ...]:
-        return next(iter(self.tasks.values())).regions
-
-    def read(self, task: str | None, data: Path | None) -> Cohort:
-        key = (task or self.request.task, data or self.request.data)
-        if key not in self.cohorts:
-            self.cohorts[key] = read_cohort(
-                self._task(*key), key[1], self.reporter,
-                labels=self.request.labels, need_target=False,
-            )  # fmt: skip
-        return self.cohorts[key]
-
-    def _task(self, name: str, data: Path | None) -> Task:
-        task = bound(self.catalog.tasks[name].load()(), data, self.request.labels)
-        self.tasks.setdefault(name, task)
-        return task
-
-
-def _measure_all(
-    images: Sequence[Image],
+def _between(
+    pooled: Pooled,
     features: Features,
+    metrics: Sequence[ShiftMetric],
+    source: Side,
+    target: Side,
     request: Request,
-    regions: tuple[str, ...],
-    reporter: Reporter,
-) -> list[Measured]:
-    """Rows of every image, in the order of ``images``."""
-    most = request.rows_per_image or max(FEWEST_ROWS, MOST_ROWS // len(images))
-
-    def rows(index: int) -> Measured:
-        image = images[index]
-        if features.target and image.case.target is None and not image.case.class_name:
-            raise DataError(f"features {features.name}: case {image.case.id} is not labelled")
-        view = read_view(image.case, image.modalities, regions, with_target=features.target)
-        return thinned(features.rows(view), most, request.seed + index)
-
+) -> list[Finding]:
+    """Every metric on the domains as wholes, and on each cell of the grid."""
+    compared = _comparisons(pooled, source, target, features)
+    whole = compared[0][2]
+    arrangements = arrange(
+        whole.source_U, whole.target_U, whole.patient_U, request.draws, request.seed
+    )
     found = []
-    with (
-        reporter.progress(f"measuring {features.name}", len(images)) as advance,
-        ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads,
-    ):
-        try:
-            for done, measured in enumerate(threads.map(rows, range(len(images)))):
-                found.append(measured)
-                advance(done + 1)
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+    for metric in metrics:
+        scorer = metric.prepare(pooled.rows)
+        for source_name, target_name, sides in compared:
+            outcome = (
+                Outcome(0.0, note=IDENTICAL)
+                if sides.identical
+                else measure(metric, scorer, sides, arrangements, request.seed)
+            )
+            found.append(
+                Finding(
+                    source_name, target_name, features.name, metric.name,
+                    sides.design.name, sides.n_source, sides.n_target, outcome,
+                )
+            )  # fmt: skip
     return found
 
 
 def _comparisons(
     pooled: Pooled, source: Side, target: Side, features: Features
-) -> list[Comparison]:
-    """The domains as wholes first, then each cell of the grid."""
+) -> list[tuple[str, str, Sides]]:
     patient_U = pooled.rows.patient_U
-    made = [
-        Comparison(source.name, target.name, Sides(pooled.source_U, pooled.target_U, patient_U))
-    ]
+    made = [(source.name, target.name, Sides(pooled.source_U, pooled.target_U, patient_U))]
     for a, b in [] if features.joint else pairs_of(source, target):
         sides = Sides(
             pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
         )
-        made.append(Comparison(_cell(source, a, b), _cell(target, b, a), sides))
+        made.append((_cell(source, a, b), _cell(target, b, a), sides))
     return made
 
 
@@ -184,37 +117,35 @@ def _cell(side: Side, modality: Modality, other: Modality) -> str:
     return modality if modality != other else str(replace(side.domain, modalities=(modality,)))
 
 
-def _compare(
-    pooled: Pooled,
-    features: Features,
-    metrics: Sequence[ShiftMetric],
-    comparisons: Sequence[Comparison],
-    request: Request,
+def _across(
+    pooled: Pooled, features: Features, metrics: Sequence[ShiftMetric], request: Request
 ) -> list[Finding]:
-    found = []
-    whole = comparisons[0].sides
-    arrangements = arrange(
-        whole.source_U, whole.target_U, whole.patient_U, request.draws, request.seed
-    )
-    for metric in metrics:
-        scorer = None
-        for comparison in comparisons:
-            if comparison.sides.identical:
-                outcome = Outcome(0.0, note="identical: the same images on both sides; not tested")
-            else:
-                scorer = scorer or metric.prepare(pooled.rows)
-                outcome = measure(metric, scorer, comparison.sides, arrangements, request.seed)
-            found.append(Finding(comparison, features.name, metric.name, outcome))
-    return found
+    """Every metric over all groups; the first also between each two of them."""
+    what = request.across or ""
+    groups = group_units(pooled.group_U, pooled.rows.patient_U, what)
+    total = int(groups.patients_G.sum())
+    found, described = [], []
+    for number, metric in enumerate(metrics):
+        scorer = metric.prepare(pooled.rows)
+        outcome = omnibus(metric, scorer, groups, request.draws, request.seed)
+        ends = f"each {what}", "the others"
+        found.append(Finding(*ends, features.name, metric.name, "unpaired", total, total, outcome))
+        for a, b in pairs(groups) if not number else ():
+            sizes = int(groups.patients_G[a]), int(groups.patients_G[b])
+            names = groups.names[a], groups.names[b]
+            outcome = pair(scorer, groups, a, b)
+            described.append(
+                Finding(*names, features.name, metric.name, "unpaired", *sizes, outcome)
+            )
+    return found + described
 
 
-def _corrected(found: Sequence[Finding], draws: int) -> list[Finding]:
+def _corrected(found: Sequence[Finding]) -> list[Finding]:
     """The first carries the verdict as it stands; all others are corrected together."""
     primary, *others = found
-    exhaustive = primary.comparison.sides.design.arrangements <= draws
     adjusted = [
         replace(primary.outcome, p_adjusted=primary.outcome.p),
-        *adjust([finding.outcome for finding in others], exhaustive),
+        *adjust([finding.outcome for finding in others]),
     ]
     return [
         replace(finding, outcome=outcome) for finding, outcome in zip(found, adjusted, strict=True)
@@ -222,10 +153,10 @@ def _corrected(found: Sequence[Finding], draws: int) -> list[Finding]:
 
 
 def _row(finding: Finding, synthetic: bool) -> ShiftRow:
-    comparison, outcome = finding.comparison, finding.outcome
+    outcome = finding.outcome
     return ShiftRow(
-        comparison.source,
-        comparison.target,
+        finding.source,
+        finding.target,
         finding.metric,
         finding.features,
         outcome.value,
@@ -237,9 +168,9 @@ def _row(finding: Finding, synthetic: bool) -> ShiftRow:
         outcome.p_floor,
         outcome.p_adjusted,
         outcome.effect,
-        comparison.sides.design.name,
-        comparison.sides.n_source,
-        comparison.sides.n_target,
+        finding.design,
+        finding.n_source,
+        finding.n_target,
         synthetic,
         outcome.note,
     )

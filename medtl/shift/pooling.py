@@ -22,6 +22,15 @@ from medtl.shift.sides import Image
 CONSTANT = 1e-9
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Unit:
+    patient: str
+    modalities: tuple[str, ...]
+    in_source: bool
+    in_target: bool
+    group: str
+
+
 @dataclass(frozen=True, slots=True)
 class Pooled:
     """Rows with the images of each unit, and what the user should know."""
@@ -30,6 +39,7 @@ class Pooled:
     source_U: NDArray[np.bool_]
     target_U: NDArray[np.bool_]
     modality_U: tuple[str, ...]  #: joint units have all, joined by "+"
+    group_U: tuple[str, ...]  #: site or part, where these are compared
     patients: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -52,7 +62,10 @@ def pool(images: Sequence[Image], measured: Sequence[Measured], features: Featur
         DataError: rows of different lengths, values that are not finite, or nothing that varies.
     """
     _check(images, measured, features)
-    keys = [(image.patient, image.modalities, image.in_source, image.in_target) for image in images]
+    keys = [
+        _Unit(image.patient, image.modalities, image.in_source, image.in_target, image.group)
+        for image in images
+    ]
     units = sorted(set(keys))
     unit_of = {key: index for index, key in enumerate(units)}
     order = sorted(range(len(images)), key=lambda index: unit_of[keys[index]])
@@ -64,14 +77,15 @@ def pool(images: Sequence[Image], measured: Sequence[Measured], features: Featur
     if features.embed is not None:
         embedded = features.embed(values_NF)
         values_NF, names = embedded.values_NF, embedded.names
-    patients = sorted({patient for patient, *_ in units})
+    patients = sorted({unit.patient for unit in units})
     index_of = {patient: index for index, patient in enumerate(patients)}
-    patient_U = np.array([index_of[patient] for patient, *_ in units], dtype=np.intp)
+    patient_U = np.array([index_of[unit.patient] for unit in units], dtype=np.intp)
     return Pooled(
         Rows(values_NF, names, unit_N, patient_U),
-        np.array([key[2] for key in units]),
-        np.array([key[3] for key in units]),
-        tuple("+".join(key[1]) for key in units),
+        np.array([unit.in_source for unit in units]),
+        np.array([unit.in_target for unit in units]),
+        tuple("+".join(unit.modalities) for unit in units),
+        tuple(unit.group for unit in units),
         tuple(patients),
         notes,
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medtl.report.tables import Table
-from medtl.runs import write_text
 from medtl.shift.design import LEVEL
+from medtl.shift.pooling import Pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,7 @@ class Shift:
     rows: tuple[ShiftRow, ...]
     verdict: str
     notes: tuple[str, ...] = ()
+    samples: Mapping[str, Pooled] = field(default_factory=dict)  #: by features
 
     @property
     def synthetic(self) -> bool:
@@ -60,33 +58,26 @@ class Shift:
     def to_json(self) -> list[dict[str, Any]]:
         return [row.to_json() for row in self.rows]
 
+    def whole(self) -> list[ShiftRow]:
+        """The rows of the domains as wholes."""
+        ends = self.primary.source, self.primary.target
+        return [row for row in self.rows if (row.source, row.target) == ends]
 
-def write_csv(path: Path, rows: Sequence[ShiftRow]) -> None:
-    """One line per row; empty cells where there is no value."""
-    text = io.StringIO()
-    columns = [column.name for column in fields(ShiftRow)]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(row.to_json())
-    write_text(path, text.getvalue())
+    def cells(self) -> list[ShiftRow]:
+        """The primary metric and features on each cell of the grid."""
+        kind = self.primary.metric, self.primary.features
+        rows = [row for row in self.rows if (row.metric, row.features) == kind]
+        return [row for row in rows if row not in self.whole()]
 
 
 def tables(shift: Shift) -> list[Table]:
     """Every metric on the pooled domains; the primary metric on each cell of the grid."""
-    primary = shift.primary
-    ends = {(row.source, row.target) for row in shift.rows}
-    pooled = [r for r in shift.rows if (r.source, r.target) == (primary.source, primary.target)]
-    made = [_table("Shift between the domains", pooled, shift.synthetic, ("features", "metric"))]
-    if len(ends) > 1:
-        grid = [
-            row
-            for row in shift.rows
-            if row not in pooled
-            and (row.metric, row.features) == (primary.metric, primary.features)
-        ]
+    primary, cells = shift.primary, shift.cells()
+    title = "Shift between the domains"
+    made = [_table(title, shift.whole(), shift.synthetic, ("features", "metric"))]
+    if cells:
         title = f"{primary.metric} of {primary.features}, cell by cell (exploratory)"
-        made.append(_table(title, grid, shift.synthetic, ("source", "target")))
+        made.append(_table(title, cells, shift.synthetic, ("source", "target")))
     return made
 
 
@@ -127,8 +118,8 @@ def _p(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
-def verdict_of(row: ShiftRow, enough: str) -> str:
-    """One sentence on the primary metric. ``enough``: how many patients a test would take."""
+def verdict_of(row: ShiftRow) -> str:
+    """One sentence on the primary metric."""
     ends = f"{row.source} -> {row.target}"
     if row.note.startswith("identical"):
         return f"No shift: {ends} holds the same images on both sides; nothing was tested."
@@ -136,10 +127,7 @@ def verdict_of(row: ShiftRow, enough: str) -> str:
         return f"No verdict on {ends}: {row.note or 'no p-value'}."
     n = f"{row.n_source} and {row.n_target} patients, {row.design}"
     if row.p_floor > LEVEL:
-        return (
-            f"Cannot be significant with these patients ({n}): the smallest p that can come out is "
-            f"{row.p_floor:.2g}; it would take {enough}."
-        )
+        return f"No verdict on {ends} ({n}): {row.note}."
     effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""
     measured = f"{row.metric} {row.value:.3g}{effect}, p = {_p(row.p)}"
     least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""

@@ -68,10 +68,14 @@ class Image:
     modalities: tuple[Modality, ...]
     in_source: bool
     in_target: bool
+    group: str = ""  #: site or part, where these are compared
 
 
-def images_of(source: Side, target: Side, *, joint: bool) -> list[Image]:
-    """Every image once, and on which sides it is, ordered by patient and modality."""
+def images_of(source: Side, target: Side, *, joint: bool, across: str | None = None) -> list[Image]:
+    """Every image once, and on which sides it is, ordered by patient and modality.
+
+    ``across`` ("site" or "part") names the group that each comes from.
+    """
     found: dict[tuple[str, str, tuple[Modality, ...]], Image] = {}
     for side in (source, target):
         groups: Iterable[tuple[Modality, ...]]
@@ -79,7 +83,8 @@ def images_of(source: Side, target: Side, *, joint: bool) -> list[Image]:
         for case in side.cases:
             for modalities in groups:
                 key = (side.patient(case), side.key(case), modalities)
-                image = found.get(key) or Image(case, key[0], key[1], modalities, False, False)
+                group = getattr(case, across) if across else ""
+                image = found.get(key) or Image(case, *key, False, False, group)
                 found[key] = replace(
                     image,
                     in_source=image.in_source or side is source,
