@@ -96,5 +96,33 @@ def medtl_transforms() -> list[Component]:
 
 
 @hookimpl
+def medtl_shift_metrics() -> list[Component]:
+    return [
+        Component(
+            "mmd",
+            "medtl.shift.mmd:mmd",
+            "unbiased MMD-squared over different patients, RBF kernel, median bandwidth",
+        ),
+        Component(
+            "mmd-biased", "medtl.shift.mmd:mmd_biased", "MMD-squared over all pairs, never below 0"
+        ),
+        Component(
+            "mmd-bandwidths",
+            "medtl.shift.mmd:mmd_bandwidths",
+            "mmd with RBF kernels of five bandwidths",
+        ),
+        Component(
+            "mmd-linear", "medtl.shift.mmd:mmd_linear", "mmd of the linear kernel: means differ"
+        ),
+        Component(
+            "mmd-polynomial",
+            "medtl.shift.mmd:mmd_polynomial",
+            "mmd of the cubic kernel (kernel inception distance)",
+        ),
+        Component("energy", "medtl.shift.mmd:energy", "energy distance over different patients"),
+    ]
+
+
+@hookimpl
 def medtl_commands() -> list[Component]:
     return list(COMMANDS)
