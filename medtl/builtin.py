@@ -124,5 +124,32 @@ def medtl_shift_metrics() -> list[Component]:
 
 
 @hookimpl
+def medtl_features() -> list[Component]:
+    return [
+        Component(
+            "appearance",
+            "medtl.shift.appearance:appearance",
+            "scale, contrast, noise, resolution and view of each image",
+        ),
+        Component(
+            "intensity",
+            "medtl.shift.appearance:intensity",
+            "location, scale and histogram of the intensities shown",
+        ),
+        Component(
+            "texture",
+            "medtl.shift.appearance:texture",
+            "noise, gradients and local contrast of what is shown",
+        ),
+        Component(
+            "slices",
+            "medtl.shift.appearance:slices",
+            "intensity and texture of up to 16 slices of each image",
+        ),
+        Component("lines", "medtl.shift.lines:lines", "lines of voxels from left to right"),
+    ]
+
+
+@hookimpl
 def medtl_commands() -> list[Component]:
     return list(COMMANDS)
