@@ -27,6 +27,7 @@ DENSITIES = 6
 BINS = 30
 FEWEST_FOR_TSNE = 8
 MARKERS = "os^Dv*XP"
+BOTH = "both"
 
 
 def write_figures(
@@ -93,7 +94,7 @@ def _side_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
     """What each unit is coloured by: its group, or its side."""
     if any(pooled.group_U):
         return list(pooled.group_U)
-    names = {(True, False): ends[0], (False, True): ends[1], (True, True): "both"}
+    names = {(True, False): ends[0], (False, True): ends[1], (True, True): BOTH}
     return [names[bool(a), bool(b)] for a, b in zip(pooled.source_U, pooled.target_U, strict=True)]
 
 
@@ -131,8 +132,8 @@ def _draw_embedding(
         axes.set_yticks([])
         axes.set_xlabel(f"{name} 1")
         axes.set_ylabel(f"{name} 2")
-        figure.legend(loc="outside right upper")
-        save(figure, path, f"{name} of {features}; lines join a patient's points", synthetic)
+        figure.legend(loc="outside right center")
+        save(figure, path, f"{name} of {features} (lines: one patient)", synthetic)
 
 
 def _join_patients(axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]) -> None:
@@ -164,7 +165,8 @@ def _draw_densities(
     """The features that differ most, as histograms: pooled deviations along the abscissa."""
     values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
     sides_N = np.array(_side_U(pooled, ends))[unit_N]
-    groups = [name for name in dict.fromkeys(sides_N.tolist()) if name != "both"]
+    found = list(dict.fromkeys(sides_N.tolist()))
+    groups = [name for name in found if name != BOTH] or found
     means_GF = np.array([values_NF[sides_N == name].mean(axis=0) for name in groups])
     leading = np.argsort(-np.ptp(means_GF, axis=0), kind="stable")[:DENSITIES]
     columns = min(3, len(leading))

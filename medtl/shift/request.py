@@ -13,7 +13,7 @@ from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.planning import read_cohort
 from medtl.shift.contract import Settings
-from medtl.shift.sides import Side, read_side
+from medtl.shift.sides import Side, check_apart, read_side
 from medtl.task import Task, bound
 
 PRIMARY = "mmd"
@@ -70,6 +70,7 @@ class Cohorts:
         else:
             target = self.request.dst or defaults.dst
         first, second = (read_side(parse_domain(text), self.read) for text in (source, target))
+        check_apart(first, second)
         return first, second
 
     def regions(self) -> tuple[str, ...]:

@@ -71,6 +71,21 @@ class Image:
     group: str = ""  #: site or part, where these are compared
 
 
+def check_apart(source: Side, target: Side) -> None:
+    """Refuse domains of different cases that share images: those say nothing about a shift.
+
+    Domains of the same cases (other modalities, or the very same) are fine.
+    """
+    ours = {source.key(case) for case in source.cases}
+    theirs = {target.key(case) for case in target.cases}
+    shared = ours & theirs
+    if shared and ours != theirs and set(source.modalities) & set(target.modalities):
+        raise ConfigError(
+            f"{len(shared)} cases lie in both {source.name} and {target.name} with the same "
+            "modality; choose domains that do not overlap"
+        )
+
+
 def images_of(source: Side, target: Side, *, joint: bool, across: str | None = None) -> list[Image]:
     """Every image once, and on which sides it is, ordered by patient and modality.
 
