@@ -13,8 +13,8 @@ from medtl.shift.shown import one_row
 
 
 def labels(settings: Settings) -> Features:
-    """Of each region its share of the voxels shown, and log(1 + ml); or 1 for the case's class and 0
-    for the others. ``settings.regions`` names the regions or classes."""
+    """Of each region its share of the voxels shown, and log(1 + ml); or 1 for the case's class and
+    0 for the others. ``settings.regions`` names the regions or classes."""
 
     def rows(view: View) -> Measured:
         if view.target_LIJK is not None:
