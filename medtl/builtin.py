@@ -11,6 +11,7 @@ COMMANDS = (
     Component("train", "medtl.cli.train:train", "Train, transfer and compare on a task."),
     Component("evaluate", "medtl.cli.evaluate:evaluate", "Score the models of a run on cases."),
     Component("predict", "medtl.cli.predict:predict", "Segment or classify images with a run."),
+    Component("shift", "medtl.cli.shift:shift", "Measure how far two domains are apart."),
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
     Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),
@@ -91,6 +92,34 @@ def medtl_transforms() -> list[Component]:
         Component(
             "picture-plain", "medtl.transforms:picture_plain", "picture without augmentation"
         ),
+    ]
+
+
+@hookimpl
+def medtl_shift_metrics() -> list[Component]:
+    return [
+        Component(
+            "mmd",
+            "medtl.shift.mmd:mmd",
+            "unbiased MMD-squared over different patients, RBF kernel, median bandwidth",
+        ),
+        Component(
+            "mmd-biased", "medtl.shift.mmd:mmd_biased", "MMD-squared over all pairs, never below 0"
+        ),
+        Component(
+            "mmd-bandwidths",
+            "medtl.shift.mmd:mmd_bandwidths",
+            "mmd with RBF kernels of five bandwidths",
+        ),
+        Component(
+            "mmd-linear", "medtl.shift.mmd:mmd_linear", "mmd of the linear kernel: means differ"
+        ),
+        Component(
+            "mmd-polynomial",
+            "medtl.shift.mmd:mmd_polynomial",
+            "mmd of the cubic kernel (kernel inception distance)",
+        ),
+        Component("energy", "medtl.shift.mmd:energy", "energy distance over different patients"),
     ]
 
 

@@ -1,0 +1,89 @@
+"""``medtl shift``: how far two domains are apart, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def shift(
+    task: Annotated[str, typer.Argument(help="Task, e.g. brats (medtl list tasks).")] = "brats",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
+    ] = None,
+    src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
+    dst: Annotated[
+        str | None,
+        typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR,part:Testing."),
+    ] = None,
+    across: Annotated[
+        str | None, typer.Option(help="site or part: compare all of them, not --src and --dst.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="What is compared, e.g. appearance,lines (medtl list features)."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="How, e.g. mmd,energy (medtl list shift-metrics).")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Random arrangements of the patients.")] = 999,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows per image at most, for lines, patches, slices.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder; else runs/TASK-shift-N (none with --json).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Measure the shift between two domains, with p-values by patient."""
+    from medtl.catalog import load_catalog
+    from medtl.console import Reporter
+    from medtl.runs import check_out
+    from medtl.shift.pipeline import measure_shift
+    from medtl.shift.request import FEATURES, METRICS, Request
+    from medtl.shift.result import tables
+    from medtl.shift.writing import write_shift
+
+    request = Request(
+        task=task,
+        data=data,
+        src=src,
+        dst=dst,
+        across=across,
+        features=_names(features) or FEATURES,
+        metrics=_names(metrics) or METRICS,
+        draws=draws,
+        rows_per_image=rows,
+        labels=labels,
+        seed=seed,
+    )
+    reporter = Reporter(quiet)
+    writes = out is not None or not json
+    if writes:
+        check_out(out)
+    found = measure_shift(request, load_catalog(), reporter)
+    for note in found.notes:
+        reporter.say(note)
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(found.to_json(), indent=2))
+    else:
+        for table in tables(found):
+            reporter.show(table)
+        reporter.say(found.verdict)
+    if writes:
+        reporter.say(f"written to {write_shift(found, task, out, request.to_json())}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -1,0 +1,191 @@
+"""Pictures of a shift, each with its points as CSV: embeddings, densities, and a grid of values.
+
+The same input gives the same bytes. Axes: N row, F feature, U unit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from medtl.report.canvas import GREY, colours, new_grid, save, styled
+from medtl.runs import write_text
+from medtl.shift.pooling import Pooled
+from medtl.shift.result import ShiftRow
+
+#: Points in an embedding at most; more rows are thinned evenly.
+MOST_POINTS = 1000
+#: Patients whose points are joined, at most: more lines would hide the points.
+MOST_JOINED = 30
+DENSITIES = 6
+BINS = 30
+FEWEST_FOR_TSNE = 8
+MARKERS = "os^Dv*XP"
+
+
+def write_figures(
+    folder: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
+) -> list[Path]:
+    """PCA, t-SNE and densities of one set of features; the files written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen_N = _thinned(len(pooled.rows.values_NF))
+    written = []
+    for name, points_N2 in _embeddings(pooled.rows.values_NF[chosen_N]):
+        path = folder / f"{features}-{name.lower()}.png"
+        _draw_embedding(path, name, points_N2, chosen_N, pooled, features, ends, synthetic)
+        _write_points(path.with_suffix(".csv"), points_N2, chosen_N, pooled)
+        written.append(path)
+    path = folder / f"{features}-densities.png"
+    _draw_densities(path, pooled, features, ends, synthetic)
+    return [*written, path]
+
+
+def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
+    """A heat map of one metric between every source and target of ``rows``."""
+    sources = list(dict.fromkeys(row.source for row in rows))
+    targets = list(dict.fromkeys(row.target for row in rows))
+    values = np.full((len(sources), len(targets)), np.nan)
+    for row in rows:
+        if row.value is not None:
+            values[sources.index(row.source), targets.index(row.target)] = row.value
+    with styled():
+        size = 2.2 + 0.9 * len(targets), 1.6 + 0.6 * len(sources)
+        figure, ((axes,),) = new_grid(1, 1, size)
+        shown = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", aspect="auto")
+        axes.set_xticks(range(len(targets)), targets)
+        axes.set_yticks(range(len(sources)), sources)
+        axes.set_xlabel("target")
+        axes.set_ylabel("source")
+        middle = np.nanmin(values) / 2 + np.nanmax(values) / 2
+        for (i, j), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "black" if value > middle else "white"
+                axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour)
+        figure.colorbar(shown, label=rows[0].metric)
+        save(figure, path, f"{rows[0].metric} of {rows[0].features}", synthetic)
+
+
+def _thinned(rows: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, rows - 1, min(rows, MOST_POINTS)).round().astype(np.intp))
+
+
+def _embeddings(values_NF: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float64]]]:
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows, columns = values_NF.shape
+    if columns < 2 or rows < 3:
+        return []
+    made = [("PCA", PCA(2, svd_solver="full").fit_transform(values_NF))]
+    if rows >= FEWEST_FOR_TSNE:
+        tsne = TSNE(2, perplexity=min(30.0, (rows - 1) / 3), init="pca", random_state=0, n_jobs=1)
+        made.append(("t-SNE", tsne.fit_transform(values_NF.astype(np.float32))))
+    return [(name, np.asarray(points, dtype=np.float64)) for name, points in made]
+
+
+def _side_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
+    """What each unit is coloured by: its group, or its side."""
+    if any(pooled.group_U):
+        return list(pooled.group_U)
+    names = {(True, False): ends[0], (False, True): ends[1], (True, True): "both"}
+    return [names[bool(a), bool(b)] for a, b in zip(pooled.source_U, pooled.target_U, strict=True)]
+
+
+def _draw_embedding(
+    path: Path,
+    name: str,
+    points_N2: NDArray[np.float64],
+    chosen_N: NDArray[np.intp],
+    pooled: Pooled,
+    features: str,
+    ends: tuple[str, str],
+    synthetic: bool,
+) -> None:
+
+    unit_N = pooled.rows.unit_N[chosen_N]
+    sides_U = _side_U(pooled, ends)
+    side_N = np.array(sides_U)[unit_N]
+    modality_N = np.array(pooled.modality_U)[unit_N]
+    palette = colours(list(dict.fromkeys(sorted(set(sides_U), key=sides_U.index))))
+    modalities = sorted(set(pooled.modality_U))
+    with styled():
+        figure, ((axes,),) = new_grid(1, 1, (5.4, 4.2))
+        _join_patients(axes, points_N2, pooled.rows.patient_U[unit_N])
+        for side, colour in palette.items():
+            for index, modality in enumerate(modalities):
+                here_N = (side_N == side) & (modality_N == modality)
+                if here_N.any():
+                    label = side if len(modalities) == 1 else f"{side}: {modality}"
+                    x, y = points_N2[here_N].T
+                    axes.scatter(
+                        x, y, s=16, color=colour, alpha=0.75, linewidths=0,
+                        marker=MARKERS[index % len(MARKERS)], label=label,
+                    )  # fmt: skip
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(f"{name} 1")
+        axes.set_ylabel(f"{name} 2")
+        figure.legend(loc="outside right upper")
+        save(figure, path, f"{name} of {features}; lines join a patient's points", synthetic)
+
+
+def _join_patients(axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]) -> None:
+    patients = np.unique(patient_N)
+    for patient in patients[:: max(1, -(-len(patients) // MOST_JOINED))]:
+        own_N2 = points_N2[patient_N == patient]
+        middle = own_N2.mean(axis=0)
+        for point in own_N2:
+            axes.plot(*zip(middle, point, strict=True), color=GREY, lw=0.4, alpha=0.5, zorder=0)
+
+
+def _write_points(
+    path: Path, points_N2: NDArray[np.float64], chosen_N: NDArray[np.intp], pooled: Pooled
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("patient", "modality", "group", "in_source", "in_target", "x", "y"))
+    for unit, (x, y) in zip(pooled.rows.unit_N[chosen_N], points_N2, strict=True):
+        patient = pooled.patients[pooled.rows.patient_U[unit]].rpartition(":")[2]
+        where = pooled.modality_U[unit], pooled.group_U[unit]
+        sides = int(pooled.source_U[unit]), int(pooled.target_U[unit])
+        writer.writerow((patient, *where, *sides, f"{x:.6g}", f"{y:.6g}"))
+    write_text(path, text.getvalue())
+
+
+def _draw_densities(
+    path: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
+) -> None:
+    """The features that differ most, as histograms: pooled deviations along the abscissa."""
+    values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
+    sides_N = np.array(_side_U(pooled, ends))[unit_N]
+    groups = [name for name in dict.fromkeys(sides_N.tolist()) if name != "both"]
+    means_GF = np.array([values_NF[sides_N == name].mean(axis=0) for name in groups])
+    leading = np.argsort(-np.ptp(means_GF, axis=0), kind="stable")[:DENSITIES]
+    columns = min(3, len(leading))
+    rows = -(-len(leading) // columns)
+    with styled():
+        figure, grid = new_grid(rows, columns, (2.6 * columns, 0.7 + 1.8 * rows))
+
+        palette = colours(groups)
+        for cell, feature in enumerate(leading):
+            axes = grid[cell // columns][cell % columns]
+            low, high = np.percentile(values_NF[:, feature], (0.5, 99.5))
+            edges = np.linspace(low, high if high > low else low + 1, BINS + 1).tolist()
+            for name in groups:
+                shown = np.clip(values_NF[sides_N == name, feature], edges[0], edges[-1])
+                axes.hist(
+                    shown, edges, density=True, histtype="step", color=palette[name], label=name
+                )
+            axes.set_title(pooled.rows.names[feature])
+            axes.set_yticks([])
+        for cell in range(len(leading), rows * columns):
+            grid[cell // columns][cell % columns].set_axis_off()
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(groups)))
+        save(figure, path, f"{features}: what differs most", synthetic)

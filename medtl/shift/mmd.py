@@ -1,0 +1,178 @@
+"""Maximum mean discrepancy and energy distance (Gretton et al. 2012; Szekely and Rizzo 2013).
+
+Kernel values are summed once over pairs of units; every arrangement is then a quadratic form.
+
+The unbiased estimates average over pairs of rows *of different patients* in all three terms. Rows
+of one patient resemble each other, so pairs within a patient would make two random halves of a
+cohort look apart, and two modalities of the same patients look alike. Where every row is a patient
+of its own, this is the usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below
+0.
+
+Axes: N M row, F feature, U unit, R arrangement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medtl.errors import ConfigError, DataError
+from medtl.shift import kernels
+from medtl.shift.arrangements import Sides, patient_totals
+from medtl.shift.contract import Rows, Scorer, ShiftMetric
+from medtl.shift.kernels import BLOCK, Floats, Kernel
+
+#: Bandwidths of ``mmd-bandwidths``, in medians.
+BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def mmd() -> ShiftMetric:
+    return _metric("mmd", lambda values_NF: _rbf(values_NF, (1.0,)))
+
+
+def mmd_biased() -> ShiftMetric:
+    return _metric("mmd-biased", lambda values_NF: _rbf(values_NF, (1.0,)), biased=True)
+
+
+def mmd_bandwidths() -> ShiftMetric:
+    return _metric("mmd-bandwidths", lambda values_NF: _rbf(values_NF, BANDWIDTHS))
+
+
+def mmd_linear() -> ShiftMetric:
+    return _metric("mmd-linear", lambda values_NF: kernels.linear())
+
+
+def mmd_polynomial() -> ShiftMetric:
+    return _metric("mmd-polynomial", lambda values_NF: kernels.polynomial(values_NF.shape[1]))
+
+
+def energy() -> ShiftMetric:
+    return _metric("energy", lambda values_NF: kernels.distance())
+
+
+def mmd2(
+    x_NF: Floats,
+    y_MF: Floats,
+    *,
+    kernel: str = "rbf",
+    bandwidths: tuple[float, ...] | None = None,
+    biased: bool = False,
+    block: int = BLOCK,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+) -> float:
+    """MMD-squared of two samples whose rows are independent of each other.
+
+    For rows of patients, use the metrics above: they know which rows belong together.
+
+    Args:
+        kernel: ``rbf``, ``linear``, ``polynomial`` or ``distance`` (the energy distance).
+        bandwidths: h of exp(-|x - y|^2 / (2 h^2)), averaged over; None: the median distance
+            between pooled rows that are not equal.
+        biased: the V-statistic, which is never below 0 (Gretton et al. 2012, equation 5).
+        block: rows of a block.
+        dtype: single or double precision; None: double for up to 10,000 rows.
+        device: None: a CUDA device where there is one.
+
+    Raises:
+        ConfigError: unknown kernel.
+        DataError: the samples do not have the same columns, or too few rows.
+    """
+    if x_NF.ndim != 2 or y_MF.ndim != 2 or x_NF.shape[1] != y_MF.shape[1]:
+        raise DataError(f"samples of shapes {x_NF.shape} and {y_MF.shape} cannot be compared")
+    n, m = len(x_NF), len(y_MF)
+    if min(n, m) < (1 if biased else 2):
+        raise DataError(f"samples of {n} and {m} rows are too few")
+    values_NF = np.concatenate([x_NF, y_MF], dtype=np.float64)
+    unit_N = np.repeat(np.arange(2), [n, m])
+    chosen = _named(kernel, values_NF, bandwidths)
+    sums_UU = kernels.unit_sums(values_NF, unit_N, chosen, block=block, dtype=dtype, device=device)
+    across = float(sums_UU[0, 1]) / (n * m)
+    if biased:
+        return float(sums_UU[0, 0]) / n**2 + float(sums_UU[1, 1]) / m**2 - 2 * across
+    self_U = kernels.self_sums(values_NF, unit_N, chosen)
+    within = np.diagonal(sums_UU) - self_U
+    return float(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * across)
+
+
+@dataclass(frozen=True, slots=True)
+class _Quadratic:
+    """Mean within source + mean within target - 2 x mean across, over the pairs that count."""
+
+    sums_UU: Floats  #: 0 where a pair does not count
+    rows_U: Floats
+    patient_U: NDArray[np.intp] | None  #: None: pairs within a patient count
+
+    def __call__(self, source_RU: Sides, target_RU: Sides) -> Floats:
+        sums = _forms(self.sums_UU, source_RU, target_RU)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within_R, beside_R, across_R = (
+                sums_R / pairs_R
+                for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
+            )
+        return within_R + beside_R - 2 * across_R
+
+    def _pairs(self, source_RU: Sides, target_RU: Sides) -> tuple[Floats, Floats, Floats]:
+        source, target = source_RU * self.rows_U, target_RU * self.rows_U
+        n_R, m_R = source.sum(1), target.sum(1)
+        if self.patient_U is None:
+            return n_R**2, m_R**2, n_R * m_R
+        source, target = (patient_totals(each, self.patient_U) for each in (source, target))
+        return (
+            n_R**2 - (source**2).sum(1),
+            m_R**2 - (target**2).sum(1),
+            n_R * m_R - (source * target).sum(1),
+        )
+
+
+def _forms(matrix_UU: Floats, source_RU: Sides, target_RU: Sides) -> tuple[Floats, Floats, Floats]:
+    """s'As, t'At and s'At of each arrangement.
+
+    Where every arrangement uses the same units, each on one side only, t is the rest: one product
+    of matrices does instead of two.
+    """
+    source, target = source_RU.astype(np.float64), target_RU.astype(np.float64)
+    by_source_RU = source @ matrix_UU
+    within_R = np.einsum("ru,ru->r", by_source_RU, source)
+    used_RU = source_RU | target_RU
+    if (used_RU == used_RU[:1]).all() and not (source_RU & target_RU).any():
+        used_U = used_RU[0].astype(np.float64)
+        by_used_U = matrix_UU @ used_U
+        across_R = source @ by_used_U - within_R
+        return within_R, used_U @ by_used_U - within_R - 2 * across_R, across_R
+    across_R = np.einsum("ru,ru->r", by_source_RU, target)
+    return within_R, np.einsum("ru,ru->r", target @ matrix_UU, target), across_R
+
+
+def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:
+    def prepare(rows: Rows) -> Scorer:
+        sums_UU = kernels.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
+        if not biased:
+            sums_UU[rows.patient_U[:, None] == rows.patient_U] = 0
+        rows_U = np.bincount(rows.unit_N, minlength=rows.units).astype(np.float64)
+        return _Quadratic(sums_UU, rows_U, None if biased else rows.patient_U)
+
+    return ShiftMetric(name, prepare, jackknife=True)
+
+
+def _named(kernel: str, values_NF: Floats, bandwidths: tuple[float, ...] | None) -> Kernel:
+    if kernel == "rbf" and bandwidths is not None:
+        return kernels.rbf([1 / (2 * bandwidth**2) for bandwidth in bandwidths])
+    known: dict[str, Callable[[], Kernel]] = {
+        "rbf": lambda: _rbf(values_NF, (1.0,)),
+        "linear": kernels.linear,
+        "polynomial": lambda: kernels.polynomial(values_NF.shape[1]),
+        "distance": kernels.distance,
+    }
+    if kernel not in known:
+        raise ConfigError(f"unknown kernel {kernel!r}; known: {', '.join(known)}")
+    return known[kernel]()
+
+
+def _rbf(values_NF: Floats, medians: tuple[float, ...]) -> Kernel:
+    gamma = kernels.median_gamma(values_NF)
+    return kernels.rbf([gamma / factor**2 for factor in medians])

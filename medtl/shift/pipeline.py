@@ -1,0 +1,176 @@
+"""``medtl shift`` from a request to a Shift: read, measure features, pool, compare, test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from medtl.catalog import Catalog
+from medtl.console import Reporter
+from medtl.errors import ConfigError
+from medtl.modality import Modality
+from medtl.shift.across import group_units, omnibus, pair, pairs
+from medtl.shift.contract import Features, ShiftMetric
+from medtl.shift.design import arrange
+from medtl.shift.extraction import measure_images
+from medtl.shift.measure import Outcome, Sides, adjust, measure
+from medtl.shift.pooling import Pooled, pool
+from medtl.shift.request import PRIMARY, Cohorts, Request
+from medtl.shift.result import Shift, ShiftRow, verdict_of
+from medtl.shift.sides import Side, images_of, pairs_of
+
+IDENTICAL = "identical: the same images on both sides; not tested"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One metric of some features on one source and target."""
+
+    source: str
+    target: str
+    features: str
+    metric: str
+    design: str
+    n_source: int
+    n_target: int
+    outcome: Outcome
+
+
+def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shift:
+    """Measure the shift between two domains, or across sites, test it, and say what it means.
+
+    Raises ConfigError and DataError for whatever is wrong with the request or the data.
+    """
+    if request.draws < 1:
+        raise ConfigError(f"--draws {request.draws}: at least 1 (999 is usual)")
+    features = [catalog.features[name].load()(request.settings) for name in request.features]
+    metrics = [catalog.shift_metrics[name].load()() for name in request.metrics]
+    metrics.sort(key=lambda metric: metric.name != PRIMARY)
+    cohorts = Cohorts(request, catalog, reporter)
+    source, target = cohorts.sides()
+    found: list[Finding] = []
+    notes: list[str] = []
+    samples: dict[str, Pooled] = {}
+    for each in features:
+        images = images_of(source, target, joint=each.joint, across=request.across)
+        measured = measure_images(images, each, request, cohorts.regions(), reporter)
+        pooled = pool(images, measured, each)
+        notes += pooled.notes
+        samples[each.name] = pooled
+        found += (
+            _across(pooled, each, metrics, request)
+            if request.across
+            else _between(pooled, each, metrics, source, target, request)
+        )
+    synthetic = source.cohort.synthetic or target.cohort.synthetic
+    rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
+    return Shift(rows, verdict_of(rows[0]), tuple(dict.fromkeys(notes)), samples)
+
+
+def _between(
+    pooled: Pooled,
+    features: Features,
+    metrics: Sequence[ShiftMetric],
+    source: Side,
+    target: Side,
+    request: Request,
+) -> list[Finding]:
+    """Every metric on the domains as wholes, and on each cell of the grid."""
+    compared = _comparisons(pooled, source, target, features)
+    whole = compared[0][2]
+    arrangements = arrange(
+        whole.source_U, whole.target_U, whole.patient_U, request.draws, request.seed
+    )
+    found = []
+    for metric in metrics:
+        scorer = metric.prepare(pooled.rows)
+        for source_name, target_name, sides in compared:
+            outcome = (
+                Outcome(0.0, note=IDENTICAL)
+                if sides.identical
+                else measure(metric, scorer, sides, arrangements, request.seed)
+            )
+            found.append(
+                Finding(
+                    source_name, target_name, features.name, metric.name,
+                    sides.design.name, sides.n_source, sides.n_target, outcome,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _comparisons(
+    pooled: Pooled, source: Side, target: Side, features: Features
+) -> list[tuple[str, str, Sides]]:
+    patient_U = pooled.rows.patient_U
+    made = [(source.name, target.name, Sides(pooled.source_U, pooled.target_U, patient_U))]
+    for a, b in [] if features.joint else pairs_of(source, target):
+        sides = Sides(
+            pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
+        )
+        made.append((_cell(source, a, b), _cell(target, b, a), sides))
+    return made
+
+
+def _cell(side: Side, modality: Modality, other: Modality) -> str:
+    """A cell's end: the modality; with what else narrows the domain where both ends show one."""
+    return modality if modality != other else str(replace(side.domain, modalities=(modality,)))
+
+
+def _across(
+    pooled: Pooled, features: Features, metrics: Sequence[ShiftMetric], request: Request
+) -> list[Finding]:
+    """Every metric over all groups; the first also between each two of them."""
+    what = request.across or ""
+    groups = group_units(pooled.group_U, pooled.rows.patient_U, what)
+    total = int(groups.patients_G.sum())
+    found, described = [], []
+    for number, metric in enumerate(metrics):
+        scorer = metric.prepare(pooled.rows)
+        outcome = omnibus(metric, scorer, groups, request.draws, request.seed)
+        ends = f"each {what}", "the others"
+        found.append(Finding(*ends, features.name, metric.name, "unpaired", total, total, outcome))
+        for a, b in pairs(groups) if not number else ():
+            sizes = int(groups.patients_G[a]), int(groups.patients_G[b])
+            names = groups.names[a], groups.names[b]
+            outcome = pair(scorer, groups, a, b)
+            described.append(
+                Finding(*names, features.name, metric.name, "unpaired", *sizes, outcome)
+            )
+    return found + described
+
+
+def _corrected(found: Sequence[Finding]) -> list[Finding]:
+    """The first carries the verdict as it stands; all others are corrected together."""
+    primary, *others = found
+    adjusted = [
+        replace(primary.outcome, p_adjusted=primary.outcome.p),
+        *adjust([finding.outcome for finding in others]),
+    ]
+    return [
+        replace(finding, outcome=outcome) for finding, outcome in zip(found, adjusted, strict=True)
+    ]
+
+
+def _row(finding: Finding, synthetic: bool) -> ShiftRow:
+    outcome = finding.outcome
+    return ShiftRow(
+        finding.source,
+        finding.target,
+        finding.metric,
+        finding.features,
+        outcome.value,
+        outcome.null_low,
+        outcome.null_high,
+        outcome.low,
+        outcome.high,
+        outcome.p,
+        outcome.p_floor,
+        outcome.p_adjusted,
+        outcome.effect,
+        finding.design,
+        finding.n_source,
+        finding.n_target,
+        synthetic,
+        outcome.note,
+    )

@@ -1,0 +1,90 @@
+"""What the user asked ``medtl shift`` for, and the cohorts that it names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medtl.case import Cohort
+from medtl.catalog import Catalog
+from medtl.console import Reporter
+from medtl.domain import parse_domain
+from medtl.errors import ConfigError
+from medtl.planning import read_cohort
+from medtl.shift.contract import Settings
+from medtl.shift.sides import Side, read_side
+from medtl.task import Task, bound
+
+PRIMARY = "mmd"
+METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
+FEATURES = ("appearance",)
+DRAWS = 999
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """None: the task's or this module's default."""
+
+    task: str
+    data: Path | None = None
+    src: str | None = None
+    dst: str | None = None
+    across: str | None = None  #: "site" or "part": all of them, instead of two domains
+    features: tuple[str, ...] = FEATURES
+    metrics: tuple[str, ...] = METRICS
+    settings: Settings = field(default_factory=Settings)
+    draws: int = DRAWS
+    rows_per_image: int | None = None
+    labels: str | None = None
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+class Cohorts:
+    """Cohorts by task and folder, each read once."""
+
+    def __init__(self, request: Request, catalog: Catalog, reporter: Reporter) -> None:
+        self.request, self.catalog, self.reporter = request, catalog, reporter
+        self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
+        self.tasks: dict[str, Task] = {}
+
+    def sides(self) -> tuple[Side, Side]:
+        """Source and target; twice the same where its groups are compared with each other."""
+        defaults = self._task(self.request.task, self.request.data).defaults
+        source = self.request.src or defaults.src
+        if self.request.across:
+            if self.request.across not in ("site", "part"):
+                raise ConfigError(f"--across {self.request.across}: use site or part")
+            if self.request.dst:
+                raise ConfigError("--across compares all groups of --src; leave out --dst")
+            target = source
+        else:
+            target = self.request.dst or defaults.dst
+        first, second = (read_side(parse_domain(text), self.read) for text in (source, target))
+        return first, second
+
+    def regions(self) -> tuple[str, ...]:
+        return next(iter(self.tasks.values())).regions
+
+    def read(self, task: str | None, data: Path | None) -> Cohort:
+        key = (task or self.request.task, data or self.request.data)
+        if key not in self.cohorts:
+            self.cohorts[key] = read_cohort(
+                self._task(*key), key[1], self.reporter,
+                labels=self.request.labels, need_target=False,
+            )  # fmt: skip
+        return self.cohorts[key]
+
+    def _task(self, name: str, data: Path | None) -> Task:
+        task = bound(self.catalog.tasks[name].load()(), data, self.request.labels)
+        self.tasks.setdefault(name, task)
+        return task

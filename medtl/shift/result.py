@@ -1,0 +1,136 @@
+"""What a measurement of shift says: rows for machines, tables for people, the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from medtl.report.tables import Table
+from medtl.shift.design import LEVEL
+from medtl.shift.pooling import Pooled
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftRow:
+    """One metric on one source and target; None where it could not be computed or is not tested."""
+
+    source: str
+    target: str
+    metric: str
+    features: str
+    value: float | None
+    null_low: float | None
+    null_high: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_floor: float | None
+    p_adjusted: float | None
+    effect: float | None
+    design: str
+    n_source: int
+    n_target: int
+    synthetic: bool
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """All rows, the one that carries the verdict first."""
+
+    rows: tuple[ShiftRow, ...]
+    verdict: str
+    notes: tuple[str, ...] = ()
+    samples: Mapping[str, Pooled] = field(default_factory=dict)  #: by features
+
+    @property
+    def synthetic(self) -> bool:
+        return any(row.synthetic for row in self.rows)
+
+    @property
+    def primary(self) -> ShiftRow:
+        return self.rows[0]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [row.to_json() for row in self.rows]
+
+    def whole(self) -> list[ShiftRow]:
+        """The rows of the domains as wholes."""
+        ends = self.primary.source, self.primary.target
+        return [row for row in self.rows if (row.source, row.target) == ends]
+
+    def cells(self) -> list[ShiftRow]:
+        """The primary metric and features on each cell of the grid."""
+        kind = self.primary.metric, self.primary.features
+        rows = [row for row in self.rows if (row.metric, row.features) == kind]
+        return [row for row in rows if row not in self.whole()]
+
+
+def tables(shift: Shift) -> list[Table]:
+    """Every metric on the pooled domains; the primary metric on each cell of the grid."""
+    primary, cells = shift.primary, shift.cells()
+    title = "Shift between the domains"
+    made = [_table(title, shift.whole(), shift.synthetic, ("features", "metric"))]
+    if cells:
+        title = f"{primary.metric} of {primary.features}, cell by cell (exploratory)"
+        made.append(_table(title, cells, shift.synthetic, ("source", "target")))
+    return made
+
+
+def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[str, str]) -> Table:
+    cells = [
+        (
+            *(getattr(row, name) for name in names),
+            _number(row.value),
+            _band(row.null_low, row.null_high),
+            _p(row.p),
+            _p(row.p_adjusted),
+            "-" if row.effect is None else f"{row.effect:.1f}x",
+            _band(row.low, row.high),
+            row.note,
+        )
+        for row in rows
+    ]
+    columns = (*names, "value", "no shift: 95%", "p", "p adjusted", "effect", "interval", "note")
+    kept = [i for i in range(len(columns)) if any(line[i] not in ("", "-") for line in cells)]
+    return Table(
+        title + ("; synthetic phantom" if synthetic else ""),
+        tuple(columns[i] for i in kept),
+        tuple(tuple(line[i] for i in kept) for line in cells),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _band(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
+
+
+def verdict_of(row: ShiftRow) -> str:
+    """One sentence on the primary metric."""
+    ends = f"{row.source} -> {row.target}"
+    if row.note.startswith("identical"):
+        return f"No shift: {ends} holds the same images on both sides; nothing was tested."
+    if row.p is None or row.p_floor is None:
+        return f"No verdict on {ends}: {row.note or 'no p-value'}."
+    n = f"{row.n_source} and {row.n_target} patients, {row.design}"
+    if row.p_floor > LEVEL:
+        return f"No verdict on {ends} ({n}): {row.note}."
+    effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""
+    measured = f"{row.metric} {row.value:.3g}{effect}, p = {_p(row.p)}"
+    least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
+    if row.p <= LEVEL:
+        return f"There is a shift, {ends}: {measured} ({n}{least})."
+    return f"No evidence of a shift, {ends}: {measured} ({n}); that does not prove there is none."

@@ -1,0 +1,102 @@
+"""The two domains of a comparison: which images are on which side, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medtl.case import Case, Cohort
+from medtl.domain import Domain, select
+from medtl.errors import ConfigError
+from medtl.modality import Modality
+
+#: task name (None: the command's), folder (None: the command's) -> its cases
+ReadCohort = Callable[[str | None, Path | None], Cohort]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A domain with its cases."""
+
+    domain: Domain
+    cohort: Cohort
+    cases: tuple[Case, ...]
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return self.domain.modalities
+
+    @property
+    def name(self) -> str:
+        """``flair+t1ce``, or the selector where more than modalities tells the domain."""
+        bare = not (self.domain.data or self.domain.task or self.domain.sites or self.domain.part)
+        return "+".join(self.modalities) if bare else str(self.domain)
+
+    def patient(self, case: Case) -> str:
+        """Patients of two data sets are different ones, whatever they are called."""
+        return f"{self.cohort.root}:{case.patient}"
+
+    def key(self, case: Case) -> str:
+        return f"{self.cohort.root}:{case.id}"
+
+
+def read_side(domain: Domain, read: ReadCohort) -> Side:
+    """The cases of ``domain``; without modalities in its selector all that every case has.
+
+    Raises:
+        ConfigError: no case, or no modality that all cases have.
+        DataError: a case lacks one of the domain's modalities.
+    """
+    cohort = read(domain.task, domain.data)
+    cases = select(domain, cohort.cases)
+    if not domain.modalities:
+        shared = [name for name in cases[0].images if all(name in c.images for c in cases)]
+        if not shared:
+            raise ConfigError(f"domain {str(domain)!r}: its cases share no modality; name one")
+        domain = replace(domain, modalities=tuple(shared))
+    return Side(domain, cohort, cases)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One modality of one case, or all of a domain's modalities where features are joint."""
+
+    case: Case
+    patient: str
+    key: str
+    modalities: tuple[Modality, ...]
+    in_source: bool
+    in_target: bool
+    group: str = ""  #: site or part, where these are compared
+
+
+def images_of(source: Side, target: Side, *, joint: bool, across: str | None = None) -> list[Image]:
+    """Every image once, and on which sides it is, ordered by patient and modality.
+
+    ``across`` ("site" or "part") names the group that each comes from.
+    """
+    found: dict[tuple[str, str, tuple[Modality, ...]], Image] = {}
+    for side in (source, target):
+        groups: Iterable[tuple[Modality, ...]]
+        groups = [side.modalities] if joint else [(name,) for name in side.modalities]
+        for case in side.cases:
+            for modalities in groups:
+                key = (side.patient(case), side.key(case), modalities)
+                group = getattr(case, across) if across else ""
+                image = found.get(key) or Image(case, *key, False, False, group)
+                found[key] = replace(
+                    image,
+                    in_source=image.in_source or side is source,
+                    in_target=image.in_target or side is target,
+                )
+    return [found[key] for key in sorted(found)]
+
+
+def pairs_of(source: Side, target: Side) -> list[tuple[Modality, Modality]]:
+    """Cells of the grid beside the pooled row: source by target modalities, or like with like where
+    both sides have the same ones."""
+    if set(source.modalities) == set(target.modalities):
+        return [(name, name) for name in source.modalities] if len(source.modalities) > 1 else []
+    cells = [(a, b) for a in source.modalities for b in target.modalities]
+    return cells if len(cells) > 1 else []

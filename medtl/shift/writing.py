@@ -1,0 +1,40 @@
+"""The folder of a measured shift: rows as JSON and CSV, figures with their points."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from medtl.runs import start_run, write_text
+from medtl.shift.figures import write_figures, write_grid
+from medtl.shift.result import Shift, ShiftRow
+
+ROWS = "shift"
+
+
+def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any]) -> Path:
+    """Write ``shift.json``, ``shift.csv``, ``config.json`` and ``figures/``; the folder."""
+    run = start_run(task, "shift", out)
+    run.write_json("config.json", config)
+    run.write_json(f"{ROWS}.json", shift.to_json())
+    write_csv(run.path / f"{ROWS}.csv", shift)
+    figures = run.path / "figures"
+    ends = shift.primary.source, shift.primary.target
+    for features, pooled in shift.samples.items():
+        write_figures(figures, pooled, features, ends, shift.synthetic)
+    if shift.cells():
+        write_grid(figures / "grid.png", shift.cells(), shift.synthetic)
+    return run.path
+
+
+def write_csv(path: Path, shift: Shift) -> None:
+    """One line per row; empty cells where there is no value."""
+    text = io.StringIO()
+    columns = [column.name for column in fields(ShiftRow)]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(shift.to_json())
+    write_text(path, text.getvalue())
