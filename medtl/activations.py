@@ -45,7 +45,7 @@ def record_blocks(network: Network, blocks: Collection[str]) -> Iterator[dict[st
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             depth[block] -= 1
-            if depth[block] == 0 and (found := _tensors_in(output)):
+            if depth[block] == 0 and (found := tensors_in(output)):
                 features[block] = found[-1].clone()
 
         return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
@@ -59,7 +59,7 @@ def record_blocks(network: Network, blocks: Collection[str]) -> Iterator[dict[st
             handle.remove()
 
 
-def _tensors_in(output: Any) -> list[Tensor]:
+def tensors_in(output: Any) -> list[Tensor]:
     members = output if isinstance(output, list | tuple) else (output,)
     return [member for member in members if isinstance(member, Tensor)]
 

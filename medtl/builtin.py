@@ -147,6 +147,18 @@ def medtl_features() -> list[Component]:
             "intensity and texture of up to 16 slices of each image",
         ),
         Component("lines", "medtl.shift.lines:lines", "lines of voxels from left to right"),
+        Component("patches", "medtl.shift.lines:patches", "64 small patches of each image"),
+        Component(
+            "pca", "medtl.shift.embedding:pca", "principal components of small, scaled images"
+        ),
+        Component(
+            "activations",
+            "medtl.shift.activated:activations",
+            "mean and deviation per channel of a layer of a trained run",
+        ),
+        Component(
+            "labels", "medtl.shift.labels:labels", "share and volume of each region, or the class"
+        ),
     ]
 
 

@@ -55,26 +55,33 @@ class Recipe:
         volumes = [read_volume(case.images[name]) for name in self.modalities]
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
-        masks = [self._shown(volume) for volume, _ in volumes]
-        brain_IJK = np.any(masks, axis=0)
-        covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
         target_LIJK = None
         if with_target and case.target is not None:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
         try:
-            return prepare(
-                image_CIJK, covered_CIJK, target_LIJK, affine, self.preset, self.modalities
-            )
+            return self.prepare(image_CIJK, affine, target_LIJK)
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
+
+    def prepare(
+        self,
+        image_CIJK: np.ndarray[Any, Any],
+        affine: np.ndarray[Any, Any],
+        target_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+    ) -> dict[str, Any]:
+        """Arrays as stored, a channel per modality; see :func:`medtl.transforms.prepare`."""
+        masks = [self.shown(volume) for volume in image_CIJK]
+        brain_IJK = np.any(masks, axis=0)
+        covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
+        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, self.preset, self.modalities)
 
     @property
     def plain(self) -> Recipe:
         """Without augmentation, which comes after: recipes alike in the rest prepare alike."""
         return replace(self, preset=replace(self.preset, augmentation=NONE))
 
-    def _shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which voxels show the patient."""
         if self.preset.fits:
             return np.ones(array_IJK.shape, dtype=bool)

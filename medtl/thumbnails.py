@@ -31,7 +31,8 @@ def area_resample(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.f
         if moved.shape[axis] != wanted:
             weights = _shares(moved.shape[axis], wanted)
             moved = np.moveaxis(np.tensordot(weights, moved, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(moved)
+    small_IJK: NDArray[np.float32] = np.ascontiguousarray(moved)
+    return small_IJK
 
 
 def _shares(old: int, new: int) -> NDArray[np.float32]:

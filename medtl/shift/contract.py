@@ -52,6 +52,7 @@ class Settings:
 
     run: Path | None = None  #: a trained run, for ``activations``
     layer: str | None = None  #: name of one of its modules or blocks
+    regions: tuple[str, ...] = ()  #: what the task segments, or its classes, for ``labels``
 
 
 @dataclass(frozen=True, slots=True)
