@@ -71,13 +71,15 @@ def medtl_losses() -> list[Component]:
 
 @hookspec
 def medtl_features() -> list[Component]:
-    """Ways to turn cases into feature vectors, for measuring shift."""
+    """Ways to turn images into rows of features, for measuring shift. Targets take a
+    :class:`medtl.shift.contract.Settings` and return a :class:`medtl.shift.contract.Features`."""
     raise NotImplementedError
 
 
 @hookspec
 def medtl_shift_metrics() -> list[Component]:
-    """Scores of the distance between source and target features."""
+    """Distances between source and target features. Targets take nothing and return a
+    :class:`medtl.shift.contract.ShiftMetric`; tests, intervals and effects come for free."""
     raise NotImplementedError
 
 

@@ -1,0 +1,193 @@
+"""``medtl shift`` as it is typed, on small phantoms and on pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medtl.cli.boundary import guarded
+from medtl.cli.main import app
+from medtl.phantom.cohort import write_phantom
+
+COLUMNS = {
+    "source", "target", "metric", "features", "value", "null_low", "null_high", "low", "high",
+    "p", "p_floor", "p_adjusted", "effect", "design", "n_source", "n_target", "synthetic", "note",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantom"
+    return write_phantom(root, cases=8, size=24, sites=2, seed=3)
+
+
+def run(*words: object) -> int:
+    from typer.main import get_command
+
+    command = get_command(app)
+    arguments = ["shift", *map(str, words)]
+    return guarded(lambda: command.main(arguments, standalone_mode=False), debug=False)
+
+
+def rows_of(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, object]]:
+    assert run(*words, "--json", "-q") == 0
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_modalities_are_a_paired_design_with_a_grid_and_the_pooled_row_first(
+    phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(
+        capsys, "--data", phantom, "--src", "flair,t1ce", "--dst", "t1,t2", "--metrics", "mmd"
+    )
+    assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(COLUMNS))}
+    ends = [(row["source"], row["target"]) for row in rows]
+    assert ends == [
+        ("flair+t1ce", "t1+t2"),
+        ("flair", "t1"), ("flair", "t2"), ("t1ce", "t1"), ("t1ce", "t2"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["design"] == "paired"
+        assert row["n_source"] == row["n_target"] == 8
+        assert row["p_floor"] == 2 / 2**8
+        assert row["synthetic"] is True
+    assert rows[0]["p"] == rows[0]["p_adjusted"]
+
+
+def test_sites_are_an_unpaired_design(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--data", phantom, "--src", "mod:flair,site:S1", "--dst", "mod:flair,site:S2")
+    row, *_ = rows_of(capsys, *words)
+    assert row["design"] == "unpaired"
+    assert row["n_source"] == row["n_target"] == 4
+    assert row["p_floor"] == pytest.approx(2 / 70)
+
+
+def test_a_domain_against_itself_is_recognised_and_not_tested(
+    phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(capsys, "--data", phantom, "--src", "flair", "--dst", "flair")
+    for row in rows:
+        assert row["value"] == 0
+        assert row["p"] is None
+        assert "identical" in str(row["note"])
+
+
+def test_all_sites_at_once_give_one_test_and_described_pairs(
+    phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--data", phantom, "--src", "flair", "--across", "site", "--metrics", "mmd,energy")
+    rows = rows_of(capsys, *words)
+    assert [row["p"] is None for row in rows] == [False, False, True]
+    assert rows[-1]["source"] == "S1" and rows[-1]["target"] == "S2"
+    assert "descriptive" in str(rows[-1]["note"])
+
+
+def test_few_patients_are_told_that_nothing_can_be_significant(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case in sorted(path for path in phantom.iterdir() if path.is_dir())[:3]:
+        shutil.copytree(case, tmp_path / "three" / case.name)
+    words = ("--data", tmp_path / "three", "--src", "flair", "--dst", "t1", "--out", tmp_path / "o")
+    assert run(*words) == 0
+    told = capsys.readouterr().err
+    assert "cannot be significant" in told
+    assert "0.25" in told
+    assert "6 patients" in told
+
+
+def test_the_folder_holds_rows_figures_and_their_points(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ("--data", phantom, "--src", "flair,t1ce", "--dst", "t1,t2", "--out", out)
+    assert run(*words) == 0
+    told = capsys.readouterr().err
+    assert "synthetic phantom" in told
+    rows = json.loads((out / "shift.json").read_text())
+    with open(out / "shift.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["metric"] for row in table] == [row["metric"] for row in rows]
+    assert float(table[0]["value"]) == rows[0]["value"]
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {"appearance-pca.png", "appearance-pca.csv", "appearance-t-sne.png", "grid.png"} <= names
+    with open(out / "figures" / "appearance-pca.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 32
+    again = tmp_path / "again"
+    assert run(*words[:-1], again) == 0
+    for path in sorted((out / "figures").iterdir()):
+        assert path.read_bytes() == (again / "figures" / path.name).read_bytes(), path.name
+    assert (out / "shift.json").read_bytes() == (again / "shift.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--src", "flair", "--dst", "pet"), "pet"),
+        (("--src", "site:S9", "--dst", "t1"), "S9"),
+        (("--src", "flair", "--dst", "site:S1"), "overlap"),
+        (("--metrics", "mdm"), "mmd"),
+        (("--features", "apperance"), "appearance"),
+        (("--draws", "0"), "--draws"),
+        (("--across", "scanner"), "site or part"),
+        (("--across", "site", "--dst", "t1"), "--dst"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(
+    phantom: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    assert run("--data", phantom, *words, "-q") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+def test_a_nan_in_a_file_names_the_file(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nibabel
+
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data)
+    path = next(data.glob("*/*_flair.nii*"))
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    values[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
+    assert run("--data", data, "--src", "flair", "--dst", "t1", "-q") == 2
+    assert path.name in capsys.readouterr().err
+
+
+def test_one_patient_has_a_value_withheld_with_the_reason(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = next(path for path in sorted(phantom.iterdir()) if path.is_dir())
+    shutil.copytree(case, tmp_path / "one" / case.name)
+    row, *_ = rows_of(capsys, "--data", tmp_path / "one", "--src", "flair", "--dst", "t1")
+    assert row["p"] is None
+    assert "one patient" in str(row["note"])
+
+
+def test_folders_of_pictures_are_compared_by_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :36]
+    disc = ((rows - 20) ** 2 + (columns - 18) ** 2) < 200
+    for part, gain in (("Training", 1.0), ("Testing", 0.5)):
+        for number in range(12):
+            folder = tmp_path / "data" / part / ("a" if number % 2 else "b")
+            folder.mkdir(parents=True, exist_ok=True)
+            values = disc * gain * (100 + 20 * random.random(disc.shape) + 10 * random.random())
+            Image.fromarray(values.astype(np.uint8)).save(folder / f"{number}.png")
+    words = ("--data", tmp_path / "data", "--src", "part:Training", "--dst", "part:Testing")
+    row, *_ = rows_of(capsys, "classification", *words)
+    assert row["design"] == "unpaired"
+    assert row["p"] == 0.001
+    assert row["synthetic"] is False
