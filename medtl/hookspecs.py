@@ -58,6 +58,13 @@ def medtl_transforms() -> list[Component]:
 
 
 @hookspec
+def medtl_harmonisers() -> list[Component]:
+    """Ways to make images alike, fitted on some of them, for measuring shift and, those with
+    landmarks, for training. Targets return a :class:`medtl.shift.contract.Harmoniser`."""
+    raise NotImplementedError
+
+
+@hookspec
 def medtl_strategies() -> list[Component]:
     """Plans of a transfer. Targets follow :class:`medtl.strategies.Strategy`."""
     raise NotImplementedError
@@ -71,13 +78,15 @@ def medtl_losses() -> list[Component]:
 
 @hookspec
 def medtl_features() -> list[Component]:
-    """Ways to turn cases into feature vectors, for measuring shift."""
+    """Ways to turn images into rows of features, for measuring shift. Targets take
+    :class:`medtl.shift.contract.Settings` and return :class:`medtl.shift.contract.Features`."""
     raise NotImplementedError
 
 
 @hookspec
 def medtl_shift_metrics() -> list[Component]:
-    """Scores of the distance between source and target features."""
+    """Scores of how far apart two sets of rows are. Targets return a
+    :class:`medtl.shift.contract.ShiftMetric`."""
     raise NotImplementedError
 
 

@@ -43,11 +43,12 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     """
     if request.draws < 1:
         raise ConfigError(f"--draws {request.draws}: at least 1 (999 is usual)")
-    features = [catalog.features[name].load()(request.settings) for name in request.features]
     metrics = [catalog.shift_metrics[name].load()() for name in request.metrics]
     metrics.sort(key=lambda metric: metric.name != PRIMARY)
     cohorts = Cohorts(request, catalog, reporter)
     source, target = cohorts.sides()
+    settings = replace(request.settings, regions=cohorts.regions())
+    features = [catalog.features[name].load()(settings) for name in request.features]
     found: list[Finding] = []
     notes: list[str] = []
     samples: dict[str, Pooled] = {}
