@@ -124,6 +124,30 @@ def medtl_shift_metrics() -> list[Component]:
 
 
 @hookimpl
+def medtl_harmonisers() -> list[Component]:
+    return [
+        Component(
+            "zscore", "medtl.shift.harmonisers:zscore", "mean 0 and deviation 1, as presets do"
+        ),
+        Component(
+            "histogram-matching",
+            "medtl.shift.harmonisers:histogram_matching",
+            "to the mean quantile function; in training: --set harmonise=histogram-matching",
+        ),
+        Component(
+            "nyul",
+            "medtl.shift.harmonisers:nyul",
+            "deciles to their mean (Nyul and Udupa 1999); in training: --set harmonise=nyul",
+        ),
+        Component(
+            "resampling",
+            "medtl.shift.harmonisers:resampling",
+            "to the median spacing; pictures to the median size",
+        ),
+    ]
+
+
+@hookimpl
 def medtl_features() -> list[Component]:
     return [
         Component(

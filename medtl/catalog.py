@@ -19,10 +19,18 @@ GROUP = "medtl.plugins"
 class Registry(Mapping[str, Component]):
     """Components of one kind by full name, ``plugin:component``; a unique bare name works too."""
 
-    def __init__(self, kind: str, components: Mapping[str, Component], missing: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        components: Mapping[str, Component],
+        missing: str = "",
+        kinds: Mapping[str, str] | None = None,
+    ) -> None:
+        """``kinds``: of what kind components of any registry are, by bare name."""
         self._kind = kind
         self._components = dict(components)
         self._missing = missing
+        self._kinds = kinds or {}
 
     def full_name(self, name: str) -> str:
         """Resolve a bare or full name.
@@ -35,6 +43,8 @@ class Registry(Mapping[str, Component]):
         if len(found) > 1:
             choices = ", ".join(sorted(found))
             raise ConfigError(f"{self._kind} {name!r} is ambiguous; write one of {choices}")
+        if not found and canonical(name) in self._kinds:
+            raise ConfigError(f"{name!r} is no {self._kind} but a {self._kinds[canonical(name)]}")
         if not found:
             known = self if ":" in name else {_bare(key) for key in self}
             error = UnknownNameError(self._kind, name, known)
@@ -85,6 +95,7 @@ class Catalog:
     networks: Registry
     initialisers: Registry
     transforms: Registry
+    harmonisers: Registry
     strategies: Registry
     losses: Registry
     features: Registry
@@ -125,6 +136,12 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
         else:
             rows.append(replace(row, components=sum(map(len, offers[name].values()))))
     missing = _missing(rows)
+    kinds = {
+        name: noun
+        for kind, noun in KINDS.items()
+        for offer in offers.values()
+        for name in offer.get(kind, ())
+    }
     registries = {
         kind: Registry(
             noun,
@@ -134,6 +151,7 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
                 for name, c in offer.get(kind, {}).items()
             },
             missing,
+            kinds,
         )
         for kind, noun in KINDS.items()
     }

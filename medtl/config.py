@@ -58,6 +58,7 @@ class TrainConfig(BaseModel):
     network: str | None = None
     width: Natural | None = None
     transforms: str | None = None
+    harmonise: str | None = None  #: a harmoniser with landmarks, fitted on the training cases
     spacing_mm: Positive | None = None
     patch_size: Annotated[
         tuple[Natural, ...] | None, BeforeValidator(_listed), Field(min_length=2, max_length=3)

@@ -58,6 +58,13 @@ def medtl_transforms() -> list[Component]:
 
 
 @hookspec
+def medtl_harmonisers() -> list[Component]:
+    """Ways to make images alike, fitted on some of them, for measuring shift and, those with
+    landmarks, for training. Targets return a :class:`medtl.shift.contract.Harmoniser`."""
+    raise NotImplementedError
+
+
+@hookspec
 def medtl_strategies() -> list[Component]:
     """Plans of a transfer. Targets follow :class:`medtl.strategies.Strategy`."""
     raise NotImplementedError

@@ -24,6 +24,7 @@ from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
+from medtl.standards import fit_standard
 from medtl.strategies import LossSpec, Request, Stage, controls
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
@@ -125,6 +126,11 @@ def make_plan(
     if not preset.fits:
         preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
     preset = preset.dropping(_modality_dropout(config, visited))
+    if config.harmonise:
+        training = cases_of(split.train, cohort.cases)
+        preset = preset.onto(
+            fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
+        )
     dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
     probe = builder(
         in_channels=len(visited[0].modalities),

@@ -22,6 +22,7 @@ KINDS = {
     "networks": "network",
     "initialisers": "initialiser",
     "transforms": "transforms preset",
+    "harmonisers": "harmoniser",
     "strategies": "strategy",
     "losses": "loss",
     "features": "feature extractor",

@@ -15,6 +15,7 @@ from medtl.data import Recipe
 from medtl.errors import ConfigError, RunError
 from medtl.evaluation import Predictor
 from medtl.flips import orientations
+from medtl.harmonisation import Standard
 from medtl.kinds import AnyPredictor, Kind, kind_named
 from medtl.modality import Modality
 from medtl.runs import Run
@@ -124,6 +125,8 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
     since training is refused."""
     preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
     preset = preset.through(recorded.get("windows", {})).into(recorded.get("size", ()))
+    if "harmonise" in recorded:
+        preset = preset.onto(Standard.from_json(recorded["harmonise"]))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")

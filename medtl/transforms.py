@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from medtl.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
 from medtl.errors import DataError
+from medtl.harmonisation import Standard
 
 #: Raised whenever the same files and preset are prepared into other numbers than before.
 VERSION = 2
@@ -44,6 +45,7 @@ class Preset:
     windows: tuple[tuple[str, tuple[float, ...]], ...] = ()
     fits: bool = False  #: every image, all of it, is scaled to fit into ``size``: no mm are known
     size: tuple[int, ...] = ()  #: voxels per axis; a picture's one slice has none
+    standard: Standard | None = None  #: that intensities are brought onto before the z-score
 
     def at(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
@@ -52,6 +54,9 @@ class Preset:
         """With windows, by modality; other modalities are scaled case by case."""
         rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
         return replace(self, windows=tuple(rows))
+
+    def onto(self, standard: Standard | None) -> Preset:
+        return replace(self, standard=standard)
 
     def dropping(self, modality_dropout: float) -> Preset:
         """The preset for a run with this ``modality_dropout``."""
@@ -74,6 +79,7 @@ class Preset:
             **({"whole": True} if self.whole else {}),
             **({"windows": {n: list(w) for n, w in self.windows}} if self.windowed else {}),
             **({"size": list(self.size)} if self.fits else {}),
+            **({"harmonise": self.standard.to_json()} if self.standard else {}),
         }
 
 
@@ -140,11 +146,12 @@ def prepare(
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
-    Orientation to RAS, crop to the brain, percentile clipping and z-score per modality where it
-    covers the brain (0 elsewhere), resampling to ``preset.spacing_mm`` or into ``preset.size``.
+    Orientation to RAS, crop to the brain, where the preset has one the standard of each modality,
+    percentile clipping and z-score where it covers the brain (0 elsewhere), resampling to
+    ``preset.spacing_mm`` or into ``preset.size``.
     ``covered_CIJK`` tells where; slabs often miss a side of the head. One mask for all modalities
     may have C = 1.
-    ``modalities`` (C) tell which of the preset's windows belongs to which channel.
+    ``modalities`` (C) tell which of the preset's windows and standards belongs to which channel.
     """
     axes, flips = _to_ras(affine)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
@@ -152,13 +159,15 @@ def prepare(
     crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
     channels = []
     by_name = dict(preset.windows)
-    windows = [by_name.get(name) for name in modalities] or [None] * len(image_CIJK)
+    names = modalities or [""] * len(image_CIJK)
     covers = np.broadcast_to(covered_CIJK, image_CIJK.shape)
-    for *native, window in zip(image_CIJK, covers, windows, strict=True):
+    for *native, name in zip(image_CIJK, covers, names, strict=True):
         channel_IJK, covered_IJK = (_orient(array_IJK, axes, flips)[crop] for array_IJK in native)
         if preset.n4:
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
-        channels.append(zscore_in_brain(channel_IJK, covered_IJK, window))
+        if preset.standard:
+            channel_IJK = preset.standard.apply(name, channel_IJK, covered_IJK)
+        channels.append(zscore_in_brain(channel_IJK, covered_IJK, by_name.get(name)))
     shape = prepared_shape(size, spacing_mm, preset)
     prepared: dict[str, Any] = {
         "image": _resample(torch.from_numpy(np.stack(channels)), shape),

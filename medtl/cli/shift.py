@@ -33,6 +33,15 @@ def shift(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Rows per image at most, for lines, patches, slices.")
     ] = None,
+    attribute: Annotated[
+        bool, typer.Option("--attribute/--no-attribute", help="Say what kind of shift it is.")
+    ] = True,
+    run: Annotated[
+        Path | None, typer.Option(help="A trained run (or its stage), for features activations.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of that run's network, a block or a module.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
@@ -48,6 +57,7 @@ def shift(
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
     from medtl.runs import check_out
+    from medtl.shift.contract import Settings
     from medtl.shift.pipeline import measure_shift
     from medtl.shift.request import FEATURES, METRICS, Request
     from medtl.shift.result import tables
@@ -64,6 +74,8 @@ def shift(
         draws=draws,
         rows_per_image=rows,
         labels=labels,
+        attribute=attribute,
+        settings=Settings(run, layer),
         seed=seed,
     )
     reporter = Reporter(quiet)
@@ -80,7 +92,7 @@ def shift(
     else:
         for table in tables(found):
             reporter.show(table)
-        reporter.say(found.verdict)
+        reporter.say(" ".join((found.verdict, *found.advice)))
     if writes:
         reporter.say(f"written to {write_shift(found, task, out, request.to_json())}")
 

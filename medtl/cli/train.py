@@ -160,6 +160,7 @@ def train(
         (catalog.strategies, resolved.strategy),
         (catalog.networks, resolved.network),
         (catalog.transforms, resolved.transforms),
+        (catalog.harmonisers, resolved.harmonise),
         (catalog.losses, resolved.loss),
     ):
         if name is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,16 @@ def activations(settings: Settings) -> Features:
     network = trained.predictor.network
     layer = settings.layer or _default_layer(network)
     pooled = _Pooled()
+    one_at_a_time = Lock()  # images may be read in threads; the network has one set of hooks
     with watching(network, layer, pooled.add):
         pass  # an unknown layer is told before any image is read
 
     def rows(view: View) -> Measured:
         image_CIJK = _prepared(view, trained)
-        pooled.clear()
-        with watching(network, layer, pooled.add):
+        with one_at_a_time, watching(network, layer, pooled.add):
+            pooled.clear()
             _run(trained, image_CIJK)
-        means, deviations = pooled.moments()
+            means, deviations = pooled.moments()
         digits = len(str(len(means)))
         found = {f"{layer}/mean_{n:0{digits}}": float(v) for n, v in enumerate(means)}
         found |= {f"{layer}/deviation_{n:0{digits}}": float(v) for n, v in enumerate(deviations)}

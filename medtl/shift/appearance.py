@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from medtl.resampling import box_of
 from medtl.shift.contract import Features, Measured, Settings, View
 from medtl.shift.grid import resolution_columns, view_columns
 from medtl.shift.intensity import contrast_columns, scale_columns
 from medtl.shift.shown import Shown, cut_out, one_row, shown_in, shown_mask, voxel_step
 from medtl.shift.texture import noise_columns
-from medtl.thumbnails import box_of
 
 #: Rows per image at most, and the share of the fullest slice that a slice must show.
 SLICES = 16

@@ -10,13 +10,14 @@ C modality, L region, I J K voxels (right-anterior-superior).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.harmonisation import Landmarks
 from medtl.modality import Modality
 
 
@@ -95,3 +96,21 @@ class ShiftMetric:
     jackknife: bool = False  #: whether a delete-one-patient interval makes sense
     tested: bool = True  #: False: a value alone, no p-value
     warning: str = ""  #: what the user must know about it
+
+
+#: What fitting leaves: numbers by modality, or by what they are; plain data.
+Fitted = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Harmoniser:
+    """A way to make images alike. Fitted on the source, so that it can be frozen and trained with.
+
+    ``apply`` raises DataError for a view whose modality it was not fitted on; harmonisers of the
+    grid take any. ``landmarks``: what training needs to apply it, for those that it can.
+    """
+
+    name: str
+    fit: Callable[[Iterable[View]], Fitted]
+    apply: Callable[[View, Fitted], View]
+    landmarks: Landmarks | None = None

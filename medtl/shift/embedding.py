@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.resampling import resample
 from medtl.shift.contract import Features, Measured, Settings, View
 from medtl.shift.shown import cut_out
-from medtl.thumbnails import area_resample
 
 #: Edges of the small images.
 VOLUME, PICTURE = (16, 16, 16), (32, 32, 1)
@@ -27,7 +27,7 @@ def pca(_settings: Settings) -> Features:
     def rows(view: View) -> Measured:
         shown = cut_out(view)
         scaled_IJK = np.where(shown.shown_IJK, np.clip(shown.scaled_IJK, -LIMIT, LIMIT), 0)
-        small = area_resample(scaled_IJK, PICTURE if scaled_IJK.shape[2] == 1 else VOLUME)
+        small = resample(scaled_IJK, PICTURE if scaled_IJK.shape[2] == 1 else VOLUME)
         values_NF = small.reshape(1, -1).astype(np.float64)
         return Measured(values_NF, tuple(f"thumbnail/{n:04}" for n in range(small.size)))
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from medtl.catalog import Catalog
 from medtl.console import Reporter
+from medtl.modality import Modality
 from medtl.shift.attribution import Attribution, Removal, parts_of, removal
-from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
-from medtl.shift.design import arrange
+from medtl.shift.contract import Features, Harmoniser, Measured, ShiftMetric, View
+from medtl.shift.design import Arrangements, arrange
 from medtl.shift.extraction import in_parallel, measure_images, view_of
 from medtl.shift.measure import Outcome, Sides, measure
 from medtl.shift.pooling import Pooled, pool
@@ -21,7 +22,7 @@ APPEARANCE, LABELS = "appearance", "labels"
 #: Source images that harmonisers are fitted on, at most; evenly chosen.
 MOST_FITTED = 50
 #: Where the domains' modalities differ, all are brought onto one standard.
-ANY = "any"
+ANY = Modality("any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,18 @@ class Explainer:
         parts = [
             part
             for sample in samples
-            for part in parts_of(sample, _sides(sample), self._drawn(sample), metric, linear, self.request.seed)
+            for part in parts_of(
+                sample, _sides(sample), self._drawn(sample), metric, linear, self.request.seed
+            )
         ]
         return Attribution(tuple(parts), tuple(self._removals(images, features, before, metric)))
 
     def _labels(self) -> list[Pooled]:
         """The label prior, where other patients with labels lie on the other side."""
         images = images_of(self.source, self.target, joint=True)
-        apart = not any(self.source.key(c) in map(self.target.key, self.target.cases) for c in self.source.cases)
+        apart = not any(
+            self.source.key(c) in map(self.target.key, self.target.cases) for c in self.source.cases
+        )
         known = all(image.case.target or image.case.class_name for image in images)
         if not (apart and known):
             return []
@@ -67,7 +72,10 @@ class Explainer:
         fitted = {}
         for name in sorted(self.catalog.harmonisers):
             harmoniser: Harmoniser = self.catalog.harmonisers[name].load()()
-            fitted[harmoniser.name] = harmoniser, harmoniser.fit(self._source_views(images, features))
+            fitted[harmoniser.name] = (
+                harmoniser,
+                harmoniser.fit(self._source_views(images, features)),
+            )
 
         def rows(index: int) -> dict[str, Measured]:
             view = self._view(images[index], features)
@@ -97,9 +105,13 @@ class Explainer:
         same = set(self.source.modalities) == set(self.target.modalities)
         return view if same else replace(view, modalities=(ANY,))
 
-    def _drawn(self, sample: Pooled):
+    def _drawn(self, sample: Pooled) -> Arrangements:
         return arrange(
-            sample.source_U, sample.target_U, sample.rows.patient_U, self.request.draws, self.request.seed
+            sample.source_U,
+            sample.target_U,
+            sample.rows.patient_U,
+            self.request.draws,
+            self.request.seed,
         )
 
     def _features(self, name: str) -> Features:

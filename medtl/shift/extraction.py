@@ -44,9 +44,7 @@ def view_of(image: Image, regions: tuple[str, ...], features: Features) -> View:
     return read_view(case, image.modalities, regions, with_target=features.target)
 
 
-def in_parallel(
-    work: Callable[[int], T], count: int, label: str, reporter: Reporter
-) -> list[T]:
+def in_parallel(work: Callable[[int], T], count: int, label: str, reporter: Reporter) -> list[T]:
     """``work`` of 0 to ``count`` - 1 in threads, in order; the first error stops the rest."""
     found = []
     with (

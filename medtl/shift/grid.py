@@ -9,10 +9,11 @@ from itertools import permutations
 
 import numpy as np
 
+from medtl.harmonisation import quantiles
+from medtl.resampling import box_of
 from medtl.shift.contract import View
-from medtl.shift.shown import CLIP_PERCENTILES, Shown, quantiles, shown_mask
+from medtl.shift.shown import CLIP_PERCENTILES, Shown, shown_mask
 from medtl.shift.texture import Image, Mask, eroded, finest_plane, noise_deviation, three
-from medtl.thumbnails import box_of
 
 #: Widths of details that can be told, in voxels.
 WIDTHS = np.geomspace(0.3, 10.0, 400)
@@ -23,15 +24,14 @@ _LETTERS = ("RL", "AP", "SI")  # right-anterior-superior, and the other way roun
 
 
 def resolution_columns(view: View, shown: Shown) -> dict[str, float]:
-    """Logs of the spacing (pictures: of the edge in pixels, geometric mean), and of the width of
-    details along each axis, in mm (pictures: 256ths of the longest edge).
+    """Logs of the spacing (pictures: of the longest edge in pixels), and of the width of details
+    along each axis, in mm (pictures: 256ths of the longest edge).
 
     The width is what the content needs, whatever grid it is stored on: an enlarged image has a
     finer grid and details as wide as before.
     """
-    rows, columns, _ = view.image_CIJK.shape[1:]
     if view.picture:
-        found = {"pixels": np.log(rows * columns) / 2}
+        found = {"pixels": np.log(max(view.image_CIJK.shape[1:]))}
     else:
         found = {
             f"spacing_{axis}": np.log(mm) for axis, mm in zip(AXES, view.spacing_mm, strict=True)

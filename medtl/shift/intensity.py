@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.shift.shown import CLIP_PERCENTILES, Shown, quantiles
+from medtl.harmonisation import quantiles
+from medtl.shift.shown import CLIP_PERCENTILES, Shown
 
 PERCENTILES = (1, 5, 25, 75, 95, 99)
 BINS = 64

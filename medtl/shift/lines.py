@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.resampling import block_mean
 from medtl.shift.contract import Features, Measured, Settings, View
 from medtl.shift.shown import shown_mask
-from medtl.thumbnails import block_mean
 
 #: Edges of a patch in voxels, and of the blocks that are averaged in it: 64 columns either way.
 VOLUME_PATCH, VOLUME_BLOCK = (8, 8, 8), (2, 2, 2)

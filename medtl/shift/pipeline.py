@@ -10,8 +10,10 @@ from medtl.console import Reporter
 from medtl.errors import ConfigError
 from medtl.modality import Modality
 from medtl.shift.across import group_units, omnibus, pair, pairs
+from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
 from medtl.shift.design import arrange
+from medtl.shift.explain import APPEARANCE, Explainer
 from medtl.shift.extraction import measure_images
 from medtl.shift.measure import Outcome, Sides, adjust, measure
 from medtl.shift.pooling import Pooled, pool
@@ -43,28 +45,41 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     """
     if request.draws < 1:
         raise ConfigError(f"--draws {request.draws}: at least 1 (999 is usual)")
-    features = [catalog.features[name].load()(request.settings) for name in request.features]
     metrics = [catalog.shift_metrics[name].load()() for name in request.metrics]
     metrics.sort(key=lambda metric: metric.name != PRIMARY)
+    makers = [catalog.features[name].load() for name in request.features]
     cohorts = Cohorts(request, catalog, reporter)
     source, target = cohorts.sides()
+    request = replace(request, settings=replace(request.settings, regions=cohorts.regions()))
     found: list[Finding] = []
     notes: list[str] = []
     samples: dict[str, Pooled] = {}
-    for each in features:
-        images = images_of(source, target, joint=each.joint, across=request.across)
-        measured = measure_images(images, each, request, cohorts.regions(), reporter)
-        pooled = pool(images, measured, each)
+    for features in [make(request.settings) for make in makers]:
+        images = images_of(source, target, joint=features.joint, across=request.across)
+        measured = measure_images(images, features, request, reporter)
+        pooled = pool(images, measured, features)
         notes += pooled.notes
-        samples[each.name] = pooled
+        samples[features.name] = pooled
         found += (
-            _across(pooled, each, metrics, request)
+            _across(pooled, features, metrics, request)
             if request.across
-            else _between(pooled, each, metrics, source, target, request)
+            else _between(pooled, features, metrics, source, target, request)
         )
     synthetic = source.cohort.synthetic or target.cohort.synthetic
     rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
-    return Shift(rows, verdict_of(rows[0]), tuple(dict.fromkeys(notes)), samples)
+    attribution = None
+    if request.attribute and not request.across and rows[0].p is not None:
+        explainer = Explainer(request, catalog, reporter, source, target)
+        attribution = explainer.attribution(samples.get(APPEARANCE))
+    advice = () if request.across else advise(rows, attribution, rows[0].n_target)
+    return Shift(
+        rows,
+        verdict_of(rows[0]),
+        tuple(dict.fromkeys(notes)),
+        samples,
+        attribution,
+        tuple(map(str, advice)),
+    )
 
 
 def _between(

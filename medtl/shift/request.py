@@ -37,6 +37,7 @@ class Request:
     draws: int = DRAWS
     rows_per_image: int | None = None
     labels: str | None = None
+    attribute: bool = True  #: also say what kind of shift it is
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:

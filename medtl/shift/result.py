@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medtl.report.tables import Table
+from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
 
@@ -46,6 +47,8 @@ class Shift:
     verdict: str
     notes: tuple[str, ...] = ()
     samples: Mapping[str, Pooled] = field(default_factory=dict)  #: by features
+    attribution: Attribution | None = None
+    advice: tuple[str, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -78,6 +81,8 @@ def tables(shift: Shift) -> list[Table]:
     if cells:
         title = f"{primary.metric} of {primary.features}, cell by cell (exploratory)"
         made.append(_table(title, cells, shift.synthetic, ("source", "target")))
+    if shift.attribution:
+        made += attribution_tables(shift.attribution, shift.synthetic)
     return made
 
 

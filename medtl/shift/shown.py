@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.harmonisation import quantiles
+from medtl.resampling import box_of
 from medtl.shift.contract import Measured, View
-from medtl.thumbnails import box_of
 
 #: Lengths in a picture are in units of its longest edge over this: no millimetres are known.
 NOMINAL_EDGE = 256
@@ -78,12 +79,6 @@ def shown_in(
     scaled_IJK = np.subtract(image_IJK, np.float32(median), order="C")
     scaled_IJK /= np.float32(spread or 1.0)
     return Shown(scaled_IJK, shown_IJK, step, values_N, float(median), spread)
-
-
-def quantiles(sorted_N: NDArray[np.float32], percentiles: tuple[float, ...]) -> NDArray[np.float64]:
-    """As numpy's percentile, of values that are sorted already."""
-    places = np.asarray(percentiles) / 100 * (len(sorted_N) - 1)
-    return np.interp(places, np.arange(len(sorted_N)), sorted_N)
 
 
 def one_row(columns: Mapping[str, float]) -> Measured:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.resampling import block_mean
 from medtl.shift.shown import Shown
-from medtl.thumbnails import block_mean
 
 #: Finer voxels (mm; pictures: 256ths of the longest edge) are averaged to about this first, so that
 #: an image stored on a finer grid is not taken for a smoother one.

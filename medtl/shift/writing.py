@@ -16,11 +16,18 @@ ROWS = "shift"
 
 
 def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any]) -> Path:
-    """Write ``shift.json``, ``shift.csv``, ``config.json`` and ``figures/``; the folder."""
+    """Write ``shift.json``, ``shift.csv``, ``attribution.json``, ``config.json`` and
+    ``figures/``; returns the folder."""
     run = start_run(task, "shift", out)
     run.write_json("config.json", config)
     run.write_json(f"{ROWS}.json", shift.to_json())
     write_csv(run.path / f"{ROWS}.csv", shift)
+    if shift.attribution:
+        told = {"verdict": shift.verdict, "advice": list(shift.advice)}
+        run.write_json(
+            "attribution.json",
+            {"synthetic": shift.synthetic} | told | shift.attribution.to_json(),
+        )
     figures = run.path / "figures"
     ends = shift.primary.source, shift.primary.target
     for features, pooled in shift.samples.items():

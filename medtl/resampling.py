@@ -1,4 +1,4 @@
-"""Images made small: exact averages over larger voxels.
+"""Images on coarser and finer grids over the same space, and the boxes that masks fill.
 
 Axes: I J K voxels.
 """
@@ -21,18 +21,16 @@ def box_of(mask_IJK: NDArray[np.bool_]) -> Box:
     return tuple(found[0]) if found else tuple(slice(0, n) for n in mask_IJK.shape)
 
 
-def area_resample(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:
-    """Every new voxel is the mean of the old ones it covers, parts of voxels by their share.
-
-    Where the grid gets finer, that repeats voxels. The mean of the image stays what it was.
-    """
+def resample(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Where the grid gets coarser a new voxel is the mean of what it covers, parts of voxels by
+    their share; where it gets finer, it is linear between the voxels' centres."""
     moved: NDArray[np.float32] = np.asarray(image_IJK, dtype=np.float32)
-    for axis, wanted in enumerate(shape):
-        if moved.shape[axis] != wanted:
-            weights = _shares(moved.shape[axis], wanted)
+    for axis, new in enumerate(shape):
+        old = moved.shape[axis]
+        if old != new:
+            weights = _shares(old, new) if new < old else _linear(old, new)
             moved = np.moveaxis(np.tensordot(weights, moved, axes=(1, axis)), 0, axis)
-    small_IJK: NDArray[np.float32] = np.ascontiguousarray(moved)
-    return small_IJK
+    return np.ascontiguousarray(moved)
 
 
 def _shares(old: int, new: int) -> NDArray[np.float32]:
@@ -40,7 +38,14 @@ def _shares(old: int, new: int) -> NDArray[np.float32]:
     edges = np.arange(new + 1) * (old / new)
     starts = np.arange(old)
     overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
-    return (np.clip(overlap, 0, None) * (new / old)).astype(np.float32)
+    return np.asarray(np.clip(overlap, 0, None) * (new / old), dtype=np.float32)
+
+
+def _linear(old: int, new: int) -> NDArray[np.float32]:
+    """How much each old voxel counts at the centre of each new one (rows)."""
+    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    near = 1 - np.abs(places[:, None] - np.arange(old))
+    return np.asarray(np.clip(near, 0, None), dtype=np.float32)
 
 
 def block_mean(image_IJK: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:

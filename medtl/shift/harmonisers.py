@@ -1,0 +1,124 @@
+"""Ways to make images alike, fitted on a set of images and applied to others.
+
+Axes: C modality, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from statistics import median, median_low
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.errors import DataError
+from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard
+from medtl.resampling import resample
+from medtl.shift.contract import Fitted, Harmoniser, View
+from medtl.transforms import zscore_in_brain
+
+#: What resampling keeps: mm per axis of volumes, or the longest edge of pictures in pixels.
+SPACING, EDGE = "spacing_mm", "edge_px"
+
+
+def zscore() -> Harmoniser:
+    """As every preset does: clip to the percentiles .5 and 99.5 of what is shown, subtract its
+    mean, divide by its deviation; 0 where nothing is shown. There is nothing to fit."""
+
+    def apply(view: View, _fitted: Fitted) -> View:
+        pairs = zip(view.image_CIJK, view.shown_CIJK, strict=True)
+        return replace(view, image_CIJK=np.stack([_zscored(*pair) for pair in pairs]))
+
+    return Harmoniser("zscore", lambda views: {}, apply)
+
+
+def histogram_matching() -> Harmoniser:
+    """To the mean quantile function of the images fitted on, modality by modality."""
+    return _by_landmarks("histogram-matching", HISTOGRAM)
+
+
+def nyul() -> Harmoniser:
+    """Deciles to the mean of the images fitted on, after percentiles 1 and 99 of each have become 0
+    and 100 (Nyul and Udupa 1999), modality by modality."""
+    return _by_landmarks("nyul", NYUL)
+
+
+def resampling() -> Harmoniser:
+    """Volumes to the median spacing of the images fitted on, axis by axis; pictures to the median
+    of their longest edges, the aspect kept. Finer grids are averaged, coarser interpolated."""
+
+    def apply(view: View, fitted: Fitted) -> View:
+        shape, spacing_mm = _grid(view, fitted)
+        target_LIJK = view.target_LIJK
+        return replace(
+            view,
+            image_CIJK=np.stack([resample(one, shape) for one in view.image_CIJK]),
+            shown_CIJK=_masks(view.shown_CIJK, shape),
+            target_LIJK=None if target_LIJK is None else _masks(target_LIJK, shape),
+            spacing_mm=spacing_mm,
+        )
+
+    return Harmoniser("resampling", _fit_grid, apply)
+
+
+def _zscored(image_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if shown_IJK.any():
+        with suppress(DataError):  # all values are the same
+            return zscore_in_brain(image_IJK, shown_IJK)
+    return np.zeros(image_IJK.shape, dtype=np.float32)
+
+
+def _by_landmarks(name: str, landmarks: Landmarks) -> Harmoniser:
+    def fit(views: Iterable[View]) -> Fitted:
+        measured: dict[str, list[list[float]]] = {}
+        for view in views:
+            channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
+            for modality, image_IJK, shown_IJK in channels:
+                if shown_IJK.any():
+                    found = landmarks.measure(image_IJK, shown_IJK)
+                    measured.setdefault(modality, []).append(found)
+        return {name: landmarks.standard(rows, name) for name, rows in measured.items()}
+
+    def apply(view: View, fitted: Fitted) -> View:
+        standard = Standard(name, landmarks.percentiles, tuple(fitted.items()))
+        channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
+        moved = [
+            standard.apply(modality, image_IJK, shown_IJK) if shown_IJK.any() else image_IJK
+            for modality, image_IJK, shown_IJK in channels
+        ]
+        return replace(view, image_CIJK=np.stack(moved))
+
+    return Harmoniser(name, fit, apply, landmarks)
+
+
+def _fit_grid(views: Iterable[View]) -> Fitted:
+    spacings: list[tuple[float, ...]] = []
+    edges: list[int] = []
+    for view in views:
+        if view.picture:
+            edges.append(max(view.image_CIJK.shape[1:]))
+        else:
+            spacings.append(view.spacing_mm)
+    fitted = {SPACING: tuple(map(median, zip(*spacings, strict=True)))} if spacings else {}
+    return fitted | ({EDGE: (float(median_low(edges)),)} if edges else {})
+
+
+def _grid(view: View, fitted: Fitted) -> tuple[tuple[int, ...], tuple[float, float, float]]:
+    """The new shape, and the new spacing as it is meant: the ends of the grid may move by half a
+    voxel, but equal grids are equal."""
+    i, j, k = view.image_CIJK.shape[1:]
+    if view.picture:
+        factor = fitted[EDGE][0] / max(i, j)
+        return (max(1, round(i * factor)), max(1, round(j * factor)), k), view.spacing_mm
+    x, y, z = fitted[SPACING]
+    shape = tuple(
+        max(1, round(n * mm / new))
+        for n, mm, new in zip((i, j, k), view.spacing_mm, (x, y, z), strict=True)
+    )
+    return shape, (x, y, z)
+
+
+def _masks(masks_CIJK: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.stack([resample(mask, shape) >= 0.5 for mask in masks_CIJK])

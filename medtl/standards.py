@@ -1,0 +1,90 @@
+"""The standard that a harmoniser brings intensities onto in training, fitted on training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from medtl.cache import remembered
+from medtl.case import Case, ImageFile
+from medtl.catalog import Catalog
+from medtl.console import Reporter
+from medtl.data import Recipe
+from medtl.domain import Domain, select
+from medtl.errors import ConfigError
+from medtl.harmonisation import Landmarks, Standard
+from medtl.io.images import read_volume
+from medtl.transforms import Preset
+
+#: Part of the key under which percentiles are remembered; raise it whenever they change.
+_FACT = "landmarks 1"
+
+
+def fit_standard(
+    harmoniser: str,
+    catalog: Catalog,
+    preset: Preset,
+    domains: Sequence[Domain],
+    training: Sequence[Case],
+    reporter: Reporter,
+) -> Standard:
+    """Each modality's standard, from the training cases of the first of ``domains`` that has it:
+    the source comes first, so the target is brought onto the source's.
+
+    With N4 the standard is that of the uncorrected images; it says only where percentiles go.
+
+    Raises:
+        ConfigError: the harmoniser is not for training, or the preset has fixed windows.
+        DataError: no training image varies, or one cannot be read.
+    """
+    full_name = catalog.harmonisers.full_name(harmoniser)
+    landmarks: Landmarks | None = catalog.harmonisers[harmoniser].load()().landmarks
+    if landmarks is None:
+        raise ConfigError(
+            f"harmonise={harmoniser} is for measuring shift; presets z-score and resample in any "
+            "case: use nyul or histogram-matching"
+        )
+    if preset.windowed:
+        raise ConfigError(
+            f"harmonise={harmoniser}: transforms {preset.name} scales CT by the same window in all "
+            "cases, which harmonising would undo; leave one of them out"
+        )
+    recipe = Recipe((), (), preset)
+    values: dict[str, tuple[float, ...]] = {}
+    for domain in domains:
+        cases = select(domain, training)
+        for modality in domain.modalities:
+            if modality not in values:
+                files = [case.images[modality] for case in cases]
+                measured = _measure(files, landmarks, recipe, f"{harmoniser} {modality}", reporter)
+                values[modality] = landmarks.standard(measured, f"{harmoniser} on {modality}")
+    name = full_name.partition(":")[2]
+    return Standard(name, landmarks.percentiles, tuple(sorted(values.items())))
+
+
+def _measure(
+    files: Sequence[ImageFile],
+    landmarks: Landmarks,
+    recipe: Recipe,
+    what: str,
+    reporter: Reporter,
+) -> list[list[float]]:
+    """Each image's values at the percentiles, where ``recipe`` says that it shows the patient."""
+    rule = recipe.preset.fits, recipe.preset.whole
+
+    def measured(file: ImageFile) -> list[float]:
+        def compute() -> list[float]:
+            array_IJK, _ = read_volume(file)
+            return landmarks.measure(array_IJK, recipe.shown(array_IJK))
+
+        return list(remembered(f"{_FACT} {landmarks.percentiles} {rule}", file, compute))
+
+    found = []
+    with (
+        reporter.progress(f"fitting {what}", len(files)) as advance,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        for row in threads.map(measured, files):
+            found.append(row)
+            advance(len(found))
+    return found
