@@ -13,7 +13,7 @@ import numpy as np
 from medtl.report.tables import Table
 from medtl.shift.contract import ShiftMetric
 from medtl.shift.design import LEVEL, Arrangements
-from medtl.shift.measure import Outcome, Sides, adjust, measure, scored
+from medtl.shift.measure import NEAR_ZERO, Outcome, Sides, adjust, measure, scored
 from medtl.shift.pooling import Pooled
 
 #: family of columns -> what it says, in words
@@ -104,7 +104,7 @@ def parts_of(
             outcome.p_adjusted,
             outcome.effect,
             square / total if total else None,
-            outcome.note,
+            _without_interval(outcome.note),
         )
         for family, outcome, square in zip(present, adjust(outcomes), squares, strict=True)
     )
@@ -115,7 +115,12 @@ def removal(harmoniser: str, before: Outcome, after: Outcome) -> Removal:
     removed = None
     if before.value and before.p is not None and before.p <= LEVEL and after.value is not None:
         removed = 1 - max(0.0, after.value) / before.value
-    return Removal(harmoniser, after.value, after.p, removed, after.note)
+    return Removal(harmoniser, after.value, after.p, removed, _without_interval(after.note))
+
+
+def _without_interval(note: str) -> str:
+    """Notes on intervals say nothing where none is shown."""
+    return "; ".join(part for part in note.split("; ") if part != NEAR_ZERO)
 
 
 def _columns(pooled: Pooled, family: str) -> list[int]:

@@ -19,6 +19,9 @@ from medtl.shift.design import LEVEL, Arrangements, Design, design_of
 HALVES = 100
 #: Values that differ by less than this share of the largest are ties: sums round differently.
 TIE = 1e-9
+NEAR_ZERO = "interval invalid near zero"
+#: Features are scaled to deviation 1: differences as small as this are rounding.
+ROUNDING = 1e-12
 #: Arrangements scored at once hold at most so many unit memberships.
 CHUNK = 4_000_000
 
@@ -87,7 +90,7 @@ def measure(
         notes.append("p withheld: undefined under some arrangements")
         return Outcome(value, effect=effect, note="; ".join(notes))
     spread = float(np.ptp(null_R))
-    if len(null_R) < 2 or spread <= TIE * max(abs(value), 1e-300):
+    if len(null_R) < 2 or spread <= max(ROUNDING, TIE * abs(value)):
         notes.append("p withheld: the same value under every arrangement")
         return Outcome(value, effect=effect, note="; ".join(notes))
     p = p_value(value, null_R, arrangements.exhaustive)
@@ -100,7 +103,7 @@ def measure(
     if low is not None and (p > LEVEL or low <= 0):
         # Near zero the estimate is no longer close to normal (degenerate U-statistic).
         low = high = None
-        notes.append("interval invalid near zero")
+        notes.append(NEAR_ZERO)
     return Outcome(
         value,
         float(null_low),
@@ -125,7 +128,7 @@ def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float6
 def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> float:
     """Share of arrangements with a value as large: of all, or (b + 1) / (n + 1) of random ones
     (Phipson and Smyth 2010)."""
-    tolerance = TIE * max(abs(value), float(np.abs(null_R).max()))
+    tolerance = max(ROUNDING, TIE * max(abs(value), float(np.abs(null_R).max())))
     as_large = int((null_R >= value - tolerance).sum())
     if exhaustive:
         return as_large / len(null_R)

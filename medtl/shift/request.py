@@ -14,7 +14,7 @@ from medtl.errors import ConfigError
 from medtl.planning import read_cohort
 from medtl.shift.contract import Settings
 from medtl.shift.sides import Side, check_apart, read_side
-from medtl.task import Task, bound
+from medtl.task import Defaults, Task, bound
 
 PRIMARY = "mmd"
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
@@ -60,19 +60,20 @@ class Cohorts:
 
     def sides(self) -> tuple[Side, Side]:
         """Source and target; twice the same where its groups are compared with each other."""
-        defaults = self._task(self.request.task, self.request.data).defaults
-        source = self.request.src or defaults.src
+        source, target = self.request.src, self.request.dst
         if self.request.across:
             if self.request.across not in ("site", "part"):
                 raise ConfigError(f"--across {self.request.across}: use site or part")
-            if self.request.dst:
+            if target:
                 raise ConfigError("--across compares all groups of --src; leave out --dst")
-            target = source
-        else:
-            target = self.request.dst or defaults.dst
+            source = target = source or self._defaults().src
+        source, target = source or self._defaults().src, target or self._defaults().dst
         first, second = (read_side(parse_domain(text), self.read) for text in (source, target))
         check_apart(first, second)
         return first, second
+
+    def _defaults(self) -> Defaults:
+        return self._task(self.request.task, self.request.data).defaults
 
     def regions(self) -> tuple[str, ...]:
         return next(iter(self.tasks.values())).regions
