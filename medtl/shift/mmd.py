@@ -80,7 +80,8 @@ def mmd2(
 
     Raises:
         ConfigError: unknown kernel.
-        DataError: the samples do not have the same columns, or too few rows.
+        DataError: the samples do not have the same columns, too few rows, or values that are not
+            finite.
     """
     if x_NF.ndim != 2 or y_MF.ndim != 2 or x_NF.shape[1] != y_MF.shape[1]:
         raise DataError(f"samples of shapes {x_NF.shape} and {y_MF.shape} cannot be compared")
@@ -88,6 +89,8 @@ def mmd2(
     if min(n, m) < (1 if biased else 2):
         raise DataError(f"samples of {n} and {m} rows are too few")
     values_NF = np.concatenate([x_NF, y_MF], dtype=np.float64)
+    if not np.isfinite(values_NF).all():
+        raise DataError("samples hold values that are not finite")
     unit_N = np.repeat(np.arange(2), [n, m])
     chosen = _named(kernel, values_NF, bandwidths)
     sums_UU = kernels.unit_sums(values_NF, unit_N, chosen, block=block, dtype=dtype, device=device)
@@ -109,12 +112,12 @@ class _Quadratic:
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
         sums = _forms(self.sums_UU, source_RU, target_RU)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            within_R, beside_R, across_R = (
-                sums_R / pairs_R
-                for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
-            )
-        return within_R + beside_R - 2 * across_R
+        within_R, beside_R, across_R = (
+            np.divide(sums_R, pairs_R, out=np.full(len(sums_R), np.nan), where=pairs_R > 0)
+            for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
+        )
+        found_R: Floats = within_R + beside_R - 2 * across_R
+        return found_R
 
     def _pairs(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Floats, Floats, Floats]:
         source, target = source_RU * self.rows_U, target_RU * self.rows_U
