@@ -120,6 +120,32 @@ def medtl_shift_metrics() -> list[Component]:
             "mmd of the cubic kernel (kernel inception distance)",
         ),
         Component("energy", "medtl.shift.mmd:energy", "energy distance over different patients"),
+        Component(
+            "frechet",
+            "medtl.shift.moments:frechet",
+            "Frechet distance of Gaussians: means and covariances differ",
+        ),
+        Component("coral", "medtl.shift.moments:coral", "CORAL: covariances differ"),
+        Component(
+            "sliced-wasserstein",
+            "medtl.shift.distributions:sliced_wasserstein",
+            "Wasserstein-1 distance along 64 random directions",
+        ),
+        Component(
+            "ks",
+            "medtl.shift.distributions:ks",
+            "largest Kolmogorov-Smirnov statistic of a feature",
+        ),
+        Component(
+            "domain-auroc",
+            "medtl.shift.separability:domain_auroc",
+            "AUROC of a linear classifier of the domain, on patients it has not seen",
+        ),
+        Component(
+            "mmd-legacy",
+            "medtl.shift.legacy:mmd_legacy",
+            "the MMD loop of many notebooks, which is wrong; for comparison",
+        ),
     ]
 
 

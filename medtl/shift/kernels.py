@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtl.errors import DataError
+from medtl.shift.chunks import Floats
 
 #: Rows of a block: in single precision a block of pairs takes 16 MB.
 BLOCK = 2048
@@ -26,7 +27,6 @@ EXACT_ROWS = 10_000
 #: The median distance is that of at most so many rows.
 MEDIAN_ROWS = 2000
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from medtl.errors import ConfigError, DataError
 from medtl.shift import kernels
-from medtl.shift.arrangements import Sides, patient_totals
+from medtl.shift.chunks import Chosen, Floats
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.kernels import BLOCK, Floats, Kernel
+from medtl.shift.kernels import BLOCK, Kernel
 
 #: Bandwidths of ``mmd-bandwidths``, in medians.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -80,7 +80,8 @@ def mmd2(
 
     Raises:
         ConfigError: unknown kernel.
-        DataError: the samples do not have the same columns, or too few rows.
+        DataError: the samples do not have the same columns, too few rows, or values that are not
+            finite.
     """
     if x_NF.ndim != 2 or y_MF.ndim != 2 or x_NF.shape[1] != y_MF.shape[1]:
         raise DataError(f"samples of shapes {x_NF.shape} and {y_MF.shape} cannot be compared")
@@ -88,6 +89,8 @@ def mmd2(
     if min(n, m) < (1 if biased else 2):
         raise DataError(f"samples of {n} and {m} rows are too few")
     values_NF = np.concatenate([x_NF, y_MF], dtype=np.float64)
+    if not np.isfinite(values_NF).all():
+        raise DataError("samples hold values that are not finite")
     unit_N = np.repeat(np.arange(2), [n, m])
     chosen = _named(kernel, values_NF, bandwidths)
     sums_UU = kernels.unit_sums(values_NF, unit_N, chosen, block=block, dtype=dtype, device=device)
@@ -107,21 +110,21 @@ class _Quadratic:
     rows_U: Floats
     patient_U: NDArray[np.intp] | None  #: None: pairs within a patient count
 
-    def __call__(self, source_RU: Sides, target_RU: Sides) -> Floats:
+    def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
         sums = _forms(self.sums_UU, source_RU, target_RU)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            within_R, beside_R, across_R = (
-                sums_R / pairs_R
-                for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
-            )
-        return within_R + beside_R - 2 * across_R
+        within_R, beside_R, across_R = (
+            np.divide(sums_R, pairs_R, out=np.full(len(sums_R), np.nan), where=pairs_R > 0)
+            for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
+        )
+        found_R: Floats = within_R + beside_R - 2 * across_R
+        return found_R
 
-    def _pairs(self, source_RU: Sides, target_RU: Sides) -> tuple[Floats, Floats, Floats]:
+    def _pairs(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Floats, Floats, Floats]:
         source, target = source_RU * self.rows_U, target_RU * self.rows_U
         n_R, m_R = source.sum(1), target.sum(1)
         if self.patient_U is None:
             return n_R**2, m_R**2, n_R * m_R
-        source, target = (patient_totals(each, self.patient_U) for each in (source, target))
+        source, target = (_patient_totals(each, self.patient_U) for each in (source, target))
         return (
             n_R**2 - (source**2).sum(1),
             m_R**2 - (target**2).sum(1),
@@ -129,7 +132,9 @@ class _Quadratic:
         )
 
 
-def _forms(matrix_UU: Floats, source_RU: Sides, target_RU: Sides) -> tuple[Floats, Floats, Floats]:
+def _forms(
+    matrix_UU: Floats, source_RU: Chosen, target_RU: Chosen
+) -> tuple[Floats, Floats, Floats]:
     """s'As, t'At and s'At of each arrangement.
 
     Where every arrangement uses the same units, each on one side only, t is the rest: one product
@@ -146,6 +151,16 @@ def _forms(matrix_UU: Floats, source_RU: Sides, target_RU: Sides) -> tuple[Float
         return within_R, used_U @ by_used_U - within_R - 2 * across_R, across_R
     across_R = np.einsum("ru,ru->r", by_source_RU, target)
     return within_R, np.einsum("ru,ru->r", target @ matrix_UU, target), across_R
+
+
+def _patient_totals(values_RU: Floats, patient_U: NDArray[np.intp]) -> Floats:
+    """Sums over the units of each patient: values_RP."""
+    order = np.argsort(patient_U, kind="stable")
+    starts = np.flatnonzero(np.diff(patient_U[order], prepend=-1))
+    if len(starts) == len(order):
+        return values_RU
+    totals_RP: Floats = np.add.reduceat(values_RU[:, order], starts, axis=1)
+    return totals_RP
 
 
 def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:

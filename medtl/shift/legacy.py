@@ -1,0 +1,58 @@
+"""The MMD loop that many notebooks share, as it is: for comparison only.
+
+Axes: N M row, F feature, R arrangement, U unit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.shift.chunks import Chosen, Floats
+from medtl.shift.contract import Rows, Scorer, ShiftMetric
+
+GAMMA = 0.1
+BATCH = 1000
+WARNING = (
+    "mmd-legacy is wrong, and here for comparison only: it scales each domain by itself, which "
+    "takes away shifts in mean and scale; fixes gamma at 0.1 whatever the features; leaves out "
+    "pairs across batches of 1,000 rows, so that it depends on their order and is not 0 for a "
+    "domain against itself; and counts batches twice where the domains differ in size"
+)
+
+
+def legacy_mmd(x_NF: NDArray[Any], y_MF: NDArray[Any]) -> float:
+    """For each pair of batches i, j of 1,000 rows, sum k(Xi, Xi) / (n (n - 1)) + sum k(Yj, Yj) /
+    (m (m - 1)) - 2 sum k(Xi, Yj) / (n m), added up; k is RBF with gamma 0.1, on rows standardised
+    within each domain. What is wrong with it stands in :data:`WARNING`."""
+    from sklearn.metrics.pairwise import rbf_kernel
+    from sklearn.preprocessing import StandardScaler
+
+    x_NF, y_MF = StandardScaler().fit_transform(x_NF), StandardScaler().fit_transform(y_MF)
+    n, m = len(x_NF), len(y_MF)
+    total = 0.0
+    for i in range(0, n, BATCH):
+        for j in range(0, m, BATCH):
+            x, y = x_NF[i : i + BATCH], y_MF[j : j + BATCH]
+            total += rbf_kernel(x, x, GAMMA).sum() / (n * (n - 1))
+            total += rbf_kernel(y, y, GAMMA).sum() / (m * (m - 1))
+            total -= 2 * rbf_kernel(x, y, GAMMA).sum() / (n * m)
+    return float(total)
+
+
+def mmd_legacy() -> ShiftMetric:
+    def prepare(rows: Rows) -> Scorer:
+        def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
+            sides = (
+                [rows.values_NF[side_U[rows.unit_N]] for side_U in pair]
+                for pair in zip(source_RU, target_RU, strict=True)
+            )
+            return np.array(
+                [legacy_mmd(x, y) if min(len(x), len(y)) > 1 else np.nan for x, y in sides]
+            )
+
+        return score
+
+    return ShiftMetric("mmd-legacy", prepare, tested=False, warning=WARNING)

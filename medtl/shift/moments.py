@@ -1,0 +1,128 @@
+"""Distances between means and covariances: Frechet distance and CORAL.
+
+Counts, sums and sums of squares of each unit's rows are taken once; every arrangement adds up
+those of its units.
+
+Axes: N row, F G feature, U unit, R arrangement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from medtl.shift.chunks import HELD, Chosen, Floats, in_chunks
+from medtl.shift.components import leading
+from medtl.shift.contract import Rows, Scorer, ShiftMetric
+
+#: Of more columns than this, so many principal components of the pooled rows are taken.
+COMPONENTS = 128
+
+
+def frechet() -> ShiftMetric:
+    """Frechet distance of the two Gaussians with the sides' means and covariances (n - 1):
+    |m - n|^2 + tr(C + D - 2 (C D)^(1/2)), as in Heusel et al. 2017.
+
+    Nothing is shrunk or added to the diagonal; covariances of few rows may be singular. It is
+    biased upwards where rows are few, under every arrangement alike.
+    """
+    return ShiftMetric("frechet", lambda rows: _scorer(rows, frechet_distances))
+
+
+def coral() -> ShiftMetric:
+    """Squared Frobenius norm of the difference of the sides' covariances (n - 1) over 4 F^2
+    (Sun and Saenko 2016, equation 1)."""
+
+    def prepare(rows: Rows) -> Scorer:
+        scale = 4 * rows.values_NF.shape[1] ** 2
+
+        def distances(_: Floats, one_RFG: Floats, __: Floats, two_RFG: Floats) -> Floats:
+            found_R: Floats = ((one_RFG - two_RFG) ** 2).sum((1, 2)) / scale
+            return found_R
+
+        return _scorer(rows, distances)
+
+    return ShiftMetric("coral", prepare)
+
+
+def frechet_distances(
+    mean_RF: Floats, covariance_RFG: Floats, other_RF: Floats, other_RFG: Floats
+) -> Floats:
+    """Frechet distance of pairs of Gaussians; covariances may be singular.
+
+    With C = L L', the eigenvalues of C D are those of L' D L, which is symmetric.
+    """
+    root_RFG = _roots(covariance_RFG)
+    between_RFG = np.swapaxes(root_RFG, 1, 2) @ other_RFG @ root_RFG
+    common_R = np.sqrt(np.linalg.eigvalsh(between_RFG).clip(0)).sum(1)
+    traces_R = np.einsum("rff->r", covariance_RFG) + np.einsum("rff->r", other_RFG)
+    found_R: Floats = ((mean_RF - other_RF) ** 2).sum(1) + traces_R - 2 * common_R
+    return found_R
+
+
+def _roots(covariance_RFG: Floats) -> Floats:
+    """L with C = L L'."""
+    try:
+        return np.linalg.cholesky(covariance_RFG).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:  # singular
+        values_RF, vectors_RFG = np.linalg.eigh(covariance_RFG)
+        roots_RFG: Floats = vectors_RFG * np.sqrt(values_RF.clip(0))[:, None]
+        return roots_RFG
+
+
+def _scorer(rows: Rows, distances: Callable[[Floats, Floats, Floats, Floats], Floats]) -> Scorer:
+    moments = _prepared(rows)
+
+    def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
+        found_R = np.full(len(source_RU), np.nan)
+        enough_R = (moments.rows(source_RU) > 1) & (moments.rows(target_RU) > 1)
+        if enough_R.any():
+            source, target = moments(source_RU[enough_R]), moments(target_RU[enough_R])
+            found_R[enough_R] = distances(*source, *target)
+        return found_R
+
+    return in_chunks(score, 6 * moments.values_NF.shape[1] ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Means and covariances of any choice of units."""
+
+    values_NF: Floats
+    rows_U: Floats
+    sum_UF: Floats
+    square_UFG: Floats | None  #: None where that would be too many numbers
+
+    def rows(self, chosen_RU: Chosen) -> Floats:
+        return chosen_RU @ self.rows_U
+
+    def __call__(self, chosen_RU: Chosen) -> tuple[Floats, Floats]:
+        """Mean_RF and covariance_RFG."""
+        weights_RU = chosen_RU.astype(np.float64)
+        rows_R = self.rows(chosen_RU)
+        mean_RF = weights_RU @ self.sum_UF / rows_R[:, None]
+        square_RFG = self._squares(weights_RU)
+        outer_RFG = mean_RF[:, :, None] * mean_RF[:, None]
+        scale_R = rows_R[:, None, None]
+        return mean_RF, (square_RFG - scale_R * outer_RFG) / (scale_R - 1)
+
+    def _squares(self, weights_RU: Floats) -> Floats:
+        if self.square_UFG is not None:
+            return np.tensordot(weights_RU, self.square_UFG, 1)
+        ends = self.rows_U.astype(np.intp)
+        parts = (self.values_NF[np.repeat(weights_U > 0, ends)] for weights_U in weights_RU)
+        return np.stack([part_NF.T @ part_NF for part_NF in parts])
+
+
+def _prepared(rows: Rows) -> _Moments:
+    values_NF = leading(rows.values_NF, COMPONENTS)
+    rows_U = np.bincount(rows.unit_N, minlength=rows.units)
+    starts_U = np.cumsum(rows_U) - rows_U
+    features = values_NF.shape[1]
+    square_UFG = None
+    if rows.units * features**2 <= 8 * HELD:
+        square_UFG = np.stack([part.T @ part for part in np.split(values_NF, starts_U[1:])])
+    sum_UF = np.add.reduceat(values_NF, starts_U, axis=0)
+    return _Moments(values_NF, rows_U.astype(np.float64), sum_UF, square_UFG)

@@ -1,0 +1,262 @@
+"""Every shift metric against scipy, scikit-learn or a formula written out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import linalg, stats
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+
+from medtl.catalog import load_catalog
+from medtl.shift import distributions, legacy, moments, separability
+from medtl.shift.contract import Rows, ShiftMetric
+from medtl.shift.design import arrange
+from medtl.shift.measure import Sides, measure
+from medtl.shift.mmd import mmd2
+
+ROOT = Path(__file__).parents[1]
+NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
+
+
+def metric_named(name: str) -> ShiftMetric:
+    found: ShiftMetric = load_catalog().shift_metrics[name].load()()
+    return found
+
+
+def cohort(patients: int = 12, features: int = 5, shift: float = 0.5) -> tuple[Rows, np.ndarray]:
+    random = np.random.default_rng(0)
+    patient_U = np.arange(patients)
+    unit_N = np.repeat(patient_U, random.integers(3, 9, patients))
+    source_U = patient_U % 2 == 0
+    centre_PF = random.normal(size=(patients, features))
+    values_NF = centre_PF[unit_N] + random.normal(size=(len(unit_N), features))
+    values_NF[source_U[unit_N]] *= 1 + shift
+    return Rows(values_NF, tuple(f"a/{i}" for i in range(features)), unit_N, patient_U), source_U
+
+
+def between(metric: ShiftMetric, x_NF: np.ndarray, y_MF: np.ndarray) -> float:
+    """The metric between two units of two patients."""
+    unit_N = np.repeat(np.arange(2), [len(x_NF), len(y_MF)])
+    values_NF = np.concatenate([x_NF, y_MF])
+    rows = Rows(values_NF, ("a/b",) * values_NF.shape[1], unit_N, np.arange(2))
+    return float(metric.prepare(rows)(np.array([[True, False]]), np.array([[False, True]]))[0])
+
+
+def samples(n: int, m: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(1)
+    mixed = random.normal(size=(features, features))
+    return random.normal(size=(n, features)) @ mixed, 0.3 + random.normal(size=(m, features))
+
+
+@pytest.mark.parametrize(("n", "m"), [(80, 50), (8, 50), (80, 6)])
+def test_frechet_is_the_formula_with_scipys_matrix_root(n: int, m: int) -> None:
+    x_NF, y_MF = samples(n, m, 10)
+    c, d = np.cov(x_NF.T), np.cov(y_MF.T)
+    values = linalg.eigvals(c @ d) if min(n, m) < 11 else linalg.eigvals(linalg.sqrtm(c @ d)) ** 2
+    root = np.sqrt(values.real.clip(0)).sum()
+    expected = ((x_NF.mean(0) - y_MF.mean(0)) ** 2).sum() + np.trace(c) + np.trace(d) - 2 * root
+    assert between(moments.frechet(), x_NF, y_MF) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_of_known_gaussians_is_the_closed_form() -> None:
+    """Commuting covariances: |m - n|^2 + sum (sqrt c - sqrt d)^2."""
+    mean, other = np.array([[0.0, 1.0]]), np.array([[2.0, 1.0]])
+    found = moments.frechet_distances(mean, np.diag([4.0, 9])[None], other, np.eye(2)[None])
+    assert found == pytest.approx([4 + 1 + 4])
+
+
+def test_frechet_and_coral_of_many_columns_keep_what_few_rows_span() -> None:
+    x_NF, y_MF = samples(30, 25, 300)
+    c, d = np.cov(x_NF.T), np.cov(y_MF.T)
+    root = np.sqrt(linalg.eigvals(c @ d).real.clip(0)).sum()
+    expected = ((x_NF.mean(0) - y_MF.mean(0)) ** 2).sum() + np.trace(c) + np.trace(d) - 2 * root
+    assert between(moments.frechet(), x_NF, y_MF) == pytest.approx(expected, rel=1e-6)
+    coral = ((c - d) ** 2).sum() / (4 * 300**2)
+    assert between(moments.coral(), x_NF, y_MF) == pytest.approx(coral, rel=1e-9)
+
+
+def test_coral_is_the_distance_of_covariances() -> None:
+    x_NF, y_MF = samples(80, 50, 6)
+    expected = ((np.cov(x_NF.T) - np.cov(y_MF.T)) ** 2).sum() / (4 * 36)
+    assert between(moments.coral(), x_NF, y_MF) == pytest.approx(expected)
+    assert between(moments.coral(), x_NF, x_NF + 3) == pytest.approx(0, abs=1e-12)
+
+
+def test_moments_of_many_small_units_are_those_of_few() -> None:
+    rows, source_U = cohort(features=5)
+    few = moments.frechet().prepare(rows)(source_U[None], ~source_U[None])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "HELD", 1)
+        many = moments.frechet().prepare(rows)(source_U[None], ~source_U[None])
+    assert many == pytest.approx(few, rel=1e-10)
+
+
+def test_energy_distance_is_scipys() -> None:
+    random = np.random.default_rng(2)
+    x_N, y_M = random.normal(size=70), random.gamma(2, size=45)
+    found = mmd2(x_N[:, None], y_M[:, None], kernel="distance", biased=True)
+    assert found == pytest.approx(stats.energy_distance(x_N, y_M) ** 2, abs=1e-10)
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+def test_wasserstein_and_ks_of_one_feature_are_scipys(levels: int | None) -> None:
+    random = np.random.default_rng(3)
+    x_N, y_M = random.normal(size=70), random.normal(0.4, 1.5, size=45)
+    if levels:
+        x_N, y_M = np.round(x_N * levels) / levels, np.round(y_M * levels) / levels
+    x_NF, y_MF = x_N[:, None], y_M[:, None]
+    area = between(distributions.sliced_wasserstein(), x_NF, y_MF)
+    assert area == pytest.approx(stats.wasserstein_distance(x_N, y_M))
+    assert between(distributions.ks(), x_NF, y_MF) == pytest.approx(stats.ks_2samp(x_N, y_M)[0])
+
+
+def test_sliced_wasserstein_is_the_mean_over_unit_directions() -> None:
+    x_NF, y_MF = samples(60, 40, 3)
+    directions = np.random.default_rng(0).normal(size=(3, distributions.DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    pairs = zip((x_NF @ directions).T, (y_MF @ directions).T, strict=True)
+    expected = np.mean([stats.wasserstein_distance(x, y) for x, y in pairs])
+    found = between(distributions.sliced_wasserstein(), x_NF, y_MF)
+    assert found == pytest.approx(expected)
+
+
+def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
+    rows, source_U = cohort(shift=0.0)
+    rows.values_NF[source_U[rows.unit_N], 3] += 8
+    sides = Sides(source_U, ~source_U, rows.patient_U)
+    arrangements = arrange(source_U, ~source_U, rows.patient_U, 999, 0)
+    side_N = source_U[rows.unit_N]
+    expected = {
+        name: stats.ks_2samp(column[side_N], column[~side_N])[0]
+        for name, column in zip(rows.names, rows.values_NF.T, strict=True)
+    }
+    found = distributions.ks_features(rows, sides, arrangements)
+    assert {each.name: each.value for each in found} == pytest.approx(expected)
+    assert [each.value for each in found] == sorted(expected.values(), reverse=True)
+    assert found[0].name == "a/3"
+    assert found[0].p < 0.01 < 0.1 < min(each.p for each in found[1:])
+    scorer = distributions.ks().prepare(rows)
+    whole = measure(distributions.ks(), scorer, sides, arrangements)
+    assert (whole.value, whole.p) == (found[0].value, found[0].p)
+
+
+def test_domain_auroc_is_that_of_sklearns_ridge_on_unseen_patients() -> None:
+    rows, source_U = cohort(patients=25, features=4, shift=0.0)
+    rows.values_NF[source_U[rows.unit_N], 0] += 1
+    patient_N, side_N = rows.patient_U[rows.unit_N], source_U[rows.unit_N]
+    scores_N = np.zeros(len(side_N))
+    for fold in range(separability.FOLDS):
+        test_N = patient_N % separability.FOLDS == fold
+        x_NF, y_N = rows.values_NF[~test_N], np.where(side_N[~test_N], 1, -1)
+        alpha = separability.RIDGE * ((x_NF - x_NF.mean(0)) ** 2).sum() / x_NF.shape[1]
+        weights_F = Ridge(alpha).fit(x_NF, y_N).coef_
+        middle_F = (x_NF[y_N > 0].mean(0) + x_NF[y_N < 0].mean(0)) / 2
+        scores_N[test_N] = (rows.values_NF[test_N] - middle_F) @ weights_F
+    found = separability.domain_auroc().prepare(rows)(source_U[None], ~source_U[None])
+    assert found == pytest.approx([roc_auc_score(side_N, scores_N)])
+    assert found[0] > 0.6
+
+
+def test_units_on_both_sides_have_no_label() -> None:
+    rows, source_U = cohort()
+    both_U = np.arange(rows.units) < 3
+    without = np.flatnonzero(~both_U[rows.unit_N])
+    alone = Rows(rows.values_NF[without], rows.names, rows.unit_N[without] - 3, np.arange(9))
+    found = separability.domain_auroc().prepare(rows)(
+        (source_U | both_U)[None], (~source_U | both_U)[None]
+    )
+    expected = separability.domain_auroc().prepare(alone)(source_U[None, 3:], ~source_U[None, 3:])
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrangements_together_are_scored_as_each_alone(name: str) -> None:
+    rows, source_U = cohort()
+    random = np.random.default_rng(4)
+    source_RU = np.stack([source_U, *(random.permuted(source_U) for _ in range(4))])
+    target_RU = ~source_RU
+    target_RU[3, :2] = False  # jackknife: a patient left out
+    source_RU[3, :2] = False
+    target_RU[4, 5] = source_RU[4, 5] = True  # in both domains
+    scorer = metric_named(name).prepare(rows)
+    together = scorer(source_RU, target_RU)
+    alone = [scorer(source_RU[r : r + 1], target_RU[r : r + 1])[0] for r in range(5)]
+    assert np.isfinite(together).all()
+    assert together == pytest.approx(alone, rel=1e-9, abs=1e-12)
+    swapped = scorer(target_RU, source_RU)
+    assert swapped == pytest.approx(together, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_scored_where_a_side_is_empty(name: str) -> None:
+    rows, source_U = cohort()
+    found = metric_named(name).prepare(rows)(source_U[None], np.zeros((1, 12), bool))
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mmd-legacy"])
+def test_large_shift_stands_out_of_random_arrangements(name: str) -> None:
+    rows, source_U = cohort(patients=24, shift=2.0)
+    rows.values_NF[source_U[rows.unit_N]] += 3
+    metric, sides = metric_named(name), Sides(source_U, ~source_U, rows.patient_U)
+    arrangements = arrange(source_U, ~source_U, rows.patient_U, 199, 0)
+    found = measure(metric, metric.prepare(rows), sides, arrangements)
+    assert found.p is not None
+    assert found.p <= 0.01
+
+
+def test_legacy_loop_drops_pairs_across_batches_and_depends_on_order() -> None:
+    """Written out again, sharing nothing with it."""
+    random = np.random.default_rng(5)
+    x_NF, y_MF = random.normal(size=(2500, 3)), 9 + 4 * random.normal(size=(1200, 3))
+    x_NF[:1250] += 3
+    u, v = (x_NF - x_NF.mean(0)) / x_NF.std(0), (y_MF - y_MF.mean(0)) / y_MF.std(0)
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(-0.1 * ((a[:, None] - b[None]) ** 2).sum(-1)).sum())
+
+    total = 0.0
+    for a in (u[:1000], u[1000:2000], u[2000:]):
+        for b in (v[:1000], v[1000:]):
+            total += k(a, a) / (2500 * 2499) + k(b, b) / (1200 * 1199) - 2 * k(a, b) / (2500 * 1200)
+    assert legacy.legacy_mmd(x_NF, y_MF) == pytest.approx(total)
+    shuffled = legacy.legacy_mmd(random.permutation(x_NF), y_MF)
+    assert abs(shuffled - total) > 1e-3
+    assert not legacy.mmd_legacy().tested
+    assert "wrong" in legacy.mmd_legacy().warning
+
+
+@pytest.fixture(scope="module")
+def lines_NF() -> np.ndarray:
+    """The image lines of a real FLAIR volume as the loop reads them: (slices x rows, columns)."""
+    data = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    volumes = sorted(data.glob("brats/BraTS2021_00006/*flair.nii.gz"))
+    if not volumes:
+        pytest.skip("no real BraTS volume at $MEDTL_SHARED_DATA or ../shared/data")
+    volume_IJK = np.asarray(nibabel.load(volumes[0]).dataobj, dtype=np.float64)
+    return volume_IJK.transpose(2, 1, 0).reshape(-1, 240)
+
+
+def test_legacy_loop_finds_a_real_volume_far_from_itself(lines_NF: np.ndarray) -> None:
+    """Every fourth line, in batches of a fourth: as many batches as of the whole volume, whose
+    value ``benchmarks/shift.py`` measures."""
+    assert lines_NF.shape == (37_200, 240)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(legacy, "BATCH", 250)
+        assert 0.12 < legacy.legacy_mmd(lines_NF[::4], lines_NF[::4]) < 0.20
+
+
+def test_halves_of_a_real_volume_are_no_distance_apart(lines_NF: np.ndarray) -> None:
+    shown_NF = lines_NF[(lines_NF > 0).any(1)]
+    random = np.random.default_rng(6)
+    found = []
+    for _ in range(30):
+        few_NF = shown_NF[random.choice(len(shown_NF), 800, replace=False)]
+        scaled_NF = few_NF / few_NF.std(0).clip(1)
+        found.append(mmd2(scaled_NF[:400], scaled_NF[400:]))
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
