@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl.cache import remembered
 from medtl.case import Case, ImageFile
@@ -43,7 +45,11 @@ def image_fingerprint(file: ImageFile) -> str:
 
 
 def _hash(file: ImageFile) -> str:
-    array_IJK, affine = read_volume(file, allow_constant=True)
+    return content_hash(*read_volume(file, allow_constant=True))
+
+
+def content_hash(array_IJK: NDArray[Any], affine: NDArray[np.float64]) -> str:
+    """As :func:`image_fingerprint`, of an image that has been read."""
     if array_IJK.min() == array_IJK.max():
         return ""
     canonical_IJK, _, _ = to_canonical(array_IJK, affine)
