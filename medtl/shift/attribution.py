@@ -58,6 +58,7 @@ class Removal:
 class Attribution:
     parts: tuple[Part, ...]
     removals: tuple[Removal, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from medtl.console import Reporter
 from medtl.duplicates import Group, duplicate_groups, joined
+from medtl.errors import DataError
 from medtl.shift.sides import Image
 
 
@@ -26,6 +27,51 @@ class Overlap:
         return frozenset(number for group in self.spanning for number in group.members)
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Images less those that span both domains, with the patients that they show to be one."""
+
+    dropped: frozenset[tuple[str, str]]  #: key of the case, modality
+    patients: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def of(self, images: Sequence[Image]) -> list[Image]:
+        """Those of ``images`` that are left. Raises DataError if a domain has none."""
+        kept = [
+            replace(image, patient=self.patients.get(image.patient, image.patient))
+            for image in images
+            if not any((image.key, name) in self.dropped for name in image.modalities)
+        ]
+        for side in ("in_source", "in_target"):
+            if not any(getattr(image, side) for image in kept):
+                raise DataError(
+                    f"all images of the {side[3:]} domain are (nearly) the same as images of the "
+                    "other; there is nothing left to compare"
+                )
+        return sorted(kept, key=lambda image: (image.patient, image.key, image.modalities))
+
+
+def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
+    """Look for duplicates among single-modality ``images``, and say what was found."""
+    found = overlap(images, reporter)
+    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in found.dropped)
+    patients = merged_patients(images, found.within)
+    notes = []
+    if found.spanning:
+        identical = sum(group.identical for group in found.spanning)
+        notes.append(
+            f"{len(found.spanning)} groups of the same images lie in both domains ({identical} "
+            f"identical, the others nearly): their {len(dropped)} images are left out"
+        )
+    merged = len(patients) - len(set(patients.values()))
+    if merged:
+        notes.append(
+            f"{len(found.within)} groups of the same images lie within a domain: their patients "
+            f"count as one each, {merged} fewer"
+        )
+    return Sorted(dropped, patients, tuple(notes))
+
+
 def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     """Find them by content. Of joint images one modality that is the same is enough.
 
@@ -43,8 +89,8 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     return Overlap(tuple(spanning), tuple(group for group in groups if group not in spanning))
 
 
-def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> list[str]:
-    """The patient of each image, where patients who share one of the ``groups`` are one."""
+def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[str, str]:
+    """Patient -> who it is, where patients who share one of the ``groups`` are one."""
     patients = list(dict.fromkeys(image.patient for image in images))
     place = {patient: number for number, patient in enumerate(patients)}
     pairs = [
@@ -53,9 +99,11 @@ def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> list[st
         for member in group.members
     ]
     first = joined(len(patients), pairs)
-    return [patients[first[place[image.patient]]] for image in images]
+    return {patient: patients[first[place[patient]]] for patient in patients}
 
 
 def _spans(images: Sequence[Image]) -> bool:
-    """Whether one of them is in the source and another in the target."""
+    """Whether one of them is in the source and another in the target, or in another group."""
+    if images[0].group:
+        return len({image.group for image in images}) > 1
     return any(a is not b and a.in_source and b.in_target for a in images for b in images)
