@@ -82,6 +82,13 @@ def test_advice_to_harmonise_names_what_it_removes() -> None:
     assert "freeze most" in second and "p = 0.4" in second
 
 
+def test_modalities_are_not_harmonised_away() -> None:
+    removals = (removal("nyul", Outcome(0.3, p=0.001), Outcome(0.03, p=0.4)),)
+    first, *_ = advice([row()], Attribution((), removals, modalities_differ=True))
+    assert "Harmonise" not in first
+    assert "90% is a mapping of intensities" in first
+
+
 def test_advice_on_depth_rests_on_the_domain_classifier() -> None:
     far = advice([row(), row(metric="domain-auroc", value=0.98)], None)
     near = advice([row(), row(metric="domain-auroc", value=0.7)], None)

@@ -56,7 +56,9 @@ class Explainer:
         if len(few) < len(images):
             notes = (f"harmonisers were tried on {MOST_PATIENTS} patients of a domain at most",)
         removals = tuple(self._removals(few, features, metric))
-        return Attribution((*parts, *self._label_part(metric)), removals, notes)
+        return Attribution(
+            (*parts, *self._label_part(metric)), removals, notes, self._modalities_differ
+        )
 
     def _label_part(self, metric: ShiftMetric) -> Iterator[Part]:
         """The label prior, where other patients with labels lie on the other side."""
@@ -107,8 +109,11 @@ class Explainer:
 
     def _view(self, image: Image, features: Features) -> View:
         view = view_of(image, self.request.settings.regions, features)
-        same = set(self.source.modalities) == set(self.target.modalities)
-        return view if same else replace(view, modalities=(ANY,))
+        return replace(view, modalities=(ANY,)) if self._modalities_differ else view
+
+    @property
+    def _modalities_differ(self) -> bool:
+        return set(self.source.modalities) != set(self.target.modalities)
 
     def _drawn(self, sample: Pooled) -> Arrangements:
         return arrange(
