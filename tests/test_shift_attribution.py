@@ -99,6 +99,8 @@ def test_advice_on_depth_rests_on_the_domain_classifier() -> None:
 def test_no_shift_and_too_few_patients_are_no_reason_to_adapt() -> None:
     (text,) = advice([row(p=0.3)], None)
     assert "evaluate the source model" in text and "p = 0.3" in text
+    (text,) = advice([row(p=0.3, n_source=6, n_target=6)], None)
+    assert "says little" in text and "6 and 6 patients" in text
     (text,) = advice([row(p=0.25, p_floor=0.25)], None)
     assert "cannot show a shift" in text
     assert advice([row(p=None, p_floor=None)], None) == []

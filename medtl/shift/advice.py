@@ -56,6 +56,14 @@ def advise(
                 f"smallest possible p = {primary.p_floor:.2g}",
             )
         ]
+    if primary.p > LEVEL and min(primary.n_source, primary.n_target) < FEW_PATIENTS:
+        return [
+            Sentence(
+                "No shift was found, which says little with so few patients: evaluate the source "
+                "model on the target as it is, and compare with both controls (--with-control)",
+                f"{p}; {primary.n_source} and {primary.n_target} patients",
+            )
+        ]
     if primary.p > LEVEL:
         return [
             Sentence(

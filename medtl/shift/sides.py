@@ -29,9 +29,12 @@ class Side:
 
     @property
     def name(self) -> str:
-        """``flair+t1ce``, or the selector where more than modalities tells the domain."""
-        bare = not (self.domain.data or self.domain.task or self.domain.sites or self.domain.part)
-        return "+".join(self.modalities) if bare else str(self.domain)
+        """``flair+t1ce``, or the selector where more than modalities tells the domain; of a folder
+        the last part."""
+        domain = self.domain
+        if not (domain.data or domain.task or domain.sites or domain.part):
+            return "+".join(self.modalities)
+        return str(replace(domain, data=Path(domain.data.name)) if domain.data else domain)
 
     def patient(self, case: Case) -> str:
         """Patients of two data sets are different ones, whatever they are called."""
