@@ -10,8 +10,9 @@ from scipy.spatial.distance import cdist, pdist
 from medtl.errors import ConfigError, DataError
 from medtl.shift import mmd as metrics
 from medtl.shift.contract import Rows
-from medtl.shift.kernels import cross_sums, distance, median_gamma, polynomial, rbf, unit_sums
+from medtl.shift.kernels import distance, median_gamma, polynomial, rbf
 from medtl.shift.mmd import mmd2
+from medtl.shift.sums import cross_sums, unit_sums
 
 KERNELS = ("rbf", "linear", "polynomial", "distance")
 

@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from medtl.errors import ConfigError, DataError
-from medtl.shift import kernels
+from medtl.shift import kernels, sums
 from medtl.shift.chunks import Chosen, Floats
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.kernels import BLOCK, Kernel
+from medtl.shift.kernels import Kernel
+from medtl.shift.sums import BLOCK
 
 #: Bandwidths of ``mmd-bandwidths``, in medians.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -93,11 +94,11 @@ def mmd2(
         raise DataError("samples hold values that are not finite")
     unit_N = np.repeat(np.arange(2), [n, m])
     chosen = _named(kernel, values_NF, bandwidths)
-    sums_UU = kernels.unit_sums(values_NF, unit_N, chosen, block=block, dtype=dtype, device=device)
+    sums_UU = sums.unit_sums(values_NF, unit_N, chosen, block=block, dtype=dtype, device=device)
     across = float(sums_UU[0, 1]) / (n * m)
     if biased:
         return float(sums_UU[0, 0]) / n**2 + float(sums_UU[1, 1]) / m**2 - 2 * across
-    self_U = kernels.self_sums(values_NF, unit_N, chosen)
+    self_U = sums.self_sums(values_NF, unit_N, chosen)
     within = np.diagonal(sums_UU) - self_U
     return float(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * across)
 
@@ -111,10 +112,10 @@ class _Quadratic:
     patient_U: NDArray[np.intp] | None  #: None: pairs within a patient count
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
-        sums = _forms(self.sums_UU, source_RU, target_RU)
+        forms = _forms(self.sums_UU, source_RU, target_RU)
         within_R, beside_R, across_R = (
-            np.divide(sums_R, pairs_R, out=np.full(len(sums_R), np.nan), where=pairs_R > 0)
-            for sums_R, pairs_R in zip(sums, self._pairs(source_RU, target_RU), strict=True)
+            np.divide(form_R, pairs_R, out=np.full(len(form_R), np.nan), where=pairs_R > 0)
+            for form_R, pairs_R in zip(forms, self._pairs(source_RU, target_RU), strict=True)
         )
         found_R: Floats = within_R + beside_R - 2 * across_R
         return found_R
@@ -165,7 +166,7 @@ def _patient_totals(values_RU: Floats, patient_U: NDArray[np.intp]) -> Floats:
 
 def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:
     def prepare(rows: Rows) -> Scorer:
-        sums_UU = kernels.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
+        sums_UU = sums.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
         if not biased:
             sums_UU[rows.patient_U[:, None] == rows.patient_U] = 0
         rows_U = np.bincount(rows.unit_N, minlength=rows.units).astype(np.float64)
