@@ -14,11 +14,11 @@ from scipy.ndimage import gaussian_filter
 
 from medtl.case import Case, ImageFile
 from medtl.console import Reporter
-from medtl.duplicates import Group, duplicate_groups, joined
+from medtl.duplicates import Group, groups_of, joined, look_at
 from medtl.errors import DataError
 from medtl.modality import Modality
 from medtl.phantom import write_phantom
-from medtl.shift.duplicates import merged_patients, overlap
+from medtl.shift.duplicates import merged_patients, overlap, sort_out
 from medtl.shift.sides import Image
 from medtl_brats.task import Brats
 
@@ -26,7 +26,7 @@ QUIET = Reporter(quiet=True)
 
 
 def groups(*paths: Path) -> list[Group]:
-    return duplicate_groups([ImageFile(path) for path in paths], QUIET)
+    return groups_of(look_at([ImageFile(path) for path in paths], QUIET))
 
 
 def head(seed: int) -> Picture.Image:
@@ -72,7 +72,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
 
 def test_modalities_and_patients_are_not_taken_for_copies(phantom) -> None:
     files = [file for case in phantom for file in case.images.values()]
-    assert duplicate_groups(files, QUIET) == []
+    assert groups_of(look_at(files, QUIET)) == []
 
 
 def test_a_turned_rescaled_and_padded_volume_is_a_copy(phantom, tmp_path: Path) -> None:
@@ -117,9 +117,23 @@ def test_groups_that_span_the_domains_are_told_from_those_within(tmp_path: Path)
         for name, (s, t) in sides.items()
     ]
     found = overlap(images, QUIET)
-    assert found.spanning == (Group((0, 4), True),) and found.dropped == {0, 4}
+    assert found.spanning == (Group((0, 4), True),) and found.shared == {0, 4}
     assert found.within == (Group((1, 2), True),)
-    assert merged_patients(images, found.within) == ["A", "B", "B", "D", "E", "F"]
+    assert merged_patients(images, found.within) == dict(zip("ABCDEF", "ABBDEF", strict=True))
+
+
+def test_what_spans_both_domains_or_is_blank_is_left_out_and_counted(tmp_path: Path) -> None:
+    for name, seed in {"a": 0, "b": 1, "c": 0, "d": 2}.items():
+        head(seed).save(tmp_path / f"{name}.png")
+    Picture.new("L", (40, 40), 7).save(tmp_path / "e.png")
+    images = [
+        image(tmp_path / f"{name}.png", name, source=name in "ab", target=name in "cde")
+        for name in "abcde"
+    ]
+    found = sort_out(images, QUIET)
+    assert [left.key for left in found.of(images)] == ["b", "d"]
+    assert "1 groups" in found.notes[0] and "2 images are left out" in found.notes[0]
+    assert "1 pictures are blank" in found.notes[1]
 
 
 def test_an_image_that_is_in_both_domains_is_no_copy_of_itself(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medtl.console import Reporter
-from medtl.duplicates import Group, duplicate_groups, joined
+from medtl.duplicates import Group, groups_of, joined, look_at
 from medtl.errors import DataError
+from medtl.io.pictures import is_picture
 from medtl.shift.sides import Image
 
 
@@ -21,9 +22,10 @@ class Overlap:
 
     spanning: tuple[Group, ...]
     within: tuple[Group, ...]
+    blank: frozenset[int]  #: pictures of one value: slices beyond the head
 
     @property
-    def dropped(self) -> frozenset[int]:
+    def shared(self) -> frozenset[int]:
         return frozenset(number for group in self.spanning for number in group.members)
 
 
@@ -54,15 +56,18 @@ class Sorted:
 def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
     """Look for duplicates among single-modality ``images``, and say what was found."""
     found = overlap(images, reporter)
-    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in found.dropped)
+    left_out = found.shared | found.blank
+    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
     patients = merged_patients(images, found.within)
     notes = []
     if found.spanning:
         identical = sum(group.identical for group in found.spanning)
         notes.append(
             f"{len(found.spanning)} groups of the same images lie in both domains ({identical} "
-            f"identical, the others nearly): their {len(dropped)} images are left out"
+            f"identical, the others nearly): their {len(found.shared)} images are left out"
         )
+    if found.blank:
+        notes.append(f"{len(found.blank)} pictures are blank and left out")
     merged = len(patients) - len(set(patients.values()))
     if merged:
         notes.append(
@@ -79,14 +84,20 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     """
     files = [(n, image.case.images[m]) for n, image in enumerate(images) for m in image.modalities]
     owners = [number for number, _ in files]
-    found = duplicate_groups([file for _, file in files], reporter)
+    looks = look_at([file for _, file in files], reporter)
+    blank = {
+        number
+        for (number, file), look in zip(files, looks, strict=True)
+        if not look.hash and is_picture(file.path)
+    }
     groups = [
         Group(members, group.identical)
-        for group in found
+        for group in groups_of(looks)
         if len(members := tuple(sorted({owners[n] for n in group.members}))) > 1
     ]
     spanning = [group for group in groups if _spans([images[n] for n in group.members])]
-    return Overlap(tuple(spanning), tuple(group for group in groups if group not in spanning))
+    within = tuple(group for group in groups if group not in spanning)
+    return Overlap(tuple(spanning), within, frozenset(blank))
 
 
 def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[str, str]:
