@@ -63,16 +63,16 @@ def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
     if found.spanning:
         identical = sum(group.identical for group in found.spanning)
         notes.append(
-            f"{len(found.spanning)} groups of the same images lie in both domains ({identical} "
-            f"identical, the others nearly): their {len(found.shared)} images are left out"
+            f"groups of the same images in both domains: {len(found.spanning)} ({identical} "
+            f"identical, the others nearly); left out with all their {len(found.shared)} images"
         )
     if found.blank:
-        notes.append(f"{len(found.blank)} pictures are blank and left out")
+        notes.append(f"blank pictures, left out: {len(found.blank)}")
     merged = len(patients) - len(set(patients.values()))
     if merged:
         notes.append(
-            f"{len(found.within)} groups of the same images lie within a domain: their patients "
-            f"count as one each, {merged} fewer"
+            f"groups of the same images within a domain: {len(found.within)}; each counts as one "
+            f"patient, which makes {merged} fewer"
         )
     return Sorted(dropped, patients, tuple(notes))
 
