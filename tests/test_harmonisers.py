@@ -171,6 +171,8 @@ def test_resampling_brings_volumes_to_the_median_spacing_and_pictures_to_the_med
     small = chosen.apply(flat, {"edge_px": (15.0,)})
     assert small.image_CIJK.shape == (1, 15, 10, 1)
     assert chosen.fit([flat]) == {"edge_px": (30.0,)}
+    with pytest.raises(DataError, match="fitted on volumes, not on pictures"):
+        chosen.apply(flat, fitted)
 
 
 def test_a_standard_read_back_is_the_same_and_a_damaged_one_is_refused() -> None:
