@@ -12,6 +12,10 @@ from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
 
 
+#: What the source of an omnibus row starts with: "each site".
+EACH = "each "
+
+
 @dataclass(frozen=True, slots=True)
 class ShiftRow:
     """One metric on one source and target; None where it could not be computed or is not tested."""
@@ -131,6 +135,8 @@ def verdict_of(row: ShiftRow) -> str:
     if row.p is None or row.p_floor is None:
         return f"No verdict on {ends}: {row.note or 'no p-value'}."
     n = f"{row.n_source} and {row.n_target} patients, {row.design}"
+    if row.source.startswith(EACH):
+        n = f"{row.n_source} patients"
     if row.p_floor > LEVEL:
         return f"No verdict on {ends} ({n}): {row.note}."
     effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""
