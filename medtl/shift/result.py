@@ -11,7 +11,6 @@ from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
 
-
 #: What the source of an omnibus row starts with: "each site".
 EACH = "each "
 
