@@ -15,9 +15,12 @@ from medtl_brats.task import Brats
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def shared_data() -> Path:
+    return Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
 def add_data_option(parser: argparse.ArgumentParser) -> None:
-    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=shared / "brats")
+    parser.add_argument("--data", type=Path, default=shared_data() / "brats")
 
 
 def sorted_cases(data: Path) -> list[Case]:

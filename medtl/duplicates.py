@@ -57,9 +57,9 @@ class Group:
     identical: bool  #: every pixel of every one
 
 
-def duplicate_groups(files: Sequence[ImageFile], reporter: Reporter) -> list[Group]:
-    """All groups of two and more, by their first member. Errors as read_volume."""
-    found = []
+def look_at(files: Sequence[ImageFile], reporter: Reporter) -> list[Look]:
+    """Look at all, several at once. Errors as read_volume."""
+    found: list[Look] = []
     with (
         reporter.progress("looking for duplicates", len(files)) as advance,
         ThreadPoolExecutor(2) as threads,
@@ -67,11 +67,12 @@ def duplicate_groups(files: Sequence[ImageFile], reporter: Reporter) -> list[Gro
         for each in threads.map(look, files):
             found.append(each)
             advance(len(found))
-    return groups_of(found)
+    return found
 
 
 def groups_of(looks: Sequence[Look]) -> list[Group]:
-    """Chains count: what is the same as a member is a member."""
+    """All groups of two and more, by their first member. Chains count: what is the same as a member
+    is a member."""
     pairs = [*_identical(looks), *_alike(looks)]
     members: dict[int, list[int]] = {}
     for number, first in enumerate(joined(len(looks), pairs)):

@@ -1,8 +1,27 @@
-"""No test reads or writes the user's cache."""
+"""No test reads or writes the user's cache; runs that take seconds."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+
+TINY = (
+    "--network",
+    "unet",
+    "--width",
+    "4",
+    "--batch-size",
+    "2",
+    "--spacing",
+    "7.5",
+    "--steps",
+    "2",
+)
+TINY += ("--device", "cpu", "--precision", "fp32", "--set=patch_size=32,32,32", "--quiet")
+TINY += ("--transforms", "brain-mr-plain", "--set=test_fraction=0.4")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -10,3 +29,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., None]:
+    """The command line in this process."""
+    from medtl.cli.main import main
+
+    def run(*words: object, code: int = 0) -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
+            main()
+        assert ended.value.code == code
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(command: Callable[..., None]) -> Callable[..., Path]:
+    """``tiny_run(out, data, *words)``: train two steps and give the run folder."""
+
+    def train(out: Path, data: Path, *words: object) -> Path:
+        command("train", "brats", "--data", data, *TINY, "--out", out, *words)
+        return out
+
+    return train

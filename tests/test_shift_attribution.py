@@ -82,6 +82,13 @@ def test_advice_to_harmonise_names_what_it_removes() -> None:
     assert "freeze most" in second and "p = 0.4" in second
 
 
+def test_modalities_are_not_harmonised_away() -> None:
+    removals = (removal("nyul", Outcome(0.3, p=0.001), Outcome(0.03, p=0.4)),)
+    first, *_ = advice([row()], Attribution((), removals, modalities_differ=True))
+    assert "Harmonise" not in first
+    assert "90% is a mapping of intensities" in first
+
+
 def test_advice_on_depth_rests_on_the_domain_classifier() -> None:
     far = advice([row(), row(metric="domain-auroc", value=0.98)], None)
     near = advice([row(), row(metric="domain-auroc", value=0.7)], None)
@@ -92,6 +99,8 @@ def test_advice_on_depth_rests_on_the_domain_classifier() -> None:
 def test_no_shift_and_too_few_patients_are_no_reason_to_adapt() -> None:
     (text,) = advice([row(p=0.3)], None)
     assert "evaluate the source model" in text and "p = 0.3" in text
+    (text,) = advice([row(p=0.3, n_source=6, n_target=6)], None)
+    assert "says little" in text and "6 and 6 patients" in text
     (text,) = advice([row(p=0.25, p_floor=0.25)], None)
     assert "cannot show a shift" in text
     assert advice([row(p=None, p_floor=None)], None) == []

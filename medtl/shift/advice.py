@@ -56,6 +56,14 @@ def advise(
                 f"smallest possible p = {primary.p_floor:.2g}",
             )
         ]
+    if primary.p > LEVEL and min(primary.n_source, primary.n_target) < FEW_PATIENTS:
+        return [
+            Sentence(
+                "No shift was found, which says little with so few patients: evaluate the source "
+                "model on the target as it is, and compare with both controls (--with-control)",
+                f"{p}; {primary.n_source} and {primary.n_target} patients",
+            )
+        ]
     if primary.p > LEVEL:
         return [
             Sentence(
@@ -72,6 +80,12 @@ def _harmonising(attribution: Attribution | None) -> Sentence | None:
     if attribution is None:
         return None
     best, leading = attribution.best, attribution.leading
+    if attribution.modalities_differ and best is not None and best.removed is not None:
+        return Sentence(
+            f"Of the shift between these modalities {max(0.0, best.removed):.0%} is a mapping of "
+            "intensities, which first layers can learn; the rest is what tissues look like",
+            f"left after {best.harmoniser} to the source: mmd {best.value:.3g}",
+        )
     if best is not None and best.removed is not None and best.removed >= WORTHWHILE:
         return Sentence(
             f"Harmonise first: {best.harmoniser} ({PRESETS.get(best.harmoniser, 'see README')})",
@@ -93,7 +107,7 @@ def _harmonising(attribution: Attribution | None) -> Sentence | None:
 
 def _depth(rows: Sequence[ShiftRow], attribution: Attribution | None) -> Sentence | None:
     """How much of the network should change."""
-    best = attribution.best if attribution else None
+    best = attribution.best if attribution and not attribution.modalities_differ else None
     if best is not None and best.p is not None and best.p > LEVEL:
         return Sentence(
             "After that, freeze most of the network or fine-tune it briefly",

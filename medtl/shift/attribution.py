@@ -58,6 +58,8 @@ class Removal:
 class Attribution:
     parts: tuple[Part, ...]
     removals: tuple[Removal, ...] = ()
+    notes: tuple[str, ...] = ()
+    modalities_differ: bool = False  #: harmonisers then bring the target's onto the source's
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -160,9 +162,10 @@ def attribution_tables(found: Attribution, synthetic: bool) -> list[Table]:
         )
     ]
     if found.removals:
+        to = " (all modalities onto the source's)" if found.modalities_differ else ""
         made.append(
             Table(
-                f"What harmonising would remove{suffix}",
+                f"What harmonising would remove{to}{suffix}",
                 ("harmoniser", "mmd left", "p", "removed", "note"),
                 tuple(
                     (r.harmoniser, _number(r.value), _number(r.p), _percent(r.removed), r.note)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from medtl.console import Reporter
-from medtl.duplicates import Group, duplicate_groups, joined
+from medtl.duplicates import Group, groups_of, joined, look_at
+from medtl.errors import DataError
+from medtl.io.pictures import is_picture
 from medtl.shift.sides import Image
 
 
@@ -20,10 +22,59 @@ class Overlap:
 
     spanning: tuple[Group, ...]
     within: tuple[Group, ...]
+    blank: frozenset[int]  #: pictures of one value: slices beyond the head
 
     @property
-    def dropped(self) -> frozenset[int]:
+    def shared(self) -> frozenset[int]:
         return frozenset(number for group in self.spanning for number in group.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Images less those that span both domains, with the patients that they show to be one."""
+
+    dropped: frozenset[tuple[str, str]]  #: key of the case, modality
+    patients: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def of(self, images: Sequence[Image]) -> list[Image]:
+        """Those of ``images`` that are left. Raises DataError if a domain has none."""
+        kept = [
+            replace(image, patient=self.patients.get(image.patient, image.patient))
+            for image in images
+            if not any((image.key, name) in self.dropped for name in image.modalities)
+        ]
+        for side in ("in_source", "in_target"):
+            if not any(getattr(image, side) for image in kept):
+                raise DataError(
+                    f"all images of the {side[3:]} domain are (nearly) the same as images of the "
+                    "other; there is nothing left to compare"
+                )
+        return sorted(kept, key=lambda image: (image.patient, image.key, image.modalities))
+
+
+def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
+    """Look for duplicates among single-modality ``images``, and say what was found."""
+    found = overlap(images, reporter)
+    left_out = found.shared | found.blank
+    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
+    patients = merged_patients(images, found.within)
+    notes = []
+    if found.spanning:
+        identical = sum(group.identical for group in found.spanning)
+        notes.append(
+            f"groups of the same images in both domains: {len(found.spanning)} ({identical} "
+            f"identical, the others nearly); left out with all their {len(found.shared)} images"
+        )
+    if found.blank:
+        notes.append(f"blank pictures, left out: {len(found.blank)}")
+    merged = len(patients) - len(set(patients.values()))
+    if merged:
+        notes.append(
+            f"groups of the same images within a domain: {len(found.within)}; each counts as one "
+            f"patient, which makes {merged} fewer"
+        )
+    return Sorted(dropped, patients, tuple(notes))
 
 
 def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
@@ -33,18 +84,24 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     """
     files = [(n, image.case.images[m]) for n, image in enumerate(images) for m in image.modalities]
     owners = [number for number, _ in files]
-    found = duplicate_groups([file for _, file in files], reporter)
+    looks = look_at([file for _, file in files], reporter)
+    blank = {
+        number
+        for (number, file), look in zip(files, looks, strict=True)
+        if not look.hash and is_picture(file.path)
+    }
     groups = [
         Group(members, group.identical)
-        for group in found
+        for group in groups_of(looks)
         if len(members := tuple(sorted({owners[n] for n in group.members}))) > 1
     ]
     spanning = [group for group in groups if _spans([images[n] for n in group.members])]
-    return Overlap(tuple(spanning), tuple(group for group in groups if group not in spanning))
+    within = tuple(group for group in groups if group not in spanning)
+    return Overlap(tuple(spanning), within, frozenset(blank))
 
 
-def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> list[str]:
-    """The patient of each image, where patients who share one of the ``groups`` are one."""
+def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[str, str]:
+    """Patient -> who it is, where patients who share one of the ``groups`` are one."""
     patients = list(dict.fromkeys(image.patient for image in images))
     place = {patient: number for number, patient in enumerate(patients)}
     pairs = [
@@ -53,9 +110,11 @@ def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> list[st
         for member in group.members
     ]
     first = joined(len(patients), pairs)
-    return [patients[first[place[image.patient]]] for image in images]
+    return {patient: patients[first[place[patient]]] for patient in patients}
 
 
 def _spans(images: Sequence[Image]) -> bool:
-    """Whether one of them is in the source and another in the target."""
+    """Whether one of them is in the source and another in the target, or in another group."""
+    if images[0].group:
+        return len({image.group for image in images}) > 1
     return any(a is not b and a.in_source and b.in_target for a in images for b in images)

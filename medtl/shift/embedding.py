@@ -27,7 +27,7 @@ def pca(_settings: Settings) -> Features:
     def rows(view: View) -> Measured:
         shown = cut_out(view)
         scaled_IJK = np.where(shown.shown_IJK, np.clip(shown.scaled_IJK, -LIMIT, LIMIT), 0)
-        small = resample(scaled_IJK, PICTURE if scaled_IJK.shape[2] == 1 else VOLUME)
+        small = resample(scaled_IJK, PICTURE if view.image_CIJK.shape[3] == 1 else VOLUME)
         values_NF = small.reshape(1, -1).astype(np.float64)
         return Measured(values_NF, tuple(f"thumbnail/{n:04}" for n in range(small.size)))
 

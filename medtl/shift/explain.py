@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from medtl.catalog import Catalog
 from medtl.console import Reporter
+from medtl.errors import DataError
 from medtl.modality import Modality
-from medtl.shift.attribution import Attribution, Removal, parts_of, removal
-from medtl.shift.contract import Features, Harmoniser, Measured, ShiftMetric, View
+from medtl.shift.attribution import Attribution, Part, Removal, parts_of, removal
+from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
 from medtl.shift.design import Arrangements, arrange
+from medtl.shift.duplicates import Sorted
 from medtl.shift.extraction import in_parallel, measure_images, view_of
 from medtl.shift.measure import Outcome, Sides, measure
 from medtl.shift.pooling import Pooled, pool
 from medtl.shift.request import PRIMARY, Request
-from medtl.shift.sides import Image, Side, images_of
+from medtl.shift.sides import Image, Side, images_of, some_patients
 
 #: Features that fall into families, and the label prior.
 APPEARANCE, LABELS = "appearance", "labels"
 #: Source images that harmonisers are fitted on, at most; evenly chosen.
 MOST_FITTED = 50
+#: Patients of a domain on whom harmonisers are tried, at most; evenly chosen.
+MOST_PATIENTS = 100
+AS_STORED = "as stored"
 #: Where the domains' modalities differ, all are brought onto one standard.
 ANY = Modality("any")
 
@@ -34,62 +39,64 @@ class Explainer:
     reporter: Reporter
     source: Side
     target: Side
+    sorted_out: Sorted
 
     def attribution(self, appearance: Pooled | None) -> Attribution:
         """``appearance``: that pooled sample, where it has been measured already."""
         features = self._features(APPEARANCE)
-        images = images_of(self.source, self.target, joint=False)
+        images = self.sorted_out.of(images_of(self.source, self.target, joint=False))
         before = appearance or pool(
             images, measure_images(images, features, self.request, self.reporter), features
         )
         metric, linear = self._metric(PRIMARY), self._metric("mmd-linear")
-        samples = [before, *self._labels()]
-        parts = [
-            part
-            for sample in samples
-            for part in parts_of(
-                sample, _sides(sample), self._drawn(sample), metric, linear, self.request.seed
-            )
-        ]
-        return Attribution(tuple(parts), tuple(self._removals(images, features, before, metric)))
-
-    def _labels(self) -> list[Pooled]:
-        """The label prior, where other patients with labels lie on the other side."""
-        images = images_of(self.source, self.target, joint=True)
-        apart = not any(
-            self.source.key(c) in map(self.target.key, self.target.cases) for c in self.source.cases
+        drawn, seed = self._drawn(before), self.request.seed
+        parts = parts_of(before, _sides(before), drawn, metric, linear, seed)
+        few = some_patients(images, MOST_PATIENTS)
+        notes: tuple[str, ...] = ()
+        if len(few) < len(images):
+            notes = (f"harmonisers were tried on {MOST_PATIENTS} patients of a domain at most",)
+        removals = tuple(self._removals(few, features, metric))
+        return Attribution(
+            (*parts, *self._label_part(metric)), removals, notes, self._modalities_differ
         )
+
+    def _label_part(self, metric: ShiftMetric) -> Iterator[Part]:
+        """The label prior, where other patients with labels lie on the other side."""
+        images = self.sorted_out.of(images_of(self.source, self.target, joint=True))
+        apart = not any(image.in_source and image.in_target for image in images)
         known = all(image.case.target or image.case.class_name for image in images)
-        if not (apart and known):
-            return []
+        if not (apart and known and self.source.cases != self.target.cases):
+            return
         features = self._features(LABELS)
-        measured = measure_images(images, features, self.request, self.reporter)
-        return [pool(images, measured, features)]
+        try:
+            measured = measure_images(images, features, self.request, self.reporter)
+            sample = pool(images, measured, features)
+        except DataError as problem:
+            yield Part("label", None, None, None, None, str(problem))
+            return
+        outcome = self._outcome(sample, metric)
+        yield Part("label", outcome.value, outcome.p, outcome.effect, None)
 
     def _removals(
-        self, images: Sequence[Image], features: Features, before: Pooled, metric: ShiftMetric
+        self, images: Sequence[Image], features: Features, metric: ShiftMetric
     ) -> Iterator[Removal]:
-        fitted = {}
+        harmonisers: dict[str, Callable[[View], View]] = {AS_STORED: lambda view: view}
         for name in sorted(self.catalog.harmonisers):
             harmoniser: Harmoniser = self.catalog.harmonisers[name].load()()
-            fitted[harmoniser.name] = (
-                harmoniser,
-                harmoniser.fit(self._source_views(images, features)),
-            )
+            fitted = harmoniser.fit(self._source_views(images, features))
+            harmonisers[harmoniser.name] = _applying(harmoniser, fitted)
 
         def rows(index: int) -> dict[str, Measured]:
             view = self._view(images[index], features)
-            return {
-                name: features.rows(harmoniser.apply(view, state))
-                for name, (harmoniser, state) in fitted.items()
-            }
+            return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
 
-        label = "measuring after harmonising"
-        measured = in_parallel(rows, len(images), label, self.reporter)
-        first = self._outcome(before, metric)
-        for name in fitted:
-            after = pool(images, [found[name] for found in measured], features)
-            yield removal(name, first, self._outcome(after, metric))
+        found = in_parallel(rows, len(images), "measuring after harmonising", self.reporter)
+        outcomes = {
+            name: self._outcome(pool(images, [each[name] for each in found], features), metric)
+            for name in harmonisers
+        }
+        before = outcomes.pop(AS_STORED)
+        return (removal(name, before, outcome) for name, outcome in outcomes.items())
 
     def _outcome(self, sample: Pooled, metric: ShiftMetric) -> Outcome:
         scorer = metric.prepare(sample.rows)
@@ -102,8 +109,11 @@ class Explainer:
 
     def _view(self, image: Image, features: Features) -> View:
         view = view_of(image, self.request.settings.regions, features)
-        same = set(self.source.modalities) == set(self.target.modalities)
-        return view if same else replace(view, modalities=(ANY,))
+        return replace(view, modalities=(ANY,)) if self._modalities_differ else view
+
+    @property
+    def _modalities_differ(self) -> bool:
+        return set(self.source.modalities) != set(self.target.modalities)
 
     def _drawn(self, sample: Pooled) -> Arrangements:
         return arrange(
@@ -125,3 +135,7 @@ class Explainer:
 
 def _sides(sample: Pooled) -> Sides:
     return Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
+
+
+def _applying(harmoniser: Harmoniser, fitted: Fitted) -> Callable[[View], View]:
+    return lambda view: harmoniser.apply(view, fitted)

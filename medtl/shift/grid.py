@@ -15,8 +15,8 @@ from medtl.shift.contract import View
 from medtl.shift.shown import CLIP_PERCENTILES, Shown, shown_mask
 from medtl.shift.texture import Image, Mask, eroded, finest_plane, noise_deviation, three
 
-#: Widths of details that can be told, in voxels.
-WIDTHS = np.geomspace(0.3, 10.0, 400)
+#: Widths of details that can be told, in voxels: wider ones all look straight.
+WIDTHS = np.geomspace(0.3, 6.0, 400)
 #: What noise leaves of a squared difference is at least this share: it is known no better.
 LEAST_SIGNAL = 0.05
 AXES = "ijk"

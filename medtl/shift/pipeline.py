@@ -13,6 +13,7 @@ from medtl.shift.across import group_units, omnibus, pair, pairs
 from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
 from medtl.shift.design import arrange
+from medtl.shift.duplicates import sort_out
 from medtl.shift.explain import APPEARANCE, Explainer
 from medtl.shift.extraction import measure_images
 from medtl.shift.measure import Outcome, Sides, adjust, measure
@@ -51,11 +52,14 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     cohorts = Cohorts(request, catalog, reporter)
     source, target = cohorts.sides()
     request = replace(request, settings=replace(request.settings, regions=cohorts.regions()))
+    single = images_of(source, target, joint=False, across=request.across)
+    sorted_out = sort_out(single, reporter)
     found: list[Finding] = []
-    notes: list[str] = []
+    notes = list(sorted_out.notes)
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
-        images = images_of(source, target, joint=features.joint, across=request.across)
+        joint = features.joint
+        images = sorted_out.of(images_of(source, target, joint=joint, across=request.across))
         measured = measure_images(images, features, request, reporter)
         pooled = pool(images, measured, features)
         notes += pooled.notes
@@ -69,8 +73,9 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
     attribution = None
     if request.attribute and not request.across and rows[0].p is not None:
-        explainer = Explainer(request, catalog, reporter, source, target)
+        explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
         attribution = explainer.attribution(samples.get(APPEARANCE))
+        notes += attribution.notes
     advice = () if request.across else advise(rows, attribution, rows[0].n_target)
     return Shift(
         rows,

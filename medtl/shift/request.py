@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from medtl.case import Cohort
 from medtl.catalog import Catalog
@@ -14,7 +14,7 @@ from medtl.errors import ConfigError
 from medtl.planning import read_cohort
 from medtl.shift.contract import Settings
 from medtl.shift.sides import Side, check_apart, read_side
-from medtl.task import Defaults, Task, bound
+from medtl.task import Defaults, Named, Task, Unbound, bound
 
 PRIMARY = "mmd"
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
@@ -88,6 +88,9 @@ class Cohorts:
         return self.cohorts[key]
 
     def _task(self, name: str, data: Path | None) -> Task:
-        task = bound(self.catalog.tasks[name].load()(), data, self.request.labels)
+        offered = self.catalog.tasks[name].load()()
+        task = bound(offered, data, self.request.labels)
+        if isinstance(offered, Unbound):  # by its own names: with the parts kept apart in training
+            task = bound(offered, data, self.request.labels, cast(Named, task).names)
         self.tasks.setdefault(name, task)
         return task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +29,12 @@ class Side:
 
     @property
     def name(self) -> str:
-        """``flair+t1ce``, or the selector where more than modalities tells the domain."""
-        bare = not (self.domain.data or self.domain.task or self.domain.sites or self.domain.part)
-        return "+".join(self.modalities) if bare else str(self.domain)
+        """``flair+t1ce``, or the selector where more than modalities tells the domain; of a folder
+        the last part."""
+        domain = self.domain
+        if not (domain.data or domain.task or domain.sites or domain.part):
+            return "+".join(self.modalities)
+        return str(replace(domain, data=Path(domain.data.name)) if domain.data else domain)
 
     def patient(self, case: Case) -> str:
         """Patients of two data sets are different ones, whatever they are called."""
@@ -115,3 +118,12 @@ def pairs_of(source: Side, target: Side) -> list[tuple[Modality, Modality]]:
         return [(name, name) for name in source.modalities] if len(source.modalities) > 1 else []
     cells = [(a, b) for a in source.modalities for b in target.modalities]
     return cells if len(cells) > 1 else []
+
+
+def some_patients(images: Sequence[Image], most: int) -> list[Image]:
+    """The images of at most ``most`` patients of each domain, evenly chosen."""
+    chosen: set[str] = set()
+    for side in ("in_source", "in_target"):
+        patients = sorted({image.patient for image in images if getattr(image, side)})
+        chosen.update(patients[:: max(1, -(-len(patients) // most))])
+    return [image for image in images if image.patient in chosen]

@@ -20,8 +20,8 @@ WORKING_STEP = 1.0
 FLOOR = 1e-3
 #: A normal deviation is so many times its median absolute deviation.
 MAD = 1.4826
-#: Edge of the blocks, in voxels, that local contrast is measured in.
-BLOCK = 4
+#: Edge of the blocks that local contrast is measured in, in the same units.
+BLOCK = 4.0
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -31,8 +31,8 @@ def noise_columns(shown: Shown) -> dict[str, float]:
     """Logs of noise, gradients and local contrast in the plane of the two finest axes.
 
     ``level``: deviation of the noise; ``gradient`` and ``edges``: median and 95th percentile of
-    the gradient per mm (pictures: per 256th of the edge); ``local``: median deviation in blocks of
-    4 x 4 voxels. All in units of the spread.
+    the gradient per mm (pictures: per 256th of the edge); ``local``: median deviation in squares of
+    4 mm (2 voxels at least). All in units of the spread.
     """
     names = ("level", "gradient", "edges", "local")
     image_IJK, inside_IJK, step = _at_working_step(shown)
@@ -41,7 +41,7 @@ def noise_columns(shown: Shown) -> dict[str, float]:
     if plane is not None and shown.spread > 0:
         level = noise_deviation(image_IJK, inside_IJK, plane)
         gradients = _gradients(image_IJK, inside_IJK, step, plane)
-        local = _local_deviation(image_IJK, inside_IJK, plane)
+        local = _local_deviation(image_IJK, inside_IJK, step, plane)
         values = np.array([level, *gradients, local])
     logs = np.log(values + FLOOR)
     return {f"noise/{name}": float(log) for name, log in zip(names, logs, strict=True)}
@@ -108,9 +108,13 @@ def _gradients(
     return _percentile(lengths, 50), _percentile(lengths, 95)
 
 
-def _local_deviation(image_IJK: Image, inside_IJK: Mask, plane: tuple[int, int]) -> float:
+def _local_deviation(
+    image_IJK: Image, inside_IJK: Mask, step: tuple[float, ...], plane: tuple[int, int]
+) -> float:
     """The median over blocks that lie inside as a whole."""
-    edges = [min(BLOCK, image_IJK.shape[axis]) if axis in plane else 1 for axis in range(3)]
+    edges = [1, 1, 1]
+    for axis in plane:
+        edges[axis] = min(image_IJK.shape[axis], max(2, round(BLOCK / step[axis])))
     mean_IJK = block_mean(image_IJK, edges)
     variance_IJK = block_mean(image_IJK * image_IJK, edges) - mean_IJK * mean_IJK
     whole_IJK = block_mean(inside_IJK, edges) > 1 - 1e-6

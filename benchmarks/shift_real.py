@@ -1,0 +1,89 @@
+"""Shift on real images: modalities of BraTS, hospitals of the LGG set, two parts of Kaggle's.
+
+    python benchmarks/shift_real.py            # $MEDTL_SHARED_DATA, else ../shared/data
+
+Each is `medtl shift` as it is typed; the verdicts, attributions and rows go into the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from machine import describe
+from PIL import Image
+from real_cases import ROOT, shared_data
+
+from medtl.catalog import load_catalog
+from medtl.console import Reporter
+from medtl.files import replacing
+from medtl.shift.pipeline import measure_shift
+from medtl.shift.request import Request
+from medtl.shift.result import tables
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=shared_data())
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/shift_real.json")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"machine": describe(), "synthetic": False}
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_lgg_table(options.data / "lgg", Path(folder) / "lgg.csv")
+        kaggle = options.data / "kaggle"
+        requests = {
+            "brats modalities": Request("brats", options.data / "brats", "flair,t1ce", "t1,t2"),
+            "lgg hospitals": Request("classification", table, "green", across="site"),
+            "kaggle parts": Request(
+                "classification",
+                src=f"data={kaggle / 'Training'}",
+                dst=f"data={kaggle / 'Testing_sample'}",
+            ),
+        }
+        for name, request in requests.items():
+            result[name] = measured(name, request)
+            with replacing(options.out) as temporary:
+                temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def measured(name: str, request: Request) -> dict[str, Any]:
+    started = perf_counter()
+    reporter = Reporter()
+    reporter.say(f"== {name}")
+    shift = measure_shift(request, load_catalog(), reporter)
+    for each in (*shift.notes, shift.verdict, *shift.advice):
+        reporter.say(each)
+    for table in tables(shift):
+        reporter.show(table)
+    return {
+        "seconds": perf_counter() - started,
+        "verdict": shift.verdict,
+        "advice": list(shift.advice),
+        "notes": list(shift.notes),
+        "rows": shift.to_json(),
+        "attribution": shift.attribution.to_json() if shift.attribution else None,
+    }
+
+
+def write_lgg_table(root: Path, path: Path) -> Path:
+    """A row per slice: TCGA_<hospital>_<patient>_<date>_<slice>.tif."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("case", "image", "class", "patient", "site"))
+        for image in sorted(root.rglob("*.tif")):
+            if image.stem.endswith("_mask"):
+                continue
+            _, site, patient, *_ = image.stem.split("_")
+            with Image.open(image.with_name(f"{image.stem}_mask.tif")) as mask:
+                found = "tumour" if mask.getextrema()[1] else "none"
+            writer.writerow((image.stem, image.resolve(), found, f"{site}_{patient}", site))
+    return path
+
+
+if __name__ == "__main__":
+    main()
