@@ -55,7 +55,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     single = images_of(source, target, joint=False, across=request.across)
     sorted_out = sort_out(single, reporter)
     found: list[Finding] = []
-    notes = list(sorted_out.notes)
+    notes = [*sorted_out.notes, *(metric.warning for metric in metrics if metric.warning)]
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
         joint = features.joint
