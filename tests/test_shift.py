@@ -36,7 +36,7 @@ def run(*words: object) -> int:
 
 
 def rows_of(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, object]]:
-    assert run(*words, "--json", "-q") == 0
+    assert run(*words, "--json", "-q", "--no-attribute") == 0
     found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
     return found
 
@@ -106,10 +106,17 @@ def test_the_folder_holds_rows_figures_and_their_points(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = ("--data", phantom, "--src", "flair,t1ce", "--dst", "t1,t2", "--out", out)
+    ends = ("--src", "flair,t1ce", "--dst", "t1,t2", "--metrics", "mmd,domain-auroc")
+    words = ("--data", phantom, *ends, "--out", out)
     assert run(*words) == 0
     told = capsys.readouterr().err
     assert "synthetic phantom" in told
+    told_as_json = json.loads((out / "attribution.json").read_text())
+    assert told_as_json["synthetic"] is True
+    assert all(sentence in told for sentence in told_as_json["advice"])
+    assert {each["harmoniser"] for each in told_as_json["removals"]} == {
+        "histogram-matching", "nyul", "resampling", "zscore",
+    }  # fmt: skip
     rows = json.loads((out / "shift.json").read_text())
     with open(out / "shift.csv", newline="") as file:
         table = list(csv.DictReader(file))
@@ -134,6 +141,7 @@ def test_the_folder_holds_rows_figures_and_their_points(
         (("--src", "flair", "--dst", "site:S1"), "overlap"),
         (("--metrics", "mdm"), "mmd"),
         (("--features", "apperance"), "appearance"),
+        (("--features", "activations"), "--run"),
         (("--draws", "0"), "--draws"),
         (("--across", "scanner"), "site or part"),
         (("--across", "site", "--dst", "t1"), "--dst"),
@@ -142,7 +150,7 @@ def test_the_folder_holds_rows_figures_and_their_points(
 def test_mistakes_are_one_line_and_exit_2(
     phantom: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
 ) -> None:
-    assert run("--data", phantom, *words, "-q") == 2
+    assert run("--data", phantom, *words, "-q", "--no-attribute") == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert told in lines[0]
@@ -172,6 +180,28 @@ def test_one_patient_has_a_value_withheld_with_the_reason(
     row, *_ = rows_of(capsys, "--data", tmp_path / "one", "--src", "flair", "--dst", "t1")
     assert row["p"] is None
     assert "one patient" in str(row["note"])
+
+
+def test_lines_of_other_lengths_are_an_error_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, size in (("a", 24), ("b", 20)):
+        write_phantom(tmp_path / name, cases=4, size=size, sites=1, seed=1)
+    ends = [f"data={tmp_path / name},mod:flair" for name in "ab"]
+    words = ("--src", ends[0], "--dst", ends[1], "--features", "lines", "-q", "--no-attribute")
+    assert run(*words) == 2
+    told = capsys.readouterr().err
+    assert "has 20 of them" in told and "24; resample" in told
+
+
+def test_the_legacy_loop_is_shown_with_its_warning_and_no_p(
+    phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--src", "flair", "--dst", "t1", "--features", "lines", "--metrics", "mmd,mmd-legacy")
+    first, second = rows_of(capsys, "--data", phantom, *words)
+    assert first["metric"] == "mmd" and first["p"] is not None
+    assert second["p"] is None and second["value"] is not None
+    assert "wrong" in str(second["note"])
 
 
 def test_folders_of_pictures_are_compared_by_part(

@@ -9,7 +9,7 @@ from medtl.shift.advice import advise
 from medtl.shift.attribution import Attribution, Part, parts_of, removal
 from medtl.shift.contract import Rows
 from medtl.shift.design import arrange
-from medtl.shift.measure import Outcome, Sides
+from medtl.shift.measure import Outcome, Sides, measure
 from medtl.shift.mmd import mmd, mmd_linear
 from medtl.shift.pooling import Pooled
 from medtl.shift.result import ShiftRow
@@ -33,7 +33,12 @@ def attributed(gaps: tuple[float, ...]) -> dict[str, Part]:
     sample = pooled(gaps)
     sides = Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
     made = arrange(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
-    parts = parts_of(sample, sides, made, mmd(), mmd_linear(), seed=0)
+    parts = parts_of(
+        sample,
+        lambda metric, scorer: measure(metric, scorer, sides, made),
+        mmd(),
+        mmd_linear(),
+    )
     assert sum(part.share or 0 for part in parts) == pytest.approx(1)
     return {part.family: part for part in parts}
 

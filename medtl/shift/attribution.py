@@ -5,15 +5,14 @@ Axes: N row, F feature, U unit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from medtl.report.tables import Table
-from medtl.shift.contract import ShiftMetric
-from medtl.shift.design import LEVEL, Arrangements
-from medtl.shift.measure import NEAR_ZERO, Outcome, Sides, adjust, measure, scored
+from medtl.shift.contract import Scorer, ShiftMetric
+from medtl.shift.design import LEVEL
+from medtl.shift.measure import NEAR_ZERO, Outcome, adjust
 from medtl.shift.pooling import Pooled
 
 #: family of columns -> what it says, in words
@@ -77,13 +76,12 @@ class Attribution:
         return max(useful, key=lambda each: each.removed or 0.0, default=None)
 
 
+#: metric, its scorer -> outcome: the comparison that is explained, between two domains or several
+Test = Callable[[ShiftMetric, Scorer], Outcome]
+
+
 def parts_of(
-    pooled: Pooled,
-    sides: Sides,
-    arrangements: Arrangements,
-    metric: ShiftMetric,
-    linear: ShiftMetric,
-    seed: int,
+    pooled: Pooled, test: Test, metric: ShiftMetric, linear: ShiftMetric
 ) -> tuple[Part, ...]:
     """Each family measured by ``metric`` on its columns alone, p-values corrected over families.
 
@@ -95,9 +93,8 @@ def parts_of(
     squares: list[float] = []
     for family in present:
         rows = _family(pooled, family).rows
-        outcomes.append(measure(metric, metric.prepare(rows), sides, arrangements, seed))
-        found = scored(linear.prepare(rows), sides.source_U[None], sides.target_U[None])
-        squares.append(max(0.0, float(np.nan_to_num(found[0]))))
+        outcomes.append(test(metric, metric.prepare(rows)))
+        squares.append(max(0.0, test(linear, linear.prepare(rows)).value or 0.0))
     total = sum(squares)
     return tuple(
         Part(

@@ -9,9 +9,10 @@ from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.errors import DataError
 from medtl.modality import Modality
-from medtl.shift.attribution import Attribution, Part, Removal, parts_of, removal
+from medtl.shift.across import group_units, omnibus
+from medtl.shift.attribution import Attribution, Part, Removal, Test, parts_of, removal
 from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
-from medtl.shift.design import Arrangements, arrange
+from medtl.shift.design import arrange
 from medtl.shift.duplicates import Sorted
 from medtl.shift.extraction import in_parallel, measure_images, view_of
 from medtl.shift.measure import Outcome, Sides, measure
@@ -44,13 +45,16 @@ class Explainer:
     def attribution(self, appearance: Pooled | None) -> Attribution:
         """``appearance``: that pooled sample, where it has been measured already."""
         features = self._features(APPEARANCE)
-        images = self.sorted_out.of(images_of(self.source, self.target, joint=False))
+        across = self.request.across
+        images = images_of(self.source, self.target, joint=False, across=across)
+        images = self.sorted_out.of(images)
         before = appearance or pool(
             images, measure_images(images, features, self.request, self.reporter), features
         )
         metric, linear = self._metric(PRIMARY), self._metric("mmd-linear")
-        drawn, seed = self._drawn(before), self.request.seed
-        parts = parts_of(before, _sides(before), drawn, metric, linear, seed)
+        parts = parts_of(before, self._test(before), metric, linear)
+        if across:
+            return Attribution(parts)
         few = some_patients(images, MOST_PATIENTS)
         notes: tuple[str, ...] = ()
         if len(few) < len(images):
@@ -99,8 +103,19 @@ class Explainer:
         return (removal(name, before, outcome) for name, outcome in outcomes.items())
 
     def _outcome(self, sample: Pooled, metric: ShiftMetric) -> Outcome:
-        scorer = metric.prepare(sample.rows)
-        return measure(metric, scorer, _sides(sample), self._drawn(sample), self.request.seed)
+        return self._test(sample)(metric, metric.prepare(sample.rows))
+
+    def _test(self, sample: Pooled) -> Test:
+        """The comparison that is explained, on this sample."""
+        request, patient_U = self.request, sample.rows.patient_U
+        if request.across:
+            groups = group_units(sample.group_U, patient_U, request.across)
+            return lambda metric, scorer: omnibus(
+                metric, scorer, groups, request.draws, request.seed
+            )
+        sides = Sides(sample.source_U, sample.target_U, patient_U)
+        drawn = arrange(sides.source_U, sides.target_U, patient_U, request.draws, request.seed)
+        return lambda metric, scorer: measure(metric, scorer, sides, drawn, request.seed)
 
     def _source_views(self, images: Sequence[Image], features: Features) -> Iterator[View]:
         chosen = [image for image in images if image.in_source]
@@ -115,15 +130,6 @@ class Explainer:
     def _modalities_differ(self) -> bool:
         return set(self.source.modalities) != set(self.target.modalities)
 
-    def _drawn(self, sample: Pooled) -> Arrangements:
-        return arrange(
-            sample.source_U,
-            sample.target_U,
-            sample.rows.patient_U,
-            self.request.draws,
-            self.request.seed,
-        )
-
     def _features(self, name: str) -> Features:
         made: Features = self.catalog.features[name].load()(self.request.settings)
         return made
@@ -131,10 +137,6 @@ class Explainer:
     def _metric(self, name: str) -> ShiftMetric:
         made: ShiftMetric = self.catalog.shift_metrics[name].load()()
         return made
-
-
-def _sides(sample: Pooled) -> Sides:
-    return Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
 
 
 def _applying(harmoniser: Harmoniser, fitted: Fitted) -> Callable[[View], View]:

@@ -19,7 +19,7 @@ from medtl.shift.extraction import measure_images
 from medtl.shift.measure import Outcome, Sides, adjust, measure
 from medtl.shift.pooling import Pooled, pool
 from medtl.shift.request import PRIMARY, Cohorts, Request
-from medtl.shift.result import Shift, ShiftRow, verdict_of
+from medtl.shift.result import EACH, Shift, ShiftRow, verdict_of
 from medtl.shift.sides import Side, images_of, pairs_of
 
 IDENTICAL = "identical: the same images on both sides; not tested"
@@ -55,7 +55,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     single = images_of(source, target, joint=False, across=request.across)
     sorted_out = sort_out(single, reporter)
     found: list[Finding] = []
-    notes = list(sorted_out.notes)
+    notes = [*sorted_out.notes, *(metric.warning for metric in metrics if metric.warning)]
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
         joint = features.joint
@@ -72,7 +72,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     synthetic = source.cohort.synthetic or target.cohort.synthetic
     rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
     attribution = None
-    if request.attribute and not request.across and rows[0].p is not None:
+    if request.attribute and rows[0].p is not None:
         explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
         attribution = explainer.attribution(samples.get(APPEARANCE))
         notes += attribution.notes
@@ -148,7 +148,7 @@ def _across(
     for number, metric in enumerate(metrics):
         scorer = metric.prepare(pooled.rows)
         outcome = omnibus(metric, scorer, groups, request.draws, request.seed)
-        ends = f"each {what}", "the others"
+        ends = f"{EACH}{what}", "the others"
         found.append(Finding(*ends, features.name, metric.name, "unpaired", total, total, outcome))
         for a, b in pairs(groups) if not number else ():
             sizes = int(groups.patients_G[a]), int(groups.patients_G[b])

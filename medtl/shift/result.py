@@ -11,6 +11,11 @@ from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
 
+#: Longer ones are cut in tables; they stand in the notes.
+LONGEST_NOTE = 90
+#: What the source of an omnibus row starts with: "each site".
+EACH = "each "
+
 
 @dataclass(frozen=True, slots=True)
 class ShiftRow:
@@ -96,7 +101,7 @@ def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[s
             _p(row.p_adjusted),
             "-" if row.effect is None else f"{row.effect:.1f}x",
             _band(row.low, row.high),
-            row.note,
+            row.note if len(row.note) <= LONGEST_NOTE else row.note.partition(",")[0],
         )
         for row in rows
     ]
@@ -131,6 +136,8 @@ def verdict_of(row: ShiftRow) -> str:
     if row.p is None or row.p_floor is None:
         return f"No verdict on {ends}: {row.note or 'no p-value'}."
     n = f"{row.n_source} and {row.n_target} patients, {row.design}"
+    if row.source.startswith(EACH):
+        n = f"{row.n_source} patients"
     if row.p_floor > LEVEL:
         return f"No verdict on {ends} ({n}): {row.note}."
     effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""

@@ -98,21 +98,21 @@ def self_sums(values_NF: Floats, unit_N: Indices, kernel: Kernel) -> Floats:
     return np.bincount(unit_N, weights=values_N.numpy()).astype(np.float64)
 
 
+def matrix_product(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """rows_NE, rows_ME -> rows_NE rows_ME', for rows of the type and on the device of ``like``.
+
+    On processors that are not Intel's, oneDNN takes half the time of the BLAS that torch has.
+    """
+    if like.dtype == torch.float32 and like.device.type == "cpu" and torch._C._has_mkldnn:
+        onednn: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+        return lambda rows_NE, rows_ME: onednn(rows_NE, rows_ME, None, "none", [], "")
+    return lambda rows_NE, rows_ME: rows_NE @ rows_ME.T
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     dtype: torch.dtype
     device: str
-
-    @property
-    def product(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """rows_NE, rows_ME -> rows_NE rows_ME' in new memory.
-
-        oneDNN takes half the time of the BLAS that torch has on processors that are not Intel's.
-        """
-        if self == _Place(torch.float32, "cpu") and torch._C._has_mkldnn:
-            onednn: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
-            return lambda rows_NE, rows_ME: onednn(rows_NE, rows_ME, None, "none", [], "")
-        return lambda rows_NE, rows_ME: rows_NE @ rows_ME.T
 
 
 def _place(rows: int, dtype: torch.dtype | None, device: str | None) -> _Place:
@@ -162,7 +162,7 @@ def _blocks(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The numbers of two blocks of rows, and the kernel values between them; ``within``: only the
     blocks on and above the diagonal."""
-    product = _Place(rows_NE.dtype, rows_NE.device.type).product
+    product = matrix_product(rows_NE)
     for one, part in enumerate(_slices(len(rows_NE), block)):
         left_NE = rows_NE[part]
         if kernel.norms:
