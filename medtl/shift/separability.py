@@ -23,8 +23,8 @@ COMPONENTS = 1024
 
 
 def domain_auroc() -> ShiftMetric:
-    """AUROC of telling source from target rows ("domain confusion"); 0.5 where that is impossible,
-    less by chance alone.
+    """AUROC of telling source from target rows ("domain confusion"); where that is impossible, 0.5
+    or, with few patients, a little less, as the null band shows.
 
     Ridge regression of the label (+1 source, -1 target), cross-fitted in ten folds of whole
     patients. Its threshold is half way between the two means, so that folds with another mixture of
