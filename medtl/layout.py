@@ -4,7 +4,7 @@ Channels-first, oneDNN moves the voxels of every layer to an order of its own an
 up to half of the time of a convolution. Channels-last it need not, as long as no layer between two
 convolutions moves them either; torch's instance norm does, so group norm stands in for it. Layers
 with few or odd numbers of channels are faster channels-first, but for those that
-`medtl.convolutions` looks after.
+`medtl.convolutions` and `medtl.folding` look after.
 
 In float32 convolutions gain less, and torch's channels-last norms lose digits there.
 
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from medtl.folding import fits_folded, fits_shuffled, folded, shuffled
 
 #: Layers whose channels are no multiple of a vector's bf16 numbers are slow channels-last.
 CHANNELS = 16
@@ -57,11 +59,21 @@ class ChannelsLast(TorchFunctionMode):
 
 
 def _convolve(
-    convolution: Callable[..., Tensor], image: Tensor, weight: Tensor, *others: Any, **named: Any
+    convolution: Callable[..., Tensor],
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *settings: Any,
+    **named: Any,
 ) -> Tensor:
+    if not named:
+        if convolution is torch.conv3d and fits_folded(image, weight, *settings):
+            return folded(image, weight, bias)
+        if convolution is torch.conv_transpose3d and fits_shuffled(image, weight, *settings):
+            return shuffled(image, weight, bias)
     if not any(count % CHANNELS for count in weight.shape[:2]):
         image = image.to(memory_format=torch.channels_last_3d)
-    return convolution(image, weight, *others, **named)
+    return convolution(image, weight, bias, *settings, **named)
 
 
 def _instance_norm(
