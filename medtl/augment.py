@@ -280,7 +280,7 @@ def _intensity(
 
     ``values_IJK``, the window of the patch, is changed in place.
     """
-    background_IJK = values_IJK == 0
+    brain_IJK = values_IJK.sign().square_()  # 1, and 0 where the value is
     if settings.noise:
         noise_IJK = torch.randn(values_IJK.shape, generator=random)
         values_IJK.add_(noise_IJK, alpha=settings.noise)
@@ -302,7 +302,7 @@ def _intensity(
         else:
             unit_IJK.pow_(settings.gamma)
         values_IJK = unit_IJK.mul_(span).add_(low)
-    return values_IJK.masked_fill_(background_IJK, 0.0)
+    return values_IJK.mul_(brain_IJK)
 
 
 def _bias_field(

@@ -97,7 +97,7 @@ def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
         low_IJK = place_IJK.clamp_(0, size - 2).floor()
         shares_V.append(place_IJK.sub_(low_IJK).flatten())
         index_IJK.mul_(size).add_(low_IJK.int())
-    index_V = index_IJK.flatten()
+    index_V = index_IJK.flatten().long()  # looked up faster, computed more slowly
     strides = (sizes[1] * sizes[2], sizes[2], 1)
     steps = [sum(step) for step in product(*((0, stride) for stride in strides))]
     found = []
