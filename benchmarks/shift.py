@@ -153,9 +153,7 @@ def timed(work: Callable[[], float], device: str = "cpu") -> dict[str, float]:
 
 
 def by_medtl(options: argparse.Namespace) -> dict[str, float]:
-    import scipy.spatial.distance  # noqa: F401  what libraries take is told apart
-
-    import medtl.io.nifti  # noqa: F401
+    import medtl.io.nifti  # noqa: F401  what imports take is told apart
     from medtl.shift.mmd import mmd2
 
     imports_mb = peak_mb()

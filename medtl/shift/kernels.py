@@ -85,14 +85,12 @@ def median_gamma(values_NF: Floats, *, seed: int = 0) -> float:
     Raises:
         DataError: all rows are equal.
     """
-    from scipy.spatial.distance import pdist
-
     rows = len(values_NF)
     if rows > MEDIAN_ROWS:
         start = np.random.default_rng(seed).random()
         steps = (np.arange(MEDIAN_ROWS) + start) * rows / MEDIAN_ROWS
         values_NF = values_NF[steps.astype(np.intp)]
-    distances = pdist(values_NF)
+    distances = torch.pdist(torch.from_numpy(np.ascontiguousarray(values_NF))).numpy()
     distances = distances[distances > 0]
     if not len(distances):
         raise DataError("all rows of features are equal: there is no distance between them")
