@@ -134,7 +134,7 @@ def _comparisons(
 
 def _cell(side: Side, modality: Modality, other: Modality) -> str:
     """A cell's end: the modality; with what else narrows the domain where both ends show one."""
-    return modality if modality != other else str(replace(side.domain, modalities=(modality,)))
+    return modality if modality != other else side.named((modality,))
 
 
 def _across(

@@ -31,9 +31,13 @@ class Side:
     def name(self) -> str:
         """``flair+t1ce``, or the selector where more than modalities tells the domain; of a folder
         the last part."""
-        domain = self.domain
+        return self.named(self.modalities)
+
+    def named(self, modalities: tuple[Modality, ...]) -> str:
+        """What the domain is called, seen through some of its modalities."""
+        domain = replace(self.domain, modalities=modalities)
         if not (domain.data or domain.task or domain.sites or domain.part):
-            return "+".join(self.modalities)
+            return "+".join(modalities)
         return str(replace(domain, data=Path(domain.data.name)) if domain.data else domain)
 
     def patient(self, case: Case) -> str:
