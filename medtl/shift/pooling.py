@@ -43,6 +43,15 @@ class Pooled:
     patients: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def patients_alike(self, other: Pooled) -> bool:
+        """Whether the same patients lie in the same domains, so that arrangements are the same."""
+        return self._ends() == other._ends()
+
+    def _ends(self) -> set[tuple[str, bool, bool, str]]:
+        patients = (self.patients[p] for p in self.rows.patient_U)
+        sides = zip(self.source_U.tolist(), self.target_U.tolist(), self.group_U, strict=True)
+        return {(patient, *side) for patient, side in zip(patients, sides, strict=True)}
+
     def unit_mask(self, modality: str) -> NDArray[np.bool_]:
         return np.array([name == modality for name in self.modality_U])
 

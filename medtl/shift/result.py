@@ -140,7 +140,11 @@ def verdict_of(row: ShiftRow) -> str:
         n = f"{row.n_source} patients"
     if row.p_floor > LEVEL:
         return f"No verdict on {ends} ({n}): {row.note}."
-    effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""
+    effect = (
+        f", {row.effect:.1f} times that between random halves"
+        if row.effect and row.effect > 0
+        else ""
+    )
     measured = f"{row.metric} {row.value:.3g}{effect}, p = {_p(row.p)}"
     least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
     if row.p <= LEVEL:
