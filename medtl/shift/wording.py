@@ -14,4 +14,4 @@ def probability(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.0%}"  # no -0%
