@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,10 @@ class Landmarks:
     ends: tuple[float, float] | None = None
 
     def measure(self, image_IJK: Image, shown_IJK: Mask) -> list[float]:
-        """The image's values at the percentiles, of what it shows."""
+        """The image's values at the percentiles, of what it shows; all 0 where it shows nothing."""
         sorted_N = np.sort(image_IJK[shown_IJK])
+        if not len(sorted_N):
+            return [0.0] * len(self.percentiles)
         return [float(value) for value in quantiles(sorted_N, self.percentiles)]
 
     def standard(self, measured: Iterable[Sequence[float]], what: str) -> tuple[float, ...]:
@@ -42,7 +46,8 @@ class Landmarks:
             raise DataError(f"{what}: no image whose intensities vary; there is no standard")
         if self.ends is not None:
             rows_P = [np.interp(row_P, row_P[[0, -1]], self.ends) for row_P in rows_P]
-        return tuple(float(value) for value in np.mean(rows_P, axis=0))
+        ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # but for rounding it was
+        return tuple(float(value) for value in ascending_P)
 
 
 #: Deciles between the 1st and 99th percentile (Nyul and Udupa 1999; landmarks of Shah et al. 2011).
@@ -61,12 +66,15 @@ class Standard:
     values: tuple[tuple[str, tuple[float, ...]], ...]
 
     def apply(self, modality: str, image_IJK: Image, shown_IJK: Mask) -> Image:
-        """Raises DataError for a modality that nothing was fitted on."""
+        """An image that shows nothing stays as it is. Raises DataError for a modality that nothing
+        was fitted on."""
         values = dict(self.values)
         if modality not in values:
             raise DataError(
                 f"{self.name} was not fitted on {modality}; it knows {', '.join(values)}"
             )
+        if not shown_IJK.any():
+            return image_IJK
         own = Landmarks(self.percentiles).measure(image_IJK, shown_IJK)
         return moved(image_IJK, own, values[modality])
 
@@ -77,10 +85,18 @@ class Standard:
     @classmethod
     def from_json(cls, recorded: Mapping[str, Any]) -> Standard:
         """Raises LookupError, TypeError or ValueError for what :meth:`to_json` has not made."""
-        values = tuple((str(n), _numbers(row)) for n, row in recorded["values"].items())
-        percentiles = _numbers(recorded["percentiles"])
-        if any(len(row) != len(percentiles) for _, row in values):
-            raise ValueError("a standard has not one value per percentile")
+        rows, percentiles = recorded["values"], _numbers(recorded["percentiles"])
+        if not isinstance(rows, Mapping) or not rows:
+            raise ValueError("a standard without values by modality")
+        rising = all(a < b for a, b in pairwise(percentiles))
+        if len(percentiles) < 2 or not rising or percentiles[0] < 0 or percentiles[-1] > 100:
+            raise ValueError("the percentiles of a standard must rise, from 0 at least to 100")
+        values = tuple((str(name), _numbers(row)) for name, row in rows.items())
+        for name, row in values:
+            if len(row) != len(percentiles):
+                raise ValueError(f"the standard of {name} has not one value per percentile")
+            if any(a > b for a, b in pairwise(row)):
+                raise ValueError(f"the standard of {name} descends")
         return cls(str(recorded["name"]), percentiles, values)
 
 
@@ -108,4 +124,10 @@ def quantiles(sorted_N: Image, percentiles: Sequence[float]) -> NDArray[np.float
 
 
 def _numbers(row: Iterable[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in row)
+    try:
+        numbers = tuple(float(value) for value in row)
+    except OverflowError as problem:  # a whole number of hundreds of digits
+        raise ValueError("a standard holds a number that is too large") from problem
+    if not all(map(isfinite, numbers)):
+        raise ValueError("a standard holds numbers that are not finite")
+    return numbers

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medtl.shift.attribution import FAMILIES, Attribution
+from medtl.shift.attribution import FAMILIES, Attribution, Removal
 from medtl.shift.design import LEVEL
 from medtl.shift.result import ShiftRow
 
@@ -72,24 +72,32 @@ def advise(
                 p,
             )
         ]
-    said = [_harmonising(attribution), _depth(rows, attribution), _amount(target_patients)]
+    first = _worthwhile(attribution)
+    said = [_harmonising(attribution), _depth(rows, first), _amount(target_patients)]
     return [sentence for sentence in said if sentence is not None]
+
+
+def _worthwhile(attribution: Attribution | None) -> Removal | None:
+    """The harmoniser that is advised to be applied first."""
+    best = attribution.best if attribution and not attribution.modalities_differ else None
+    return best if best and (best.removed or 0.0) >= WORTHWHILE else None
 
 
 def _harmonising(attribution: Attribution | None) -> Sentence | None:
     if attribution is None:
         return None
-    best, leading = attribution.best, attribution.leading
+    first, best, leading = _worthwhile(attribution), attribution.best, attribution.leading
+    if first is not None:
+        return Sentence(
+            f"Harmonise first: {first.harmoniser} ({PRESETS.get(first.harmoniser, 'see README')})",
+            f"it removes {first.removed:.0%} of the squared difference of the means",
+        )
     if attribution.modalities_differ and best is not None and best.removed is not None:
         return Sentence(
             f"Of the shift between these modalities {max(0.0, best.removed):.0%} is a mapping of "
             "intensities, which first layers can learn; the rest is what tissues look like",
-            f"left after {best.harmoniser} to the source: mmd {best.value:.3g}",
-        )
-    if best is not None and best.removed is not None and best.removed >= WORTHWHILE:
-        return Sentence(
-            f"Harmonise first: {best.harmoniser} ({PRESETS.get(best.harmoniser, 'see README')})",
-            f"it removes {best.removed:.0%} of the shift, mmd {best.value:.3g} is left",
+            "the share of the squared difference of the means that "
+            f"{best.harmoniser} to the source removes",
         )
     if leading is not None and best is not None and best.removed is not None:
         return Sentence(
@@ -105,18 +113,23 @@ def _harmonising(attribution: Attribution | None) -> Sentence | None:
     return None
 
 
-def _depth(rows: Sequence[ShiftRow], attribution: Attribution | None) -> Sentence | None:
-    """How much of the network should change."""
-    best = attribution.best if attribution and not attribution.modalities_differ else None
-    if best is not None and best.p is not None and best.p > LEVEL:
+def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
+    """How much of the network should change, once harmonised by what comes ``first``.
+
+    That no shift is found any more says little where the patients are few.
+    """
+    enough = min(rows[0].n_source, rows[0].n_target) >= FEW_PATIENTS
+    if first is not None and first.p is not None and first.p > LEVEL and enough:
         return Sentence(
             "After that, freeze most of the network or fine-tune it briefly",
-            f"no shift is found any more after {best.harmoniser}, p = {best.p:.2g}",
+            f"no shift is found any more after {first.harmoniser}, p = {first.p:.2g}",
         )
     auroc = next((r for r in rows if r.metric == "domain-auroc" and r.value is not None), None)
     if auroc is None or auroc.value is None:
         return None
     told = f"a linear classifier tells the domains apart with AUROC {auroc.value:.2f}"
+    if first is not None:
+        told += ", before harmonising"
     if auroc.value >= APART:
         return Sentence(
             "Let the first layers learn: what they see differs in nearly every image, so do not "

@@ -5,7 +5,7 @@ Axes: N row, F feature, U unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from medtl.shift.contract import Scorer, ShiftMetric
 from medtl.shift.design import LEVEL
 from medtl.shift.measure import NEAR_ZERO, Outcome, adjust
 from medtl.shift.pooling import Pooled
+from medtl.shift.wording import number, percent, probability
 
+LABEL = "label"
 #: family of columns -> what it says, in words
 FAMILIES = {
     "scale": "intensity scale",
@@ -22,7 +24,7 @@ FAMILIES = {
     "noise": "noise and sharpness",
     "resolution": "resolution, voxel spacing",
     "view": "field of view, orientation",
-    "label": "label prior",
+    LABEL: "label prior",
 }
 
 
@@ -47,9 +49,9 @@ class Removal:
     """The shift that is left after one way to harmonise, and the share that this removed."""
 
     harmoniser: str
-    value: float | None
-    p: float | None
-    removed: float | None
+    left: float | None  #: squared difference of the scaled columns' means
+    p: float | None  #: whether the primary metric still finds a shift
+    removed: float | None  #: None where no such difference was found as stored
     note: str = ""
 
 
@@ -81,49 +83,78 @@ Test = Callable[[ShiftMetric, Scorer], Outcome]
 
 
 def parts_of(
-    pooled: Pooled, test: Test, metric: ShiftMetric, linear: ShiftMetric
+    pooled: Pooled,
+    test: Test,
+    metric: ShiftMetric,
+    linear: ShiftMetric,
+    label: tuple[Pooled, Test] | None = None,
 ) -> tuple[Part, ...]:
-    """Each family measured by ``metric`` on its columns alone, p-values corrected over families.
+    """Each family measured by ``metric`` on its columns alone, p-values corrected over all parts.
 
     ``linear`` (MMD with the linear kernel) is the unbiased squared difference of the means, which
-    adds up over features: hence the shares.
+    adds up over features: hence the shares. ``label``: the rows of the labels, and their test.
     """
-    present = [name for name in FAMILIES if _columns(pooled, name)]
+    families = [name for name in FAMILIES if _columns(pooled, name)]
     outcomes: list[Outcome] = []
     squares: list[float] = []
-    for family in present:
+    for family in families:
         rows = _family(pooled, family).rows
         outcomes.append(test(metric, metric.prepare(rows)))
         squares.append(max(0.0, test(linear, linear.prepare(rows)).value or 0.0))
     total = sum(squares)
+    shares = [square / total if total else None for square in squares]
+    if label:
+        sample, label_test = label
+        outcomes.append(label_test(metric, metric.prepare(sample.rows)))
+        families, shares = [*families, LABEL], [*shares, None]
+        if _members(sample) != _members(pooled):
+            *others, last = outcomes
+            outcomes = [*adjust(others), _bonferroni(last, len(outcomes))]
+            return _parts(families, outcomes, shares)
+    return _parts(families, adjust(outcomes), shares)
+
+
+def _parts(
+    families: Sequence[str], outcomes: Sequence[Outcome], shares: Sequence[float | None]
+) -> tuple[Part, ...]:
     return tuple(
         Part(
             family,
             outcome.value,
             outcome.p_adjusted,
             outcome.effect,
-            square / total if total else None,
-            _without_interval(outcome.note),
+            share,
+            without_interval(outcome.note),
         )
-        for family, outcome, square in zip(present, adjust(outcomes), squares, strict=True)
+        for family, outcome, share in zip(families, outcomes, shares, strict=True)
     )
 
 
-def removal(harmoniser: str, before: Outcome, after: Outcome) -> Removal:
-    """What is left of a shift. No share where there was none to remove."""
-    removed = None
-    if before.value and before.p is not None and before.p <= LEVEL and after.value is not None:
-        removed = 1 - max(0.0, after.value) / before.value
-    return Removal(harmoniser, after.value, after.p, removed, _without_interval(after.note))
+def _bonferroni(outcome: Outcome, parts: int) -> Outcome:
+    """For a test of other patients, whose arrangements are not those of the other parts."""
+    if outcome.p is None:
+        return outcome
+    notes = [note for note in (outcome.note, "other patients than above; p by Bonferroni") if note]
+    return replace(outcome, p_adjusted=min(1.0, parts * outcome.p), note="; ".join(notes))
 
 
-def _without_interval(note: str) -> str:
+def _members(pooled: Pooled) -> set[tuple[str, bool, bool]]:
+    """Who is on which side: samples that agree in this have the same arrangements."""
+    sides = zip(pooled.rows.patient_U, pooled.source_U, pooled.target_U, strict=True)
+    return {(pooled.patients[p], bool(source), bool(target)) for p, source, target in sides}
+
+
+def without_interval(note: str) -> str:
     """Notes on intervals say nothing where none is shown."""
     return "; ".join(part for part in note.split("; ") if part != NEAR_ZERO)
 
 
+def family_of(column: str) -> str:
+    return column.partition("/")[0]
+
+
 def _columns(pooled: Pooled, family: str) -> list[int]:
-    return [i for i, name in enumerate(pooled.rows.names) if name.partition("/")[0] == family]
+    return [i for i, name in enumerate(pooled.rows.names) if family_of(name) == family]
 
 
 def _family(pooled: Pooled, family: str) -> Pooled:
@@ -147,9 +178,9 @@ def attribution_tables(found: Attribution, synthetic: bool) -> list[Table]:
             tuple(
                 (
                     FAMILIES[part.family],
-                    _percent(part.share),
-                    _number(part.value),
-                    _number(part.p_adjusted),
+                    percent(part.share),
+                    number(part.value),
+                    probability(part.p_adjusted),
                     "-" if part.effect is None else f"{part.effect:.1f}x",
                     part.note,
                 )
@@ -163,19 +194,15 @@ def attribution_tables(found: Attribution, synthetic: bool) -> list[Table]:
         made.append(
             Table(
                 f"What harmonising would remove{to}{suffix}",
-                ("harmoniser", "mmd left", "p", "removed", "note"),
+                ("harmoniser", "removed", "difference left", "p", "note"),
                 tuple(
-                    (r.harmoniser, _number(r.value), _number(r.p), _percent(r.removed), r.note)
+                    (r.harmoniser, percent(r.removed), number(r.left), probability(r.p), r.note)
                     for r in found.removals
+                ),
+                (
+                    "removed: of the squared difference of the scaled features' means, where there "
+                    "is one; p: whether mmd still finds a shift",
                 ),
             )
         )
     return made
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

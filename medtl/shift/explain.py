@@ -10,13 +10,14 @@ from medtl.console import Reporter
 from medtl.errors import DataError
 from medtl.modality import Modality
 from medtl.shift.across import group_units, omnibus
-from medtl.shift.attribution import Attribution, Part, Removal, Test, parts_of, removal
+from medtl.shift.attribution import LABEL, Attribution, Part, Removal, Test, parts_of
 from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
 from medtl.shift.design import arrange
 from medtl.shift.duplicates import Sorted
 from medtl.shift.extraction import in_parallel, measure_images, view_of
-from medtl.shift.measure import Outcome, Sides, measure
-from medtl.shift.pooling import Pooled, pool
+from medtl.shift.measure import Sides, measure
+from medtl.shift.pooling import Pooled, gather, pool
+from medtl.shift.removals import removals_of
 from medtl.shift.request import PRIMARY, Request
 from medtl.shift.sides import Image, Side, images_of, some_patients
 
@@ -27,6 +28,7 @@ MOST_FITTED = 50
 #: Patients of a domain on whom harmonisers are tried, at most; evenly chosen.
 MOST_PATIENTS = 100
 AS_STORED = "as stored"
+SAME_LABELS = "identical: the same patients on both sides; not tested"
 #: Where the domains' modalities differ, all are brought onto one standard.
 ANY = Modality("any")
 
@@ -52,37 +54,42 @@ class Explainer:
             images, measure_images(images, features, self.request, self.reporter), features
         )
         metric, linear = self._metric(PRIMARY), self._metric("mmd-linear")
-        parts = parts_of(before, self._test(before), metric, linear)
         if across:
-            return Attribution(parts)
+            return Attribution(parts_of(before, self._test(before), metric, linear))
+        label = self._label()
+        sample = (label, self._test(label)) if isinstance(label, Pooled) else None
+        parts = parts_of(before, self._test(before), metric, linear, sample)
+        if isinstance(label, str):
+            parts = (*parts, Part(LABEL, None, None, None, None, label))
         few = some_patients(images, MOST_PATIENTS)
         notes: tuple[str, ...] = ()
         if len(few) < len(images):
             notes = (f"harmonisers were tried on {MOST_PATIENTS} patients of a domain at most",)
-        removals = tuple(self._removals(few, features, metric))
-        return Attribution(
-            (*parts, *self._label_part(metric)), removals, notes, self._modalities_differ
-        )
+        removals = tuple(self._removals(few, features, metric, linear))
+        return Attribution(parts, removals, notes, self._modalities_differ)
 
-    def _label_part(self, metric: ShiftMetric) -> Iterator[Part]:
-        """The label prior, where other patients with labels lie on the other side."""
-        images = self.sorted_out.of(images_of(self.source, self.target, joint=True))
-        apart = not any(image.in_source and image.in_target for image in images)
-        known = all(image.case.target or image.case.class_name for image in images)
-        if not (apart and known and self.source.cases != self.target.cases):
-            return
+    def _label(self) -> Pooled | str | None:
+        """The rows of the labels, or why they are not compared; None where there are none."""
+        images = images_of(self.source, self.target, joint=True)
+        if not all(image.case.target or image.case.class_name for image in images):
+            return None
+        ours, theirs = ({side.key(c) for c in side.cases} for side in (self.source, self.target))
+        if ours == theirs:
+            return SAME_LABELS
         features = self._features(LABELS)
         try:
+            images = self.sorted_out.of(images)
             measured = measure_images(images, features, self.request, self.reporter)
-            sample = pool(images, measured, features)
+            return pool(images, measured, features)
         except DataError as problem:
-            yield Part("label", None, None, None, None, str(problem))
-            return
-        outcome = self._outcome(sample, metric)
-        yield Part("label", outcome.value, outcome.p, outcome.effect, None)
+            return str(problem)
 
     def _removals(
-        self, images: Sequence[Image], features: Features, metric: ShiftMetric
+        self,
+        images: Sequence[Image],
+        features: Features,
+        metric: ShiftMetric,
+        linear: ShiftMetric,
     ) -> Iterator[Removal]:
         harmonisers: dict[str, Callable[[View], View]] = {AS_STORED: lambda view: view}
         for name in sorted(self.catalog.harmonisers):
@@ -95,15 +102,11 @@ class Explainer:
             return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
 
         found = in_parallel(rows, len(images), "measuring after harmonising", self.reporter)
-        outcomes = {
-            name: self._outcome(pool(images, [each[name] for each in found], features), metric)
-            for name in harmonisers
+        samples = {
+            name: gather(images, [each[name] for each in found], features) for name in harmonisers
         }
-        before = outcomes.pop(AS_STORED)
-        return (removal(name, before, outcome) for name, outcome in outcomes.items())
-
-    def _outcome(self, sample: Pooled, metric: ShiftMetric) -> Outcome:
-        return self._test(sample)(metric, metric.prepare(sample.rows))
+        stored = samples.pop(AS_STORED)
+        return removals_of(stored, samples, self._test(stored), metric, linear)
 
     def _test(self, sample: Pooled) -> Test:
         """The comparison that is explained, on this sample."""

@@ -76,18 +76,14 @@ def _by_landmarks(name: str, landmarks: Landmarks) -> Harmoniser:
         for view in views:
             channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
             for modality, image_IJK, shown_IJK in channels:
-                if shown_IJK.any():
-                    found = landmarks.measure(image_IJK, shown_IJK)
-                    measured.setdefault(modality, []).append(found)
+                found = landmarks.measure(image_IJK, shown_IJK)
+                measured.setdefault(modality, []).append(found)
         return {name: landmarks.standard(rows, name) for name, rows in measured.items()}
 
     def apply(view: View, fitted: Fitted) -> View:
         standard = Standard(name, landmarks.percentiles, tuple(fitted.items()))
         channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
-        moved = [
-            standard.apply(modality, image_IJK, shown_IJK) if shown_IJK.any() else image_IJK
-            for modality, image_IJK, shown_IJK in channels
-        ]
+        moved = [standard.apply(*channel) for channel in channels]
         return replace(view, image_CIJK=np.stack(moved))
 
     return Harmoniser(name, fit, apply, landmarks)

@@ -9,7 +9,7 @@ Axes: N row, F feature, U unit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,25 @@ def thinned(measured: Measured, most: int, seed: int) -> Measured:
 
 
 def pool(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> Pooled:
-    """One unit per patient, modality and sides; a patient's images of one modality share theirs.
+    """All rows on one scale.
 
     Raises:
         DataError: rows of different lengths, values that are not finite, or nothing that varies.
+    """
+    found = gather(images, measured, features)
+    values_NF, names, notes = scale(found.rows.values_NF, found.rows.names, features.name)
+    if features.embed is not None:
+        embedded = features.embed(values_NF)
+        values_NF, names = embedded.values_NF, embedded.names
+    return replace(found, rows=replace(found.rows, values_NF=values_NF, names=names), notes=notes)
+
+
+def gather(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> Pooled:
+    """All rows as measured, not scaled yet. One unit per patient, modality and sides; a patient's
+    images of one modality share theirs.
+
+    Raises:
+        DataError: rows of different lengths, or values that are not finite.
     """
     _check(images, measured, features)
     keys = [
@@ -82,21 +97,16 @@ def pool(images: Sequence[Image], measured: Sequence[Measured], features: Featur
         [np.full(len(measured[i].values_NF), unit_of[keys[i]], dtype=np.intp) for i in order]
     )
     values_NF = np.concatenate([measured[i].values_NF for i in order])
-    values_NF, names, notes = scale(values_NF, measured[0].names, features.name)
-    if features.embed is not None:
-        embedded = features.embed(values_NF)
-        values_NF, names = embedded.values_NF, embedded.names
     patients = sorted({unit.patient for unit in units})
     index_of = {patient: index for index, patient in enumerate(patients)}
     patient_U = np.array([index_of[unit.patient] for unit in units], dtype=np.intp)
     return Pooled(
-        Rows(values_NF, names, unit_N, patient_U),
+        Rows(values_NF, measured[0].names, unit_N, patient_U),
         np.array([unit.in_source for unit in units]),
         np.array([unit.in_target for unit in units]),
         tuple("+".join(unit.modalities) for unit in units),
         tuple(unit.group for unit in units),
         tuple(patients),
-        notes,
     )
 
 

@@ -10,6 +10,7 @@ from medtl.report.tables import Table
 from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
+from medtl.shift.wording import number, probability
 
 #: Longer ones are cut in tables; they stand in the notes.
 LONGEST_NOTE = 90
@@ -95,10 +96,10 @@ def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[s
     cells = [
         (
             *(getattr(row, name) for name in names),
-            _number(row.value),
+            number(row.value),
             _band(row.null_low, row.null_high),
-            _p(row.p),
-            _p(row.p_adjusted),
+            probability(row.p),
+            probability(row.p_adjusted),
             "-" if row.effect is None else f"{row.effect:.1f}x",
             _band(row.low, row.high),
             row.note if len(row.note) <= LONGEST_NOTE else row.note.partition(",")[0],
@@ -114,18 +115,8 @@ def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[s
     )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
 def _band(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
 def verdict_of(row: ShiftRow) -> str:
@@ -145,7 +136,7 @@ def verdict_of(row: ShiftRow) -> str:
         if row.effect and row.effect > 0
         else ""
     )
-    measured = f"{row.metric} {row.value:.3g}{effect}, p = {_p(row.p)}"
+    measured = f"{row.metric} {row.value:.3g}{effect}, p = {probability(row.p)}"
     least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
     if row.p <= LEVEL:
         return f"There is a shift, {ends}: {measured} ({n}{least})."
