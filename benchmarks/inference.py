@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -206,7 +205,10 @@ def peak_mb(device: Any) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    from medtl.memory import peak_memory_bytes
+
+    # Not by getrusage(): that counts what the process that started this one held.
+    return (peak_memory_bytes() or float("nan")) / 1e6
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from medtl.sampling import Affine, Window
 
 #: Zero signal lies about this many deviations below the mean of a z-scored brain.
 AIR = 3.0
@@ -189,127 +190,153 @@ def apply(
 
     A missing modality is 0 throughout, as the background is.
     """
-    image, share = _sampled(drawn, (image_CIJK, target_LIJK), patch)
-    faded = [
-        _fade(channel, share[0], settings.fade)
-        for channel, settings in zip(image, drawn.channels, strict=True)
-    ]
-    return _shaded(drawn, faded), (share > 0.5).float()
+    affine = Affine(drawn.centre, drawn.matrix, patch)
+    window = affine.window(image_CIJK.shape[1:])
+    shown_CIJK = affine.sample(image_CIJK, window)
+    target = torch.zeros((len(target_LIJK), *patch))
+    box = _box(target_LIJK)
+    if box is not None:
+        marked = _meet(affine.within(box).window([side.stop - side.start for side in box]), window)
+        share_LIJK = affine.within(box).sample(target_LIJK[(slice(None), *box)], marked)
+        target[(slice(None), *marked)] = (share_LIJK > 0.5).float()
+        inner = tuple(
+            slice(side.start - outer.start, side.stop - outer.start)
+            for side, outer in zip(marked, window, strict=True)
+        )
+        for channel_IJK, settings in zip(shown_CIJK, drawn.channels, strict=True):
+            _fade(channel_IJK, channel_IJK[inner], share_LIJK[0], settings.fade)
+    return _shaded(drawn, shown_CIJK, window, patch), target
 
 
 def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """:func:`apply` for an image without regions."""
-    (image,) = _sampled(drawn, (image_CIJK,), patch)
-    return _shaded(drawn, list(image))
+    affine = Affine(drawn.centre, drawn.matrix, patch)
+    window = affine.window(image_CIJK.shape[1:])
+    return _shaded(drawn, affine.sample(image_CIJK, window), window, patch)
 
 
-def _shaded(drawn: Draw, channels: list[Tensor]) -> Tensor:
+def _shaded(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
+    """The patch (CIJK) with its intensities changed, from what shows in its window."""
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
-    shaded = [
-        _intensity(channel, settings, noise_source)
-        for channel, settings in zip(channels, drawn.channels, strict=True)
-    ]
-    for channel in drawn.missing:
-        shaded[channel] = torch.zeros_like(shaded[channel])
-    return torch.stack(shaded)
+    found = torch.zeros((len(shown_CIJK), *patch))
+    if shown_CIJK.numel() == 0:
+        return found
+    for channel, (values_IJK, settings) in enumerate(zip(shown_CIJK, drawn.channels, strict=True)):
+        shaded_IJK = _intensity(values_IJK, settings, noise_source, window, patch)
+        if channel not in drawn.missing:
+            found[(channel, *window)] = shaded_IJK
+    return found
 
 
-def _sampled(drawn: Draw, volumes: tuple[Tensor, ...], patch: tuple[int, int, int]) -> list[Tensor]:
-    """Each volume's channels in the patch, float32; 0 where it leaves the image."""
-    corner = [float(c) - (n - 1) / 2 for c, n in zip(drawn.centre, patch, strict=True)]
-    on_voxels = all(start.is_integer() for start in corner)
-    if on_voxels and torch.equal(drawn.matrix.abs(), torch.eye(3)):
-        start = [round(value) for value in corner]
-        flipped = [1 + axis for axis in range(3) if drawn.matrix[axis, axis] < 0]
-        return [_cut(volume, start, patch).float().flip(flipped) for volume in volumes]
-    stacked = torch.cat([volume.float() for volume in volumes])
-    grid = _grid(drawn, stacked.shape[1:], patch)
-    sampled = functional.grid_sample(stacked[None], grid, align_corners=True)[0]
-    return list(torch.split(sampled, [len(volume) for volume in volumes]))
+def _box(target_LIJK: Tensor) -> Window | None:
+    """The smallest box that holds every region; None if there is none."""
+    seen_IJK = target_LIJK.amax(0)
+    lines = (seen_IJK.amax((1, 2)), seen_IJK.amax((0, 2)), seen_IJK.amax((0, 1)))
+    found = [line.nonzero().flatten().tolist() for line in lines]
+    if not found[0]:
+        return None
+    i, j, k = (slice(voxels[0], voxels[-1] + 1) for voxels in found)
+    return i, j, k
 
 
-def _cut(volume_CIJK: Tensor, corner: list[int], patch: tuple[int, int, int]) -> Tensor:
-    """The patch that begins at ``corner``, filled up with 0 where it leaves the volume."""
-    inside: list[slice] = []
-    margins: list[int] = []  # as pad() takes them, the last axis first
-    for start, edge, size in zip(corner, patch, volume_CIJK.shape[1:], strict=True):
-        first, last = (min(max(at, 0), size) for at in (start, start + edge))
-        before = min(max(-start, 0), edge)
-        inside.append(slice(first, last))
-        margins = [before, edge - before - (last - first), *margins]
-    return functional.pad(volume_CIJK[(slice(None), *inside)], margins)
-
-
-def _grid(drawn: Draw, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:
-    """Where each voxel of the patch lies in the image, as ``grid_sample`` takes it."""
-    last = torch.tensor([max(n - 1, 1) for n in shape], dtype=torch.float32)
-    steps = 2 * drawn.matrix.T / last  # what one voxel along each axis of the patch adds
+def _meet(one: Window, other: Window) -> Window:
+    """What both windows hold; it may be empty."""
     i, j, k = (
-        ((torch.arange(n) - (n - 1) / 2)[:, None] * step).flip(-1)
-        for n, step in zip(patch, steps, strict=True)
+        slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
+        for a, b in zip(one, other, strict=True)
     )
-    centre = (2 * drawn.centre / last - 1).flip(-1)
-    grid: Tensor = (centre + i[:, None, None] + j[None, :, None]) + k
-    return grid[None]
+    return i, j, k
 
 
-def _fade(channel_IJK: Tensor, share_IJK: Tensor, amount: float) -> Tensor:
+def _fade(channel_IJK: Tensor, marked_IJK: Tensor, share_IJK: Tensor, amount: float) -> None:
     """Move a lesion (``share_IJK`` of each voxel) towards the mean of the brain around it.
 
     Few patients show few contrasts between lesion and brain; this makes fainter and stronger ones
-    of them, and leaves the lesion's texture.
+    of them, and leaves the lesion's texture. ``marked_IJK``, the part of the channel outside of
+    which there is no lesion, is changed in place.
     """
     if not amount:
-        return channel_IJK
-    brain = channel_IJK != 0
+        return
+    brain = marked_IJK != 0
     lesion = brain & (share_IJK > 0.5)
-    around = brain & (share_IJK == 0)
-    if not lesion.any() or not around.any():
-        return channel_IJK
-    inside, outside = (
-        (channel_IJK * part).sum() / torch.count_nonzero(part) for part in (lesion, around)
-    )
-    return (channel_IJK - amount * (inside - outside) * share_IJK) * brain
+    touched = brain & (share_IJK > 0)
+    lesion_voxels = torch.count_nonzero(lesion)
+    around_voxels = torch.count_nonzero(channel_IJK) - torch.count_nonzero(touched)
+    if not lesion_voxels or not around_voxels:
+        return
+    inside = (marked_IJK * lesion).sum() / lesion_voxels
+    outside = (channel_IJK.sum() - (marked_IJK * touched).sum()) / around_voxels
+    marked_IJK -= amount * (inside - outside) * share_IJK * brain
 
 
-def _intensity(channel_IJK: Tensor, settings: ChannelDraw, random: torch.Generator) -> Tensor:
-    """Noise, blur, bias field, contrast, shift and gamma in the brain; the background stays 0."""
-    brain = channel_IJK != 0
-    values = channel_IJK
+def _intensity(
+    values_IJK: Tensor,
+    settings: ChannelDraw,
+    random: torch.Generator,
+    window: Window,
+    patch: tuple[int, int, int],
+) -> Tensor:
+    """Noise, blur, bias field, contrast, shift and gamma in the brain; the background stays 0.
+
+    ``values_IJK``, the window of the patch, is changed in place.
+    """
+    brain_IJK = values_IJK.sign().square_()  # 1, and 0 where the value is
     if settings.noise:
-        values = values + settings.noise * torch.randn(values.shape, generator=random)
+        noise_IJK = torch.randn(values_IJK.shape, generator=random)
+        values_IJK.add_(noise_IJK, alpha=settings.noise)
     if settings.blur_voxels:
-        values = _blur(values, settings.blur_voxels)
+        values_IJK = _blur(values_IJK, settings.blur_voxels)
     if settings.bias:
-        values = (values + AIR) * _bias_field(settings.bias, values.shape, random) - AIR
-    values = values * settings.contrast + settings.shift
+        field_IJK = _bias_field(settings.bias, random, window, patch)
+        values_IJK = values_IJK.add_(AIR).mul_(field_IJK).sub_(AIR)
+    if settings.contrast != 1.0:
+        values_IJK.mul_(settings.contrast)
+    if settings.shift:
+        values_IJK.add_(settings.shift)
     if settings.gamma != 1.0:
-        low, high = values.min(), values.max()
+        low, high = values_IJK.aminmax()
         span = (high - low).clamp_min(1e-6)
-        unit = (values - low) / span
-        unit = 1 - (1 - unit) ** settings.gamma if settings.gamma_inverted else unit**settings.gamma
-        values = unit * span + low
-    return values * brain
+        unit_IJK = values_IJK.sub_(low).div_(span)
+        if settings.gamma_inverted:
+            unit_IJK.neg_().add_(1).clamp_min_(0).pow_(settings.gamma).neg_().add_(1)
+        else:
+            unit_IJK.pow_(settings.gamma)
+        values_IJK = unit_IJK.mul_(span).add_(low)
+    return values_IJK.mul_(brain_IJK)
 
 
-def _bias_field(strength: float, shape: torch.Size, random: torch.Generator) -> Tensor:
-    """exp of a smooth field: normal deviates of ``strength`` on 3 points per axis, interpolated."""
-    points = strength * torch.randn((1, 1, 3, 3, 3), generator=random)
-    field = functional.interpolate(points, size=shape, mode="trilinear", align_corners=True)
-    return field[0, 0].exp()
+def _bias_field(
+    strength: float, random: torch.Generator, window: Window, patch: tuple[int, int, int]
+) -> Tensor:
+    """exp of a smooth field: normal deviates of ``strength`` on 3 points per axis of the patch,
+    interpolated."""
+    field = strength * torch.randn((3, 3, 3), generator=random)
+    for side, edge in zip(window, patch, strict=True):
+        at = torch.arange(side.start, side.stop) * (2 / max(edge - 1, 1))
+        near = (1 - (at[:, None] - torch.arange(3)).abs()).clamp_min(0)
+        field = torch.tensordot(field, near, ([0], [1]))  # this axis goes last, the next is first
+    return field.exp_()
 
 
 def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:
-    kernel = torch.exp(-0.5 * (torch.arange(-2, 3) / sigma_voxels) ** 2)
-    kernel = kernel / kernel.sum()
-    blurred = values_IJK[None, None]
-    for axis in range(3):
-        if values_IJK.shape[axis] == 1:
+    """A Gaussian of 5 voxels along every axis but those of one voxel; 0 beyond the edge."""
+    near, next_, far = (math.exp(-0.5 * (step / sigma_voxels) ** 2) for step in range(3))
+    total = near + 2 * next_ + 2 * far
+    for axis, length in enumerate(values_IJK.shape):
+        if length == 1:
             continue
-        shape, padding = [1] * 5, [0] * 3
-        shape[2 + axis], padding[axis] = 5, 2
-        blurred = functional.conv3d(blurred, kernel.view(shape), padding=padding)
-    return blurred[0, 0]
+        blurred = values_IJK * (near / total)
+        for step, weight in ((1, next_ / total), (2, far / total)):
+            count = length - step
+            if count > 0:
+                first, last = (
+                    values_IJK.narrow(axis, 0, count),
+                    values_IJK.narrow(axis, step, count),
+                )
+                blurred.narrow(axis, step, count).add_(first, alpha=weight)
+                blurred.narrow(axis, 0, count).add_(last, alpha=weight)
+        values_IJK = blurred
+    return values_IJK
 
 
 def _rotation(angles_deg: list[float]) -> Tensor:

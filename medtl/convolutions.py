@@ -4,7 +4,8 @@ Over volumes smaller than the kernel or stride, bf16 leaves those parts of the w
 unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
 gradient, NaN included. They run in float32. With hardly any channels, as at the output of a
 U-Net, the channels-first layout takes twice the time of channels-last; all others are faster
-channels-first. `benchmarks/inference.py` and `benchmarks/training.py` show what that gives.
+channels-first, unless everything between them is channels-last too (`medtl.layout`).
+`benchmarks/inference.py` and `benchmarks/training.py` show what that gives.
 
 Axes: B batch, C channel, then the spatial axes.
 """
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+from medtl.layout import runs_last
 
 #: At most so many channels, in or out, are hardly any.
 FEW_CHANNELS = 3
@@ -50,8 +53,10 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
 
     def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
         running.stacks.pop().close()
-        moved = isinstance(output, Tensor) and _few_channels(convolution)  # else it raised
-        return output.contiguous() if moved else None
+        if not (isinstance(output, Tensor) and _few_channels(convolution)):  # no tensor: it raised
+            return None
+        stays = runs_last() and convolution.out_channels > FEW_CHANNELS
+        return None if stays else output.contiguous()
 
     convolutions = [part for part in module.modules() if isinstance(part, _ConvNd)]
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]

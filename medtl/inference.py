@@ -6,11 +6,14 @@ Axes: B window of a batch, C modality, L output channel, I J K voxels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from medtl.layout import ChannelsLast
 
 Forward = Callable[[Tensor], Tensor]
 Window = tuple[slice, ...]
@@ -75,7 +78,7 @@ def sliding_window(
     windows = _windows(padded_CIJK.shape[1:], roi, overlap)
     if shown_IJK is not None:
         padded_1IJK, _ = _pad_to(shown_IJK[box][None], roi)
-        windows = [window for window in windows if bool(padded_1IJK[0][window].any())]
+        windows = [window for window in windows if _any(padded_1IJK[0][window])]
     found_LIJK = _average(
         forward, padded_CIJK, windows, roi, out_channels, batch_size=batch_size, autocast=autocast
     )[(slice(None), *inner)]
@@ -98,24 +101,33 @@ def _average(
 ) -> Tensor:
     """The weighted average of the windows' logits (LIJK); OUTSIDE where there is no window."""
     device = image_CIJK.device
-    if autocast is not None:
-        image_CIJK = image_CIJK.to(autocast)  # once, not for each window and layer that reads it
+    image_1CIJK = image_CIJK[None]
+    last = autocast is torch.bfloat16 and device.type == "cpu" and roi[-1] > 1
+    if autocast is not None:  # once, not for each window and layer that reads it
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        image_1CIJK = image_1CIJK.to(autocast, memory_format=layout)
 
     def logits_of(batch: Sequence[Window]) -> Tensor:
-        batch_BCIJK = torch.stack([image_CIJK[(slice(None), *window)] for window in batch])
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            return forward(batch_BCIJK)
+        parts = [image_1CIJK[(slice(None), slice(None), *window)] for window in batch]
+        return forward(torch.cat(parts))
 
-    if len(windows) == 1 and roi == image_CIJK.shape[1:]:
-        return logits_of(windows)[0].float()
-    weight_IJK = _importance(roi, device)
-    logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
-    total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
-    for first in range(0, len(windows), batch_size):
-        batch = windows[first : first + batch_size]
-        for window, output_LIJK in zip(batch, logits_of(batch), strict=True):
-            logits_LIJK[(slice(None), *window)].addcmul_(output_LIJK.float(), weight_IJK)
-            total_IJK[window] += weight_IJK
+    with ExitStack() as settings:  # for all windows, as the weights are then converted once
+        settings.enter_context(
+            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
+        )
+        if last:
+            settings.enter_context(ChannelsLast())
+        if len(windows) == 1 and roi == image_CIJK.shape[1:]:
+            return logits_of(windows)[0].float()
+        weight_IJK = _importance(roi, device)
+        logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
+        total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
+        for first in range(0, len(windows), batch_size):
+            batch = windows[first : first + batch_size]
+            for window, output_LIJK in zip(batch, logits_of(batch), strict=True):
+                for sum_IJK, output_IJK in zip(logits_LIJK, output_LIJK, strict=True):
+                    sum_IJK[window].addcmul_(output_IJK.float(), weight_IJK)
+                total_IJK[window] += weight_IJK
     logits_LIJK /= total_IJK
     missed_IJK = total_IJK == 0
     return logits_LIJK.masked_fill_(missed_IJK, OUTSIDE) if missed_IJK.any() else logits_LIJK
@@ -127,6 +139,11 @@ def shown(image_CIJK: Tensor) -> Tensor:
     for channel_IJK in image_CIJK[1:]:
         shown_IJK |= channel_IJK != 0
     return shown_IJK
+
+
+def _any(shown_IJK: Tensor) -> bool:
+    """Looks at a few voxels first, which mostly do."""
+    return bool(shown_IJK[::8, ::8, ::8].any()) or bool(shown_IJK.any())
 
 
 def _box(shown_IJK: Tensor) -> Window | None:

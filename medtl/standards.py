@@ -37,16 +37,16 @@ def fit_standard(
         ConfigError: the harmoniser is not for training, or the preset has fixed windows.
         DataError: no training image varies, or one cannot be read.
     """
-    full_name = catalog.harmonisers.full_name(harmoniser)
+    name = catalog.harmonisers.full_name(harmoniser).partition(":")[2]
     landmarks: Landmarks | None = catalog.harmonisers[harmoniser].load()().landmarks
     if landmarks is None:
         raise ConfigError(
-            f"harmonise={harmoniser} is for measuring shift; presets z-score and resample in any "
+            f"harmonise={name} is for measuring shift; presets z-score and resample in any "
             "case: use nyul or histogram-matching"
         )
     if preset.windowed:
         raise ConfigError(
-            f"harmonise={harmoniser}: transforms {preset.name} scales CT by the same window in all "
+            f"harmonise={name}: transforms {preset.name} scales CT by the same window in all "
             "cases, which harmonising would undo; leave one of them out"
         )
     recipe = Recipe((), (), preset)
@@ -56,9 +56,8 @@ def fit_standard(
         for modality in domain.modalities:
             if modality not in values:
                 files = [case.images[modality] for case in cases]
-                measured = _measure(files, landmarks, recipe, f"{harmoniser} {modality}", reporter)
-                values[modality] = landmarks.standard(measured, f"{harmoniser} on {modality}")
-    name = full_name.partition(":")[2]
+                measured = _measure(files, landmarks, recipe, f"{name} {modality}", reporter)
+                values[modality] = landmarks.standard(measured, f"{name} on {modality}")
     return Standard(name, landmarks.percentiles, tuple(sorted(values.items())))
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.nn import functional
 
-from medtl.augment import FULL, NONE, Augmentation, ChannelDraw, Draw, apply, draw
+from medtl.augment import AIR, FULL, LIGHT, NONE, Augmentation, ChannelDraw, Draw, apply, draw
 
 PATCH = (8, 10, 12)
 SHAPE = (16, 18, 20)
@@ -96,11 +97,12 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
     assert torch.equal(one[0], two[0])
 
 
-def test_applying_leaves_its_inputs_unchanged() -> None:
+@pytest.mark.parametrize("settings", [FULL, LIGHT, replace(FULL, spatial_p=0.0, flip=False)])
+def test_applying_leaves_its_inputs_unchanged(settings: Augmentation) -> None:
     image, target = head()
     copies = image.clone(), target.clone()
     for seed in range(5):
-        apply(draw(FULL, centres(target), SHAPE, PATCH, 2, seed), image, target, PATCH)
+        apply(draw(settings, centres(target), SHAPE, PATCH, 2, seed), image, target, PATCH)
     assert torch.equal(image, copies[0]) and torch.equal(target, copies[1])
 
 
@@ -273,6 +275,19 @@ def test_blur_agrees_with_scipys_gaussian() -> None:
     blurred, _ = apply(drawing(centre, blur_voxels=0.8), image, target, inside)
     expected = ndimage.gaussian_filter(patch[0].numpy(), 0.8, mode="constant", radius=2)
     np.testing.assert_allclose(blurred[0].numpy(), expected, atol=1e-5)
+
+
+def test_bias_field_is_that_of_the_patch_wherever_the_image_ends() -> None:
+    image, target = torch.ones(1, *SHAPE), torch.zeros(1, *SHAPE)
+    drawn = drawing((7.5, 8.5, 9.5), bias=0.3)
+    patch = (24, 26, 28)
+    found, _ = apply(replace(drawn, channels=drawn.channels[:1]), image, target, patch)
+    noise = torch.Generator().manual_seed(drawn.noise_seed)
+    points = 0.3 * torch.randn((1, 1, 3, 3, 3), generator=noise)
+    field = functional.interpolate(points, size=patch, mode="trilinear", align_corners=True)
+    expected = (1 + AIR) * field[0, 0].exp() - AIR
+    torch.testing.assert_close(found[0][4:20, 4:22, 4:24], expected[4:20, 4:22, 4:24])
+    assert int(torch.count_nonzero(found)) == image.numel()
 
 
 def test_flat_patch_stays_in_its_slice() -> None:

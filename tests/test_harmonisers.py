@@ -77,8 +77,9 @@ def test_nyul_maps_a_monotone_copy_back() -> None:
     one, other = (shown_values(chosen.apply(each, fitted)) for each in (given, curved))
     for percentile in NYUL.percentiles:
         marks = [np.percentile(each, percentile) for each in (one, other)]
-        assert marks[0] == pytest.approx(marks[1], abs=1e-4)
-    assert np.abs(one - other).max() < 0.03 * np.ptp(one)
+        assert marks[0] == pytest.approx(marks[1], abs=0.01)
+    between = (one > 0) & (one < 100)  # the landmarks; beyond them the map is straight
+    assert np.abs(one - other)[between].max() < 1
     assert np.percentile(one, 1) == pytest.approx(0, abs=1e-3)
     assert np.percentile(one, 99) == pytest.approx(100, abs=1e-3)
 
@@ -170,6 +171,8 @@ def test_resampling_brings_volumes_to_the_median_spacing_and_pictures_to_the_med
     small = chosen.apply(flat, {"edge_px": (15.0,)})
     assert small.image_CIJK.shape == (1, 15, 10, 1)
     assert chosen.fit([flat]) == {"edge_px": (30.0,)}
+    with pytest.raises(DataError, match="fitted on volumes, not on pictures"):
+        chosen.apply(flat, fitted)
 
 
 def test_a_standard_read_back_is_the_same_and_a_damaged_one_is_refused() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,12 @@ def run(*words: object) -> int:
     return guarded(lambda: command.main(arguments, standalone_mode=False), debug=False)
 
 
-def rows_of(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, object]]:
-    assert run(*words, "--json", "-q") == 0
-    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+def rows_of(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
+    assert run(*words, "--json", "-q", "--no-attribute") == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    for row in found:
+        if row["p"] is not None:
+            assert row["p_floor"] - 1e-12 <= row["p"] <= row["p_adjusted"] + 1e-12, row
     return found
 
 
@@ -74,7 +78,7 @@ def test_a_domain_against_itself_is_recognised_and_not_tested(
 ) -> None:
     rows = rows_of(capsys, "--data", phantom, "--src", "flair", "--dst", "flair")
     for row in rows:
-        assert row["value"] == 0
+        assert row["value"] == (0.5 if row["metric"] == "domain-auroc" else 0)
         assert row["p"] is None
         assert "identical" in str(row["note"])
 
@@ -82,9 +86,9 @@ def test_a_domain_against_itself_is_recognised_and_not_tested(
 def test_all_sites_at_once_give_one_test_and_described_pairs(
     phantom: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--data", phantom, "--src", "flair", "--across", "site", "--metrics", "mmd,energy")
+    words = ("--data", phantom, "--src", "flair", "--across", "site")
     rows = rows_of(capsys, *words)
-    assert [row["p"] is None for row in rows] == [False, False, True]
+    assert [row["p"] is None for row in rows] == [*[False] * 7, True]
     assert rows[-1]["source"] == "S1" and rows[-1]["target"] == "S2"
     assert "descriptive" in str(rows[-1]["note"])
 
@@ -106,10 +110,17 @@ def test_the_folder_holds_rows_figures_and_their_points(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = ("--data", phantom, "--src", "flair,t1ce", "--dst", "t1,t2", "--out", out)
+    ends = ("--src", "flair,t1ce", "--dst", "t1,t2", "--metrics", "mmd,domain-auroc")
+    words = ("--data", phantom, *ends, "--out", out)
     assert run(*words) == 0
     told = capsys.readouterr().err
     assert "synthetic phantom" in told
+    told_as_json = json.loads((out / "attribution.json").read_text())
+    assert told_as_json["synthetic"] is True
+    assert all(sentence in told for sentence in told_as_json["advice"])
+    assert {each["harmoniser"] for each in told_as_json["removals"]} == {
+        "histogram-matching", "nyul", "resampling", "zscore",
+    }  # fmt: skip
     rows = json.loads((out / "shift.json").read_text())
     with open(out / "shift.csv", newline="") as file:
         table = list(csv.DictReader(file))
@@ -134,7 +145,10 @@ def test_the_folder_holds_rows_figures_and_their_points(
         (("--src", "flair", "--dst", "site:S1"), "overlap"),
         (("--metrics", "mdm"), "mmd"),
         (("--features", "apperance"), "appearance"),
-        (("--draws", "0"), "--draws"),
+        (("--features", "activations"), "--run"),
+        (("--draws", "10"), "--draws"),
+        (("--draws", "2000000000"), "--draws"),
+        (("--seed", "-1"), "--seed"),
         (("--across", "scanner"), "site or part"),
         (("--across", "site", "--dst", "t1"), "--dst"),
     ],
@@ -142,10 +156,47 @@ def test_the_folder_holds_rows_figures_and_their_points(
 def test_mistakes_are_one_line_and_exit_2(
     phantom: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
 ) -> None:
-    assert run("--data", phantom, *words, "-q") == 2
+    assert run("--data", phantom, *words, "-q", "--no-attribute") == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert told in lines[0]
+
+
+def test_a_data_set_is_one_however_its_path_is_spelt(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(phantom)
+    words = ("--data", phantom, "--src", "flair", "--dst", f"data={link},mod:t1")
+    row, *_ = rows_of(capsys, *words)
+    assert row["design"] == "paired"
+
+
+def test_data_sets_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roots = [write_phantom(tmp_path / a / "train", cases=4, size=16, sites=1, seed=s)
+             for s, a in enumerate("ab")]  # fmt: skip
+    ends = [f"data={root},mod:flair" for root in roots]
+    row, *_ = rows_of(capsys, "--src", ends[0], "--dst", ends[1], "--metrics", "mmd")
+    assert row["source"] == "data=a/train,mod:flair"
+    assert row["target"] == "data=b/train,mod:flair"
+
+
+def test_feature_sets_of_other_patients_are_corrected_each_by_itself(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantom, data)
+    site_of = json.loads((data / "phantom.json").read_text())["sites"]
+    first, second = (
+        next(c for c, site in site_of.items() if site == name) for name in ("S1", "S2")
+    )
+    shutil.copy(*(next((data / case).glob("*_flair.nii*")) for case in (first, second)))
+    words = ("--data", data, "--src", "mod:flair+t1,site:S1", "--dst", "mod:flair+t1,site:S2")
+    rows = rows_of(capsys, *words, "--features", "appearance,labels", "--metrics", "mmd,energy")
+    assert {row["features"] for row in rows} == {"appearance", "labels"}
+    assert {row["n_source"] for row in rows if row["features"] == "labels"} == {3}
 
 
 def test_a_nan_in_a_file_names_the_file(
@@ -172,6 +223,28 @@ def test_one_patient_has_a_value_withheld_with_the_reason(
     row, *_ = rows_of(capsys, "--data", tmp_path / "one", "--src", "flair", "--dst", "t1")
     assert row["p"] is None
     assert "one patient" in str(row["note"])
+
+
+def test_lines_of_other_lengths_are_an_error_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, size in (("a", 24), ("b", 20)):
+        write_phantom(tmp_path / name, cases=4, size=size, sites=1, seed=1)
+    ends = [f"data={tmp_path / name},mod:flair" for name in "ab"]
+    words = ("--src", ends[0], "--dst", ends[1], "--features", "lines", "-q", "--no-attribute")
+    assert run(*words) == 2
+    told = capsys.readouterr().err
+    assert "has 20 of them" in told and "24; resample" in told
+
+
+def test_the_legacy_loop_is_shown_with_its_warning_and_no_p(
+    phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--src", "flair", "--dst", "t1", "--features", "lines", "--metrics", "mmd,mmd-legacy")
+    first, second = rows_of(capsys, "--data", phantom, *words)
+    assert first["metric"] == "mmd" and first["p"] is not None
+    assert second["p"] is None and second["value"] is not None
+    assert "wrong" in str(second["note"])
 
 
 def test_folders_of_pictures_are_compared_by_part(

@@ -67,6 +67,7 @@ def test_says_how_many_patients_it_would_take() -> None:
     assert Design(0, 3, 3).enough() == "4 patients in each domain"
     assert Design(0, 1, 5).enough() == "2 patients of the source domain"
     assert Design(0, 2, 3).enough() == "4 patients in each domain"
+    assert Design(4, 0, 1).enough() == "1 more patients in both domains"
 
 
 def test_design_is_detected_by_patient() -> None:

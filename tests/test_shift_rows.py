@@ -192,5 +192,5 @@ def test_activations_refuse_what_does_not_fit(run: Path, tmp_path: Path) -> None
         features("activations", run=run, layer="botleneck")
     with pytest.raises(ConfigError, match=r"on 2 modalities \(flair, t1\).* 3 \(flair, t1, t1ce\)"):
         features("activations", run=run).rows(view(channels=3))
-    with pytest.raises(ConfigError, match="name the trained run"):
+    with pytest.raises(ConfigError, match="name its run with --run"):
         features("activations")

@@ -46,7 +46,7 @@ def shift(
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="New folder; else runs/TASK-shift-N (none with --json).")
     ] = None,

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from medtl.errors import ConfigError
 from medtl.shift.contract import Scorer, ShiftMetric
 from medtl.shift.design import LEVEL
-from medtl.shift.measure import Outcome, p_value, scored, standardised
+from medtl.shift.measure import SAME, Outcome, p_value, same, scored, standardised
 
 PAIR_NOTE = "descriptive, not tested"
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which group each unit belongs to; a patient belongs to one."""
+    """Which group each unit belongs to; a patient belongs to one (see duplicates.sort_out)."""
 
     names: tuple[str, ...]
     group_U: NDArray[np.intp]
@@ -56,28 +56,25 @@ class Groups:
 
 
 def group_units(names_U: tuple[str, ...], patient_U: NDArray[np.intp], what: str) -> Groups:
-    """Raises ConfigError for fewer than two groups, and for patients in several."""
+    """Raises ConfigError for fewer than two groups."""
     names = tuple(sorted(set(names_U)))
     if len(names) < 2:
         named = f"{names[0]!r} alone" if names and names[0] else f"no {what} at all"
         raise ConfigError(f"--across {what}: these cases name {named}; two or more are needed")
     group_U = np.array([names.index(name) for name in names_U], dtype=np.intp)
-    for patient in np.unique(patient_U):
-        if len(set(group_U[patient_U == patient])) > 1:
-            both = " and ".join(sorted({names[g] for g in group_U[patient_U == patient]}))
-            raise ConfigError(f"--across {what}: a patient lies in {both}; use --src and --dst")
     return Groups(names, group_U, patient_U)
 
 
 def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, seed: int) -> Outcome:
     """Does any group differ from the rest? The mean of ``metric`` between each group of two or more
     patients and all others, weighted by its patients, against permuted patients."""
-    counted = np.flatnonzero(groups.patients_G > 1)
+    patients_G = groups.patients_G
+    counted = np.flatnonzero((patients_G > 1) & (patients_G.sum() - patients_G > 1))
     if not metric.tested:
         return Outcome(note=metric.warning)
     if not len(counted):
-        return Outcome(note="undefined: no group has two patients")
-    weights = groups.patients_G[counted] / groups.patients_G[counted].sum()
+        return Outcome(note="undefined: no group of two patients has two others beside it")
+    weights = patients_G[counted] / patients_G[counted].sum()
 
     def total(group_RU: NDArray[np.intp]) -> NDArray[np.float64]:
         parts = [scored(scorer, group_RU == g, group_RU != g) for g in counted]
@@ -87,6 +84,8 @@ def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, see
     null_R = total(groups.drawn(draws, seed))
     if not np.isfinite([value, *null_R]).all():
         return Outcome(note="undefined on these features")
+    if same(value, null_R):
+        return Outcome(value, note=SAME)
     low, high = np.quantile(null_R, (0.025, 0.975))
     floor = groups.floor(draws)
     p = max(p_value(value, null_R, exhaustive=False), floor)

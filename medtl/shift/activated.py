@@ -35,7 +35,9 @@ def activations(settings: Settings) -> Features:
     by their order: a domain needs as many modalities as the run was trained on.
     """
     if settings.run is None:
-        raise ConfigError("features activations: name the trained run whose network is looked into")
+        raise ConfigError(
+            "features activations look into a trained network: name its run with --run"
+        )
     weights = read_weights(resolve_weights(str(settings.run)))
     trained = restore_stage(weights, load_catalog(), build_fabric("auto", "fp32"))
     network = trained.predictor.network

@@ -95,6 +95,7 @@ class ShiftMetric:
     prepare: Callable[[Rows], Scorer]
     jackknife: bool = False  #: whether a delete-one-patient interval makes sense
     tested: bool = True  #: False: a value alone, no p-value
+    at_none: float = 0.0  #: what it is where there is no shift
     warning: str = ""  #: what the user must know about it
 
 

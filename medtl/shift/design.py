@@ -56,6 +56,13 @@ class Design:
         if self.name == "paired":
             count = next(n for n in range(1, 99) if Design(n, 0, 0).floor(10**9) <= LEVEL)
             return f"{count} patients in both domains"
+        if self.paired:
+            more = next(
+                n
+                for n in range(1, 99)
+                if Design(self.paired + n, self.source_only, self.target_only).floor(10**9) <= LEVEL
+            )
+            return f"{more} more patients in both domains"
         small, large = sorted((self.source_only, self.target_only))
         for count in range(max(small, 2), large):  # more of the smaller domain alone may do
             if Design(self.paired, count, large).floor(10**9) <= LEVEL:

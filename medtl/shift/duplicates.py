@@ -17,7 +17,7 @@ class Overlap:
     """Groups of images that are the same, by their number.
 
     ``spanning``: in both domains, so that they hide a shift: to be dropped, and counted.
-    ``within``: in one of them; their patients are one (:func:`merged_patients`).
+    ``within``: in one of them. The patients of either are one (:func:`merged_patients`).
     """
 
     spanning: tuple[Group, ...]
@@ -53,12 +53,15 @@ class Sorted:
         return sorted(kept, key=lambda image: (image.patient, image.key, image.modalities))
 
 
-def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
-    """Look for duplicates among single-modality ``images``, and say what was found."""
+def sort_out(images: Sequence[Image], reporter: Reporter, across: str | None = None) -> Sorted:
+    """Look for duplicates among single-modality ``images``, and say what was found.
+
+    ``across``: what the images' groups are; images without one, and patients in several, are left
+    out.
+    """
     found = overlap(images, reporter)
-    left_out = found.shared | found.blank
-    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
-    patients = merged_patients(images, found.within)
+    left_out = set(found.shared | found.blank)
+    patients = merged_patients(images, (*found.spanning, *found.within))
     notes = []
     if found.spanning:
         identical = sum(group.identical for group in found.spanning)
@@ -68,13 +71,30 @@ def sort_out(images: Sequence[Image], reporter: Reporter) -> Sorted:
         )
     if found.blank:
         notes.append(f"blank pictures, left out: {len(found.blank)}")
-    merged = len(patients) - len(set(patients.values()))
-    if merged:
-        notes.append(
-            f"groups of the same images within a domain: {len(found.within)}; each counts as one "
-            f"patient, which makes {merged} fewer"
-        )
+    persons = len(set(patients.values()))
+    if persons < len(patients):
+        notes.append(f"patients who share an image count as one: {len(patients)} are {persons}")
+    if across:
+        nowhere, everywhere = _without_one_group(images, patients)
+        if nowhere:
+            notes.append(f"images that name no {across}, left out: {len(nowhere)}")
+        if everywhere:
+            notes.append(f"images of patients in several {across}s, left out: {len(everywhere)}")
+        left_out |= nowhere | everywhere
+    dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
     return Sorted(dropped, patients, tuple(notes))
+
+
+def _without_one_group(
+    images: Sequence[Image], patients: Mapping[str, str]
+) -> tuple[set[int], set[int]]:
+    """Images without a group, if others have one, and those of patients in several."""
+    groups: dict[str, set[str]] = {}
+    for image in images:
+        groups.setdefault(patients[image.patient], set()).update({image.group} - {""})
+    nowhere = {n for n, image in enumerate(images) if not image.group}
+    everywhere = {n for n, image in enumerate(images) if len(groups[patients[image.patient]]) > 1}
+    return (nowhere if len(nowhere) < len(images) else set()), everywhere
 
 
 def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
@@ -115,6 +135,7 @@ def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[st
 
 def _spans(images: Sequence[Image]) -> bool:
     """Whether one of them is in the source and another in the target, or in another group."""
-    if images[0].group:
-        return len({image.group for image in images}) > 1
+    groups = {image.group for image in images} - {""}
+    if groups:
+        return len(groups) > 1
     return any(a is not b and a.in_source and b.in_target for a in images for b in images)

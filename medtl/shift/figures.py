@@ -53,8 +53,7 @@ def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
     targets = list(dict.fromkeys(row.target for row in rows))
     values = np.full((len(sources), len(targets)), np.nan)
     for row in rows:
-        if row.value is not None:
-            values[sources.index(row.source), targets.index(row.target)] = row.value
+        values[sources.index(row.source), targets.index(row.target)] = row.value
     with styled():
         size = 2.2 + 0.9 * len(targets), 1.6 + 0.6 * len(sources)
         figure, ((axes,),) = new_grid(1, 1, size)

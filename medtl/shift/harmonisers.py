@@ -109,6 +109,9 @@ def _grid(view: View, fitted: Fitted) -> tuple[tuple[int, ...], tuple[float, flo
     """The new shape, and the new spacing as it is meant: the ends of the grid may move by half a
     voxel, but equal grids are equal."""
     i, j, k = view.image_CIJK.shape[1:]
+    if (EDGE if view.picture else SPACING) not in fitted:
+        wanted, other = ("pictures", "volumes") if view.picture else ("volumes", "pictures")
+        raise DataError(f"{view.case}: resampling was fitted on {other}, not on {wanted}")
     if view.picture:
         factor = fitted[EDGE][0] / max(i, j)
         return (max(1, round(i * factor)), max(1, round(j * factor)), k), view.spacing_mm

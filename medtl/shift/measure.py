@@ -19,6 +19,8 @@ from medtl.shift.design import LEVEL, Arrangements, Design, design_of
 HALVES = 100
 #: Values that differ by less than this share of the largest are ties: sums round differently.
 TIE = 1e-9
+IDENTICAL = "identical: the same images on both sides; not tested"
+SAME = "p withheld: the same value under every arrangement"
 NEAR_ZERO = "interval invalid near zero"
 #: Features are scaled to deviation 1: differences as small as this are rounding.
 ROUNDING = 1e-12
@@ -74,6 +76,8 @@ def measure(
     metric: ShiftMetric, scorer: Scorer, sides: Sides, arrangements: Arrangements, seed: int = 0
 ) -> Outcome:
     """Value, null band, p, effect and interval of ``metric``, whose prepared ``scorer`` it is."""
+    if sides.identical and metric.tested:
+        return Outcome(metric.at_none, note=IDENTICAL)
     value = float(scored(scorer, sides.source_U[None], sides.target_U[None])[0])
     if not math.isfinite(value):
         few = "source" if sides.n_source < 2 else "target"
@@ -89,10 +93,8 @@ def measure(
     if not np.isfinite(null_R).all():
         notes.append("p withheld: undefined under some arrangements")
         return Outcome(value, effect=effect, note="; ".join(notes))
-    spread = float(np.ptp(null_R))
-    if len(null_R) < 2 or spread <= max(ROUNDING, TIE * abs(value)):
-        notes.append("p withheld: the same value under every arrangement")
-        return Outcome(value, effect=effect, note="; ".join(notes))
+    if same(value, null_R):
+        return Outcome(value, effect=effect, note="; ".join([*notes, SAME]))
     p = p_value(value, null_R, arrangements.exhaustive)
     null_low, null_high = np.quantile(null_R, (0.025, 0.975))
     floor = sides.design.floor(len(null_R))
@@ -118,6 +120,11 @@ def measure(
         standardised(value, null_R),
         arrangements.exhaustive,
     )
+
+
+def same(value: float, null_R: NDArray[np.float64]) -> bool:
+    """Whether no arrangement changes the value: there is nothing to test then."""
+    return bool(np.ptp([value, *null_R]) <= max(ROUNDING, TIE * abs(value)))
 
 
 def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,6 +189,16 @@ def _effect(scorer: Scorer, sides: Sides, value: float, seed: int) -> float | No
     return value / typical if typical > 0 else None
 
 
+def _without_each(scorer: Scorer, sides: Sides, patients: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The value without each of ``patients``."""
+    few = max(1, CHUNK // len(sides.patient_U))
+    parts = []
+    for start in range(0, len(patients), few):
+        left_RU = sides.patient_U != patients[start : start + few, None]
+        parts.append(scorer(sides.source_U & left_RU, sides.target_U & left_RU))
+    return np.concatenate(parts)
+
+
 def _jackknife(scorer: Scorer, sides: Sides, value: float) -> tuple[float | None, float | None]:
     """Student-t 95% interval on the delete-one-patient jackknife; the domains' variances add where
     no patient lies in both."""
@@ -189,8 +206,7 @@ def _jackknife(scorer: Scorer, sides: Sides, value: float) -> tuple[float | None
 
     in_U = sides.source_U | sides.target_U
     patients = np.unique(sides.patient_U[in_U])
-    left_RU = sides.patient_U != patients[:, None]
-    without_P = scored(scorer, sides.source_U & left_RU, sides.target_U & left_RU)
+    without_P = _without_each(scorer, sides, patients)
     if not np.isfinite(without_P).all():
         return None, None
     in_source_P = np.isin(patients, sides.patient_U[sides.source_U])

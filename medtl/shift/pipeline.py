@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.errors import ConfigError
-from medtl.modality import Modality
 from medtl.shift.across import group_units, omnibus, pair, pairs
 from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
@@ -18,11 +17,9 @@ from medtl.shift.explain import APPEARANCE, Explainer
 from medtl.shift.extraction import measure_images
 from medtl.shift.measure import Outcome, Sides, adjust, measure
 from medtl.shift.pooling import Pooled, pool
-from medtl.shift.request import PRIMARY, Cohorts, Request
+from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, Cohorts, Request
 from medtl.shift.result import EACH, Shift, ShiftRow, verdict_of
-from medtl.shift.sides import Side, images_of, pairs_of
-
-IDENTICAL = "identical: the same images on both sides; not tested"
+from medtl.shift.sides import Side, end_names, images_of, pairs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +41,21 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
 
     Raises ConfigError and DataError for whatever is wrong with the request or the data.
     """
-    if request.draws < 1:
-        raise ConfigError(f"--draws {request.draws}: at least 1 (999 is usual)")
-    metrics = [catalog.shift_metrics[name].load()() for name in request.metrics]
+    if not FEWEST_DRAWS <= request.draws <= MOST_DRAWS:
+        limits = f"{FEWEST_DRAWS} (p = .05) to {MOST_DRAWS}"
+        raise ConfigError(f"--draws {request.draws}: choose {limits}; 999 is usual")
+    names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
+    metrics = [catalog.shift_metrics[name].load()() for name in names]
     metrics.sort(key=lambda metric: metric.name != PRIMARY)
-    makers = [catalog.features[name].load() for name in request.features]
+    kinds = dict.fromkeys(map(catalog.features.full_name, request.features))
+    makers = [catalog.features[name].load() for name in kinds]
     cohorts = Cohorts(request, catalog, reporter)
     source, target = cohorts.sides()
     request = replace(request, settings=replace(request.settings, regions=cohorts.regions()))
     single = images_of(source, target, joint=False, across=request.across)
-    sorted_out = sort_out(single, reporter)
+    sorted_out = sort_out(single, reporter, request.across)
     found: list[Finding] = []
-    notes = list(sorted_out.notes)
+    notes = [*sorted_out.notes, *(metric.warning for metric in metrics if metric.warning)]
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
         joint = features.joint
@@ -70,7 +70,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
             else _between(pooled, features, metrics, source, target, request)
         )
     synthetic = source.cohort.synthetic or target.cohort.synthetic
-    rows = tuple(_row(finding, synthetic) for finding in _corrected(found))
+    rows = tuple(_row(finding, synthetic) for finding in _corrected(found, list(samples.values())))
     attribution = None
     if request.attribute and rows[0].p is not None:
         explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
@@ -105,11 +105,7 @@ def _between(
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
         for source_name, target_name, sides in compared:
-            outcome = (
-                Outcome(0.0, note=IDENTICAL)
-                if sides.identical
-                else measure(metric, scorer, sides, arrangements, request.seed)
-            )
+            outcome = measure(metric, scorer, sides, arrangements, request.seed)
             found.append(
                 Finding(
                     source_name, target_name, features.name, metric.name,
@@ -123,18 +119,14 @@ def _comparisons(
     pooled: Pooled, source: Side, target: Side, features: Features
 ) -> list[tuple[str, str, Sides]]:
     patient_U = pooled.rows.patient_U
-    made = [(source.name, target.name, Sides(pooled.source_U, pooled.target_U, patient_U))]
+    ends = end_names(source, target, source.modalities, target.modalities)
+    made = [(*ends, Sides(pooled.source_U, pooled.target_U, patient_U))]
     for a, b in [] if features.joint else pairs_of(source, target):
         sides = Sides(
             pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
         )
-        made.append((_cell(source, a, b), _cell(target, b, a), sides))
+        made.append((*((a, b) if a != b else end_names(source, target, (a,), (b,))), sides))
     return made
-
-
-def _cell(side: Side, modality: Modality, other: Modality) -> str:
-    """A cell's end: the modality; with what else narrows the domain where both ends show one."""
-    return modality if modality != other else str(replace(side.domain, modalities=(modality,)))
 
 
 def _across(
@@ -160,16 +152,25 @@ def _across(
     return found + described
 
 
-def _corrected(found: Sequence[Finding]) -> list[Finding]:
-    """The first carries the verdict as it stands; all others are corrected together."""
+def _corrected(found: Sequence[Finding], samples: Sequence[Pooled]) -> list[Finding]:
+    """The first carries the verdict as it stands; all others are corrected together.
+
+    Where feature sets do not hold the same patients, arrangements cannot be shared: each set is
+    corrected by itself, and for the number of sets (Bonferroni).
+    """
     primary, *others = found
-    adjusted = [
-        replace(primary.outcome, p_adjusted=primary.outcome.p),
-        *adjust([finding.outcome for finding in others]),
-    ]
-    return [
-        replace(finding, outcome=outcome) for finding, outcome in zip(found, adjusted, strict=True)
-    ]
+    sets = list(dict.fromkeys(finding.features for finding in others))
+    shared = all(sample.patients_alike(samples[0]) for sample in samples)
+    families = [set(sets)] if shared else [{name} for name in sets]
+    corrected = {}
+    for family in families:
+        chosen = [n for n, finding in enumerate(others) if finding.features in family]
+        for n, outcome in zip(chosen, adjust([others[n].outcome for n in chosen]), strict=True):
+            p = outcome.p_adjusted
+            p = None if p is None else min(1.0, p * len(families))
+            corrected[n] = replace(others[n], outcome=replace(outcome, p_adjusted=p))
+    first = replace(primary, outcome=replace(primary.outcome, p_adjusted=primary.outcome.p))
+    return [first, *(corrected[n] for n in range(len(others)))]
 
 
 def _row(finding: Finding, synthetic: bool) -> ShiftRow:

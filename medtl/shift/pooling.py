@@ -43,6 +43,15 @@ class Pooled:
     patients: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def patients_alike(self, other: Pooled) -> bool:
+        """Whether the same patients lie in the same domains, so that arrangements are the same."""
+        return self._ends() == other._ends()
+
+    def _ends(self) -> set[tuple[str, bool, bool, str]]:
+        patients = (self.patients[p] for p in self.rows.patient_U)
+        sides = zip(self.source_U.tolist(), self.target_U.tolist(), self.group_U, strict=True)
+        return {(patient, *side) for patient, side in zip(patients, sides, strict=True)}
+
     def unit_mask(self, modality: str) -> NDArray[np.bool_]:
         return np.array([name == modality for name in self.modality_U])
 
@@ -110,18 +119,20 @@ def scale(
 
 
 def _check(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> None:
-    first = images[0], measured[0]
+    what = f"features {features.name}"
     for image, found in zip(images, measured, strict=True):
-        where = f"{image.case.id} ({'+'.join(image.modalities)})"
-        if found.names != first[1].names:
-            other = f"{first[0].case.id} ({'+'.join(first[0].modalities)})"
+        if found.names != measured[0].names:
             raise DataError(
-                f"features {features.name}: {where} has {len(found.names)} of them, {other} "
-                f"{len(first[1].names)}; resample the images to one grid or use other --features"
+                f"{what}: {_file(image)} has {len(found.names)} of them, {_file(images[0])} "
+                f"{len(measured[0].names)}; resample the images to one grid or use other --features"
             )
         if not len(found.values_NF):
-            raise DataError(f"features {features.name}: nothing to measure in {where}")
+            raise DataError(f"{what}: nothing to measure in {_file(image)}; leave out the case")
         bad = ~np.isfinite(found.values_NF).all(axis=0)
         if bad.any():
             name = found.names[int(np.flatnonzero(bad)[0])]
-            raise DataError(f"features {features.name}: {name} of {where} is not a finite number")
+            raise DataError(f"{what}: {name} of {_file(image)} is not a finite number")
+
+
+def _file(image: Image) -> str:
+    return str(image.case.images[image.modalities[0]].path)

@@ -20,6 +20,7 @@ PRIMARY = "mmd"
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
 FEATURES = ("appearance",)
 DRAWS = 999
+FEWEST_DRAWS, MOST_DRAWS = 19, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class Cohorts:
         return next(iter(self.tasks.values())).regions
 
     def read(self, task: str | None, data: Path | None) -> Cohort:
-        key = (task or self.request.task, data or self.request.data)
+        chosen = data or self.request.data
+        key = (task or self.request.task, chosen.resolve() if chosen else None)
         if key not in self.cohorts:
             self.cohorts[key] = read_cohort(
                 self._task(*key), key[1], self.reporter,

@@ -11,6 +11,8 @@ from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
 from medtl.shift.pooling import Pooled
 
+#: Longer ones are cut in tables; they stand in the notes.
+LONGEST_NOTE = 90
 #: What the source of an omnibus row starts with: "each site".
 EACH = "each "
 
@@ -99,7 +101,7 @@ def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[s
             _p(row.p_adjusted),
             "-" if row.effect is None else f"{row.effect:.1f}x",
             _band(row.low, row.high),
-            row.note,
+            row.note if len(row.note) <= LONGEST_NOTE else row.note.partition(",")[0],
         )
         for row in rows
     ]
@@ -138,7 +140,11 @@ def verdict_of(row: ShiftRow) -> str:
         n = f"{row.n_source} patients"
     if row.p_floor > LEVEL:
         return f"No verdict on {ends} ({n}): {row.note}."
-    effect = f", {row.effect:.1f} times that between random halves" if row.effect else ""
+    effect = (
+        f", {row.effect:.1f} times that between random halves"
+        if row.effect and row.effect > 0
+        else ""
+    )
     measured = f"{row.metric} {row.value:.3g}{effect}, p = {_p(row.p)}"
     least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
     if row.p <= LEVEL:

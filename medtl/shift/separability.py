@@ -31,7 +31,7 @@ def domain_auroc() -> ShiftMetric:
     labels do not shift the scores. A unit on both sides has no label and takes no part. The proxy
     A-distance (Ben-David et al. 2007) of a classifier with error e is 2 (1 - 2 e).
     """
-    return ShiftMetric("domain-auroc", _prepare)
+    return ShiftMetric("domain-auroc", _prepare, at_none=0.5)
 
 
 def _prepare(rows: Rows) -> Scorer:

@@ -28,20 +28,36 @@ class Side:
         return self.domain.modalities
 
     @property
-    def name(self) -> str:
-        """``flair+t1ce``, or the selector where more than modalities tells the domain; of a folder
-        the last part."""
-        domain = self.domain
+    def root(self) -> Path:
+        """One path for each data set, however it was spelt."""
+        return Path(self.cohort.root).resolve()
+
+    def named(self, modalities: tuple[Modality, ...], folders: int = 1) -> str:
+        """``flair+t1ce``, or the selector where more than modalities tells the domain; of the data
+        set's path the last ``folders``."""
+        domain = replace(self.domain, modalities=modalities)
         if not (domain.data or domain.task or domain.sites or domain.part):
-            return "+".join(self.modalities)
-        return str(replace(domain, data=Path(domain.data.name)) if domain.data else domain)
+            return "+".join(modalities)
+        data = Path(*self.root.parts[-folders:]) if domain.data else None
+        return str(replace(domain, data=data))
 
     def patient(self, case: Case) -> str:
         """Patients of two data sets are different ones, whatever they are called."""
-        return f"{self.cohort.root}:{case.patient}"
+        return f"{self.root}:{case.patient}"
 
     def key(self, case: Case) -> str:
-        return f"{self.cohort.root}:{case.id}"
+        return f"{self.root}:{case.id}"
+
+
+def end_names(
+    source: Side, target: Side, ours: tuple[Modality, ...], theirs: tuple[Modality, ...]
+) -> tuple[str, str]:
+    """What the two ends of a comparison are called: with as many folders as tell them apart."""
+    for folders in range(1, len(source.root.parts) + 1):
+        names = source.named(ours, folders), target.named(theirs, folders)
+        if names[0] != names[1]:
+            break
+    return names
 
 
 def read_side(domain: Domain, read: ReadCohort) -> Side:
@@ -84,7 +100,7 @@ def check_apart(source: Side, target: Side) -> None:
     shared = ours & theirs
     if shared and ours != theirs and set(source.modalities) & set(target.modalities):
         raise ConfigError(
-            f"{len(shared)} cases lie in both {source.name} and {target.name} with the same "
+            f"{len(shared)} cases lie in both {source.domain} and {target.domain} with the same "
             "modality; choose domains that do not overlap"
         )
 

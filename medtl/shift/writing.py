@@ -32,8 +32,9 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
     ends = shift.primary.source, shift.primary.target
     for features, pooled in shift.samples.items():
         write_figures(figures, pooled, features, ends, shift.synthetic)
-    if shift.cells():
-        write_grid(figures / "grid.png", shift.cells(), shift.synthetic)
+    cells = [row for row in shift.cells() if row.value is not None]
+    if cells:
+        write_grid(figures / "grid.png", cells, shift.synthetic)
     return run.path
 
 

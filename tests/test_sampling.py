@@ -1,0 +1,68 @@
+"""Patches under an affine map against torch's ``grid_sample``, computed everywhere.
+
+Axes: C channel, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medtl import sampling
+from medtl.sampling import Affine
+
+SHAPE = (9, 7, 12)
+
+
+def everywhere(affine: Affine, volume_CIJK: Tensor) -> Tensor:
+    """The whole patch, by ``grid_sample``."""
+    lines = [torch.arange(edge) - (edge - 1) / 2 for edge in affine.patch]
+    offsets_IJK3 = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1)
+    places_IJK3 = affine.centre + offsets_IJK3 @ affine.matrix.T
+    last = torch.tensor(volume_CIJK.shape[1:]) - 1
+    grid = (2 * places_IJK3 / last - 1).flip(-1)
+    return functional.grid_sample(volume_CIJK[None].float(), grid[None], align_corners=True)[0]
+
+
+def random_map(seed: int, patch: tuple[int, int, int]) -> Affine:
+    random = torch.Generator().manual_seed(seed)
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=random))
+    zoom = 0.5 + torch.rand(1, generator=random)
+    centre = torch.rand(3, generator=random) * 1.4 * torch.tensor(SHAPE) - 0.2
+    return Affine(centre, turn * zoom, patch)
+
+
+@pytest.mark.parametrize("slab", [50, sampling.SLAB_VOXELS])
+@pytest.mark.parametrize("patch", [(8, 10, 6), (20, 20, 20), (5, 6, 1)])
+def test_window_shows_what_grid_sample_finds_and_the_rest_is_empty(
+    patch: tuple[int, int, int], slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "SLAB_VOXELS", slab)
+    volume_CIJK = 1 + torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    for seed in range(20):
+        affine = random_map(seed, patch)
+        window = affine.window(SHAPE)
+        found = torch.zeros(3, *patch)
+        found[(slice(None), *window)] = affine.sample(volume_CIJK, window)
+        torch.testing.assert_close(found, everywhere(affine, volume_CIJK), atol=1e-4, rtol=0)
+
+
+def test_a_part_of_the_volume_is_found_where_it_lies_in_the_whole() -> None:
+    mask_CIJK = torch.zeros(1, *SHAPE, dtype=torch.uint8)
+    box = (slice(2, 5), slice(3, 6), slice(4, 9))
+    mask_CIJK[(slice(None), *box)] = 1
+    for seed in range(20):
+        affine = random_map(seed, (12, 12, 12))
+        within = affine.within(box)
+        window = within.window((3, 3, 5))
+        found = torch.zeros(1, 12, 12, 12)
+        found[(slice(None), *window)] = within.sample(mask_CIJK[(slice(None), *box)], window)
+        torch.testing.assert_close(found, everywhere(affine, mask_CIJK), atol=1e-4, rtol=0)
+
+
+def test_a_patch_beside_the_volume_is_empty() -> None:
+    affine = Affine(torch.tensor([40.3, 3.0, 3.0]), 0.9 * torch.eye(3), (4, 4, 4))
+    window = affine.window(SHAPE)
+    assert affine.sample(torch.ones(2, *SHAPE), window).numel() == 0
