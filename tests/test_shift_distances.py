@@ -192,6 +192,20 @@ def test_arrangements_together_are_scored_as_each_alone(name: str) -> None:
     assert swapped == pytest.approx(together, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mmd-legacy"])
+def test_patient_weighs_the_same_with_few_rows_and_many(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medtl.shift.kernels.median_gamma", lambda values_NF: 0.1)
+    rows, source_U = cohort()
+    more_N = np.repeat(np.arange(len(rows.unit_N)), np.where(rows.unit_N < 4, 3, 1))
+    more = Rows(rows.values_NF[more_N], rows.names, rows.unit_N[more_N], rows.patient_U)
+    few, many = (
+        metric_named(name).prepare(each)(source_U[None], ~source_U[None]) for each in (rows, more)
+    )
+    assert many == pytest.approx(few, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_scored_where_a_side_is_empty(name: str) -> None:
     rows, source_U = cohort()

@@ -10,7 +10,9 @@ from scipy.spatial.distance import cdist, pdist
 from medtl.errors import ConfigError, DataError
 from medtl.shift import mmd as metrics
 from medtl.shift.contract import Rows
+from medtl.shift.design import arrange
 from medtl.shift.kernels import distance, median_gamma, polynomial, rbf
+from medtl.shift.measure import p_value
 from medtl.shift.mmd import mmd2
 from medtl.shift.sums import cross_sums, unit_sums
 
@@ -166,12 +168,15 @@ def cohort(pairs: int = 5) -> tuple[Rows, np.ndarray]:
     ("metric", "kernel"),
     [(metrics.mmd, "rbf"), (metrics.mmd_linear, "linear"), (metrics.energy, "distance")],
 )
-def test_pairs_within_a_patient_do_not_count(metric, kernel: str) -> None:
+def test_pairs_within_a_patient_do_not_count_and_pairs_of_patients_count_once(
+    metric, kernel: str
+) -> None:
     rows, source_U = cohort()
     values = dense(kernel, rows.values_NF)
     patient_N = rows.patient_U[rows.unit_N]
     counts = (patient_N[:, None] != patient_N).astype(float)
-    s, t = source_U[rows.unit_N].astype(float), (~source_U)[rows.unit_N].astype(float)
+    rows_N = np.bincount(rows.unit_N)[rows.unit_N]  # of its patient on its side
+    s, t = source_U[rows.unit_N] / rows_N, (~source_U)[rows.unit_N] / rows_N
 
     def mean(one: np.ndarray, other: np.ndarray) -> float:
         return float(one @ (values * counts) @ other / (one @ counts @ other))
@@ -205,3 +210,22 @@ def test_random_halves_of_patients_average_to_zero() -> None:
         by_row.append(mmd2(values_NF[:48], values_NF[48:]))
     assert abs(np.mean(by_patient)) < 3 * np.std(by_patient) / np.sqrt(200)
     assert np.mean(by_row) > 10 * np.std(by_row) / np.sqrt(200)
+
+
+def test_test_holds_where_patients_have_more_modalities_in_one_domain() -> None:
+    """Three images of each patient in the source, one in the target, and no shift."""
+    random = np.random.default_rng(7)
+    patient_U, source_U = np.repeat(np.arange(12), 4), np.tile([True, True, True, False], 12)
+    found = []
+    for seed in range(300):
+        values_NF = random.normal(size=(12, 4)).repeat(4, axis=0) * 0.2
+        values_NF += random.normal(size=(48, 4))
+        rows = Rows(values_NF, ("f/1",) * 4, np.arange(48), patient_U)
+        arrangements = arrange(source_U, ~source_U, patient_U, 99, seed)
+        scorer = metrics.energy().prepare(rows)
+        value = scorer(source_U[None], ~source_U[None])[0]
+        null_R = scorer(*arrangements.sides(source_U, ~source_U, patient_U))
+        found.append(p_value(value, null_R, exhaustive=False))
+    for level in (0.05, 0.1, 0.5):
+        error = (level * (1 - level) / 300) ** 0.5
+        assert abs(np.mean(np.array(found) <= level) - level) < 3 * error
