@@ -3,7 +3,7 @@
 Kernel values are summed once over pairs of units; every arrangement is then a quadratic form.
 
 The unbiased estimates average over pairs of rows *of different patients* in all three terms; all
-pairs of patients weigh the same, however many rows they have. Rows of one patient resemble each
+pairs of patients weigh the same, however many images they have. Rows of one patient resemble each
 other, so pairs within a patient would make two random halves of a cohort look apart, and two
 modalities of the same patients look alike. Where every row is a patient of its own, this is the
 usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below 0.
@@ -25,7 +25,7 @@ from medtl.shift.chunks import Chosen, Floats
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.kernels import Kernel
 from medtl.shift.sums import BLOCK, Indices
-from medtl.shift.weights import Patients, patients_of
+from medtl.shift.weights import Patients, patients_of, thinned
 
 #: Bandwidths of ``mmd-bandwidths``, in medians.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -152,6 +152,7 @@ def _forms(
 
 def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:
     def prepare(rows: Rows) -> Scorer:
+        rows = thinned(rows)
         sums_UU = sums.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
         if not biased:
             for unit, patient in enumerate(rows.patient_U):

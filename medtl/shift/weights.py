@@ -1,9 +1,11 @@
-"""What rows weigh: a patient weighs 1 on each side, however many rows it has there.
+"""What rows weigh: all units the same number of rows, and a patient 1 on each side.
 
-Were all rows to weigh the same, exchanging patients with different numbers of rows would change the
-sizes of the sides, and the observed sides would not be one arrangement among the others.
+Were all rows to weigh the same, exchanging patients with different numbers of images would change
+the sizes of the sides, and the observed sides would not be one arrangement among the others. Where
+images have different numbers of rows, weights alone do not do: those with few are noisier, and if
+they are the smaller domain's, the observed distance is larger than under other arrangements.
 
-Axes: U unit, P patient, R arrangement.
+Axes: N row, U unit, P patient, R arrangement.
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ from numpy.typing import NDArray
 
 from medtl.shift.chunks import Chosen, Floats
 from medtl.shift.contract import Rows
+
+
+def thinned(rows: Rows) -> Rows:
+    """As many rows of every unit as the one with the fewest has, at even steps."""
+    rows_U = np.bincount(rows.unit_N)
+    starts_U, fewest = np.cumsum(rows_U) - rows_U, rows_U.min()
+    steps_UN = (2 * np.arange(fewest) + 1) * rows_U[:, None] // (2 * fewest)
+    kept_N = (starts_U[:, None] + steps_UN).ravel()
+    return Rows(rows.values_NF[kept_N], rows.names, rows.unit_N[kept_N], rows.patient_U)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +46,18 @@ class Patients:
 
     def rows(self, chosen_RU: Chosen) -> Floats:
         """How many rows each patient has on a side: rows_RP."""
-        return self.summed(chosen_RU * self.rows_U.astype(np.float64))
+        return self.summed((chosen_RU * self.rows_U).astype(np.float64))
 
-    def weights(self, chosen_RU: Chosen) -> Floats:
-        """What each row of a unit weighs on a side: 1 / the rows that its patient has there."""
-        return chosen_RU / self.rows(chosen_RU).clip(1)[:, self.of_U]
+    def count(self, chosen_RU: Chosen) -> NDArray[np.intp]:
+        """How many patients a side has: count_R."""
+        present_RP = self.rows(chosen_RU) > 0
+        return np.asarray(present_RP.sum(1))
+
+    def weights(self, chosen_RU: Chosen, whole: float = 1.0) -> Floats:
+        """What each row of a unit weighs on a side, where a patient weighs ``whole`` there."""
+        share_RP = whole / self.rows(chosen_RU).clip(1)
+        weights_RU: Floats = chosen_RU * share_RP[:, self.of_U]
+        return weights_RU
 
 
 def patients_of(rows: Rows) -> Patients:
