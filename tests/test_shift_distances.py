@@ -21,6 +21,7 @@ from medtl.shift.mmd import mmd2
 
 ROOT = Path(__file__).parents[1]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
+BY_PATIENT = tuple(name for name in NAMES if name != "mmd-legacy")
 
 
 def metric_named(name: str) -> ShiftMetric:
@@ -29,22 +30,34 @@ def metric_named(name: str) -> ShiftMetric:
 
 
 def cohort(patients: int = 12, features: int = 5, shift: float = 0.5) -> tuple[Rows, np.ndarray]:
-    random = np.random.default_rng(0)
-    patient_U = np.arange(patients)
-    unit_N = np.repeat(patient_U, random.integers(3, 9, patients))
+    """A unit of 5 rows per patient; every other patient in the source."""
+    source_U = np.arange(patients) % 2 == 0
+    return of_images(np.arange(patients), source_U, features, shift), source_U
+
+
+def uneven(patients: int = 12, features: int = 5, shift: float = 0.5) -> tuple[Rows, np.ndarray]:
+    """As :func:`cohort`, with one to three units per patient."""
+    patient_U = np.repeat(np.arange(patients), 1 + np.arange(patients) % 3)
     source_U = patient_U % 2 == 0
-    centre_PF = random.normal(size=(patients, features))
-    values_NF = centre_PF[unit_N] + random.normal(size=(len(unit_N), features))
+    return of_images(patient_U, source_U, features, shift), source_U
+
+
+def of_images(patient_U: np.ndarray, source_U: np.ndarray, features: int, shift: float) -> Rows:
+    random = np.random.default_rng(0)
+    unit_N = np.repeat(np.arange(len(patient_U)), 5)
+    centre_PF = random.normal(size=(patient_U.max() + 1, features))
+    values_NF = centre_PF[patient_U[unit_N]] + random.normal(size=(len(unit_N), features))
     values_NF[source_U[unit_N]] *= 1 + shift
-    return Rows(values_NF, tuple(f"a/{i}" for i in range(features)), unit_N, patient_U), source_U
+    return Rows(values_NF, tuple(f"a/{i}" for i in range(features)), unit_N, patient_U)
 
 
 def between(metric: ShiftMetric, x_NF: np.ndarray, y_MF: np.ndarray) -> float:
-    """The metric between two units of two patients."""
-    unit_N = np.repeat(np.arange(2), [len(x_NF), len(y_MF)])
+    """The metric between rows that are patients of their own."""
     values_NF = np.concatenate([x_NF, y_MF])
-    rows = Rows(values_NF, ("a/b",) * values_NF.shape[1], unit_N, np.arange(2))
-    return float(metric.prepare(rows)(np.array([[True, False]]), np.array([[False, True]]))[0])
+    own_N = np.arange(len(values_NF))
+    rows = Rows(values_NF, ("a/b",) * values_NF.shape[1], own_N, own_N)
+    source_RU = own_N[None] < len(x_NF)
+    return float(metric.prepare(rows)(source_RU, ~source_RU)[0])
 
 
 def samples(n: int, m: int, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +100,26 @@ def test_coral_is_the_distance_of_covariances() -> None:
     assert between(moments.coral(), x_NF, x_NF + 3) == pytest.approx(0, abs=1e-12)
 
 
+def test_covariance_is_that_over_pairs_of_different_patients() -> None:
+    rows, source_U = uneven()
+    patient_N = rows.patient_U[rows.unit_N]
+    apart = patient_N[:, None] != patient_N
+    rows_N = np.bincount(patient_N)[patient_N]
+    expected, means = [], []
+    for side_U in (source_U, ~source_U):
+        weights_N = side_U[rows.unit_N] / rows_N
+        between = rows.values_NF[:, None] - rows.values_NF
+        pairs = apart * weights_N[:, None] * weights_N
+        expected.append(np.einsum("nm,nmf,nmg->fg", pairs, between, between) / 2 / pairs.sum())
+        means.append(np.average(rows.values_NF, 0, weights_N)[None])
+    coral = ((expected[0] - expected[1]) ** 2).sum() / (4 * 25)
+    found = moments.coral().prepare(rows)(source_U[None], ~source_U[None])
+    assert found == pytest.approx([coral])
+    frechet = moments.frechet_distances(means[0], expected[0][None], means[1], expected[1][None])
+    found = moments.frechet().prepare(rows)(source_U[None], ~source_U[None])
+    assert found == pytest.approx(frechet)
+
+
 def test_moments_of_many_small_units_are_those_of_few() -> None:
     rows, source_U = cohort(features=5)
     few = moments.frechet().prepare(rows)(source_U[None], ~source_U[None])
@@ -125,17 +158,54 @@ def test_sliced_wasserstein_is_the_mean_over_unit_directions() -> None:
     assert found == pytest.approx(expected)
 
 
+def test_mirrored_arrangements_tie_with_patients_of_many_images() -> None:
+    """Weights are thirds and halves, sums of them whole numbers."""
+    patient_U, source_U = np.repeat(np.arange(6), 4), np.tile([True, True, True, False], 6)
+    rows = of_images(patient_U, source_U, 5, 1.0)
+    for name in BY_PATIENT:
+        sides = Sides(source_U, ~source_U, patient_U)
+        arrangements = arrange(source_U, ~source_U, patient_U, 99, 0)
+        metric = metric_named(name)
+        found = measure(metric, metric.prepare(rows), sides, arrangements)
+        assert found.p is not None
+        assert found.p >= found.p_floor == 2 / 64
+        if name == "ks":
+            null_R = metric.prepare(rows)(*arrangements.sides(source_U, ~source_U, patient_U))
+            assert (null_R == null_R[::-1]).all()
+
+
+def test_frechet_of_singular_covariances_ties_with_its_mirror() -> None:
+    """6 pairs of 30 features: rounding must not push p below what 64 arrangements give."""
+    patient_U, source_U = np.repeat(np.arange(6), 2), np.tile([True, False], 6)
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        values_NF = random.normal(size=(6, 30))[patient_U] + 0.3 * random.normal(size=(12, 30))
+        values_NF[~source_U] += 3
+        values_NF = (values_NF - values_NF.mean(0)) / values_NF.std(0)
+        scorer = moments.frechet().prepare(Rows(values_NF, ("f/1",) * 30, np.arange(12), patient_U))
+        arrangements = arrange(source_U, ~source_U, patient_U, 99, 0)
+        found_R = scorer(*arrangements.sides(source_U, ~source_U, patient_U))
+        np.testing.assert_allclose(found_R, found_R[::-1], rtol=1e-10)
+
+
 def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
-    rows, source_U = cohort(shift=0.0)
-    rows.values_NF[source_U[rows.unit_N], 3] += 8
+    random = np.random.default_rng(7)
+    source_U, own_N = np.arange(30) % 2 == 0, np.arange(30)
+    rows = Rows(random.normal(size=(30, 5)), tuple(f"a/{i}" for i in range(5)), own_N, own_N)
+    rows.values_NF[source_U, 3] += 8
     sides = Sides(source_U, ~source_U, rows.patient_U)
     arrangements = arrange(source_U, ~source_U, rows.patient_U, 999, 0)
-    side_N = source_U[rows.unit_N]
     expected = {
-        name: stats.ks_2samp(column[side_N], column[~side_N])[0]
+        name: stats.ks_2samp(column[source_U], column[~source_U])[0]
         for name, column in zip(rows.names, rows.values_NF.T, strict=True)
     }
-    found = distributions.ks_features(rows, sides, arrangements)
+    found = distributions.ks_features(
+        rows,
+        source_U,
+        ~source_U,
+        *arrangements.sides(source_U, ~source_U, rows.patient_U),
+        exhaustive=arrangements.exhaustive,
+    )
     assert {each.name: each.value for each in found} == pytest.approx(expected)
     assert [each.value for each in found] == sorted(expected.values(), reverse=True)
     assert found[0].name == "a/3"
@@ -146,19 +216,22 @@ def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
 
 
 def test_domain_auroc_is_that_of_sklearns_ridge_on_unseen_patients() -> None:
-    rows, source_U = cohort(patients=25, features=4, shift=0.0)
+    rows, source_U = uneven(patients=25, features=4, shift=0.0)
     rows.values_NF[source_U[rows.unit_N], 0] += 1
     patient_N, side_N = rows.patient_U[rows.unit_N], source_U[rows.unit_N]
+    weights_N = 1 / np.bincount(patient_N)[patient_N]
     scores_N = np.zeros(len(side_N))
     for fold in range(separability.FOLDS):
         test_N = patient_N % separability.FOLDS == fold
-        x_NF, y_N = rows.values_NF[~test_N], np.where(side_N[~test_N], 1, -1)
-        alpha = separability.RIDGE * ((x_NF - x_NF.mean(0)) ** 2).sum() / x_NF.shape[1]
-        weights_F = Ridge(alpha).fit(x_NF, y_N).coef_
-        middle_F = (x_NF[y_N > 0].mean(0) + x_NF[y_N < 0].mean(0)) / 2
-        scores_N[test_N] = (rows.values_NF[test_N] - middle_F) @ weights_F
+        x_NF, w_N, of_source_N = rows.values_NF[~test_N], weights_N[~test_N], side_N[~test_N]
+        scatter = w_N @ (x_NF - np.average(x_NF, 0, w_N)) ** 2
+        alpha = separability.RIDGE * scatter.mean()
+        weights_F = Ridge(alpha).fit(x_NF, np.where(of_source_N, 1, -1), w_N).coef_
+        means = [np.average(x_NF[side], 0, w_N[side]) for side in (of_source_N, ~of_source_N)]
+        scores_N[test_N] = (rows.values_NF[test_N] - np.mean(means, 0)) @ weights_F
     found = separability.domain_auroc().prepare(rows)(source_U[None], ~source_U[None])
-    assert found == pytest.approx([roc_auc_score(side_N, scores_N)])
+    expected = roc_auc_score(side_N, scores_N, sample_weight=weights_N)
+    assert found == pytest.approx([expected])
     assert found[0] > 0.6
 
 
@@ -192,6 +265,33 @@ def test_arrangements_together_are_scored_as_each_alone(name: str) -> None:
     assert swapped == pytest.approx(together, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", BY_PATIENT)
+def test_patient_weighs_the_same_with_copies_of_an_image(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medtl.shift.kernels.median_gamma", lambda values_NF: 0.1)
+    rows, source_U = cohort()
+    copies_U = np.repeat(np.arange(12), [1, 4, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1])
+    values_NF = rows.values_NF.reshape(12, 5, -1)[copies_U].reshape(5 * len(copies_U), -1)
+    unit_N = np.repeat(np.arange(len(copies_U)), 5)
+    copied = Rows(values_NF, rows.names, unit_N, copies_U)
+    expected = metric_named(name).prepare(rows)(source_U[None], ~source_U[None])
+    of_copies = source_U[copies_U][None]
+    found = metric_named(name).prepare(copied)(of_copies, ~of_copies)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", BY_PATIENT)
+def test_images_give_as_many_rows_as_the_one_with_the_fewest(name: str) -> None:
+    rows, source_U = cohort()
+    more_N = np.repeat(np.arange(60), np.where(source_U[rows.unit_N], 3, 1))
+    more = Rows(rows.values_NF[more_N], rows.names, rows.unit_N[more_N], rows.patient_U)
+    few, many = (
+        metric_named(name).prepare(each)(source_U[None], ~source_U[None]) for each in (rows, more)
+    )
+    assert many == pytest.approx(few, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_scored_where_a_side_is_empty(name: str) -> None:
     rows, source_U = cohort()
@@ -199,7 +299,7 @@ def test_nothing_is_scored_where_a_side_is_empty(name: str) -> None:
     assert np.isnan(found).all()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "mmd-legacy"])
+@pytest.mark.parametrize("name", BY_PATIENT)
 def test_large_shift_stands_out_of_random_arrangements(name: str) -> None:
     rows, source_U = cohort(patients=24, shift=2.0)
     rows.values_NF[source_U[rows.unit_N]] += 3

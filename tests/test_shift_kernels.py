@@ -10,9 +10,11 @@ from scipy.spatial.distance import cdist, pdist
 from medtl.errors import ConfigError, DataError
 from medtl.shift import mmd as metrics
 from medtl.shift.contract import Rows
+from medtl.shift.design import arrange
 from medtl.shift.kernels import distance, median_gamma, polynomial, rbf
+from medtl.shift.measure import p_value
 from medtl.shift.mmd import mmd2
-from medtl.shift.sums import cross_sums, unit_sums
+from medtl.shift.sums import unit_sums
 
 KERNELS = ("rbf", "linear", "polynomial", "distance")
 
@@ -91,8 +93,6 @@ def test_sums_of_any_units_equal_those_of_dense_blocks(kernel, sizes: tuple[int,
     member_NU = (unit_N[:, None] == np.arange(len(sizes))).astype(float)
     found_UU = unit_sums(x_NF, unit_N, kernel, block=37)
     np.testing.assert_allclose(found_UU, member_NU.T @ values @ member_NU, rtol=1e-10, atol=1e-9)
-    across = cross_sums(x_NF[:50], unit_N[:50], x_NF[50:], rows[: len(x_NF) - 50], kernel, block=9)
-    np.testing.assert_allclose(across, member_NU[:50, : len(across)].T @ values[:50, 50:], 1e-9)
 
 
 def test_unbiased_estimate_averages_to_zero_on_equal_distributions() -> None:
@@ -150,12 +150,14 @@ def test_bad_samples_are_refused_in_one_line() -> None:
 
 
 def cohort(pairs: int = 5) -> tuple[Rows, np.ndarray]:
-    """Units of 1 to 9 correlated rows: each patient in both domains, two in one only."""
+    """Units of 3 correlated rows: patients with one to three images in the source and one in the
+    target, and two patients in one domain only."""
     random = np.random.default_rng(5)
-    patient_U = np.concatenate([np.repeat(np.arange(pairs), 2), [pairs, pairs + 1]])
-    source_U = np.concatenate([np.tile([True, False], pairs), [True, False]])
-    sizes = random.integers(1, 10, len(patient_U))
-    unit_N = np.repeat(np.arange(len(patient_U)), sizes)
+    images_P = 1 + np.arange(pairs) % 3
+    patient_U = np.concatenate([np.repeat(np.arange(pairs), images_P + 1), [pairs, pairs + 1]])
+    last_U = np.diff(patient_U, append=-1) != 0
+    source_U = np.where(patient_U < pairs, ~last_U, patient_U == pairs)
+    unit_N = np.repeat(np.arange(len(patient_U)), 3)
     centre_PF = random.normal(size=(pairs + 2, 4))
     values_NF = centre_PF[patient_U[unit_N]] + random.normal(size=(len(unit_N), 4))
     values_NF[source_U[unit_N]] += 0.4
@@ -166,12 +168,13 @@ def cohort(pairs: int = 5) -> tuple[Rows, np.ndarray]:
     ("metric", "kernel"),
     [(metrics.mmd, "rbf"), (metrics.mmd_linear, "linear"), (metrics.energy, "distance")],
 )
-def test_pairs_within_a_patient_do_not_count(metric, kernel: str) -> None:
+def test_pairs_within_a_patient_do_not_count_and_patients_weigh_alike(metric, kernel: str) -> None:
     rows, source_U = cohort()
     values = dense(kernel, rows.values_NF)
     patient_N = rows.patient_U[rows.unit_N]
     counts = (patient_N[:, None] != patient_N).astype(float)
     s, t = source_U[rows.unit_N].astype(float), (~source_U)[rows.unit_N].astype(float)
+    s, t = (side / np.bincount(patient_N, side).clip(1)[patient_N] for side in (s, t))
 
     def mean(one: np.ndarray, other: np.ndarray) -> float:
         return float(one @ (values * counts) @ other / (one @ counts @ other))
@@ -205,3 +208,22 @@ def test_random_halves_of_patients_average_to_zero() -> None:
         by_row.append(mmd2(values_NF[:48], values_NF[48:]))
     assert abs(np.mean(by_patient)) < 3 * np.std(by_patient) / np.sqrt(200)
     assert np.mean(by_row) > 10 * np.std(by_row) / np.sqrt(200)
+
+
+def test_test_holds_where_patients_have_more_modalities_in_one_domain() -> None:
+    """Three images of each patient in the source, one in the target, and no shift."""
+    random = np.random.default_rng(7)
+    patient_U, source_U = np.repeat(np.arange(12), 4), np.tile([True, True, True, False], 12)
+    found = []
+    for seed in range(300):
+        values_NF = random.normal(size=(12, 4)).repeat(4, axis=0) * 0.2
+        values_NF += random.normal(size=(48, 4))
+        rows = Rows(values_NF, ("f/1",) * 4, np.arange(48), patient_U)
+        arrangements = arrange(source_U, ~source_U, patient_U, 99, seed)
+        scorer = metrics.energy().prepare(rows)
+        value = scorer(source_U[None], ~source_U[None])[0]
+        null_R = scorer(*arrangements.sides(source_U, ~source_U, patient_U))
+        found.append(p_value(value, null_R, exhaustive=False))
+    for level in (0.05, 0.1, 0.5):
+        error = (level * (1 - level) / 300) ** 0.5
+        assert abs(np.mean(np.array(found) <= level) - level) < 3 * error

@@ -1,7 +1,8 @@
 """Distances between distribution functions: Kolmogorov-Smirnov and sliced Wasserstein.
 
-Every column is sorted once; an arrangement weighs the rows in that order. The weights are whole
-numbers, so that equal distances come out equal to the last bit.
+Every column is sorted once; an arrangement weighs the rows in that order. Each patient weighs the
+same on a side, and weights are scaled to whole numbers, so that equal distances come out equal to
+the last bit.
 
 Axes: N row, F column, U unit, R arrangement.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import lcm
 
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ from torch import Tensor
 
 from medtl.shift.chunks import Chosen, Floats, in_chunks
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.design import Arrangements
-from medtl.shift.measure import Sides, p_value, scored
+from medtl.shift.measure import p_value, scored
+from medtl.shift.weights import Patients, patients_of, thinned
 
 #: Directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
@@ -32,7 +34,7 @@ def sliced_wasserstein() -> ShiftMetric:
     of a single feature, the Wasserstein-1 distance itself."""
 
     def prepare(rows: Rows) -> Scorer:
-        columns = _columns(_projected(rows.values_NF), rows, _area)
+        columns = _columns(rows, _area, _projected)
         return _scorer(columns, lambda found_RF: found_RF.mean(1))
 
     return ShiftMetric("sliced-wasserstein", prepare)
@@ -43,7 +45,7 @@ def ks() -> ShiftMetric:
     corrected for their number."""
 
     def prepare(rows: Rows) -> Scorer:
-        columns = _columns(rows.values_NF, rows, _largest)
+        columns = _columns(rows, _largest)
         return _scorer(columns, lambda found_RF: found_RF.max(1))
 
     return ShiftMetric("ks", prepare)
@@ -58,15 +60,28 @@ class FeatureShift:
     p: float
 
 
-def ks_features(rows: Rows, sides: Sides, arrangements: Arrangements) -> list[FeatureShift]:
-    """Every feature's statistic, largest first, each tested against the largest of all features
-    under the same arrangements (Westfall and Young 1993)."""
-    columns = _columns(rows.values_NF, rows, _largest)
-    values_F = columns(sides.source_U[None], sides.target_U[None])[0]
-    scorer = _scorer(columns, lambda found_RF: found_RF.max(1))
-    null_R = scored(scorer, *arrangements.sides(sides.source_U, sides.target_U, sides.patient_U))
+def ks_features(
+    rows: Rows,
+    source_U: Chosen,
+    target_U: Chosen,
+    source_RU: Chosen,
+    target_RU: Chosen,
+    *,
+    exhaustive: bool,
+) -> list[FeatureShift]:
+    """Every feature's statistic, largest first, tested against the largest of all features under
+    each arrangement (Westfall and Young 1993).
+
+    Args:
+        source_U: observed in the source; ``target_U`` likewise.
+        source_RU: in the source under each arrangement; ``target_RU`` likewise.
+        exhaustive: these are all arrangements, the observed one included.
+    """
+    columns = _columns(rows, _largest)
+    values_F = columns(source_U[None], target_U[None])[0]
+    largest_R = scored(_scorer(columns, lambda found_RF: found_RF.max(1)), source_RU, target_RU)
     found = [
-        FeatureShift(name, value, p_value(value, null_R, arrangements.exhaustive))
+        FeatureShift(name, value, p_value(value, largest_R, exhaustive))
         for name, value in zip(rows.names, values_F.tolist(), strict=True)
     ]
     return sorted(found, key=lambda feature: -feature.value)
@@ -83,19 +98,21 @@ def _projected(values_NF: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """``measured``: differences_RN of the distribution functions, times the rows of either side,
-    and the sorted values_N -> one number per arrangement."""
+    """``measured``: differences_RN of the distribution functions, times what both sides weigh, and
+    the sorted values_N -> one number per arrangement."""
 
     sorted_FN: Floats
     unit_FN: NDArray[np.unsignedinteger]  #: of the sorted rows
-    rows_U: NDArray[np.int64]
+    patients: Patients
     measured: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
         """A number per arrangement and column (R, F); NaN where a side is empty."""
-        n_R, m_R = source_RU @ self.rows_U, target_RU @ self.rows_U
-        weights_RU = source_RU * m_R[:, None] - target_RU * n_R[:, None]
-        exact = np.float32 if (n_R * m_R).max() <= _EXACT else np.float64
+        n_R, m_R = self.patients.count(source_RU), self.patients.count(target_RU)
+        whole = self._whole(source_RU, target_RU)
+        exact = np.float32 if whole * int((n_R * m_R).max()) <= _EXACT else np.float64
+        weights_RU = self.patients.weights(source_RU, whole) * m_R[:, None]
+        weights_RU -= self.patients.weights(target_RU, whole) * n_R[:, None]
         weighted = torch.from_numpy(weights_RU.astype(exact))
         found_FR = [
             self.measured(
@@ -105,18 +122,26 @@ class _Columns:
             for unit_N, sorted_N in zip(self.unit_FN, self.sorted_FN, strict=True)
         ]
         with np.errstate(invalid="ignore"):
-            found_RF: Floats = torch.stack(found_FR, 1).numpy() / (n_R * m_R)[:, None]
+            found_RF: Floats = torch.stack(found_FR, 1).numpy() / (whole * n_R * m_R)[:, None]
         return found_RF
+
+    def _whole(self, source_RU: Chosen, target_RU: Chosen) -> int:
+        """What a patient is to weigh for its rows to weigh whole numbers."""
+        rows_RP = [self.patients.rows(side_RU) for side_RU in (source_RU, target_RU)]
+        return lcm(*(int(rows) for rows in np.unique(rows_RP) if rows))
 
 
 def _columns(
-    values_NF: Floats, rows: Rows, measured: Callable[[Tensor, Tensor], Tensor]
+    rows: Rows,
+    measured: Callable[[Tensor, Tensor], Tensor],
+    turned: Callable[[Floats], Floats] = np.asarray,
 ) -> _Columns:
-    order_FN = np.argsort(values_NF.T, axis=1, kind="stable")
-    smallest = np.min_scalar_type(rows.units)
-    unit_FN = rows.unit_N.astype(smallest)[order_FN]
-    rows_U = np.bincount(rows.unit_N, minlength=rows.units)
-    return _Columns(np.take_along_axis(values_NF.T, order_FN, 1), unit_FN, rows_U, measured)
+    rows = thinned(rows)
+    values_FN = turned(rows.values_NF).T
+    order_FN = np.argsort(values_FN, axis=1, kind="stable")
+    unit_FN = rows.unit_N.astype(np.min_scalar_type(rows.units))[order_FN]
+    sorted_FN = np.take_along_axis(values_FN, order_FN, 1)
+    return _Columns(sorted_FN, unit_FN, patients_of(rows), measured)
 
 
 def _largest(differences_RN: Tensor, sorted_N: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 Kernel values are summed once over pairs of units; every arrangement is then a quadratic form.
 
-The unbiased estimates average over pairs of rows *of different patients* in all three terms. Rows
-of one patient resemble each other, so pairs within a patient would make two random halves of a
-cohort look apart, and two modalities of the same patients look alike. Where every row is a patient
-of its own, this is the usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below
-0.
+The unbiased estimates average over pairs of rows *of different patients* in all three terms; all
+pairs of patients weigh the same, however many images they have. Rows of one patient resemble each
+other, so pairs within a patient would make two random halves of a cohort look apart, and two
+modalities of the same patients look alike. Where every row is a patient of its own, this is the
+usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below 0.
 
 Axes: N M row, F feature, U unit, R arrangement.
 """
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from medtl.errors import ConfigError, DataError
 from medtl.shift import kernels, sums
 from medtl.shift.chunks import Chosen, Floats
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.kernels import Kernel
-from medtl.shift.sums import BLOCK
+from medtl.shift.sums import BLOCK, Indices
+from medtl.shift.weights import Patients, patients_of, thinned
 
 #: Bandwidths of ``mmd-bandwidths``, in medians.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -108,11 +108,12 @@ class _Quadratic:
     """Mean within source + mean within target - 2 x mean across, over the pairs that count."""
 
     sums_UU: Floats  #: 0 where a pair does not count
-    rows_U: Floats
-    patient_U: NDArray[np.intp] | None  #: None: pairs within a patient count
+    patients: Patients
+    biased: bool  #: pairs within a patient count
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
-        forms = _forms(self.sums_UU, source_RU, target_RU)
+        weights = self.patients.weights(source_RU), self.patients.weights(target_RU)
+        forms = _forms(self.sums_UU, *weights)
         within_R, beside_R, across_R = (
             np.divide(form_R, pairs_R, out=np.full(len(form_R), np.nan), where=pairs_R > 0)
             for form_R, pairs_R in zip(forms, self._pairs(source_RU, target_RU), strict=True)
@@ -120,57 +121,43 @@ class _Quadratic:
         found_R: Floats = within_R + beside_R - 2 * across_R
         return found_R
 
-    def _pairs(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Floats, Floats, Floats]:
-        source, target = source_RU * self.rows_U, target_RU * self.rows_U
-        n_R, m_R = source.sum(1), target.sum(1)
-        if self.patient_U is None:
+    def _pairs(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Indices, Indices, Indices]:
+        """Pairs of patients that count: within the source, within the target, across."""
+        source_RP, target_RP = (self.patients.rows(each) > 0 for each in (source_RU, target_RU))
+        n_R, m_R = source_RP.sum(1), target_RP.sum(1)
+        if self.biased:
             return n_R**2, m_R**2, n_R * m_R
-        source, target = (_patient_totals(each, self.patient_U) for each in (source, target))
-        return (
-            n_R**2 - (source**2).sum(1),
-            m_R**2 - (target**2).sum(1),
-            n_R * m_R - (source * target).sum(1),
-        )
+        both_R = (source_RP & target_RP).sum(1)
+        return n_R**2 - n_R, m_R**2 - m_R, n_R * m_R - both_R
 
 
 def _forms(
-    matrix_UU: Floats, source_RU: Chosen, target_RU: Chosen
+    matrix_UU: Floats, source_RU: Floats, target_RU: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """s'As, t'At and s'At of each arrangement.
+    """s'As, t'At and s'At of each arrangement's weights s and t.
 
-    Where every arrangement uses the same units, each on one side only, t is the rest: one product
-    of matrices does instead of two.
+    Where all arrangements weigh the same units alike, each on one side only, t is the rest: one
+    product of matrices does instead of two.
     """
-    source, target = source_RU.astype(np.float64), target_RU.astype(np.float64)
-    by_source_RU = source @ matrix_UU
-    within_R = np.einsum("ru,ru->r", by_source_RU, source)
-    used_RU = source_RU | target_RU
-    if (used_RU == used_RU[:1]).all() and not (source_RU & target_RU).any():
-        used_U = used_RU[0].astype(np.float64)
-        by_used_U = matrix_UU @ used_U
-        across_R = source @ by_used_U - within_R
-        return within_R, used_U @ by_used_U - within_R - 2 * across_R, across_R
-    across_R = np.einsum("ru,ru->r", by_source_RU, target)
-    return within_R, np.einsum("ru,ru->r", target @ matrix_UU, target), across_R
-
-
-def _patient_totals(values_RU: Floats, patient_U: NDArray[np.intp]) -> Floats:
-    """Sums over the units of each patient: values_RP."""
-    order = np.argsort(patient_U, kind="stable")
-    starts = np.flatnonzero(np.diff(patient_U[order], prepend=-1))
-    if len(starts) == len(order):
-        return values_RU
-    totals_RP: Floats = np.add.reduceat(values_RU[:, order], starts, axis=1)
-    return totals_RP
+    by_source_RU = source_RU @ matrix_UU
+    within_R = np.einsum("ru,ru->r", by_source_RU, source_RU)
+    used_RU = source_RU + target_RU
+    if (used_RU == used_RU[:1]).all() and not ((source_RU > 0) & (target_RU > 0)).any():
+        by_used_U = matrix_UU @ used_RU[0]
+        across_R = source_RU @ by_used_U - within_R
+        return within_R, used_RU[0] @ by_used_U - within_R - 2 * across_R, across_R
+    across_R = np.einsum("ru,ru->r", by_source_RU, target_RU)
+    return within_R, np.einsum("ru,ru->r", target_RU @ matrix_UU, target_RU), across_R
 
 
 def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:
     def prepare(rows: Rows) -> Scorer:
+        rows = thinned(rows)
         sums_UU = sums.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
         if not biased:
-            sums_UU[rows.patient_U[:, None] == rows.patient_U] = 0
-        rows_U = np.bincount(rows.unit_N, minlength=rows.units).astype(np.float64)
-        return _Quadratic(sums_UU, rows_U, None if biased else rows.patient_U)
+            for unit, patient in enumerate(rows.patient_U):
+                sums_UU[unit, rows.patient_U == patient] = 0
+        return _Quadratic(sums_UU, patients_of(rows), biased)
 
     return ShiftMetric(name, prepare, jackknife=True)
 

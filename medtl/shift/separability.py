@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medtl.shift.chunks import Chosen, Floats, in_chunks
 from medtl.shift.components import leading
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
+from medtl.shift.weights import Patients, patients_of, thinned
 
 #: Or as many as there are patients, where these are fewer.
 FOLDS = 10
@@ -35,19 +36,22 @@ def domain_auroc() -> ShiftMetric:
 
 
 def _prepare(rows: Rows) -> Scorer:
+    rows = thinned(rows)
     values_NF = leading(rows.values_NF, COMPONENTS)
-    rows_U = np.bincount(rows.unit_N, minlength=rows.units)
-    starts_U = np.cumsum(rows_U) - rows_U
+    patients = patients_of(rows)
+    starts_U = np.cumsum(patients.rows_U) - patients.rows_U
     sum_UF = np.add.reduceat(values_NF, starts_U, axis=0)
-    labelled = _Labelled(values_NF, rows.unit_N, rows.patient_U, rows_U, sum_UF)
+    labelled = _Labelled(values_NF, rows.unit_N, patients, sum_UF)
 
     def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
-        used_GU, group_R = np.unique(source_RU ^ target_RU, axis=0, return_inverse=True)
+        source_RU, target_RU = source_RU & ~target_RU, target_RU & ~source_RU
+        weights_RU = patients.weights(source_RU) + patients.weights(target_RU)
+        weights_GU, group_R = np.unique(weights_RU, axis=0, return_inverse=True)
         found_R = np.empty(len(source_RU))
-        for group, used_U in enumerate(used_GU):
-            scorer = in_chunks(labelled.scorer(used_U), 3 * len(values_NF))
+        for group, weights_U in enumerate(weights_GU):
+            scorer = in_chunks(labelled.scorer(weights_U), 6 * len(values_NF))
             of_group = group_R == group
-            found_R[of_group] = scorer(source_RU[of_group] & used_U, target_RU[of_group] & used_U)
+            found_R[of_group] = scorer(source_RU[of_group], target_RU[of_group])
         return found_R
 
     return score
@@ -67,68 +71,85 @@ class _Fold:
 class _Labelled:
     values_NF: Floats
     unit_N: NDArray[np.intp]
-    patient_U: NDArray[np.intp]
-    rows_U: NDArray[np.int64]
+    patients: Patients
     sum_UF: Floats
 
-    def scorer(self, used_U: Chosen) -> Scorer:
-        """For arrangements that put each of the units used on one side."""
-        used_N = used_U[self.unit_N]
-        folds = self._folds(used_U)
+    def scorer(self, weights_U: Floats) -> Scorer:
+        """For arrangements in which rows weigh this, on one side each."""
+        used_N = weights_U[self.unit_N] > 0
+        weights_N = weights_U[self.unit_N[used_N]]
+        folds = self._folds(weights_U)
 
         def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
             scores_RN = np.zeros((len(source_RU), len(used_N)))
             for fold in folds:
-                scores_RN[:, fold.test_N] = self._scores(fold, source_RU, target_RU)
-            found_R = _aurocs(scores_RN[:, used_N], source_RU[:, self.unit_N[used_N]])
+                sides = source_RU * weights_U, target_RU * weights_U
+                scores_RN[:, fold.test_N] = self._scores(fold, *sides)
+            source_RN = source_RU[:, self.unit_N[used_N]]
+            found_R = _aurocs(scores_RN[:, used_N], source_RN, weights_N)
             for side_RU in (source_RU, target_RU):
-                found_R[[len(set(self.patient_U[side_U])) < 2 for side_U in side_RU]] = np.nan
+                found_R[self.patients.count(side_RU) < 2] = np.nan
             return found_R
 
         return score
 
-    def _folds(self, used_U: Chosen) -> list[_Fold]:
-        patients, of_U = np.unique(self.patient_U[used_U], return_inverse=True)
+    def _folds(self, weights_U: Floats) -> list[_Fold]:
+        used_U = weights_U > 0
+        patients, of_U = np.unique(self.patients.of_U[used_U], return_inverse=True)
         fold_U = np.full(len(used_U), -1)
         fold_U[used_U] = of_U % FOLDS
         test_UK = fold_U[:, None] == np.arange(min(len(patients), FOLDS))
-        tests_NF = [self.values_NF[test_U[self.unit_N]] for test_U in test_UK.T]
+        weighted_NF = self.values_NF * weights_U[self.unit_N, None] ** 0.5
+        tests_NF = [weighted_NF[test_U[self.unit_N]] for test_U in test_UK.T]
         squares_KFF = np.stack([test_NF.T @ test_NF for test_NF in tests_NF])
         squares_FF = squares_KFF.sum(0)
         folds = []
         for test_U, test_FF in zip(test_UK.T, squares_KFF, strict=True):
             train_U = used_U & ~test_U
-            rows = self.rows_U[train_U].sum()
-            centre_F = self.sum_UF[train_U].sum(0) / max(rows, 1)
-            scatter_FF = squares_FF - test_FF - rows * np.outer(centre_F, centre_F)
+            train = float(weights_U[train_U] @ self.patients.rows_U[train_U])
+            centre_F = weights_U[train_U] @ self.sum_UF[train_U] / max(train, 1)
+            scatter_FF = squares_FF - test_FF - train * np.outer(centre_F, centre_F)
             penalty = max(RIDGE * np.trace(scatter_FF) / len(scatter_FF), 1e-12)
             inverse_FF = np.linalg.inv(scatter_FF + penalty * np.eye(len(scatter_FF)))
             folds.append(_Fold(train_U, test_U[self.unit_N], centre_F, inverse_FF))
         return folds
 
-    def _scores(self, fold: _Fold, source_RU: Chosen, target_RU: Chosen) -> Floats:
+    def _scores(self, fold: _Fold, source_RU: Floats, target_RU: Floats) -> Floats:
         """Scores of the fold's rows; 0 where its training patients are all on one side."""
-        source, target = source_RU & fold.train_U, target_RU & fold.train_U
-        centred_UF = self.sum_UF - self.rows_U[:, None] * fold.centre_F
+        source, target = source_RU * fold.train_U, target_RU * fold.train_U
+        rows_U = self.patients.rows_U
+        centred_UF = self.sum_UF - rows_U[:, None] * fold.centre_F
         source_RF, target_RF = source @ centred_UF, target @ centred_UF
-        weights_RF = (source_RF - target_RF) @ fold.inverse_FF
-        n_R, m_R = source @ self.rows_U, target @ self.rows_U
+        slope_RF = (source_RF - target_RF) @ fold.inverse_FF
+        n_R, m_R = source @ rows_U, target @ rows_U
         with np.errstate(invalid="ignore", divide="ignore"):
             middle_RF = (source_RF / n_R[:, None] + target_RF / m_R[:, None]) / 2
-        threshold_R = np.einsum("rf,rf->r", middle_RF, weights_RF)
+        threshold_R = np.einsum("rf,rf->r", middle_RF, slope_RF)
         test_NF = self.values_NF[fold.test_N] - fold.centre_F
-        scores_RN: Floats = weights_RF @ test_NF.T - threshold_R[:, None]
+        scores_RN: Floats = slope_RF @ test_NF.T - threshold_R[:, None]
         scores_RN[(n_R == 0) | (m_R == 0)] = 0
         return scores_RN
 
 
-def _aurocs(scores_RN: Floats, source_RN: Chosen) -> Floats:
-    """Area under the receiver operating curve of each arrangement, from ranks; ties count half."""
-    from scipy.stats import rankdata
-
-    n_R = source_RN.sum(1)
-    m_R = source_RN.shape[1] - n_R
-    ranks_R = np.where(source_RN, rankdata(scores_RN, axis=1), 0).sum(1)
+def _aurocs(scores_RN: Floats, source_RN: Chosen, weights_N: Floats) -> Floats:
+    """Area under the receiver operating curve of each arrangement: the weight of the pairs in which
+    the source's row scores higher, over that of all; ties count half."""
+    rows = scores_RN.shape[1]
+    order_RN = np.argsort(scores_RN, axis=1)
+    sorted_RN = np.take_along_axis(scores_RN, order_RN, 1)
+    source_RN = np.take_along_axis(source_RN, order_RN, 1)
+    weights_RN = weights_N[order_RN]
+    below_RN = np.cumsum(np.where(source_RN, 0, weights_RN), axis=1)  # of the target, this included
+    first_RN = np.diff(sorted_RN, axis=1, prepend=-np.inf) > 0
+    last_RN = np.roll(first_RN, -1, axis=1)
+    last_RN[:, -1] = True
+    index_N = np.arange(rows)
+    start_RN = np.maximum.accumulate(np.where(first_RN, index_N, 0), axis=1)
+    end_RN = np.minimum.accumulate(np.where(last_RN, index_N, rows)[:, ::-1], axis=1)[:, ::-1]
+    under_RN = np.take_along_axis(np.pad(below_RN, ((0, 0), (1, 0))), start_RN, 1)
+    up_to_RN = np.take_along_axis(below_RN, end_RN, 1)
+    won_R = np.where(source_RN, weights_RN * (under_RN + up_to_RN) / 2, 0).sum(1)
+    of_source_R = np.where(source_RN, weights_RN, 0).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found_R: Floats = (ranks_R - n_R * (n_R + 1) / 2) / (n_R * m_R)
+        found_R: Floats = won_R / (of_source_R * below_RN[:, -1])
     return found_R

@@ -1,9 +1,10 @@
-"""Kernel sums between units, block by block: memory grows with the rows, not with their pairs.
+"""Kernel sums between units, block by block: memory grows with the rows and with the square of the
+number of units (8 bytes a pair: 0.5 GB for 8,000), not with the pairs of rows.
 
 Norms are folded into the matrix product by two more columns, so that a block costs one product, an
 elementwise function in place, and a sum.
 
-Axes: N M row, F feature, E column of the product, U V unit.
+Axes: N M row, F feature, E column of the product, U V unit (V of the second block).
 """
 
 from __future__ import annotations
@@ -53,40 +54,15 @@ def unit_sums(
     members = _members(unit_N, block, place)
     units = int(unit_N.max()) + 1
     sums_UU = torch.zeros(units, units, dtype=torch.float64, device=place.device)
-    for one, two, values in _blocks(rows_NE, rows_NE, kernel, block, within=True):
+    for one, two, values in _blocks(rows_NE, kernel, block):
         if one == two:
             if kernel.self_value is not None:
                 values.fill_diagonal_(kernel.self_value)
             values /= 2  # of the pairs in these blocks, both orders are there
         _add(sums_UU, values, members[one], members[two])
-    found: Floats = (sums_UU + sums_UU.T).cpu().numpy()
-    return found
-
-
-def cross_sums(
-    one_NF: Floats,
-    unit_N: Indices,
-    two_MF: Floats,
-    unit_M: Indices,
-    kernel: Kernel,
-    *,
-    block: int = BLOCK,
-    dtype: torch.dtype | None = None,
-    device: str | None = None,
-) -> Floats:
-    """As :func:`unit_sums`, between the units of two sets of rows: G_UV."""
-    rows = len(one_NF) + len(two_MF)
-    place = _place(rows, dtype, device)
-    centre_F = (one_NF.sum(0) + two_MF.sum(0)) / rows
-    rows_NE = _embedded(one_NF, centre_F, kernel, place)
-    rows_ME = _embedded(two_MF, centre_F, kernel, place)
-    members_N, members_M = _members(unit_N, block, place), _members(unit_M, block, place)
-    shape = int(unit_N.max()) + 1, int(unit_M.max()) + 1
-    sums_UV = torch.zeros(shape, dtype=torch.float64, device=place.device)
-    for one, two, values in _blocks(rows_NE, rows_ME, kernel, block, within=False):
-        _add(sums_UV, values, members_N[one], members_M[two])
-    found: Floats = sums_UV.cpu().numpy()
-    return found
+    found_UU: Floats = sums_UU.cpu().numpy()
+    _add_transpose(found_UU)
+    return found_UU
 
 
 def self_sums(values_NF: Floats, unit_N: Indices, kernel: Kernel) -> Floats:
@@ -157,20 +133,17 @@ def _embedded(values_NF: Floats, centre_F: Floats, kernel: Kernel, place: _Place
     return rows_NE
 
 
-def _blocks(
-    rows_NE: Tensor, rows_ME: Tensor, kernel: Kernel, block: int, *, within: bool
-) -> Iterator[tuple[int, int, Tensor]]:
-    """The numbers of two blocks of rows, and the kernel values between them; ``within``: only the
-    blocks on and above the diagonal."""
+def _blocks(rows_NE: Tensor, kernel: Kernel, block: int) -> Iterator[tuple[int, int, Tensor]]:
+    """The numbers of two blocks of rows, the second not before the first, and the kernel values
+    between them."""
     product = matrix_product(rows_NE)
     for one, part in enumerate(_slices(len(rows_NE), block)):
         left_NE = rows_NE[part]
         if kernel.norms:
             left_NE = left_NE.clone()
             left_NE[:, -2:] = rows_NE[part, -2:].flip(1)
-        first = one if within else 0
-        for two, other in enumerate(_slices(len(rows_ME), block, first * block), first):
-            yield one, two, kernel.apply(product(left_NE, rows_ME[other]))
+        for two, other in enumerate(_slices(len(rows_NE), block, one * block), one):
+            yield one, two, kernel.apply(product(left_NE, rows_NE[other]))
 
 
 def _slices(rows: int, block: int, start: int = 0) -> Iterator[slice]:
@@ -187,3 +160,12 @@ def _add(sums_UV: Tensor, values_NM: Tensor, rows: _Members, columns: _Members) 
     parts_VU = parts_UM.new_zeros(len(columns.units), len(rows.units), dtype=torch.float64)
     parts_VU.index_add_(0, columns.of, parts_UM.T.double())
     sums_UV[rows.units[:, None], columns.units] += parts_VU.T
+
+
+def _add_transpose(values_UU: Floats) -> None:
+    """In place, block by block: a copy would double the memory."""
+    for part in _slices(len(values_UU), BLOCK):
+        values_UU[part, part] += values_UU[part, part].T.copy()
+        for other in _slices(len(values_UU), BLOCK, part.stop):
+            values_UU[part, other] += values_UU[other, part].T
+            values_UU[other, part] = values_UU[part, other].T
