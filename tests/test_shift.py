@@ -126,6 +126,12 @@ def test_the_folder_holds_rows_figures_and_their_points(
         table = list(csv.DictReader(file))
     assert [row["metric"] for row in table] == [row["metric"] for row in rows]
     assert float(table[0]["value"]) == rows[0]["value"]
+    with open(out / "features.csv", newline="") as file:
+        by_feature = list(csv.DictReader(file))
+    assert len({row["feature"] for row in by_feature}) == len(by_feature) > 20
+    assert [float(row["ks"]) for row in by_feature] == sorted(
+        (float(row["ks"]) for row in by_feature), reverse=True
+    )
     names = {path.name for path in (out / "figures").iterdir()}
     assert {"appearance-pca.png", "appearance-pca.csv", "appearance-t-sne.png", "grid.png"} <= names
     with open(out / "figures" / "appearance-pca.csv", newline="") as file:

@@ -37,8 +37,12 @@ class Sides:
     patient_U: NDArray[np.intp]
 
     @property
+    def units(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.intp]]:
+        return self.source_U, self.target_U, self.patient_U
+
+    @property
     def design(self) -> Design:
-        return design_of(self.source_U, self.target_U, self.patient_U)
+        return design_of(*self.units)
 
     @property
     def n_source(self) -> int:
@@ -87,7 +91,7 @@ def measure(
         return Outcome(note=note)
     if not metric.tested:
         return Outcome(value, note=metric.warning)
-    null_R = scored(scorer, *arrangements.sides(sides.source_U, sides.target_U, sides.patient_U))
+    null_R = scored(scorer, *arrangements.sides(*sides.units))
     effect = _effect(scorer, sides, value, seed)
     notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medtl.catalog import Catalog
@@ -12,6 +12,7 @@ from medtl.shift.across import group_units, omnibus, pair, pairs
 from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
 from medtl.shift.design import arrange
+from medtl.shift.distributions import FeatureShift, ks_features
 from medtl.shift.duplicates import sort_out
 from medtl.shift.explain import APPEARANCE, Explainer
 from medtl.shift.extraction import measure_images
@@ -20,6 +21,9 @@ from medtl.shift.pooling import Pooled, pool
 from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, Cohorts, Request
 from medtl.shift.result import EACH, Shift, ShiftRow, verdict_of
 from medtl.shift.sides import Side, end_names, images_of, pairs_of
+
+#: Features that are listed one by one, at most.
+MOST_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,26 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
         samples,
         attribution,
         tuple(map(str, advice)),
+        {} if request.across else _by_feature(samples, request),
     )
+
+
+def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, list[FeatureShift]]:
+    """Which features differ, by Kolmogorov and Smirnov; of sets that people can read."""
+    found = {}
+    for name, sample in samples.items():
+        sides = Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
+        if len(sample.rows.names) > MOST_LISTED or sides.identical:
+            continue
+        drawn = arrange(*sides.units, request.draws, request.seed)
+        found[name] = ks_features(
+            sample.rows,
+            sides.source_U,
+            sides.target_U,
+            *drawn.sides(*sides.units),
+            exhaustive=drawn.exhaustive,
+        )
+    return found
 
 
 def _between(
@@ -98,9 +121,7 @@ def _between(
     """Every metric on the domains as wholes, and on each cell of the grid."""
     compared = _comparisons(pooled, source, target, features)
     whole = compared[0][2]
-    arrangements = arrange(
-        whole.source_U, whole.target_U, whole.patient_U, request.draws, request.seed
-    )
+    arrangements = arrange(*whole.units, request.draws, request.seed)
     found = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)

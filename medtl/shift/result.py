@@ -9,6 +9,7 @@ from typing import Any
 from medtl.report.tables import Table
 from medtl.shift.attribution import Attribution, attribution_tables
 from medtl.shift.design import LEVEL
+from medtl.shift.distributions import FeatureShift
 from medtl.shift.pooling import Pooled
 from medtl.shift.wording import number, probability
 
@@ -55,6 +56,7 @@ class Shift:
     samples: Mapping[str, Pooled] = field(default_factory=dict)  #: by features
     attribution: Attribution | None = None
     advice: tuple[str, ...] = ()
+    by_feature: Mapping[str, Sequence[FeatureShift]] = field(default_factory=dict)  #: by features
 
     @property
     def synthetic(self) -> bool:

@@ -16,12 +16,13 @@ ROWS = "shift"
 
 
 def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any]) -> Path:
-    """Write ``shift.json``, ``shift.csv``, ``attribution.json``, ``config.json`` and
-    ``figures/``; returns the folder."""
+    """Write rows, features one by one, the attribution, settings and figures; the folder."""
     run = start_run(task, "shift", out)
     run.write_json("config.json", config)
     run.write_json(f"{ROWS}.json", shift.to_json())
     write_csv(run.path / f"{ROWS}.csv", shift)
+    if shift.by_feature:
+        _write_features(run.path / "features.csv", shift)
     if shift.attribution:
         told = {"verdict": shift.verdict, "advice": list(shift.advice)}
         run.write_json(
@@ -36,6 +37,18 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
     if cells:
         write_grid(figures / "grid.png", cells, shift.synthetic)
     return run.path
+
+
+def _write_features(path: Path, shift: Shift) -> None:
+    """Every feature by itself: the Kolmogorov-Smirnov statistic, and p corrected for them all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("features", "feature", "ks", "p_adjusted", "synthetic"))
+    for features, found in shift.by_feature.items():
+        for each in found:
+            numbers = f"{each.value:.6g}", f"{each.p:.6g}"
+            writer.writerow((features, each.name, *numbers, shift.synthetic))
+    write_text(path, text.getvalue())
 
 
 def write_csv(path: Path, shift: Shift) -> None:
