@@ -86,6 +86,7 @@ def _scorer(rows: Rows, distances: Callable[[Floats, Floats, Floats, Floats], Fl
     moments = _prepared(rows)
 
     def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
+        source_RU, target_RU = moments.patients.balanced(source_RU, target_RU)
         found_R = np.full(len(source_RU), np.nan)
         enough_R = (moments.patients.count(source_RU) > 1) & (moments.patients.count(target_RU) > 1)
         if enough_R.any():
