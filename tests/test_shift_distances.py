@@ -300,8 +300,13 @@ def test_patients_give_as_many_images_as_the_one_with_the_fewest_in_turn() -> No
 @pytest.mark.parametrize("name", BY_PATIENT)
 def test_images_give_as_many_rows_as_the_one_with_the_fewest(name: str) -> None:
     rows, source_U = cohort()
-    more_N = np.repeat(np.arange(60), np.where(source_U[rows.unit_N], 3, 1))
-    more = Rows(rows.values_NF[more_N], rows.names, rows.unit_N[more_N], rows.patient_U)
+    values_NF, unit_N = [], []
+    for unit, part_NF in enumerate(rows.values_NF.reshape(12, 5, -1)):
+        if source_U[unit]:  # three times as many, of which every middle one is kept
+            part_NF = np.stack([part_NF + 9, part_NF, part_NF - 5], axis=1).reshape(15, -1)
+        values_NF.append(part_NF)
+        unit_N += [unit] * len(part_NF)
+    more = Rows(np.concatenate(values_NF), rows.names, np.array(unit_N), rows.patient_U)
     few, many = (
         metric_named(name).prepare(each)(source_U[None], ~source_U[None]) for each in (rows, more)
     )
