@@ -18,6 +18,7 @@ from medtl.shift.contract import Rows, ShiftMetric
 from medtl.shift.design import arrange
 from medtl.shift.measure import Sides, measure
 from medtl.shift.mmd import mmd2
+from medtl.shift.weights import patients_of
 
 ROOT = Path(__file__).parents[1]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
@@ -33,13 +34,6 @@ def cohort(patients: int = 12, features: int = 5, shift: float = 0.5) -> tuple[R
     """A unit of 5 rows per patient; every other patient in the source."""
     source_U = np.arange(patients) % 2 == 0
     return of_images(np.arange(patients), source_U, features, shift), source_U
-
-
-def uneven(patients: int = 12, features: int = 5, shift: float = 0.5) -> tuple[Rows, np.ndarray]:
-    """As :func:`cohort`, with one to three units per patient."""
-    patient_U = np.repeat(np.arange(patients), 1 + np.arange(patients) % 3)
-    source_U = patient_U % 2 == 0
-    return of_images(patient_U, source_U, features, shift), source_U
 
 
 def of_images(patient_U: np.ndarray, source_U: np.ndarray, features: int, shift: float) -> Rows:
@@ -101,7 +95,8 @@ def test_coral_is_the_distance_of_covariances() -> None:
 
 
 def test_covariance_is_that_over_pairs_of_different_patients() -> None:
-    rows, source_U = uneven()
+    patient_U, source_U = np.repeat(np.arange(12), 2), np.repeat(np.arange(12) % 2 == 0, 2)
+    rows = of_images(patient_U, source_U, 5, 0.5)
     patient_N = rows.patient_U[rows.unit_N]
     apart = patient_N[:, None] != patient_N
     rows_N = np.bincount(patient_N)[patient_N]
@@ -159,7 +154,6 @@ def test_sliced_wasserstein_is_the_mean_over_unit_directions() -> None:
 
 
 def test_mirrored_arrangements_tie_with_patients_of_many_images() -> None:
-    """Weights are thirds and halves, sums of them whole numbers."""
     patient_U, source_U = np.repeat(np.arange(6), 4), np.tile([True, True, True, False], 6)
     rows = of_images(patient_U, source_U, 5, 1.0)
     for name in BY_PATIENT:
@@ -216,7 +210,9 @@ def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
 
 
 def test_domain_auroc_is_that_of_sklearns_ridge_on_unseen_patients() -> None:
-    rows, source_U = uneven(patients=25, features=4, shift=0.0)
+    patient_U = np.repeat(np.arange(25), 1 + np.arange(25) % 3)
+    source_U = patient_U % 2 == 0
+    rows = of_images(patient_U, source_U, features=4, shift=0.0)
     rows.values_NF[source_U[rows.unit_N], 0] += 1
     patient_N, side_N = rows.patient_U[rows.unit_N], source_U[rows.unit_N]
     weights_N = 1 / np.bincount(patient_N)[patient_N]
@@ -281,11 +277,36 @@ def test_patient_weighs_the_same_with_copies_of_an_image(
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_patients_give_as_many_images_as_the_one_with_the_fewest_in_turn() -> None:
+    patient_U = np.repeat(np.arange(4), [4, 4, 1, 3])
+    rows = Rows(np.zeros((12, 1)), ("a/b",), np.arange(12), patient_U)
+    source_U = np.array([1, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0, 0], dtype=bool)
+    alone_U = patient_U != 3
+    source_RU = np.stack([source_U, ~source_U & alone_U, source_U & (patient_U < 2)])
+    target_RU = np.stack([~source_U, source_U & alone_U, ~source_U & (patient_U == 3)])
+    found = patients_of(rows).balanced(source_RU, target_RU)
+    assert [np.flatnonzero(side_U).tolist() for side_U in found[0]] == [
+        [0, 6, 8],  # the first of patient 0, the last of patient 1
+        [3, 7],
+        [0, 1, 2, 4, 5, 6],  # all have three
+    ]
+    assert [np.flatnonzero(side_U).tolist() for side_U in found[1]] == [
+        [3, 7, 9],
+        [0, 6, 8],
+        [9, 10, 11],
+    ]
+
+
 @pytest.mark.parametrize("name", BY_PATIENT)
 def test_images_give_as_many_rows_as_the_one_with_the_fewest(name: str) -> None:
     rows, source_U = cohort()
-    more_N = np.repeat(np.arange(60), np.where(source_U[rows.unit_N], 3, 1))
-    more = Rows(rows.values_NF[more_N], rows.names, rows.unit_N[more_N], rows.patient_U)
+    values_NF, unit_N = [], []
+    for unit, part_NF in enumerate(rows.values_NF.reshape(12, 5, -1)):
+        if source_U[unit]:  # three times as many, of which every middle one is kept
+            part_NF = np.stack([part_NF + 9, part_NF, part_NF - 5], axis=1).reshape(15, -1)
+        values_NF.append(part_NF)
+        unit_N += [unit] * len(part_NF)
+    more = Rows(np.concatenate(values_NF), rows.names, np.array(unit_N), rows.patient_U)
     few, many = (
         metric_named(name).prepare(each)(source_U[None], ~source_U[None]) for each in (rows, more)
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +96,28 @@ def test_sums_of_any_units_equal_those_of_dense_blocks(kernel, sizes: tuple[int,
     member_NU = (unit_N[:, None] == np.arange(len(sizes))).astype(float)
     found_UU = unit_sums(x_NF, unit_N, kernel, block=37)
     np.testing.assert_allclose(found_UU, member_NU.T @ values @ member_NU, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_sums_take_the_memory_of_one_matrix() -> None:
+    """4,000 units are 128 MB; a copy would be as much again."""
+    code = """
+import numpy as np
+from medtl.shift.kernels import rbf
+from medtl.shift.sums import unit_sums
+
+def peak_mb():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+values_NF = np.random.default_rng(0).normal(size=(4000, 3))
+unit_sums(values_NF[:99], np.arange(99), rbf([1.0]))
+before = peak_mb()
+unit_sums(values_NF, np.arange(4000), rbf([1.0]), block=256)
+print(peak_mb() - before)
+"""
+    grown_mb = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert 100 < float(grown_mb) < 210
 
 
 def test_unbiased_estimate_averages_to_zero_on_equal_distributions() -> None:

@@ -1,8 +1,8 @@
 """Distances between distribution functions: Kolmogorov-Smirnov and sliced Wasserstein.
 
-Every column is sorted once; an arrangement weighs the rows in that order. Each patient weighs the
-same on a side, and weights are scaled to whole numbers, so that equal distances come out equal to
-the last bit.
+Every column is sorted once; an arrangement weighs the rows in that order. All patients have as many
+rows on a side, so that the weights are whole numbers, and equal distances come out equal to the
+last bit.
 
 Axes: N row, F column, U unit, R arrangement.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import lcm
 
 import numpy as np
 import torch
@@ -98,8 +97,8 @@ def _projected(values_NF: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """``measured``: differences_RN of the distribution functions, times what both sides weigh, and
-    the sorted values_N -> one number per arrangement."""
+    """``measured``: differences_RN of the distribution functions, times the rows of either side,
+    and the sorted values_N -> one number per arrangement."""
 
     sorted_FN: Floats
     unit_FN: NDArray[np.unsignedinteger]  #: of the sorted rows
@@ -108,11 +107,10 @@ class _Columns:
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
         """A number per arrangement and column (R, F); NaN where a side is empty."""
-        n_R, m_R = self.patients.count(source_RU), self.patients.count(target_RU)
-        whole = self._whole(source_RU, target_RU)
-        exact = np.float32 if whole * int((n_R * m_R).max()) <= _EXACT else np.float64
-        weights_RU = self.patients.weights(source_RU, whole) * m_R[:, None]
-        weights_RU -= self.patients.weights(target_RU, whole) * n_R[:, None]
+        source_RU, target_RU = self.patients.balanced(source_RU, target_RU)
+        n_R, m_R = source_RU @ self.patients.rows_U, target_RU @ self.patients.rows_U
+        weights_RU = source_RU * m_R[:, None] - target_RU * n_R[:, None]
+        exact = np.float32 if (n_R * m_R).max() <= _EXACT else np.float64
         weighted = torch.from_numpy(weights_RU.astype(exact))
         found_FR = [
             self.measured(
@@ -122,13 +120,8 @@ class _Columns:
             for unit_N, sorted_N in zip(self.unit_FN, self.sorted_FN, strict=True)
         ]
         with np.errstate(invalid="ignore"):
-            found_RF: Floats = torch.stack(found_FR, 1).numpy() / (whole * n_R * m_R)[:, None]
+            found_RF: Floats = torch.stack(found_FR, 1).numpy() / (n_R * m_R)[:, None]
         return found_RF
-
-    def _whole(self, source_RU: Chosen, target_RU: Chosen) -> int:
-        """What a patient is to weigh for its rows to weigh whole numbers."""
-        rows_RP = [self.patients.rows(side_RU) for side_RU in (source_RU, target_RU)]
-        return lcm(*(int(rows) for rows in np.unique(rows_RP) if rows))
 
 
 def _columns(

@@ -112,6 +112,8 @@ class _Quadratic:
     biased: bool  #: pairs within a patient count
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
+        if self.biased:
+            source_RU, target_RU = self.patients.balanced(source_RU, target_RU)
         weights = self.patients.weights(source_RU), self.patients.weights(target_RU)
         forms = _forms(self.sums_UU, *weights)
         within_R, beside_R, across_R = (

@@ -25,18 +25,19 @@ ROUNDING = 1e-12
 
 
 def frechet() -> ShiftMetric:
-    """Frechet distance of the two Gaussians with the sides' means and covariances (n - 1):
+    """Frechet distance of the two Gaussians with the sides' means and covariances:
     |m - n|^2 + tr(C + D - 2 (C D)^(1/2)), as in Heusel et al. 2017.
 
-    Nothing is shrunk or added to the diagonal; covariances of few rows may be singular. It is
-    biased upwards where rows are few, under every arrangement alike.
+    Covariances are over pairs of rows of different patients; where every row is a patient of its
+    own, the usual ones (n - 1). Nothing is shrunk or added to the diagonal; covariances of few rows
+    may be singular. It is biased upwards where rows are few, under every arrangement alike.
     """
     return ShiftMetric("frechet", lambda rows: _scorer(rows, frechet_distances))
 
 
 def coral() -> ShiftMetric:
-    """Squared Frobenius norm of the difference of the sides' covariances (n - 1) over 4 F^2
-    (Sun and Saenko 2016, equation 1)."""
+    """Squared Frobenius norm of the difference of the sides' covariances, as for ``frechet``, over
+    4 F^2 (Sun and Saenko 2016, equation 1)."""
 
     def prepare(rows: Rows) -> Scorer:
         scale = 4 * rows.values_NF.shape[1] ** 2
@@ -86,6 +87,7 @@ def _scorer(rows: Rows, distances: Callable[[Floats, Floats, Floats, Floats], Fl
     moments = _prepared(rows)
 
     def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
+        source_RU, target_RU = moments.patients.balanced(source_RU, target_RU)
         found_R = np.full(len(source_RU), np.nan)
         enough_R = (moments.patients.count(source_RU) > 1) & (moments.patients.count(target_RU) > 1)
         if enough_R.any():

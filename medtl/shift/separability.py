@@ -29,8 +29,9 @@ def domain_auroc() -> ShiftMetric:
 
     Ridge regression of the label (+1 source, -1 target), cross-fitted in ten folds of whole
     patients. Its threshold is half way between the two means, so that folds with another mixture of
-    labels do not shift the scores. A unit on both sides has no label and takes no part. The proxy
-    A-distance (Ben-David et al. 2007) of a classifier with error e is 2 (1 - 2 e).
+    labels do not shift the scores. A patient weighs 1 on each side; a unit on both sides has no
+    label and takes no part. The proxy A-distance (Ben-David et al. 2007) of a classifier with error
+    e is 2 (1 - 2 e).
     """
     return ShiftMetric("domain-auroc", _prepare, at_none=0.5)
 

@@ -1,9 +1,11 @@
-"""What rows weigh: all units the same number of rows, and a patient 1 on each side.
+"""What rows weigh: a patient weighs 1 on each side.
 
-Were all rows to weigh the same, exchanging patients with different numbers of images would change
-the sizes of the sides, and the observed sides would not be one arrangement among the others. Where
-images have different numbers of rows, weights alone do not do: those with few are noisier, and if
-they are the smaller domain's, the observed distance is larger than under other arrangements.
+Were all rows to weigh the same, exchanging patients with different numbers of rows would change the
+sizes of the sides, and the observed sides would not be one arrangement among the others. Weights
+alone do not always do: patients with few rows are noisier, and if all of them are in the smaller
+domain, or if the metric is larger where there is noise, the observed distance is larger than those
+of other arrangements. So all images give the same number of rows, and metrics that grow with noise
+take the same number of images of every patient.
 
 Axes: N row, U unit, P patient, R arrangement.
 """
@@ -53,11 +55,35 @@ class Patients:
         present_RP = self.rows(chosen_RU) > 0
         return np.asarray(present_RP.sum(1))
 
-    def weights(self, chosen_RU: Chosen, whole: float = 1.0) -> Floats:
-        """What each row of a unit weighs on a side, where a patient weighs ``whole`` there."""
-        share_RP = whole / self.rows(chosen_RU).clip(1)
-        weights_RU: Floats = chosen_RU * share_RP[:, self.of_U]
+    def weights(self, chosen_RU: Chosen) -> Floats:
+        """What each row of a unit weighs on a side: 1 / the rows that its patient has there."""
+        weights_RU: Floats = chosen_RU / self.rows(chosen_RU).clip(1)[:, self.of_U]
         return weights_RU
+
+    def balanced(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Chosen, Chosen]:
+        """As many units of every patient on each side as the one with the fewest there has.
+
+        One patient's start at the first, the next one's at the second and so on: where units are
+        modalities, all of them stay in. Exchanging patients exchanges what was taken.
+        """
+        sides = source_RU, target_RU
+        units_RP = [self.summed(side_RU.astype(np.float64)) for side_RU in sides]
+        fewest_R = np.min([np.where(u > 0, u, np.inf).min(1) for u in units_RP], axis=0)[:, None]
+        source_RU, target_RU = (
+            side_RU if (u <= fewest_R).all() else self._in_turn(side_RU, u, fewest_R)
+            for side_RU, u in zip(sides, units_RP, strict=True)
+        )
+        return source_RU, target_RU
+
+    def _in_turn(self, chosen_RU: Chosen, units_RP: Floats, most_R1: Floats) -> Chosen:
+        by_patient_RU = chosen_RU[:, self.order_U]
+        of_U = self.of_U[self.order_U]
+        before_RP = np.cumsum(units_RP, axis=1) - units_RP
+        place_RU = np.cumsum(by_patient_RU, axis=1) - 1 - before_RP[:, of_U]
+        turn_RU = (place_RU + of_U) % units_RP[:, of_U].clip(1)
+        kept_RU = np.zeros_like(chosen_RU)
+        kept_RU[:, self.order_U] = by_patient_RU & (turn_RU < most_R1)
+        return kept_RU
 
 
 def patients_of(rows: Rows) -> Patients:
