@@ -20,7 +20,7 @@ def shift(
         typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR,part:Testing."),
     ] = None,
     across: Annotated[
-        str | None, typer.Option(help="site or part: compare all of them, not --src and --dst.")
+        str | None, typer.Option(help="site or part: compare all those of --src with each other.")
     ] = None,
     features: Annotated[
         str | None,
@@ -56,6 +56,7 @@ def shift(
     """Measure the shift between two domains, with p-values by patient."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
+    from medtl.errors import ConfigError
     from medtl.runs import check_out
     from medtl.shift.contract import Settings
     from medtl.shift.pipeline import measure_shift
@@ -63,6 +64,8 @@ def shift(
     from medtl.shift.result import tables
     from medtl.shift.writing import write_shift
 
+    if (run or layer) and "activations" not in _names(features):
+        raise ConfigError("--run and --layer are for --features activations; add that")
     request = Request(
         task=task,
         data=data,

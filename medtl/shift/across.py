@@ -59,8 +59,7 @@ def group_units(names_U: tuple[str, ...], patient_U: NDArray[np.intp], what: str
     """Raises ConfigError for fewer than two groups."""
     names = tuple(sorted(set(names_U)))
     if len(names) < 2:
-        named = f"{names[0]!r} alone" if names and names[0] else f"no {what} at all"
-        raise ConfigError(f"--across {what}: these cases name {named}; two or more are needed")
+        raise ConfigError(f"--across {what}: one alone is left; two or more are needed")
     group_U = np.array([names.index(name) for name in names_U], dtype=np.intp)
     return Groups(names, group_U, patient_U)
 

@@ -73,7 +73,8 @@ def advise(
             )
         ]
     first = _worthwhile(attribution)
-    said = [_harmonising(attribution), _depth(rows, first), _amount(target_patients)]
+    n = min(primary.n_source, primary.n_target)
+    said = [_harmonising(attribution, n), _depth(rows, first), _amount(target_patients)]
     return [sentence for sentence in said if sentence is not None]
 
 
@@ -83,7 +84,7 @@ def _worthwhile(attribution: Attribution | None) -> Removal | None:
     return best if best and (best.removed or 0.0) >= WORTHWHILE else None
 
 
-def _harmonising(attribution: Attribution | None) -> Sentence | None:
+def _harmonising(attribution: Attribution | None, n: int) -> Sentence | None:
     if attribution is None:
         return None
     first, best, leading = _worthwhile(attribution), attribution.best, attribution.leading
@@ -92,6 +93,8 @@ def _harmonising(attribution: Attribution | None) -> Sentence | None:
             f"Harmonise first: {first.harmoniser} ({PRESETS.get(first.harmoniser, 'see README')})",
             f"it removes {first.removed:.0%} of the squared difference of the means",
         )
+    if attribution.modalities_differ and (n < FEW_PATIENTS or best is None):
+        return None  # shares of a few patients say nothing of tissues
     if attribution.modalities_differ and best is not None and best.removed is not None:
         return Sentence(
             f"Of the shift between these modalities {max(0.0, best.removed):.0%} is a mapping of "
@@ -125,7 +128,7 @@ def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
             f"no shift is found any more after {first.harmoniser}, p = {first.p:.2g}",
         )
     auroc = next((r for r in rows if r.metric == "domain-auroc" and r.value is not None), None)
-    if auroc is None or auroc.value is None:
+    if auroc is None or auroc.value is None or auroc.p is None or auroc.p > LEVEL:
         return None
     told = f"a linear classifier tells the domains apart with AUROC {auroc.value:.2f}"
     if first is not None:
@@ -136,7 +139,9 @@ def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
             "freeze the stem (--strategy modality-transfer or fine-tune)",
             told,
         )
-    return Sentence("The domains overlap: freezing the encoder may be enough to start with", told)
+    return Sentence(
+        "The domains overlap in part: freezing the encoder may be enough to start with", told
+    )
 
 
 def _amount(patients: int) -> Sentence:

@@ -65,6 +65,10 @@ class Attribution:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def without_shares(self) -> Attribution:
+        """Where no shift was found, there is none to share out."""
+        return replace(self, parts=tuple(replace(part, share=None) for part in self.parts))
+
     @property
     def leading(self) -> Part | None:
         """The family with the largest share among those that are shifted."""
@@ -173,7 +177,7 @@ def attribution_tables(found: Attribution, synthetic: bool) -> list[Table]:
     parts = sorted(found.parts, key=lambda part: -(part.share or 0.0))
     made = [
         Table(
-            f"What kind of shift{suffix}",
+            f"What kind of shift, by appearance{suffix}",
             ("part", "share", "mmd", "p adjusted", "effect", "note"),
             tuple(
                 (

@@ -57,12 +57,14 @@ def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
     with styled():
         size = 2.2 + 0.9 * len(targets), 1.6 + 0.6 * len(sources)
         figure, ((axes,),) = new_grid(1, 1, size)
-        shown = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", aspect="auto")
-        axes.set_xticks(range(len(targets)), targets)
+        low = min(0.0, float(np.nanmin(values)))
+        grid = np.ma.masked_invalid(values)
+        shown = axes.imshow(grid, cmap="viridis", aspect="auto", vmin=low)
+        axes.set_xticks(range(len(targets)), targets, rotation=20, ha="right")
         axes.set_yticks(range(len(sources)), sources)
         axes.set_xlabel("target")
         axes.set_ylabel("source")
-        middle = np.nanmin(values) / 2 + np.nanmax(values) / 2
+        middle = low / 2 + np.nanmax(values) / 2
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "black" if value > middle else "white"
@@ -97,6 +99,11 @@ def _side_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
     return [names[bool(a), bool(b)] for a, b in zip(pooled.source_U, pooled.target_U, strict=True)]
 
 
+def _in_order(names: Sequence[str], ends: tuple[str, str]) -> list[str]:
+    """The source first, then the target, then others by name."""
+    return sorted(set(names), key=lambda name: (name not in ends, name != ends[0], name))
+
+
 def _draw_embedding(
     path: Path,
     name: str,
@@ -112,7 +119,7 @@ def _draw_embedding(
     sides_U = _side_U(pooled, ends)
     side_N = np.array(sides_U)[unit_N]
     modality_N = np.array(pooled.modality_U)[unit_N]
-    palette = colours(list(dict.fromkeys(sorted(set(sides_U), key=sides_U.index))))
+    palette = colours(_in_order(sides_U, ends))
     modalities = sorted(set(pooled.modality_U))
     with styled():
         figure, ((axes,),) = new_grid(1, 1, (5.4, 4.2))
@@ -121,7 +128,8 @@ def _draw_embedding(
             for index, modality in enumerate(modalities):
                 here_N = (side_N == side) & (modality_N == modality)
                 if here_N.any():
-                    label = side if len(modalities) == 1 else f"{side}: {modality}"
+                    alone = len(modalities) == 1 or side == modality
+                    label = side if alone else f"{side}: {modality}"
                     x, y = points_N2[here_N].T
                     axes.scatter(
                         x, y, s=16, color=colour, alpha=0.75, linewidths=0,
@@ -164,7 +172,7 @@ def _draw_densities(
     """The features that differ most, as histograms: pooled deviations along the abscissa."""
     values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
     sides_N = np.array(_side_U(pooled, ends))[unit_N]
-    found = list(dict.fromkeys(sides_N.tolist()))
+    found = _in_order(sides_N.tolist(), ends)
     groups = [name for name in found if name != BOTH] or found
     means_GF = np.array([values_NF[sides_N == name].mean(axis=0) for name in groups])
     leading = np.argsort(-np.ptp(means_GF, axis=0), kind="stable")[:DENSITIES]

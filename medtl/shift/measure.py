@@ -85,14 +85,17 @@ def measure(
     value = float(scored(scorer, sides.source_U[None], sides.target_U[None])[0])
     if not math.isfinite(value):
         few = "source" if sides.n_source < 2 else "target"
-        note = f"undefined: the {few} domain has one patient"
+        note = f"undefined: the {few} domain has one patient, two are the least"
         if min(sides.n_source, sides.n_target) > 1:
             note = "undefined on these features"
         return Outcome(note=note)
     if not metric.tested:
         return Outcome(value, note=metric.warning)
     null_R = scored(scorer, *arrangements.sides(*sides.units))
-    effect = _effect(scorer, sides, value, seed)
+    if sides.design.arrangements <= 2 and min(sides.n_source, sides.n_target) < 2:
+        return Outcome(value, note="p withheld: one patient cannot be tested, two are the least")
+    # Halves of a domain are no yardstick where no shift is not 0.
+    effect = _effect(scorer, sides, value, seed) if metric.at_none == 0 else None
     notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():
         notes.append("p withheld: undefined under some arrangements")

@@ -11,7 +11,7 @@ from medtl.errors import ConfigError
 from medtl.shift.across import group_units, omnibus, pair, pairs
 from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
-from medtl.shift.design import arrange
+from medtl.shift.design import LEVEL, arrange
 from medtl.shift.distributions import FeatureShift, ks_features
 from medtl.shift.duplicates import sort_out
 from medtl.shift.explain import APPEARANCE, Explainer
@@ -50,7 +50,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
         raise ConfigError(f"--draws {request.draws}: choose {limits}; 999 is usual")
     names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
     metrics = [catalog.shift_metrics[name].load()() for name in names]
-    metrics.sort(key=lambda metric: metric.name != PRIMARY)
+    metrics.sort(key=lambda metric: (not metric.tested, metric.name != PRIMARY))
     kinds = dict.fromkeys(map(catalog.features.full_name, request.features))
     makers = [catalog.features[name].load() for name in kinds]
     cohorts = Cohorts(request, catalog, reporter)
@@ -59,7 +59,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     single = images_of(source, target, joint=False, across=request.across)
     sorted_out = sort_out(single, reporter, request.across)
     found: list[Finding] = []
-    notes = [*sorted_out.notes, *(metric.warning for metric in metrics if metric.warning)]
+    notes = [*sorted_out.notes, *_warnings(metrics)]
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
         joint = features.joint
@@ -79,6 +79,8 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     if request.attribute and rows[0].p is not None:
         explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
         attribution = explainer.attribution(samples.get(APPEARANCE))
+        if rows[0].p > LEVEL:
+            attribution = attribution.without_shares()
         notes += attribution.notes
     advice = () if request.across else advise(rows, attribution, rows[0].n_target)
     return Shift(
@@ -90,6 +92,10 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
         tuple(map(str, advice)),
         {} if request.across else _by_feature(samples, request),
     )
+
+
+def _warnings(metrics: Sequence[ShiftMetric]) -> list[str]:
+    return [f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning]
 
 
 def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, list[FeatureShift]]:

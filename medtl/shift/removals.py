@@ -23,6 +23,8 @@ from medtl.shift.pooling import Pooled, scale
 #: A column whose variation, relative to the size of its family, falls to less than this share of
 #: what it was as stored, is equal in all images but for rounding.
 EQUAL = 1e-3
+NO_SHIFT = "no shift as stored, by mmd or by the means"
+WORSE = "farther apart than as stored"
 NOTHING_LEFT = "not tested: the features are the same in every image afterwards"
 
 
@@ -58,7 +60,12 @@ def removals_of(
         left = test(linear, linear.prepare(rows)).value
         after = test(metric, metric.prepare(rows))
         gone = None if there is None or left is None else 1 - max(0.0, left) / there
-        yield Removal(harmoniser, left, after.p, gone, without_interval(after.note))
+        note = without_interval(after.note)
+        if there is None:
+            note = note or NO_SHIFT
+        elif gone is not None and gone < 0:
+            note = "; ".join(filter(None, (WORSE, note)))
+        yield Removal(harmoniser, left, after.p, gone, note)
 
 
 def rescaled(

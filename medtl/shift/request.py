@@ -13,7 +13,7 @@ from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.planning import read_cohort
 from medtl.shift.contract import Settings
-from medtl.shift.sides import Side, check_apart, read_side
+from medtl.shift.sides import Side, check_apart, check_groups, read_side
 from medtl.task import Defaults, Named, Task, Unbound, bound
 
 PRIMARY = "mmd"
@@ -68,9 +68,16 @@ class Cohorts:
             if target:
                 raise ConfigError("--across compares all groups of --src; leave out --dst")
             source = target = source or self._defaults().src
+        elif (source is None) != (target is None):
+            raise ConfigError(f"name --{'src' if source is None else 'dst'}, too")
         source, target = source or self._defaults().src, target or self._defaults().dst
-        first, second = (read_side(parse_domain(text), self.read) for text in (source, target))
+        domains = parse_domain(source), parse_domain(target)
+        if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
+            raise ConfigError("--src or --dst names a data set and the other none; give both data=")
+        first, second = (read_side(domain, self.read) for domain in domains)
         check_apart(first, second)
+        if self.request.across:
+            check_groups(first, self.request.across)
         return first, second
 
     def _defaults(self) -> Defaults:

@@ -108,7 +108,16 @@ def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[s
         )
         for row in rows
     ]
-    columns = (*names, "value", "no shift: 95%", "p", "p adjusted", "effect", "interval", "note")
+    columns = (
+        *names,
+        "value",
+        "no shift: 2.5-97.5%",
+        "p",
+        "p adjusted",
+        "effect",
+        "interval",
+        "note",
+    )
     kept = [i for i in range(len(columns)) if any(line[i] not in ("", "-") for line in cells)]
     return Table(
         title + ("; synthetic phantom" if synthetic else ""),
@@ -138,7 +147,7 @@ def verdict_of(row: ShiftRow) -> str:
         if row.effect and row.effect > 0
         else ""
     )
-    measured = f"{row.metric} {row.value:.3g}{effect}, p = {probability(row.p)}"
+    measured = f"{row.metric} of {row.features} {row.value:.3g}{effect}, p = {probability(row.p)}"
     least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
     if row.p <= LEVEL:
         return f"There is a shift, {ends}: {measured} ({n}{least})."

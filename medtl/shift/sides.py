@@ -90,6 +90,14 @@ class Image:
     group: str = ""  #: site or part, where these are compared
 
 
+def check_groups(side: Side, across: str) -> None:
+    """Raises ConfigError for cases that name fewer than two sites or parts."""
+    names = sorted({getattr(case, across) for case in side.cases} - {""})
+    if len(names) < 2:
+        named = f"{names[0]!r} alone" if names else f"no {across} at all"
+        raise ConfigError(f"--across {across}: these cases name {named}; two or more are needed")
+
+
 def check_apart(source: Side, target: Side) -> None:
     """Refuse domains of different cases that share images: those say nothing about a shift.
 
