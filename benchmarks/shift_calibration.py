@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENTS, ROWS, FEATURES = 20, 6, 4
 LEVELS = (0.01, 0.05, 0.1)
 SHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
-UNEVEN_COHORTS, UNEVEN_DRAWS = 400, 199
+UNEVEN_COHORTS, UNEVEN_DRAWS = 300, 199
 #: Of some 200 rates, the largest is rarely more standard errors too high.
 UNEVEN_ERRORS = 4
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument(
         "--uneven", type=int, default=UNEVEN_COHORTS, help="cohorts per uneven design"
     )
-    parser.add_argument("--phantoms", type=int, default=40, help="cohorts per point of the curve")
+    parser.add_argument("--phantoms", type=int, default=24, help="cohorts per point of the curve")
     default = ROOT / "benchmarks/results/shift_calibration.json"
     parser.add_argument("--out", type=Path, default=default)
     options = parser.parse_args()

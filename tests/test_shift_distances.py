@@ -307,6 +307,8 @@ def test_images_give_as_many_rows_as_the_one_with_the_fewest(name: str) -> None:
         values_NF.append(part_NF)
         unit_N += [unit] * len(part_NF)
     more = Rows(np.concatenate(values_NF), rows.names, np.array(unit_N), rows.patient_U)
+    rows.values_NF[:] -= rows.values_NF.mean(0)
+    rows.values_NF[:] *= more.values_NF.std(0) / rows.values_NF.std(0)
     few, many = (
         metric_named(name).prepare(each)(source_U[None], ~source_U[None]) for each in (rows, more)
     )

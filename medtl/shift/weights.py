@@ -22,12 +22,22 @@ from medtl.shift.contract import Rows
 
 
 def thinned(rows: Rows) -> Rows:
-    """As many rows of every unit as the one with the fewest has, at even steps."""
+    """As many rows of every unit as the one with the fewest has, at even steps.
+
+    Where rows are left out, those kept are brought back to the old deviations, around 0: units of
+    many rows had more say in the common scale, so that others lay farther out.
+    """
     rows_U = np.bincount(rows.unit_N)
     starts_U, fewest = np.cumsum(rows_U) - rows_U, rows_U.min()
+    if (rows_U == fewest).all():
+        return rows
     steps_UN = (2 * np.arange(fewest) + 1) * rows_U[:, None] // (2 * fewest)
     kept_N = (starts_U[:, None] + steps_UN).ravel()
-    return Rows(rows.values_NF[kept_N], rows.names, rows.unit_N[kept_N], rows.patient_U)
+    values_NF = rows.values_NF[kept_N]
+    values_NF -= values_NF.mean(0)
+    deviation_F = values_NF.std(0)
+    values_NF *= rows.values_NF.std(0) / np.where(deviation_F > 0, deviation_F, 1)
+    return Rows(values_NF, rows.names, rows.unit_N[kept_N], rows.patient_U)
 
 
 @dataclass(frozen=True, slots=True)
