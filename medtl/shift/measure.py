@@ -136,7 +136,8 @@ def same(value: float, null_R: NDArray[np.float64]) -> bool:
 
 def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float64]:
     """The observed value and those of the arrangements in deviations from the latter's mean."""
-    return np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / null_R.std())
+    deviation = max(float(null_R.std()), ROUNDING)
+    return np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / deviation)
 
 
 def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> float:
