@@ -23,6 +23,8 @@ from medtl.shift.pooling import Pooled, scale
 #: A column whose variation, relative to the size of its family, falls to less than this share of
 #: what it was as stored, is equal in all images but for rounding.
 EQUAL = 1e-3
+#: Shares are shown in whole per cent.
+ROUNDED = 0.005
 NO_SHIFT = "no shift as stored, by mmd or by the means"
 WORSE = "farther apart than as stored"
 NOTHING_LEFT = "not tested: the features are the same in every image afterwards"
@@ -63,7 +65,7 @@ def removals_of(
         note = without_interval(after.note)
         if there is None:
             note = note or NO_SHIFT
-        elif gone is not None and gone < 0:
+        elif gone is not None and gone < -ROUNDED:
             note = "; ".join(filter(None, (WORSE, note)))
         yield Removal(harmoniser, left, after.p, gone, note)
 
