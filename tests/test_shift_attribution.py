@@ -69,6 +69,7 @@ def labels(patients: int = PATIENTS, gap: float = 0.0) -> Pooled:
     return replace(
         whole, rows=Rows(values_NF, ("label/WT",), unit_N, unit_N),
         source_U=whole.source_U[kept_N], target_U=whole.target_U[kept_N],
+        modality_U=("",) * len(unit_N), group_U=("",) * len(unit_N),
         patients=tuple(np.array(whole.patients)[kept_N]),
     )  # fmt: skip
 

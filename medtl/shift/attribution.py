@@ -111,7 +111,7 @@ def parts_of(
         sample, label_test = label
         outcomes.append(label_test(metric, metric.prepare(sample.rows)))
         families, shares = [*families, LABEL], [*shares, None]
-        if _members(sample) != _members(pooled):
+        if not sample.patients_alike(pooled):
             *others, last = outcomes
             outcomes = [*adjust(others), _bonferroni(last, len(outcomes))]
             return _parts(families, outcomes, shares)
@@ -140,12 +140,6 @@ def _bonferroni(outcome: Outcome, parts: int) -> Outcome:
         return outcome
     notes = [note for note in (outcome.note, "other patients than above; p by Bonferroni") if note]
     return replace(outcome, p_adjusted=min(1.0, parts * outcome.p), note="; ".join(notes))
-
-
-def _members(pooled: Pooled) -> set[tuple[str, bool, bool]]:
-    """Who is on which side: samples that agree in this have the same arrangements."""
-    sides = zip(pooled.rows.patient_U, pooled.source_U, pooled.target_U, strict=True)
-    return {(pooled.patients[p], bool(source), bool(target)) for p, source, target in sides}
 
 
 def without_interval(note: str) -> str:

@@ -15,7 +15,7 @@ from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMe
 from medtl.shift.design import arrange
 from medtl.shift.duplicates import Sorted
 from medtl.shift.extraction import in_parallel, measure_images, view_of
-from medtl.shift.measure import Sides, measure
+from medtl.shift.measure import measure
 from medtl.shift.pooling import Pooled, gather, pool
 from medtl.shift.removals import removals_of
 from medtl.shift.request import PRIMARY, Request
@@ -110,14 +110,14 @@ class Explainer:
 
     def _test(self, sample: Pooled) -> Test:
         """The comparison that is explained, on this sample."""
-        request, patient_U = self.request, sample.rows.patient_U
+        request = self.request
         if request.across:
-            groups = group_units(sample.group_U, patient_U, request.across)
+            groups = group_units(sample.group_U, sample.rows.patient_U, request.across)
             return lambda metric, scorer: omnibus(
                 metric, scorer, groups, request.draws, request.seed
             )
-        sides = Sides(sample.source_U, sample.target_U, patient_U)
-        drawn = arrange(sides.source_U, sides.target_U, patient_U, request.draws, request.seed)
+        sides = sample.sides
+        drawn = arrange(*sides.units, request.draws, request.seed)
         return lambda metric, scorer: measure(metric, scorer, sides, drawn, request.seed)
 
     def _source_views(self, images: Sequence[Image], features: Features) -> Iterator[View]:

@@ -102,7 +102,7 @@ def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, li
     """Which features differ, by Kolmogorov and Smirnov; of sets that people can read."""
     found = {}
     for name, sample in samples.items():
-        sides = Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
+        sides = sample.sides
         if len(sample.rows.names) > MOST_LISTED or sides.identical:
             continue
         drawn = arrange(*sides.units, request.draws, request.seed)
@@ -147,7 +147,7 @@ def _comparisons(
 ) -> list[tuple[str, str, Sides]]:
     patient_U = pooled.rows.patient_U
     ends = end_names(source, target, source.modalities, target.modalities)
-    made = [(*ends, Sides(pooled.source_U, pooled.target_U, patient_U))]
+    made = [(*ends, pooled.sides)]
     for a, b in [] if features.joint else pairs_of(source, target):
         sides = Sides(
             pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
