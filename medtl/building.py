@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.domain import Domain
 from medtl.errors import ConfigError
+from medtl.initialisers import Initialiser
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
+from medtl.receipts import Receipt
 from medtl.strategies import Stage
 from medtl.weights import Weights, read_weights, resolve_weights
 
@@ -39,6 +44,7 @@ def outside_weights(config: TrainConfig) -> Weights | None:
 
 def stage_network(
     plan: Plan,
+    catalog: Catalog,
     network: Network,
     stage: Stage,
     outside: Weights | None,
@@ -60,4 +66,15 @@ def stage_network(
         allow_partial=plan.config.allow_partial,
         source_modalities=None if stage.init in starts else plan.config.init_modalities,
         batch=batch,
+        initialise=_initialise(plan, catalog, stage),
     )
+
+
+def _initialise(
+    plan: Plan, catalog: Catalog, stage: Stage
+) -> Callable[[Network, Receipt], Receipt] | None:
+    if stage.initialiser is None:
+        return None
+    seed = zlib.crc32(f"{plan.config.seed}/{stage.initialiser}".encode())
+    initialiser: Initialiser = catalog.initialisers[stage.initialiser].load()
+    return lambda network, receipt: initialiser(network, receipt, seed)

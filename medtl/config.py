@@ -72,7 +72,11 @@ class TrainConfig(BaseModel):
     #: share of the patches that lack some of their modalities
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     patience: Natural | None = None  #: validations without improvement before a stage ends
+    optimizer: Literal["adamw", "adam", "sgd"] | None = None
     freeze: str | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None  #: in blocks; the strategy says of what
+    keep_blocks: Natural | None = None  #: of the target's network; those above are dropped
+    initialiser: str | None = None  #: changes the weights that the target starts from
     init: str | None = None
     init_modalities: Annotated[
         tuple[str, ...] | None, BeforeValidator(_listed), AfterValidator(_canonical)

@@ -58,8 +58,11 @@ def run_plan(
     outside = outside_weights(plan.config)
     if outside is not None and not outside.seen:
         reporter.say(f"{outside.path} does not say what it was trained on: overlap is unknown")
-    if outside is not None and plan.config.with_control:
-        reporter.say("with --init the source's steps are not known: control A only, no control B")
+    if outside is not None and plan.config.with_control and not plan.request.init_steps:
+        reporter.say(
+            f"{outside.path} does not say how many steps it was trained for: control A only, no "
+            "control B"
+        )
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, outside, reporter)

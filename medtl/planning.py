@@ -25,10 +25,11 @@ from medtl.modality import Modality
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
-from medtl.strategies import LossSpec, Request, Stage, controls
+from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_target
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
+from medtl.weights import read_weights, resolve_weights, steps_behind
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -110,7 +111,20 @@ def make_plan(
         freeze=config.freeze,
         schedule=config.schedule,
         losses=(LossSpec(config.loss or task.defaults.loss),),
+        depth=config.depth,
+        keep_blocks=config.keep_blocks,
+        optimizer=config.optimizer,
+        initialiser=config.initialiser,
+        init_steps=_init_steps(config),
     )
+    dims = {} if kind.dense else {"spatial_dims": len(task.defaults.patch_size)}
+    probe = builder(
+        in_channels=len(target.modalities),
+        out_channels=len(task.regions),
+        width=config.width,
+        **dims,
+    )
+    request = replace(request, blocks=tuple(block.name for block in probe.blocks))
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     visited = [stage.domain for stage in lay_out(config, catalog, request)]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
@@ -131,13 +145,6 @@ def make_plan(
         preset = preset.onto(
             fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
         )
-    dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
-    probe = builder(
-        in_channels=len(visited[0].modalities),
-        out_channels=len(task.regions),
-        width=config.width,
-        **dims,
-    )
     check_suited(kind, task, probe, preset, defaults, config)
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
@@ -236,8 +243,26 @@ def _choices(plan: Plan, advice: Advice) -> Table:
 def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
     """The strategy's stages, with the from-scratch controls where they are asked for."""
     assert config.strategy is not None  # make_plan has asked the task
-    stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
+    strategy: Strategy = catalog.strategies[config.strategy].load()
+    stages = on_target(request, strategy(request))
+    if config.depth is not None:
+        _check_depth(config.strategy, strategy, request)
     return (*stages, *controls(request, stages)) if config.with_control else stages
+
+
+def _check_depth(name: str, strategy: Strategy, request: Request) -> None:
+    """Refuse ``--depth`` for a strategy that plans the same whatever it is."""
+    ends = (1, len(request.blocks) - 1)
+    one, other = (strategy(replace(request, depth=depth)) for depth in ends)
+    if one == other:
+        raise ConfigError(f"strategy {name} has no --depth; drop it")
+
+
+def _init_steps(config: TrainConfig) -> int | None:
+    """What ``--init`` says of its steps; read for control B alone."""
+    if not (config.init and config.with_control):
+        return None
+    return steps_behind(read_weights(resolve_weights(config.init)))
 
 
 def _domain(text: str, task: Task) -> Domain:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,10 @@ def prepare_network(
     allow_partial: bool = False,
     source_modalities: tuple[str, ...] | None = None,
     batch: Tensor | None = None,
+    initialise: Callable[[Network, Receipt], Receipt] | None = None,
 ) -> Prepared:
-    """Transfer ``weights`` (None: keep the random ones) and freeze what the stage says.
+    """Transfer ``weights`` (None: keep the random ones), ``initialise``, and freeze what the stage
+    says.
 
     A stem that holds a new modality stays trainable where blocks are counted ("2"); frozen by
     name or layer it is taken at its word, unless two of its channels start out identical, which
@@ -73,6 +75,8 @@ def prepare_network(
         if batch is not None and "response_rms" in weights.metadata:
             rms = weights.metadata["response_rms"]
             receipt = calibrate_response(network, receipt, rms, batch)
+    if initialise is not None:
+        receipt = initialise(network, receipt)
     frozen = select_blocks(network, stage.frozen)
     if receipt.new_modalities and stage.frozen.isdigit():
         block_of = partition(network)

@@ -20,11 +20,12 @@ from medtl.errors import ConfigError
 from medtl.footprint import foresee
 from medtl.gradients import Objective
 from medtl.memory import give_back_freed_memory, in_words, out_of_memory
-from medtl.networks import Network, tensors
+from medtl.networks import Network, partition, tensors
 from medtl.optimisation import build_optimizer
 from medtl.planning import Plan, lay_out
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
+from medtl.strategies import Stage
 from medtl.weights import Weights
 
 TRIAL_STEPS = 5
@@ -40,6 +41,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     )
     if not split.val:
         reporter.say("too few patients to validate on: the last step of each stage is kept")
+    assert plan.config.strategy is not None  # make_plan has asked the task
+    strategy = catalog.strategies[plan.config.strategy]
+    reporter.say(f"strategy {strategy.name}: {strategy.summary}")
     edges = "x".join(map(str, plan.patch_size))
     scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
     reporter.say(
@@ -59,14 +63,24 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
             stage.name,
             "+".join(stage.domain.modalities),
             str(stage.steps),
-            stage.init,
+            " + ".join(filter(None, (stage.init, stage.initialiser))),
             stage.frozen,
+            _rates(stage, ready),
             f"{ready.trainable_share():.1%}",
             f"{seconds * stage.steps / 60:.1f}" if seconds else "?",
         )
         for stage, ready in zip(plan.stages, prepared, strict=True)
     )
-    columns = ("stage", "modalities", "steps", "starts from", "frozen", "trainable", "minutes")
+    columns = (
+        "stage",
+        "modalities",
+        "steps",
+        "starts from",
+        "frozen",
+        "rate",
+        "trainable",
+        "minutes",
+    )
     timing = (
         f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training"
         if seconds
@@ -77,6 +91,15 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
         notes.append(str(foreseen))
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
     reporter.show(Table(title, columns, rows, tuple(notes)))
+
+
+def _rates(stage: Stage, ready: Prepared) -> str:
+    """The optimiser with its rate, or its lowest and highest, of what is trained."""
+    block_of = partition(ready.network)
+    trained = {block for name, block in block_of.items() if name not in ready.frozen}
+    rates = {stage.rates.get(block, stage.rates["*"]) for block in trained}
+    low, high = f"{min(rates, default=0):.2g}", f"{max(rates, default=0):.2g}"
+    return f"{stage.optimizer} {low}" + (f" to {high}" if high != low else "")
 
 
 def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
@@ -96,7 +119,7 @@ def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     previous: Weights | None = None
     for stage in plan.stages:
         network = build_network(plan, catalog, stage.domain)
-        yield stage_network(plan, network, stage, outside, previous)
+        yield stage_network(plan, catalog, network, stage, outside, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 

@@ -1,8 +1,11 @@
-"""Strategies plan the Stages of a transfer as plain data; nothing here needs torch."""
+"""What strategies plan: the Stages of a transfer, as plain data; nothing here needs torch.
+
+The strategies themselves are in ``medtl.transferring`` and ``medtl.unfreezing``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,6 +17,9 @@ from medtl.errors import ConfigError
 SOURCE = "source"
 CONTROL_A = "control-a"
 CONTROL_B = "control-b"
+
+#: How many times smaller the stem's rate is than the head's where rates follow the depth.
+SPAN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Stage:
 
     ``init`` is "random", "previous" (the stage before) or a weights file or run folder. ``frozen``
     is a freeze specification (``medtl.networks.select_blocks``). ``rates`` maps block names, or
-    "*" for the rest, to learning rates. ``steps`` counts optimiser steps.
+    "*" for the rest, to learning rates. ``steps`` counts optimiser steps. ``initialiser`` names a
+    component that changes the weights once they are in (``medtl.initialisers``).
     """
 
     name: str
@@ -46,11 +53,17 @@ class Stage:
     batch_size: int = 2
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
     next_from: str = "best"
+    initialiser: str | None = None
+    weight_decay: float | None = None  #: None: the optimiser's usual one
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a strategy plans for. ``steps`` is the budget of each side, source and target."""
+    """What a strategy plans for. ``steps`` is the budget of each side, source and target.
+
+    ``blocks`` are those of the target's network in order, the head last. What ``depth`` counts is
+    the strategy's to say. ``optimizer`` None leaves the choice to it.
+    """
 
     source: Domain
     target: Domain
@@ -61,6 +74,12 @@ class Request:
     freeze: str | None = None
     schedule: str = "cosine"
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    blocks: tuple[str, ...] = ("head",)
+    depth: int | None = None
+    keep_blocks: int | None = None
+    optimizer: str | None = None
+    initialiser: str | None = None
+    init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
 
 
 class Strategy(Protocol):
@@ -70,18 +89,21 @@ class Strategy(Protocol):
 
 
 def stage(request: Request, name: str, domain: Domain, steps: int, **changes: Any) -> Stage:
-    """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's."""
+    """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's.
+
+    An ``optimizer`` among the changes is the strategy's choice, which the request's replaces.
+    """
     rate = request.rate * float(changes.pop("rate", 1.0))
-    return Stage(
-        name,
-        domain,
-        steps,
-        rates=changes.pop("rates", {"*": rate}),
-        schedule=request.schedule,
-        batch_size=request.batch_size,
-        losses=request.losses,
+    settings = {
+        "rates": {"*": rate},
+        "schedule": request.schedule,
+        "batch_size": request.batch_size,
+        "losses": request.losses,
         **changes,
-    )
+    }
+    if request.optimizer:
+        settings["optimizer"] = request.optimizer
+    return Stage(name, domain, steps, **settings)
 
 
 def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
@@ -92,57 +114,67 @@ def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
     return (source,), "previous"
 
 
-def scratch(request: Request) -> tuple[Stage, ...]:
-    """Train on the target alone from random weights: the control of every transfer."""
-    _refuse(request.init, "scratch starts from random weights; drop --init")
-    _refuse(request.freeze, "scratch trains every block; drop --freeze")
-    return (stage(request, "scratch", request.target, request.steps, init="random"),)
+def by_depth(request: Request, rate: float = 1.0) -> dict[str, float]:
+    """``rate`` times the request's at the head, falling evenly to one ``SPAN``-th at the stem."""
+    top, below = request.rate * rate, len(request.blocks) - 1
+    rates = {
+        block: top * SPAN ** ((index - below) / max(1, below))
+        for index, block in enumerate(request.blocks)
+    }
+    return {**rates, "*": top}
 
 
-def fine_tune(request: Request) -> tuple[Stage, ...]:
-    """Start from the source's weights and train every block at a lower rate."""
-    before, init = opening(request)
-    return (
-        *before,
-        stage(
-            request,
-            "fine-tune",
-            request.target,
-            request.steps,
-            init=init,
-            frozen=request.freeze or "none",
-            rate=0.5,
-        ),
-    )
+def depth_of(request: Request, low: int, high: int, meaning: str, usual: int | None = None) -> int:
+    """``--depth``, or the ``usual`` one; ConfigError with its ``meaning`` if out of range."""
+    depth = usual if request.depth is None else request.depth
+    if depth is None or not low <= depth <= high:
+        given = "--depth is needed" if depth is None else f"--depth {depth}"
+        raise ConfigError(
+            f"{given}: {meaning}, {low} to {high}; the blocks are {', '.join(request.blocks)}"
+        )
+    return depth
 
 
-def linear_probe(request: Request) -> tuple[Stage, ...]:
-    """Keep the source's features and train a new head only: how good are they as they are?"""
-    _refuse(request.freeze, "linear-probe freezes all but the head; drop --freeze")
-    before, init = opening(request)
-    probe = stage(
-        request,
-        "linear-probe",
-        request.target,
-        request.steps,
-        init=init,
-        reinit=("head",),
-        frozen="all-but:head",
-    )
-    return (*before, probe)
+def divided(steps: int, shares: Sequence[float]) -> list[int]:
+    """Whole steps by ``shares``, which never fall: one at least for each, and no more parts than
+    steps."""
+    shares = shares[:steps]
+    parts = [max(1, int(steps * share / sum(shares))) for share in shares]
+    return [*parts[:-1], steps - sum(parts[:-1])]
+
+
+def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with what the request says of the weights that the target starts from."""
+    first = next((n for n, each in enumerate(stages) if each.name != SOURCE), len(stages))
+    changed = (replace(each, initialiser=request.initialiser) for each in stages[first : first + 1])
+    return (*stages[:first], *changed, *stages[first + 1 :])
 
 
 def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """From-scratch arms for a plan, on the target: A gets the target's steps, B all steps.
 
-    A plan that starts from ``--init`` spent no steps on the source that are known here: only A.
+    A plan that starts from ``--init`` counts the steps recorded there; where none are, only A.
     """
-    total = sum(each.steps for each in stages)
-    on_target = total - sum(each.steps for each in stages if each.name == SOURCE)
-    arm_a = stage(request, CONTROL_A, request.target, on_target, init="random")
-    return (arm_a, replace(arm_a, name=CONTROL_B, steps=total)) if total > on_target else (arm_a,)
+    on_source = sum(each.steps for each in stages if each.name == SOURCE)
+    steps = sum(each.steps for each in stages) - on_source
+    arm_a = stage(request, CONTROL_A, request.target, steps, init="random")
+    before = on_source + (request.init_steps or 0)
+    return (arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before)) if before else (arm_a,)
 
 
-def _refuse(value: str | None, message: str) -> None:
+def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
+    """Steps behind the weights of each stage; ``before``: behind those of ``--init``, if known."""
+    taken: dict[str, int | None] = {}
+    carried: int | None = 0
+    for each in stages:
+        start = {"random": 0, "previous": carried}.get(each.init, before)
+        taken[each.name] = None if start is None else start + each.steps
+        if each.name not in (CONTROL_A, CONTROL_B):
+            carried = taken[each.name]
+    return taken
+
+
+def refuse(value: object, message: str) -> None:
+    """ConfigError with the message if there is such a value."""
     if value:
         raise ConfigError(message)

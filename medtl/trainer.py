@@ -32,10 +32,10 @@ from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
-from medtl.strategies import CONTROL_A, CONTROL_B, Stage
+from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
 from medtl.training import Fit, fit
-from medtl.weights import BEST, Weights, read_weights, write_checkpoint
+from medtl.weights import BEST, Weights, read_weights, steps_behind, write_checkpoint
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
@@ -127,7 +127,7 @@ class Trainer:
             network = build_network(self.plan, self.catalog, stage.domain)
         network.module.to(self.fabric.device)
         weights = read_weights(previous) if previous and stage.init == "previous" else None
-        return stage_network(self.plan, network, stage, self.outside, weights, batch)
+        return stage_network(self.plan, self.catalog, network, stage, self.outside, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
@@ -262,6 +262,7 @@ class Trainer:
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan
+        before = steps_behind(self.outside) if self.outside else None
         return {
             "network": {
                 "name": plan.network,
@@ -282,6 +283,7 @@ class Trainer:
             "names": getattr(plan.task, "names", None),
             "preprocessing": plan.preset.to_json(),
             "seen": list(self.seen),
+            "steps": steps_so_far(plan.stages, before)[stage.name],
             "synthetic": plan.cohort.synthetic,
         }
 

@@ -17,7 +17,7 @@ from medtl.heads import select_regions
 from medtl.naming import match_names
 from medtl.networks import Network, names_of, partition, tensors
 from medtl.nnunet import NNUNET, is_cancelled_bias
-from medtl.receipts import Receipt, ReceiptRow, Status
+from medtl.receipts import Receipt, ReceiptRow, Status, alike_notes
 from medtl.response import norm_follows
 from medtl.weights import Weights
 
@@ -267,7 +267,7 @@ def _receipt(
             f"the file does not name its modalities: taken to be {', '.join(channels.target)}; "
             "state --init-modalities if they are others"
         )
-    notes += [f"{a} and {b} start out alike, so their channels must be trained" for a, b in alike]
+    notes += alike_notes(alike)
     heads = [row for row in rows if row.name in network.head_tensors and row.status == "loaded"]
     if heads and not (outputs.source and outputs.target):
         notes.append("the file does not name its regions: its outputs are taken in order")

@@ -17,12 +17,10 @@ from medtl.strategies import (
     LossSpec,
     Request,
     controls,
-    fine_tune,
-    linear_probe,
-    scratch,
     stage,
 )
 from medtl.task import Defaults
+from medtl.transferring import fine_tune, linear_probe, scratch
 
 SOURCE, TARGET = parse_domain("flair,t1ce"), parse_domain("t1,t2")
 REQUEST = Request(SOURCE, TARGET, steps=100, batch_size=3, rate=1e-3)

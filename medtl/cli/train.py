@@ -42,6 +42,16 @@ def train(
     freeze: Annotated[
         str | None, typer.Option(help='"2" blocks, "stem,encoder1", "layers:25", "all-but:head".')
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="K", help="Blocks that the strategy carries or thaws.")
+    ] = None,
+    keep_blocks: Annotated[
+        int | None, typer.Option(metavar="K", help="Drop the target's blocks above the first K.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
+    initialiser: Annotated[
+        str | None, typer.Option(help="Change the weights that the target starts from: mean-var.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option(metavar="FILE|RUN", help="Start from these weights.")
     ] = None,
@@ -117,6 +127,10 @@ def train(
         "rate": rate,
         "modality_dropout": modality_dropout,
         "freeze": freeze,
+        "depth": depth,
+        "keep_blocks": keep_blocks,
+        "optimizer": optimizer,
+        "initialiser": initialiser,
         "init": init,
         "init_modalities": init_modalities.split(",") if init_modalities else None,
         "map": parse_mapping([p for text in map_ for p in text.split(",")]) if map_ else None,
@@ -162,6 +176,7 @@ def train(
         (catalog.transforms, resolved.transforms),
         (catalog.harmonisers, resolved.harmonise),
         (catalog.losses, resolved.loss),
+        (catalog.initialisers, resolved.initialiser),
     ):
         if name is not None:
             registry.full_name(name)
