@@ -57,6 +57,7 @@ class TrainConfig(BaseModel):
     dst: str | None = None
     network: str | None = None
     width: Natural | None = None
+    options: dict[str, Any] = {}  #: the network's own, for example head or keep_blocks
     transforms: str | None = None
     harmonise: str | None = None  #: a harmoniser with landmarks, fitted on the training cases
     spacing_mm: Positive | None = None
@@ -74,6 +75,7 @@ class TrainConfig(BaseModel):
     patience: Natural | None = None  #: validations without improvement before a stage ends
     freeze: str | None = None
     init: str | None = None
+    weights: UserPath | None = None  #: the file that ``init`` imagenet means
     init_modalities: Annotated[
         tuple[str, ...] | None, BeforeValidator(_listed), AfterValidator(_canonical)
     ] = None

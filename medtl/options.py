@@ -14,6 +14,8 @@ from typing import Any
 
 from medtl.errors import ConfigError, UnknownNameError
 
+#: What every builder takes; see :class:`medtl.networks.NetworkBuilder`.
+NUMBERS = ("in_channels", "out_channels", "spatial_dims", "width", "patch_size")
 #: Channels of a slim block: so many times fewer.
 SLIM = 4
 
@@ -71,6 +73,14 @@ def options_of(plan: Callable[..., Any]) -> dict[str, Any]:
         for name, parameter in inspect.signature(plan).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+def check_accepted(network: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """:func:`check_options` for any builder; one that takes ``**options`` checks them itself."""
+    parameters = inspect.signature(builder).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        own = {key: value for key, value in options_of(builder).items() if key not in NUMBERS}
+        check_options(network, options, own)
 
 
 def check_options(network: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:

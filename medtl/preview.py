@@ -92,10 +92,10 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
-    outside = outside_weights(plan.config)
+    outside = outside_weights(plan, catalog)
     previous: Weights | None = None
     for stage in plan.stages:
-        network = build_network(plan, catalog, stage.domain)
+        network = build_network(plan, catalog, stage.domain, stage.options)
         yield stage_network(plan, network, stage, outside, previous)
         previous = _as_weights(network, stage.domain, plan)
 
@@ -109,7 +109,7 @@ def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
 def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     """Median time of a training step from scratch, on noise; making patches is not included."""
     stage = replace(plan.stages[0], frozen="none")
-    network = build_network(plan, catalog, stage.domain)
+    network = build_network(plan, catalog, stage.domain, stage.options)
     objective = Objective(network.module, build_losses(stage, catalog))
     optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
     model, optimizer = fabric.setup(objective, optimizer)

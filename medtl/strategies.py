@@ -46,6 +46,7 @@ class Stage:
     batch_size: int = 2
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
     next_from: str = "best"
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,11 @@ def train(
         str | None, typer.Option(help='"2" blocks, "stem,encoder1", "layers:25", "all-but:head".')
     ] = None,
     init: Annotated[
-        str | None, typer.Option(metavar="FILE|RUN", help="Start from these weights.")
+        str | None,
+        typer.Option(metavar="FILE|RUN|imagenet", help="Start from these weights."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of --init imagenet, if torch's hub has it not.")
     ] = None,
     init_modalities: Annotated[
         str | None, typer.Option(help="Channel names of --init where the file has none.")
@@ -118,6 +122,7 @@ def train(
         "modality_dropout": modality_dropout,
         "freeze": freeze,
         "init": init,
+        "weights": weights,
         "init_modalities": init_modalities.split(",") if init_modalities else None,
         "map": parse_mapping([p for text in map_ for p in text.split(",")]) if map_ else None,
         "allow_partial": allow_partial,
