@@ -19,9 +19,11 @@ from medtl.data import Recipe, check_case, prepared_bytes
 from medtl.domain import Domain, parse_domain, select
 from medtl.errors import ConfigError, DataError
 from medtl.folds import split_as_asked
+from medtl.imagenet import IMAGENET
 from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
+from medtl.options import check_accepted
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
@@ -115,14 +117,19 @@ def make_plan(
         keep_blocks=config.keep_blocks,
         optimizer=config.optimizer,
         initialiser=config.initialiser,
+        options=config.options,
         init_steps=_init_steps(config),
     )
+    cut = {"keep_blocks": config.keep_blocks} if config.keep_blocks else {}
+    options = {**config.options, **cut}
+    check_accepted(network, builder, options)
     dims = {} if kind.dense else {"spatial_dims": len(task.defaults.patch_size)}
     probe = builder(
         in_channels=len(target.modalities),
         out_channels=len(task.regions),
         width=config.width,
         **dims,
+        **options,
     )
     request = replace(request, blocks=tuple(block.name for block in probe.blocks))
     # Which domains a strategy visits is known before the data: no other modality is asked for.
@@ -260,8 +267,9 @@ def _check_depth(name: str, strategy: Strategy, request: Request) -> None:
 
 def _init_steps(config: TrainConfig) -> int | None:
     """What ``--init`` says of its steps; read for control B alone."""
-    if not (config.init and config.with_control):
+    if not config.with_control or config.init in (None, IMAGENET):
         return None
+    assert config.init is not None
     return steps_behind(read_weights(resolve_weights(config.init)))
 
 

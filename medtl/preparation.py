@@ -68,7 +68,7 @@ def prepare_network(
             modalities=stage.domain.modalities,
             regions=regions,
             mapping=mapping,
-            reinit=stage.reinit,
+            reinit=(*stage.reinit, *_new_top(network, weights)),
             allow_partial=allow_partial,
             source_modalities=source_modalities,
         )
@@ -95,6 +95,24 @@ def prepare_network(
         )
     freeze(network, frozen)
     return Prepared(network, frozen, receipt)
+
+
+def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
+    """Blocks that sit on other ones than in the weights' network: they start anew, whatever fits.
+
+    That is the head of a network that is cut elsewhere, and all from where one is slim.
+    """
+    saved = weights.metadata.get("network")
+    options = saved.get("options") if isinstance(saved, dict) else None
+    options = options if isinstance(options, dict) else {}
+    names = [block.name for block in network.blocks]
+    lowest = len(names)
+    if network.options.get("keep_blocks") != options.get("keep_blocks"):
+        lowest -= 1
+    slim = {network.options.get("slim_from"), options.get("slim_from")}
+    if len(slim) > 1:
+        lowest = min(lowest, *(number - 1 for number in slim if isinstance(number, int)))
+    return tuple(names[lowest:])
 
 
 def _untouched(network: Network) -> Receipt:

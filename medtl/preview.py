@@ -115,16 +115,20 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
-    outside = outside_weights(plan.config)
+    outside = outside_weights(plan, catalog)
     previous: Weights | None = None
     for stage in plan.stages:
-        network = build_network(plan, catalog, stage.domain)
+        network = build_network(plan, catalog, stage.domain, stage.options)
         yield stage_network(plan, catalog, network, stage, outside, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 
 def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
-    metadata = {"modalities": list(domain.modalities), "regions": list(plan.task.regions)}
+    metadata = {
+        "modalities": list(domain.modalities),
+        "regions": list(plan.task.regions),
+        "network": {"options": dict(network.options)},
+    }
     state = {name: tensor.detach() for name, tensor in tensors(network).items()}
     return Weights(Path("previous stage"), state, metadata, "medtl")
 
@@ -132,7 +136,7 @@ def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
 def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     """Median time of a training step from scratch, on noise; making patches is not included."""
     stage = replace(plan.stages[0], frozen="none")
-    network = build_network(plan, catalog, stage.domain)
+    network = build_network(plan, catalog, stage.domain, stage.options)
     objective = Objective(network.module, build_losses(stage, catalog))
     optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
     model, optimizer = fabric.setup(objective, optimizer)

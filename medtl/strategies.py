@@ -18,6 +18,8 @@ SOURCE = "source"
 CONTROL_A = "control-a"
 CONTROL_B = "control-b"
 
+#: Options that shape the target's network alone: the source's is whole.
+CUTS = ("keep_blocks", "slim_from")
 #: How many times smaller the stem's rate is than the head's where rates follow the depth.
 SPAN = 10.0
 
@@ -55,6 +57,7 @@ class Stage:
     next_from: str = "best"
     initialiser: str | None = None
     weight_decay: float | None = None  #: None: the optimiser's usual one
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Request:
     keep_blocks: int | None = None
     optimizer: str | None = None
     initialiser: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
     init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
 
 
@@ -144,10 +148,18 @@ def divided(steps: int, shares: Sequence[float]) -> list[int]:
 
 
 def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages with what the request says of the weights that the target starts from."""
-    first = next((n for n, each in enumerate(stages) if each.name != SOURCE), len(stages))
-    changed = (replace(each, initialiser=request.initialiser) for each in stages[first : first + 1])
-    return (*stages[:first], *changed, *stages[first + 1 :])
+    """The stages with what the request says of the target's network and of its first weights."""
+    whole = {name: None for name in CUTS if name in request.options}
+    cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
+    first = next((each for each in stages if each.name != SOURCE), None)
+    return tuple(
+        replace(
+            each,
+            options={**each.options, **(whole if each.name == SOURCE else cut)},
+            initialiser=request.initialiser if each is first else each.initialiser,
+        )
+        for each in stages
+    )
 
 
 def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -157,7 +169,10 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """
     on_source = sum(each.steps for each in stages if each.name == SOURCE)
     steps = sum(each.steps for each in stages) - on_source
-    arm_a = stage(request, CONTROL_A, request.target, steps, init="random")
+    (arm_a,) = on_target(
+        replace(request, initialiser=None),
+        (stage(request, CONTROL_A, request.target, steps, init="random"),),
+    )
     before = on_source + (request.init_steps or 0)
     return (arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before)) if before else (arm_a,)
 

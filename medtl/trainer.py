@@ -124,7 +124,7 @@ class Trainer:
     def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.config.seed)
-            network = build_network(self.plan, self.catalog, stage.domain)
+            network = build_network(self.plan, self.catalog, stage.domain, stage.options)
         network.module.to(self.fabric.device)
         weights = read_weights(previous) if previous and stage.init == "previous" else None
         return stage_network(self.plan, self.catalog, network, stage, self.outside, weights, batch)
@@ -271,6 +271,7 @@ class Trainer:
                 "out_channels": network.out_channels,
                 "spatial_dims": network.spatial_dims,
                 "patch_size": list(plan.patch_size),
+                "options": dict(network.options),
             },
             "task": plan.task.name,
             "kind": plan.kind.name,

@@ -3,7 +3,8 @@
 A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
 
     {"format": 1,
-     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size"},
+     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size",
+                 "options"},           # what its builder was told beside these
      "modalities": ["flair", "t1ce"],   # order of the input channels
      "regions": ["WT", "TC", "ET"],     # order of the output channels
      "preprocessing": {...},            # preset and spacing the images went through

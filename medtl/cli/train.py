@@ -53,7 +53,11 @@ def train(
         str | None, typer.Option(help="Change the weights that the target starts from: mean-var.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option(metavar="FILE|RUN", help="Start from these weights.")
+        str | None,
+        typer.Option(metavar="FILE|RUN|imagenet", help="Start from these weights."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of --init imagenet, if torch's hub has it not.")
     ] = None,
     init_modalities: Annotated[
         str | None, typer.Option(help="Channel names of --init where the file has none.")
@@ -132,6 +136,7 @@ def train(
         "optimizer": optimizer,
         "initialiser": initialiser,
         "init": init,
+        "weights": weights,
         "init_modalities": init_modalities.split(",") if init_modalities else None,
         "map": parse_mapping([p for text in map_ for p in text.split(",")]) if map_ else None,
         "allow_partial": allow_partial,
