@@ -63,8 +63,10 @@ class Leg:
 def _built(name: str, seed: int) -> Network:
     dims, _, width = NETWORKS[name]
     torch.manual_seed(seed)
-    return load_catalog().networks[name].load()(
-        in_channels=2, out_channels=2, spatial_dims=dims, width=width
+    return (
+        load_catalog()
+        .networks[name]
+        .load()(in_channels=2, out_channels=2, spatial_dims=dims, width=width)
     )
 
 
