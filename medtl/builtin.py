@@ -58,6 +58,11 @@ def medtl_losses() -> list[Component]:
         Component(
             "cross-entropy", "medtl.losses:cross_entropy", "softmax cross-entropy over classes"
         ),
+        Component(
+            "l2-sp",
+            "medtl.anchoring:l2_sp",
+            "distance of the weights from where they started; beside another loss",
+        ),
     ]
 
 

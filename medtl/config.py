@@ -71,6 +71,8 @@ class TrainConfig(BaseModel):
     loss: str | None = None
     #: share of the patches that lack some of their modalities
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    alignment: Positive | None = None  #: weight of the loss that aligns --src and --dst
+    select_by: str | None = None  #: how weights are selected beside unlabelled images
     patience: Natural | None = None  #: validations without improvement before a stage ends
     freeze: str | None = None
     init: str | None = None

@@ -29,6 +29,7 @@ from medtl.strategies import LossSpec, Request, Stage, controls
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
+from medtl.unsupervised import check_adaptation, labelled_cases
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -60,7 +61,7 @@ class Plan:
 
     def memory_bytes(self) -> int:
         """Upper bound of all prepared training and validation cases, over the domains."""
-        domains = {stage.domain for stage in self.stages}
+        domains = {domain for stage in self.stages for domain in stage.domains()}
         count = len(self.split.train) + len(self.split.val)
         share = count / max(1, len({case.patient for case in self.cohort.cases}))
         return round(
@@ -110,15 +111,19 @@ def make_plan(
         freeze=config.freeze,
         schedule=config.schedule,
         losses=(LossSpec(config.loss or task.defaults.loss),),
+        alignment=config.alignment,
+        select_by=config.select_by,
     )
     # Which domains a strategy visits is known before the data: no other modality is asked for.
-    visited = [stage.domain for stage in lay_out(config, catalog, request)]
+    laid_out = lay_out(config, catalog, request)
+    visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
     cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
     split = split_as_asked(config, cohort.cases, reporter)
-    advice = _advice(task, cases_of(split.train, cohort.cases), needed, config, reporter)
+    labelled = cases_of(split.train, labelled_cases(laid_out, cohort.cases))
+    advice = _advice(task, labelled, needed, config, reporter)
     defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and advice:
@@ -237,6 +242,7 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     """The strategy's stages, with the from-scratch controls where they are asked for."""
     assert config.strategy is not None  # make_plan has asked the task
     stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
+    check_adaptation(stages, with_control=config.with_control)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
 
@@ -297,3 +303,5 @@ def _check_domains(plan: Plan) -> None:
     for stage in plan.stages:
         if not plan.cases(stage.domain, "train"):
             raise DataError(f"stage {stage.name}: no training patient in domain {stage.domain}")
+        if stage.unlabelled and not plan.cases(stage.unlabelled, "train"):
+            raise DataError(f"stage {stage.name}: no training patient in domain {stage.unlabelled}")

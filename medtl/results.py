@@ -53,7 +53,8 @@ def write_results(
 def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
     figures, synthetic = run.path / "figures", plan.cohort.synthetic
     figures.mkdir(exist_ok=True)
-    curves = {s.stage: read_lines(run.path / s.stage / "metrics.jsonl") for s in stages}
+    rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
+    curves = {stage: read_lines(path) for stage, path in rows.items() if path.is_file()}
     loss_curves(figures / "curves.png", curves, measure=plan.kind.selected_by, synthetic=synthetic)
     split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
 
