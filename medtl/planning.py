@@ -75,11 +75,12 @@ class Plan:
 def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: Any) -> Cohort:
     """The cases under ``data``, or of the built-in phantom cohort; the first line says which."""
     if data is None:
-        from medtl.phantom.cohort import DEFAULT_CASES, default_phantom
+        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
 
         reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        with reporter.progress("making the phantom", DEFAULT_CASES) as advance:
-            data = default_phantom(progress=lambda done, total: advance(done))
+        layout = getattr(task, "phantom", BRATS)
+        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+            data = default_phantom(lambda done, total: advance(done), layout)
     cohort = task.cases(data, **options)
     for note in cohort.notes:
         reporter.say(note)
