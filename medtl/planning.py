@@ -86,7 +86,7 @@ def read_cohort(
     """
     chosen = choose_protocol(task, protocol)
     if chosen is not None:
-        options["protocol"] = chosen
+        options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
         from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
 
@@ -150,7 +150,8 @@ def make_plan(
         preset = preset.onto(
             fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
         )
-    dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
+    flat = len(defaults.patch_size) == 2
+    dims = {} if kind.dense and not flat else {"spatial_dims": len(defaults.patch_size)}
     probe = builder(
         in_channels=len(visited[0].modalities),
         out_channels=len(task.regions),

@@ -16,7 +16,7 @@ from nibabel.orientations import aff2axcodes
 from medtl.console import Reporter
 from medtl.data import region_masks
 from medtl.evaluation import Predictor
-from medtl.io.nifti import read_header, read_labels, read_volume
+from medtl.io.images import read_header, read_labels, read_volume
 from medtl.planning import Plan
 from medtl.report.classes import confusion_matrix
 from medtl.report.figures import loss_curves, split_sizes, stage_scores

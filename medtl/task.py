@@ -52,7 +52,7 @@ class Task(Protocol):
     # A task may also have
     #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
     #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
-    #       first; ``cases`` then takes ``protocol``.
+    #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
 
     def cases(
         self,
