@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medtl.catalog import Catalog
 from medtl.domain import Domain
 from medtl.errors import ConfigError
+from medtl.features import FeatureLoss
 from medtl.imagenet import IMAGENET, read_imagenet
 from medtl.initialisers import Initialiser
 from medtl.networks import Network
@@ -43,9 +44,34 @@ def build_network(
     return network
 
 
-def build_losses(stage: Stage, catalog: Catalog) -> list[tuple[float, nn.Module]]:
-    """Each loss of the stage with its weight."""
-    return [(s.weight, catalog.losses[s.name].load()(**s.params)) for s in stage.losses]
+def build_losses(
+    stage: Stage, catalog: Catalog, network: Network, batch: Tensor, new: Collection[str] = ()
+) -> list[tuple[float, nn.Module]]:
+    """Each loss of the stage with its weight, bound to the network where it sees more than logits.
+
+    ``batch``: any images the network takes; ``new``: tensors that start from random weights.
+    Raises ConfigError for losses that this stage gives nothing to see.
+    """
+    built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
+    seen = [getattr(loss, "sees", "target") for _, loss in built]
+    if stage.steps and "target" not in seen:
+        names = ", ".join(spec.name for spec in stage.losses)
+        raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
+    for (spec, loss), sees in zip(built, seen, strict=True):
+        if sees == "features" and stage.unlabelled is None:
+            raise ConfigError(
+                f"stage {stage.name}: loss {spec.name} compares two domains, and this stage sees "
+                "one; choose a --strategy that adapts, for example dann"
+            )
+        if sees == "weights":
+            loss.bind(network, new)
+    return [
+        (
+            spec.weight,
+            FeatureLoss(loss, network, spec.features_from, batch) if sees == "features" else loss,
+        )
+        for (spec, loss), sees in zip(built, seen, strict=True)
+    ]
 
 
 def outside_weights(plan: Plan, catalog: Catalog) -> Weights | None:

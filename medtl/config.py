@@ -72,6 +72,8 @@ class TrainConfig(BaseModel):
     loss: str | None = None
     #: share of the patches that lack some of their modalities
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    alignment: Positive | None = None  #: weight of the loss that aligns --src and --dst
+    select_by: str | None = None  #: how weights are selected beside unlabelled images
     patience: Natural | None = None  #: validations without improvement before a stage ends
     optimizer: Literal["adamw", "adam", "sgd"] | None = None
     freeze: str | None = None
@@ -87,6 +89,7 @@ class TrainConfig(BaseModel):
     allow_partial: bool = False
     with_control: bool = False
     labels: str | None = None
+    protocol: str | None = None  #: how the task divides its patients, where it knows several ways
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     test_fraction: Fraction | None = None
     val_fraction: Fraction | None = None

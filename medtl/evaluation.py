@@ -27,7 +27,7 @@ from medtl.data import Recipe, region_masks
 from medtl.device import autocast_dtype
 from medtl.flips import flipped
 from medtl.inference import OUTSIDE, slice_wise, sliding_window
-from medtl.io.nifti import read_header, read_labels
+from medtl.io.images import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.processes import gather, share
@@ -42,6 +42,8 @@ BATCH_VOXELS = 96**3
 MOST_WINDOWS = 8
 #: Slices that a 2-D network sees at once.
 SLICES = 16
+#: Voxels of a case whose probabilities tell weights apart without labels.
+MOST_VOXELS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,18 @@ def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> d
         scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
     means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
     return dict(zip(predictor.recipe.regions, means, strict=True))
+
+
+def voxel_beliefs(predictor: Predictor, cached: Dataset[Any], count: int) -> list[Tensor]:
+    """The probabilities of each region and of its absence at voxels, at equal steps, of so many
+    cached cases: a table of rows (N, 2) per region."""
+    found = []
+    for index in share(predictor.fabric, range(count)):
+        logits_LIJK = predictor.prepared_logits(cached[index]["image"]).cpu()
+        shares_LN = logits_LIJK.double().flatten(1).sigmoid()
+        found.append(shares_LN[:, :: max(1, -(-shares_LN.shape[1] // MOST_VOXELS))])
+    shares_LN = torch.cat(gather(predictor.fabric, found, count), dim=1)
+    return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]
 
 
 def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from medtl.networks import tensors
 from medtl.planning import Plan
 from medtl.processes import gather
 from medtl.profiling import exported, quiet
+from medtl.strategies import Stage
 
 #: The larger of the two patches has no longer edge. Smaller ones show the weights, not the batch.
 PROBE_EDGE = 64
@@ -107,11 +108,11 @@ def _seen(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
 
 
 def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
-    """The footprint of the plan's first stage, all of it trained; None where it cannot be seen."""
+    """The footprint of the plan's largest stage, all trained; None where it cannot be seen."""
     device = fabric.device.type
     if device not in OVERHEAD:
         return None
-    stage = plan.stages[0]
+    stage = _largest(plan)
     network = build_network(plan, catalog, stage.domain, stage.options)
     copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
     weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
@@ -154,6 +155,11 @@ def advice(footprint: Footprint, plan: Plan, processes: int, free: float) -> str
     return "a smaller --width"
 
 
+def _largest(plan: Plan) -> Stage:
+    """The stage that takes most: with unlabelled images the batch is twice as large."""
+    return next((stage for stage in plan.stages if stage.unlabelled), plan.stages[0])
+
+
 def _halved(edges: tuple[int, ...], multiple: int) -> tuple[int, ...]:
     """With the longest edge halved, unless that leaves less than two steps of the last level."""
     longest = edges.index(max(edges))
@@ -167,18 +173,21 @@ def _batch_bytes(
     plan: Plan, catalog: Catalog, fabric: Fabric, edges: tuple[int, ...], batch_size: int
 ) -> int:
     """Peak of what a forward and a backward pass take beside weights and gradients."""
-    stage = plan.stages[0]
+    stage = _largest(plan)
     network = build_network(replace(plan, patch_size=edges), catalog, stage.domain, stage.options)
-    objective = Objective(network.module, build_losses(stage, catalog)).to(fabric.device).train()
+    shape = (batch_size, network.in_channels, *edges)
+    losses = build_losses(stage, catalog, network, torch.zeros(shape))
+    objective = Objective(network.module, losses).to(fabric.device).train()
     for parameter in network.module.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
     def step() -> None:
-        image = torch.randn((batch_size, network.in_channels, *edges), device=fabric.device)
+        image = torch.randn(shape, device=fabric.device)
+        unlabelled = torch.randn_like(image) if stage.unlabelled else None
         outputs = edges if network.dense else ()
         target = torch.zeros((batch_size, network.out_channels, *outputs), device=fabric.device)
         with fabric.autocast(), suited_to_cpu(network.module):
-            loss = objective(image, target)
+            loss = objective(image, target, None, unlabelled)
         loss.backward()
 
     return _peak_on_gpu(step) if fabric.device.type == "cuda" else _peak_on_cpu(step)

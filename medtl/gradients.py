@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from medtl.convolutions import suited_to_cpu
 from medtl.errors import ConfigError
+from medtl.features import FeatureLoss, watched
 from medtl.memory import give_back_freed_memory, out_of_memory
 from medtl.networks import all_logits
 from medtl.profiling import BACKWARD, FORWARD, Profile
@@ -33,32 +34,66 @@ class Objective(nn.Module):
         super().__init__()
         terms = list(losses)
         self.network = network
-        self.weights = [weight for weight, _ in terms]
         self.losses = nn.ModuleList(loss for _, loss in terms)
+        self.on_features = [(w, loss) for w, loss in terms if isinstance(loss, FeatureLoss)]
+        rest = [(w, loss) for w, loss in terms if not isinstance(loss, FeatureLoss)]
+        self.on_weights = [(w, loss) for w, loss in rest if _sees(loss) == "weights"]
+        self.on_logits = [(w, loss) for w, loss in rest if _sees(loss) != "weights"]
 
     def forward(
-        self, image: Tensor, target: Tensor, slopes: Sequence[Tensor] | None = None
+        self,
+        image: Tensor,
+        target: Tensor,
+        slopes: Sequence[Tensor] | None = None,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
     ) -> Tensor:
-        """The loss; given its ``slopes`` by the logits, a sum with the same gradients instead."""
-        levels = all_logits(self.network(image), image.ndim - 2)
+        """The loss; given its ``slopes`` by the logits, a sum with the same gradients instead.
+
+        Images with and without labels go through the network as one batch, so that norms see
+        both; ``progress``: the share of the stage's steps that is done.
+        """
+        count = len(image)
+        both = image if unlabelled is None else torch.cat((image, unlabelled))
+        with watched([loss for _, loss in self.on_features]) as features:
+            levels = all_logits(self.network(both), image.ndim - 2)
+        if unlabelled is not None:
+            levels = tuple(logits[:count] for logits in levels)
         if slopes is None:
-            return self.loss(levels, target)
+            total = self.loss(levels, target)
+            for weight, loss in self.on_features:
+                total = total + weight * loss(features[loss.block], count, progress)
+            return total
         products = (
             (logits.float() * slope).sum() for logits, slope in zip(levels, slopes, strict=True)
         )
         return torch.stack(list(products)).sum()
 
     def loss(self, levels: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Weighted sum of the losses; deep supervision halves the weight per level."""
+        """Weighted sum of the losses of logits and of weights; deep supervision halves the weight
+        per level."""
         shares = [0.5**level for level in range(len(levels))]
         total = torch.zeros((), device=target.device)
         for share, logits in zip(shares, levels, strict=True):
             truth = target
             if logits.shape[2:] != target.shape[2:]:
                 truth = functional.interpolate(target, size=logits.shape[2:], mode="nearest")
-            for weight, loss in zip(self.weights, self.losses, strict=True):
+            for weight, loss in self.on_logits:
                 total = total + share * weight * loss(logits, truth)
-        return total / sum(shares)
+        total = total / sum(shares)
+        for weight, loss in self.on_weights:
+            total = total + weight * loss()
+        return total
+
+    def beyond_logits(self) -> bool:
+        """Whether the losses pass gradients on by other ways than the logits: to parameters of
+        their own, or to weights that they see."""
+        owned = any(parameter.requires_grad for parameter in self.losses.parameters())
+        return owned or bool(self.on_weights)
+
+
+def _sees(loss: nn.Module) -> str:
+    return str(getattr(loss, "sees", "target"))
 
 
 class Gradients:
@@ -86,10 +121,18 @@ class Gradients:
         self.buffers = list(objective.network.buffers())
         self.kept = [buffer.clone() for buffer in self.buffers]
 
-    def __call__(self, image: Tensor, target: Tensor, seed: int) -> Tensor:
+    def __call__(
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
         """Fill the gradients and return the loss; ``seed`` decides what is drawn at random.
 
-        When the memory runs out, fewer samples are taken at once, for good.
+        When the memory runs out, fewer samples are taken at once, for good; beside unlabelled
+        images that is refused, as a loss on features compares whole batches.
 
         Raises:
             ConfigError: the memory does not hold a single one.
@@ -99,7 +142,7 @@ class Gradients:
         while True:
             try:
                 if self.at_once is None:
-                    loss = self._all(image, target, seed)
+                    loss = self._all(image, target, seed, unlabelled, progress)
                 else:
                     loss = self._in_parts(image, target, seed, self.at_once)
                 break
@@ -110,13 +153,20 @@ class Gradients:
             self.clear()
             _copy(self.kept, self.buffers)
             give_back_freed_memory()
-            self._halve(image)
+            self._halve(image, unlabelled)
         if self.at_once != known:
             self._tell(len(image))
         return loss
 
-    def _all(self, image: Tensor, target: Tensor, seed: int) -> Tensor:
-        loss = self._forward(image, target, seed)
+    def _all(
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        unlabelled: Tensor | None,
+        progress: float,
+    ) -> Tensor:
+        loss = self._forward(image, target, seed, None, unlabelled, progress)
         self.clear()
         self._backward(loss)
         return loss.detach()
@@ -129,18 +179,27 @@ class Gradients:
         levels = [torch.cat(level).requires_grad_() for level in zip(*found, strict=True)]
         with self.profile.span(FORWARD), self.fabric.autocast():
             loss = self.objective.loss(levels, target)
-        slopes = torch.autograd.grad(loss, levels)
+        beyond = self.objective.beyond_logits()
+        slopes = torch.autograd.grad(loss, levels, retain_graph=beyond)
+        if beyond:
+            self._backward(loss)
         for n, (part, truth) in enumerate(parts):
             own = [torch.split(slope, size)[n] for slope in slopes]
             self._backward(self._forward(part, truth, seed + _own(n), own))
         return loss.detach()
 
     def _forward(
-        self, image: Tensor, target: Tensor, seed: int, slopes: Sequence[Tensor] | None = None
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        slopes: Sequence[Tensor] | None = None,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
     ) -> Tensor:
         torch.manual_seed(seed)
         with self.profile.span(FORWARD), suited_to_cpu(self.objective.network):
-            return self.model(image, target, slopes)
+            return self.model(image, target, slopes, unlabelled, progress)
 
     @torch.no_grad()
     def _logits(self, image: Tensor, seed: int) -> tuple[Tensor, ...]:
@@ -153,9 +212,15 @@ class Gradients:
         with self.profile.span(BACKWARD):
             self.fabric.backward(loss)
 
-    def _halve(self, image: Tensor) -> None:
+    def _halve(self, image: Tensor, unlabelled: Tensor | None) -> None:
         size = min(self.at_once or len(image), len(image))
         edges = "x".join(map(str, image.shape[2:]))
+        if unlabelled is not None:
+            raise ConfigError(
+                f"the memory does not hold {size} labelled and {len(unlabelled)} unlabelled images "
+                f"of {edges}, which are compared as a whole; start a new run with a smaller "
+                "--batch-size, patch_size or --width"
+            )
         if self.fabric.world_size > 1:
             # The others wait within the step for this process, and cannot be told.
             raise ConfigError(

@@ -73,7 +73,8 @@ def medtl_strategies() -> list[Component]:
 
 @hookspec
 def medtl_losses() -> list[Component]:
-    """Terms of the training objective. Targets return a ``torch.nn.Module``."""
+    """Terms of the training objective. Targets return a ``torch.nn.Module``; what it may see of
+    logits, features and weights is told in :mod:`medtl.losses`."""
     raise NotImplementedError
 
 

@@ -17,12 +17,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.case import Case, Cohort
-from medtl.classification.evaluation import Classifier, score_classes, soft_sensitivity
+from medtl.classification.evaluation import (
+    Classifier,
+    class_beliefs,
+    score_classes,
+    soft_sensitivity,
+)
 from medtl.classification.metrics import confusion, summarise_classes, write_predictions_csv
 from medtl.classification.views import Views
 from medtl.data import Patches, Recipe
 from medtl.errors import ConfigError
-from medtl.evaluation import Predictor, score_cases, validation_dice
+from medtl.evaluation import Predictor, score_cases, validation_dice, voxel_beliefs
 from medtl.metrics import summarise, write_metrics_csv
 from medtl.networks import Network
 from medtl.report.tables import Summary, Table, class_tables, score_table
@@ -51,6 +56,8 @@ class Kind:
     recorded: Callable[[Any], dict[str, Any]]
     #: predictor, cached validation cases, cases -> score per output, higher is better
     validate: Callable[[Any, Dataset[Any], Sequence[Case]], Mapping[str, float]]
+    #: predictor, cached cases, how many -> probabilities (N, L), one table per output
+    beliefs: Callable[[Any, Dataset[Any], int], list[Tensor]]
     #: refuses cases whose truth a model cannot be scored on, by the names of its outputs
     check: Callable[[Cohort, tuple[str, ...]], None]
     #: predictor, cases, reporter, what is being done -> rows
@@ -116,6 +123,7 @@ SEGMENTATION = Kind(
     settled=_without_specks,
     recorded=lambda predictor: {"min_component_ml": predictor.min_component_ml},
     validate=_dice,
+    beliefs=voxel_beliefs,
     check=Cohort.check_regions,
     score=score_cases,
     summarise=summarise,
@@ -132,6 +140,7 @@ CLASSIFICATION = Kind(
     settled=lambda predictor, train, validation: predictor,
     recorded=lambda predictor: {},
     validate=soft_sensitivity,
+    beliefs=class_beliefs,
     check=Cohort.check_classes,
     score=score_classes,
     summarise=summarise_classes,

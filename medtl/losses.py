@@ -1,4 +1,11 @@
-"""Losses by name. A loss takes logits and target (B, L, ...) and returns a scalar."""
+"""Losses by name, and what a loss may see.
+
+A loss returns a scalar. By default it is called as ``loss(logits, target)`` (B, L, ...). One with
+the attribute ``sees = "features"`` is called as ``loss(source_BF, target_BF, progress)``, see
+:class:`medtl.features.FeatureLoss`; one with ``sees = "weights"`` as ``loss()``, after
+``bind(network, new)`` told it the weights that the stage starts from. A loss may own parameters:
+they are trained with the network and kept with the state to resume from.
+"""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.options import check_accepted
+from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
@@ -31,6 +32,7 @@ from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_ta
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
+from medtl.unsupervised import check_adaptation, labelled_cases
 from medtl.weights import read_weights, resolve_weights, steps_behind
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -63,7 +65,7 @@ class Plan:
 
     def memory_bytes(self) -> int:
         """Upper bound of all prepared training and validation cases, over the domains."""
-        domains = {stage.domain for stage in self.stages}
+        domains = {domain for stage in self.stages for domain in stage.domains()}
         count = len(self.split.train) + len(self.split.val)
         share = count / max(1, len({case.patient for case in self.cohort.cases}))
         return round(
@@ -75,17 +77,33 @@ class Plan:
         )
 
 
-def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: Any) -> Cohort:
-    """The cases under ``data``, or of the built-in phantom cohort; the first line says which."""
+def read_cohort(
+    task: Task,
+    data: Path | None,
+    reporter: Reporter,
+    protocol: str | None = None,
+    **options: Any,
+) -> Cohort:
+    """The cases under ``data``, or of the built-in phantom cohort; the first line says which.
+
+    Raises ConfigError for a ``protocol`` that the task does not have.
+    """
+    chosen = choose_protocol(task, protocol)
+    if chosen is not None:
+        options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
-        from medtl.phantom.cohort import DEFAULT_CASES, default_phantom
+        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
 
         reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        with reporter.progress("making the phantom", DEFAULT_CASES) as advance:
-            data = default_phantom(progress=lambda done, total: advance(done))
+        layout = getattr(task, "phantom", BRATS)
+        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+            data = default_phantom(lambda done, total: advance(done), layout)
     cohort = task.cases(data, **options)
-    for note in cohort.notes:
-        reporter.say(note)
+    if chosen is not None:
+        reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
+    for note in (*cohort.notes, cohort.leak):
+        if note:
+            reporter.say(note)
     return cohort
 
 
@@ -119,11 +137,14 @@ def make_plan(
         initialiser=config.initialiser,
         options=config.options,
         init_steps=_init_steps(config),
+        alignment=config.alignment,
+        select_by=config.select_by,
     )
     cut = {"keep_blocks": config.keep_blocks} if config.keep_blocks else {}
     options = {**config.options, **cut}
     check_accepted(network, builder, options)
-    dims = {} if kind.dense else {"spatial_dims": len(task.defaults.patch_size)}
+    flat = len(task.defaults.patch_size) == 2
+    dims = {} if kind.dense and not flat else {"spatial_dims": len(task.defaults.patch_size)}
     probe = builder(
         in_channels=len(target.modalities),
         out_channels=len(task.regions),
@@ -133,13 +154,17 @@ def make_plan(
     )
     request = replace(request, blocks=tuple(block.name for block in probe.blocks))
     # Which domains a strategy visits is known before the data: no other modality is asked for.
-    visited = [stage.domain for stage in lay_out(config, catalog, request)]
+    laid_out = lay_out(config, catalog, request)
+    visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
-    cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
+    cohort = read_cohort(
+        task, config.data, reporter, config.protocol, labels=config.labels, required=needed
+    )
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
-    split = split_as_asked(config, cohort.cases, reporter)
-    advice = _advice(task, cases_of(split.train, cohort.cases), needed, config, reporter)
+    split = split_as_asked(config, cohort, reporter)
+    labelled = cases_of(split.train, labelled_cases(laid_out, cohort.cases))
+    advice = _advice(task, labelled, needed, config, reporter)
     defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and advice:
@@ -254,6 +279,7 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     stages = on_target(request, strategy(request))
     if config.depth is not None:
         _check_depth(config.strategy, strategy, request)
+    check_adaptation(stages, with_control=config.with_control)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
 
@@ -330,3 +356,5 @@ def _check_domains(plan: Plan) -> None:
     for stage in plan.stages:
         if not plan.cases(stage.domain, "train"):
             raise DataError(f"stage {stage.name}: no training patient in domain {stage.domain}")
+        if stage.unlabelled and not plan.cases(stage.unlabelled, "train"):
+            raise DataError(f"stage {stage.name}: no training patient in domain {stage.unlabelled}")

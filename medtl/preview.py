@@ -57,7 +57,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     if foreseen and foreseen.shortage:
         reporter.say(f"warning: {foreseen.shortage}")
     seconds = None if foreseen and foreseen.shortage else trial(plan, catalog, fabric)
-    total_steps = sum(stage.steps for stage in plan.stages)
+    # A stage beside unlabelled images takes a batch twice as large.
+    effort = [stage.steps * (2 if stage.unlabelled else 1) for stage in plan.stages]
+    total_steps = sum(effort)
     rows = tuple(
         (
             stage.name,
@@ -67,9 +69,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
             stage.frozen,
             _rates(stage, ready),
             f"{ready.trainable_share():.1%}",
-            f"{seconds * stage.steps / 60:.1f}" if seconds else "?",
+            f"{seconds * steps / 60:.1f}" if seconds else "?",
         )
-        for stage, ready in zip(plan.stages, prepared, strict=True)
+        for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)
     )
     columns = (
         "stage",
@@ -137,11 +139,11 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     """Median time of a training step from scratch, on noise; making patches is not included."""
     stage = replace(plan.stages[0], frozen="none")
     network = build_network(plan, catalog, stage.domain, stage.options)
-    objective = Objective(network.module, build_losses(stage, catalog))
-    optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
-    model, optimizer = fabric.setup(objective, optimizer)
     edges = plan.patch_size[: network.spatial_dims]
     shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
+    objective = Objective(network.module, build_losses(stage, catalog, network, torch.zeros(shape)))
+    optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
+    model, optimizer = fabric.setup(objective, optimizer)
     image = torch.randn(shape, device=fabric.device)
     map_edges = edges if network.dense else ()
     target = torch.zeros((shape[0], network.out_channels, *map_edges), device=fabric.device)

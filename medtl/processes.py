@@ -47,6 +47,16 @@ def summed(values: Tensor) -> Tensor:
     return total
 
 
+def gathered(values: Tensor) -> Tensor:
+    """The rows of all processes, for a loss that compares them; gradients as :func:`summed`."""
+    if not distributed.is_initialized() or not torch.is_grad_enabled():
+        return values
+    count, rank = len(values), distributed.get_rank()
+    rows = values.new_zeros(distributed.get_world_size() * count, *values.shape[1:])
+    rows = rows.index_copy(0, torch.arange(count, device=rows.device) + rank * count, values)
+    return summed(rows)
+
+
 class _Sum(torch.autograd.Function):
     """All-reduce forward and backward: every process's loss depends on every process's values."""
 

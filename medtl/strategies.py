@@ -26,11 +26,16 @@ SPAN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """One term of the objective, by component name."""
+    """One term of the objective, by component name.
+
+    ``features_from``: the block whose features it sees, if it sees any; "" is the one before the
+    head.
+    """
 
     name: str
     weight: float = 1.0
     params: Mapping[str, Any] = field(default_factory=dict)
+    features_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,15 @@ class Stage:
 
     ``init`` is "random", "previous" (the stage before) or a weights file or run folder. ``frozen``
     is a freeze specification (``medtl.networks.select_blocks``). ``rates`` maps block names, or
-    "*" for the rest, to learning rates. ``steps`` counts optimiser steps. ``initialiser`` names a
-    component that changes the weights once they are in (``medtl.initialisers``).
+    "*" for the rest, to learning rates. ``steps`` counts optimiser steps; a stage without steps
+    trains nothing. ``initialiser`` names a component that changes the weights once they are in
+    (``medtl.initialisers``).
+
+    ``unlabelled`` is a domain of which the stage sees training images beside the labelled ones, and
+    no label; ``evaluate_on``, the domain whose test cases it is scored on, if not its own.
+    ``norm_stats``: running statistics of norms follow the training batches ("train"), stay as they
+    are ("frozen"), or are taken from the unlabelled images at the end ("target").
+    ``select_by`` says how the best weights are told: :mod:`medtl.selection`.
     """
 
     name: str
@@ -54,10 +66,19 @@ class Stage:
     schedule: str = "cosine"
     batch_size: int = 2
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    unlabelled: Domain | None = None
+    evaluate_on: Domain | None = None
+    norm_stats: str = "train"
+    select_by: str = "validation"
     next_from: str = "best"
     initialiser: str | None = None
     weight_decay: float | None = None  #: None: the optimiser's usual one
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
+
+    def domains(self) -> tuple[Domain, ...]:
+        """Every domain that the stage sees."""
+        seen = (self.domain, self.unlabelled, self.evaluate_on)
+        return tuple(dict.fromkeys(domain for domain in seen if domain is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +105,8 @@ class Request:
     initialiser: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
     init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
+    alignment: float | None = None  #: weight of the loss that aligns source and target
+    select_by: str | None = None  #: how a stage with unlabelled images selects
 
 
 class Strategy(Protocol):

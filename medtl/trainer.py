@@ -6,15 +6,16 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from medtl.augment import NONE
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
@@ -25,6 +26,7 @@ from medtl.evaluation import Predictor
 from medtl.interruption import Interruption
 from medtl.kinds import AnyPredictor
 from medtl.networks import Network
+from medtl.norms import estimate_norms, in_batches
 from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.processes import share
@@ -32,11 +34,15 @@ from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
+from medtl.selection import LABEL_FREE, select_score
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
-from medtl.training import Fit, fit
+from medtl.training import Batches, Fit, Validate, as_it_is, fit, snapshot
+from medtl.unlabelled import Images, blind
 from medtl.weights import BEST, Weights, read_weights, steps_behind, write_checkpoint
 
+#: So many unlabelled cases tell how good weights are without labels.
+SELECTION_CASES = 64
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
@@ -58,7 +64,7 @@ class Trainer:
     outside: Weights | None  #: what ``--init`` names
     interruption: Interruption
     profile: bool = False  #: whether to profile the first stage that is trained
-    _datasets: dict[tuple[Domain, str], Dataset[Any]] = field(default_factory=dict)
+    _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
 
     def train(self) -> tuple[Trained, ...]:
         """Run every stage in order; returns each with its best weights, ready to predict.
@@ -93,7 +99,9 @@ class Trainer:
         prepared = self._prepare(stage, previous, batch)
         self._receive(stage, prepared)
         predictor = self._predictor(stage, prepared.network)
-        result = self._fit(stage, prepared, predictor, patches, first, folder)
+        result = self._fit(stage, prepared, predictor, patches, batch, first, folder)
+        if stage.norm_stats == "target":
+            result = self._on_target(stage, prepared.network, result)
         prepared.network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
         predictor = self.plan.kind.settled(predictor, *parts)
@@ -106,7 +114,7 @@ class Trainer:
             frozenset(self.seen),
             self.plan.cohort.synthetic,
             self.plan.task.name,
-            str(stage.domain),
+            str(stage.evaluate_on or stage.domain),
             getattr(self.plan.task, "names", None),
         )
 
@@ -120,6 +128,38 @@ class Trainer:
             # Arms of one comparison see the same patients in the same order.
             f"{plan.config.seed}/{stage.domain}",
         )
+
+    def _images(self, stage: Stage, *, plain: bool = False) -> Images:
+        """The unlabelled training images of the stage; ``plain``: not augmented."""
+        plan, domain = self.plan, stage.unlabelled
+        assert domain is not None
+        augmentation = plan.recipe(domain).preset.augmentation
+        return Images(
+            self._cached(domain, "train", unlabelled=True),
+            len(plan.cases(domain, "train")),
+            NONE if plain else augmentation,
+            plan.patch_size,
+            f"{plan.config.seed}/{domain}/unlabelled",
+            whole=not plan.kind.dense,
+        )
+
+    def _on_target(self, stage: Stage, network: Network, result: Fit) -> Fit:
+        """The same weights with the running statistics of the unlabelled images."""
+        images = self._images(stage, plain=True)
+
+        def batches() -> Iterator[Tensor]:
+            every = (images[n] for n in range(images.count))
+            for batch in in_batches(every, stage.batch_size):
+                yield batch.to(self.fabric.device)
+
+        def estimated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            network.module.load_state_dict(weights, strict=False)
+            estimate_norms(network, batches)
+            return snapshot(network)
+
+        best = estimated(result.best)
+        last = best if result.last is result.best else estimated(result.last)
+        return replace(result, best=best, last=last)
 
     def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
         with torch.random.fork_rng():
@@ -143,16 +183,19 @@ class Trainer:
         cached = self._cached(stage.domain, part)
         return (cached[n] for n in range(len(self.plan.cases(stage.domain, part))))
 
-    def _cached(self, domain: Domain, part: str) -> Dataset[Any]:
-        if (domain, part) not in self._datasets:
+    def _cached(self, domain: Domain, part: str, *, unlabelled: bool = False) -> Dataset[Any]:
+        key = (domain, part, unlabelled)
+        if key not in self._datasets:
             cases = self.plan.cases(domain, part)
+            if unlabelled:
+                cases = blind(cases)
             cached = cached_cases(cases, self.plan.recipe(domain), self.cache, self.workers)
             if self.fabric.world_size > 1 and self.cache == "disk":
                 for index in share(self.fabric, range(len(cases))):
                     cached[index]
                 self.fabric.barrier()
-            self._datasets[domain, part] = cached
-        return self._datasets[domain, part]
+            self._datasets[key] = cached
+        return self._datasets[key]
 
     def _fit(
         self,
@@ -160,26 +203,13 @@ class Trainer:
         prepared: Prepared,
         predictor: AnyPredictor,
         patches: Dataset[dict[str, Tensor]],
+        batch: Tensor,
         first: int,
         folder: Path,
     ) -> Fit:
         plan = self.plan
-        held_out = plan.cases(stage.domain, "val")
-        validating = self._cached(stage.domain, "val")
-
-        def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
-            loader = build_loader(
-                patches,
-                first + done * stage.batch_size,
-                stage.steps - done,
-                stage.batch_size,
-                self.workers,
-                pin_memory=self.fabric.device.type == "cuda",
-                process=self.fabric.global_rank,
-                processes=self.fabric.world_size,
-            )
-            return plainly(loader)
-
+        if not stage.steps:
+            return as_it_is(prepared.network)
         with (
             self._profiled(stage) as profile,
             self.reporter.progress(stage.name, stage.steps) as advance,
@@ -189,20 +219,70 @@ class Trainer:
                 prepared.network,
                 stage,
                 prepared.frozen,
-                build_losses(stage, self.catalog),
-                batches_after,
+                self._losses(stage, prepared, batch),
+                self._batches(stage, patches, first),
                 self.fabric,
                 folder,
                 seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
-                validate=(lambda: plan.kind.validate(predictor, validating, held_out))
-                if held_out
-                else None,
+                validate=self._validate(stage, predictor),
                 patience=plan.config.patience,
                 advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
                 asked_to_stop=lambda: self.interruption.asked,
                 tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
                 profile=profile,
             )
+
+    def _losses(
+        self, stage: Stage, prepared: Prepared, batch: Tensor
+    ) -> list[tuple[float, nn.Module]]:
+        """What of a loss is drawn at random depends on the run's seed alone."""
+        new = {row.name for row in prepared.receipt.rows if row.status == "random"}
+        with torch.random.fork_rng():
+            torch.manual_seed(self.plan.config.seed)
+            return build_losses(stage, self.catalog, prepared.network, batch, new)
+
+    def _batches(self, stage: Stage, patches: Dataset[dict[str, Tensor]], first: int) -> Batches:
+        """The batches that follow after so many steps; ``first`` is the stage's first sample."""
+
+        def loader(samples: Dataset[Any], done: int) -> Iterator[Any]:
+            return plainly(
+                build_loader(
+                    samples,
+                    first + done * stage.batch_size,
+                    stage.steps - done,
+                    stage.batch_size,
+                    self.workers,
+                    pin_memory=self.fabric.device.type == "cuda",
+                    process=self.fabric.global_rank,
+                    processes=self.fabric.world_size,
+                )
+            )
+
+        def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
+            if stage.unlabelled is None:
+                return loader(patches, done)
+            pairs = zip(loader(patches, done), loader(self._images(stage), done), strict=True)
+            return ({**labelled, "unlabelled": images} for labelled, images in pairs)
+
+        return batches_after
+
+    def _validate(self, stage: Stage, predictor: AnyPredictor) -> Validate | None:
+        """What selects the stage's best weights; None where there is nothing to look at."""
+        plan = self.plan
+        if stage.select_by in LABEL_FREE:
+            assert stage.unlabelled is not None  # planning has looked
+            shown = blind(plan.cases(stage.unlabelled, "train"))
+            cases = shown[:: max(1, -(-len(shown) // SELECTION_CASES))]
+            recipe = plan.recipe(stage.unlabelled)
+            cached = cached_cases(cases, recipe, self.cache, self.workers)
+            return lambda: select_score(
+                stage.select_by, plan.kind.beliefs(predictor, cached, len(cases))
+            )
+        held_out = plan.cases(stage.domain, "val")
+        validating = self._cached(stage.domain, "val")
+        if not held_out:
+            return None
+        return lambda: plan.kind.validate(predictor, validating, held_out)
 
     @contextmanager
     def _profiled(self, stage: Stage) -> Iterator[Profile]:
@@ -242,16 +322,21 @@ class Trainer:
             "response_rms": response,
             **self.plan.kind.recorded(predictor),
         }
-        measure = self.plan.kind.selected_by
-        score = {f"validation_{measure.lower().replace(' ', '_')}": result.best_score}
+        by = f"validation {self.plan.kind.selected_by}"
+        if stage.select_by in LABEL_FREE:
+            by = f"{stage.select_by} of unlabelled images"
+        score = {by.lower().replace(" ", "_"): result.best_score}
         extra = {"best_step": result.best_step, **score}
         if result.at_once is not None:  # the memory did not hold a whole batch
             metadata["patches_at_once"] = result.at_once
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
+        if not stage.steps:
+            self.reporter.say(f"{stage.name}: nothing was trained")
+            return
         chosen = (
-            f"best after step {result.best_step} by validation {measure} {result.best_score:.3f}"
+            f"best after step {result.best_step} by {by} {result.best_score:.3f}"
             if result.best_score is not None
             else "last step kept (no validation patients)"
         )
@@ -276,7 +361,7 @@ class Trainer:
             "task": plan.task.name,
             "kind": plan.kind.name,
             "stage": stage.name,
-            "domain": str(stage.domain),
+            "domain": str(stage.evaluate_on or stage.domain),
             "modalities": list(stage.domain.modalities),
             "regions": list(plan.task.regions),
             "nested": plan.task.nested,
@@ -294,6 +379,7 @@ class Trainer:
         if self.fabric.is_global_zero:
             kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
             self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
+        beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""
         came = (
             "random weights"
             if receipt.origin == "random"
@@ -301,7 +387,7 @@ class Trainer:
         )
         self.reporter.say(
             f"{stage.name}: {'+'.join(stage.domain.modalities)}, {stage.steps} steps, {came}, "
-            f"{prepared.trainable_share():.1%} trainable"
+            f"{prepared.trainable_share():.1%} trainable{beside}"
         )
         for note in receipt.notes:
             self.reporter.say(f"  {note}")

@@ -20,6 +20,7 @@ from medtl.device import precision_name
 from medtl.errors import Interrupted, MedtlError
 from medtl.gradients import Gradients, Objective
 from medtl.networks import Network, tensors, train_mode
+from medtl.norms import hold_norms
 from medtl.optimisation import Average, build_optimizer, scheduled
 from medtl.processes import mean_over
 from medtl.profiling import AVERAGE, CLIP, DATA, KEEP, OPTIMISER, VALIDATION, Profile
@@ -74,7 +75,8 @@ def fit(
     Goes on from the state that an earlier call left in ``folder``, to the same weights.
 
     Args:
-        batches_after: the batches that follow after so many steps.
+        batches_after: the batches that follow after so many steps: "image", "target" and, where
+            the stage has them, "unlabelled" images.
         seed: with the step's number, decides what that step draws at random (dropout).
         validate: scores of validation patients (higher is better, averaged to select); without it
             the last weights are also the best.
@@ -89,7 +91,9 @@ def fit(
     """
     profile = profile or Profile()
     objective = Objective(network.module, losses)
+    objective.losses.to(fabric.device)
     optimizer = build_optimizer(network, stage, frozen, fused=precision_name(fabric) != "fp16")
+    _take_in(optimizer, objective, stage)
     rates = [group["lr"] for group in optimizer.param_groups]
     average = Average(network)
     resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
@@ -112,7 +116,7 @@ def fit(
     every = max(1, math.ceil(stage.steps / VALIDATIONS))
     started = kept = time.perf_counter() - progress.seconds
     batches = iter(batches_after(progress.step))
-    train_mode(network, frozen)
+    _train_mode(network, stage, frozen)
     profile.begin(stage.steps - progress.step)
     while progress.step < stage.steps and not (patience and progress.stale >= patience):
         asked = time.perf_counter()
@@ -125,7 +129,14 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         image, target = fabric.to_device((batch["image"], batch["target"]))
-        loss = gradients(image, target, (seed + step) * fabric.world_size + fabric.global_rank)
+        unlabelled = fabric.to_device(batch["unlabelled"]) if "unlabelled" in batch else None
+        loss = gradients(
+            image,
+            target,
+            (seed + step) * fabric.world_size + fabric.global_rank,
+            unlabelled,
+            (step - 1) / stage.steps,
+        )
         with profile.span(CLIP):
             fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
         with profile.span(OPTIMISER):
@@ -153,7 +164,7 @@ def fit(
                 row["validation"] = scores = dict(validate())
                 _judge(progress, sum(scores.values()) / len(scores), network)
                 average.swap()
-            train_mode(network, frozen)
+            _train_mode(network, stage, frozen)
             stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
             if stage.schedule == "plateau" and stalled:
                 progress.factor /= 2
@@ -180,6 +191,29 @@ def fit(
         waiting_seconds=progress.waiting_seconds,
         at_once=progress.at_once,
     )
+
+
+def as_it_is(network: Network) -> Fit:
+    """What a stage without steps ends with."""
+    network.module.eval()
+    weights = snapshot(network)
+    return Fit(weights, weights, 0, None, 0.0, 0.0, None)
+
+
+def _take_in(optimizer: torch.optim.Optimizer, objective: Objective, stage: Stage) -> None:
+    """Train the losses' own parameters too; a penalty on weights takes the place of decay."""
+    if objective.on_weights:
+        for group in optimizer.param_groups:
+            group["weight_decay"] = 0.0
+    own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
+    if own:
+        optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
+
+
+def _train_mode(network: Network, stage: Stage, frozen: tuple[str, ...]) -> None:
+    train_mode(network, frozen)
+    if stage.norm_stats == "frozen":
+        hold_norms(network)
 
 
 def _judge(progress: Progress, score: float, network: Network) -> None:

@@ -15,8 +15,6 @@ from medtl.strategies import (
 
 #: On the rate: what is there already is changed more gently than what is learnt from nothing.
 GENTLY = 0.5
-#: Weight of the distance to the starting weights (alpha of Li et al. 2018).
-ANCHOR = 0.1
 
 
 def scratch(request: Request) -> tuple[Stage, ...]:
@@ -107,7 +105,7 @@ def l2_sp(request: Request) -> tuple[Stage, ...]:
         init=init,
         frozen=request.freeze or "none",
         rate=GENTLY,
-        losses=(*request.losses, LossSpec("l2-sp", ANCHOR)),
+        losses=(*request.losses, LossSpec("l2-sp")),
         weight_decay=0.0,
     )
     return (*before, pulled)

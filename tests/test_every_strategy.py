@@ -38,14 +38,18 @@ DOMAIN = parse_domain("t1,t2")
 REGIONS = ("a", "b")
 STEPS = 4
 BATCH = 4
-#: Strategy -> what it is asked for, and the blocks below the head that each stage trains.
-SCHEDULES: dict[str, tuple[dict[str, int], list[int | None]]] = {
-    "scratch": ({}, [None]),
+ALL = -100
+#: Strategy -> what it is asked for, and the blocks below the head that each stage trains; negative:
+#: all but so many first ones.
+SCHEDULES: dict[str, tuple[dict[str, object], list[int]]] = {
+    "scratch": ({}, [ALL]),
     "linear-probe": ({}, [0]),
-    "fine-tune": ({}, [None]),
-    "transfusion": ({"depth": 2}, [None]),
+    "fine-tune": ({}, [ALL]),
+    "l2-sp": ({}, [ALL]),
+    "transfusion": ({"depth": 2}, [ALL]),
     "head-first": ({"depth": 2}, [0, 1, 2]),
     "gradual-unfreeze": ({"depth": 2}, [0, 1, 2]),
+    "modality-transfer": ({"freeze": "2"}, [-2, ALL]),
 }
 
 
@@ -123,12 +127,15 @@ def train(
         while True:
             prepared = prepare_network(build(name), stage, weights or None, REGIONS, mapping={})
             before = snapshot(prepared.network)
+            image = next(batches_after(name, 0))["image"]
+            new = [row.name for row in prepared.receipt.rows if row.status == "random"]
+            losses = build_losses(stage, load_catalog(), prepared.network, image, new)
             try:
                 result = fit(
                     prepared.network,
                     stage,
                     prepared.frozen,
-                    build_losses(stage, load_catalog()),
+                    losses,
                     lambda done: batches_after(name, done),
                     build_fabric("cpu", "fp32"),
                     place,
@@ -142,9 +149,10 @@ def train(
     return legs
 
 
-def open_blocks(network: Network, below: int | None) -> set[str]:
+def open_blocks(network: Network, below: int) -> set[str]:
     names = [block.name for block in network.blocks]
-    return set(names if below is None else names[len(names) - 1 - below :])
+    first = 0 if below == ALL else -below if below < 0 else len(names) - 1 - below
+    return set(names[first:])
 
 
 @pytest.mark.parametrize("strategy", SCHEDULES)
@@ -175,6 +183,7 @@ def test_only_what_the_schedule_opens_is_trained(name: str, strategy: str, tmp_p
         ("resnet18", "head-first", (2, 1)),
         ("resnet18", "transfusion", (0, 2)),
         ("cbr-tiny", "fine-tune", (0, 3)),
+        ("cbr-tiny", "l2-sp", (0, 2)),
         ("unet3d", "gradual-unfreeze", (2, 1)),
     ],
 )

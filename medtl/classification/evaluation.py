@@ -79,6 +79,13 @@ def soft_sensitivity(
     return {name: fmean(hits[name]) for name in classes if name in hits}
 
 
+def class_beliefs(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
+    """The probability of each class of so many cached cases, as one table of rows (N, L)."""
+    own = share(classifier.fabric, range(count))
+    found = list(classifier.probabilities(cached[n]["image"] for n in own))
+    return [torch.tensor(gather(classifier.fabric, found, count), dtype=torch.float64)]
+
+
 def classify(
     classifiers: Sequence[Classifier],
     prepared: Iterable[Sequence[Mapping[str, Any]]],

@@ -18,9 +18,15 @@ from medtl.data import Recipe, seed_of, shuffled
 
 
 def view(
-    image_CIJK: Tensor, patch: Sequence[int], augmentation: Augmentation = NONE, seed: int = 0
+    image_CIJK: Tensor,
+    patch: Sequence[int],
+    augmentation: Augmentation = NONE,
+    seed: int = 0,
+    *,
+    whole: bool = True,
 ) -> Tensor:
-    """The image in the middle of a patch (C, then as many axes as the patch has), 0 around it."""
+    """The image in the middle of a patch (C, then as many axes as the patch has), 0 around it; not
+    ``whole``: a patch anywhere in it."""
     i, j, k = (*patch, 1) if len(patch) == 2 else patch
     _, *shape = image_CIJK.shape
     drawn = draw(
@@ -30,7 +36,7 @@ def view(
         (i, j, k),
         len(image_CIJK),
         seed,
-        whole=True,
+        whole=whole,
     )
     shown = apply_to_image(drawn, image_CIJK, (i, j, k))
     return shown[..., 0] if len(patch) == 2 else shown

@@ -1,0 +1,54 @@
+"""What plans with unlabelled images must hold to, so that no label of the target is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medtl.case import Case
+from medtl.domain import select
+from medtl.errors import ConfigError
+from medtl.selection import check_selector
+from medtl.strategies import Stage
+
+
+def check_adaptation(stages: Sequence[Stage], *, with_control: bool) -> None:
+    """Refuse plans that could not run, or would train on labels of their unlabelled domain."""
+    for stage in stages:
+        check_selector(stage.select_by, unlabelled=stage.unlabelled is not None)
+        if stage.norm_stats == "target" and stage.unlabelled is None:
+            raise ConfigError(f"stage {stage.name} takes norms from unlabelled images it has not")
+        if stage.unlabelled is None:
+            continue
+        ours, theirs = stage.domain.modalities, stage.unlabelled.modalities
+        if ours != theirs:
+            raise ConfigError(
+                f"{stage.name}: --src has {'+'.join(ours)}, --dst {'+'.join(theirs)}; without "
+                "labels both need the same modalities (for other ones: modality-transfer)"
+            )
+        if with_control:
+            raise ConfigError(
+                f"{stage.name} uses no label of --dst, the controls would; drop --with-control: "
+                "the stage source is what it is compared with"
+            )
+
+
+def labelled_cases(stages: Sequence[Stage], cases: Sequence[Case]) -> tuple[Case, ...]:
+    """The cases whose labels the stages may use: those of no unlabelled domain.
+
+    Raises ConfigError where a stage would train on the labels of its unlabelled cases.
+    """
+    hidden: set[str] = set()
+    for stage in stages:
+        if stage.unlabelled is None:
+            continue
+        own = {case.id for case in select(stage.domain, cases)}
+        other = [case.id for case in select(stage.unlabelled, cases)]
+        shared = [name for name in other if name in own]
+        if shared:
+            raise ConfigError(
+                f"{stage.name}: {len(shared)} cases ({shared[0]}, ...) are in both --src and "
+                "--dst, so their labels would be trained on; narrow them, for example --src "
+                f"{stage.domain},site:A --dst {stage.unlabelled},site:B"
+            )
+        hidden.update(other)
+    return tuple(case for case in cases if case.id not in hidden)

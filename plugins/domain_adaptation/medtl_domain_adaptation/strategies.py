@@ -1,0 +1,88 @@
+"""Plans that use images of the target without their labels.
+
+All share one shape, so that one may be held against the other: the stage ``source`` trains on the
+source alone, and the method's own stage starts where that started, takes as many steps, on the
+source's labels, and sees unlabelled images of the target beside them. Both are scored on the
+target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from medtl.errors import ConfigError
+from medtl.strategies import SOURCE, LossSpec, Request, Stage, stage
+
+#: Weight of each method's loss, where none is given.
+WEIGHTS = {"dann": 1.0, "coral": 10.0, "mmd": 1.0}
+
+
+def dann(request: Request) -> tuple[Stage, ...]:
+    """Use when many unlabelled target images are there and the shift is of any kind.
+
+    Source: Ganin et al. 2016 (DANN).
+    """
+    return _aligned(request, "dann")
+
+
+def coral(request: Request) -> tuple[Stage, ...]:
+    """Use when source and target differ in contrast and scale, and batches are large.
+
+    Source: Sun and Saenko 2016 (Deep CORAL).
+    """
+    return _aligned(request, "coral")
+
+
+def mmd(request: Request) -> tuple[Stage, ...]:
+    """Use as coral, where not only the covariances of features differ.
+
+    Source: Long et al. 2015 (DAN).
+    """
+    return _aligned(request, "mmd")
+
+
+def adabn(request: Request) -> tuple[Stage, ...]:
+    """Use first: it trains nothing, needs a network with batch norm, and takes seconds.
+
+    Source: Li et al. 2016 (AdaBN).
+    """
+    if request.freeze:
+        raise ConfigError("adabn trains nothing on the target; drop --freeze")
+    if request.alignment is not None:
+        raise ConfigError("adabn has no loss that aligns; drop alignment")
+    source = _source(request)
+    adapted = replace(
+        source,
+        name="adabn",
+        steps=0,
+        init=request.init or "previous",
+        unlabelled=request.target,
+        norm_stats="target",
+    )
+    return (adapted,) if request.init else (source, adapted)
+
+
+def _aligned(request: Request, method: str) -> tuple[Stage, ...]:
+    source = _source(request)
+    weight = WEIGHTS[method] if request.alignment is None else request.alignment
+    adapted = replace(
+        source,
+        name=method,
+        unlabelled=request.target,
+        losses=(*request.losses, LossSpec(method, weight)),
+        select_by=request.select_by or "source-validation",
+    )
+    return source, adapted
+
+
+def _source(request: Request) -> Stage:
+    return stage(
+        request,
+        SOURCE,
+        request.source,
+        request.steps,
+        init=request.init or "random",
+        frozen=request.freeze or "none",
+        evaluate_on=request.target,
+        select_by="source-validation",
+    )
