@@ -22,9 +22,10 @@ from medtl.gradients import Objective
 from medtl.memory import give_back_freed_memory, in_words, out_of_memory
 from medtl.networks import Network, partition, tensors
 from medtl.optimisation import build_optimizer
-from medtl.planning import Plan, lay_out
+from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
+from medtl.requesting import lay_out
 from medtl.strategies import Stage
 from medtl.weights import Weights
 
