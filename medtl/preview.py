@@ -98,6 +98,8 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
 
 def _rates(stage: Stage, ready: Prepared) -> str:
     """The optimiser with its rate, or its lowest and highest, of what is trained."""
+    if not stage.steps:
+        return "-"
     block_of = partition(ready.network)
     trained = {block for name, block in block_of.items() if name not in ready.frozen}
     rates = {stage.rates.get(block, stage.rates["*"]) for block in trained}
