@@ -6,7 +6,6 @@ Axes: B batch, C channel, L class or region, then the spatial axes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medtl.building import build_losses
@@ -22,7 +22,7 @@ from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.errors import Interrupted
 from medtl.networks import Network, describe_blocks, partition, tensors
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import prepare_network
 from medtl.strategies import LossSpec, Request, Stage, on_target
 from medtl.training import Fit, fit, snapshot
 from medtl.weights import Weights
@@ -58,35 +58,41 @@ class Leg:
     """One stage as it was trained."""
 
     stage: Stage
-    prepared: Prepared
+    trainable: int
     before: dict[str, Tensor]
     result: Fit
 
 
 @cache
-def _built(name: str, seed: int) -> Network:
+def built(name: str) -> tuple[Network, dict[str, Tensor]]:
+    """A network and the random weights it starts from, whenever a stage does."""
     dims, _, width = NETWORKS[name]
-    torch.manual_seed(seed)
-    return (
+    torch.manual_seed(1)
+    network = (
         load_catalog()
         .networks[name]
         .load()(in_channels=2, out_channels=2, spatial_dims=dims, width=width)
     )
+    return network, snapshot(network)
 
 
-def build(name: str, seed: int = 1) -> Network:
-    network = _built(name, seed)
-    return replace(network, module=deepcopy(network.module))
+@cache
+def fabric() -> Fabric:
+    return build_fabric("cpu", "fp32")
 
 
-def weights_of(network: Network | dict[str, Tensor]) -> Weights:
-    values = network if isinstance(network, dict) else snapshot(network)
+def source_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Other weights of the same kind."""
+    return {n: t.flip(0) if t.ndim and t.is_floating_point() else t for n, t in values.items()}
+
+
+def weights_of(values: dict[str, Tensor]) -> Weights:
     metadata = {"modalities": list(DOMAIN.modalities), "regions": list(REGIONS)}
     return Weights(Path("source.safetensors"), values, metadata, "medtl")
 
 
 def plan(name: str, strategy: str, **changes: object) -> tuple[Stage, ...]:
-    network = _built(name, 1)
+    network, _ = built(name)
     request = Request(
         DOMAIN,
         DOMAIN,
@@ -106,7 +112,7 @@ def batches_after(name: str, done: int) -> Iterator[Mapping[str, Tensor]]:
     for step in count(done):
         draw = torch.Generator().manual_seed(step)
         image = torch.randn(BATCH, 2, *[edge] * dims, generator=draw)
-        if _built(name, 1).dense:
+        if built(name)[0].dense:
             target = (image > 0.5).float()
         else:
             target = nn.functional.one_hot(torch.arange(BATCH) % 2, 2).float()
@@ -117,27 +123,31 @@ def train(
     name: str, stages: tuple[Stage, ...], folder: Path, stop: tuple[int, int] | None = None
 ) -> list[Leg]:
     """All stages, one after the other; ``stop``: interrupted once, after so many steps of one."""
+    network, start = built(name)
     legs: list[Leg] = []
     for number, stage in enumerate(stages):
-        starts = {"random": None, "previous": legs and weights_of(legs[-1].result.last)}
-        weights = starts.get(stage.init, weights_of(build(name, seed=0)))
+        starts = {"random": None, "previous": legs and legs[-1].result.last}
+        found = starts.get(stage.init, source_of(start))
+        weights = weights_of(found) if found else None
         place = folder / stage.name
         place.mkdir(parents=True)
         asked = iter([False] * (stop[1] - 1) + [True]) if stop and stop[0] == number else None
         while True:
-            prepared = prepare_network(build(name), stage, weights or None, REGIONS, mapping={})
-            before = snapshot(prepared.network)
+            network.module.load_state_dict(start, strict=False)
+            prepared = prepare_network(network, stage, weights, REGIONS, mapping={})
+            before = snapshot(network)
+            trainable = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
             image = next(batches_after(name, 0))["image"]
             new = [row.name for row in prepared.receipt.rows if row.status == "random"]
-            losses = build_losses(stage, load_catalog(), prepared.network, image, new)
+            losses = build_losses(stage, load_catalog(), network, image, new)
             try:
                 result = fit(
-                    prepared.network,
+                    network,
                     stage,
                     prepared.frozen,
                     losses,
                     lambda done: batches_after(name, done),
-                    build_fabric("cpu", "fp32"),
+                    fabric(),
                     place,
                     seed=number,
                     asked_to_stop=lambda asked=asked: next(asked, False) if asked else False,
@@ -145,7 +155,7 @@ def train(
                 break
             except Interrupted:
                 continue
-        legs.append(Leg(stage, prepared, before, result))
+        legs.append(Leg(stage, trainable, before, result))
     return legs
 
 
@@ -159,15 +169,14 @@ def open_blocks(network: Network, below: int) -> set[str]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_only_what_the_schedule_opens_is_trained(name: str, strategy: str, tmp_path: Path) -> None:
     legs = train(name, plan(name, strategy), tmp_path)
+    network, _ = built(name)
+    owners, state = partition(network), tensors(network)
+    counts = {row.block: row.parameters for row in describe_blocks(network)}
     schedule = SCHEDULES[strategy][1]
     assert len(legs) == len(schedule)
     for leg, below in zip(legs, schedule, strict=True):
-        network = leg.prepared.network
-        owners, opened = partition(network), open_blocks(network, below)
-        state = tensors(network)
-        counts = {row.block: row.parameters for row in describe_blocks(network)}
-        trainable = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
-        assert trainable == sum(counts[block] for block in opened)
+        opened = open_blocks(network, below)
+        assert leg.trainable == sum(counts[block] for block in opened)
         changed = {n for n, t in leg.result.last.items() if not torch.equal(t, leg.before[n])}
         # Norm statistics included: they are tensors of their block.
         assert {owners[tensor] for tensor in changed} == opened

@@ -26,18 +26,15 @@ REGIONS = ("a", "b")
 STAGE = Stage("adapt", parse_domain("t1,t2"), steps=1)
 
 
-def resnet(seed: int, dims: int = 2, name: str = "resnet18") -> Network:
+def cbr(seed: int, dims: int = 2) -> Network:
     torch.manual_seed(seed)
-    return (
-        load_catalog()
-        .networks[name]
-        .load()(in_channels=2, out_channels=2, spatial_dims=dims, width=8)
-    )
+    build = load_catalog().networks["cbr-tiny"].load()
+    return build(in_channels=2, out_channels=2, spatial_dims=dims, width=8)
 
 
 def trained(modalities: tuple[str, ...] = ("t1", "t2")) -> Weights:
     """Weights with structure, and with running variances of very different size."""
-    values = {name: tensor.detach().clone() for name, tensor in tensors(resnet(0)).items()}
+    values = {name: tensor.detach().clone() for name, tensor in tensors(cbr(0)).items()}
     draw = torch.Generator().manual_seed(0)
     for name, tensor in values.items():
         if name.endswith("running_var"):
@@ -52,7 +49,7 @@ def initialised(
     initialiser=mean_var, seed: int = 5, stage: Stage = STAGE, weights: Weights | None = None
 ) -> Prepared:
     return prepare_network(
-        resnet(1),
+        cbr(1),
         stage,
         weights or trained(),
         REGIONS,
@@ -99,27 +96,27 @@ def test_log_normal_has_the_moments_asked_for() -> None:
 def test_seed_alone_decides_what_is_drawn(initialiser) -> None:
     one, same, other = (tensors(initialised(initialiser, n).network) for n in (5, 5, 6))
     assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
+    assert not torch.equal(one["stem.conv.weight"], other["stem.conv.weight"])
 
 
 def test_tensors_that_were_random_stay_as_they_were() -> None:
     stage = replace(STAGE, reinit=("head",))
-    state, fresh = tensors(initialised(stage=stage).network), tensors(resnet(1))
-    assert torch.equal(state["fc.weight"], fresh["fc.weight"])
+    state, fresh = tensors(initialised(stage=stage).network), tensors(cbr(1))
+    assert torch.equal(state["head.weight"], fresh["head.weight"])
 
 
 def test_receipt_calls_redrawn_tensors_random_and_says_why() -> None:
     receipt = initialised().receipt
     assert receipt.shares() == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
     assert any(note.startswith("mean-var: ") for note in receipt.notes)
-    row = next(row for row in receipt.rows if row.name == "conv1.weight")
-    assert "redrawn with mean 0.0" in row.note and row.source == "conv1.weight"
+    row = next(row for row in receipt.rows if row.name == "stem.conv.weight")
+    assert "redrawn with mean 0.0" in row.note and row.source == "stem.conv.weight"
 
 
 def test_mean_var_without_loaded_weights_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"none were loaded.*--init"):
         prepare_network(
-            resnet(1),
+            cbr(1),
             STAGE,
             None,
             REGIONS,
@@ -132,7 +129,7 @@ def test_mean_var_without_loaded_weights_is_refused() -> None:
 def test_channels_that_would_start_alike_may_be_frozen_once_redrawn(initialiser) -> None:
     stage, weights = replace(STAGE, frozen="stem"), trained(("flair", "dwi"))
     with pytest.raises(ConfigError, match="identical"):
-        prepare_network(resnet(1), stage, weights, REGIONS, mapping={"t1": "dwi", "t2": "dwi"})
+        prepare_network(cbr(1), stage, weights, REGIONS, mapping={"t1": "dwi", "t2": "dwi"})
     receipt = initialised(initialiser, stage=stage, weights=weights).receipt
     assert receipt.identical_modalities == () and receipt.new_modalities == ()
     assert not any("alike" in note for note in receipt.notes)
@@ -140,7 +137,7 @@ def test_channels_that_would_start_alike_may_be_frozen_once_redrawn(initialiser)
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_gabor_stem_holds_waves_of_the_scale_it_replaces(dims: int) -> None:
-    network = resnet(1, dims)
+    network = cbr(1, dims)
     before = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
     receipt = prepare_network(
         network,
@@ -152,15 +149,15 @@ def test_gabor_stem_holds_waves_of_the_scale_it_replaces(dims: int) -> None:
     ).receipt
     state = tensors(network)
     changed = {name for name in state if not torch.equal(state[name], before[name])}
-    assert changed == {"conv1.weight"}
-    weight_OCx = state["conv1.weight"].detach().double()
-    assert weight_OCx.std() == pytest.approx(float(before["conv1.weight"].std()), rel=1e-4)
+    assert changed == {"stem.conv.weight"}
+    weight_OCx = state["stem.conv.weight"].detach().double()
+    assert weight_OCx.std() == pytest.approx(float(before["stem.conv.weight"].std()), rel=1e-4)
     assert float(weight_OCx.flatten(2).sum(-1).abs().max()) < 1e-5  # blind to a constant image
     for filter_Cx in weight_OCx:
         singular = torch.linalg.svdvals(filter_Cx.flatten(1))
         assert singular[1] < 1e-5 * singular[0]  # one wave, through weights of the channels
         assert 1 / 9 < peak_frequency(filter_Cx[0]) < 1.2 / SHORTEST_WAVE
-    assert any("conv1.weight" in note for note in receipt.notes)
+    assert any("stem.conv.weight" in note for note in receipt.notes)
 
 
 def peak_frequency(filter_x: Tensor) -> float:
@@ -173,8 +170,8 @@ def peak_frequency(filter_x: Tensor) -> float:
 
 
 def test_gabor_needs_a_kernel_to_draw_waves_in() -> None:
-    network = resnet(1)
-    network.module.conv1 = torch.nn.Conv2d(2, 8, 1, bias=False)
+    network = cbr(1)
+    network.module.stem.conv = torch.nn.Conv2d(2, 8, 1, bias=False)
     with pytest.raises(ConfigError, match="kernel of 3"):
         prepare_network(
             network,
