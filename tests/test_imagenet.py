@@ -20,7 +20,8 @@ from medtl.networks import tensors
 from medtl.options import check_accepted, cut_blocks
 from medtl.runs import open_run
 from medtl.trained import read_stage
-from medtl.weights import BEST, read_weights
+from medtl.transfer import transfer
+from medtl.weights import BEST, Weights, read_weights
 
 BLOCKS = ("stem", "encoder1", "encoder2")
 
@@ -69,6 +70,21 @@ def test_a_network_without_imagenet_weights_is_refused_unless_a_file_is_given(
         read_imagenet(load_catalog(), "unet3d", None)
     file = write_resnet(tmp_path / "mine.pth")
     assert read_imagenet(load_catalog(), "unet3d", file).path == file
+
+
+def test_a_grey_picture_is_answered_as_equal_colours_are() -> None:
+    builder = load_catalog().networks["resnet18"].load()
+    numbers = dict(out_channels=2, spatial_dims=2, width=4)
+    colours, grey = builder(in_channels=3, **numbers), builder(in_channels=1, **numbers)
+    state = {name: tensor.detach() for name, tensor in tensors(colours).items()}
+    weights = Weights(Path("w"), state, {"modalities": ["red", "green", "blue"]}, "state dict")
+    receipt = transfer(grey, weights, modalities=("image",), regions=("a", "b"))
+    assert receipt.new_modalities == () and receipt.transferred == 1
+    stem = next(row for row in receipt.rows if row.name == "conv1.weight")
+    assert (stem.status, stem.note) == ("adapted", "image = red+green+blue")
+    image_BCIJ = torch.randn(2, 1, 32, 32)
+    one, three = grey.module.eval(), colours.module.eval()
+    assert torch.allclose(one(image_BCIJ), three(image_BCIJ.repeat(1, 3, 1, 1)), atol=1e-5)
 
 
 def test_blocks_count_from_the_stem() -> None:
