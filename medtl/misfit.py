@@ -16,7 +16,7 @@ from medtl.weights import Weights
 
 #: Less than this share of the parameters, or of the tensors that hold them, is no transfer.
 ENOUGH = 0.5
-#: A larger share of the file than this without a place in its very blocks: it is a deeper network.
+#: A larger share of a block in the file than this without a place there: it is another network's.
 WITHOUT_PLACE = 0.1
 
 _VGG = {8: 11, 10: 13, 13: 16, 16: 19}
@@ -57,16 +57,24 @@ def misfit(
             f"these are weights of {architecture(weights)} ({shown})"
             f"{_near_miss(network, weights, misfits, skipped)}"
         )
-    lost = [row for row in skipped if not row.note and _wanted(network, row.name, free)]
-    used = sum(row.numel for row in asked if row.status != "random")
-    homeless = sum(row.numel for row in lost)
-    if homeless > WITHOUT_PLACE * (used + homeless):
-        return (
-            f"{homeless / (used + homeless):.0%} of the file would have no place in the blocks of "
-            f"{network.name} ({', '.join(row.name for row in lost[:3])}), these are weights of "
-            f"{architecture(weights)}"
-        )
+    for block in dict.fromkeys(row.block for row in asked):
+        held = [row for row in asked if row.block == block]
+        used = sum(row.numel for row in held if row.status != "random")
+        lost = [r.name for r in skipped if not r.note and block in match_block(network, (r.name,))]
+        lost += [row.source for row in held if row.source and _another_layer(row, weights)]
+        homeless = sum(weights.tensors[name].numel() for name in lost)
+        if homeless > WITHOUT_PLACE * (used + homeless):
+            return (
+                f"{homeless / (used + homeless):.0%} of what it has for {block} of {network.name} "
+                f"would have no place there ({', '.join(lost[:3])}), these are weights of "
+                f"{architecture(weights)}"
+            )
     return ""
+
+
+def _another_layer(row: ReceiptRow, weights: Weights) -> bool:
+    """Whether the file has a kernel where the network has a vector (a norm's), or the reverse."""
+    return (len(row.shape) == 1) != (weights.tensors[row.source].ndim == 1)
 
 
 def _new_by_nature(network: Network) -> set[str]:
@@ -75,11 +83,6 @@ def _new_by_nature(network: Network) -> set[str]:
     blocks = [block.name for block in network.blocks]
     heads = {block.name for block in network.blocks if block.role == "head"}
     return heads | set(blocks[slim - 1 :] if slim else ())
-
-
-def _wanted(network: Network, name: str, free: Collection[str]) -> bool:
-    block = match_block(network, (name,))
-    return bool(block) and block[0] not in free
 
 
 def architecture(weights: Weights) -> str:

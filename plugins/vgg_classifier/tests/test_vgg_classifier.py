@@ -274,6 +274,16 @@ def test_weights_of_another_vgg_are_refused_and_explained(
     assert "\n" not in str(caught.value)
 
 
+def test_no_vgg_takes_the_weights_of_another() -> None:
+    files = {name: narrowed(name, 32) for name in COMPONENTS}
+    for target in COMPONENTS:
+        network = build(target, width=2)
+        assert transfer(network, files[target], modalities=COLOURS, regions=CLASSES)
+        for source in COMPONENTS.keys() - {target}:
+            with pytest.raises(WeightsError, match=f"torchvision's {source} ?[;(]"):
+                transfer(network, files[source], modalities=COLOURS, regions=CLASSES)
+
+
 def test_narrow_network_is_told_its_width() -> None:
     with pytest.raises(WeightsError, match="4 times as wide: try --width 32"):
         transfer(build("vgg11"), narrowed("vgg11", 2), modalities=COLOURS, regions=CLASSES)
