@@ -112,7 +112,7 @@ def partition(network: Network) -> dict[str, str]:
     """
     owners: dict[str, str] = {}
     for name, aliases in names_of(network.module).items():
-        found = [block.name for block in network.blocks if _matches(block, aliases)]
+        found = match_block(network, aliases)
         if len(found) != 1:
             where = f"in blocks {' and '.join(found)}" if found else "in no block"
             raise ConfigError(
@@ -128,8 +128,13 @@ def partition(network: Network) -> dict[str, str]:
     return owners
 
 
-def _matches(block: Block, aliases: Collection[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in block.patterns for name in aliases)
+def match_block(network: Network, aliases: Collection[str]) -> list[str]:
+    """Names of the blocks that claim a tensor of these names; one, where all is well."""
+    return [
+        block.name
+        for block in network.blocks
+        if any(fnmatchcase(name, pattern) for pattern in block.patterns for name in aliases)
+    ]
 
 
 def describe_blocks(network: Network) -> tuple[BlockRow, ...]:
