@@ -21,7 +21,7 @@ from medtl.data import seed_of, shuffled
 def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
     """The same images; what is known of their truth is gone."""
     return tuple(
-        replace(case, target=None, regions={}, labels=(), class_name="", stratum="")
+        replace(case, target=None, mask=None, regions={}, labels=(), class_name="", stratum="")
         for case in cases
     )
 
