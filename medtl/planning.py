@@ -22,6 +22,7 @@ from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
+from medtl.norms import check_norms
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
@@ -164,6 +165,8 @@ def make_plan(
         **dims,
     )
     check_suited(kind, task, probe, preset, defaults, config)
+    if any(stage.norm_stats == "target" for stage in laid_out):
+        check_norms(probe)
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size

@@ -5,23 +5,19 @@ Axes: B batch, C channel, I J K voxels, N row, L class, F feature.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.stats import entropy
 from torch import Tensor, nn
 
 from medtl.anchoring import l2_sp
-from medtl.catalog import load_catalog
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted
@@ -32,9 +28,8 @@ from medtl.networks import Block, Network, freeze, partition, tensors
 from medtl.norms import estimate_norms, in_batches
 from medtl.profiling import Profile
 from medtl.selection import LABEL_FREE, check_selector, select_score
-from medtl.strategies import LossSpec, Stage
+from medtl.strategies import Stage
 from medtl.training import Fit, fit
-from medtl.weights import read_weights
 
 DOMAIN, OTHER = parse_domain("grey,site:A"), parse_domain("grey,site:B")
 STAGE = Stage("adapt", DOMAIN, 6, rates={"*": 1e-2}, batch_size=6, unlabelled=OTHER)
