@@ -265,7 +265,7 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     """The strategy's stages, with the from-scratch controls where they are asked for."""
     assert config.strategy is not None  # make_plan has asked the task
     stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
-    check_adaptation(stages, with_control=config.with_control)
+    check_adaptation(stages, config)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
 

@@ -18,6 +18,7 @@ from medtl.weights import BEST, read_weights
 CLASSES = ("dark", "light")
 DOMAINS = ("--src", "grey,site:A", "--dst", "grey,site:B")
 TINY = ("--network", "resnet18", "--width", "4", "--device", "cpu", "--precision", "fp32")
+BY_IM = ("--set=select_by=im",)
 TINY += ("--batch-size", "4", "--steps", "3", "--set=patch_size=32,32", "-q")
 
 
@@ -48,6 +49,19 @@ def medtl(*words: object, code: int = 0) -> None:
     assert ended.value.code == code
 
 
+def turn(names: list[str], folder: Path) -> None:
+    """Turn these pictures upside down, and make them lighter."""
+    assert names
+    for name in names:
+        levels = np.asarray(Image.open(folder / f"{name}.png"))[::-1] // 2 + 100
+        Image.fromarray(levels).save(folder / f"{name}.png")
+
+
+def same_weights(one: Path, other: Path, stage: str) -> bool:
+    first, second = (read_weights(folder / stage / BEST).tensors for folder in (one, other))
+    return all(torch.equal(second[name], first[name]) for name in first)
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("pictures") / "data")
@@ -61,41 +75,30 @@ def train(data: Path, out: Path, strategy: str, *words: object) -> Path:
 
 @pytest.fixture(scope="module")
 def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(table, tmp_path_factory.mktemp("runs") / "dann", "dann", "--set=select_by=im")
+    return train(table, tmp_path_factory.mktemp("runs") / "dann", "dann", *BY_IM)
 
 
-def test_labels_of_the_target_change_no_weight(run: Path, table: Path, tmp_path: Path) -> None:
+def test_labels_and_test_images_of_the_target_change_no_weight(run: Path, tmp_path: Path) -> None:
     garbage = write_table(tmp_path / "data", garbage=True)
-    other = train(garbage, tmp_path / "run", "dann", "--set=select_by=im",
-                  "--splits", run / "splits.json")  # fmt: skip
-    for stage in ("source", "dann"):
-        one, two = (read_weights(folder / stage / BEST) for folder in (run, other))
-        assert all(torch.equal(two.tensors[name], one.tensors[name]) for name in one.tensors)
-        rows = [(folder / stage / "metrics.jsonl").read_text() for folder in (run, other)]
-        assert rows[0] == rows[1]
+    (split,) = json.loads((run / "splits.json").read_text())
+    turn([name for name in (*split["val"], *split["test"]) if int(name) % 2], garbage.parent)
+    other = train(garbage, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
+    assert same_weights(run, other, "source") and same_weights(run, other, "dann")
+    rows = [(folder / "dann" / "metrics.jsonl").read_text() for folder in (run, other)]
+    assert rows[0] == rows[1]
     # They do decide how the target's test cases are scored.
-    assert (
-        json.loads((run / "summary.json").read_text())["dann"]["all"]
-        != (json.loads((other / "summary.json").read_text())["dann"]["all"])
-    )
+    scores = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
+    assert scores[0]["dann"]["all"] != scores[1]["dann"]["all"]
 
 
-def test_images_of_the_target_change_the_adapted_weights_alone(
-    run: Path, table: Path, tmp_path: Path
+def test_training_images_of_the_target_change_the_adapted_weights_alone(
+    run: Path, tmp_path: Path
 ) -> None:
-    brighter = write_table(tmp_path / "data")
-    for number in range(1, 40, 2):
-        path = tmp_path / "data" / f"{number:02}.png"
-        pixels = np.asarray(Image.open(path))
-        Image.fromarray(pixels[::-1].copy()).save(path)
-    other = train(brighter, tmp_path / "run", "dann", "--set=select_by=im",
-                  "--splits", run / "splits.json")  # fmt: skip
-
-    def same(stage: str) -> bool:
-        one, two = (read_weights(folder / stage / BEST).tensors for folder in (run, other))
-        return all(torch.equal(two[name], one[name]) for name in one)
-
-    assert same("source") and not same("dann")
+    data = write_table(tmp_path / "data")
+    (split,) = json.loads((run / "splits.json").read_text())
+    turn([name for name in split["train"] if int(name) % 2], data.parent)
+    other = train(data, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
+    assert same_weights(run, other, "source") and not same_weights(run, other, "dann")
 
 
 def test_both_stages_are_scored_on_the_target_alone(run: Path) -> None:
@@ -130,8 +133,9 @@ def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> 
         (("--dst", "grey,site:C"), "no case is from site 'C'"),
         (("--strategy", "scratch", "--set=loss=coral"), "compares two domains"),
         (("--strategy", "scratch", "--set=loss=l2-sp"), "sees no labels"),
-        (("--strategy", "adabn", "--set=alignment=2"), "drop alignment"),
+        (("--strategy", "adabn", "--set=alignment=2"), "drop alignment and select_by"),
         (("--set=alignment=0",), "greater than 0"),
+        (("--strategy", "fine-tune", "--set=select_by=im"), "sees no unlabelled images"),
     ],
 )
 def test_refusals_are_one_clear_line(
