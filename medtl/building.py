@@ -54,9 +54,6 @@ def build_losses(
     """
     built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
     seen = [getattr(loss, "sees", "target") for _, loss in built]
-    if stage.steps and "target" not in seen:
-        names = ", ".join(spec.name for spec in stage.losses)
-        raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
     for (spec, loss), sees in zip(built, seen, strict=True):
         if sees == "features" and stage.unlabelled is None:
             raise ConfigError(
@@ -65,6 +62,9 @@ def build_losses(
             )
         if sees == "weights":
             loss.bind(network, new)
+    if stage.steps and "target" not in seen:
+        names = ", ".join(spec.name for spec in stage.losses)
+        raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
     return [
         (
             spec.weight,

@@ -21,6 +21,7 @@ from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
+from medtl.norms import check_norms
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.requesting import build_request, lay_out
@@ -141,6 +142,8 @@ def make_plan(
             fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
         )
     check_suited(kind, task, probe, preset, defaults, config)
+    if any(stage.norm_stats == "target" for stage in laid_out):
+        check_norms(probe)
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size

@@ -98,21 +98,15 @@ def prepare_network(
 
 
 def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
-    """Blocks that sit on other ones than in the weights' network: they start anew, whatever fits.
+    """The head of a classifier that is cut elsewhere than the weights' network.
 
-    That is the head of a network that is cut elsewhere, and all from where one is slim.
+    It sits on other features, whatever fits. A U-Net loses levels at its bottom: its head stays.
     """
     saved = weights.metadata.get("network")
     options = saved.get("options") if isinstance(saved, dict) else None
-    options = options if isinstance(options, dict) else {}
-    names = [block.name for block in network.blocks]
-    lowest = len(names)
-    if network.options.get("keep_blocks") != options.get("keep_blocks"):
-        lowest -= 1
-    slim = {network.options.get("slim_from"), options.get("slim_from")}
-    if len(slim) > 1:
-        lowest = min(lowest, *(number - 1 for number in slim if isinstance(number, int)))
-    return tuple(names[lowest:])
+    cut = options.get("keep_blocks") if isinstance(options, dict) else None
+    elsewhere = not network.dense and network.options.get("keep_blocks") != cut
+    return (network.blocks[-1].name,) if elsewhere else ()
 
 
 def _untouched(network: Network) -> Receipt:

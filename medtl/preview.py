@@ -92,6 +92,11 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     notes = [timing, f"prepared cases take up to {in_words(plan.memory_bytes())}"]
     if foreseen:
         notes.append(str(foreseen))
+    notes += [
+        f"{stage.name} sees training images of {stage.unlabelled}, not their labels"
+        for stage in plan.stages
+        if stage.unlabelled
+    ]
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
     reporter.show(Table(title, columns, rows, tuple(notes)))
 

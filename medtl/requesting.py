@@ -76,7 +76,7 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     stages = on_target(request, strategy(request))
     if config.depth is not None:
         _check_depth(config.strategy, strategy, request)
-    check_adaptation(stages, with_control=config.with_control)
+    check_adaptation(stages, config)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
 

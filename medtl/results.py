@@ -24,6 +24,7 @@ from medtl.report.montage import montage
 from medtl.report.tables import warned
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
+from medtl.selection import LABEL_FREE
 from medtl.trained import Trained
 
 PARTS = ("train", "val", "test")
@@ -57,7 +58,9 @@ def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
     figures.mkdir(exist_ok=True)
     rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
     curves = {stage: read_lines(path) for stage, path in rows.items() if path.is_file()}
-    loss_curves(figures / "curves.png", curves, measure=plan.kind.selected_by, synthetic=synthetic)
+    label_free = any(stage.select_by in LABEL_FREE for stage in plan.stages)
+    measure = "or other score" if label_free else plan.kind.selected_by
+    loss_curves(figures / "curves.png", curves, measure=measure, synthetic=synthetic)
     split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
 
 

@@ -171,18 +171,24 @@ def divided(steps: int, shares: Sequence[float]) -> list[int]:
 
 
 def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages with what the request says of the target's network and of its first weights."""
+    """The stages with what the request says of the target's network and of its first weights.
+
+    A source stage that is scored on the target is held against the others, so it gets the same.
+    """
     whole = {name: None for name in CUTS if name in request.options}
     cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
-    first = next((each for each in stages if each.name != SOURCE), None)
-    return tuple(
-        replace(
-            each,
-            options={**each.options, **(whole if each.name == SOURCE else cut)},
-            initialiser=request.initialiser if each is first else each.initialiser,
-        )
-        for each in stages
-    )
+    changed: list[Stage] = []
+    started = False
+    for each in stages:
+        if each.name == SOURCE and each.evaluate_on is None:
+            changed.append(replace(each, options={**each.options, **whole}))
+            continue
+        starts = not started or each.init != "previous"
+        started = True
+        initialiser = request.initialiser if starts else each.initialiser
+        options = {**each.options, **cut}
+        changed.append(replace(each, options=options, initialiser=initialiser))
+    return tuple(changed)
 
 
 def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from medtl.augment import NONE
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
@@ -26,7 +25,6 @@ from medtl.evaluation import Predictor
 from medtl.interruption import Interruption
 from medtl.kinds import AnyPredictor
 from medtl.networks import Network
-from medtl.norms import estimate_norms, in_batches
 from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.processes import share
@@ -34,15 +32,13 @@ from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
-from medtl.selection import LABEL_FREE, select_score
+from medtl.selection import LABEL_FREE
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
 from medtl.training import Batches, Fit, Validate, as_it_is, fit, snapshot
-from medtl.unlabelled import Images, blind
+from medtl.unlabelled import Unlabelled, blind
 from medtl.weights import BEST, Weights, read_weights, steps_behind, write_checkpoint
 
-#: So many unlabelled cases tell how good weights are without labels.
-SELECTION_CASES = 64
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
@@ -129,32 +125,19 @@ class Trainer:
             f"{plan.config.seed}/{stage.domain}",
         )
 
-    def _images(self, stage: Stage, *, plain: bool = False) -> Images:
-        """The unlabelled training images of the stage; ``plain``: not augmented."""
-        plan, domain = self.plan, stage.unlabelled
+    def _unlabelled(self, stage: Stage) -> Unlabelled:
+        domain = stage.unlabelled
         assert domain is not None
-        augmentation = plan.recipe(domain).preset.augmentation
-        return Images(
-            self._cached(domain, "train", unlabelled=True),
-            len(plan.cases(domain, "train")),
-            NONE if plain else augmentation,
-            plan.patch_size,
-            f"{plan.config.seed}/{domain}/unlabelled",
-            whole=not plan.kind.dense,
-        )
+        count = len(self.plan.cases(domain, "train"))
+        return Unlabelled(self.plan, domain, self._cached(domain, "train", unlabelled=True), count)
 
     def _on_target(self, stage: Stage, network: Network, result: Fit) -> Fit:
         """The same weights with the running statistics of the unlabelled images."""
-        images = self._images(stage, plain=True)
-
-        def batches() -> Iterator[Tensor]:
-            every = (images[n] for n in range(images.count))
-            for batch in in_batches(every, stage.batch_size):
-                yield batch.to(self.fabric.device)
+        images = self._unlabelled(stage)
 
         def estimated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             network.module.load_state_dict(weights, strict=False)
-            estimate_norms(network, batches)
+            images.set_norms(network, stage.batch_size, self.fabric.device)
             return snapshot(network)
 
         best = estimated(result.best)
@@ -261,7 +244,9 @@ class Trainer:
         def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
             if stage.unlabelled is None:
                 return loader(patches, done)
-            pairs = zip(loader(patches, done), loader(self._images(stage), done), strict=True)
+            pairs = zip(
+                loader(patches, done), loader(self._unlabelled(stage).samples(), done), strict=True
+            )
             return ({**labelled, "unlabelled": images} for labelled, images in pairs)
 
         return batches_after
@@ -270,14 +255,8 @@ class Trainer:
         """What selects the stage's best weights; None where there is nothing to look at."""
         plan = self.plan
         if stage.select_by in LABEL_FREE:
-            assert stage.unlabelled is not None  # planning has looked
-            shown = blind(plan.cases(stage.unlabelled, "train"))
-            cases = shown[:: max(1, -(-len(shown) // SELECTION_CASES))]
-            recipe = plan.recipe(stage.unlabelled)
-            cached = cached_cases(cases, recipe, self.cache, self.workers)
-            return lambda: select_score(
-                stage.select_by, plan.kind.beliefs(predictor, cached, len(cases))
-            )
+            images = self._unlabelled(stage)
+            return lambda: images.score(stage, predictor)
         held_out = plan.cases(stage.domain, "val")
         validating = self._cached(stage.domain, "val")
         if not held_out:

@@ -1,27 +1,38 @@
-"""Images without their labels.
+"""Images without their labels, and what a stage makes of those of its target.
 
 Axes: C modality, I J K voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from medtl.augment import Augmentation
+from medtl.augment import NONE, Augmentation
 from medtl.case import Case
 from medtl.classification.views import view
 from medtl.data import seed_of, shuffled
+from medtl.domain import Domain
+from medtl.kinds import AnyPredictor
+from medtl.networks import Network
+from medtl.norms import estimate_norms, in_batches
+from medtl.planning import Plan
+from medtl.selection import select_score
+from medtl.strategies import Stage
+
+#: So many cases tell without labels how good weights are.
+SELECTION_CASES = 64
 
 
 def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
     """The same images; what is known of their truth is gone."""
     return tuple(
-        replace(case, target=None, regions={}, labels=(), class_name="", stratum="")
+        replace(case, target=None, mask=None, regions={}, labels=(), class_name="", stratum="")
         for case in cases
     )
 
@@ -58,3 +69,41 @@ class Images(Dataset[Tensor]):
             seed_of(self.key, "sample", sample),
             whole=self.whole,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """The training images of a stage's unlabelled ``domain``: ``count`` prepared, blind cases."""
+
+    plan: Plan
+    domain: Domain
+    cached: Dataset[Any]
+    count: int
+
+    def samples(self, augmentation: Augmentation | None = None) -> Images:
+        """To train beside; ``augmentation`` None: the domain's own."""
+        own = self.plan.recipe(self.domain).preset.augmentation
+        return Images(
+            self.cached,
+            self.count,
+            own if augmentation is None else augmentation,
+            self.plan.patch_size,
+            f"{self.plan.config.seed}/{self.domain}/unlabelled",
+            whole=not self.plan.kind.dense,
+        )
+
+    def score(self, stage: Stage, predictor: AnyPredictor) -> dict[str, float]:
+        """The stage's label-free selector on some of the images, at equal steps."""
+        some = range(0, self.count, max(1, -(-self.count // SELECTION_CASES)))
+        shown: Dataset[Any] = Subset(self.cached, some)
+        return select_score(stage.select_by, self.plan.kind.beliefs(predictor, shown, len(some)))
+
+    def set_norms(self, network: Network, batch_size: int, device: torch.device) -> None:
+        """Take the network's running statistics from all the images, as they are."""
+        images = self.samples(NONE)
+
+        def batches() -> Iterator[Tensor]:
+            for batch in in_batches((images[n] for n in range(self.count)), batch_size):
+                yield batch.to(device)
+
+        estimate_norms(network, batches)

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medtl.case import Case
+from medtl.config import TrainConfig
 from medtl.domain import select
 from medtl.errors import ConfigError
 from medtl.selection import check_selector
 from medtl.strategies import Stage
 
 
-def check_adaptation(stages: Sequence[Stage], *, with_control: bool) -> None:
-    """Refuse plans that could not run, or would train on labels of their unlabelled domain."""
+def check_adaptation(stages: Sequence[Stage], config: TrainConfig) -> None:
+    """Refuse plans that could not run, or would train on labels of their unlabelled domain, and
+    settings that only they have."""
+    if all(stage.unlabelled is None for stage in stages):
+        for name in ("alignment", "select_by"):
+            if getattr(config, name) is not None:
+                raise ConfigError(
+                    f"{name}: strategy {config.strategy} sees no unlabelled images; drop it, or "
+                    "choose one that does, for example dann"
+                )
     for stage in stages:
         check_selector(stage.select_by, unlabelled=stage.unlabelled is not None)
         if stage.norm_stats == "target" and stage.unlabelled is None:
@@ -25,7 +34,7 @@ def check_adaptation(stages: Sequence[Stage], *, with_control: bool) -> None:
                 f"{stage.name}: --src has {'+'.join(ours)}, --dst {'+'.join(theirs)}; without "
                 "labels both need the same modalities (for other ones: modality-transfer)"
             )
-        if with_control:
+        if config.with_control:
             raise ConfigError(
                 f"{stage.name} uses no label of --dst, the controls would; drop --with-control: "
                 "the stage source is what it is compared with"

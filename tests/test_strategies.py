@@ -218,6 +218,14 @@ def test_initialiser_meets_the_first_weights_of_the_target_alone() -> None:
     assert only.initialiser == "mean-var"
 
 
+def test_arms_that_are_held_against_each_other_get_the_same_network_and_weights() -> None:
+    request = replace(BLOCKED, init=None, initialiser="gabor", keep_blocks=2)
+    stages = on_target(request, load_catalog().strategies["dann"].load()(request))
+    assert [each.name for each in stages] == ["source", "dann"]
+    assert {each.initialiser for each in stages} == {"gabor"}
+    assert all(each.options == {"keep_blocks": 2} for each in stages)
+
+
 def test_target_alone_and_its_controls_have_a_cut_network() -> None:
     request = replace(BLOCKED, init=None, keep_blocks=2, options={"slim_from": 2, "head": "plain"})
     source, tuned = on_target(request, fine_tune(request))

@@ -1,4 +1,5 @@
-"""Two stages of training by SGD, frozen then unfrozen, on batches shared by all processes.
+"""Stages of training by SGD, frozen, unfrozen and beside unlabelled images, on batches shared by
+all processes.
 
     torchrun --nproc-per-node 2 tests/two_stages.py OUT.safetensors
 
@@ -17,11 +18,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from medtl.catalog import load_catalog
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
+from medtl.features import FeatureLoss
 from medtl.losses import dice_ce
 from medtl.networks import freeze, select_blocks
 from medtl.processes import share
@@ -30,6 +32,19 @@ from medtl.training import fit
 
 GLOBAL_BATCH = 4
 STAGE = Stage("adapt", parse_domain("t1,t2"), 8, optimizer="sgd", rates={"*": 1e-2})
+
+
+class Gap(nn.Module):
+    """No mean over samples, and with a parameter of its own."""
+
+    sees = "features"
+
+    def bind(self, features: int) -> None:
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
+        gap_F = source_BF.std(0) - target_BF.std(0) * self.scale
+        return (1 + progress) * gap_F.square().sum()
 
 
 def main() -> None:
@@ -44,21 +59,27 @@ def main() -> None:
             image = torch.randn(GLOBAL_BATCH, 2, 32, 32, 32, generator=random)
             # Lesions of very different size, so that Dice over the batch is no mean over samples.
             target = (image > torch.tensor([0.0, 1.0, 2.0, 3.0]).view(-1, 1, 1, 1, 1)).float()
-            yield {"image": share(fabric, image), "target": share(fabric, target)}
+            batch = {"image": image, "target": target, "unlabelled": 2 * image.flip(1) + 1}
+            yield {name: share(fabric, tensor) for name, tensor in batch.items()}
+
+    def labelled_after(done: int) -> Iterator[dict[str, Tensor]]:
+        return ({name: b[name] for name in ("image", "target")} for b in batches_after(done))
 
     with TemporaryDirectory() as work:
-        for number, spec in enumerate(("1", "none")):
+        for number, spec in enumerate(("1", "none", "none")):
             frozen = select_blocks(network, spec)
             freeze(network, frozen)
             folder = Path(work) / str(number)
             folder.mkdir()
-            stage = replace(STAGE, name=str(number))
+            aligned = number == 2
+            stage = replace(STAGE, name=str(number), steps=3 if aligned else STAGE.steps)
+            gap = FeatureLoss(Gap(), network, "", torch.zeros(1, 2, 32, 32, 32))
             result = fit(
                 network,
                 stage,
                 frozen,
-                [(1.0, dice_ce())],
-                batches_after,
+                [(1.0, dice_ce()), *([(1.0, gap)] if aligned else [])],
+                batches_after if aligned else labelled_after,
                 fabric,
                 folder,
                 seed=number,

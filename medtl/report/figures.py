@@ -54,11 +54,18 @@ def loss_curves(
             _validation(axes[1][column], rows, colour)
         axes[0][0].set_ylabel("training loss")
         axes[1][0].set_ylabel(f"validation {measure}")
-        axes[1][0].set_ylim(-0.02, 1.02)
+        if all(0 <= score <= 1 for score in _scores(rows_by_stage)):
+            axes[1][0].set_ylim(-0.02, 1.02)
         if regions:
             handles, names = _all_handles(axes[1])
             figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         return save(figure, path, "Learning curves", synthetic)
+
+
+def _scores(rows_by_stage: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[float]:
+    for rows in rows_by_stage.values():
+        for row in rows:
+            yield from row.get("validation", {}).values()
 
 
 def _loss(axis: Axes, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:

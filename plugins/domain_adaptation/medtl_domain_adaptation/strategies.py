@@ -48,8 +48,8 @@ def adabn(request: Request) -> tuple[Stage, ...]:
     """
     if request.freeze:
         raise ConfigError("adabn trains nothing on the target; drop --freeze")
-    if request.alignment is not None:
-        raise ConfigError("adabn has no loss that aligns; drop alignment")
+    if request.alignment is not None or request.select_by is not None:
+        raise ConfigError("adabn aligns and selects nothing; drop alignment and select_by")
     source = _source(request)
     adapted = replace(
         source,

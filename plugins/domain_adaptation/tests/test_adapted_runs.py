@@ -1,0 +1,151 @@
+"""``medtl train --strategy dann`` and its kin on pictures of two sites, one of them unlabelled."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medtl.cli.main import main
+from medtl.weights import BEST, read_weights
+
+CLASSES = ("dark", "light")
+DOMAINS = ("--src", "grey,site:A", "--dst", "grey,site:B")
+TINY = ("--network", "resnet18", "--width", "4", "--device", "cpu", "--precision", "fp32")
+BY_IM = ("--set=select_by=im",)
+TINY += ("--batch-size", "4", "--steps", "3", "--set=patch_size=32,32", "-q")
+
+
+def write_table(folder: Path, *, garbage: bool = False) -> Path:
+    """Squares on noise at two sites, of which B is darker; ``garbage``: all of B is of one class,
+    but for the first two."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for number in range(40):
+        site, name = "AB"[number % 2], CLASSES[number // 2 % 2]
+        levels = random.normal(90, 12, (32, 32))
+        levels[8:24, 8:24] += 60 if name == "light" else -40
+        levels *= 0.5 if site == "B" else 1
+        path = folder / f"{number:02}.png"
+        Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(path)
+        told = CLASSES[number // 20] if garbage and site == "B" else name
+        rows.append((path.stem, path.name, told, site))
+    with (folder / "list.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("case", "grey", "class", "site"), *rows])
+    return folder / "list.csv"
+
+
+def medtl(*words: object, code: int = 0) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["medtl", *map(str, words)])
+        main()
+    assert ended.value.code == code
+
+
+def turn(names: list[str], folder: Path) -> None:
+    """Turn these pictures upside down, and make them lighter."""
+    assert names
+    for name in names:
+        levels = np.asarray(Image.open(folder / f"{name}.png"))[::-1] // 2 + 100
+        Image.fromarray(levels).save(folder / f"{name}.png")
+
+
+def same_weights(one: Path, other: Path, stage: str) -> bool:
+    first, second = (read_weights(folder / stage / BEST).tensors for folder in (one, other))
+    return all(torch.equal(second[name], first[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("pictures") / "data")
+
+
+def train(data: Path, out: Path, strategy: str, *words: object) -> Path:
+    medtl("train", "classification", "--data", data, *DOMAINS, *TINY, "--strategy", strategy,
+          *words, "--out", out)  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(table, tmp_path_factory.mktemp("runs") / "dann", "dann", *BY_IM)
+
+
+def test_labels_and_test_images_of_the_target_change_no_weight(run: Path, tmp_path: Path) -> None:
+    garbage = write_table(tmp_path / "data", garbage=True)
+    (split,) = json.loads((run / "splits.json").read_text())
+    turn([name for name in (*split["val"], *split["test"]) if int(name) % 2], garbage.parent)
+    other = train(garbage, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
+    assert same_weights(run, other, "source") and same_weights(run, other, "dann")
+    rows = [(folder / "dann" / "metrics.jsonl").read_text() for folder in (run, other)]
+    assert rows[0] == rows[1]
+    # They do decide how the target's test cases are scored.
+    scores = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
+    assert scores[0]["dann"]["all"] != scores[1]["dann"]["all"]
+
+
+def test_training_images_of_the_target_change_the_adapted_weights_alone(
+    run: Path, tmp_path: Path
+) -> None:
+    data = write_table(tmp_path / "data")
+    (split,) = json.loads((run / "splits.json").read_text())
+    turn([name for name in split["train"] if int(name) % 2], data.parent)
+    other = train(data, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
+    assert same_weights(run, other, "source") and not same_weights(run, other, "dann")
+
+
+def test_both_stages_are_scored_on_the_target_alone(run: Path) -> None:
+    (split,) = json.loads((run / "splits.json").read_text())
+    on_target = {name for name in split["test"] if int(name) % 2}
+    with (run / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for stage in ("source", "dann"):
+        assert {row["case"] for row in rows if row["stage"] == stage} == on_target
+
+
+def test_checkpoint_says_what_selected_it(run: Path) -> None:
+    assert "im_of_unlabelled_images" in read_weights(run / "dann" / BEST).metadata
+    assert "validation_soft_balanced_accuracy" in read_weights(run / "source" / BEST).metadata
+
+
+def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> None:
+    run = train(table, tmp_path / "adabn", "adabn")
+    source, adapted = (read_weights(run / stage / BEST).tensors for stage in ("source", "adabn"))
+    changed = {name for name in source if not torch.equal(source[name], adapted[name])}
+    assert changed and all("running_" in name for name in changed)
+    assert {name for name in source if "running_" in name} == changed
+    assert set(json.loads((run / "summary.json").read_text())) == {"data", "source", "adabn"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--src", "grey", "--dst", "grey"), "40 cases (00, ...) are in both --src and --dst"),
+        (("--with-control",), "drop --with-control"),
+        (("--set=select_by=sdn",), "must be validation, source-validation, entropy, im, snd"),
+        (("--dst", "grey,site:C"), "no case is from site 'C'"),
+        (("--strategy", "scratch", "--set=loss=coral"), "compares two domains"),
+        (("--strategy", "scratch", "--set=loss=l2-sp"), "sees no labels"),
+        (("--strategy", "adabn", "--set=alignment=2"), "drop alignment and select_by"),
+        (("--set=alignment=0",), "greater than 0"),
+        (("--strategy", "fine-tune", "--set=select_by=im"), "sees no unlabelled images"),
+    ],
+)
+def test_refusals_are_one_clear_line(
+    words: tuple[str, ...],
+    told: str,
+    table: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    given = ("train", "classification", "--data", table, *DOMAINS, *TINY, "--strategy", "mmd")
+    medtl(*given, *words, "--out", tmp_path / "run", code=2)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ") and told in line
