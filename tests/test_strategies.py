@@ -254,9 +254,10 @@ def test_steps_add_up_along_what_each_stage_starts_from() -> None:
 def test_every_strategy_says_when_to_use_it_and_where_it_is_from(name: str) -> None:
     component = load_catalog().strategies[name]
     told = " ".join((component.load().__doc__ or "").split())
-    assert "Use " in told and "Source: " in told
-    if "use when " in component.summary:
-        assert component.summary.partition("use when ")[2].partition(" (")[0] in told
+    when, _, source = component.summary.partition("; use ")[2].rpartition(" (")
+    assert when and f"Use {when}" in told
+    assert source.partition(" ")[0] in told.partition("Source: ")[2]
+    assert source.rstrip(")")[-4:] in told.partition("Source: ")[2]
 
 
 @pytest.mark.parametrize("name", load_catalog().strategies)
