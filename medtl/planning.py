@@ -147,7 +147,7 @@ def make_plan(
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
-        steps = defaults.steps_for(len(split.train), batch_size)
+        steps = defaults.steps_for(len(cases_of(split.train, cohort.cases)), batch_size)
     else:
         edges, steps = defaults.slice_size, defaults.steps
         batch_size = config.batch_size or defaults.slice_batch_size

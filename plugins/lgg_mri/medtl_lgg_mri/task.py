@@ -1,4 +1,4 @@
-"""The tasks on TCGA slices: is there a glioma, and where; patient and hospital stand in the names."""
+"""The tasks on TCGA slices: is there a glioma, and where; names say patient and hospital."""
 
 from __future__ import annotations
 
