@@ -25,7 +25,8 @@ class Case:
 
     ``regions`` maps each region of the task to the label values it consists of in ``target``
     (they differ between data sets); ``labels`` are all values that may occur, background included.
-    Where whole images are classified, ``class_name`` is the truth; empty: unknown.
+    Where whole images are classified, ``class_name`` is the truth; empty: unknown. ``mask`` may then
+    show where the class is seen: not 0 there; nothing is trained on it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Case:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     class_name: str = ""
+    mask: ImageFile | None = None
     site: str = ""
     part: str = ""
     fold: int | None = None  #: that the data set's own list puts it into
@@ -43,12 +45,20 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The cases found, what to tell the user about them, and whether they are synthetic."""
+    """The cases found, what to tell the user about them, and whether they are synthetic.
+
+    ``leak`` ("" = none) says what flatters scores on these cases; it stands under every table.
+    """
 
     root: Path
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    leak: str = ""
+    test: tuple[str, ...] = ()  #: patients whom the protocol locks away, whatever the settings
+    #: what the protocol's folds are, of which one must be named, e.g. "0 CS, 1 DU"
+    folds: str = ""
+    keeps_seen: bool = False  #: test images that training has seen are scored all the same
 
     def check_classes(self, wanted: Collection[str]) -> None:
         """Refuse cases of a class that a model was not trained on."""

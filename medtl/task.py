@@ -49,6 +49,11 @@ class Task(Protocol):
     defaults: Defaults
     phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
 
+    # A task may also have
+    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
+    #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
+    #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
+
     def cases(
         self,
         root: Path,
