@@ -5,8 +5,8 @@ unwritten whose kernel offsets meet nothing but padding: what lay in memory befo
 gradient, NaN included. They run in float32. With hardly any channels, as at the output of a
 U-Net, the channels-first layout takes twice the time of channels-last; all others in 3-D are faster
 channels-first, unless everything between them is channels-last too (`medtl.layout`).
-In 2-D a network is faster channels-last, training too, but for maps of a few pixels; torch's
-instance norm alone, which knows no such layout, outweighs that.
+In 2-D a network is faster channels-last, training too, but for maps of a few pixels; torch's norms
+other than batch norm are slow there and outweigh that.
 `benchmarks/inference.py`, `benchmarks/training.py` and `benchmarks/classification.py` show what
 that gives.
 
@@ -32,6 +32,8 @@ from medtl.layout import FreeViews, runs_last
 FEW_CHANNELS = 3
 #: 2-D maps of at most so many pixels are faster channels-first.
 FEW_PIXELS = 16
+#: Norms that are slow channels-last.
+SLOW_LAST = (_InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class _Running(threading.local):
@@ -47,7 +49,7 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
     running = _Running()
     parts = list(module.modules())
     convolutions = [part for part in parts if isinstance(part, _ConvNd)]
-    last = not any(isinstance(part, _InstanceNorm) for part in parts)
+    last = not any(isinstance(part, SLOW_LAST) for part in parts)
 
     def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         image: Tensor = inputs[0]
