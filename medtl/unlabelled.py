@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 from medtl.augment import NONE, Augmentation
 from medtl.case import Case
-from medtl.classification.views import view
+from medtl.classification.views import patch_anywhere, view
 from medtl.data import seed_of, shuffled
 from medtl.domain import Domain
 from medtl.kinds import AnyPredictor
@@ -62,12 +62,12 @@ class Images(Dataset[Tensor]):
         self.whole = whole
 
     def __getitem__(self, sample: int) -> Tensor:
-        return view(
+        show = view if self.whole else patch_anywhere
+        return show(
             self.cached[shuffled(self.key, sample, self.count)]["image"],
             self.patch,
             self.augmentation,
             seed_of(self.key, "sample", sample),
-            whole=self.whole,
         )
 
 
