@@ -141,7 +141,8 @@ class Trainer:
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
         cached = self._cached(stage.domain, part)
-        return (cached[n] for n in range(len(self.plan.cases(stage.domain, part))))
+        cases = self.plan.cases(stage.domain, part)
+        return ({**cached[n], "class": case.class_name} for n, case in enumerate(cases))
 
     def _cached(self, domain: Domain, part: str) -> Dataset[Any]:
         if (domain, part) not in self._datasets:
@@ -259,6 +260,8 @@ class Trainer:
         self.reporter.say(
             f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
         )
+        if settled := self.plan.kind.told(predictor):
+            self.reporter.say(f"{stage.name}: {settled}")
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan
