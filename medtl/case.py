@@ -25,7 +25,8 @@ class Case:
 
     ``regions`` maps each region of the task to the label values it consists of in ``target``
     (they differ between data sets); ``labels`` are all values that may occur, background included.
-    Where whole images are classified, ``class_name`` is the truth; empty: unknown.
+    Where whole images are classified, ``class_name`` is the truth; empty: unknown. ``mask`` may then
+    show where the class is seen: not 0 there; nothing is trained on it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Case:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
     class_name: str = ""
+    mask: ImageFile | None = None
     site: str = ""
     part: str = ""
     fold: int | None = None  #: that the data set's own list puts it into

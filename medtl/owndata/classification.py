@@ -248,6 +248,7 @@ class OwnClasses:
             patient=entry.patient or entry.id,
             images=images,
             class_name=entry.class_name,
+            mask=ImageFile(entry.mask) if entry.mask else None,
             site=entry.site,
             part=entry.part,
             fold=entry.fold,

@@ -38,6 +38,7 @@ class Entry:
     part: str = ""
     fold: int | None = None
     class_name: str = ""
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _NAMES = ("case", "id")
 _TARGETS = ("label", "seg", "target")
 _CLASSES = ("class", "label")
 _FACTS = ("patient", "site", "part", "fold")
+_MASK = "mask"
 
 Row = tuple[int, dict[str, str]]  #: line in the file, cells by column
 
@@ -23,8 +24,8 @@ def read_table(path: Path, *, classes: bool = False) -> Listing:
     """Columns ``case`` (or ``id``), ``label`` (or ``seg``, ``target``), ``patient``, ``site``,
     ``part``, ``fold``, and one per modality; a column without any .nii path is left out.
 
-    With ``classes`` the column ``class`` (or ``label``) names each case's class, and pictures count
-    as images.
+    With ``classes`` the column ``class`` (or ``label``) names each case's class, pictures count as
+    images, and ``mask`` may hold paths of images that show where the class is seen.
 
     Raises:
         DataError: no such columns, a row that does not fit them, or a path that leads nowhere.
@@ -35,7 +36,8 @@ def read_table(path: Path, *, classes: bool = False) -> Listing:
         raise DataError(f"{path}: has no column case or id; it has {', '.join(columns)}")
     target = _one(path, columns, _CLASSES if classes else _TARGETS)
     is_image, kinds = (is_any_image, ".png, .nii.gz, ...") if classes else (is_nifti, ".nii.gz")
-    others = [c for c in columns if c not in (name, target, *_FACTS)]
+    masks = (_MASK,) if classes else ()
+    others = [c for c in columns if c not in (name, target, *_FACTS, *masks)]
     images = [c for c in others if any(is_image(row[c]) for _, row in rows)]
     if not images:
         raise DataError(f"{path}: no column holds paths of images ({kinds}); name one per modality")
@@ -113,4 +115,5 @@ def _entry(
         part=row.get("part", ""),
         fold=int(fold) if fold else None,
         class_name=row[target] if target and classes else "",
+        mask=existing(path.parent, row[_MASK], where) if classes and row.get(_MASK) else None,
     )
