@@ -60,8 +60,9 @@ def explain(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
-    from medtl.saliency.explain import Wanted, localisation_table
+    from medtl.saliency.explain import Wanted
     from medtl.saliency.explain import explain as write_explanation
+    from medtl.saliency.localisation import localisation_table
     from medtl.scoring import pick_cases
     from medtl.strategies import CONTROL_A, CONTROL_B
     from medtl.task import bound

@@ -43,7 +43,7 @@ def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: 
     """Every case twice: as it is, with the truth where it is known, and under its map."""
     columns = min(_CASES_PER_ROW, len(shown))
     rows = math.ceil(len(shown) / columns)
-    size_inches = (columns * _PANEL_INCHES + 0.1, rows * (2 * _PANEL_INCHES + 0.42) + 0.6)
+    size_inches = (columns * _PANEL_INCHES + 0.1, rows * (2 * _PANEL_INCHES + 0.55) + 0.6)
     with styled():
         figure, grid = new_grid(2 * rows, columns, size_inches, pad_inches=0.02)
         for axis in (axis for line in grid for axis in line):
@@ -67,9 +67,14 @@ def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: 
 
 
 def activations(
-    path: Path, grey_IJ: Plane, maps: Mapping[str, Plane], title: str, *, synthetic: bool
+    path: Path,
+    inputs: Mapping[str, Plane],
+    maps: Mapping[str, Plane],
+    title: str,
+    *,
+    synthetic: bool,
 ) -> Figure:
-    """One image, and of each block the channels that differ most over it.
+    """One image by modality, and of each block the channels that differ most over it.
 
     Args:
         maps: block -> its output for the image, a slice per channel (C, I, J).
@@ -79,8 +84,10 @@ def activations(
         figure, grid = new_grid(len(maps) + 1, _CHANNELS, size_inches, pad_inches=0.02)
         for axis in (axis for line in grid for axis in line):
             _bare(axis)
-        grid[0][0].imshow(grey_IJ, cmap="gray")
         grid[0][0].set_ylabel("input", fontsize=8)
+        for axis, (name, plane_IJ) in zip(grid[0], inputs.items(), strict=False):
+            axis.imshow(plane_IJ, cmap="gray")
+            axis.set_title(name, fontsize=7, pad=1)
         for line, (block, map_CIJ) in zip(grid[1:], maps.items(), strict=True):
             channels, *size = map_CIJ.shape
             line[0].set_ylabel(f"{block}\n{channels} of {size[0]}x{size[1]}", fontsize=7)

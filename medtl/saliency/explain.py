@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ from medtl.classification.evaluation import Classifier
 from medtl.classification.views import view
 from medtl.console import Reporter
 from medtl.errors import UnknownNameError
-from medtl.files import replacing
-from medtl.report.saliency import activations, filters, saliency_maps
-from medtl.report.tables import Table, score_cell
+from medtl.report.saliency import Shown, activations, filters, saliency_maps
 from medtl.runs import write_text
 from medtl.saliency.gradcam import Layer, feature_layer
-from medtl.saliency.localisation import SCORES, localisation, summarise_localisation
+from medtl.saliency.localisation import localisation, summarise_localisation, write_rows
 from medtl.saliency.maps import (
     Explained,
     class_mask,
@@ -31,9 +28,12 @@ from medtl.saliency.maps import (
     region_mask,
 )
 from medtl.saliency.showing import block_maps, first_filters, middle, shown
+from medtl.scoring import unseen
 from medtl.trained import Trained
 
-Mask = Callable[[Case], NDArray[np.bool_] | None]
+Mask = NDArray[np.bool_]
+#: Maps of fewer places along an edge say little of where.
+COARSE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +59,42 @@ def explain(
     """Write ``cam.png``, ``activations.png``, ``filters.png``, ``saliency.csv`` and
     ``saliency.json`` into ``folder``; returns what the last one holds.
 
-    Maps of every case with a mask are scored against it; of the others only those shown are made.
+    Maps of every case with a mask are scored against it, unless it was trained on; of the others
+    only those shown are made.
 
     Raises:
         UnknownNameError: no such class, region or block.
         ConfigError: a block without a map.
     """
-    predictor = trained.predictor
-    outputs = predictor.recipe.regions
-    if wanted.output is not None and wanted.output not in outputs:
-        what = "region" if trained.kind.dense else "class"
-        raise UnknownNameError(f"{what} of this run", wanted.output, outputs)
-    network = predictor.network
-    layer = feature_layer(network, predictor.patch_size[: network.spatial_dims], wanted.block)
+    output = _output(trained, wanted.output)
+    network, patch = trained.predictor.network, trained.predictor.patch_size
+    layer = feature_layer(network, patch[: network.spatial_dims], wanted.block)
     size = "x".join(map(str, layer.shape[1:]))
+    coarse = "; an earlier --layer gives finer ones" if min(layer.shape[1:]) < COARSE else ""
     reporter.say(
         f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from layer {layer.name}"
+        + coarse
     )
-    output = wanted.output or (outputs[0] if trained.kind.dense else None)
-    masks = region_mask(output) if trained.kind.dense and output else class_mask
+    fresh, seen = unseen(cases, [trained])
+    if seen:
+        reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
     drawn = spread_over_classes(cases, wanted.cases)
-    scored = [case for case in cases if case.mask or case.target]
-    chosen = [case for case in cases if case in drawn or case in scored]
+    names, scored = {case.id for case in drawn}, {case.id for case in fresh if _has_mask(case)}
+    chosen = [case for case in cases if case.id in names | scored]
     rows, pictures = [], {}
     with reporter.progress("explaining", len(chosen)) as advance:
         for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
-            mask_IJK = masks(one.case)
-            rows.append(_row(one, mask_IJK, wanted.threshold))
-            if one.case in drawn:
-                pictures[one.case.id] = shown(one, predictor.recipe.modalities, mask_IJK)
+            mask_IJK = _mask(one)
+            held_against = mask_IJK if one.case.id in scored else None
+            rows.append(_row(one, held_against, wanted.threshold))
+            if one.case.id in names:
+                pictures[one.case.id] = shown(one, trained.predictor.recipe.modalities, mask_IJK)
             advance(done)
+    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}"
+    ordered = [pictures[case.id] for case in drawn]
+    saliency_maps(folder / "cam.png", ordered, title, synthetic=synthetic)
+    _draw_inside(trained, _example(drawn, ordered), folder, synthetic)
+    write_rows(folder / "saliency.csv", rows)
     found = {
         "synthetic": synthetic,
         "stage": trained.stage,
@@ -96,19 +102,26 @@ def explain(
         "block": layer.block,
         "layer": layer.name,
         "map_size": list(layer.shape[1:]),
-        "threshold": wanted.threshold,
         "explained": output or "each image's class",
-        **_localised(rows),
+        "threshold": wanted.threshold,
+        "images": len(rows),
+        **summarise_localisation(rows),
     }
-    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}"
-    saliency_maps(folder / "cam.png", list(pictures.values()), title, synthetic=synthetic)
-    _draw_inside(trained, drawn[0], folder, synthetic)
-    write_rows(folder / "saliency.csv", rows)
     write_text(folder / "saliency.json", json.dumps(found, indent=2) + "\n")
     return found
 
 
-def _maps(trained: Trained, cases: Sequence[Case], layer: Layer, output: str | None) -> Any:
+def _output(trained: Trained, output: str | None) -> str | None:
+    outputs = trained.predictor.recipe.regions
+    if output is not None and output not in outputs:
+        what = "region" if trained.kind.dense else "class"
+        raise UnknownNameError(f"{what} of this run", output, outputs)
+    return outputs[0] if trained.kind.dense and output is None else output
+
+
+def _maps(
+    trained: Trained, cases: Sequence[Case], layer: Layer, output: str | None
+) -> Iterator[Explained]:
     predictor = trained.predictor
     if isinstance(predictor, Classifier):
         return explain_classes(predictor, cases, layer, output)
@@ -130,8 +143,21 @@ def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
     return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]
 
 
-def _row(one: Explained, mask_IJK: NDArray[np.bool_] | None, threshold: float) -> dict[str, Any]:
-    """The mask shows the case's own class: a map of another one is not held against it."""
+def _has_mask(case: Case) -> bool:
+    return case.mask is not None or case.target is not None
+
+
+def _mask(one: Explained) -> Mask | None:
+    """Where the case shows what is explained; None where it does not say, or shows it nowhere.
+
+    The mask of a classified image shows its own class: a map of another is not held against it.
+    """
+    if one.probability is None:
+        return region_mask(one.case, one.output)
+    return class_mask(one.case) if one.case.class_name in ("", one.output) else None
+
+
+def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, Any]:
     row: dict[str, Any] = {
         "case": one.case.id,
         "patient": one.case.patient,
@@ -139,39 +165,13 @@ def _row(one: Explained, mask_IJK: NDArray[np.bool_] | None, threshold: float) -
         "predicted": one.predicted,
         "probability": "" if one.probability is None else round(one.probability, 6),
     }
-    comparable = mask_IJK is not None and one.case.class_name in ("", one.output)
-    if not comparable or mask_IJK is None:
-        return row
-    return row | localisation(one.cam_IJK, mask_IJK, threshold)
+    return row if mask_IJK is None else row | localisation(one.cam_IJK, mask_IJK, threshold)
 
 
-def _localised(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    scored = [row for row in rows if "dice" in row]
-    if not scored:
-        return {"images": len(rows), "images_scored": 0}
-    return {
-        "images": len(rows),
-        "images_scored": len(scored),
-        "localisation": summarise_localisation(scored),
-        "meaning": SCORES,
-    }
-
-
-def localisation_table(found: dict[str, Any]) -> Table:
-    """The scores of :func:`explain` with their intervals over patients."""
-    summary = found["localisation"]
-    rows = tuple(
-        (score, str(summary[score]["n"]), score_cell(score, summary[score]), meaning)
-        for score, meaning in SCORES.items()
-    )
-    title = (
-        f"{found['stage']}: maps against masks, {found['images_scored']} images, cut at "
-        f"{found['threshold']:g} of the maximum: mean over patients [95% interval]"
-    )
-    if found["synthetic"]:
-        title += "; synthetic phantom"
-    methods = "; ".join(dict.fromkeys(summary[score]["method"] for score in SCORES))
-    return Table(title, ("score", "n", "value", "what"), rows, (f"intervals: {methods}",))
+def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> Case:
+    """The first case that shows what is looked for, else the first."""
+    pairs = zip(drawn, pictures, strict=True)
+    return next((case for case, picture in pairs if picture.mask_IJ is not None), drawn[0])
 
 
 def _draw_inside(trained: Trained, case: Case, folder: Path, synthetic: bool) -> None:
@@ -185,15 +185,6 @@ def _draw_inside(trained: Trained, case: Case, folder: Path, synthetic: bool) ->
     image_CIJK = predictor.recipe(case, with_target=False)["image"]
     patch = view(image_CIJK, predictor.patch_size[: network.spatial_dims])
     maps = block_maps(network, patch[None].to(predictor.fabric.device))
+    inputs = dict(zip(modalities, middle(patch), strict=True))
     title = f"{trained.stage}: what each block makes of {case.id}"
-    seen = middle(patch.mean(0, keepdim=True))[0]
-    activations(folder / "activations.png", seen, maps, title, synthetic=synthetic)
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A line per case; scores are empty where there is no mask."""
-    columns = ["case", "patient", "explained", "predicted", "probability", *SCORES]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    activations(folder / "activations.png", inputs, maps, title, synthetic=synthetic)

@@ -5,14 +5,18 @@ Axes: I J K voxels.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.files import replacing
 from medtl.intervals import interval
 from medtl.metrics import mask_dice
+from medtl.report.tables import Table, score_cell
 
 #: Zhang et al. 2018 let a point miss by so many pixels.
 TOLERANCE_VOXELS = 15
@@ -55,12 +59,41 @@ def localisation(
     }
 
 
-def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """``{score: interval}`` over patients, the images of each averaged; rows have ``patient``."""
-    summary = {}
-    for score in SCORES:
-        by_patient: dict[str, list[float]] = {}
-        for row in rows:
-            by_patient.setdefault(row["patient"], []).append(row[score])
-        summary[score] = interval(by_patient, seed=seed).to_json()
-    return summary
+def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
+    """``{"images_scored": int, "localisation": {score: interval}, "meaning"}`` of rows of which
+    some have :data:`SCORES`; intervals are over patients, the images of each averaged."""
+    scored = [row for row in rows if "dice" in row]
+    if not scored:
+        return {"images_scored": 0}
+    by_patient: dict[str, dict[str, list[float]]] = {score: {} for score in SCORES}
+    for row in scored:
+        for score in SCORES:
+            by_patient[score].setdefault(row["patient"], []).append(row[score])
+    intervals = {score: interval(own, seed=seed).to_json() for score, own in by_patient.items()}
+    return {"images_scored": len(scored), "localisation": intervals, "meaning": SCORES}
+
+
+def localisation_table(found: Mapping[str, Any]) -> Table:
+    """What ``saliency.json`` holds, its scores with their intervals over patients."""
+    summary = found["localisation"]
+    rows = tuple(
+        (score, str(summary[score]["n"]), score_cell(score, summary[score]), meaning)
+        for score, meaning in SCORES.items()
+    )
+    title = (
+        f"{found['stage']}: maps against masks, {found['images_scored']} images, cut at "
+        f"{found['threshold']:g} of the maximum: mean over patients [95% interval]"
+    )
+    if found["synthetic"]:
+        title += "; synthetic phantom"
+    methods = "; ".join(dict.fromkeys(summary[score]["method"] for score in SCORES))
+    return Table(title, ("score", "n", "value", "what"), rows, (f"intervals: {methods}",))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """A line per case; scores are empty where there is no mask."""
+    columns = ["case", "patient", "explained", "predicted", "probability", *SCORES]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -5,7 +5,7 @@ Axes: B batch, C modality, L class or region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -54,7 +54,9 @@ def explain_classes(
         names = [chosen or case.class_name for case, _ in chunk]
         told = list(classifier.probabilities(one["image"] for _, one in chunk))
         likeliest = [classes[int(np.argmax(row_L))] for row_L in told]
-        names = [name or said for name, said in zip(names, likeliest, strict=True)]
+        names = [
+            name if name in classes else said for name, said in zip(names, likeliest, strict=True)
+        ]
         wanted = [classes.index(name) for name in names]
         cam, _ = grad_cam(network, batch, layer, of_class(wanted))
         for n, (case, one) in enumerate(chunk):
@@ -132,14 +134,10 @@ def class_mask(case: Case) -> NDArray[np.bool_] | None:
     return mask_IJK if mask_IJK.any() else None
 
 
-def region_mask(region: str) -> Callable[[Case], NDArray[np.bool_] | None]:
+def region_mask(case: Case, region: str) -> NDArray[np.bool_] | None:
     """Where a labelled case has the region; None where it has no label or none of it."""
-
-    def mask(case: Case) -> NDArray[np.bool_] | None:
-        if case.target is None:
-            return None
-        labels_IJK, _ = read_labels(case.target, case.labels)
-        mask_IJK = region_masks(labels_IJK, case, (region,))[0]
-        return mask_IJK if mask_IJK.any() else None
-
-    return mask
+    if case.target is None or region not in case.regions:
+        return None
+    labels_IJK, _ = read_labels(case.target, case.labels)
+    mask_IJK = region_masks(labels_IJK, case, (region,))[0]
+    return mask_IJK if mask_IJK.any() else None

@@ -49,9 +49,9 @@ def _title(one: Explained) -> str:
     name = one.case.id if len(one.case.id) <= 28 else f"{one.case.id[:12]}...{one.case.id[-13:]}"
     if one.probability is None:
         return f"{name}\n{one.output}"
-    wrong = one.predicted != one.output
-    said = f"; said {one.predicted}" if wrong else ""
-    return f"{name}\n{one.output}, p {one.probability:.2f}{said}"
+    wrong = [] if one.predicted == one.output else [f"predicted {one.predicted}"]
+    empty = [] if one.cam_IJK.any() else ["no map"]
+    return "\n".join([name, f"{one.output}, p {one.probability:.2f}", ", ".join(wrong + empty)])
 
 
 def grey(case: Case, modalities: Sequence[Modality]) -> NDArray[np.float32]:
