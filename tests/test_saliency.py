@@ -258,7 +258,7 @@ def test_localisation_is_averaged_within_patients_first() -> None:
     random = np.random.default_rng(0)
     rows = [
         {"patient": f"p{n % 7}", **dict.fromkeys(("pointing", "pointing_15"), 0.0)}
-        | {"dice": float(random.random()), "chance_pointing": 0.1, "centre_pointing": 0.0}
+        | {"dice": float(random.random()), "chance_pointing": 0.1, "chance_pointing_15": 0.3, "centre_pointing": 0.0}
         for n in range(20)
     ]
     unscored = {"patient": "p9"}

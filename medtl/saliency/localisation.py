@@ -26,6 +26,7 @@ SCORES = {
     "pointing_15": f"or within {TOLERANCE_VOXELS} pixels of it, as in Zhang et al.",
     "dice": "Dice of the map, cut at a share of its maximum, and the mask",
     "chance_pointing": "a random place of the image lies within the mask: its share of the image",
+    "chance_pointing_15": f"or within {TOLERANCE_VOXELS} pixels of it",
     "centre_pointing": "the middle of the image lies within the mask",
 }
 Row = Mapping[str, Any]
@@ -42,18 +43,19 @@ def localisation(
     from scipy.ndimage import distance_transform_edt
 
     middle = tuple((n - 1) // 2 for n in mask_IJK.shape)
+    near_IJK = distance_transform_edt(~mask_IJK) <= TOLERANCE_VOXELS
     baselines = {
         "chance_pointing": float(mask_IJK.mean()),
+        "chance_pointing_15": float(near_IJK.mean()),
         "centre_pointing": float(mask_IJK[middle]),
     }
     highest = float(cam_IJK.max())
     if highest <= 0:
         return {"pointing": 0.0, "pointing_15": 0.0, "dice": 0.0, **baselines}
     point = tuple(np.argwhere(cam_IJK == highest).mean(0).round().astype(int).tolist())
-    off_voxels = float(distance_transform_edt(~mask_IJK)[point])
     return {
         "pointing": float(mask_IJK[point]),
-        "pointing_15": float(off_voxels <= TOLERANCE_VOXELS),
+        "pointing_15": float(near_IJK[point]),
         "dice": mask_dice(cam_IJK >= threshold * highest, mask_IJK),
         **baselines,
     }

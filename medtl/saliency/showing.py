@@ -27,7 +27,7 @@ from medtl.saliency.maps import Explained
 def shown(
     one: Explained, modalities: Sequence[Modality], mask_IJK: NDArray[np.bool_] | None
 ) -> Shown:
-    """The slice with most of the map, else of the mask, all modalities in one grey image."""
+    """The slice with most of the mask, else of the map, all modalities in one grey image."""
     grey_IJK = grey(one.case, modalities)
     masked_IJK = np.zeros(grey_IJK.shape, dtype=bool) if mask_IJK is None else mask_IJK
     stack = np.stack([grey_IJK, one.cam_IJK, masked_IJK.astype(np.float32)])
@@ -38,8 +38,8 @@ def shown(
         axes = "".join(aff2axcodes(header.affine))  # type: ignore[no-untyped-call]
         spacing_mm = lps_order(header.spacing_mm, axes)
         stack, aspect = to_lps(stack, axes).swapaxes(1, 2), spacing_mm[1] / spacing_mm[0]
-    ranked = stack[1:].sum((1, 2))  # (map, mask) by slice
-    k = int((ranked[0] if ranked[0].any() else ranked[1]).argmax())
+    sums = stack[1:].sum((1, 2))  # map and mask by slice
+    k = int((sums[1] if sums[1].any() else sums[0]).argmax())
     grey_IJ, cam_IJ, mask_IJ = stack[..., k]
     truth = None if mask_IJK is None else mask_IJ > 0
     return Shown(_title(one), grey_IJ, cam_IJ, truth, aspect)
