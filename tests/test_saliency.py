@@ -28,7 +28,7 @@ from medtl.intervals import interval
 from medtl.networks import Block, Network
 from medtl.saliency.explain import spread_over_classes
 from medtl.saliency.gradcam import enlarged, feature_layer, grad_cam, of_class, of_region
-from medtl.saliency.localisation import localisation, summarise_localisation
+from medtl.saliency.localisation import SCORES, localisation, summarise_localisation
 from medtl.saliency.maps import class_mask, explain_classes, explain_regions
 from medtl.transforms import mr, picture_plain
 
@@ -256,11 +256,8 @@ def test_pointing_game_and_dice_of_maps_worked_out_by_hand() -> None:
 
 def test_localisation_is_averaged_within_patients_first() -> None:
     random = np.random.default_rng(0)
-    rows = [
-        {"patient": f"p{n % 7}", **dict.fromkeys(("pointing", "pointing_15"), 0.0)}
-        | {"dice": float(random.random()), "chance_pointing": 0.1, "chance_pointing_15": 0.3, "centre_pointing": 0.0}
-        for n in range(20)
-    ]
+    others = dict.fromkeys(set(SCORES) - {"dice"}, 0.0)
+    rows = [{"patient": f"p{n % 7}", **others, "dice": float(random.random())} for n in range(20)]
     unscored = {"patient": "p9"}
     found = summarise_localisation([*rows, unscored])
     by_patient: dict[str, list[float]] = {}
