@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medtl.case import Case, ImageFile
 from medtl.catalog import load_catalog
@@ -27,7 +28,8 @@ from medtl.evaluation import Predictor
 from medtl.intervals import interval
 from medtl.networks import Block, Network
 from medtl.saliency.explain import spread_over_classes
-from medtl.saliency.gradcam import enlarged, feature_layer, grad_cam, of_class, of_region
+from medtl.saliency.gradcam import feature_layer, grad_cam, of_class, of_region
+from medtl.saliency.grid import Axis, cell_grid, enlarged
 from medtl.saliency.localisation import SCORES, localisation, summarise_localisation
 from medtl.saliency.maps import class_mask, explain_classes, explain_regions
 from medtl.transforms import mr, picture_plain
@@ -141,9 +143,55 @@ def test_map_of_a_region_explains_only_what_is_predicted() -> None:
 
 def test_enlarged_map_ends_at_1_and_an_empty_one_stays_empty() -> None:
     maps = torch.stack([torch.zeros(3, 3), torch.arange(9.0).view(3, 3)])
-    empty, full = enlarged(maps, (12, 15))
+    empty, full = enlarged(maps, (12, 15), [Axis(1.5, 4.0, 3), Axis(2.0, 5.0, 3)])
     assert not empty.any()
     assert full.shape == (12, 15) and float(full.max()) == 1
+    stretched = functional.interpolate(maps[1:][None] / 8, size=(12, 15), mode="bilinear")[0, 0]
+    assert torch.allclose(full, stretched, atol=1e-6)
+
+
+class Strided(nn.Module):
+    """Three layers of stride 2: convolutions padded as in a ResNet, or poolings as in a VGG."""
+
+    def __init__(self, pooled: bool) -> None:
+        super().__init__()
+        kernel, padding = (2, 0) if pooled else (3, 1)
+        levels = [nn.Conv2d(1, 1, kernel, 2, padding, bias=False) for _ in range(3)]
+        self.features = nn.Sequential(*levels, nn.ReLU())
+        self.head = nn.Linear(1, 2)
+        for parameter in self.features.parameters():
+            nn.init.ones_(parameter)
+        nn.init.ones_(self.head.weight)
+
+    def forward(self, batch_BCIJ: Tensor) -> Tensor:
+        return self.head(self.features(batch_BCIJ).flatten(2).mean(2))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_map_of_a_spot_is_centred_on_it_whatever_the_strides(pooled: bool) -> None:
+    net = network(Strided(pooled), 2)
+    layer = feature_layer(net, (64, 64))
+    grid = cell_grid(net, layer, (64, 64))
+    assert grid[0] == Axis(3.5 if pooled else 0.0, 8.0, 8)
+    offsets = []
+    for place in range(24, 40):
+        image = torch.zeros(1, 1, 64, 64)
+        image[0, 0, place, 32] = 1
+        cam, _ = grad_cam(net, image, layer, of_class([0]))
+        along = enlarged(cam, (64, 64), grid)[0].sum(1)
+        offsets.append(float((along * torch.arange(64)).sum() / along.sum()) - place)
+    assert abs(float(np.mean(offsets))) < 0.6 and max(map(abs, offsets)) <= 4.5
+
+
+def test_cells_are_followed_through_branches_and_back_up() -> None:
+    builder = load_catalog().networks["resnet18"].load()
+    net = builder(in_channels=1, out_channels=3, spatial_dims=2, width=4)
+    layer = feature_layer(net, (64, 96))
+    assert cell_grid(net, layer, (64, 96)) == (Axis(0.0, 32.0, 2), Axis(0.0, 32.0, 3))
+    segmenter = load_catalog().networks["unet"].load()
+    dense = segmenter(in_channels=1, out_channels=2, spatial_dims=2, width=4)
+    grid = cell_grid(dense, feature_layer(dense, (64, 64)), (64, 64))
+    assert [(axis.step, axis.cells) for axis in grid] == [(2.0, 32)] * 2
 
 
 # --- maps of cases --------------------------------------------------------------------------------

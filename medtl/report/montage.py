@@ -59,7 +59,7 @@ def montage(
     image_CIJK, head_CIJK = image_CIJK[view], head_CIJK[view]
     truth_LIJK, prediction_LIJK = truth_LIJK[view], prediction_LIJK[view]
     best = [_clearest(image_CIJK, head_CIJK, truth_IJK) for truth_IJK in truth_LIJK]
-    grey_CIJK = np.stack([window(*pair) for pair in zip(image_CIJK, head_CIJK, strict=True)])
+    grey_CIJK = np.stack([_window(*pair) for pair in zip(image_CIJK, head_CIJK, strict=True)])
 
     columns = len(modalities) + len(regions)
     width, height = image_CIJK.shape[1:3]
@@ -145,7 +145,7 @@ def _plane_box(head_IJK: Mask) -> tuple[slice, slice]:
     return i, j
 
 
-def window(image_IJK: NDArray[np.float32], head_IJK: Mask) -> NDArray[np.float32]:
+def _window(image_IJK: NDArray[np.float32], head_IJK: Mask) -> NDArray[np.float32]:
     """Grey values 0 to 1 over the 1st to 99.5th percentile of the head; outside it black."""
     if not head_IJK.any():
         return np.zeros_like(image_IJK)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules import pooling
 
 from medtl.activations import tensors_in
@@ -176,14 +175,3 @@ def of_region(region: int) -> Callable[[Tensor], Tensor]:
         return (logits_BX * (logits_BX.detach() > 0)).sum(1)
 
     return score
-
-
-def enlarged(cam_BIJK: Tensor, size: Sequence[int]) -> Tensor:
-    """A map interpolated to the grid of the images, its highest value 1 unless all of it is 0."""
-    mode = "trilinear" if len(size) == 3 else "bilinear"
-    full_BIJK = functional.interpolate(
-        cam_BIJK[:, None], size=tuple(size), mode=mode, align_corners=False
-    )[:, 0]
-    highest_B = full_BIJK.flatten(1).amax(1)
-    shape = (-1, *([1] * len(size)))
-    return full_BIJK / torch.where(highest_B > 0, highest_B, 1.0).view(shape)

@@ -25,7 +25,8 @@ from medtl.data import region_masks
 from medtl.evaluation import Predictor
 from medtl.io.images import read_volume
 from medtl.io.nifti import read_labels
-from medtl.saliency.gradcam import Layer, enlarged, grad_cam, of_class, of_region
+from medtl.saliency.gradcam import Layer, grad_cam, of_class, of_region
+from medtl.saliency.grid import cell_grid, enlarged
 from medtl.transforms import restore
 
 Chunk = list[tuple[Case, dict[str, Any]]]  #: cases with what the recipe made of them
@@ -48,6 +49,7 @@ def explain_classes(
     """The map of the ``chosen`` class, else of the true one, else of the likeliest, per case."""
     network, classes = classifier.network, classifier.recipe.regions
     size = classifier.patch_size
+    grid = cell_grid(network, layer, size)
     for chunk in _prepared(classifier, cases, classifier.batch_size):
         batch = torch.stack([view(one["image"], size) for _, one in chunk])
         batch = batch.to(classifier.fabric.device)
@@ -60,7 +62,7 @@ def explain_classes(
         wanted = [classes.index(name) for name in names]
         cam, _ = grad_cam(network, batch, layer, of_class(wanted))
         for n, (case, one) in enumerate(chunk):
-            full = enlarged(cam[n : n + 1], size)[0].cpu()
+            full = enlarged(cam[n : n + 1], size, grid)[0].cpu()
             cam_IJK = unviewed(full, one["image"].shape[1:])
             native = _native(cam_IJK, one)
             yield Explained(case, names[n], native, likeliest[n], told[n][wanted[n]])
@@ -75,6 +77,9 @@ def explain_regions(
     """
     index = predictor.recipe.regions.index(region)
     edges = (*predictor.patch_size, 1)[:3]
+    flat = predictor.network.spatial_dims == 2
+    size = edges[:2] if flat else edges
+    grid = cell_grid(predictor.network, layer, size)
     for ((case, one),) in _prepared(predictor, cases, 1):
         image_CIJK: Tensor = one["image"]
         found_IJK = (predictor.prepared_logits(image_CIJK)[index] > 0).cpu()
@@ -83,11 +88,10 @@ def explain_regions(
         margins = [edge - n for edge, n in zip(edges, cut_CIJK.shape[1:], strict=True)]
         padded = functional.pad(cut_CIJK, [n for margin in margins[::-1] for n in (0, margin)])
         batch = padded[None].to(predictor.fabric.device)
-        flat = predictor.network.spatial_dims == 2
         cam, _ = grad_cam(
             predictor.network, batch[..., 0] if flat else batch, layer, of_region(index)
         )
-        full = enlarged(cam, predictor.patch_size[: 2 if flat else 3])[0].cpu()
+        full = enlarged(cam, size, grid)[0].cpu()
         full = full[..., None] if flat else full
         cam_IJK = torch.zeros(image_CIJK.shape[1:])
         cam_IJK[window] = full[tuple(slice(0, n) for n in cut_CIJK.shape[1:])]

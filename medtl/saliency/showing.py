@@ -19,7 +19,7 @@ from medtl.io.images import read_header, read_volume
 from medtl.io.pictures import is_picture
 from medtl.modality import Modality
 from medtl.networks import Network, tensors
-from medtl.report.montage import lps_order, to_lps, window
+from medtl.report.montage import lps_order, to_lps
 from medtl.report.saliency import Shown
 from medtl.saliency.maps import Explained
 
@@ -55,11 +55,13 @@ def _title(one: Explained) -> str:
 
 
 def grey(case: Case, modalities: Sequence[Modality]) -> NDArray[np.float32]:
-    """The mean over modalities, each from black to white over what shows something."""
+    """The mean over modalities, each black to white over what is not its background."""
     windowed = []
     for name in modalities:
         image_IJK, _ = read_volume(case.images[name])
-        windowed.append(window(image_IJK, image_IJK != image_IJK.flat[0]))
+        head = image_IJK[image_IJK != image_IJK.flat[0]]
+        low, high = np.percentile(head if head.size else image_IJK, [1, 99.5])
+        windowed.append(np.clip((image_IJK - low) / max(float(high - low), 1e-12), 0, 1))
     return np.asarray(np.mean(windowed, axis=0), dtype=np.float32)
 
 
