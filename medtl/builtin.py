@@ -11,6 +11,7 @@ COMMANDS = (
     Component("train", "medtl.cli.train:train", "Train, transfer and compare on a task."),
     Component("evaluate", "medtl.cli.evaluate:evaluate", "Score the models of a run on cases."),
     Component("predict", "medtl.cli.predict:predict", "Segment or classify images with a run."),
+    Component("explain", "medtl.cli.explain:explain", "Show what a run's networks look at."),
     Component("shift", "medtl.cli.shift:shift", "Measure how far two domains are apart."),
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),

@@ -25,8 +25,8 @@ class Case:
 
     ``regions`` maps each region of the task to the label values it consists of in ``target``
     (they differ between data sets); ``labels`` are all values that may occur, background included.
-    Where whole images are classified, ``class_name`` is the truth; empty: unknown. ``mask`` may then
-    show where the class is seen: not 0 there; nothing is trained on it.
+    Where whole images are classified, ``class_name`` is the truth; empty: unknown. ``mask`` may
+    then show where the class is seen (not 0); nothing is trained on it.
     """
 
     id: str

@@ -189,7 +189,8 @@ def _set_interval(
         return Interval(score, n, max(score - half, lowest), min(score + half, highest), method)
     low, high = bca(score, defined, jackknife)
     method = f"BCa bootstrap by patient {LEVEL:.0%}, {RESAMPLES} resamples"
-    return Interval(score, n, low, high, method)
+    # Every resample may lie above a score that chance enlarges (calibration error).
+    return Interval(score, n, min(low, score), max(high, score), method)
 
 
 def _jackknife_half(without: NDArray[np.float64], n: int) -> float:
@@ -206,7 +207,8 @@ def bca(
     """The BCa limits (Efron 1987) from bootstrap replicates and jackknife values."""
     from scipy.stats import norm
 
-    below = (np.mean(drawn < score) + np.mean(drawn <= score)) / 2
+    tie = 1e-12 * max(1.0, abs(score))  # what differs less is equal but for rounding
+    below = (np.mean(drawn < score - tie) + np.mean(drawn <= score + tie)) / 2
     edge = 1 / (2 * len(drawn))
     bias = float(norm.ppf(np.clip(below, edge, 1 - edge)))
     influence = without.mean() - without

@@ -17,13 +17,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.case import Case, Cohort
+from medtl.classification.calibration import Temperature
 from medtl.classification.evaluation import (
     Classifier,
+    calibrated_on,
     class_beliefs,
     score_classes,
     soft_sensitivity,
 )
-from medtl.classification.metrics import confusion, summarise_classes, write_predictions_csv
+from medtl.classification.metrics import (
+    calibrated,
+    confusion,
+    summarise_classes,
+    write_predictions_csv,
+)
+from medtl.classification.patients import per_patient
 from medtl.classification.views import Views
 from medtl.data import Patches, Recipe
 from medtl.errors import ConfigError
@@ -50,10 +58,13 @@ class Kind:
     ]
     #: network, recipe, patch, fabric, recorded -> what predicts
     predictor: Callable[[Network, Recipe, tuple[int, ...], Fabric, Mapping[str, Any]], AnyPredictor]
-    #: the predictor with what is chosen on prepared training and validation cases
+    #: the predictor with what is chosen on prepared training and validation cases, which hold their
+    #: "class" where they have one
     settled: Callable[[Any, Iterator[Any], Iterator[Any]], AnyPredictor]
     #: what the checkpoint keeps of that
     recorded: Callable[[Any], dict[str, Any]]
+    #: and what is said of it; empty: nothing
+    told: Callable[[Any], str]
     #: predictor, cached validation cases, cases -> score per output, higher is better
     validate: Callable[[Any, Dataset[Any], Sequence[Case]], Mapping[str, float]]
     #: predictor, cached cases, how many -> probabilities (N, L), one table per output
@@ -63,8 +74,8 @@ class Kind:
     #: predictor, cases, reporter, what is being done -> rows
     score: Callable[..., list[dict[str, Any]]]
     summarise: Callable[[Rows], dict[str, dict[str, Any]]]
-    #: facts beside the scores that the rows of a stage tell, by name
-    details: Callable[[Rows], dict[str, Any]]
+    #: facts beside the scores that a stage's predictor and rows tell, by name
+    details: Callable[[Any, Rows], dict[str, Any]]
     tables: Callable[[Summary, bool], list[Table]]
     #: folder, rows of every stage (with "stage") -> a file in it
     write_rows: Callable[[Path, Rows], None]
@@ -109,9 +120,25 @@ def _classifier(
     recipe: Recipe,
     patch: tuple[int, ...],
     fabric: Fabric,
-    _recorded: Mapping[str, Any],
+    recorded: Mapping[str, Any],
 ) -> Classifier:
-    return Classifier(network, recipe, patch, fabric)
+    cases = int(recorded.get("temperature_fitted_on", 0))
+    temperature = Temperature(float(recorded.get("temperature", 1.0)), cases)
+    return Classifier(network, recipe, patch, fabric, temperature)
+
+
+def _of_temperature(classifier: Classifier) -> dict[str, Any]:
+    temperature = classifier.temperature
+    return {"temperature": temperature.value, "temperature_fitted_on": temperature.cases}
+
+
+def _class_details(classifier: Classifier, rows: Rows) -> dict[str, Any]:
+    patients = per_patient(rows)
+    return {
+        "confusion": confusion(rows),
+        "calibration": calibrated(rows, classifier.temperature),
+        **({"by_patient": patients.how} if patients else {}),
+    }
 
 
 SEGMENTATION = Kind(
@@ -127,7 +154,8 @@ SEGMENTATION = Kind(
     check=Cohort.check_regions,
     score=score_cases,
     summarise=summarise,
-    details=lambda rows: {},
+    told=lambda predictor: "",
+    details=lambda predictor, rows: {},
     tables=lambda summary, synthetic: [score_table(summary, synthetic)],
     write_rows=lambda folder, rows: write_metrics_csv(folder / "metrics.csv", rows),
 )
@@ -137,14 +165,15 @@ CLASSIFICATION = Kind(
     selected_by="soft balanced accuracy",
     samples=Views,
     predictor=_classifier,
-    settled=lambda predictor, train, validation: predictor,
-    recorded=lambda predictor: {},
+    settled=lambda classifier, train, validation: calibrated_on(classifier, validation),
+    recorded=_of_temperature,
+    told=lambda classifier: str(classifier.temperature),
     validate=soft_sensitivity,
     beliefs=class_beliefs,
     check=Cohort.check_classes,
     score=score_classes,
     summarise=summarise_classes,
-    details=lambda rows: {"confusion": confusion(rows)},
+    details=_class_details,
     tables=class_tables,
     write_rows=lambda folder, rows: write_predictions_csv(folder / "predictions.csv", rows),
 )

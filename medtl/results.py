@@ -18,7 +18,7 @@ from medtl.data import region_masks
 from medtl.evaluation import Predictor
 from medtl.io.images import read_header, read_labels, read_volume
 from medtl.planning import Plan
-from medtl.report.classes import confusion_matrix
+from medtl.report.classes import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import montage
 from medtl.report.tables import warned
@@ -80,8 +80,19 @@ def _of_regions(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Sco
 def _of_classes(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:
     for stage in stages:
         found = scores.data["confusion"][stage.stage]
-        path = folder / f"confusion-{stage.stage}.png"
-        confusion_matrix(path, stage.stage, found, synthetic=plan.cohort.synthetic)
+        name, synthetic = stage.stage, plan.cohort.synthetic
+        summary, calibration = scores.summary[name], scores.data["calibration"][name]
+        confusion_matrix(folder / f"confusion-{name}.png", name, found, synthetic=synthetic)
+        ranking_curves(
+            folder / f"ranking-{name}.png", name, scores.rows[name], summary, synthetic=synthetic
+        )
+        reliability_diagram(
+            folder / f"calibration-{name}.png",
+            name,
+            calibration,
+            summary["all"],
+            synthetic=synthetic,
+        )
 
 
 #: Figures of the scores, by the kind of task.

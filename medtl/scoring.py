@@ -123,7 +123,7 @@ def score_stages(
             continue
         what = f"scoring {stage.stage}"
         found = rows[stage.stage] = kind.score(stage.predictor, own, reporter, what, *extra)
-        for name, detail in kind.details(found).items():
+        for name, detail in kind.details(stage.predictor, found).items():
             data.setdefault(name, {})[stage.stage] = detail
         if missing_modalities:
             missing[stage.stage] = {

@@ -164,7 +164,8 @@ class Trainer:
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
         cached = self._cached(stage.domain, part)
-        return (cached[n] for n in range(len(self.plan.cases(stage.domain, part))))
+        cases = self.plan.cases(stage.domain, part)
+        return ({**cached[n], "class": case.class_name} for n, case in enumerate(cases))
 
     def _cached(self, domain: Domain, part: str, *, unlabelled: bool = False) -> Dataset[Any]:
         key = (domain, part, unlabelled)
@@ -323,6 +324,8 @@ class Trainer:
         self.reporter.say(
             f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
         )
+        if settled := self.plan.kind.told(predictor):
+            self.reporter.say(f"{stage.name}: {settled}")
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan

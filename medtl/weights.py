@@ -14,6 +14,8 @@ A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this
      "nested": true,                    # each region lies within the one before it
      "min_component_ml": 5.1,           # smaller components of the first region are dropped
      "exclusive": false,                # no voxel is in two regions
+     "temperature": 1.3,                # of class probabilities: logits are divided by it
+     "temperature_fitted_on": 38,       # so many validation cases; 0: it is 1
      "names": null,                     # what the data call things, see medtl.task.Named
      "patches_at_once": 1,              # only if the memory did not hold a batch
      "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}

@@ -53,6 +53,11 @@ def rows(
     ]
 
 
+def sensitivity_at(specificity: float, is_N: np.ndarray, probability_N: np.ndarray) -> float:
+    false_alarms, hits, _ = metrics.roc_curve(is_N, probability_N, drop_intermediate=False)
+    return float(hits[false_alarms <= 1 - specificity + 1e-12].max())
+
+
 def once(truth_N: np.ndarray, probability_NL: np.ndarray) -> dict[tuple[str, str], float]:
     found = class_scores(truth_N, probability_NL, np.ones((1, len(truth_N))))
     return {key: float(value[0]) for key, value in found.items()}
@@ -63,11 +68,20 @@ def test_scores_of_all_classes_are_those_of_sklearn(classes: int) -> None:
     truth_N, probability_NL = drawn(60, classes)
     said_N = probability_NL.argmax(1)
     one_hot_NL = np.eye(classes)[truth_N]
-    expected = {
+    averages = {
+        f"{way}_{name}": score
+        for way in ("macro", "weighted")
+        for name, score in zip(
+            ("precision", "recall", "f1"),
+            metrics.precision_recall_fscore_support(truth_N, said_N, average=way),
+            strict=False,
+        )
+    }
+    expected = averages | {
         "accuracy": metrics.accuracy_score(truth_N, said_N),
         "balanced_accuracy": metrics.balanced_accuracy_score(truth_N, said_N),
-        "macro_f1": metrics.f1_score(truth_N, said_N, average="macro"),
         "auroc": metrics.roc_auc_score(one_hot_NL, probability_NL, average="macro"),
+        "auprc": metrics.average_precision_score(one_hot_NL, probability_NL, average="macro"),
         "brier": ((probability_NL - one_hot_NL) ** 2).sum(1).mean(),
         "log_loss": metrics.log_loss(truth_N, probability_NL),
     }
@@ -88,6 +102,9 @@ def test_scores_of_each_class_are_those_of_sklearn(classes: int) -> None:
             "precision": metrics.precision_score(is_N, said),
             "f1": metrics.f1_score(is_N, said),
             "auroc": metrics.roc_auc_score(is_N, probability_NL[:, index]),
+            "auprc": metrics.average_precision_score(is_N, probability_NL[:, index]),
+            "sensitivity_at_specificity_90": sensitivity_at(0.9, is_N, probability_NL[:, index]),
+            "sensitivity_at_specificity_95": sensitivity_at(0.95, is_N, probability_NL[:, index]),
         }
         own = {metric: found[str(index), metric] for metric in expected}
         assert own == pytest.approx(expected)
@@ -110,14 +127,18 @@ def test_class_never_predicted_has_precision_0_and_an_absent_one_no_score() -> N
     assert found["2", "specificity"] == 1
     assert all(np.isnan(found["2", m]) for m in ("sensitivity", "precision", "f1", "auroc"))
     said_N = probability_NL.argmax(1)
-    assert found[ALL, "macro_f1"] == metrics.f1_score(truth_N, said_N, average="macro")
+    for name in ("precision", "recall", "f1"):
+        expected = getattr(metrics, f"{name}_score")(
+            truth_N, said_N, average="macro", zero_division=0
+        )
+        assert found[ALL, f"macro_{name}"] == pytest.approx(expected)
     assert found[ALL, "balanced_accuracy"] == 0.5
 
 
 def test_summary_names_classes_and_counts_the_patients_who_decide() -> None:
     truth_N, probability_NL = drawn(60)
     summary = summarise_classes(rows(truth_N, probability_NL, per_patient=2))
-    assert list(summary) == [ALL, *CLASSES]
+    assert list(summary)[:4] == [ALL, *CLASSES]
     found = summary["b"]["sensitivity"]
     assert found["n"] == len({n // 2 for n in np.flatnonzero(truth_N == 1)})
     assert summary[ALL]["accuracy"]["n"] == 30

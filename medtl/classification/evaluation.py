@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from statistics import fmean
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from medtl.ahead import ahead
 from medtl.case import Case
+from medtl.classification.calibration import Temperature, fit_temperature
 from medtl.classification.views import view
 from medtl.console import Reporter
 from medtl.convolutions import suited_to_cpu
@@ -41,6 +42,7 @@ class Classifier:
     recipe: Recipe
     patch_size: tuple[int, ...]
     fabric: Fabric
+    temperature: Temperature = field(default_factory=Temperature)
 
     @property
     def batch_size(self) -> int:
@@ -59,7 +61,8 @@ class Classifier:
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
                 logits_NL = module(torch.stack(batch).to(device))
-            yield from logits_NL.double().softmax(1).cpu().tolist()
+            scaled_NL = logits_NL.double() / self.temperature.value
+            yield from scaled_NL.softmax(1).cpu().tolist()
 
 
 def soft_sensitivity(
@@ -84,6 +87,21 @@ def class_beliefs(classifier: Classifier, cached: Dataset[Any], count: int) -> l
     own = share(classifier.fabric, range(count))
     found = list(classifier.probabilities(cached[n]["image"] for n in own))
     return [torch.tensor(gather(classifier.fabric, found, count), dtype=torch.float64)]
+
+
+def calibrated_on(classifier: Classifier, validation: Iterable[Mapping[str, Any]]) -> Classifier:
+    """The classifier with the temperature of prepared cases (``image``) of known ``class``."""
+    truth: list[int] = []
+
+    def images() -> Iterator[Tensor]:
+        for case in validation:
+            truth.append(classifier.recipe.regions.index(case["class"]))
+            yield case["image"]
+
+    found_NL = np.array(
+        list(replace(classifier, temperature=Temperature()).probabilities(images()))
+    )
+    return replace(classifier, temperature=fit_temperature(np.array(truth, int), found_NL))
 
 
 def classify(

@@ -15,6 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.classification import calibration, ranking
+from medtl.classification.calibration import (
+    Temperature,
+    calibration_scores,
+    reliability,
+    tempered,
+)
+from medtl.classification.patients import BY_PATIENT, per_patient
+from medtl.classification.ranking import divided, ranking_scores
 from medtl.files import replacing
 from medtl.intervals import Interval, set_intervals
 
@@ -22,17 +31,22 @@ Array = NDArray[np.float64]
 #: One case: ``case``, ``patient``, ``class``, ``predicted``, ``probability`` by class.
 Row = Mapping[str, Any]
 
-#: Of all classes together; macro means and areas are over the classes that occur.
-OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "brier", "log_loss")
-PER_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc")
+_AVERAGED = ("precision", "recall", "f1")
+#: Of all classes together; means over classes and areas are over the classes that occur.
+OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    *(f"{way}_{metric}" for way in ("macro", "weighted") for metric in _AVERAGED),
+    *ranking.METRICS,
+    *calibration.METRICS,
+)
+PER_CLASS = ("sensitivity", "specificity", "precision", "f1", *ranking.METRICS)
 BOUNDS = {name: (0.0, 1.0) for name in (*OVERALL, *PER_CLASS)} | {
     "brier": (0.0, 2.0),
     "log_loss": (0.0, math.inf),
 }
 ALL = "all"
 _UNDEFINED = "undefined: no case decides it"
-#: Probabilities below this count as this much in the log loss.
-LEAST_PROBABILITY = 1e-15
 
 
 def class_scores(
@@ -40,10 +54,11 @@ def class_scores(
 ) -> dict[tuple[str, str], Array]:
     """(class or "all", metric) -> score_R; NaN where no weighted case decides it.
 
-    Sensitivity, specificity, precision, F1 and the area under the ROC curve take one class against
-    the rest; a class that is never predicted has precision 0. Brier is the mean squared distance of
-    the probabilities from the truth, summed over classes (Brier 1950). "all" ``auroc``: mean over
-    classes (macro, one against the rest).
+    Sensitivity, specificity, precision, F1 and what ranks (:mod:`medtl.classification.ranking`)
+    take one class against the rest; a class that is never predicted has precision 0. "all": macro
+    precision, recall and F1 are plain means over the classes that occur or are predicted, weighted
+    ones count each class by its cases, and what ranks is a plain mean over classes; beside them is
+    what tells the probabilities' worth (:mod:`medtl.classification.calibration`).
     """
     count = probability_NL.shape[1]
     is_NL = np.eye(count)[truth_N]
@@ -51,23 +66,31 @@ def class_scores(
     total_R = weights_RN.sum(1)
     hit_RL, is_RL, said_RL = (weights_RN @ x for x in (is_NL * said_NL, is_NL, said_NL))
     rest_RL = total_R[:, None] - is_RL
-    surprise_N = -np.log(np.maximum(probability_NL[is_NL == 1], LEAST_PROBABILITY))
-    distance_N = ((probability_NL - is_NL) ** 2).sum(1)
     never_RL = np.where((said_RL == 0) & (is_RL > 0), 0.0, np.nan)
     per_class = {
-        "sensitivity": _share(hit_RL, is_RL),
-        "specificity": _share(rest_RL - said_RL + hit_RL, rest_RL),
-        "precision": np.where(said_RL > 0, _share(hit_RL, said_RL), never_RL),
-        "f1": _share(2 * hit_RL, is_RL + said_RL),
-        "auroc": _auroc(is_NL, probability_NL, weights_RN),
+        "sensitivity": divided(hit_RL, is_RL),
+        "specificity": divided(rest_RL - said_RL + hit_RL, rest_RL),
+        "precision": np.where(said_RL > 0, divided(hit_RL, said_RL), never_RL),
+        "f1": divided(2 * hit_RL, is_RL + said_RL),
     }
+    ranked = [
+        ranking_scores(is_N, probability_N, weights_RN)
+        for is_N, probability_N in zip(is_NL.T, probability_NL.T, strict=True)
+    ]
+    for metric in ranking.METRICS:
+        per_class[metric] = np.stack([scores[metric] for scores in ranked], axis=1)
+    recall_RL = np.where((is_RL == 0) & (said_RL > 0), 0.0, per_class["sensitivity"])
+    averaged = {"precision": per_class["precision"], "recall": recall_RL, "f1": per_class["f1"]}
     overall = {
-        "accuracy": _share(hit_RL.sum(1), total_R),
+        "accuracy": divided(hit_RL.sum(1), total_R),
         "balanced_accuracy": _mean(per_class["sensitivity"]),
-        "macro_f1": _mean(per_class["f1"]),
-        "auroc": _mean(per_class["auroc"]),
-        "brier": _share(weights_RN @ distance_N, total_R),
-        "log_loss": _share(weights_RN @ surprise_N, total_R),
+        **{f"macro_{metric}": _mean(score_RL) for metric, score_RL in averaged.items()},
+        **{
+            f"weighted_{metric}": divided(np.nansum(score_RL * is_RL, axis=1), total_R)
+            for metric, score_RL in averaged.items()
+        },
+        **{metric: _mean(per_class[metric]) for metric in ranking.METRICS},
+        **calibration_scores(truth_N, probability_NL, weights_RN),
     }
     scores = {(ALL, metric): overall[metric] for metric in OVERALL}
     for index in range(count):
@@ -76,43 +99,36 @@ def class_scores(
     return scores
 
 
-def _share(part: Array, whole: Array) -> Array:
-    undefined = np.full(np.shape(whole), np.nan)
-    return np.asarray(np.divide(part, whole, out=undefined, where=whole > 0))
-
-
 def _mean(scores_RL: Array) -> Array:
     """Over the classes that have a score."""
     known_RL = ~np.isnan(scores_RL)
-    return _share(np.where(known_RL, scores_RL, 0).sum(1), known_RL.sum(1).astype(float))
-
-
-def _auroc(is_NL: Array, probability_NL: Array, weights_RN: Array) -> Array:
-    """How often a case of the class has a higher probability than one that is not; ties half."""
-    areas = np.empty((len(weights_RN), is_NL.shape[1]))
-    for index, (is_N, probability_N) in enumerate(zip(is_NL.T, probability_NL.T, strict=True)):
-        order = np.argsort(probability_N, kind="stable")
-        starts = np.flatnonzero(np.diff(probability_N[order], prepend=-1.0))  # one per tie
-        sorted_RN = weights_RN[:, order]
-        yes = np.add.reduceat(sorted_RN * is_N[order], starts, axis=1)
-        no = np.add.reduceat(sorted_RN * (1 - is_N[order]), starts, axis=1)
-        won_R = (yes * (np.cumsum(no, axis=1) - no / 2)).sum(1)
-        areas[:, index] = _share(won_R, yes.sum(1) * no.sum(1))
-    return areas
+    return divided(np.where(known_RL, scores_RL, 0).sum(1), known_RL.sum(1).astype(float))
 
 
 def summarise_classes(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """``{"all" or class: {metric: {"mean", "n", "low", "high", "method"}}}``.
 
     ``mean`` is the score of all cases; ``n`` counts the patients who decide it: for the sensitivity
-    those with a case of the class, and so on. ``mean`` is None where nobody does.
+    those with a case of the class, and so on. ``mean`` is None where nobody does. Where patients
+    have several cases, "all by patient" and "CLASS by patient" score patients in place of cases
+    (:mod:`medtl.classification.patients`).
     """
+    summary = _summarise(rows, np.ones(len(rows)), seed)
+    patients = per_patient(rows)
+    if patients is not None:
+        found = _summarise(patients.rows, np.array(patients.weights), seed)
+        summary |= {f"{name}{BY_PATIENT}": scores for name, scores in found.items()}
+    return summary
+
+
+def _summarise(
+    rows: Sequence[Row], weights_N: NDArray[np.float64], seed: int
+) -> dict[str, dict[str, Any]]:
+    truth_N, probability_NL = truth_and_probability(rows)
     classes = list(rows[0]["probability"])
-    truth_N = np.array([classes.index(row["class"]) for row in rows])
-    probability_NL = np.array([list(row["probability"].values()) for row in rows])
     patients = [str(row["patient"]) for row in rows]
     found = set_intervals(
-        lambda weights_RN: class_scores(truth_N, probability_NL, weights_RN),
+        lambda weights_RN: class_scores(truth_N, probability_NL, weights_RN * weights_N),
         patients,
         {key: BOUNDS[key[1]] for key in _keys(len(classes))},
         _deciders(truth_N, probability_NL.argmax(1), patients, len(classes)),
@@ -121,8 +137,40 @@ def summarise_classes(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[s
     names = {ALL: ALL, **{str(n): name for n, name in enumerate(classes)}}
     summary: dict[str, dict[str, Any]] = {}
     for (key, metric), interval in found.items():
-        summary.setdefault(names[key], {})[metric] = _json(interval)
+        summary.setdefault(names[key], {})[metric] = as_json(interval)
     return summary
+
+
+def truth_and_probability(rows: Sequence[Row]) -> tuple[NDArray[np.int64], Array]:
+    """The number of each row's class (N), and its probabilities (N, L)."""
+    classes = list(rows[0]["probability"])
+    truth_N = np.array([classes.index(row["class"]) for row in rows])
+    return truth_N, np.array([list(row["probability"].values()) for row in rows])
+
+
+def calibrated(rows: Sequence[Row], temperature: Temperature, *, seed: int = 0) -> dict[str, Any]:
+    """What the probabilities were like before ``temperature``, and how sure they are now.
+
+    ``{"temperature", "fitted_on" (cases), "uncalibrated": {metric: interval}, "reliability"}``;
+    see :func:`medtl.classification.calibration.reliability`.
+    """
+    truth_N, probability_NL = truth_and_probability(rows)
+    raw_NL = tempered(probability_NL, 1 / temperature.value)
+    patients = [str(row["patient"]) for row in rows]
+    before = set_intervals(
+        lambda weights_RN: calibration_scores(truth_N, raw_NL, weights_RN),
+        patients,
+        {metric: BOUNDS[metric] for metric in calibration.METRICS},
+        dict.fromkeys(calibration.METRICS, len(set(patients))),
+        seed=seed,
+    )
+    return {
+        "temperature": temperature.value,
+        "fitted_on": temperature.cases,
+        "uncalibrated": {metric: as_json(interval) for metric, interval in before.items()},
+        "reliability": reliability(truth_N, probability_NL),
+        "reliability_uncalibrated": reliability(truth_N, raw_NL),
+    }
 
 
 def _keys(count: int) -> list[tuple[str, str]]:
@@ -147,12 +195,11 @@ def _deciders(
             (str(index), "specificity"): others,
             (str(index), "precision"): number(said_N == index) or own,
             (str(index), "f1"): number((truth_N == index) | (said_N == index)),
-            (str(index), "auroc"): min(own, others),
-        }
+        } | {(str(index), metric): min(own, others) for metric in ranking.METRICS}
     return deciders
 
 
-def _json(interval: Interval) -> dict[str, Any]:
+def as_json(interval: Interval) -> dict[str, Any]:
     if math.isnan(interval.mean):
         return {**interval.to_json(), "mean": None, "method": _UNDEFINED}
     return interval.to_json()

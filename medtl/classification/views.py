@@ -79,6 +79,23 @@ def _draw(
     return draw(augmentation, {}, (i, j, k), patch, channels, seed, whole=whole)
 
 
+def unviewed(map_IJK: Tensor, shape: Sequence[int]) -> Tensor:
+    """A map of a :func:`view` without augmentation (a 2-D one has no K) -> the image's own grid.
+
+    Where the view did not reach it is 0.
+    """
+    map_IJK = map_IJK[..., None] if map_IJK.ndim == 2 else map_IJK
+    full_IJK = map_IJK.new_zeros(tuple(shape))
+    inner, outer = [], []
+    for size, edge in zip(shape, map_IJK.shape, strict=True):
+        start = (size - edge + 1) // 2  # of the view, in the image
+        low, high = max(0, start), min(size, start + edge)
+        inner.append(slice(low - start, high - start))
+        outer.append(slice(low, high))
+    full_IJK[tuple(outer)] = map_IJK[tuple(inner)]
+    return full_IJK
+
+
 class Views(Dataset[dict[str, Tensor]]):
     """Augmented views with the probability of each class, addressed by the number of the sample.
 

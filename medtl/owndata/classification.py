@@ -123,7 +123,7 @@ def _classes(listing: Listing) -> tuple[str, ...]:
     if not classes:
         raise DataError(f"{listing.source}: {listing.unlabelled}")
     for name in classes:
-        if not name.isprintable() or name == "all":
+        if not name.isprintable() or name == "all" or name.endswith(" by patient"):
             raise DataError(f"{listing.source}: {name!r} cannot be the name of a class; rename it")
     if len(classes) == 1:
         raise DataError(f"{listing.source}: has the one class {classes[0]}; at least 2 are needed")

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from medtl.files import replacing
 
@@ -69,3 +72,13 @@ def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour of the palette for each name, in order."""
     return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
+
+
+def outline(axis: Axes, mask_JI: NDArray[np.bool_], colour: str, width: float) -> None:
+    """The border of a mask (rows, columns) over the image that ``axis`` shows."""
+    if mask_JI.any():
+        lines = axis.contour(
+            np.pad(mask_JI, 1), [0.5], colors=colour, linewidths=width,
+            extent=(-1, mask_JI.shape[1], -1, mask_JI.shape[0]),
+        )  # fmt: skip
+        lines.set_path_effects([withStroke(linewidth=width + 0.8, foreground="black", alpha=0.5)])

@@ -1,6 +1,6 @@
 """Slices of one case: its modalities, and truth against prediction for each region.
 
-Axes: C modality, L region, I J K voxels; after :func:`_to_lps` I runs to the left, J to the back
+Axes: C modality, L region, I J K voxels; after :func:`to_lps` I runs to the left, J to the back
 and K up, so that a slice is shown as radiologists hang it.
 """
 
@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from medtl.lesions import Mask
 from medtl.metrics import bounding_box
-from medtl.report.canvas import ORANGE, SKY, new_grid, save, styled
+from medtl.report.canvas import ORANGE, SKY, new_grid, outline, save, styled
 
 _AXES = ("LR", "PA", "SI")
 _LINES = {"truth": (SKY, 1.7), "prediction": (ORANGE, 0.9)}
@@ -49,10 +47,10 @@ def montage(
     Args:
         axes: where the array axes I, J and K run to, as ``nibabel.aff2axcodes(affine)`` gives it.
     """
-    image_CIJK = _to_lps(np.asarray(image_CIJK, dtype=np.float32), axes)
-    truth_LIJK = _to_lps(np.asarray(truth_LIJK, dtype=bool), axes)
-    prediction_LIJK = _to_lps(np.asarray(prediction_LIJK, dtype=bool), axes)
-    spacing_mm = _lps_order(spacing_mm, axes)
+    image_CIJK = to_lps(np.asarray(image_CIJK, dtype=np.float32), axes)
+    truth_LIJK = to_lps(np.asarray(truth_LIJK, dtype=bool), axes)
+    prediction_LIJK = to_lps(np.asarray(prediction_LIJK, dtype=bool), axes)
+    spacing_mm = lps_order(spacing_mm, axes)
     head_CIJK = np.stack([image_IJK != image_IJK.flat[0] for image_IJK in image_CIJK])
     tumour_LIJK = truth_LIJK if truth_LIJK.any() else prediction_LIJK
     shown_IJK = _union(tumour_LIJK if tumour_LIJK.any() else head_CIJK)
@@ -80,8 +78,8 @@ def montage(
                 axis.set_yticks([])
                 axis.spines[:].set_visible(False)
             for region, axis in enumerate(panels[len(modalities) :]):
-                _outline(axis, truth_LIJK[region, ..., row].T, "truth")
-                _outline(axis, prediction_LIJK[region, ..., row].T, "prediction")
+                outline(axis, truth_LIJK[region, ..., row].T, *_LINES["truth"])
+                outline(axis, prediction_LIJK[region, ..., row].T, *_LINES["prediction"])
             native_k = k if "S" in axes else depth - 1 - k
             panels[0].set_ylabel(f"slice {native_k}", fontsize=8)
         names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
@@ -96,7 +94,8 @@ def _union(mask_xIJK: Mask) -> Mask:
     return np.asarray(mask_xIJK.any(axis=0))
 
 
-def _lps_order(spacing_mm: Sequence[float], axes: str) -> list[float]:
+def lps_order(spacing_mm: Sequence[float], axes: str) -> list[float]:
+    """The spacing of what :func:`to_lps` returns."""
     return [spacing_mm[_source_axis(pair, axes)] for pair in _AXES]
 
 
@@ -104,7 +103,8 @@ def _source_axis(pair: str, axes: Sequence[str]) -> int:
     return next(index for index, code in enumerate(axes) if code in pair)
 
 
-def _to_lps(array_xIJK: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
+def to_lps(array_xIJK: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
+    """An array whose last three axes run to ``axes`` -> to the left, to the back and up."""
     order = [_source_axis(pair, axes) for pair in _AXES]
     turned = np.transpose(array_xIJK, (0, *(axis + 1 for axis in order)))
     against = [i + 1 for i, axis in enumerate(order) if axes[axis] not in "LPS"]
@@ -152,13 +152,3 @@ def _window(image_IJK: NDArray[np.float32], head_IJK: Mask) -> NDArray[np.float3
     low, high = np.percentile(image_IJK[head_IJK], [1, 99.5])
     scaled = np.clip((image_IJK - low) / max(float(high - low), 1e-12), 0, 1)
     return np.where(head_IJK, 0.04 + 0.96 * scaled, 0).astype(np.float32)
-
-
-def _outline(axis: Axes, mask_JI: Mask, name: str) -> None:
-    if mask_JI.any():
-        colour, width = _LINES[name]
-        lines = axis.contour(
-            np.pad(mask_JI, 1), [0.5], colors=colour, linewidths=width,
-            extent=(-1, mask_JI.shape[1], -1, mask_JI.shape[0]),
-        )  # fmt: skip
-        lines.set_path_effects([withStroke(linewidth=width + 0.8, foreground="black", alpha=0.5)])

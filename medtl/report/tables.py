@@ -34,12 +34,44 @@ LABELS = {
     "relative_volume_error": "relative volume error",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
     "macro_f1": "macro F1",
+    "weighted_precision": "weighted precision",
+    "weighted_recall": "weighted recall",
+    "weighted_f1": "weighted F1",
     "f1": "F1",
     "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_at_specificity_90": "sensitivity at specificity .90",
+    "sensitivity_at_specificity_95": "at .95",
     "brier": "Brier",
+    "ece": "ECE",
     "log_loss": "log loss",
 }
+#: What the rows are, title, metrics.
+_CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "classes",
+        "Scores of patients not seen in training",
+        ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "weighted_f1"),
+    ),
+    (
+        "classes",
+        "What their probabilities are worth (areas: mean over classes)",
+        ("auroc", "auprc", "log_loss", "brier", "ece"),
+    ),
+    (
+        "class",
+        "Each class against the rest",
+        ("sensitivity", "specificity", "precision", "f1"),
+    ),
+    (
+        "class",
+        "How well each class is ranked before the rest",
+        ("auroc", "auprc", "sensitivity_at_specificity_90", "sensitivity_at_specificity_95"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,28 +166,24 @@ def warned(tables: Iterable[Table], leak: str) -> list[Table]:
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
     """Scores of all classes together, and of each against the rest."""
-    together = {stage: {"all": scores["all"]} for stage, scores in summary.items()}
-    each = {
-        stage: {name: found for name, found in scores.items() if name != "all"}
-        for stage, scores in summary.items()
-    }
-    title = "Scores of patients not seen in training [95% interval]"
     return [
         score_table(
-            together,
+            _of_classes(summary, together=outputs == "classes"),
             synthetic,
-            ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss"),
-            outputs="classes",
-            title=title,
-        ),
-        score_table(
-            each,
-            synthetic,
-            ("sensitivity", "specificity", "precision", "auroc"),
-            outputs="class",
-            title="Each class against the rest [95% interval]",
-        ),
+            metrics,
+            outputs=outputs,
+            title=f"{title} [95% interval]",
+        )
+        for outputs, title, metrics in _CLASS_TABLES
     ]
+
+
+def _of_classes(summary: Summary, *, together: bool) -> dict[str, dict[str, Any]]:
+    """Per stage the scores of all classes ("all", "all by patient"), or those of each class."""
+    return {
+        stage: {name: found for name, found in scores.items() if ("accuracy" in found) == together}
+        for stage, scores in summary.items()
+    }
 
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:

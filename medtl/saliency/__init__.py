@@ -1,0 +1,1 @@
+"""Where a network looks, as maps and as scores of these maps."""

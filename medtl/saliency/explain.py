@@ -1,0 +1,190 @@
+"""``medtl explain``: maps of what a trained stage looks at, and how well they find the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.case import Case
+from medtl.classification.evaluation import Classifier
+from medtl.classification.views import view
+from medtl.console import Reporter
+from medtl.errors import UnknownNameError
+from medtl.report.saliency import Shown, activations, filters, saliency_maps
+from medtl.runs import write_text
+from medtl.saliency.gradcam import Layer, feature_layer
+from medtl.saliency.localisation import localisation, summarise_localisation, write_rows
+from medtl.saliency.maps import (
+    Explained,
+    class_mask,
+    explain_classes,
+    explain_regions,
+    region_mask,
+)
+from medtl.saliency.showing import block_maps, first_filters, middle, shown
+from medtl.scoring import unseen
+from medtl.trained import Trained
+
+Mask = NDArray[np.bool_]
+#: Maps of fewer places along an edge say little of where.
+COARSE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to explain: an ``output`` (None: each image's class, the first region), the maps of a
+    ``block`` (None: the one before the head), how many cases to show, where maps are cut."""
+
+    output: str | None = None
+    block: str | None = None
+    cases: int = 8
+    threshold: float = 0.5
+
+
+def explain(
+    trained: Trained,
+    cases: Sequence[Case],
+    wanted: Wanted,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    synthetic: bool,
+) -> dict[str, Any]:
+    """Write ``cam.png``, ``activations.png``, ``filters.png``, ``saliency.csv`` and
+    ``saliency.json`` into ``folder``; returns what the last one holds.
+
+    Maps of every case with a mask are scored against it, unless it was trained on; of the others
+    only those shown are made.
+
+    Raises:
+        UnknownNameError: no such class, region or block.
+        ConfigError: a block without a map.
+    """
+    output = _output(trained, wanted.output)
+    network, patch = trained.predictor.network, trained.predictor.patch_size
+    layer = feature_layer(network, patch[: network.spatial_dims], wanted.block)
+    size = "x".join(map(str, layer.shape[1:]))
+    coarse = "; an earlier --layer gives finer ones" if min(layer.shape[1:]) < COARSE else ""
+    reporter.say(
+        f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from layer {layer.name}"
+        + coarse
+    )
+    fresh, seen = unseen(cases, [trained])
+    if seen:
+        reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
+    drawn = spread_over_classes(cases, wanted.cases)
+    names, scored = {case.id for case in drawn}, {case.id for case in fresh if _has_mask(case)}
+    chosen = [case for case in cases if case.id in names | scored]
+    rows, pictures = [], {}
+    with reporter.progress("explaining", len(chosen)) as advance:
+        for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
+            mask_IJK = _mask(one)
+            held_against = mask_IJK if one.case.id in scored else None
+            rows.append(_row(one, held_against, wanted.threshold))
+            if one.case.id in names:
+                pictures[one.case.id] = shown(one, trained.predictor.recipe.modalities, mask_IJK)
+            advance(done)
+    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}"
+    ordered = [pictures[case.id] for case in drawn]
+    saliency_maps(folder / "cam.png", ordered, title, synthetic=synthetic)
+    _draw_inside(trained, _example(drawn, ordered), folder, synthetic)
+    write_rows(folder / "saliency.csv", rows)
+    found = {
+        "synthetic": synthetic,
+        "stage": trained.stage,
+        "method": "Grad-CAM",
+        "block": layer.block,
+        "layer": layer.name,
+        "map_size": list(layer.shape[1:]),
+        "explained": output or "each image's class",
+        "threshold": wanted.threshold,
+        "images": len(rows),
+        **summarise_localisation(rows),
+    }
+    write_text(folder / "saliency.json", json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def _output(trained: Trained, output: str | None) -> str | None:
+    outputs = trained.predictor.recipe.regions
+    if output is not None and output not in outputs:
+        what = "region" if trained.kind.dense else "class"
+        raise UnknownNameError(f"{what} of this run", output, outputs)
+    return outputs[0] if trained.kind.dense and output is None else output
+
+
+def _maps(
+    trained: Trained, cases: Sequence[Case], layer: Layer, output: str | None
+) -> Iterator[Explained]:
+    predictor = trained.predictor
+    if isinstance(predictor, Classifier):
+        return explain_classes(predictor, cases, layer, output)
+    assert output is not None  # the first region, if no other
+    return explain_regions(predictor, cases, layer, output)
+
+
+def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
+    """Cases of every class in turn, those of a class far from each other in the list."""
+    by_class: dict[str, list[Case]] = {}
+    for case in cases:
+        by_class.setdefault(case.class_name, []).append(case)
+    each = -(-count // len(by_class))
+    picked = [
+        [own[i] for i in np.unique(np.linspace(0, len(own) - 1, each).round().astype(int))]
+        for own in by_class.values()
+    ]
+    turns = max(map(len, picked))
+    return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]
+
+
+def _has_mask(case: Case) -> bool:
+    return case.mask is not None or case.target is not None
+
+
+def _mask(one: Explained) -> Mask | None:
+    """Where the case shows what is explained; None where it does not say, or shows it nowhere.
+
+    The mask of a classified image shows its own class: a map of another is not held against it.
+    """
+    if one.probability is None:
+        return region_mask(one.case, one.output)
+    return class_mask(one.case) if one.case.class_name in ("", one.output) else None
+
+
+def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "case": one.case.id,
+        "patient": one.case.patient,
+        "explained": one.output,
+        "predicted": one.predicted,
+        "probability": "" if one.probability is None else round(one.probability, 6),
+    }
+    return row if mask_IJK is None else row | localisation(one.cam_IJK, mask_IJK, threshold)
+
+
+def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> Case:
+    """The first case that shows what is looked for, else the first."""
+    pairs = zip(drawn, pictures, strict=True)
+    return next((case for case, picture in pairs if picture.mask_IJ is not None), drawn[0])
+
+
+def _draw_inside(trained: Trained, case: Case, folder: Path, synthetic: bool) -> None:
+    """What the first layer looks for, and what each block makes of one case."""
+    predictor = trained.predictor
+    network, modalities = predictor.network, predictor.recipe.modalities
+    weights_OCIJ = first_filters(network)
+    if weights_OCIJ is not None:
+        title = f"{trained.stage}: filters of {network.input_tensors[0]}"
+        filters(folder / "filters.png", weights_OCIJ, modalities, title, synthetic=synthetic)
+    image_CIJK = predictor.recipe(case, with_target=False)["image"]
+    patch = view(image_CIJK, predictor.patch_size[: network.spatial_dims])
+    maps = block_maps(network, patch[None].to(predictor.fabric.device))
+    inputs = dict(zip(modalities, middle(patch), strict=True))
+    title = f"{trained.stage}: what each block makes of {case.id}"
+    activations(folder / "activations.png", inputs, maps, title, synthetic=synthetic)
