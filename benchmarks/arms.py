@@ -1,0 +1,69 @@
+"""What the benchmarks on pictures share: arms that are `medtl train` runs, and their scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medtl.classification.metrics import summarise_classes
+
+#: Columns of predictions.csv that are no probability.
+PROBABILITY = "p_"
+
+
+def train(out: Path, *words: object) -> Path:
+    """``medtl train`` with these words, unless ``out`` holds the finished run; one that was
+    stopped goes on."""
+    if not (out / "summary.json").is_file():
+        started = ["--resume", str(out)] if (out / "config.yaml").is_file() else None
+        given = started or [*map(str, words), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "medtl", "train", *given, "--quiet"], check=True)
+    return out
+
+
+def rows_of(run: Path, stage: str | None = None) -> list[dict[str, Any]]:
+    """The test cases of a stage (None: the last of the transfer) with their probabilities."""
+    stage = stage or json.loads((run / "stages.json").read_text())[-1]
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["stage"] == stage]
+    return [
+        {
+            **{key: line[key] for key in ("case", "patient", "class", "predicted")},
+            "probability": {
+                name.removeprefix(PROBABILITY): float(value)
+                for name, value in line.items()
+                if name.startswith(PROBABILITY)
+            },
+        }
+        for line in lines
+    ]
+
+
+def overall(rows: Sequence[Mapping[str, Any]], *metrics: str) -> dict[str, dict[str, Any]]:
+    """Scores of all classes together with their intervals over patients."""
+    found = summarise_classes(rows)["all"]
+    return {metric: found[metric] for metric in metrics}
+
+
+def curve(run: Path, stage: str) -> list[tuple[int, float]]:
+    """Step and mean validation score, at each validation of a stage."""
+    lines = (run / stage / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "validation" in row]
+    return [(row["step"], sum(row["validation"].values()) / len(row["validation"])) for row in rows]
+
+
+def steps_to(curve: Sequence[tuple[int, float]], target: float) -> int | None:
+    """The first validated step that reaches the target score."""
+    return next((step for step, score in curve if score >= target), None)
+
+
+def shown(score: Mapping[str, Any]) -> str:
+    """``.91 [.87, .94]``."""
+    if score["low"] is None:
+        return f"{score['mean']:.2f}"
+    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"

@@ -1,0 +1,138 @@
+"""Does training on LGG slices first help to tell the four classes of another data set?
+
+Source: `lgg-mri`, all patients; target: `kaggle-mri` with 50, 100, 250 and all training groups,
+three seeds. Three arms on the same groups: fine-tuned from the source, control A (from scratch, the
+target's steps) and control B (source + target steps). One test set of groups, never trained on by
+any arm; the interval of a difference is over its groups, scores averaged over the seeds.
+
+    python benchmarks/transfer_experiment.py   # $MEDTL_SHARED_DATA, else ../shared/data
+
+Finished arms are read, not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+from arms import overall, rows_of, train
+from machine import describe
+from medtl_kaggle_mri.task import KaggleMri
+from real_cases import ROOT, shared_data
+
+from medtl.case import Case
+from medtl.files import replacing
+from medtl.intervals import paired_difference
+from medtl.splits import Split, split_patients, write_splits
+from medtl.strategies import CONTROL_A, CONTROL_B
+
+SIZES = (50, 100, 250, None)  #: training groups; None: all
+SEEDS = (0, 1, 2)
+#: Optimiser steps on the source, and on the target by the number of groups.
+SOURCE_STEPS, STEPS = 400, {50: 150, 100: 200, 250: 300, None: 500}
+COMMON = ("--network", "resnet18", "--width", 32, "--set=patch_size=64,64", "--batch-size", 32)
+#: Both arms of a transfer see grey images prepared alike.
+PRESET = ("--transforms", "head-picture")
+ARMS = {"transferred": "fine-tune", "control A": CONTROL_A, "control B": CONTROL_B}
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=shared_data())
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "transfer-experiment")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks/results/transfer_experiment.json"
+    )
+    options = parser.parse_args()
+    kaggle = options.data / "kaggle" / "Training"
+    cases = KaggleMri().cases(kaggle).cases
+    result: Row = {"machine": describe(), "synthetic": False, "sizes": {}}
+    for size in SIZES:
+        rows: dict[str, list[list[Row]]] = defaultdict(list)
+        for seed in SEEDS:
+            run = one(options, cases, kaggle, size, seed)
+            for arm, stage in ARMS.items():
+                rows[arm].append(rows_of(run, stage))
+        result["sizes"][str(size or "all")] = summary(rows)
+        with replacing(options.out) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["sizes"], indent=1))
+
+
+def one(
+    options: argparse.Namespace, cases: Sequence[Case], kaggle: Path, size: int | None, seed: int
+) -> Path:
+    """All three arms on ``size`` training groups drawn by ``seed``."""
+    source = train(
+        options.work / f"source-{seed}",
+        *("lgg-mri", "--data", options.data / "lgg", *COMMON, *PRESET, "--seed", seed),
+        *("--steps", SOURCE_STEPS, "--set=test_fraction=0"),
+    )
+    options.work.mkdir(parents=True, exist_ok=True)
+    name = f"{size or 'all'}-{seed}"
+    splits = options.work / f"splits-{name}.json"
+    write_splits(splits, fewer(cases, size, seed), cases)
+    return train(
+        options.work / name,
+        *("kaggle-mri", "--data", kaggle, *COMMON, *PRESET, "--seed", seed, "--splits", splits),
+        *("--strategy", "fine-tune", "--init", source, "--with-control", "--steps", STEPS[size]),
+    )
+
+
+def fewer(cases: Sequence[Case], size: int | None, seed: int) -> Split:
+    """The same test and validation groups for all sizes and seeds; ``size`` of the others, by class
+    as in all of them."""
+    split = split_patients(cases, seed=0)
+    if size is None:
+        return split
+    stratum = {case.patient: case.stratum for case in cases}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient in split.train:
+        groups[stratum[patient]].append(patient)
+    chosen: list[str] = []
+    for name, members in sorted(groups.items()):
+        count = max(1, round(size * len(members) / len(split.train)))
+        chosen += Random(f"{seed}/{name}").sample(members, count)
+    return replace(split, train=tuple(sorted(chosen)))
+
+
+def summary(rows: dict[str, list[list[Row]]]) -> Row:
+    """Scores by arm and seed, and the differences of the share told right, paired by group."""
+    right = {arm: hits(runs) for arm, runs in rows.items()}
+    scores = {
+        arm: {
+            "macro_f1 by seed": [overall(run, "macro_f1")["macro_f1"] for run in runs],
+            "macro_f1": fmean(overall(run, "macro_f1")["macro_f1"]["mean"] for run in runs),
+            "accuracy": fmean(value for values in right[arm].values() for value in values),
+        }
+        for arm, runs in rows.items()
+    }
+    differences = {
+        f"transferred - {arm}, accuracy": paired_difference(
+            right["transferred"], right[arm]
+        ).to_json()
+        for arm in ("control A", "control B")
+    }
+    return {**scores, **differences}
+
+
+def hits(runs: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
+    """By group: whether each of its images was told right, in every run."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for row in run:
+            found[row["patient"]].append(float(row["predicted"] == row["class"]))
+    return found
+
+
+if __name__ == "__main__":
+    main()
