@@ -24,7 +24,6 @@ from typing import Any
 
 from arms import overall, rows_of, train
 from machine import describe
-from medtl_kaggle_mri.task import KaggleMri
 from real_cases import ROOT, shared_data
 
 from medtl.case import Case
@@ -32,6 +31,7 @@ from medtl.files import replacing
 from medtl.intervals import paired_difference
 from medtl.splits import Split, split_patients, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
+from medtl_kaggle_mri.task import KaggleMri
 
 SIZES = (50, 100, 250, None)  #: training groups; None: all
 SEEDS = (0, 1, 2)
