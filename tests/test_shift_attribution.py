@@ -15,7 +15,7 @@ from medtl.shift.measure import Sides, measure
 from medtl.shift.mmd import mmd, mmd_linear
 from medtl.shift.pooling import Pooled
 from medtl.shift.removals import removals_of
-from medtl.shift.result import ShiftRow
+from medtl.shift.result import ShiftRow, verdict_of
 
 PATIENTS = 24
 NAMES = ("scale/median", "scale/iqr", "noise/laplacian", "contrast/skewness")
@@ -189,6 +189,13 @@ def row(**changes: object) -> ShiftRow:
 
 def advice(rows: list[ShiftRow], attribution: Attribution | None, patients: int = 40) -> list[str]:
     return [str(sentence) for sentence in advise(rows, attribution, patients)]
+
+
+def test_the_verdict_says_what_few_patients_allow() -> None:
+    few, many = row(p=0.0625, p_floor=0.03125), row(p=0.0625, p_floor=0.001)
+    assert "0.031, of the most extreme arrangement alone, is the least possible" in verdict_of(few)
+    assert "least possible" not in verdict_of(many)
+    assert "0.001 is the least possible" in verdict_of(row())
 
 
 def explained(removed: float, p: float, *, modalities_differ: bool = False) -> Attribution:

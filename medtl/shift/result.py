@@ -148,7 +148,17 @@ def verdict_of(row: ShiftRow) -> str:
         else ""
     )
     measured = f"{row.metric} of {row.features} {row.value:.3g}{effect}, p = {probability(row.p)}"
-    least = f"; {row.p_floor:.2g} is the least possible" if row.p <= row.p_floor * 1.001 else ""
+    least = _least(row.p, row.p_floor)
     if row.p <= LEVEL:
         return f"There is a shift, {ends}: {measured} ({n}{least})."
-    return f"No evidence of a shift, {ends}: {measured} ({n}); that does not prove there is none."
+    return (
+        f"No evidence of a shift, {ends}: {measured} ({n}{least}); that does not prove there is "
+        "none."
+    )
+
+
+def _least(p: float, floor: float) -> str:
+    """What the number of patients allows, where that is little or all of it was needed."""
+    if 2 * floor > LEVEL:
+        return f"; {floor:.2g}, of the most extreme arrangement alone, is the least possible"
+    return f"; {floor:.2g} is the least possible" if p <= floor * 1.001 else ""
