@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from medtl.catalog import load_catalog
+from medtl.cli.weights import app
 from medtl.device import build_fabric
 from medtl.errors import ConfigError, WeightsError
 from medtl.imagenet import read_imagenet
@@ -85,6 +88,14 @@ def test_a_grey_picture_is_answered_as_equal_colours_are() -> None:
     image_BCIJ = torch.randn(2, 1, 32, 32)
     one, three = grey.module.eval(), colours.module.eval()
     assert torch.allclose(one(image_BCIJ), three(image_BCIJ.repeat(1, 3, 1, 1)), atol=1e-5)
+
+
+def test_a_2d_file_is_looked_at_in_a_2d_network(tmp_path: Path) -> None:
+    file = write_resnet(tmp_path / "mine.pth")
+    words = ("--network", "resnet18", "--width", "4", "--modalities", "red,green,blue", "--json")
+    result = CliRunner().invoke(app, ["inspect", str(file), *words], catch_exceptions=False)
+    shares = json.loads(result.stdout)["receipt"]["shares"]
+    assert shares["adapted"] == 0 and shares["loaded"] > 0.99
 
 
 def test_blocks_count_from_the_stem() -> None:

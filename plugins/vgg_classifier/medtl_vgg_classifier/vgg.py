@@ -8,7 +8,6 @@ Axes: B batch, C channel, I J K voxel axes, L class.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from torch import Tensor, nn
 
@@ -62,24 +61,34 @@ class VGG(nn.Module):
         return self.classifier(self.avgpool(self.features(batch_BCIJ)).flatten(1))
 
 
+def _places(depths: Sequence[int], norm: bool) -> list[range]:
+    """Where each stage stands in torchvision's list of layers: convolution, perhaps norm, ReLU."""
+    places, first = [], 0
+    for depth in depths:
+        behind = first + depth * _step(norm)
+        places.append(range(first, behind))
+        first = behind + 1  # the pooling
+    return places
+
+
+def _step(norm: bool) -> int:
+    return 3 if norm else 2
+
+
 def _features(
-    dims: int, in_channels: int, depths: Sequence[int], channels: Sequence[int], norm: bool
-) -> tuple[nn.Sequential, list[tuple[str, ...]]]:
-    """All stages in one list numbered as torchvision's, and the name patterns of each stage."""
-    features, patterns, place = nn.Sequential(), [], 0
-    for depth, out_channels in zip(depths, channels, strict=False):
-        first = place
-        for _ in range(depth):
-            kind = _CONVOLUTION[dims] if norm else _CONVOLUTION_RELU[dims]
+    dims: int, in_channels: int, stages: Sequence[tuple[range, int]], norm: bool
+) -> nn.Sequential:
+    """The stages, each (its places, its channels), in one list numbered as torchvision's."""
+    features = nn.Sequential()
+    kind = _CONVOLUTION[dims] if norm else _CONVOLUTION_RELU[dims]
+    for places, out_channels in stages:
+        for place in places[:: _step(norm)]:
             features.add_module(str(place), kind(in_channels, out_channels, 3, padding=1))
             if norm:
                 features.add_module(str(place + 1), _NORM_RELU[dims](out_channels))
-            place += 3 if norm else 2
             in_channels = out_channels
-        patterns.append(tuple(f"features.{n}.*" for n in range(first, place)))
-        features.add_module(str(place), _MAX_POOL[dims](2))
-        place += 1
-    return features, patterns
+        features.add_module(str(places.stop), _MAX_POOL[dims](2))
+    return features
 
 
 def _plan(
@@ -96,45 +105,42 @@ def _plan(
     before = (*STAGES, "hidden") if head == STOCK else STAGES
     cut = cut_blocks(name, before, keep_blocks, slim_from)
     sizes = cut.channels([width * n for n in FACTORS] + [_scaled(4096, width)])
-    stages = sizes[: len(STAGES)]
+    stages = list(zip(_places(DEPTHS[layers], norm), sizes, strict=False))
     if head != STOCK:
         hidden = [(_scaled(size, width), dropped) for size, dropped in published]
     else:
         hidden = [(sizes[-1], dropped) for _, dropped in published] if cut.kept == 6 else []
-    edge = 1 if pooled else GRID.get(dims, 1)
+    edge = 1 if pooled else GRID[dims]
 
     def make(in_channels: int, outputs: int) -> VGG:
-        features, _ = _features(dims, in_channels, DEPTHS[layers], stages, norm)
-        classifier = perceptron(stages[-1] * edge**dims, hidden, outputs)
+        features = _features(dims, in_channels, stages, norm)
+        classifier = perceptron(stages[-1][1] * edge**dims, hidden, outputs)
         features.apply(start_as_published)
         if head == STOCK:
             classifier.apply(_start_small)
         return VGG(features, _AVERAGE_POOL[dims](edge), classifier)
 
-    return make, list(_blocks(layers, norm, len(stages), hidden, stock=head == STOCK))
+    return make, _blocks([places for places, _ in stages], carried=bool(hidden) and head == STOCK)
 
 
 def _scaled(size: int, width: int) -> int:
     return max(1, size * width // WIDTH)
 
 
-def _blocks(
-    layers: int, norm: bool, stages: int, hidden: Sequence[tuple[int, float]], *, stock: bool
-) -> chain[Block]:
-    _, patterns = _features(2, 1, DEPTHS[layers], (1,) * stages, norm)
-    last = "classifier.*"
-    between = []
-    if stock and hidden:  # carried over with the features; S0's heads are new throughout
-        between = [Block("hidden", "bottleneck", ("classifier.0.*", "classifier.3.*"))]
-        last = "classifier.6.*"
-    return chain(
-        (
-            Block(name, "stem" if name == "stem" else "encoder", found)
-            for name, found in zip(STAGES, patterns, strict=False)
-        ),
-        between,
-        [Block("head", "head", (last,))],
-    )
+def _blocks(stages: Sequence[range], *, carried: bool) -> list[Block]:
+    """``carried``: the head's hidden layers are torchvision's; S0's heads are new throughout."""
+    blocks = [
+        Block(
+            name,
+            "stem" if name == "stem" else "encoder",
+            tuple(f"features.{place}.*" for place in places),
+        )
+        for name, places in zip(STAGES, stages, strict=False)
+    ]
+    if carried:
+        hidden = Block("hidden", "bottleneck", ("classifier.0.*", "classifier.3.*"))
+        return [*blocks, hidden, Block("head", "head", ("classifier.6.*",))]
+    return [*blocks, Block("head", "head", ("classifier.*",))]
 
 
 def _start_small(module: nn.Module) -> None:
