@@ -55,7 +55,7 @@ def status(key: str) -> int:
 def take_steps(plan: Plan, precision: str, edge: int, steps: int) -> None:
     catalog, fabric = load_catalog(), build_fabric("cpu", precision)
     stage = plan.stages[0]
-    network = build_network(plan, catalog, stage.domain)
+    network = build_network(plan, catalog, stage.domain, stage.options)
     objective = Objective(network.module, build_losses(stage, catalog))
     optimizer, average = build_optimizer(network, stage, ()), Average(network)
     model, stepper = fabric.setup(objective, optimizer)

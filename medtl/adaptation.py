@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: The one channel of pictures without colours.
+GREY = "image"
+
+
 @dataclass(frozen=True, slots=True)
 class Channel:
     """Where one target channel comes from: one source channel, or the mean of several."""
@@ -25,6 +29,7 @@ class Channel:
     sources: tuple[int, ...]
     origin: str  #: "t1ce", or "mean(t1ce,flair)"
     new: bool  #: the source was never trained on this modality
+    summed: bool = False  #: the sum instead: it stands for all of them at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ def plan_channels(
 ) -> tuple[Channel, ...]:
     """Choose every target channel's origin: as mapped, shared, nearest contrast, else the mean.
 
+    A grey picture is one whose red, green and blue are equal, so its channel sums theirs.
+
     Raises ConfigError if ``mapping`` names a modality that is not there.
     """
     for wanted, origin in mapping.items():
@@ -76,8 +83,16 @@ def _plan_channel(name: str, source: Sequence[str], mapping: Mapping[str, str]) 
     for origin in wishes:
         if origin in source:
             return Channel(name, (source.index(origin),), origin, new=origin != name)
+    if name == GREY and len(source) == 3 and set(source) == set(_colours()):
+        return Channel(name, (0, 1, 2), "+".join(source), new=False, summed=True)
     everything = tuple(range(len(source)))
     return Channel(name, everything, f"mean({','.join(source)})", new=True)
+
+
+def _colours() -> tuple[str, ...]:
+    from medtl.io.pictures import COLOURS  # which reads pictures: not at a command's start
+
+    return COLOURS
 
 
 def adapt_input(
@@ -103,6 +118,8 @@ def adapt_input(
     notes = []
     for index, channel in enumerate(plan):
         values_Ox = weight_OIx[:, list(channel.sources)].mean(dim=1)
+        if channel.summed:
+            values_Ox *= len(channel.sources)
         note = f"{channel.target} = {channel.origin}"
         norm = float(values_Ox.double().norm())
         if channel.new and norm > 0:
@@ -110,7 +127,7 @@ def adapt_input(
             note += f" x {factors[channel.target]:.4g}"
         weight_OCx[:, index] = values_Ox * factors.get(channel.target, 1.0)
         notes.append(note)
-    if len(source) != len(target) and not normalised:
+    if len(source) != len(target) and not normalised and not any(c.summed for c in plan):
         factors["all"] = math.sqrt(len(source) / len(target))
         weight_OCx *= factors["all"]
         notes.append(f"all x sqrt({len(source)}/{len(target)}) = {factors['all']:.4g}")

@@ -5,7 +5,8 @@ Axes: B batch, C channel, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from medtl.derive import derive_blocks
 from medtl.errors import ConfigError
 from medtl.networks import Block, Network, NetworkBuilder, names_of, partition
+from medtl.options import check_options, options_of
 from medtl.tracing import dry_run
 
 #: in_channels, out_channels -> a module with random weights
@@ -28,14 +30,18 @@ def network_builder(
     patch_multiple: int = 1,
     dimensions: Sequence[int] = (2, 3),
     dense: bool = True,
-) -> Callable[[Callable[[int, int], Plan]], NetworkBuilder]:
-    """Turn ``plan(spatial_dims, width)`` into a NetworkBuilder by way of :func:`finish`.
+    imagenet: str = "",
+) -> Callable[[Callable[..., Plan]], NetworkBuilder]:
+    """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
-    ``width`` is the published one. The first of ``dimensions`` is the default if 3 is not offered.
+    It goes by way of :func:`finish`. ``width`` is the published one. The first of ``dimensions`` is
+    the default if 3 is not offered. ``imagenet``: torchvision's file of weights for the network.
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
-    def decorate(plan: Callable[[int, int], Plan]) -> NetworkBuilder:
+    def decorate(plan: Callable[..., Plan]) -> NetworkBuilder:
+        known = options_of(plan)
+
         def build(
             *,
             in_channels: int,
@@ -43,9 +49,12 @@ def network_builder(
             spatial_dims: int = usual,
             width: int | None = None,
             patch_size: tuple[int, ...] | None = None,
+            **options: Any,
         ) -> Network:
-            chosen = published if width is None else width
-            make, blocks = plan(spatial_dims, chosen)
+            check_options(name, options, known)
+            check_dimensions(name, spatial_dims, dimensions)
+            chosen, settled = published if width is None else width, {**known, **options}
+            make, blocks = plan(spatial_dims, chosen, **settled)
             return finish(
                 name,
                 make,
@@ -58,9 +67,11 @@ def network_builder(
                 patch_multiple=patch_multiple,
                 patch_size=patch_size,
                 dense=dense,
+                options=settled,
             )
 
         build.__name__, build.__doc__ = plan.__name__, plan.__doc__
+        build.__dict__["imagenet"] = imagenet  # read by medtl.imagenet, before anything is built
         return build
 
     return decorate
@@ -80,13 +91,15 @@ def finish(
     patch_size: Sequence[int] | None = None,
     fixed_patch: bool = False,
     dense: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
     They are found by building it again with other numbers, so shortcuts around the first
     convolution and heads for deep supervision are found too. ``make`` raises ConfigError or
     ValueError for numbers that it cannot take. A ``patch_size`` is tried on shapes alone;
-    ``fixed_patch``: the module takes no other. ``blocks`` None: :func:`derive_blocks`.
+    ``fixed_patch``: the module takes no other. ``blocks`` None: :func:`derive_blocks`. ``options``
+    are those that ``make`` was made with, to be kept in checkpoints.
     ConfigError names what does not fit.
     """
     _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
@@ -115,6 +128,7 @@ def finish(
         declared=declared,
         patch_size=patch if fixed_patch else (),
         dense=dense,
+        options=dict(options or {}),
     )
     partition(network)
     if patch:
@@ -130,14 +144,19 @@ def _check_numbers(
     width: int,
     dimensions: Sequence[int],
 ) -> None:
-    if spatial_dims not in dimensions:
-        offered = " and ".join(f"{n}-D" for n in dimensions)
-        raise ConfigError(f"{name} is a {offered} network; it cannot be built in {spatial_dims}-D")
+    check_dimensions(name, spatial_dims, dimensions)
     for what, number in zip(
         ("input channels", "outputs", "width"), (in_channels, out_channels, width), strict=True
     ):
         if number < 1:
             raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
+
+
+def check_dimensions(name: str, spatial_dims: int, dimensions: Sequence[int]) -> None:
+    """Raises ConfigError for a network that is not offered in so many dimensions."""
+    if spatial_dims not in dimensions:
+        offered = " and ".join(f"{n}-D" for n in dimensions)
+        raise ConfigError(f"{name} is a {offered} network; it cannot be built in {spatial_dims}-D")
 
 
 def _make(name: str, make: MakeModule, in_channels: int, out_channels: int) -> nn.Module:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from medtl.catalog import Catalog
-from medtl.config import TrainConfig
 from medtl.domain import Domain
 from medtl.errors import ConfigError
 from medtl.features import FeatureLoss
+from medtl.imagenet import IMAGENET, read_imagenet
+from medtl.initialisers import Initialiser
 from medtl.networks import Network
+from medtl.options import check_accepted
 from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
+from medtl.receipts import Receipt
 from medtl.strategies import Stage
 from medtl.weights import Weights, read_weights, resolve_weights
 
 
-def build_network(plan: Plan, catalog: Catalog, domain: Domain) -> Network:
-    """The plan's network for a domain's channels, with random weights, on the CPU."""
-    network: Network = catalog.networks[plan.network].load()(
+def build_network(
+    plan: Plan, catalog: Catalog, domain: Domain, options: Mapping[str, Any] | None = None
+) -> Network:
+    """The plan's network for a domain's channels, with random weights, on the CPU.
+
+    ``options``: the stage's, laid over the config's.
+    """
+    builder = catalog.networks[plan.network].load()
+    told = {**plan.config.options, **(options or {})}
+    check_accepted(plan.network, builder, told)
+    network: Network = builder(
         in_channels=len(domain.modalities),
         out_channels=len(plan.task.regions),
         spatial_dims=plan.spatial_dims,
         width=plan.config.width,
         patch_size=plan.patch_size,
+        **told,
     )
     return network
 
@@ -60,13 +74,19 @@ def build_losses(
     ]
 
 
-def outside_weights(config: TrainConfig) -> Weights | None:
+def outside_weights(plan: Plan, catalog: Catalog) -> Weights | None:
     """The weights that ``--init`` names, if any."""
+    config = plan.config
+    if config.init == IMAGENET:
+        return read_imagenet(catalog, plan.network, config.weights)
+    if config.weights:
+        raise ConfigError("--weights names the file of --init imagenet; other files go to --init")
     return read_weights(resolve_weights(config.init)) if config.init else None
 
 
 def stage_network(
     plan: Plan,
+    catalog: Catalog,
     network: Network,
     stage: Stage,
     outside: Weights | None,
@@ -88,4 +108,15 @@ def stage_network(
         allow_partial=plan.config.allow_partial,
         source_modalities=None if stage.init in starts else plan.config.init_modalities,
         batch=batch,
+        initialise=_initialise(plan, catalog, stage),
     )
+
+
+def _initialise(
+    plan: Plan, catalog: Catalog, stage: Stage
+) -> Callable[[Network, Receipt], Receipt] | None:
+    if stage.initialiser is None:
+        return None
+    seed = zlib.crc32(f"{plan.config.seed}/{stage.initialiser}".encode())
+    initialiser: Initialiser = catalog.initialisers[stage.initialiser].load()
+    return lambda network, receipt: initialiser(network, receipt, seed)

@@ -39,14 +39,63 @@ def medtl_tasks() -> list[Component]:
 @hookimpl
 def medtl_strategies() -> list[Component]:
     return [
-        Component("scratch", "medtl.strategies:scratch", "train on the target alone, from random"),
         Component(
-            "fine-tune", "medtl.strategies:fine_tune", "train on the source, then all on the target"
+            "scratch",
+            "medtl.transferring:scratch",
+            "train on the target alone; use when there is no source worth having, and as the "
+            "control of every transfer (He et al. 2019)",
         ),
         Component(
             "linear-probe",
-            "medtl.strategies:linear_probe",
-            "train on the source, then only the head on the target",
+            "medtl.transferring:linear_probe",
+            "train a new head alone; use when target cases are very few, or to see how good the "
+            "features are as they are (Alain and Bengio 2016)",
+        ),
+        Component(
+            "head-first",
+            "medtl.unfreezing:head_first",
+            "warm up a new head, then the last block, then deeper ones, by SGD; use when the "
+            "target's classes are new (Kumar et al. 2022)",
+        ),
+        Component(
+            "fine-tune",
+            "medtl.transferring:fine_tune",
+            "train every block, early ones at lower rates; use when source and target tell the "
+            "same classes or regions, and target cases are not few (Howard and Ruder 2018)",
+        ),
+        Component(
+            "gradual-unfreeze",
+            "medtl.unfreezing:gradual_unfreeze",
+            "train a new head, then one block more per stage; use when target cases are few and "
+            "the network is deep (Howard and Ruder 2018)",
+        ),
+        Component(
+            "transfusion",
+            "medtl.transferring:transfusion",
+            "carry over the first --depth blocks, train all; use when source and target are far "
+            "apart (Raghu et al. 2019)",
+        ),
+        Component(
+            "l2-sp",
+            "medtl.transferring:l2_sp",
+            "train every block, pulled towards its start; use when target cases are few and the "
+            "source is close (Li et al. 2018)",
+        ),
+    ]
+
+
+@hookimpl
+def medtl_initialisers() -> list[Component]:
+    return [
+        Component(
+            "mean-var",
+            "medtl.initialisers:mean_var",
+            "redraw each loaded tensor from its mean and variance: its scale without its features",
+        ),
+        Component(
+            "gabor",
+            "medtl.initialisers:gabor",
+            "Gabor filters of random direction, width and phase as first layer",
         ),
     ]
 

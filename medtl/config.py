@@ -57,6 +57,7 @@ class TrainConfig(BaseModel):
     dst: str | None = None
     network: str | None = None
     width: Natural | None = None
+    options: dict[str, Any] = {}  #: the network's own, for example head or keep_blocks
     transforms: str | None = None
     harmonise: str | None = None  #: a harmoniser with landmarks, fitted on the training cases
     spacing_mm: Positive | None = None
@@ -74,8 +75,13 @@ class TrainConfig(BaseModel):
     alignment: Positive | None = None  #: weight of the loss that aligns --src and --dst
     select_by: str | None = None  #: how weights are selected beside unlabelled images
     patience: Natural | None = None  #: validations without improvement before a stage ends
+    optimizer: Literal["adamw", "adam", "sgd"] | None = None
     freeze: str | None = None
+    depth: Annotated[int, Field(ge=0)] | None = None  #: in blocks; the strategy says of what
+    keep_blocks: Natural | None = None  #: of the target's network; those above are dropped
+    initialiser: str | None = None  #: changes the weights that the target starts from
     init: str | None = None
+    weights: UserPath | None = None  #: the file that ``init`` imagenet means
     init_modalities: Annotated[
         tuple[str, ...] | None, BeforeValidator(_listed), AfterValidator(_canonical)
     ] = None

@@ -113,7 +113,7 @@ def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint
     if device not in OVERHEAD:
         return None
     stage = _largest(plan)
-    network = build_network(plan, catalog, stage.domain)
+    network = build_network(plan, catalog, stage.domain, stage.options)
     copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
     weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
     large = tuple(min(edge, PROBE_EDGE) for edge in plan.patch_size[: network.spatial_dims])
@@ -174,7 +174,7 @@ def _batch_bytes(
 ) -> int:
     """Peak of what a forward and a backward pass take beside weights and gradients."""
     stage = _largest(plan)
-    network = build_network(replace(plan, patch_size=edges), catalog, stage.domain)
+    network = build_network(replace(plan, patch_size=edges), catalog, stage.domain, stage.options)
     shape = (batch_size, network.in_channels, *edges)
     losses = build_losses(stage, catalog, network, torch.zeros(shape))
     objective = Objective(network.module, losses).to(fabric.device).train()

@@ -47,7 +47,8 @@ def medtl_networks() -> list[Component]:
 
 @hookspec
 def medtl_initialisers() -> list[Component]:
-    """Ways to fill a network with weights before a stage starts."""
+    """Ways to change a network's weights before a stage starts. Targets follow
+    :class:`medtl.initialisers.Initialiser`."""
     raise NotImplementedError
 
 

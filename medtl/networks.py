@@ -5,8 +5,8 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol
 
@@ -35,7 +35,8 @@ class Network:
     those with an axis that counts the outputs. ``declared`` is False if the blocks were derived
     from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it.
     ``patch_size``: the patch it was built for; empty if it takes any multiple. ``dense``: the
-    outputs are maps as large as the image; else logits_BL of the whole image.
+    outputs are maps as large as the image; else logits_BL of the whole image. ``options``: what its
+    builder was told beside these, as plain data.
     """
 
     name: str
@@ -51,10 +52,14 @@ class Network:
     declared: bool = True
     patch_size: tuple[int, ...] = ()
     dense: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NetworkBuilder(Protocol):
-    """What a network component's target must be. ``width`` None means the published width."""
+    """What a network component's target must be. ``width`` None means the published width.
+
+    It may take ``options`` of its own, by keyword (:mod:`medtl.options`).
+    """
 
     def __call__(
         self,
@@ -64,6 +69,7 @@ class NetworkBuilder(Protocol):
         spatial_dims: int = 3,
         width: int | None = None,
         patch_size: tuple[int, ...] | None = None,
+        **options: Any,
     ) -> Network: ...
 
 
@@ -106,7 +112,7 @@ def partition(network: Network) -> dict[str, str]:
     """
     owners: dict[str, str] = {}
     for name, aliases in names_of(network.module).items():
-        found = [block.name for block in network.blocks if _matches(block, aliases)]
+        found = match_block(network, aliases)
         if len(found) != 1:
             where = f"in blocks {' and '.join(found)}" if found else "in no block"
             raise ConfigError(
@@ -122,8 +128,13 @@ def partition(network: Network) -> dict[str, str]:
     return owners
 
 
-def _matches(block: Block, aliases: Collection[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in block.patterns for name in aliases)
+def match_block(network: Network, aliases: Collection[str]) -> list[str]:
+    """Names of the blocks that claim a tensor of these names; one, where all is well."""
+    return [
+        block.name
+        for block in network.blocks
+        if any(fnmatchcase(name, pattern) for pattern in block.patterns for name in aliases)
+    ]
 
 
 def describe_blocks(network: Network) -> tuple[BlockRow, ...]:

@@ -12,7 +12,9 @@ from medtl.networks import Network, partition, tensors
 from medtl.strategies import Stage
 
 WARMUP_SHARE = 0.05
-WEIGHT_DECAY = 1e-2
+#: What each optimiser usually takes off the weights: decoupled for adamw, in the gradient for sgd.
+WEIGHT_DECAY = {"adamw": 1e-2, "adam": 0.0, "sgd": 1e-4}
+MOMENTUM = 0.9
 #: Decay of the running average of the weights; the average is what is validated and kept.
 AVERAGE_DECAY = 0.99
 
@@ -72,10 +74,10 @@ def build_optimizer(
     parameters = [{"params": members, "lr": rate} for rate, members in groups.items()]
     if not parameters:
         raise ConfigError(f"stage {stage.name}: every block is frozen; nothing would be trained")
-    if stage.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, weight_decay=WEIGHT_DECAY, fused=fused)
-    if stage.optimizer == "adam":
-        return torch.optim.Adam(parameters, fused=fused)
+    if stage.optimizer not in WEIGHT_DECAY:
+        raise ConfigError(f"unknown optimizer {stage.optimizer!r}; use adamw, adam or sgd")
+    decay = WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
     if stage.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=0.99, nesterov=True, weight_decay=3e-5)
-    raise ConfigError(f"unknown optimizer {stage.optimizer!r}; use adamw, adam or sgd")
+        return torch.optim.SGD(parameters, momentum=MOMENTUM, weight_decay=decay)
+    kind = torch.optim.AdamW if stage.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, weight_decay=decay, fused=fused)

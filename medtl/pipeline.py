@@ -21,6 +21,7 @@ from medtl.device import precision_name, processes_here
 from medtl.errors import DataError, Interrupted, RunError
 from medtl.files import sweep
 from medtl.fingerprint import check_content, fingerprint
+from medtl.imagenet import IMAGENET
 from medtl.interruption import Interruption, watching
 from medtl.locking import locked
 from medtl.memory import in_words
@@ -55,11 +56,14 @@ def run_plan(
         Interrupted: a signal came; the run can be resumed.
     """
     started = perf_counter()
-    outside = outside_weights(plan.config)
-    if outside is not None and not outside.seen:
+    outside = outside_weights(plan, catalog)
+    if outside is not None and not outside.seen and plan.config.init != IMAGENET:
         reporter.say(f"{outside.path} does not say what it was trained on: overlap is unknown")
-    if outside is not None and plan.config.with_control:
-        reporter.say("with --init the source's steps are not known: control A only, no control B")
+    if outside is not None and plan.config.with_control and not plan.request.init_steps:
+        reporter.say(
+            f"{outside.path} does not say how many steps it was trained for: control A only, no "
+            "control B"
+        )
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, outside, reporter)
@@ -70,7 +74,7 @@ def run_plan(
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
     with (
-        open_folder(plan, fabric, out) as run,
+        open_folder(plan, fabric, out, outside) as run,
         resumable(run, reporter) as interruption,
     ):
         trainer = Trainer(
@@ -93,7 +97,9 @@ def run_plan(
 
 
 @contextmanager
-def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
+def open_folder(
+    plan: Plan, fabric: Fabric, out: Path | Run | None, outside: Weights | None
+) -> Iterator[Run]:
     """The run that all processes work on; the first makes its folder, or tidies it up, and holds
     it against other commands."""
     path = ""
@@ -108,7 +114,7 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))
                 try:
-                    write_start(plan, run, fabric)
+                    write_start(plan, run, fabric, outside)
                 except RunError:
                     for name in STARTED:  # so that the same command can be given again
                         (run.path / name).unlink(missing_ok=True)
@@ -176,10 +182,10 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
         return list(pool.map(checked, cases))
 
 
-def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
+def write_start(plan: Plan, run: Run, fabric: Fabric, outside: Weights | None) -> None:
     """Write what the run is about, fully resolved, before its first step; the settings last: a
     folder that holds them can be resumed."""
-    init = plan.config.init
+    init, imagenet = plan.config.init, plan.config.init == IMAGENET
     resolved = plan.config.model_copy(
         update={
             "steps": plan.request.steps,
@@ -194,7 +200,8 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "dst": str(plan.request.target),
             "data": plan.config.data.resolve() if plan.config.data else None,
             "splits": plan.config.splits.resolve() if plan.config.splits else None,
-            "init": str(Path(init).expanduser().resolve()) if init else None,
+            "init": str(Path(init).expanduser().resolve()) if init and not imagenet else init,
+            "weights": outside.path.resolve() if outside and imagenet else None,
             "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again
         }

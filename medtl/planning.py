@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import lcm
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.console import Reporter
 from medtl.data import Recipe, check_case, prepared_bytes
-from medtl.domain import Domain, parse_domain, select
+from medtl.domain import Domain, select
 from medtl.errors import ConfigError, DataError
 from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
@@ -25,13 +24,14 @@ from medtl.modality import Modality
 from medtl.norms import check_norms
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
+from medtl.requesting import build_request, lay_out
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
-from medtl.strategies import LossSpec, Request, Stage, controls
+from medtl.strategies import Request, Stage
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
-from medtl.unsupervised import check_adaptation, labelled_cases, usable_cases
+from medtl.unsupervised import labelled_cases, usable_cases
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -116,22 +116,7 @@ def make_plan(
     kind = kind_named(task.kind, f"task {task.name}")
     config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
-    builder = catalog.networks[network].load()
-    source = _domain(config.src or task.defaults.src, task)
-    target = _domain(config.dst or task.defaults.dst, task)
-    request = Request(
-        source,
-        target,
-        steps=config.steps or task.defaults.steps,
-        batch_size=config.batch_size or task.defaults.batch_size,
-        rate=config.rate or task.defaults.rate,
-        init=config.init,
-        freeze=config.freeze,
-        schedule=config.schedule,
-        losses=(LossSpec(config.loss or task.defaults.loss),),
-        alignment=config.alignment,
-        select_by=config.select_by,
-    )
+    request, probe = build_request(config, task, kind, catalog)
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     laid_out = lay_out(config, catalog, request)
     visited = [domain for stage in laid_out for domain in stage.domains()]
@@ -163,14 +148,6 @@ def make_plan(
         preset = preset.onto(
             fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
         )
-    flat = len(defaults.patch_size) == 2
-    dims = {} if kind.dense and not flat else {"spatial_dims": len(defaults.patch_size)}
-    probe = builder(
-        in_channels=len(visited[0].modalities),
-        out_channels=len(task.regions),
-        width=config.width,
-        **dims,
-    )
     check_suited(kind, task, probe, preset, defaults, config)
     if any(stage.norm_stats == "target" for stage in laid_out):
         check_norms(probe)
@@ -266,31 +243,6 @@ def _choices(plan: Plan, advice: Advice) -> Table:
         for name, value in values.items()
     )
     return Table("Choices", ("setting", "value", "why"), rows)
-
-
-def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
-    """The strategy's stages, with the from-scratch controls where they are asked for."""
-    assert config.strategy is not None  # make_plan has asked the task
-    stages: tuple[Stage, ...] = catalog.strategies[config.strategy].load()(request)
-    check_adaptation(stages, config)
-    return (*stages, *controls(request, stages)) if config.with_control else stages
-
-
-def _domain(text: str, task: Task) -> Domain:
-    domain = parse_domain(text)
-    if domain.task or domain.data:
-        raise ConfigError(f"{text!r}: training takes task and data from TASK and --data alone")
-    if not domain.modalities:
-        raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
-    unknown = [name for name in domain.modalities if name not in task.modalities]
-    if unknown:
-        near = get_close_matches(unknown[0], task.modalities, n=1)
-        hint = f"did you mean {near[0]!r}? It" if near else "it"
-        raise ConfigError(
-            f"task {task.name} has no modality {unknown[0]!r}; {hint} has "
-            f"{', '.join(task.modalities)}"
-        )
-    return domain
 
 
 def _modality_dropout(config: TrainConfig, visited: Sequence[Domain]) -> float:

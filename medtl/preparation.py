@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,10 @@ def prepare_network(
     allow_partial: bool = False,
     source_modalities: tuple[str, ...] | None = None,
     batch: Tensor | None = None,
+    initialise: Callable[[Network, Receipt], Receipt] | None = None,
 ) -> Prepared:
-    """Transfer ``weights`` (None: keep the random ones) and freeze what the stage says.
+    """Transfer ``weights`` (None: keep the random ones), ``initialise``, and freeze what the stage
+    says.
 
     A stem that holds a new modality stays trainable where blocks are counted ("2"); frozen by
     name or layer it is taken at its word, unless two of its channels start out identical, which
@@ -66,13 +68,15 @@ def prepare_network(
             modalities=stage.domain.modalities,
             regions=regions,
             mapping=mapping,
-            reinit=stage.reinit,
+            reinit=(*stage.reinit, *_new_top(network, weights)),
             allow_partial=allow_partial,
             source_modalities=source_modalities,
         )
         if batch is not None and "response_rms" in weights.metadata:
             rms = weights.metadata["response_rms"]
             receipt = calibrate_response(network, receipt, rms, batch)
+    if initialise is not None:
+        receipt = initialise(network, receipt)
     frozen = select_blocks(network, stage.frozen)
     if receipt.new_modalities and stage.frozen.isdigit():
         block_of = partition(network)
@@ -91,6 +95,18 @@ def prepare_network(
         )
     freeze(network, frozen)
     return Prepared(network, frozen, receipt)
+
+
+def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
+    """The head of a classifier that is cut elsewhere than the weights' network.
+
+    It sits on other features, whatever fits. A U-Net loses levels at its bottom: its head stays.
+    """
+    saved = weights.metadata.get("network")
+    options = saved.get("options") if isinstance(saved, dict) else None
+    cut = options.get("keep_blocks") if isinstance(options, dict) else None
+    elsewhere = not network.dense and network.options.get("keep_blocks") != cut
+    return (network.blocks[-1].name,) if elsewhere else ()
 
 
 def _untouched(network: Network) -> Receipt:

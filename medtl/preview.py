@@ -20,11 +20,13 @@ from medtl.errors import ConfigError
 from medtl.footprint import foresee
 from medtl.gradients import Objective
 from medtl.memory import give_back_freed_memory, in_words, out_of_memory
-from medtl.networks import Network, tensors
+from medtl.networks import Network, partition, tensors
 from medtl.optimisation import build_optimizer
-from medtl.planning import Plan, lay_out
+from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
+from medtl.requesting import lay_out
+from medtl.strategies import Stage
 from medtl.weights import Weights
 
 TRIAL_STEPS = 5
@@ -40,6 +42,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     )
     if not split.val:
         reporter.say("too few patients to validate on: the last step of each stage is kept")
+    assert plan.config.strategy is not None  # make_plan has asked the task
+    strategy = catalog.strategies[plan.config.strategy]
+    reporter.say(f"strategy {strategy.name}: {strategy.summary}")
     edges = "x".join(map(str, plan.patch_size))
     scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
     reporter.say(
@@ -61,14 +66,24 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
             stage.name,
             "+".join(stage.domain.modalities),
             str(stage.steps),
-            stage.init,
+            " + ".join(filter(None, (stage.init, stage.initialiser))),
             stage.frozen,
+            _rates(stage, ready),
             f"{ready.trainable_share():.1%}",
             f"{seconds * steps / 60:.1f}" if seconds else "?",
         )
         for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)
     )
-    columns = ("stage", "modalities", "steps", "starts from", "frozen", "trainable", "minutes")
+    columns = (
+        "stage",
+        "modalities",
+        "steps",
+        "starts from",
+        "frozen",
+        "rate",
+        "trainable",
+        "minutes",
+    )
     timing = (
         f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training"
         if seconds
@@ -86,6 +101,17 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     reporter.show(Table(title, columns, rows, tuple(notes)))
 
 
+def _rates(stage: Stage, ready: Prepared) -> str:
+    """The optimiser with its rate, or its lowest and highest, of what is trained."""
+    if not stage.steps:
+        return "-"
+    block_of = partition(ready.network)
+    trained = {block for name, block in block_of.items() if name not in ready.frozen}
+    rates = {stage.rates.get(block, stage.rates["*"]) for block in trained}
+    low, high = f"{min(rates, default=0):.2g}", f"{max(rates, default=0):.2g}"
+    return f"{stage.optimizer} {low}" + (f" to {high}" if high != low else "")
+
+
 def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
     """:func:`seconds_per_step`; None if the memory does not hold the batch."""
     try:
@@ -99,16 +125,20 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
-    outside = outside_weights(plan.config)
+    outside = outside_weights(plan, catalog)
     previous: Weights | None = None
     for stage in plan.stages:
-        network = build_network(plan, catalog, stage.domain)
-        yield stage_network(plan, network, stage, outside, previous)
+        network = build_network(plan, catalog, stage.domain, stage.options)
+        yield stage_network(plan, catalog, network, stage, outside, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 
 def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
-    metadata = {"modalities": list(domain.modalities), "regions": list(plan.task.regions)}
+    metadata = {
+        "modalities": list(domain.modalities),
+        "regions": list(plan.task.regions),
+        "network": {"options": dict(network.options)},
+    }
     state = {name: tensor.detach() for name, tensor in tensors(network).items()}
     return Weights(Path("previous stage"), state, metadata, "medtl")
 
@@ -116,7 +146,7 @@ def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
 def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     """Median time of a training step from scratch, on noise; making patches is not included."""
     stage = replace(plan.stages[0], frozen="none")
-    network = build_network(plan, catalog, stage.domain)
+    network = build_network(plan, catalog, stage.domain, stage.options)
     edges = plan.patch_size[: network.spatial_dims]
     shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
     objective = Objective(network.module, build_losses(stage, catalog, network, torch.zeros(shape)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["loaded", "adapted", "random", "skipped"]
@@ -58,6 +58,39 @@ class Receipt:
             "notes": list(self.notes),
             "tensors": [asdict(row) for row in self.rows],
         }
+
+
+def alike_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What a receipt says of modalities that the first layers cannot tell apart yet."""
+    return tuple(
+        f"{a} and {b} start out alike, so their channels must be trained" for a, b in pairs
+    )
+
+
+def redrawn(
+    receipt: Receipt, notes: Mapping[str, str], first_layers: Collection[str], summary: str
+) -> Receipt:
+    """The receipt after the tensors in ``notes`` (name -> why) were filled anew at random.
+
+    First layers among them hold no modality's features any more, new or alike.
+    """
+    rows = tuple(
+        replace(row, status="random", note="; ".join(filter(None, (row.note, notes[row.name]))))
+        if row.name in notes
+        else row
+        for row in receipt.rows
+    )
+    told = (*receipt.notes, summary)
+    if not set(first_layers) & set(notes):
+        return replace(receipt, rows=rows, notes=told)
+    gone = alike_notes(receipt.identical_modalities)
+    return replace(
+        receipt,
+        rows=rows,
+        new_modalities=(),
+        identical_modalities=(),
+        notes=tuple(note for note in told if note not in gone),
+    )
 
 
 def block_shares(rows: Sequence[ReceiptRow]) -> dict[str, dict[str, int]]:

@@ -27,10 +27,11 @@ def norm_follows(network: Network, tensor_name: str) -> bool:
     network bit-identical.
     """
     weight = tensors(network)[tensor_name]
-    edge = max(16, 2 * network.patch_multiple)
+    edge = max(16 if network.dense else 32, 2 * network.patch_multiple)
     patch = network.patch_size or (edge,) * network.spatial_dims
     draw = torch.Generator().manual_seed(0)
-    batch_BCIJK = torch.randn((1, network.in_channels, *patch), generator=draw).to(weight)
+    images = 1 if network.dense else 2  # one output of one image has no spread
+    batch_BCIJK = torch.randn((images, network.in_channels, *patch), generator=draw).to(weight)
     modes = {module: module.training for module in network.module.modules()}
     kept = weight.detach().clone()
     network.module.eval()

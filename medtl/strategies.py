@@ -1,8 +1,11 @@
-"""Strategies plan the Stages of a transfer as plain data; nothing here needs torch."""
+"""What strategies plan: the Stages of a transfer, as plain data; nothing here needs torch.
+
+The strategies themselves are in ``medtl.transferring`` and ``medtl.unfreezing``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,6 +17,11 @@ from medtl.errors import ConfigError
 SOURCE = "source"
 CONTROL_A = "control-a"
 CONTROL_B = "control-b"
+
+#: Options that shape the target's network alone: the source's is whole.
+CUTS = ("keep_blocks", "slim_from")
+#: How many times smaller the stem's rate is than the head's where rates follow the depth.
+SPAN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,8 @@ class Stage:
     ``init`` is "random", "previous" (the stage before) or a weights file or run folder. ``frozen``
     is a freeze specification (``medtl.networks.select_blocks``). ``rates`` maps block names, or
     "*" for the rest, to learning rates. ``steps`` counts optimiser steps; a stage without steps
-    trains nothing.
+    trains nothing. ``initialiser`` names a component that changes the weights once they are in
+    (``medtl.initialisers``).
 
     ``unlabelled`` is a domain of which the stage sees training images beside the labelled ones, and
     no label; ``evaluate_on``, the domain whose test cases it is scored on, if not its own.
@@ -62,6 +71,9 @@ class Stage:
     norm_stats: str = "train"
     select_by: str = "validation"
     next_from: str = "best"
+    initialiser: str | None = None
+    weight_decay: float | None = None  #: None: the optimiser's usual one
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
 
     def domains(self) -> tuple[Domain, ...]:
         """Every domain that the stage sees."""
@@ -71,7 +83,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a strategy plans for. ``steps`` is the budget of each side, source and target."""
+    """What a strategy plans for. ``steps`` is the budget of each side, source and target.
+
+    ``blocks`` are those of the target's network in order, the head last. What ``depth`` counts is
+    the strategy's to say. ``optimizer`` None leaves the choice to it.
+    """
 
     source: Domain
     target: Domain
@@ -82,6 +98,13 @@ class Request:
     freeze: str | None = None
     schedule: str = "cosine"
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    blocks: tuple[str, ...] = ("head",)
+    depth: int | None = None
+    keep_blocks: int | None = None
+    optimizer: str | None = None
+    initialiser: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
+    init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
     alignment: float | None = None  #: weight of the loss that aligns source and target
     select_by: str | None = None  #: how a stage with unlabelled images selects
 
@@ -93,18 +116,21 @@ class Strategy(Protocol):
 
 
 def stage(request: Request, name: str, domain: Domain, steps: int, **changes: Any) -> Stage:
-    """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's."""
+    """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's.
+
+    An ``optimizer`` among the changes is the strategy's choice, which the request's replaces.
+    """
     rate = request.rate * float(changes.pop("rate", 1.0))
-    return Stage(
-        name,
-        domain,
-        steps,
-        rates=changes.pop("rates", {"*": rate}),
-        schedule=request.schedule,
-        batch_size=request.batch_size,
-        losses=request.losses,
+    settings = {
+        "rates": {"*": rate},
+        "schedule": request.schedule,
+        "batch_size": request.batch_size,
+        "losses": request.losses,
         **changes,
-    )
+    }
+    if request.optimizer:
+        settings["optimizer"] = request.optimizer
+    return Stage(name, domain, steps, **settings)
 
 
 def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
@@ -115,57 +141,84 @@ def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
     return (source,), "previous"
 
 
-def scratch(request: Request) -> tuple[Stage, ...]:
-    """Train on the target alone from random weights: the control of every transfer."""
-    _refuse(request.init, "scratch starts from random weights; drop --init")
-    _refuse(request.freeze, "scratch trains every block; drop --freeze")
-    return (stage(request, "scratch", request.target, request.steps, init="random"),)
+def by_depth(request: Request, rate: float = 1.0) -> dict[str, float]:
+    """``rate`` times the request's at the head, falling evenly to one ``SPAN``-th at the stem."""
+    top, below = request.rate * rate, len(request.blocks) - 1
+    rates = {
+        block: top * SPAN ** ((index - below) / max(1, below))
+        for index, block in enumerate(request.blocks)
+    }
+    return {**rates, "*": top}
 
 
-def fine_tune(request: Request) -> tuple[Stage, ...]:
-    """Start from the source's weights and train every block at a lower rate."""
-    before, init = opening(request)
-    return (
-        *before,
-        stage(
-            request,
-            "fine-tune",
-            request.target,
-            request.steps,
-            init=init,
-            frozen=request.freeze or "none",
-            rate=0.5,
-        ),
-    )
+def depth_of(request: Request, low: int, high: int, meaning: str, usual: int | None = None) -> int:
+    """``--depth``, or the ``usual`` one; ConfigError with its ``meaning`` if out of range."""
+    depth = usual if request.depth is None else request.depth
+    if depth is None or not low <= depth <= high:
+        given = "--depth is needed" if depth is None else f"--depth {depth}"
+        raise ConfigError(
+            f"{given}: {meaning}, {low} to {high}; the blocks are {', '.join(request.blocks)}"
+        )
+    return depth
 
 
-def linear_probe(request: Request) -> tuple[Stage, ...]:
-    """Keep the source's features and train a new head only: how good are they as they are?"""
-    _refuse(request.freeze, "linear-probe freezes all but the head; drop --freeze")
-    before, init = opening(request)
-    probe = stage(
-        request,
-        "linear-probe",
-        request.target,
-        request.steps,
-        init=init,
-        reinit=("head",),
-        frozen="all-but:head",
-    )
-    return (*before, probe)
+def divided(steps: int, shares: Sequence[float]) -> list[int]:
+    """Whole steps by ``shares``, which never fall: one at least for each, and no more parts than
+    steps."""
+    shares = shares[:steps]
+    parts = [max(1, int(steps * share / sum(shares))) for share in shares]
+    return [*parts[:-1], steps - sum(parts[:-1])]
+
+
+def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with what the request says of the target's network and of its first weights.
+
+    A source stage that is scored on the target is held against the others, so it gets the same.
+    """
+    whole = {name: None for name in CUTS if name in request.options}
+    cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
+    changed: list[Stage] = []
+    started = False
+    for each in stages:
+        if each.name == SOURCE and each.evaluate_on is None:
+            changed.append(replace(each, options={**each.options, **whole}))
+            continue
+        starts = not started or each.init != "previous"
+        started = True
+        initialiser = request.initialiser if starts else each.initialiser
+        options = {**each.options, **cut}
+        changed.append(replace(each, options=options, initialiser=initialiser))
+    return tuple(changed)
 
 
 def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """From-scratch arms for a plan, on the target: A gets the target's steps, B all steps.
 
-    A plan that starts from ``--init`` spent no steps on the source that are known here: only A.
+    A plan that starts from ``--init`` counts the steps recorded there; where none are, only A.
     """
-    total = sum(each.steps for each in stages)
-    on_target = total - sum(each.steps for each in stages if each.name == SOURCE)
-    arm_a = stage(request, CONTROL_A, request.target, on_target, init="random")
-    return (arm_a, replace(arm_a, name=CONTROL_B, steps=total)) if total > on_target else (arm_a,)
+    on_source = sum(each.steps for each in stages if each.name == SOURCE)
+    steps = sum(each.steps for each in stages) - on_source
+    (arm_a,) = on_target(
+        replace(request, initialiser=None),
+        (stage(request, CONTROL_A, request.target, steps, init="random"),),
+    )
+    before = on_source + (request.init_steps or 0)
+    return (arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before)) if before else (arm_a,)
 
 
-def _refuse(value: str | None, message: str) -> None:
+def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
+    """Steps behind the weights of each stage; ``before``: behind those of ``--init``, if known."""
+    taken: dict[str, int | None] = {}
+    carried: int | None = 0
+    for each in stages:
+        start = {"random": 0, "previous": carried}.get(each.init, before)
+        taken[each.name] = None if start is None else start + each.steps
+        if each.name not in (CONTROL_A, CONTROL_B):
+            carried = taken[each.name]
+    return taken
+
+
+def refuse(value: object, message: str) -> None:
+    """ConfigError with the message if there is such a value."""
     if value:
         raise ConfigError(message)

@@ -100,6 +100,7 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
         spatial_dims=network_record["spatial_dims"],
         width=network_record["width"],
         patch_size=patch_size,
+        **network_record.get("options", {}),
     )
     restore(network, weights)
     network.module.to(fabric.device).eval()

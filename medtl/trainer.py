@@ -33,11 +33,11 @@ from medtl.response import measure_response
 from medtl.resume import STATE
 from medtl.runs import Run
 from medtl.selection import LABEL_FREE
-from medtl.strategies import CONTROL_A, CONTROL_B, Stage
+from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
 from medtl.training import Batches, Fit, Validate, as_it_is, fit, snapshot
 from medtl.unlabelled import Unlabelled, blind
-from medtl.weights import BEST, Weights, read_weights, write_checkpoint
+from medtl.weights import BEST, Weights, read_weights, steps_behind, write_checkpoint
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
@@ -147,10 +147,10 @@ class Trainer:
     def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.config.seed)
-            network = build_network(self.plan, self.catalog, stage.domain)
+            network = build_network(self.plan, self.catalog, stage.domain, stage.options)
         network.module.to(self.fabric.device)
         weights = read_weights(previous) if previous and stage.init == "previous" else None
-        return stage_network(self.plan, network, stage, self.outside, weights, batch)
+        return stage_network(self.plan, self.catalog, network, stage, self.outside, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
@@ -326,6 +326,7 @@ class Trainer:
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan
+        before = steps_behind(self.outside) if self.outside else None
         return {
             "network": {
                 "name": plan.network,
@@ -334,6 +335,7 @@ class Trainer:
                 "out_channels": network.out_channels,
                 "spatial_dims": network.spatial_dims,
                 "patch_size": list(plan.patch_size),
+                "options": dict(network.options),
             },
             "task": plan.task.name,
             "kind": plan.kind.name,
@@ -346,6 +348,7 @@ class Trainer:
             "names": getattr(plan.task, "names", None),
             "preprocessing": plan.preset.to_json(),
             "seen": list(self.seen),
+            "steps": steps_so_far(plan.stages, before)[stage.name],
             "synthetic": plan.cohort.synthetic,
         }
 

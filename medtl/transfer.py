@@ -6,7 +6,7 @@ Axes: O outputs, I image channels of the source, C those of the network, x the k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from medtl.adaptation import adapt_input, identical_pairs, plan_channels
 from medtl.errors import ConfigError, UnknownNameError, WeightsError
 from medtl.heads import select_regions
+from medtl.inflation import inflated
+from medtl.misfit import misfit
 from medtl.naming import match_names
 from medtl.networks import Network, names_of, partition, tensors
-from medtl.nnunet import NNUNET, is_cancelled_bias
-from medtl.receipts import Receipt, ReceiptRow, Status
+from medtl.nnunet import is_cancelled_bias
+from medtl.receipts import Receipt, ReceiptRow, Status, alike_notes
 from medtl.response import norm_follows
 from medtl.weights import Weights
-
-#: Less than this share of the parameters is no transfer.
-ENOUGH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,11 @@ def transfer(
     states what the file does not. Two files that name neither modalities nor regions are taken in
     their order, and the receipt warns.
 
-    Raises WeightsError if less than half of the parameters outside ``reinit`` would be
-    transferred, unless ``allow_partial``; ConfigError for names that are not there. The network is
-    untouched then.
+    2-D convolutions are inflated into 3-D ones (:mod:`medtl.inflation`).
+
+    Raises WeightsError if less than half of what lies outside ``reinit`` and the head would be
+    transferred (:mod:`medtl.misfit`), unless ``allow_partial``; ConfigError for names that are not
+    there. The network is untouched then.
     """
     if len(modalities) != network.in_channels:
         raise ConfigError(
@@ -91,13 +92,17 @@ def transfer(
         rows.append(_row(name, owners[name], tensor, outcome, found.get(name, "")))
         if outcome.value is not None:
             values[name] = outcome.value
-    if not allow_partial:
-        _check_enough(network, weights, [row for row in rows if row.block not in reinit])
     rows += _skipped(weights, network, set(found.values()))
+    receipt = _receipt(network, weights, rows, channels, outputs)
+    if not allow_partial and (problem := misfit(network, weights, receipt, reinit)):
+        raise WeightsError(
+            f"{weights.path}: {problem}; choose the matching --network, or go on with "
+            "--allow-partial"
+        )
     with torch.no_grad():
         for name, value in values.items():
             state[name].copy_(value)
-    return _receipt(network, weights, rows, channels, outputs)
+    return receipt
 
 
 def restore(network: Network, weights: Weights) -> None:
@@ -132,6 +137,27 @@ def _outcome(
 ) -> Outcome:
     if tensor.is_floating_point() and not source.is_floating_point():
         return Outcome("random", note=f"the file has {source.dtype}")
+    deep = inflated(network, name, source, tensor)
+    if deep is None:
+        return _placed(network, name, tensor, source, channels, outputs, weights)
+    outcome = _placed(network, name, tensor, deep, channels, outputs, weights)
+    if outcome.value is None:
+        return outcome
+    slices = tensor.shape[-1]
+    note = "; ".join(filter(None, (f"2-D, repeated over {slices} slices / {slices}", outcome.note)))
+    factors = {**(outcome.factors or {}), "inflated": 1 / slices}
+    return replace(outcome, status="adapted", note=note, factors=factors)
+
+
+def _placed(
+    network: Network,
+    name: str,
+    tensor: Tensor,
+    source: Tensor,
+    channels: Names,
+    outputs: Names,
+    weights: Weights,
+) -> Outcome:
     if name in network.input_tensors:
         return _first_layer(network, name, tensor, source, channels, weights)
     if name in network.head_tensors and outputs.source and outputs.target:
@@ -218,31 +244,6 @@ def _skipped(weights: Weights, network: Network, used: set[str]) -> list[Receipt
     return rows
 
 
-def _check_enough(network: Network, weights: Weights, rows: Sequence[ReceiptRow]) -> None:
-    share = Receipt("", tuple(rows)).transferred
-    wanted = any(row.parameter for row in rows)
-    if share >= ENOUGH or not wanted:
-        return
-    misfits = [row for row in rows if row.parameter and row.status == "random"][:3]
-    examples = "; ".join(f"{row.name} {row.shape}: {row.note}" for row in misfits)
-    raise WeightsError(
-        f"{weights.path}: only {share:.0%} of the parameters of {network.name} would be "
-        f"transferred, these are weights of {_architecture(weights)} ({examples}); "
-        "choose the matching --network, or go on with --allow-partial"
-    )
-
-
-def _architecture(weights: Weights) -> str:
-    """What the file says about its network, to hint at the right one."""
-    saved = weights.metadata.get("network")
-    if isinstance(saved, dict) and "name" in saved:
-        width = saved.get("width")
-        return f"network {saved['name']}" + (f" of width {width}" if width else "")
-    if weights.format == NNUNET:
-        return "nnU-Net, whose PlainConvUNet alone fits, and only dynunet of its own sizes"
-    return "another architecture"
-
-
 def _receipt(
     network: Network,
     weights: Weights,
@@ -254,6 +255,8 @@ def _receipt(
     new: tuple[str, ...] = ()
     alike: tuple[tuple[str, str], ...] = ()
     notes = []
+    if deep := sum("inflated" in row.factors for row in rows):
+        notes.append(f"{deep} 2-D convolutions are repeated over the slices of 3-D ones")
     if kept and channels.source:
         plan = plan_channels(channels.source, channels.target, channels.mapping)
         new = tuple(channel.target for channel in plan if channel.new)
@@ -267,7 +270,7 @@ def _receipt(
             f"the file does not name its modalities: taken to be {', '.join(channels.target)}; "
             "state --init-modalities if they are others"
         )
-    notes += [f"{a} and {b} start out alike, so their channels must be trained" for a, b in alike]
+    notes += alike_notes(alike)
     heads = [row for row in rows if row.name in network.head_tensors and row.status == "loaded"]
     if heads and not (outputs.source and outputs.target):
         notes.append("the file does not name its regions: its outputs are taken in order")

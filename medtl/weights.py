@@ -3,11 +3,13 @@
 A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
 
     {"format": 1,
-     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size"},
+     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size",
+                 "options"},           # what its builder was told beside these
      "modalities": ["flair", "t1ce"],   # order of the input channels
      "regions": ["WT", "TC", "ET"],     # order of the output channels
      "preprocessing": {...},            # preset and spacing the images went through
      "seen": ["<hash>", ...],           # content hashes of its training images, every stage's
+     "steps": 1600,                     # optimiser steps behind it, every stage's; null: unknown
      "response_rms": {"<input tensor>": 0.71},  # see medtl.response.measure_response
      "nested": true,                    # each region lies within the one before it
      "min_component_ml": 5.1,           # smaller components of the first region are dropped
@@ -68,6 +70,12 @@ class Weights:
     def seen(self) -> frozenset[str]:
         """Content hashes of the images these weights were trained on."""
         return frozenset(self.metadata.get("seen", ()))
+
+
+def steps_behind(weights: Weights) -> int | None:
+    """How many optimiser steps these weights have seen, as far as they say."""
+    steps = weights.metadata.get("steps")
+    return steps if isinstance(steps, int) and steps >= 0 else None
 
 
 def read_weights(path: Path) -> Weights:

@@ -49,6 +49,8 @@ LIGHT = [
     "medtl.plugins",
     "medtl.catalog",
     "medtl.strategies",
+    "medtl.transferring",
+    "medtl.unfreezing",
     "medtl.task",
     "medtl.console",
     "medtl.cache",
@@ -80,6 +82,8 @@ BASE = [
     "medtl.task",
     "medtl.cache",
     "medtl.strategies",
+    "medtl.transferring",
+    "medtl.unfreezing",
 ]
 LISTINGS = (
     ["--help"],

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 
+from medtl.catalog import load_catalog
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.strategies import (
@@ -16,16 +18,21 @@ from medtl.strategies import (
     CONTROL_B,
     LossSpec,
     Request,
+    by_depth,
     controls,
-    fine_tune,
-    linear_probe,
-    scratch,
+    divided,
+    on_target,
     stage,
+    steps_so_far,
 )
 from medtl.task import Defaults
+from medtl.transferring import fine_tune, l2_sp, linear_probe, scratch, transfusion
+from medtl.unfreezing import gradual_unfreeze, head_first
 
 SOURCE, TARGET = parse_domain("flair,t1ce"), parse_domain("t1,t2")
 REQUEST = Request(SOURCE, TARGET, steps=100, batch_size=3, rate=1e-3)
+BLOCKS = ("stem", "encoder1", "encoder2", "head")
+BLOCKED = replace(REQUEST, blocks=BLOCKS, init="source.safetensors")
 
 
 def test_scratch_trains_on_the_target_alone_from_random_weights() -> None:
@@ -112,3 +119,152 @@ def test_planning_needs_no_torch() -> None:
 )
 def test_few_patients_get_few_steps(patients: int, batch_size: int, steps: int) -> None:
     assert Defaults("flair", "t1").steps_for(patients, batch_size) == steps
+
+
+def test_rates_fall_evenly_to_a_tenth_at_the_stem() -> None:
+    rates = by_depth(replace(BLOCKED, rate=0.8), 0.5)
+    assert rates["head"] == rates["*"] == 0.4
+    assert rates["stem"] == pytest.approx(0.04)
+    steps = [rates[later] / rates[one] for one, later in pairwise(BLOCKS)]
+    assert steps == pytest.approx([10 ** (1 / 3)] * 3)
+    assert fine_tune(BLOCKED)[0].rates == by_depth(BLOCKED, 0.5)
+
+
+def test_head_first_warms_up_the_head_then_opens_the_last_block_then_all() -> None:
+    warm_up, last, deeper = head_first(BLOCKED)
+    assert [each.name for each in (warm_up, last, deeper)] == ["head", "last-block", "deeper"]
+    assert [each.frozen for each in (warm_up, last, deeper)] == [
+        "all-but:head",
+        "stem,encoder1",
+        "none",
+    ]
+    assert [each.steps for each in (warm_up, last, deeper)] == [20, 30, 50]
+    assert [each.reinit for each in (warm_up, last, deeper)] == [("head",), (), ()]
+    assert [each.init for each in (warm_up, last, deeper)] == [BLOCKED.init, "previous", "previous"]
+    assert {each.optimizer for each in (warm_up, last, deeper)} == {"sgd"}
+    assert warm_up.rates["*"] == pytest.approx(10 * last.rates["head"])
+    assert last.rates == deeper.rates == by_depth(BLOCKED)
+
+
+def test_strategys_optimizer_is_its_own_until_one_is_asked_for() -> None:
+    source, *after = head_first(replace(BLOCKED, init=None))
+    assert source.optimizer == "adamw" and after[0].optimizer == "sgd"
+    stages = head_first(replace(BLOCKED, init=None, optimizer="adam"))
+    assert {each.optimizer for each in stages} == {"adam"}
+    # Adam's steps are larger: what is trained already moves at a tenth of the rate.
+    assert stages[1].rates == {"*": pytest.approx(BLOCKED.rate)}
+    assert stages[-1].rates["head"] == pytest.approx(BLOCKED.rate / 10)
+    assert controls(replace(BLOCKED, optimizer="sgd"), stages)[0].optimizer == "sgd"
+
+
+def test_gradual_unfreezing_opens_one_block_more_per_stage() -> None:
+    stages = gradual_unfreeze(BLOCKED)
+    assert [each.frozen for each in stages] == [
+        "all-but:head",
+        "stem,encoder1",
+        "stem",
+        "none",
+    ]
+    assert [each.steps for each in stages] == [16, 16, 16, 52]
+    deep = replace(BLOCKED, blocks=(*(f"block{n}" for n in range(20)), "head"))
+    assert len(gradual_unfreeze(deep)) == 6 and gradual_unfreeze(deep)[-1].frozen == "none"
+    part = gradual_unfreeze(replace(BLOCKED, depth=1))
+    assert [each.frozen for each in part] == ["all-but:head", "stem,encoder1"]
+
+
+@pytest.mark.parametrize("plan", [head_first, gradual_unfreeze])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 100])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, None])
+def test_no_step_of_the_budget_is_lost(plan, steps: int, depth: int | None) -> None:
+    stages = plan(replace(BLOCKED, steps=steps, depth=depth))
+    assert sum(each.steps for each in stages) == steps
+    assert all(each.steps >= 1 for each in stages)
+
+
+def test_steps_are_divided_by_shares() -> None:
+    assert divided(10, (0.2, 0.3, 0.5)) == [2, 3, 5]
+    assert divided(2, (0.2, 0.3, 0.5)) == [1, 1]
+
+
+@pytest.mark.parametrize(("depth", "random"), [(0, BLOCKS), (2, BLOCKS[2:]), (4, ())])
+def test_transfusion_leaves_what_is_above_the_depth_random(
+    depth: int, random: tuple[str, ...]
+) -> None:
+    (only,) = transfusion(replace(BLOCKED, depth=depth))
+    assert only.reinit == random and only.frozen == "none"
+    assert only.rates == {"*": BLOCKED.rate}
+
+
+@pytest.mark.parametrize("plan", [transfusion, head_first, gradual_unfreeze])
+def test_depth_that_the_network_has_not_is_refused_with_its_blocks(plan) -> None:
+    with pytest.raises(ConfigError, match=r"--depth 9.*stem, encoder1, encoder2, head"):
+        plan(replace(BLOCKED, depth=9))
+    with pytest.raises(ConfigError, match="--depth is needed"):
+        transfusion(BLOCKED)
+
+
+def test_l2_sp_replaces_weight_decay_by_the_pull_to_the_start() -> None:
+    (only,) = l2_sp(BLOCKED)
+    assert [loss.name for loss in only.losses] == ["dice-ce", "l2-sp"]
+    assert only.weight_decay == 0 and only.frozen == "none"
+
+
+def test_initialiser_meets_the_first_weights_of_the_target_alone() -> None:
+    request = replace(BLOCKED, init=None, initialiser="mean-var")
+    stages = on_target(request, head_first(request))
+    assert [each.initialiser for each in stages] == [None, "mean-var", None, None]
+    assert {each.initialiser for each in controls(request, stages)} == {None}
+    (only,) = on_target(request, scratch(request))
+    assert only.initialiser == "mean-var"
+
+
+def test_arms_that_are_held_against_each_other_get_the_same_network_and_weights() -> None:
+    request = replace(BLOCKED, init=None, initialiser="gabor", keep_blocks=2)
+    stages = on_target(request, load_catalog().strategies["dann"].load()(request))
+    assert [each.name for each in stages] == ["source", "dann"]
+    assert {each.initialiser for each in stages} == {"gabor"}
+    assert all(each.options == {"keep_blocks": 2} for each in stages)
+
+
+def test_target_alone_and_its_controls_have_a_cut_network() -> None:
+    request = replace(BLOCKED, init=None, keep_blocks=2, options={"slim_from": 2, "head": "plain"})
+    source, tuned = on_target(request, fine_tune(request))
+    assert source.options == {"slim_from": None}  # over the config's: the source's is whole
+    assert tuned.options == {"keep_blocks": 2}
+    assert all(arm.options == {"keep_blocks": 2} for arm in controls(request, (source, tuned)))
+
+
+def test_control_b_counts_the_steps_that_the_weights_tell() -> None:
+    request = replace(BLOCKED, init_steps=700)
+    first, second = controls(request, head_first(request))
+    assert (first.steps, second.steps) == (100, 800)
+
+
+def test_steps_add_up_along_what_each_stage_starts_from() -> None:
+    request = replace(BLOCKED, init=None)
+    stages = head_first(request)
+    everything = (*stages, *controls(request, stages))
+    expected = {"source": 100, "head": 120, "last-block": 150, "deeper": 200}
+    assert steps_so_far(everything, None) == {**expected, CONTROL_A: 100, CONTROL_B: 200}
+    assert list(steps_so_far(head_first(BLOCKED), 700).values()) == [720, 750, 800]
+    assert list(steps_so_far(head_first(BLOCKED), None).values()) == [None, None, None]
+
+
+@pytest.mark.parametrize("name", load_catalog().strategies)
+def test_every_strategy_says_when_to_use_it_and_where_it_is_from(name: str) -> None:
+    component = load_catalog().strategies[name]
+    told = " ".join((component.load().__doc__ or "").split())
+    when, _, source = component.summary.partition("; use ")[2].rpartition(" (")
+    assert when and f"Use {when}" in told
+    assert source.partition(" ")[0] in told.partition("Source: ")[2]
+    assert source.rstrip(")")[-4:] in told.partition("Source: ")[2]
+
+
+@pytest.mark.parametrize("name", load_catalog().strategies)
+def test_every_strategy_plans_serialisable_stages_by_request_alone(name: str) -> None:
+    plan = load_catalog().strategies[name].load()
+    request = replace(BLOCKED, init=None, depth=2 if name == "core:transfusion" else None)
+    stages = plan(request)
+    assert stages == plan(request)
+    assert len({each.name for each in stages}) == len(stages)
+    assert json.dumps([asdict(each) for each in stages], default=str)

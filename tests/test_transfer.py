@@ -551,7 +551,9 @@ def test_inspect_prints_every_block_and_the_sum(checkpoint):
     for words in ("flair, t1ce", "stem", "bottleneck", "head", "100.0%"):
         assert words in text
     assert "refuses" not in text
-    assert "training refuses less than 50%" in inspect(str(checkpoint), "--network", "unet3d")
+    assert "training refuses it without --allow-partial: only 0%" in inspect(
+        str(checkpoint), "--network", "unet3d"
+    )
 
 
 def test_inspect_asks_for_modalities_that_nobody_states(tmp_path):

@@ -42,8 +42,22 @@ def train(
     freeze: Annotated[
         str | None, typer.Option(help='"2" blocks, "stem,encoder1", "layers:25", "all-but:head".')
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="K", help="Blocks that the strategy carries or thaws.")
+    ] = None,
+    keep_blocks: Annotated[
+        int | None, typer.Option(metavar="K", help="Drop the target's blocks above the first K.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
+    initialiser: Annotated[
+        str | None, typer.Option(help="Change the target's first weights: mean-var or gabor.")
+    ] = None,
     init: Annotated[
-        str | None, typer.Option(metavar="FILE|RUN", help="Start from these weights.")
+        str | None,
+        typer.Option(metavar="FILE|RUN|imagenet", help="Start from these weights."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of --init imagenet, if torch's hub has it not.")
     ] = None,
     init_modalities: Annotated[
         str | None, typer.Option(help="Channel names of --init where the file has none.")
@@ -121,7 +135,12 @@ def train(
         "rate": rate,
         "modality_dropout": modality_dropout,
         "freeze": freeze,
+        "depth": depth,
+        "keep_blocks": keep_blocks,
+        "optimizer": optimizer,
+        "initialiser": initialiser,
         "init": init,
+        "weights": weights,
         "init_modalities": init_modalities.split(",") if init_modalities else None,
         "map": parse_mapping([p for text in map_ for p in text.split(",")]) if map_ else None,
         "allow_partial": allow_partial,
@@ -167,6 +186,7 @@ def train(
         (catalog.transforms, resolved.transforms),
         (catalog.harmonisers, resolved.harmonise),
         (catalog.losses, resolved.loss),
+        (catalog.initialisers, resolved.initialiser),
     ):
         if name is not None:
             registry.full_name(name)

@@ -42,6 +42,7 @@ def inspect(
     """Say what a file of weights holds and, with --network, what would become of each tensor."""
     from rich.console import Console
 
+    from medtl.misfit import misfit
     from medtl.weights import read_weights, resolve_weights
 
     weights = read_weights(resolve_weights(file))
@@ -57,7 +58,7 @@ def inspect(
     console = Console()
     _print_facts(console, facts)
     if preview is not None:
-        _print_receipt(console, network, preview)
+        _print_receipt(console, network, preview, misfit(target, weights, preview))
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
@@ -97,13 +98,21 @@ def _target(
     component = load_catalog().networks[name]
     saved = weights.metadata.get("network")
     saved = saved if isinstance(saved, dict) else {}
+    same = str(saved.get("name")).rpartition(":")[2] == component.name
     network = component.load()(
         in_channels=len(inputs),
         out_channels=len(outputs) or 1,
-        spatial_dims=saved.get("spatial_dims", 3),
-        width=width or (saved.get("width") if saved.get("name") == component.name else None),
+        spatial_dims=saved.get("spatial_dims", _dims_of(weights)),
+        width=width or (saved.get("width") if same else None),
+        **(saved.get("options", {}) if same else {}),
     )
     return network, (tuple(inputs), outputs)
+
+
+def _dims_of(weights: Weights) -> int:
+    """3 unless the file's convolutions are 2-D alone."""
+    ranks = {tensor.ndim for tensor in weights.tensors.values()}
+    return 2 if 4 in ranks and 5 not in ranks else 3
 
 
 def _preview(
@@ -150,11 +159,10 @@ def _name_first(key: str) -> tuple[bool, str]:
     return key != "name", key
 
 
-def _print_receipt(console: Console, network: str, receipt: Receipt) -> None:
+def _print_receipt(console: Console, network: str, receipt: Receipt, problem: str) -> None:
     from rich.table import Table
 
     from medtl.receipts import block_shares
-    from medtl.transfer import ENOUGH
 
     table = Table(title=f"into {network}", title_justify="left")
     for heading in ("block", "parameters", "loaded", "adapted", "random"):
@@ -177,8 +185,8 @@ def _print_receipt(console: Console, network: str, receipt: Receipt) -> None:
         console.print(f"skipped, only in the file: {', '.join(skipped[:5])}{more}")
     for note in receipt.notes:
         console.print(f"note: {note}")
-    if receipt.transferred < ENOUGH:
-        console.print(f"training refuses less than {ENOUGH:.0%} unless --allow-partial")
+    if problem:
+        console.print(f"training refuses it without --allow-partial: {problem}", markup=False)
 
 
 def _block_notes(receipt: Receipt, block: str) -> str:

@@ -13,22 +13,29 @@ def medtl_strategies() -> list[Component]:
         Component(
             "dann",
             "medtl_domain_adaptation.strategies:dann",
-            "train on the source while a critic keeps its features from telling the target apart",
+            "train on the source while a critic keeps its features from telling the target apart; "
+            "use when many unlabelled target images are there and the shift is of any kind "
+            "(Ganin et al. 2016)",
         ),
         Component(
             "coral",
             "medtl_domain_adaptation.strategies:coral",
-            "train on the source with the covariances of both domains' features made alike",
+            "train on the source with the covariances of both domains' features made alike; use "
+            "when source and target differ in contrast and scale, and batches are large (Sun and "
+            "Saenko 2016)",
         ),
         Component(
             "mmd",
             "medtl_domain_adaptation.strategies:mmd",
-            "train on the source with the distributions of both domains' features made alike",
+            "train on the source with the distributions of both domains' features made alike; use "
+            "as coral, where not only the covariances of features differ (Long et al. 2015)",
         ),
         Component(
             "adabn",
             "medtl_domain_adaptation.strategies:adabn",
-            "train on the source, then take the statistics of batch norm from the target",
+            "train on the source, then take the statistics of batch norm from the target; use "
+            "first: it trains nothing, needs a network with batch norm, and takes seconds (Li et "
+            "al. 2016)",
         ),
     ]
 

@@ -13,6 +13,7 @@ def medtl_strategies() -> list[Component]:
         Component(
             "modality-transfer",
             "medtl_modality_transfer.strategy:modality_transfer",
-            "train on the source contrasts, adapt on others with early blocks frozen, unfreeze",
+            "adapt with early blocks frozen, then unfreeze; use when source and target show the "
+            "same anatomy in other contrasts (Howard and Ruder 2018)",
         )
     ]

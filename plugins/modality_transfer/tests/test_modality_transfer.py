@@ -17,7 +17,8 @@ from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.networks import Network, partition, tensors, train_mode
 from medtl.preparation import Prepared, prepare_network
-from medtl.strategies import Request, Stage, controls, fine_tune
+from medtl.strategies import Request, Stage, controls
+from medtl.transferring import fine_tune
 from medtl.weights import Weights
 from medtl_modality_transfer.strategy import modality_transfer
 

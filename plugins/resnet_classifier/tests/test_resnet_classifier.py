@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, WeightsError
 from medtl.networks import (
     Network,
     execution_layers,
@@ -15,6 +17,8 @@ from medtl.networks import (
     tensors,
     train_mode,
 )
+from medtl.transfer import transfer
+from medtl.weights import Weights
 from medtl_resnet_classifier.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}
@@ -104,3 +108,51 @@ def test_frozen_blocks_are_bitwise_unchanged_norm_statistics_too(name: str) -> N
 def test_patch_of_other_dimensions_is_refused() -> None:
     with pytest.raises(ConfigError, match="resnet18 is 2-D; the patch is 8x8x8"):
         build("resnet18", patch_size=(8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "total"), [("resnet18", 512, 11_571_010), ("resnet50", 2048, 24_688_962)]
+)
+def test_s2_s_head_has_512_and_256_hidden_numbers(name: str, features: int, total: int) -> None:
+    with torch.device("meta"):
+        network = build(name, in_channels=3, out_channels=2, width=None, head="s2-512-256")
+    sizes = [tuple(m.weight.shape) for m in network.module.fc if isinstance(m, torch.nn.Linear)]
+    assert sizes == [(512, features), (256, 512), (2, 256)]
+    assert [m.p for m in network.module.fc if isinstance(m, torch.nn.Dropout)] == [0.3, 0.3]
+    assert sum(p.numel() for p in network.module.parameters()) == total
+    freeze(network, select_blocks(network, "all-but:head"))
+    trained = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
+    assert trained == sum((inputs + 1) * outputs for outputs, inputs in sizes)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_top_blocks_are_dropped(name: str) -> None:
+    whole, cut = build(name), build(name, keep_blocks=3)
+    assert [block.name for block in cut.blocks] == ["stem", "encoder1", "encoder2", "head"]
+    kept = {key: tuple(t.shape) for key, t in tensors(cut).items() if not key.startswith("fc.")}
+    assert kept.items() < {key: tuple(t.shape) for key, t in tensors(whole).items()}.items()
+    assert cut.module(torch.randn(2, 2, 32, 32)).shape == (2, 3)
+    assert build(name, keep_blocks=1).module(torch.randn(2, 2, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("slim_from", "planes"),
+    [(1, (4, 4, 8, 16, 32)), (2, (16, 4, 8, 16, 32)), (4, (16, 16, 32, 16, 32))],
+)
+def test_slim_blocks_have_a_quarter_of_the_width(slim_from: int, planes: tuple[int, ...]) -> None:
+    network = build("resnet18", width=16, slim_from=slim_from)
+    state = tensors(network)
+    found = [state["conv1.weight"].shape[0]]
+    found += [state[f"layer{n}.0.conv1.weight"].shape[0] for n in range(1, 5)]
+    assert tuple(found) == planes
+    assert network.module(torch.randn(2, 2, 32, 32)).shape == (2, 3)
+
+
+def test_deeper_network_s_weights_are_refused_and_explained() -> None:
+    source, target = build("resnet34"), build("resnet18")
+    state = {key: tensor.detach() for key, tensor in tensors(source).items()}
+    weights = Weights(Path("w.pth"), state, {"modalities": ["t1", "t2"]}, "state dict")
+    names = dict(modalities=("t1", "t2"), regions=("a", "b", "c"))
+    with pytest.raises(WeightsError, match=r"no place there .*torchvision's resnet34;"):
+        transfer(target, weights, **names)
+    assert transfer(target, weights, **names, allow_partial=True).transferred == 1

@@ -30,13 +30,15 @@ def _block(name: str, role: Role, patterns: Patterns) -> Block:
     return Block(name, role, (patterns,) if isinstance(patterns, str) else patterns)
 
 
-def attributes(levels: int) -> tuple[Block, ...]:
-    """The blocks of a network whose attributes are already named as blocks."""
-    steps = range(1, levels)
+def attributes(down: Sequence[str], up: Sequence[str]) -> tuple[Block, ...]:
+    """The blocks of a network whose attributes are named ``down`` and, behind those, ``up``.
+
+    The last of ``down`` is the bottleneck, whatever it is called.
+    """
     return ladder(
-        stem="stem.*",
-        encoders=[f"encoder{n}.*" for n in steps][:-1],
-        bottleneck="bottleneck.*",
-        decoders=[f"decoder{n}.*" for n in steps],
+        stem=f"{down[0]}.*",
+        encoders=[f"{name}.*" for name in down[1:-1]],
+        bottleneck=f"{down[-1]}.*",
+        decoders=[f"{name}.*" for name in up],
         head="head.*",
     )

@@ -7,7 +7,7 @@ from medtl import Component, hookimpl
 PLUGIN_API = 1
 
 _OWN = (
-    ("unet3d", "unet3d:unet3d", "S1's true 3-D U-Net: two 3x3x3 convolutions per level, no norm"),
+    ("unet3d", "unet3d:unet3d", "S1's true 3-D U-Net, no norm; option keep_blocks"),
     ("unet2d-s1", "unet2d:unet2d_s1", "S1's own 2-D U-Net, 7,759,908 parameters in 37 layers"),
 )
 _MONAI = (

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medtl.assemble import Plan, network_builder
 from medtl_unet3d.layout import attributes
-from medtl_unet3d.unet3d import LEVELS, FiveLevels, start_for_relu
+from medtl_unet3d.unet3d import DOWN, LEVELS, UP, Levels, start_for_relu
 
 
 class ConvReLU(nn.Conv2d):
@@ -69,7 +69,7 @@ class UpLevel(nn.Module):
         return self.conv2(self.conv1(joined_BCIJ))
 
 
-class S1UNet2D(FiveLevels):
+class S1UNet2D(Levels):
     """Levels of 32-64-128-256-512 channels, dropout .2 at the bottom: 37 layers.
 
     Each layer is a module without children, so ``layers:25`` freezes what S1 froze.
@@ -98,5 +98,5 @@ def unet2d_s1(spatial_dims: int, width: int) -> Plan:
     """S1's 2-D U-Net on slices; width 32, two contrasts and four classes: 7,759,908 parameters."""
     return (
         lambda channels, outputs: S1UNet2D(channels, outputs, width),
-        attributes(LEVELS),
+        attributes(DOWN, UP),
     )

@@ -5,50 +5,63 @@ Axes: B batch, C channel, I J K voxel axes.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from medtl.assemble import Plan, network_builder
+from medtl.errors import ConfigError
+from medtl.options import cut_blocks
 from medtl_unet3d.layout import attributes
 
-LEVELS = 5
+#: The parts of a U-Net in order of execution; a shallower one lacks the middle of it.
+DOWN = ("stem", "encoder1", "encoder2", "encoder3", "bottleneck")
+UP = ("decoder1", "decoder2", "decoder3", "decoder4")
+LEVELS = len(DOWN)
 
 
-class FiveLevels(nn.Module):
-    """How a U-Net of five levels runs, in 2-D and 3-D; a child makes the levels by these names."""
+class Levels(nn.Module):
+    """How a U-Net runs, in 2-D and 3-D; a child makes the parts by the names above, and the head.
+
+    ``levels``: how many of the parts that lead down it has.
+    """
+
+    levels = LEVELS
 
     def forward(self, batch: Tensor) -> Tensor:
-        skip1 = self.stem(batch)
-        skip2 = self.encoder1(skip1)
-        skip3 = self.encoder2(skip2)
-        skip4 = self.encoder3(skip3)
-        deepest = self.bottleneck(skip4)
-        up = self.decoder1(deepest, skip4)
-        up = self.decoder2(up, skip3)
-        up = self.decoder3(up, skip2)
-        up = self.decoder4(up, skip1)
-        return self.head(up)
+        skips = []
+        for name in DOWN[: self.levels]:
+            batch = self.get_submodule(name)(batch)
+            skips.append(batch)
+        for name, skip in zip(ups(self.levels), reversed(skips[:-1]), strict=True):
+            batch = self.get_submodule(name)(batch, skip)
+        return self.head(batch)
 
 
-class UNet3D(FiveLevels):
+def ups(levels: int) -> tuple[str, ...]:
+    """The parts that lead up again from so many levels."""
+    return UP[LEVELS - levels :]
+
+
+class UNet3D(Levels):
     """Two 3x3x3 convolutions + ReLU per level, 2x2x2 max pooling and up-convolutions, skips.
 
     The levels hold width * (1, 2, 4, 8, 16) channels. There is no normalisation, so the weights
     start out as He et al. 2015 propose for ReLU, which keeps the scale through the levels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, width: int, levels: int = LEVELS
+    ) -> None:
         super().__init__()
-        channels = [width * 2**level for level in range(LEVELS)]
+        self.levels = levels
+        channels = [width * 2**level for level in range(levels)]
         self.stem = _two_convolutions(in_channels, channels[0])
-        self.encoder1 = _down(channels[0], channels[1])
-        self.encoder2 = _down(channels[1], channels[2])
-        self.encoder3 = _down(channels[2], channels[3])
-        self.bottleneck = _down(channels[3], channels[4])
-        self.decoder1 = Up(channels[4], channels[3])
-        self.decoder2 = Up(channels[3], channels[2])
-        self.decoder3 = Up(channels[2], channels[1])
-        self.decoder4 = Up(channels[1], channels[0])
+        for name, (above, below) in zip(DOWN[1:levels], pairwise(channels), strict=True):
+            self.add_module(name, _down(above, below))
+        for name, (below, above) in zip(ups(levels), pairwise(reversed(channels)), strict=True):
+            self.add_module(name, Up(below, above))
         self.head = nn.Conv3d(channels[0], out_channels, kernel_size=1)
         self.apply(start_for_relu)
 
@@ -87,9 +100,16 @@ def start_for_relu(module: nn.Module) -> None:
 
 
 @network_builder("unet3d", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(3,))
-def unet3d(spatial_dims: int, width: int) -> Plan:
-    """S1's 3-D U-Net; width is the channels of the first level, 32 as in S1."""
+def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> Plan:
+    """S1's 3-D U-Net; width is the channels of the first level, 32 as in S1.
+
+    ``keep_blocks`` levels lead down, the last of which becomes the bottleneck; what leads up keeps
+    its names, so that the weights of a deeper one load.
+    """
+    levels = cut_blocks("unet3d", DOWN, keep_blocks).kept
+    if levels < 2:
+        raise ConfigError("unet3d: keep_blocks must be 2 or more, as one level has no bottleneck")
     return (
-        lambda channels, outputs: UNet3D(channels, outputs, width),
-        attributes(LEVELS),
+        lambda channels, outputs: UNet3D(channels, outputs, width, levels),
+        attributes(DOWN[:levels], ups(levels)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 
 from medtl.errors import ConfigError
 from medtl.networks import Network, execution_layers, freeze, select_blocks, tensors
+from medtl.transfer import transfer
+from medtl.weights import Weights
 from medtl_unet3d.plugin import medtl_networks
 
 BUILDERS = {component.name: component for component in medtl_networks()}
@@ -189,3 +192,38 @@ def test_what_a_network_cannot_take_is_one_clear_line(name, settings, message):
     with pytest.raises(ConfigError, match=message) as caught:
         build(name, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_unet3d_of_fewer_levels_is_the_whole_one_without_its_deep_end():
+    numbers = dict(in_channels=2, out_channels=3, width=4)
+    whole, cut = build("unet3d", **numbers), build("unet3d", **numbers, keep_blocks=3)
+    assert [(block.name, block.role) for block in cut.blocks] == [
+        ("stem", "stem"), ("encoder1", "encoder"), ("bottleneck", "bottleneck"),
+        ("decoder1", "decoder"), ("decoder2", "decoder"), ("head", "head"),
+    ]  # fmt: skip
+    kept, every = ({k: v.shape for k, v in tensors(n).items()} for n in (cut, whole))
+    assert kept.items() < every.items()
+    state = {name: tensor.detach() for name, tensor in tensors(whole).items()}
+    weights = Weights(Path("w"), state, {"modalities": ["t1", "t2"]}, "state dict")
+    receipt = transfer(cut, weights, modalities=("t1", "t2"), regions=("a", "b", "c"))
+    assert receipt.transferred == 1
+    batch_BCIJK = torch.randn(1, 2, 16, 16, 16)
+    skips_BCIJK = [batch_BCIJK]
+    for part in ("stem", "encoder1", "encoder2"):
+        skips_BCIJK.append(whole.module.get_submodule(part)(skips_BCIJK[-1]))
+    up_BCIJK = whole.module.decoder3(skips_BCIJK[3], skips_BCIJK[2])
+    wanted = whole.module.head(whole.module.decoder4(up_BCIJK, skips_BCIJK[1]))
+    assert torch.equal(cut.module(batch_BCIJK), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep_blocks": 1}, "2 or more"),
+        ({"keep_blocks": 6}, "1 to 5"),
+        ({"slim_from": 2}, "has no option 'slim_from'; it has keep_blocks"),
+    ],
+)
+def test_unet3d_takes_two_to_five_levels(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build("unet3d", width=4, **options)

@@ -1,0 +1,170 @@
+"""VGG (Simonyan and Zisserman 2015) under the block protocol, with the heads of study S0.
+
+Tensors are called as in torchvision's checkpoints, and in 2-D have their shapes.
+
+Axes: B batch, C channel, I J K voxel axes, L class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from torch import Tensor, nn
+
+from medtl.assemble import Plan, network_builder
+from medtl.layers import (
+    BatchNorm2dReLU,
+    BatchNorm3dReLU,
+    Conv2dReLU,
+    Conv3dReLU,
+    perceptron,
+    start_as_published,
+)
+from medtl.networks import Block, NetworkBuilder
+from medtl.options import choose_head, cut_blocks
+
+#: Convolutions in each of the five stages, and the stages' channels in units of the width.
+DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+FACTORS = (1, 2, 4, 8, 8)
+#: The width that the sizes of the heads below belong to; they scale with it.
+WIDTH = 64
+#: Edge of what the features are pooled to. In 3-D, 7 cubed would make 700 million weights.
+GRID = {2: 7, 3: 3}
+
+STOCK = "torchvision"
+#: head -> whether it pools to one number per channel; hidden layers: numbers, share dropped
+HEADS: dict[str, tuple[bool, tuple[tuple[int, float], ...]]] = {
+    STOCK: (False, ((4096, 0.5), (4096, 0.5))),
+    "s0-2048-256": (False, ((2048, 0.7), (256, 0.6))),
+    "s0-128": (False, ((128, 0.5),)),
+    "s0-gap-128": (True, ((128, 0.5),)),
+}
+STAGES = ("stem", "encoder1", "encoder2", "encoder3", "encoder4")
+
+_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONVOLUTION_RELU = {2: Conv2dReLU, 3: Conv3dReLU}
+_NORM_RELU = {2: BatchNorm2dReLU, 3: BatchNorm3dReLU}
+_MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVERAGE_POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+class VGG(nn.Module):
+    """3x3 convolutions in stages that each end in a 2x2 pooling, then a pooling and a head."""
+
+    def __init__(self, features: nn.Sequential, avgpool: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.avgpool = avgpool
+        self.classifier = classifier
+
+    def forward(self, batch_BCIJ: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(batch_BCIJ)).flatten(1))
+
+
+def _features(
+    dims: int, in_channels: int, depths: Sequence[int], channels: Sequence[int], norm: bool
+) -> tuple[nn.Sequential, list[tuple[str, ...]]]:
+    """All stages in one list numbered as torchvision's, and the name patterns of each stage."""
+    features, patterns, place = nn.Sequential(), [], 0
+    for depth, out_channels in zip(depths, channels, strict=False):
+        first = place
+        for _ in range(depth):
+            kind = _CONVOLUTION[dims] if norm else _CONVOLUTION_RELU[dims]
+            features.add_module(str(place), kind(in_channels, out_channels, 3, padding=1))
+            if norm:
+                features.add_module(str(place + 1), _NORM_RELU[dims](out_channels))
+            place += 3 if norm else 2
+            in_channels = out_channels
+        patterns.append(tuple(f"features.{n}.*" for n in range(first, place)))
+        features.add_module(str(place), _MAX_POOL[dims](2))
+        place += 1
+    return features, patterns
+
+
+def _plan(
+    layers: int,
+    norm: bool,
+    dims: int,
+    width: int,
+    head: str,
+    keep_blocks: int | None,
+    slim_from: int | None,
+) -> Plan:
+    name = f"vgg{layers}{'-bn' if norm else ''}"
+    pooled, published = choose_head(name, head, HEADS)
+    before = (*STAGES, "hidden") if head == STOCK else STAGES
+    cut = cut_blocks(name, before, keep_blocks, slim_from)
+    sizes = cut.channels([width * n for n in FACTORS] + [_scaled(4096, width)])
+    stages = sizes[: len(STAGES)]
+    if head != STOCK:
+        hidden = [(_scaled(size, width), dropped) for size, dropped in published]
+    else:
+        hidden = [(sizes[-1], dropped) for _, dropped in published] if cut.kept == 6 else []
+    edge = 1 if pooled else GRID.get(dims, 1)
+
+    def make(in_channels: int, outputs: int) -> VGG:
+        features, _ = _features(dims, in_channels, DEPTHS[layers], stages, norm)
+        classifier = perceptron(stages[-1] * edge**dims, hidden, outputs)
+        features.apply(start_as_published)
+        if head == STOCK:
+            classifier.apply(_start_small)
+        return VGG(features, _AVERAGE_POOL[dims](edge), classifier)
+
+    return make, list(_blocks(layers, norm, len(stages), hidden, stock=head == STOCK))
+
+
+def _scaled(size: int, width: int) -> int:
+    return max(1, size * width // WIDTH)
+
+
+def _blocks(
+    layers: int, norm: bool, stages: int, hidden: Sequence[tuple[int, float]], *, stock: bool
+) -> chain[Block]:
+    _, patterns = _features(2, 1, DEPTHS[layers], (1,) * stages, norm)
+    last = "classifier.*"
+    between = []
+    if stock and hidden:  # carried over with the features; S0's heads are new throughout
+        between = [Block("hidden", "bottleneck", ("classifier.0.*", "classifier.3.*"))]
+        last = "classifier.6.*"
+    return chain(
+        (
+            Block(name, "stem" if name == "stem" else "encoder", found)
+            for name, found in zip(STAGES, patterns, strict=False)
+        ),
+        between,
+        [Block("head", "head", (last,))],
+    )
+
+
+def _start_small(module: nn.Module) -> None:
+    """As torchvision starts the layers of its own head."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+def _builder(layers: int, imagenet: str, *, norm: bool = False) -> NetworkBuilder:
+    def plan(
+        spatial_dims: int,
+        width: int,
+        *,
+        head: str = STOCK,
+        keep_blocks: int | None = None,
+        slim_from: int | None = None,
+    ) -> Plan:
+        return _plan(layers, norm, spatial_dims, width, head, keep_blocks, slim_from)
+
+    name = f"vgg{layers}{'-bn' if norm else ''}"
+    plan.__doc__ = f"VGG-{layers}{' with batch norm' if norm else ''}; ``head`` is one of HEADS."
+    return network_builder(name, width=WIDTH, dense=False, imagenet=imagenet)(plan)
+
+
+vgg11 = _builder(11, "vgg11-8a719046.pth")
+vgg13 = _builder(13, "vgg13-19584684.pth")
+vgg16 = _builder(16, "vgg16-397923af.pth")
+vgg19 = _builder(19, "vgg19-dcbb9e9d.pth")
+vgg11_bn = _builder(11, "vgg11_bn-6002323d.pth", norm=True)
+vgg13_bn = _builder(13, "vgg13_bn-abd245e5.pth", norm=True)
+vgg16_bn = _builder(16, "vgg16_bn-6c64b313.pth", norm=True)
+vgg19_bn = _builder(19, "vgg19_bn-c79401a0.pth", norm=True)

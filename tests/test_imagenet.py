@@ -1,0 +1,131 @@
+"""ImageNet weights by name, and a network's options from the command line to its checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from medtl.catalog import load_catalog
+from medtl.device import build_fabric
+from medtl.errors import ConfigError, WeightsError
+from medtl.imagenet import read_imagenet
+from medtl.networks import tensors
+from medtl.options import check_accepted, cut_blocks
+from medtl.runs import open_run
+from medtl.trained import read_stage
+from medtl.transfer import transfer
+from medtl.weights import BEST, Weights, read_weights
+
+BLOCKS = ("stem", "encoder1", "encoder2")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of torch's hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+def write_resnet(path: Path) -> Path:
+    """A narrow ResNet-18 of 1000 classes as torchvision saves it."""
+    torch.manual_seed(9)
+    network = (
+        load_catalog()
+        .networks["resnet18"]
+        .load()(in_channels=3, out_channels=1000, spatial_dims=2, width=4)
+    )
+    torch.save(network.module.state_dict(), path)
+    return path
+
+
+def test_absent_weights_are_one_line_that_says_how_to_get_them(hub: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        read_imagenet(load_catalog(), "resnet18", None)
+    line = str(caught.value)
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in line
+    assert str(hub) in line and "--weights FILE" in line and "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["resnet18-f37072fd.pth", "resnet18-5c106cde.pth"])
+def test_any_version_in_the_hub_s_cache_is_found(hub: Path, name: str) -> None:
+    write_resnet(hub / name)
+    (hub / "resnet18-mine.pth").write_text("no weights")
+    weights = read_imagenet(load_catalog(), "resnet18", None)
+    assert weights.path == hub / name
+    assert weights.modalities == ("red", "green", "blue")
+
+
+def test_a_network_without_imagenet_weights_is_refused_unless_a_file_is_given(
+    hub: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="no weights for network unet3d"):
+        read_imagenet(load_catalog(), "unet3d", None)
+    file = write_resnet(tmp_path / "mine.pth")
+    assert read_imagenet(load_catalog(), "unet3d", file).path == file
+
+
+def test_a_grey_picture_is_answered_as_equal_colours_are() -> None:
+    builder = load_catalog().networks["resnet18"].load()
+    numbers = dict(out_channels=2, spatial_dims=2, width=4)
+    colours, grey = builder(in_channels=3, **numbers), builder(in_channels=1, **numbers)
+    state = {name: tensor.detach() for name, tensor in tensors(colours).items()}
+    weights = Weights(Path("w"), state, {"modalities": ["red", "green", "blue"]}, "state dict")
+    receipt = transfer(grey, weights, modalities=("image",), regions=("a", "b"))
+    assert receipt.new_modalities == () and receipt.transferred == 1
+    stem = next(row for row in receipt.rows if row.name == "conv1.weight")
+    assert (stem.status, stem.note) == ("adapted", "image = red+green+blue")
+    image_BCIJ = torch.randn(2, 1, 32, 32)
+    one, three = grey.module.eval(), colours.module.eval()
+    assert torch.allclose(one(image_BCIJ), three(image_BCIJ.repeat(1, 3, 1, 1)), atol=1e-5)
+
+
+def test_blocks_count_from_the_stem() -> None:
+    assert cut_blocks("n", BLOCKS, 2).channels((8, 16, 32)) == (8, 16)
+    assert cut_blocks("n", BLOCKS, None, 2).channels((8, 16, 32)) == (8, 4, 8)
+    assert cut_blocks("n", BLOCKS, 2, 1).channels((8, 2, 32)) == (2, 1)
+    for number in (0, 4, True, "2", 1.0):
+        with pytest.raises(ConfigError, match=re.escape(f"not {number!r}")):
+            cut_blocks("n", BLOCKS, number)
+
+
+def test_a_builder_without_options_refuses_them() -> None:
+    with pytest.raises(ConfigError, match="network unetr has no option 'head'; it has none"):
+        check_accepted("unetr", load_catalog().networks["unetr"].load(), {"head": "x"})
+    with pytest.raises(ConfigError, match="network unet has no option 'head'; it has none"):
+        load_catalog().networks["unet"].load()(in_channels=1, out_channels=1, head="x")
+
+
+def test_options_and_imagenet_go_from_the_command_line_to_the_checkpoint(
+    command: Callable[..., None], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for name, strength in (("blue", (0, 0, 99)), ("red", (99, 0, 0))):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(5):
+            image_IJH = random.integers(0, 99, (32, 32, 3)) + np.array(strength)
+            image = Image.fromarray(image_IJH.astype(np.uint8))
+            image.save(tmp_path / "data" / name / f"{number}.png")
+    file, run = write_resnet(tmp_path / "mine.pth"), tmp_path / "run"
+    words = ("--network", "resnet18", "--width", 4, "--set", "patch_size=32,32", "--steps", 1)
+    words += ("--strategy", "linear-probe", "--init", "imagenet", "--weights", file, "-q")
+    words += ("--set", "options.head=s2-512-256", "--set", "options.keep_blocks=2")
+    words += ("--device", "cpu", "--precision", "fp32", "--batch-size", 4)
+    command("train", "classification", "--data", tmp_path / "data", *words, "--out", run)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    assert (settings["init"], settings["weights"]) == ("imagenet", str(file))
+    recorded = read_weights(run / "linear-probe" / BEST).metadata["network"]["options"]
+    assert recorded == {"head": "s2-512-256", "keep_blocks": 2, "slim_from": None}
+    fabric = build_fabric("cpu", "fp32", 1, 1)
+    network = read_stage(open_run(run), "linear-probe", load_catalog(), fabric).predictor.network
+    assert [block.name for block in network.blocks] == ["stem", "encoder1", "head"]
+    theirs, ours = read_weights(file).tensors, tensors(network)
+    frozen = [name for name in ours if not name.startswith("fc.")]
+    assert all(torch.equal(ours[name], theirs[name]) for name in frozen)
