@@ -29,7 +29,7 @@ from statistics import fmean
 from typing import Any
 
 from machine import describe
-from real_cases import ROOT
+from real_cases import ROOT, shared_data
 
 from medtl.catalog import Catalog, load_catalog
 from medtl.config import TrainConfig
@@ -56,7 +56,8 @@ Scores = dict[str, list[float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--real", action="store_true", help="hospitals of the LGG set")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/lgg")
+    parser.add_argument("--data", type=Path, default=shared_data() / "lgg")
+    parser.add_argument("--targets", help="hospitals, comma-separated; all without it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--cases", type=int, default=160)
@@ -109,7 +110,8 @@ def on_hospitals(options: argparse.Namespace) -> dict[str, Any]:
     regrets: dict[str, list[Any]] = defaultdict(list)
     for target, own in patients.items():
         others = "+".join(site for site in patients if site != target)
-        for half in (0, 1) if len(own) > 2 else ():
+        wanted = not options.targets or target in options.targets.split(",")
+        for half in (0, 1) if wanted and len(own) > 2 else ():
             for seed in range(options.seeds):
                 config = settings(options.data, options, f"site:{others}", f"site:{target}")
                 test = tuple(named_patient(name) for name in own[half::2])

@@ -42,6 +42,11 @@ class Case:
     fold: int | None = None  #: that the data set's own list puts it into
     stratum: str = ""  #: what a split is balanced over, e.g. "enhancing" or a class name
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its truth is known."""
+        return self.target is not None or bool(self.class_name)
+
 
 @dataclass(frozen=True, slots=True)
 class Cohort:

@@ -31,7 +31,7 @@ from medtl.strategies import Request, Stage
 from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
-from medtl.unsupervised import labelled_cases
+from medtl.unsupervised import labelled_cases, usable_cases
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -122,8 +122,15 @@ def make_plan(
     visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
     cohort = read_cohort(
-        task, config.data, reporter, config.protocol, labels=config.labels, required=needed
+        task,
+        config.data,
+        reporter,
+        config.protocol,
+        labels=config.labels,
+        required=needed,
+        need_target=all(stage.unlabelled is None for stage in laid_out),
     )
+    cohort = usable_cases(laid_out, cohort, reporter)
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
     split = split_as_asked(config, cohort, reporter)

@@ -6,7 +6,8 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nibabel.orientations import aff2axcodes
 
 from medtl.console import Reporter
 from medtl.data import region_masks
+from medtl.domain import parse_domain, select
 from medtl.evaluation import Predictor
 from medtl.io.images import read_header, read_labels, read_volume
 from medtl.planning import Plan
@@ -37,13 +39,18 @@ def write_results(
 
     Every process scores its share, the first writes.
     """
-    cases = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    test = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    cases = [case for case in test if case.labelled]
+    if len(cases) < len(test):
+        reporter.say(f"{len(test) - len(cases)} of {len(test)} test cases have no label to score")
     if fabric.is_global_zero:
         _draw_training(plan, run, stages)
-    if not cases:
-        reporter.say("no test patients: nothing is scored")
+    stages = list(_scorable(stages, plan, {case.id for case in cases}, reporter))
+    if not stages:
+        reporter.say("no labelled test patients: nothing is scored")
         return
-    scores = score_stages(stages, plan.cohort, cases, run, reporter, narrow=True)
+    cohort = replace(plan.cohort, cases=tuple(cases))
+    scores = score_stages(stages, cohort, cases, run, reporter, narrow=True)
     if fabric.is_global_zero:
         scored = [stage for stage in stages if stage.stage in scores.rows]
         FIGURES[plan.kind.name](run.path / "figures", scored, plan, scores)
@@ -51,6 +58,17 @@ def write_results(
         tables = plan.kind.tables(scores.summary, plan.cohort.synthetic)
         for table in warned(tables, plan.cohort.leak):
             reporter.show(table)
+
+
+def _scorable(
+    stages: Sequence[Trained], plan: Plan, test: Collection[str], reporter: Reporter
+) -> Iterator[Trained]:
+    """The stages in whose domain one of the test cases lies, by id."""
+    for stage in stages:
+        if any(case.id in test for case in select(parse_domain(stage.domain), plan.cohort.cases)):
+            yield stage
+        else:
+            reporter.say(f"{stage.stage}: no labelled test case in {stage.domain}; not scored")
 
 
 def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:

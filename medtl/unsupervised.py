@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from medtl.case import Case
+from medtl.case import Case, Cohort
 from medtl.config import TrainConfig
+from medtl.console import Reporter
 from medtl.domain import select
 from medtl.errors import ConfigError
 from medtl.selection import check_selector
@@ -61,3 +63,12 @@ def labelled_cases(stages: Sequence[Stage], cases: Sequence[Case]) -> tuple[Case
             )
         hidden.update(other)
     return tuple(case for case in cases if case.id not in hidden)
+
+
+def usable_cases(stages: Sequence[Stage], cohort: Cohort, reporter: Reporter) -> Cohort:
+    """The cohort without cases that should be labelled, and are not."""
+    bare = {case.id for case in labelled_cases(stages, cohort.cases) if not case.labelled}
+    if not bare:
+        return cohort
+    reporter.say(f"{len(bare)} cases outside of --dst are unlabelled and were left out")
+    return replace(cohort, cases=tuple(case for case in cohort.cases if case.id not in bare))

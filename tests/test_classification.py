@@ -247,10 +247,10 @@ def test_fine_tuning_to_other_classes_takes_all_but_the_head(
     words = ("--strategy", "fine-tune", "--init", run, "--steps", 2, "--out", tmp_path / "tuned")
     Terminal(None)("train", "classification", "--data", data, *SMALL, *words, "--with-control")
     receipt = read(tmp_path / "tuned", "receipt.json")
-    assert set(receipt) == {"fine-tune", "control-a"}
+    assert set(receipt) == {"fine-tune", "control-a", "control-b"}
     statuses = {t["name"]: t["status"] for t in receipt["fine-tune"]["tensors"]}
     assert statuses["fc.weight"] == "random" and statuses["layer4.1.conv2.weight"] == "loaded"
-    assert set(read(tmp_path / "tuned", "summary.json")) == {"data", "fine-tune", "control-a"}
+    assert set(read(tmp_path / "tuned", "summary.json")) == {"data", *receipt}
 
 
 def test_interrupted_training_goes_on_to_the_same_weights(

@@ -84,3 +84,32 @@ def test_too_many_blocks_and_unknown_ones_are_refused() -> None:
         prepare_network(unet(1), replace(STAGE, frozen="99"), None, REGIONS, mapping={})
     with pytest.raises(UnknownNameError, match="stem"):
         prepare_network(unet(1), replace(STAGE, frozen="stemm"), None, REGIONS, mapping={})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "new"),
+    [
+        ("vgg11-bn", {"head": "s0-gap-128", "keep_blocks": 4}, True),
+        ("vgg11-bn", {"head": "s0-gap-128"}, False),
+        ("unet3d", {"keep_blocks": 4}, False),
+    ],
+)
+def test_head_of_a_cut_classifier_is_new_even_where_the_old_one_fits(
+    name: str, options: dict[str, object], new: bool
+) -> None:
+    build = load_catalog().networks[name].load()
+    numbers = {"in_channels": 2, "out_channels": 3, "width": 4}
+    whole = build(**numbers, **{key: options[key] for key in options if key != "keep_blocks"})
+    cut = build(**numbers, **options)
+    source = weights(whole)
+    metadata = {**source.metadata, "network": {"name": name, "options": dict(whole.options)}}
+    source = replace(source, metadata=metadata)
+    owners = partition(cut)
+    receipt = prepare_network(cut, STAGE, source, REGIONS, mapping={}).receipt
+    shapes = {name: tensor.shape for name, tensor in tensors(whole).items()}
+    for row in receipt.rows:
+        if owners.get(row.name) == "head":
+            assert shapes[row.name] == row.shape
+            assert (row.status == "random") == new
+    own = replace(weights(cut), metadata={"network": {"options": dict(cut.options)}})
+    assert prepare_network(cut, STAGE, own, REGIONS, mapping={}).receipt.transferred == 1

@@ -50,7 +50,7 @@ def train(
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
     initialiser: Annotated[
-        str | None, typer.Option(help="Change the weights that the target starts from: mean-var.")
+        str | None, typer.Option(help="Change the target's first weights: mean-var or gabor.")
     ] = None,
     init: Annotated[
         str | None,

@@ -22,9 +22,11 @@ BY_IM = ("--set=select_by=im",)
 TINY += ("--batch-size", "4", "--steps", "3", "--set=patch_size=32,32", "-q")
 
 
-def write_table(folder: Path, *, garbage: bool = False) -> Path:
-    """Squares on noise at two sites, of which B is darker; ``garbage``: all of B is of one class,
-    but for the first two."""
+def write_table(
+    folder: Path, unlabelled: tuple[str, ...] = (), wrong: tuple[str, ...] = ()
+) -> Path:
+    """Squares on noise at two sites, of which B is darker. These cases have no class, or the other
+    one."""
     random = np.random.default_rng(0)
     folder.mkdir()
     rows = []
@@ -35,8 +37,8 @@ def write_table(folder: Path, *, garbage: bool = False) -> Path:
         levels *= 0.5 if site == "B" else 1
         path = folder / f"{number:02}.png"
         Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(path)
-        told = CLASSES[number // 20] if garbage and site == "B" else name
-        rows.append((path.stem, path.name, told, site))
+        told = CLASSES[1 - CLASSES.index(name)] if path.stem in wrong else name
+        rows.append((path.stem, path.name, "" if path.stem in unlabelled else told, site))
     with (folder / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("case", "grey", "class", "site"), *rows])
     return folder / "list.csv"
@@ -79,13 +81,18 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_labels_and_test_images_of_the_target_change_no_weight(run: Path, tmp_path: Path) -> None:
-    garbage = write_table(tmp_path / "data", garbage=True)
     (split,) = json.loads((run / "splits.json").read_text())
-    turn([name for name in (*split["val"], *split["test"]) if int(name) % 2], garbage.parent)
-    other = train(garbage, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
+    train_B, val_B, (first, *test_B) = (
+        [name for name in split[part] if int(name) % 2] for part in ("train", "val", "test")
+    )
+    others = write_table(tmp_path / "data", (*train_B, *val_B, first), tuple(test_B))
+    turn([*val_B, *test_B], others.parent)
+    other = train(others, tmp_path / "run", "dann", *BY_IM, "--splits", run / "splits.json")
     assert same_weights(run, other, "source") and same_weights(run, other, "dann")
     rows = [(folder / "dann" / "metrics.jsonl").read_text() for folder in (run, other)]
     assert rows[0] == rows[1]
+    with (other / "predictions.csv").open(newline="") as stream:
+        assert {row["case"] for row in csv.DictReader(stream)} == set(test_B)
     # They do decide how the target's test cases are scored.
     scores = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
     assert scores[0]["dann"]["all"] != scores[1]["dann"]["all"]
