@@ -263,8 +263,8 @@ def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_what_is_new() -> N
     assert now["stem.0.weight"].grad is None
 
 
-def test_l2_sp_takes_the_place_of_weight_decay(tmp_path: Path) -> None:
-    """Without a gradient of the labels, nothing moves: no decay pulls at the start."""
+def test_l2_sp_without_decay_holds_the_start(tmp_path: Path) -> None:
+    """Without a gradient of the labels, nothing moves."""
 
     class Nothing(nn.Module):
         def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -276,7 +276,8 @@ def test_l2_sp_takes_the_place_of_weight_decay(tmp_path: Path) -> None:
     before = {
         name: t.detach().clone() for name, t in tensors(network).items() if "running" not in name
     }
-    result = trained(tmp_path, network=network, terms=[(1.0, Nothing()), (1.0, loss)])
+    stage = replace(STAGE, weight_decay=0.0)
+    result = trained(tmp_path, stage, network, terms=[(1.0, Nothing()), (1.0, loss)])
     for name, tensor in before.items():
         if tensor.is_floating_point():
             assert torch.equal(result.last[name], tensor), name
