@@ -205,24 +205,24 @@ def apply(
         )
         for channel_IJK, settings in zip(shown_CIJK, drawn.channels, strict=True):
             _fade(channel_IJK, channel_IJK[inner], share_LIJK[0], settings.fade)
-    return _shaded(drawn, shown_CIJK, window, patch), target
+    return _shown(drawn, shown_CIJK, window, patch), target
 
 
 def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """:func:`apply` for an image without regions."""
     affine = Affine(drawn.centre, drawn.matrix, patch)
     window = affine.window(image_CIJK.shape[1:])
-    return _shaded(drawn, affine.sample(image_CIJK, window), window, patch)
+    return _shown(drawn, affine.sample(image_CIJK, window), window, patch)
 
 
-def _shaded(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
+def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
     """The patch (CIJK) with its intensities changed, from what shows in its window."""
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
     found = torch.zeros((len(shown_CIJK), *patch))
     if shown_CIJK.numel() == 0:
         return found
     for channel, (values_IJK, settings) in enumerate(zip(shown_CIJK, drawn.channels, strict=True)):
-        shaded_IJK = _intensity(values_IJK, settings, noise_source, window, patch)
+        shaded_IJK = shaded(values_IJK, settings, noise_source, window, patch)
         if channel not in drawn.missing:
             found[(channel, *window)] = shaded_IJK
     return found
@@ -269,7 +269,7 @@ def _fade(channel_IJK: Tensor, marked_IJK: Tensor, share_IJK: Tensor, amount: fl
     marked_IJK -= amount * (inside - outside) * share_IJK * brain
 
 
-def _intensity(
+def shaded(
     values_IJK: Tensor,
     settings: ChannelDraw,
     random: torch.Generator,

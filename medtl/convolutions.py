@@ -3,28 +3,37 @@
 Over volumes smaller than the kernel or stride, bf16 leaves those parts of the weight's gradient
 unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
 gradient, NaN included. They run in float32. With hardly any channels, as at the output of a
-U-Net, the channels-first layout takes twice the time of channels-last; all others are faster
+U-Net, the channels-first layout takes twice the time of channels-last; all others in 3-D are faster
 channels-first, unless everything between them is channels-last too (`medtl.layout`).
-`benchmarks/inference.py` and `benchmarks/training.py` show what that gives.
+In 2-D a network is faster channels-last, training too, but for maps of a few pixels; torch's norms
+other than batch norm are slow there and outweigh that.
+`benchmarks/inference.py`, `benchmarks/training.py` and `benchmarks/classification.py` show what
+that gives.
 
 Axes: B batch, C channel, then the spatial axes.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from medtl.layout import runs_last
+from medtl.layout import FreeViews, runs_last
 
 #: At most so many channels, in or out, are hardly any.
 FEW_CHANNELS = 3
+#: 2-D maps of at most so many pixels are faster channels-first.
+FEW_PIXELS = 16
+#: Norms that are slow channels-last.
+SLOW_LAST = (_InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class _Running(threading.local):
@@ -38,6 +47,9 @@ class _Running(threading.local):
 def suited_to_cpu(module: nn.Module) -> Iterator[None]:
     """Within it, the convolutions of ``module`` run so; on other devices nothing changes."""
     running = _Running()
+    parts = list(module.modules())
+    convolutions = [part for part in parts if isinstance(part, _ConvNd)]
+    last = not any(isinstance(part, SLOW_LAST) for part in parts)
 
     def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         image: Tensor = inputs[0]
@@ -49,23 +61,38 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
             return (image.float(), *inputs[1:])
         if _few_channels(convolution) and image.ndim == 5:
             return (image.to(memory_format=torch.channels_last_3d), *inputs[1:])
+        if last and image.ndim == 4:
+            return (_laid_out(image), *inputs[1:])
         return None
 
     def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
         running.stacks.pop().close()
-        if not (isinstance(output, Tensor) and _few_channels(convolution)):  # no tensor: it raised
+        few = isinstance(output, Tensor) and _few_channels(convolution)  # no tensor: it raised
+        if not few or (last and output.ndim == 4 and output.shape[1] > FEW_CHANNELS):
             return None
         stays = runs_last() and convolution.out_channels > FEW_CHANNELS
         return None if stays else output.contiguous()
 
-    convolutions = [part for part in module.modules() if isinstance(part, _ConvNd)]
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
     handles += [part.register_forward_hook(leave, always_call=True) for part in convolutions]
+    flat = any(isinstance(part, nn.Conv2d) for part in convolutions)
     try:
-        yield
+        with FreeViews() if flat and last else nullcontext():
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _laid_out(image_BCIJ: Tensor) -> Tensor:
+    """Channels-last where the map has more than a few pixels, told by the strides of one channel
+    too, which alone would do for either layout."""
+    _, channels, *size = image_BCIJ.shape
+    if math.prod(size) <= FEW_PIXELS:
+        return image_BCIJ.contiguous()
+    if channels == 1:
+        return image_BCIJ.reshape(-1, *size, 1).movedim(3, 1)
+    return image_BCIJ.contiguous(memory_format=torch.channels_last)
 
 
 def _few_channels(convolution: _ConvNd) -> bool:

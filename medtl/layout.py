@@ -58,6 +58,16 @@ class ChannelsLast(TorchFunctionMode):
         return layer(func, *args, **kwargs) if layer and args else func(*args, **kwargs)
 
 
+class FreeViews(TorchFunctionMode):
+    """Within it, networks may view what a convolution returns as if it were channels-first."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return _view(func, *args, **kwargs) if func is Tensor.view else func(*args, **kwargs)
+
+
 def _convolve(
     convolution: Callable[..., Tensor],
     image: Tensor,

@@ -101,3 +101,47 @@ def test_it_may_be_used_by_several_threads() -> None:
     for got, wanted in zip(found, expected, strict=True):
         assert got.dtype == torch.float32  # smaller than the kernel
         torch.testing.assert_close(got, wanted)
+
+
+class Flat(nn.Module):
+    """One channel in, maps of 144 pixels, then of 16, whose layers view them as channels-first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(8, 16, 3, stride=3), nn.Conv2d(16, 4, 3, padding=1))
+        self.last: list[bool] = []
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                part.register_forward_hook(self._note)
+
+    def _note(self, _part: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        self.last.append(not output.is_contiguous())
+
+    def forward(self, image_BCIJ: torch.Tensor) -> torch.Tensor:
+        maps_BCIJ = self.stem(image_BCIJ)
+        maps_BCIJ = maps_BCIJ.view(len(maps_BCIJ), -1).view(maps_BCIJ.shape)
+        return self.deep(maps_BCIJ).view(len(image_BCIJ), -1)
+
+
+def test_flat_networks_train_channels_last_to_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    module = Flat()
+    exact = copy.deepcopy(module).double()
+    image_BCIJ = torch.randn(6, 1, 12, 12) + 3
+    exact(image_BCIJ.double()).square().mean().backward()
+    module.last.clear()
+    with suited_to_cpu(module):
+        module(image_BCIJ).square().mean().backward()
+    assert module.last == [True, True, False]
+    for found, expected in zip(module.parameters(), exact.parameters(), strict=True):
+        assert found.grad is not None and expected.grad is not None
+        assert found.grad.is_contiguous()
+        torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(8), nn.GroupNorm(2, 8)])
+def test_norms_slow_channels_last_keep_flat_networks_channels_first(norm: nn.Module) -> None:
+    module = nn.Sequential(nn.Conv2d(4, 8, 3), norm, nn.Conv2d(8, 4, 3))
+    with suited_to_cpu(module):
+        assert module(torch.randn(2, 4, 9, 9)).is_contiguous()

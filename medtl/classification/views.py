@@ -12,34 +12,53 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medtl.augment import NONE, Augmentation, apply_to_image, draw
+from medtl.augment import NONE, Augmentation, Draw, apply_to_image, draw
 from medtl.case import Case
+from medtl.classification.pictures import augmented, framed
 from medtl.data import Recipe, seed_of, shuffled
 
 
 def view(
-    image_CIJK: Tensor,
-    patch: Sequence[int],
-    augmentation: Augmentation = NONE,
-    seed: int = 0,
-    *,
-    whole: bool = True,
+    image_CIJK: Tensor, patch: Sequence[int], augmentation: Augmentation = NONE, seed: int = 0
 ) -> Tensor:
-    """The image in the middle of a patch (C, then as many axes as the patch has), 0 around it; not
-    ``whole``: a patch anywhere in it."""
-    i, j, k = (*patch, 1) if len(patch) == 2 else patch
-    _, *shape = image_CIJK.shape
-    drawn = draw(
-        augmentation,
-        {},
-        (shape[0], shape[1], shape[2]),
-        (i, j, k),
-        len(image_CIJK),
-        seed,
-        whole=whole,
+    """The image in the middle of a patch (C, then as many axes as the patch has).
+
+    Around a volume it is 0, around a picture as dark as the picture gets.
+    """
+    return views([image_CIJK], patch, augmentation, [seed])[0]
+
+
+def views(
+    images: Sequence[Tensor],
+    patch: Sequence[int],
+    augmentation: Augmentation,
+    seeds: Sequence[int],
+) -> Tensor:
+    """:func:`view` of several images (B, C, then the axes of the patch)."""
+    if len(patch) == 2:
+        i, j = patch
+        pictures_BCIJ = torch.stack([framed(image, (i, j)) for image in images])
+        if augmentation == NONE:
+            return pictures_BCIJ
+        drawn = [
+            _draw(augmentation, picture[..., None], (i, j, 1), seed)
+            for picture, seed in zip(pictures_BCIJ, seeds, strict=True)
+        ]
+        return augmented(drawn, pictures_BCIJ)
+    i, j, k = patch
+    return torch.stack(
+        [
+            apply_to_image(_draw(augmentation, image, (i, j, k), seed), image, (i, j, k))
+            for image, seed in zip(images, seeds, strict=True)
+        ]
     )
-    shown = apply_to_image(drawn, image_CIJK, (i, j, k))
-    return shown[..., 0] if len(patch) == 2 else shown
+
+
+def _draw(
+    augmentation: Augmentation, image_CIJK: Tensor, patch: tuple[int, int, int], seed: int
+) -> Draw:
+    channels, i, j, k = image_CIJK.shape
+    return draw(augmentation, {}, (i, j, k), patch, channels, seed, whole=True)
 
 
 class Views(Dataset[dict[str, Tensor]]):
@@ -58,18 +77,25 @@ class Views(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.cached = cached
         self.classes = [recipe.regions.index(case.class_name) for case in cases]
+        self.targets_NL = torch.eye(len(recipe.regions))[self.classes]
         self.recipe = recipe
         self.patch = patch
         self.key = key
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
-        index = shuffled(self.key, sample, len(self.classes))
-        image = view(
-            self.cached[index]["image"],
+        return self.__getitems__([sample])[0]
+
+    def __getitems__(self, samples: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Several samples, which a DataLoader asks for in this way; faster than one by one."""
+        indices = [shuffled(self.key, sample, len(self.classes)) for sample in samples]
+        images = views(
+            [self.cached[index]["image"] for index in indices],
             self.patch,
             self.recipe.preset.augmentation,
-            seed_of(self.key, "sample", sample),
+            [seed_of(self.key, "sample", sample) for sample in samples],
         )
-        target_L = torch.zeros(len(self.recipe.regions))
-        target_L[self.classes[index]] = 1
-        return {"image": image, "target": target_L}
+        targets_BL = self.targets_NL[indices]
+        return [
+            {"image": image, "target": target_L}
+            for image, target_L in zip(images, targets_BL, strict=True)
+        ]

@@ -77,7 +77,10 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
     alone = sorted(set(masks) - set(pictures))
     if alone:
         raise DataError(f"{masks[alone[0]]}: there is no picture of this mask; fetch it again")
-    with reporter.progress("reading slices", len(pictures)) as advance, ThreadPoolExecutor(2) as pool:
+    with (
+        reporter.progress("reading slices", len(pictures)) as advance,
+        ThreadPoolExecutor(2) as pool,
+    ):
         slices = []
         jobs = [(name, path, match, masks.get(name)) for name, (path, match) in pictures.items()]
         for each in pool.map(lambda job: _slice(*job), jobs):
