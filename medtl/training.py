@@ -201,10 +201,7 @@ def as_it_is(network: Network) -> Fit:
 
 
 def _take_in(optimizer: torch.optim.Optimizer, objective: Objective, stage: Stage) -> None:
-    """Train the losses' own parameters too; a penalty on weights takes the place of decay."""
-    if objective.on_weights:
-        for group in optimizer.param_groups:
-            group["weight_decay"] = 0.0
+    """Train the losses' own parameters too."""
     own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
     if own:
         optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})

@@ -5,7 +5,7 @@ Axes: C modality, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from medtl.augment import NONE, Augmentation
+from medtl.augment import NONE, Augmentation, apply_to_image, draw
 from medtl.case import Case
-from medtl.classification.views import patch_anywhere, view
+from medtl.classification.views import views
 from medtl.data import seed_of, shuffled
 from medtl.domain import Domain
 from medtl.kinds import AnyPredictor
@@ -62,13 +62,24 @@ class Images(Dataset[Tensor]):
         self.whole = whole
 
     def __getitem__(self, sample: int) -> Tensor:
-        show = view if self.whole else patch_anywhere
-        return show(
-            self.cached[shuffled(self.key, sample, self.count)]["image"],
-            self.patch,
-            self.augmentation,
-            seed_of(self.key, "sample", sample),
+        return self.__getitems__([sample])[0]
+
+    def __getitems__(self, samples: Sequence[int]) -> list[Tensor]:
+        """Several samples, which a DataLoader asks for in this way."""
+        images = [self.cached[shuffled(self.key, n, self.count)]["image"] for n in samples]
+        seeds = [seed_of(self.key, "sample", n) for n in samples]
+        if self.whole:
+            return list(views(images, self.patch, self.augmentation, seeds))
+        return [self._patch(image, seed) for image, seed in zip(images, seeds, strict=True)]
+
+    def _patch(self, image_CIJK: Tensor, seed: int) -> Tensor:
+        i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
+        channels, *shape = image_CIJK.shape
+        drawn = draw(
+            self.augmentation, {}, (shape[0], shape[1], shape[2]), (i, j, k), channels, seed
         )
+        shown = apply_to_image(drawn, image_CIJK, (i, j, k))
+        return shown[..., 0] if len(self.patch) == 2 else shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 
 from medtl.anchoring import l2_sp
+from medtl.augment import NONE
+from medtl.case import Case, ImageFile
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted
@@ -30,6 +32,7 @@ from medtl.profiling import Profile
 from medtl.selection import LABEL_FREE, check_selector, select_score
 from medtl.strategies import Stage
 from medtl.training import Fit, fit
+from medtl.unlabelled import Images, blind
 
 DOMAIN, OTHER = parse_domain("grey,site:A"), parse_domain("grey,site:B")
 STAGE = Stage("adapt", DOMAIN, 6, rates={"*": 1e-2}, batch_size=6, unlabelled=OTHER)
@@ -263,8 +266,8 @@ def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_what_is_new() -> N
     assert now["stem.0.weight"].grad is None
 
 
-def test_l2_sp_takes_the_place_of_weight_decay(tmp_path: Path) -> None:
-    """Without a gradient of the labels, nothing moves: no decay pulls at the start."""
+def test_l2_sp_without_decay_holds_the_start(tmp_path: Path) -> None:
+    """Without a gradient of the labels, nothing moves."""
 
     class Nothing(nn.Module):
         def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -276,7 +279,8 @@ def test_l2_sp_takes_the_place_of_weight_decay(tmp_path: Path) -> None:
     before = {
         name: t.detach().clone() for name, t in tensors(network).items() if "running" not in name
     }
-    result = trained(tmp_path, network=network, terms=[(1.0, Nothing()), (1.0, loss)])
+    stage = replace(STAGE, weight_decay=0.0)
+    result = trained(tmp_path, stage, network, terms=[(1.0, Nothing()), (1.0, loss)])
     for name, tensor in before.items():
         if tensor.is_floating_point():
             assert torch.equal(result.last[name], tensor), name
@@ -307,3 +311,35 @@ def test_parts_give_the_gradients_of_weights_too(at_once: int) -> None:
 
     for one, other in zip(gradients(at_once), gradients(None), strict=True):
         torch.testing.assert_close(one, other)
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patch", [(4, 4, 4), (4, 4)])
+def test_patches_are_cut_anywhere_in_volumes_of_blind_cases(patch: tuple[int, ...]) -> None:
+    volume_IJK = torch.arange(8 * 8 * 8.0).reshape(8, 8, 8)
+    cached: Any = [{"image": volume_IJK[None]}, {"image": -volume_IJK[None]}]
+    shown = Images(cached, 2, NONE, patch, "key", whole=False)
+    corners = set()
+    for sample in range(40):
+        patch_CIJK = shown[sample].abs()
+        assert patch_CIJK.shape == (1, *patch)
+        corner = np.unravel_index(int(patch_CIJK.flatten()[0]), (8, 8, 8))
+        box = tuple(slice(start, start + 4) for start in corner)
+        if len(patch) == 2:
+            box = (*box[:2], slice(corner[2], corner[2] + 1))
+        assert torch.equal(patch_CIJK.flatten(), volume_IJK[box].flatten())
+        corners.add(corner)
+    assert len(corners) > 20
+    assert {float(shown[n].sign().flatten()[-1]) for n in (0, 1)} == {-1.0, 1.0}
+
+
+def test_blind_cases_know_nothing_of_their_truth() -> None:
+    file = ImageFile(Path("x.png"))
+    case = Case(
+        "a", "p", {"grey": file}, file, {"WT": (1,)}, (0, 1), "tumor", file, "B", "Training"
+    )
+    (found,) = blind([replace(case, stratum="tumor", fold=3)])
+    assert found == Case("a", "p", {"grey": file}, site="B", part="Training", fold=3)
+    assert case.labelled and not found.labelled

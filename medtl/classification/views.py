@@ -19,10 +19,7 @@ from medtl.data import Recipe, seed_of, shuffled
 
 
 def view(
-    image_CIJK: Tensor,
-    patch: Sequence[int],
-    augmentation: Augmentation = NONE,
-    seed: int = 0,
+    image_CIJK: Tensor, patch: Sequence[int], augmentation: Augmentation = NONE, seed: int = 0
 ) -> Tensor:
     """The image in the middle of a patch (C, then as many axes as the patch has).
 
@@ -57,26 +54,11 @@ def views(
     )
 
 
-def patch_anywhere(
-    image_CIJK: Tensor, patch: Sequence[int], augmentation: Augmentation, seed: int
-) -> Tensor:
-    """A patch (C, then its axes) of an image in which nothing tells where to look."""
-    i, j, k = (*patch, 1) if len(patch) == 2 else patch
-    drawn = _draw(augmentation, image_CIJK, (i, j, k), seed, whole=False)
-    shown = apply_to_image(drawn, image_CIJK, (i, j, k))
-    return shown[..., 0] if len(patch) == 2 else shown
-
-
 def _draw(
-    augmentation: Augmentation,
-    image_CIJK: Tensor,
-    patch: tuple[int, int, int],
-    seed: int,
-    *,
-    whole: bool = True,
+    augmentation: Augmentation, image_CIJK: Tensor, patch: tuple[int, int, int], seed: int
 ) -> Draw:
     channels, i, j, k = image_CIJK.shape
-    return draw(augmentation, {}, (i, j, k), patch, channels, seed, whole=whole)
+    return draw(augmentation, {}, (i, j, k), patch, channels, seed, whole=True)
 
 
 def unviewed(map_IJK: Tensor, shape: Sequence[int]) -> Tensor:

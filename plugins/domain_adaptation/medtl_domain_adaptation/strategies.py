@@ -18,32 +18,36 @@ WEIGHTS = {"dann": 1.0, "coral": 10.0, "mmd": 1.0}
 
 
 def dann(request: Request) -> tuple[Stage, ...]:
-    """Use when many unlabelled target images are there and the shift is of any kind.
+    """Train on the source while a critic keeps its features from telling the target apart.
 
+    Use when many unlabelled target images are there and the shift is of any kind.
     Source: Ganin et al. 2016 (DANN).
     """
     return _aligned(request, "dann")
 
 
 def coral(request: Request) -> tuple[Stage, ...]:
-    """Use when source and target differ in contrast and scale, and batches are large.
+    """Train on the source with the covariances of both domains' features made alike.
 
+    Use when source and target differ in contrast and scale, and batches are large.
     Source: Sun and Saenko 2016 (Deep CORAL).
     """
     return _aligned(request, "coral")
 
 
 def mmd(request: Request) -> tuple[Stage, ...]:
-    """Use as coral, where not only the covariances of features differ.
+    """Train on the source with the distributions of both domains' features made alike.
 
+    Use as coral, where not only the covariances of features differ.
     Source: Long et al. 2015 (DAN).
     """
     return _aligned(request, "mmd")
 
 
 def adabn(request: Request) -> tuple[Stage, ...]:
-    """Use first: it trains nothing, needs a network with batch norm, and takes seconds.
+    """Train on the source, then take the statistics of batch norm from the target.
 
+    Use first: it trains nothing, needs a network with batch norm, and takes seconds.
     Source: Li et al. 2016 (AdaBN).
     """
     if request.freeze:
