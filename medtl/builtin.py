@@ -93,6 +93,19 @@ def medtl_transforms() -> list[Component]:
         Component(
             "picture-plain", "medtl.transforms:picture_plain", "picture without augmentation"
         ),
+        Component(
+            "picture-raw", "medtl.transforms:picture_raw", "picture, black 0 and white 1; augment"
+        ),
+        Component(
+            "picture-imagenet",
+            "medtl.transforms:picture_imagenet",
+            "picture with ImageNet's mean and deviation, for weights from there; augment",
+        ),
+        Component(
+            "head-picture",
+            "medtl.transforms:head_picture",
+            "picture cropped to the head, all blurred alike, so that sizes tell nothing; augment",
+        ),
     ]
 
 

@@ -45,12 +45,20 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The cases found, what to tell the user about them, and whether they are synthetic."""
+    """The cases found, what to tell the user about them, and whether they are synthetic.
+
+    ``leak`` ("" = none) says what flatters scores on these cases; it stands under every table.
+    """
 
     root: Path
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    leak: str = ""
+    test: tuple[str, ...] = ()  #: patients whom the protocol locks away, whatever the settings
+    #: what the protocol's folds are, of which one must be named, e.g. "0 CS, 1 DU"
+    folds: str = ""
+    keeps_seen: bool = False  #: test images that training has seen are scored all the same
 
     def check_classes(self, wanted: Collection[str]) -> None:
         """Refuse cases of a class that a model was not trained on."""

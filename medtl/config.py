@@ -81,6 +81,7 @@ class TrainConfig(BaseModel):
     allow_partial: bool = False
     with_control: bool = False
     labels: str | None = None
+    protocol: str | None = None  #: how the task divides its patients, where it knows several ways
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     test_fraction: Fraction | None = None
     val_fraction: Fraction | None = None

@@ -25,10 +25,9 @@ from medtl.cache import cache_dir
 from medtl.case import Case
 from medtl.errors import DataError, MedtlError
 from medtl.interruption import leave_signals_to_parent
-from medtl.io.foreground import enclosed, foreground, within_uniform
+from medtl.io.foreground import enclosed, foreground, head_box, within_uniform
 from medtl.io.geometry import Header, check_same_grid
-from medtl.io.images import read_header, read_volume
-from medtl.io.nifti import read_labels
+from medtl.io.images import read_header, read_labels, read_volume
 from medtl.memory import free_memory_bytes
 from medtl.modality import Modality
 from medtl.stored import Stored
@@ -71,7 +70,11 @@ class Recipe:
         target_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
     ) -> dict[str, Any]:
         """Arrays as stored, a channel per modality; see :func:`medtl.transforms.prepare`."""
-        masks = [self.shown(volume) for volume in image_CIJK]
+        if self.preset.head:
+            box_IJK = head_box(image_CIJK)
+            masks = [box_IJK] * len(image_CIJK)
+        else:
+            masks = [self.shown(volume) for volume in image_CIJK]
         brain_IJK = np.any(masks, axis=0)
         covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
         return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, self.preset, self.modalities)

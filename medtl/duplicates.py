@@ -11,7 +11,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,9 +70,11 @@ def look_at(files: Sequence[ImageFile], reporter: Reporter) -> list[Look]:
     return found
 
 
-def groups_of(looks: Sequence[Look]) -> list[Group]:
+def groups_of(looks: Sequence[Look], least: float | None = None) -> list[Group]:
     """All groups of two and more, by their first member. Chains count: what is the same as a member
-    is a member."""
+    is a member. ``least``: another correlation that makes two images the same."""
+    if least is not None:
+        looks = [replace(each, least=least) for each in looks]
     pairs = [*_identical(looks), *_alike(looks)]
     members: dict[int, list[int]] = {}
     for number, first in enumerate(joined(len(looks), pairs)):

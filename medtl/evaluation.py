@@ -27,7 +27,7 @@ from medtl.data import Recipe, region_masks
 from medtl.device import autocast_dtype
 from medtl.flips import flipped
 from medtl.inference import OUTSIDE, slice_wise, sliding_window
-from medtl.io.nifti import read_header, read_labels
+from medtl.io.images import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.processes import gather, share

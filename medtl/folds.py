@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medtl.case import Case
+from medtl.case import Case, Cohort
 from medtl.config import TrainConfig
 from medtl.console import Reporter
 from medtl.errors import ConfigError
@@ -19,9 +19,16 @@ from medtl.splits import (
 )
 
 
-def split_as_asked(config: TrainConfig, cases: Sequence[Case], reporter: Reporter) -> Split:
-    """The split as asked for: a file's, one fold, named test cases, or a fraction."""
+def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> Split:
+    """The split as asked for: the protocol's, a file's, one fold, named test cases, or a fraction.
+
+    Raises ConfigError where a protocol's own test set or folds are contradicted, or none is named.
+    """
+    cases: Sequence[Case] = cohort.cases
     test: Sequence[str] | None = config.test_cases
+    if cohort.test or cohort.folds:
+        _check_protocol(config, cohort)
+        test = cohort.test or None
     folded = config.folds is not None or config.fold is not None
     if folded and (test or config.test_fraction is not None):
         raise ConfigError("--fold says who is tested on; drop --test-cases and test_fraction")
@@ -54,3 +61,22 @@ def split_as_asked(config: TrainConfig, cases: Sequence[Case], reporter: Reporte
         seed=config.seed,
         test=test,
     )
+
+
+def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
+    given = {
+        "--test-cases": config.test_cases,
+        "test_fraction": config.test_fraction,
+        "--splits": config.splits,
+        "--folds": config.folds,
+        "--fold": config.fold if cohort.test else None,
+    }
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise ConfigError(
+            f"--protocol {config.protocol} says who is tested on; drop {wrong[0]}, or the protocol"
+        )
+    if cohort.folds and config.fold is None:
+        raise ConfigError(
+            f"--protocol {config.protocol}: name one fold by --fold; there are {cohort.folds}"
+        )

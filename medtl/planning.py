@@ -22,6 +22,7 @@ from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
+from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
@@ -72,17 +73,33 @@ class Plan:
         )
 
 
-def read_cohort(task: Task, data: Path | None, reporter: Reporter, **options: Any) -> Cohort:
-    """The cases under ``data``, or of the built-in phantom cohort; the first line says which."""
+def read_cohort(
+    task: Task,
+    data: Path | None,
+    reporter: Reporter,
+    protocol: str | None = None,
+    **options: Any,
+) -> Cohort:
+    """The cases under ``data``, or of the built-in phantom cohort; the first line says which.
+
+    Raises ConfigError for a ``protocol`` that the task does not have.
+    """
+    chosen = choose_protocol(task, protocol)
+    if chosen is not None:
+        options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
-        from medtl.phantom.cohort import DEFAULT_CASES, default_phantom
+        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
 
         reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        with reporter.progress("making the phantom", DEFAULT_CASES) as advance:
-            data = default_phantom(progress=lambda done, total: advance(done))
+        layout = getattr(task, "phantom", BRATS)
+        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+            data = default_phantom(lambda done, total: advance(done), layout)
     cohort = task.cases(data, **options)
-    for note in cohort.notes:
-        reporter.say(note)
+    if chosen is not None:
+        reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
+    for note in (*cohort.notes, cohort.leak):
+        if note:
+            reporter.say(note)
     return cohort
 
 
@@ -114,10 +131,12 @@ def make_plan(
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     visited = [stage.domain for stage in lay_out(config, catalog, request)]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
-    cohort = read_cohort(task, config.data, reporter, labels=config.labels, required=needed)
+    cohort = read_cohort(
+        task, config.data, reporter, config.protocol, labels=config.labels, required=needed
+    )
     defaults = task.phantom_defaults if cohort.synthetic else task.defaults
     headers = _check_headers(cohort.cases, needed)
-    split = split_as_asked(config, cohort.cases, reporter)
+    split = split_as_asked(config, cohort, reporter)
     advice = _advice(task, cases_of(split.train, cohort.cases), needed, config, reporter)
     defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
@@ -131,7 +150,8 @@ def make_plan(
         preset = preset.onto(
             fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
         )
-    dims = {} if kind.dense else {"spatial_dims": len(defaults.patch_size)}
+    flat = len(defaults.patch_size) == 2
+    dims = {} if kind.dense and not flat else {"spatial_dims": len(defaults.patch_size)}
     probe = builder(
         in_channels=len(visited[0].modalities),
         out_channels=len(task.regions),
@@ -142,7 +162,7 @@ def make_plan(
     if probe.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
-        steps = defaults.steps_for(len(split.train), batch_size)
+        steps = defaults.steps_for(len(cases_of(split.train, cohort.cases)), batch_size)
     else:
         edges, steps = defaults.slice_size, defaults.steps
         batch_size = config.batch_size or defaults.slice_batch_size

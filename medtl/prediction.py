@@ -21,7 +21,7 @@ from medtl.console import Reporter
 from medtl.ensemble import Ensemble
 from medtl.errors import DataError, RunError
 from medtl.evaluation import Predictor
-from medtl.io.nifti import read_header, write_nifti
+from medtl.io.images import label_path, read_header, write_labels
 from medtl.processes import gather, share
 from medtl.task import Task
 
@@ -36,7 +36,8 @@ def predict_folder(
 ) -> list[Path]:
     """Predict every case under ``inputs`` into ``out``; each file is written whole.
 
-    Segmentations go to ``<case>.nii.gz``, classes of all cases to ``predictions.csv``.
+    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``), classes of all cases to
+    ``predictions.csv``.
     """
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
     cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
@@ -74,7 +75,7 @@ def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Repor
 def write_label_maps(
     ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter
 ) -> list[Path]:
-    """``<case>.nii.gz`` of every case."""
+    """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
     regions, modalities = ensemble.regions, ensemble.modalities
     for member in ensemble.members:
         if isinstance(member.predictor, Predictor):
@@ -88,16 +89,17 @@ def write_label_maps(
     for case in cohort.cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
-        if (out / f"{case.id}.nii.gz").resolve() in inputs_read:
-            raise RunError(f"{out / case.id}.nii.gz is an input; choose another --out")
+        target = label_path(out, case.id, read_header(case.images[modalities[0]]))
+        if target.resolve() in inputs_read:
+            raise RunError(f"{target} is an input; choose another --out")
 
     cohort.check_regions(regions)
 
     def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
         header = read_header(case.images[modalities[0]])
         label_map = paint(masks_LIJK, regions, case.regions)
-        target = out / f"{case.id}.nii.gz"
-        write_nifti(target, label_map, header.affine, like=header.path)
+        target = label_path(out, case.id, header)
+        write_labels(target, label_map, header)
         return target
 
     cases = share(ensemble.fabric, cohort.cases)

@@ -16,11 +16,12 @@ from nibabel.orientations import aff2axcodes
 from medtl.console import Reporter
 from medtl.data import region_masks
 from medtl.evaluation import Predictor
-from medtl.io.nifti import read_header, read_labels, read_volume
+from medtl.io.images import read_header, read_labels, read_volume
 from medtl.planning import Plan
 from medtl.report.classes import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import montage
+from medtl.report.tables import warned
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
 from medtl.trained import Trained
@@ -46,7 +47,8 @@ def write_results(
         scored = [stage for stage in stages if stage.stage in scores.rows]
         FIGURES[plan.kind.name](run.path / "figures", scored, plan, scores)
         scores.write(run.path)
-        for table in plan.kind.tables(scores.summary, plan.cohort.synthetic):
+        tables = plan.kind.tables(scores.summary, plan.cohort.synthetic)
+        for table in warned(tables, plan.cohort.leak):
             reporter.show(table)
 
 

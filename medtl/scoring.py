@@ -95,7 +95,10 @@ def score_stages(
     for stage in stages:
         kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
-    if dropped:
+    if cohort.keeps_seen:
+        reporter.say(f"{dropped} of {len(cases)} cases were seen in training (same images): kept")
+        kept = tuple(cases)
+    elif dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
         raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
@@ -104,7 +107,9 @@ def score_stages(
         "trained_on_synthetic": any(stage.synthetic for stage in stages),
         "patients": len({case.patient for case in kept}),
         "cases": len(kept),
-        "excluded_seen": dropped,
+        "excluded_seen": 0 if cohort.keeps_seen else dropped,
+        "kept_seen": dropped if cohort.keeps_seen else 0,
+        "leak": cohort.leak,
         "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
         "run": run.path.name,
     }

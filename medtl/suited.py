@@ -25,11 +25,15 @@ def check_suited(
             f"network {network.name} predicts {what}, task {task.name} needs another; see "
             "medtl list networks"
         )
-    if kind.dense:
+    dims = len(defaults.patch_size)
+    if kind.dense and dims == 3:
         if preset.fits:
             raise ConfigError(f"transforms {preset.name} is for whole images, not for patches")
         return
-    dims = len(defaults.patch_size)
+    if network.spatial_dims != dims:
+        raise ConfigError(
+            f"network {network.name} is for volumes, task {task.name} has pictures; take a 2-D one"
+        )
     if config.patch_size and len(config.patch_size) != dims:
         raise ConfigError(
             f"patch_size: these images have {dims} axes, not {len(config.patch_size)}"

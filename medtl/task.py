@@ -29,13 +29,13 @@ class Defaults:
     slice_batch_size: int = 8
     rate: float = 2e-3
     steps: int = 1600
-    passes: int = 150  #: of such patches over the patients, at most: few are soon learnt by heart
+    passes: int = 150  #: of such patches over the cases, at most: few are soon learnt by heart
     strategy: str = "modality-transfer"
     loss: str = "dice-ce"
 
-    def steps_for(self, patients: int, batch_size: int) -> int:
-        """Optimiser steps per side with patches of ``patch_size`` and so many training patients."""
-        return min(self.steps, max(1, self.passes * patients // batch_size))
+    def steps_for(self, cases: int, batch_size: int) -> int:
+        """Optimiser steps per side with patches of ``patch_size`` and so many training cases."""
+        return min(self.steps, max(1, self.passes * cases // batch_size))
 
 
 class Task(Protocol):
@@ -48,6 +48,11 @@ class Task(Protocol):
     nested: bool  #: each region lies within the one before it
     defaults: Defaults
     phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
+
+    # A task may also have
+    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
+    #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
+    #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
 
     def cases(
         self,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,6 +31,15 @@ N4_LEVELS = 4
 #: N4 takes logarithms: the lowest value in the brain is at least this share of their range.
 POSITIVE_SHARE = 0.01
 
+#: z-score; 0 (black) to 1 (white); or that less ImageNet's mean, by its deviation.
+Scaling = Literal["zscore", "unit", "imagenet"]
+#: Levels of white: 8 bits, or 16 where a picture holds more.
+WHITE = (255.0, 65535.0)
+#: Mean and deviation of red, green and blue in ImageNet, of 1 (torchvision's); grey: their mean.
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+#: Deviation of the blur that hides how fine a picture was, as a share of the head's longest edge.
+HEAD_BLUR = 1 / 96
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -45,6 +55,8 @@ class Preset:
     windows: tuple[tuple[str, tuple[float, ...]], ...] = ()
     fits: bool = False  #: every image, all of it, is scaled to fit into ``size``: no mm are known
     size: tuple[int, ...] = ()  #: voxels per axis; a picture's one slice has none
+    scaling: Scaling = "zscore"  #: of intensities; the others are for pictures
+    head: bool = False  #: cropped to the head, and all blurred alike: the picture's size is hidden
     standard: Standard | None = None  #: that intensities are brought onto before the z-score
 
     def at(self, spacing_mm: float) -> Preset:
@@ -79,6 +91,8 @@ class Preset:
             **({"whole": True} if self.whole else {}),
             **({"windows": {n: list(w) for n, w in self.windows}} if self.windowed else {}),
             **({"size": list(self.size)} if self.fits else {}),
+            **({"scaling": self.scaling} if self.scaling != "zscore" else {}),
+            **({"head_blur": HEAD_BLUR} if self.head else {}),
             **({"harmonise": self.standard.to_json()} if self.standard else {}),
         }
 
@@ -125,6 +139,25 @@ def picture_plain() -> Preset:
     return Preset("picture-plain", NONE, fits=True)
 
 
+def picture_raw() -> Preset:
+    """``picture`` with intensities as stored, black 0 and white 1."""
+    return Preset("picture-raw", _UNIT, fits=True, scaling="unit")
+
+
+def picture_imagenet() -> Preset:
+    """``picture`` with ImageNet's mean and deviation per channel, for weights from there."""
+    return Preset("picture-imagenet", PICTURE, fits=True, scaling="imagenet")
+
+
+def head_picture() -> Preset:
+    """``picture`` that hides the file's size: cropped to the head, all blurred alike."""
+    return Preset("head-picture", PICTURE, fits=True, head=True)
+
+
+#: Intensities of 0 to 1 deviate by about a quarter.
+_UNIT = replace(PICTURE, noise=PICTURE.noise / 4, shift=PICTURE.shift / 4)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
@@ -157,7 +190,7 @@ def prepare(
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
     start, size = _box(_orient(np.logical_or.reduce(covered_CIJK), axes, flips))
     crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-    channels = []
+    channels: list[NDArray[np.float32]] = []
     by_name = dict(preset.windows)
     names = modalities or [""] * len(image_CIJK)
     covers = np.broadcast_to(covered_CIJK, image_CIJK.shape)
@@ -167,10 +200,16 @@ def prepare(
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
         if preset.standard:
             channel_IJK = preset.standard.apply(name, channel_IJK, covered_IJK)
-        channels.append(zscore_in_brain(channel_IJK, covered_IJK, by_name.get(name)))
+        if preset.scaling == "zscore":
+            scaled_IJK = zscore_in_brain(channel_IJK, covered_IJK, by_name.get(name))
+        else:
+            colour = _imagenet(len(channels), len(image_CIJK))
+            scaled_IJK = scale_levels(channel_IJK, colour if preset.scaling == "imagenet" else None)
+        channels.append(scaled_IJK)
     shape = prepared_shape(size, spacing_mm, preset)
+    image = _resample(torch.from_numpy(np.stack(channels)), shape)
     prepared: dict[str, Any] = {
-        "image": _resample(torch.from_numpy(np.stack(channels)), shape),
+        "image": _blurred(image) if preset.head else image,
         "placement": Placement(brain_shape(image_CIJK), start, size, axes, flips),
     }
     if target_LIJK is not None:
@@ -241,6 +280,32 @@ def zscore_in_brain(
     scored = np.zeros(image_IJK.shape, dtype=np.float32)
     scored[brain_IJK] = (values - mean) / deviation
     return scored
+
+
+def scale_levels(
+    image_IJK: NDArray[np.float32], statistics: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Levels of a picture of 8 or 16 bits -> 0 to 1, then less mean and by deviation if given."""
+    white = WHITE[int(image_IJK.max() > WHITE[0])]
+    unit_IJK = image_IJK / np.float32(white)
+    if statistics is None:
+        return np.asarray(unit_IJK)
+    mean, deviation = statistics
+    return np.asarray((unit_IJK - np.float32(mean)) / np.float32(deviation))
+
+
+def _imagenet(channel: int, channels: int) -> tuple[float, float]:
+    """Three channels are taken for red, green and blue, in their order."""
+    if channels == len(IMAGENET):
+        return IMAGENET[channel]
+    mean, deviation = np.mean(IMAGENET, axis=0).tolist()
+    return mean, deviation
+
+
+def _blurred(image_CIJK: Tensor) -> Tensor:
+    sigma = HEAD_BLUR * max(image_CIJK.shape[1:])
+    widths = [sigma if n > 1 else 0.0 for n in image_CIJK.shape[1:]]
+    return torch.from_numpy(gaussian_filter(image_CIJK.numpy(), [0.0, *widths]))
 
 
 def n4_correct(

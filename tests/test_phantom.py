@@ -267,8 +267,8 @@ def test_built_in_cohort_is_written_once_into_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cohort_module, "DEFAULT_CASES", 2)
-    monkeypatch.setattr(cohort_module, "DEFAULT_SIZE", 16)
+    small = cohort_module.Settings(cases=2, size=16, sites=3, seed=0)
+    monkeypatch.setitem(cohort_module.DEFAULTS, cohort_module.BRATS, small)
     root = default_phantom()
     written = (root / "phantom.json").stat().st_mtime_ns
     assert root.parent == tmp_path / "cache" and "n2-s16" in root.name

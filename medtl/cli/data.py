@@ -18,14 +18,19 @@ def data() -> None:
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
-    cases: Annotated[int, typer.Option(help="Number of patients.")] = 20,
+    layout: Annotated[
+        str, typer.Option(help="brats (volumes), kaggle-mri (class folders) or lgg-mri (slices).")
+    ] = "brats",
+    cases: Annotated[
+        int, typer.Option(help="Number of patients; each has one picture in kaggle-mri.")
+    ] = 20,
     size: Annotated[int, typer.Option(help="Voxels along each edge of the 180 mm cube.")] = 64,
     sites: Annotated[int, typer.Option(help="Number of scanners.")] = 2,
     seed: Annotated[int, typer.Option(help="Other numbers give other patients.")] = 0,
     shift: Annotated[float, typer.Option(help="How far the scanners differ; 0: not at all.")] = 1.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Write synthetic MR of heads with tumours, in the layout of BraTS 2021."""
+    """Write synthetic MR of heads with tumours, in the layout of a public data set."""
     from medtl.console import Reporter
     from medtl.phantom import write_phantom
 
@@ -38,6 +43,7 @@ def phantom(
             sites=sites,
             seed=seed,
             shift=shift,
+            layout=layout,
             progress=lambda done, total: advance(done, ""),
         )
     reporter.say(f"wrote {cases} synthetic patients to {folder}")

@@ -50,7 +50,7 @@ def evaluate(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
-    from medtl.report.tables import missing_table
+    from medtl.report.tables import missing_table, warned
     from medtl.scoring import pick_cases, score_stages
     from medtl.task import bound
     from medtl.trained import finished_stages, read_stage, with_flips
@@ -69,7 +69,12 @@ def evaluate(
     offered = catalog.tasks[config.task].load()()
     task = bound(offered, data or config.data, scheme, stages[0].names)
     cohort = read_cohort(
-        task, data or config.data, reporter, labels=scheme, required=sorted(needed)
+        task,
+        data or config.data,
+        reporter,
+        config.protocol if own else None,
+        labels=scheme,
+        required=sorted(needed),
     )
     picked = pick_cases(cohort, opened, cases or ("test" if own else "all"))
     scores = score_stages(
@@ -86,7 +91,8 @@ def evaluate(
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
-        for table in scores.kind.tables(scores.summary, cohort.synthetic):
+        tables = scores.kind.tables(scores.summary, cohort.synthetic)
+        for table in warned(tables, cohort.leak):
             reporter.show(table)
         if missing_modalities:
             reporter.show(missing_table(scores.missing, cohort.synthetic))

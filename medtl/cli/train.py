@@ -62,6 +62,10 @@ def train(
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="How patients are divided, e.g. official or hospitals (medtl list)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, weights and patches.")] = None,
     splits: Annotated[
         Path | None, typer.Option(help="splits.json, or nnU-Net's splits_final.json, to use.")
@@ -123,6 +127,7 @@ def train(
         "allow_partial": allow_partial,
         "with_control": with_control,
         "labels": labels,
+        "protocol": protocol,
         "seed": seed,
         "splits": splits,
         "folds": folds,

@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
+from medtl.resampling import box_of
+
 #: A constant counts as background where it fills at least this share of the border voxels ...
 MIN_BORDER_SHARE = 0.5
 #: ... and of the whole volume: scanners blank a few corners of images that are full of noise.
 MIN_VOLUME_SHARE = 0.1
+#: Parts of the foreground that are smaller than this share of the largest are not of the head.
+LEAST_PART = 0.05
 #: Relative to the range of values, so that rounding in storage does not make foreground.
 TOLERANCE = 1e-6
 
@@ -35,6 +39,19 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     if np.median(_border(array_IJK)) > threshold:
         return np.ones(array_IJK.shape, dtype=bool)
     return np.asarray(array_IJK > threshold)
+
+
+def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mask (IJK) of the smallest box that holds the head in every channel; letters in the corners,
+    scales and specks are not of it. All of an image that shows no head."""
+    box_IJK = np.zeros(image_CIJK.shape[1:], dtype=bool)
+    mask_IJK = np.logical_or.reduce([foreground(channel_IJK) for channel_IJK in image_CIJK])
+    parts_IJK, _ = label(mask_IJK)
+    sizes = np.bincount(parts_IJK.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= max(1, LEAST_PART * sizes.max()))
+    box_IJK[box_of(np.isin(parts_IJK, large))] = True
+    return box_IJK
 
 
 def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medtl.case import ImageFile
 from medtl.errors import DataError
+from medtl.files import replacing
 from medtl.io.geometry import Header
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -76,6 +78,33 @@ def read_picture(
     if low == high and not allow_constant:
         raise DataError(f"{file.path}: every pixel is {low:g}; leave out the case")
     return np.ascontiguousarray(array, dtype=np.float32)[:, :, None], np.eye(4)
+
+
+def read_picture_labels(
+    file: ImageFile, allowed: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """A picture whose grey levels are labels: int16 array_IJK and an affine of 1 mm.
+
+    Raises:
+        DataError: as :func:`read_picture`, and for levels that are not among ``allowed``.
+    """
+    array_IJK, affine = read_picture(file, allow_constant=True)
+    unknown = sorted(set(np.unique(array_IJK).tolist()) - set(allowed))
+    if unknown:
+        known = ", ".join(map(str, allowed))
+        raise DataError(
+            f"{file.path}: level {unknown[0]:g} is no label of a mask, which knows {known}; was it "
+            "resized, or stored as JPEG?"
+        )
+    return array_IJK.astype(np.int16), affine
+
+
+def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
+    """Write a label map of one slice as a PNG of 8 bits. RunError where it cannot be written."""
+    content = BytesIO()
+    Image.fromarray(label_IJK[..., 0].astype(np.uint8)).save(content, format="PNG")
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def picture_facts(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from medtl.cache import remembered
 from medtl.case import Case, ImageFile
+from medtl.errors import DataError
 from medtl.io.images import read_header
 from medtl.io.pictures import picture_facts
 from medtl.modality import Modality
@@ -72,6 +73,17 @@ def picture_advice(
         },
         {},
     )
+
+
+def check_every_class(cases: Sequence[Case], classes: Sequence[str], source: Path) -> None:
+    """Raises DataError where a class has no training case."""
+    present = {case.class_name for case in cases}
+    for name in classes:
+        if name not in present:
+            raise DataError(
+                f"{source}: no training case is of class {name}; add cases, drop the class, or "
+                "choose other --test-cases or --seed"
+            )
 
 
 def _shown(shape: Sequence[int]) -> str:

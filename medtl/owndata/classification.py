@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from medtl.errors import ConfigError, DataError, RunError
 from medtl.io.nifti import count_volumes
 from medtl.io.pictures import COLOURS, is_picture
 from medtl.modality import Modality
-from medtl.owndata.classes import facts_of, picture_advice, volume_advice
+from medtl.owndata.classes import check_every_class, facts_of, picture_advice, volume_advice
 from medtl.owndata.datalist import read_datalist
 from medtl.owndata.folders import read_class_folders
 from medtl.owndata.listing import (
@@ -211,13 +210,7 @@ class OwnClasses:
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :class:`medtl.task.Named`; DataError where a class has no training case."""
-        counts = Counter(case.class_name for case in cases)
-        for name in self.regions:
-            if not counts[name]:
-                raise DataError(
-                    f"{self.listing.source}: no training case is of class {name}; add cases, drop "
-                    "the class, or choose other --test-cases or --seed"
-                )
+        check_every_class(cases, self.regions, self.listing.source)
         plan = picture_advice if self.pictures else volume_advice
         found = tuple(map(Modality, modalities))
         return plan(cases, found, self.defaults, spacing_mm, patch_size)

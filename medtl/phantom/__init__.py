@@ -1,7 +1,8 @@
 """MR-physics phantom cohorts: the default data, and the ground truth of many tests.
 
 Heads with tumours are drawn as tissue fractions (``anatomy``, ``tumour``), turned into FLAIR, T1,
-T1ce and T2 by the MR signal equations (``physics``) and written in the BraTS layout (``cohort``).
+T1ce and T2 by the MR signal equations (``physics``) and written (``cohort``) in the layout of BraTS
+(``render``), as class folders of pictures (``kaggle``) or as TCGA slices with masks (``lgg``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Phantom cohorts on disk, and the built-in one in the user's cache.
+"""Phantom cohorts on disk, and the built-in ones in the user's cache.
 
-Light to import; numpy and nibabel are loaded when something is rendered.
+Light to import; numpy and what writes images are loaded when something is rendered.
 """
 
 from __future__ import annotations
@@ -11,16 +11,57 @@ import secrets
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 from medtl.cache import cache_dir
 from medtl.errors import ConfigError, DataError
 
-#: Raise whenever the files of a given seed change; it is part of the cache folder's name.
-PHANTOM_VERSION = 3
-DEFAULT_CASES, DEFAULT_SIZE, DEFAULT_SITES, DEFAULT_SEED = 100, 48, 3, 0
+INDEX = "phantom.json"
+BRATS, KAGGLE, LGG = "brats", "kaggle-mri", "lgg-mri"
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``cases``: patients (of kaggle-mri pictures); ``size``: voxels along each edge of 180 mm."""
+
+    cases: int
+    size: int
+    sites: int
+    seed: int
+    shift: float = 1.0
+
+
+#: Layout -> the cohort that is used where no data are given.
+DEFAULTS = {
+    BRATS: Settings(cases=100, size=48, sites=3, seed=0),
+    KAGGLE: Settings(cases=200, size=48, sites=3, seed=0),
+    LGG: Settings(cases=40, size=64, sites=5, seed=0),
+}
+_WRITERS = {
+    BRATS: "medtl.phantom.render",
+    KAGGLE: "medtl.phantom.kaggle",
+    LGG: "medtl.phantom.lgg",
+}
+
+
+class Writer(Protocol):
+    """A module that writes one layout."""
+
+    VERSION: int  #: raised whenever the files of a given seed change
+
+    def jobs(self, folder: Path, settings: Settings) -> list[Callable[[], None]]:
+        """Calls that write a case each, in any order and several at once."""
+        ...
+
+    def index(self, settings: Settings) -> dict[str, Any]:
+        """What ``phantom.json`` says beside the settings: sites at least."""
+        ...
 
 
 def write_phantom(
@@ -31,21 +72,25 @@ def write_phantom(
     sites: int,
     seed: int,
     shift: float = 1.0,
+    layout: str = BRATS,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Write a cohort in the layout of BraTS 2021 and return ``root``.
+    """Write a cohort and return ``root``. Layouts: that of BraTS 2021 (``brats``), class folders of
+    pictures as on Kaggle (``kaggle-mri``), TCGA slices with masks (``lgg-mri``).
 
-    Each case is a cube of ``size`` voxels over 180 mm. ``shift`` scales how much the scanners of
-    the ``sites`` differ (0: not at all) and leaves anatomy and noise as they are. The files depend
-    on (seed, case number, size, sites, shift) alone, so a small cohort is a prefix of a larger one.
-    ``root/phantom.json`` says that the data are synthetic and holds the site of each case.
+    Each case is rendered from a cube of ``size`` voxels over 180 mm. ``shift`` scales how much the
+    scanners of the ``sites`` differ (0: not at all) and leaves anatomy and noise as they are. The
+    files depend on (layout, seed, case number, size, sites, shift) alone, so a small cohort is a
+    prefix of a larger one. ``root/phantom.json`` says that the data are synthetic and holds sites.
     ``progress(done, total)`` is called from the caller's thread.
 
     Raises ConfigError for impossible numbers, and DataError where ``root`` is a file, holds
     something already or cannot be written. Nothing is left behind then.
     """
-    _check(cases=cases, size=size, sites=sites, seed=seed, shift=shift)
+    settings = Settings(cases, size, sites, seed, shift)
+    writer = _writer(layout)
+    _check(settings, layout)
     root = Path(root)
     partial = root.parent / f".{root.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -53,8 +98,8 @@ def write_phantom(
             raise DataError(f"{root}: already holds something; choose a new or an empty folder")
         partial.mkdir(parents=True)
         try:
-            _render_all(partial, cases, size, sites, seed, shift, progress, workers)
-            _write_index(partial, cases, size, sites, seed, shift)
+            _run(writer.jobs(partial, settings), progress, workers)
+            _write_index(partial, writer, settings)
             if root.is_dir():
                 root.rmdir()  # empty; not every system renames onto a folder
             partial.rename(root)
@@ -66,100 +111,83 @@ def write_phantom(
     return root
 
 
-def default_phantom(progress: Progress | None = None) -> Path:
+def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Path:
     """Folder of the built-in cohort, written once under ``MEDTL_CACHE`` or the user's cache.
 
     Two processes may ask at once: each writes its own folder, and the first to finish wins.
     """
-    name = f"phantom-v{PHANTOM_VERSION}-n{DEFAULT_CASES}-s{DEFAULT_SIZE}"
-    root = cache_dir() / f"{name}-k{DEFAULT_SITES}-i{DEFAULT_SEED}"
+    own, version = DEFAULTS[layout], _writer(layout).VERSION
+    name = "phantom" if layout == BRATS else f"phantom-{layout}"
+    root = cache_dir() / f"{name}-v{version}-n{own.cases}-s{own.size}-k{own.sites}-i{own.seed}"
     if _is_complete(root):
         return root
     try:
-        return write_phantom(
-            root,
-            cases=DEFAULT_CASES,
-            size=DEFAULT_SIZE,
-            sites=DEFAULT_SITES,
-            seed=DEFAULT_SEED,
-            progress=progress,
-        )
+        return write_phantom(root, layout=layout, progress=progress, **asdict(own))
     except DataError as error:
         if _is_complete(root):
             return root
         raise DataError(f"{error}, or set MEDTL_CACHE to one that can be used") from error
 
 
+def read_index(root: Path) -> dict[str, Any]:
+    """What ``phantom.json`` of a data set says; empty where there is none. DataError if damaged."""
+    path = root / INDEX
+    if not path.is_file():
+        return {}
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    raise DataError(f"{path}: cannot be read; write the phantom anew")
+
+
 def _is_complete(root: Path) -> bool:
     # The folder appears by one rename, index included; only a cache cleaner can thin it out.
-    return (root / "phantom.json").is_file()
+    return (root / INDEX).is_file()
 
 
-def _check(*, cases: int, size: int, sites: int, seed: int, shift: float) -> None:
-    for name, value, low, high in (
-        ("cases", cases, 1, 9999),
-        ("size", size, 16, 512),
-        ("sites", sites, 1, 99),
-        ("seed", seed, 0, 2**63),
-        ("shift", shift, 0.0, 3.0),
+def _writer(layout: str) -> Writer:
+    if layout not in _WRITERS:
+        raise ConfigError(f"there is no phantom {layout!r}; known: {', '.join(_WRITERS)}")
+    return cast(Writer, import_module(_WRITERS[layout]))
+
+
+def _check(settings: Settings, layout: str) -> None:
+    for name, low, high in (
+        ("cases", 1, 9999),
+        ("size", 16, 512),
+        ("sites", 1, 5 if layout == LGG else 99),
+        ("seed", 0, 2**63),
+        ("shift", 0.0, 3.0),
     ):
+        value = getattr(settings, name)
         if not low <= value <= high:
             raise ConfigError(f"phantom {name} {value}: must lie between {low} and {high}")
 
 
-def case_id(index: int) -> str:
-    return f"Phantom_{index + 1:04d}"
-
-
-def _render_all(
-    folder: Path,
-    cases: int,
-    size: int,
-    sites: int,
-    seed: int,
-    shift: float,
-    progress: Progress | None,
-    workers: int | None,
-) -> None:
-    from medtl.phantom.render import scanner_of, site_of, write_case
-
-    scanners = [scanner_of(seed, site, shift) for site in range(sites)]
+def _run(jobs: list[Callable[[], None]], progress: Progress | None, workers: int | None) -> None:
     # Threads, not processes: numpy and zlib let go of the interpreter, and no script needs a
     # __main__ guard for its data to appear.
     pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8))
     try:
-        jobs = [
-            pool.submit(
-                write_case,
-                folder / case_id(index),
-                seed,
-                index,
-                size,
-                scanners[site_of(seed, index, sites)],
-            )
-            for index in range(cases)
-        ]
-        for done, job in enumerate(as_completed(jobs), start=1):
+        running = [pool.submit(job) for job in jobs]
+        for done, job in enumerate(as_completed(running), start=1):
             job.result()
             if progress is not None:
-                progress(done, cases)
+                progress(done, len(jobs))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_index(folder: Path, cases: int, size: int, sites: int, seed: int, shift: float) -> None:
-    from medtl.phantom.render import site_of
-
-    ids = [case_id(index) for index in range(cases)]
+def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:
     index = {
         "synthetic": True,
         "name": "synthetic phantom",
-        "version": PHANTOM_VERSION,
-        "cases": cases,
-        "size": size,
-        "seed": seed,
-        "shift": shift,
-        "sites": {name: f"S{site_of(seed, i, sites) + 1}" for i, name in enumerate(ids)},
-        "patients": {name: name for name in ids},
+        "version": writer.VERSION,
+        "cases": settings.cases,
+        "size": settings.size,
+        "seed": settings.seed,
+        "shift": settings.shift,
+        **writer.index(settings),
     }
-    (folder / "phantom.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

@@ -6,15 +6,19 @@ Axes: I left, J posterior, K superior; L tissue.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl.phantom.anatomy import draw_patient, render_head
-from medtl.phantom.fields import HEAD_MM, grid_CIJK, random_field
+from medtl.phantom.cohort import Settings
+from medtl.phantom.fields import HEAD_MM, FloatArray, grid_CIJK, random_field
 from medtl.phantom.physics import (
     CONTRASTS,
     TISSUE_NAMES,
@@ -24,8 +28,9 @@ from medtl.phantom.physics import (
     contrast_IJK,
     draw_scanner,
 )
-from medtl.phantom.tumour import add_tumours, draw_tumours, push_aside
+from medtl.phantom.tumour import Tumour, add_tumours, draw_tumours, push_aside
 
+VERSION = 3
 # Independent random streams: a case's anatomy stays the same whatever its scanner.
 _ANATOMY, _ACQUISITION, _SCANNER, _COUNTS, _SITES = range(5)
 _BLOCK = 20  #: every run of so many cases holds exactly one without a tumour
@@ -58,28 +63,59 @@ def scanner_of(seed: int, site: int, shift: float) -> Scanner:
     return draw_scanner(np.random.default_rng([seed, _SCANNER, site]), shift)
 
 
-def render_case(seed: int, index: int, size: int, scanner: Scanner) -> PhantomCase:
-    """Images and labels of one case; depends on nothing but the arguments."""
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """A head with its tumours before it is imaged: what tissues each voxel holds."""
+
+    fractions_LIJK: FloatArray
+    labels_IJK: NDArray[np.uint8]
+    brain_IJK: NDArray[np.bool_]
+    agent_IJK: FloatArray
+    variation_L2: FloatArray
+
+
+def draw_anatomy(
+    seed: int,
+    index: int,
+    size: int,
+    draw: Callable[[np.random.Generator], tuple[Tumour, ...]],
+) -> Anatomy:
+    """The anatomy of one case, with the tumours that ``draw`` draws; no scanner changes it."""
     rng = np.random.default_rng([seed, _ANATOMY, index])
     patient = draw_patient(rng)
     variation_L2 = np.exp(np.clip(rng.normal(0, 0.05, (len(TISSUE_NAMES), 2)), -0.1, 0.1))
-    tumours = draw_tumours(rng, tumour_count(seed, index))
+    tumours = draw(rng)
     head = render_head(rng, patient, push_aside(grid_CIJK(size), tumours))
     fractions_LIJK, labels_IJK = add_tumours(rng, head, tumours)
     agent_IJK = np.exp(0.35 * random_field(rng, size, 12.0))
+    return Anatomy(fractions_LIJK, labels_IJK, head.brain_IJK, agent_IJK, variation_L2)
 
+
+def image_case(
+    anatomy: Anatomy, seed: int, index: int, scanner: Scanner, contrasts: tuple[str, ...]
+) -> dict[str, NDArray[np.int16]]:
+    """Images of one case by contrast, 0 outside the brain."""
     rng = np.random.default_rng([seed, _ACQUISITION, index])
-    images: dict[str, NDArray[np.int16]] = {}
-    for name in CONTRASTS:
-        signal = contrast_IJK(name, fractions_LIJK, agent_IJK, scanner, variation_L2)
-        gain = scanner.gains[name] * float(np.exp(rng.normal(0, 0.05)))
-        image = acquire_IJK(
-            signal, head.brain_IJK, scanner, HEAD_MM / size, gain, UNEVENNESS[name], rng
+    brain_IJK = anatomy.brain_IJK
+    images = {}
+    for name in contrasts:
+        signal = contrast_IJK(
+            name, anatomy.fractions_LIJK, anatomy.agent_IJK, scanner, anatomy.variation_L2
         )
+        gain = scanner.gains[name] * float(np.exp(rng.normal(0, 0.05)))
+        spacing_mm = HEAD_MM / len(brain_IJK)
+        image = acquire_IJK(signal, brain_IJK, scanner, spacing_mm, gain, UNEVENNESS[name], rng)
         # Brain stays above 0, so that "not 0" is the brain mask, as in BraTS.
-        stored = np.clip(np.rint(image), 1, np.iinfo(np.int16).max) * head.brain_IJK
+        stored = np.clip(np.rint(image), 1, np.iinfo(np.int16).max) * brain_IJK
         images[name] = stored.astype(np.int16)
-    return PhantomCase(images, labels_IJK)
+    return images
+
+
+def render_case(seed: int, index: int, size: int, scanner: Scanner) -> PhantomCase:
+    """Images and labels of one case; depends on nothing but the arguments."""
+    count = tumour_count(seed, index)
+    anatomy = draw_anatomy(seed, index, size, partial(draw_tumours, count=count))
+    return PhantomCase(image_case(anatomy, seed, index, scanner, CONTRASTS), anatomy.labels_IJK)
 
 
 def affine_lps(size: int) -> NDArray[np.float64]:
@@ -106,3 +142,31 @@ def write_case(folder: Path, seed: int, index: int, size: int, scanner: Scanner)
     for name, image_IJK in case.images_IJK.items():
         write_nifti(folder / f"{folder.name}_{name}.nii.gz", image_IJK)
     write_nifti(folder / f"{folder.name}_seg.nii.gz", case.labels_IJK)
+
+
+def case_id(index: int) -> str:
+    return f"Phantom_{index + 1:04d}"
+
+
+def jobs(folder: Path, settings: Settings) -> list[Callable[[], None]]:
+    """See :class:`medtl.phantom.cohort.Writer`."""
+    seed, sites = settings.seed, settings.sites
+    scanners = [scanner_of(seed, site, settings.shift) for site in range(sites)]
+    return [
+        partial(
+            write_case,
+            folder / case_id(index),
+            seed,
+            index,
+            settings.size,
+            scanners[site_of(seed, index, sites)],
+        )
+        for index in range(settings.cases)
+    ]
+
+
+def index(settings: Settings) -> dict[str, Any]:
+    """See :class:`medtl.phantom.cohort.Writer`."""
+    ids = [case_id(index) for index in range(settings.cases)]
+    sites = [f"S{site_of(settings.seed, n, settings.sites) + 1}" for n in range(settings.cases)]
+    return {"sites": dict(zip(ids, sites, strict=True)), "patients": {name: name for name in ids}}

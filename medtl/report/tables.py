@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -155,6 +155,13 @@ def score_table(
         title += "; synthetic phantom"
     columns = ("stage", outputs, "n", *(LABELS[metric] for metric in metrics))
     return Table(title, columns, tuple(rows), (_methods_note(methods),))
+
+
+def warned(tables: Iterable[Table], leak: str) -> list[Table]:
+    """The tables with what flatters their scores below them (nothing where ``leak`` is empty)."""
+    if not leak:
+        return list(tables)
+    return [replace(table, notes=(*table.notes, leak)) for table in tables]
 
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:

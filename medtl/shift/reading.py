@@ -14,8 +14,7 @@ from medtl.data import check_case, region_masks
 from medtl.errors import DataError
 from medtl.io.foreground import foreground
 from medtl.io.geometry import to_canonical
-from medtl.io.images import read_volume
-from medtl.io.nifti import read_labels
+from medtl.io.images import read_labels, read_volume
 from medtl.io.pictures import is_picture
 from medtl.modality import Modality
 from medtl.shift.contract import View

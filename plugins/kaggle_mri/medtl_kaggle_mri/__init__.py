@@ -1,0 +1,1 @@
+"""Brain MR pictures in class folders, as on Kaggle."""

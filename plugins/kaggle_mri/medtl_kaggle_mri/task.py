@@ -1,0 +1,197 @@
+"""The task ``kaggle-mri``: pictures in a folder per class, whose patients nobody recorded."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medtl.case import Case, Cohort, ImageFile
+from medtl.console import Reporter
+from medtl.duplicates import LEAST_PICTURE, groups_of, look_at
+from medtl.errors import ConfigError, DataError
+from medtl.io.pictures import COLOURS, is_picture
+from medtl.modality import Modality
+from medtl.owndata.classes import check_every_class, picture_advice
+from medtl.owndata.folders import read_class_folders
+from medtl.owndata.listing import Entry, checked, shortened
+from medtl.phantom.cohort import KAGGLE, read_index
+from medtl.task import Advice, Defaults
+
+GROUPED, OFFICIAL = "grouped", "official"
+#: Correlation that would make two pictures the same if one were less strict: a check of how much
+#: the number of groups depends on it.
+LOOSE = 0.9
+UNKNOWN_PATIENTS = (
+    "patients are unknown: n counts groups of near-duplicate pictures, and patient leakage cannot "
+    "be excluded"
+)
+_TESTING = "testing"
+
+
+class KaggleMri:
+    """Glioma, meningioma, pituitary tumour or none, of one picture."""
+
+    name = "kaggle-mri"
+    kind = "classification"
+    regions = ("glioma", "meningioma", "no_tumor", "pituitary")
+    #: ``image`` is grey; its colours, all alike, are for networks that take three channels.
+    modalities = ("image", *COLOURS)
+    nested = False
+    exclusive = True
+    phantom = KAGGLE
+    protocols: Mapping[str, str] = {
+        GROUPED: "all pictures are pooled, and near-duplicates stay on one side of every split",
+        OFFICIAL: "Testing is the test set, as published, whatever of it is in Training, too",
+    }
+    defaults = Defaults(
+        src="mod:image",
+        dst="mod:image",
+        network="resnet18",
+        transforms="head-picture",
+        patch_size=(128, 128),
+        batch_size=32,
+        rate=1e-3,
+        steps=2000,
+        passes=40,
+        strategy="scratch",
+        loss="cross-entropy",
+    )
+    phantom_defaults = defaults
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+        protocol: str = GROUPED,
+        reporter: Reporter | None = None,
+    ) -> Cohort:
+        """Read class folders, below ``Training`` and ``Testing`` or not; every picture is looked at
+        (and remembered), as near-duplicates stand for a patient.
+
+        Raises:
+            ConfigError: ``labels``, which are for segmentations.
+            DataError: a folder of no known class, an empty one, a damaged picture, or the official
+                protocol without a Testing folder; always naming the file.
+        """
+        root = Path(root)
+        if labels:
+            raise ConfigError("--labels names regions of segmentations; classes need none")
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; it should hold a folder per class")
+        listing = checked(read_class_folders(root))
+        entries = listing.entries
+        classes = [class_of(entry, need_target) for entry in entries]
+        if need_target and not any(classes):
+            raise DataError(f"{root}: {listing.unlabelled}")
+        for entry in entries:
+            if not is_picture(entry.files[0]):
+                raise DataError(f"{entry.files[0]}: not a picture; see task classification")
+        files = [ImageFile(entry.files[0]) for entry in entries]
+        found = look_at(files, reporter or Reporter(quiet=True))
+        patients = _joined(entries, [group.members for group in groups_of(found)])
+        loose = _joined(entries, [group.members for group in groups_of(found, LOOSE)])
+        index = read_index(root)
+        names = [Modality(name) for name in required or self.modalities[:1]]
+        cases = tuple(
+            Case(
+                id=entry.id,
+                patient=patient,
+                images={name: _image(entry.files[0], name) for name in names},
+                class_name=class_name,
+                site=index.get("sites", {}).get(entry.files[0].relative_to(root).as_posix(), ""),
+                part=entry.part,
+                stratum=class_name,
+            )
+            for entry, patient, class_name in zip(entries, patients, classes, strict=True)
+        )
+        notes = [
+            *(["synthetic phantom: generated images, no patients"] if index else []),
+            *listing.notes,
+            f"{len(cases)} pictures in {len(set(patients))} groups of near-duplicates (correlation "
+            f"{LEAST_PICTURE:g}); with {LOOSE:g} it would be {len(set(loose))}",
+        ]
+        cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")))
+        return _official(cohort) if protocol == OFFICIAL else _grouped(cohort)
+
+    def advise(
+        self,
+        cases: Sequence[Case],
+        modalities: Sequence[str],
+        spacing_mm: float | None = None,
+        patch_size: Sequence[int] | None = None,
+    ) -> Advice:
+        """See :class:`medtl.task.Named`; DataError where a class has no training case."""
+        folder = cases[0].images[Modality(modalities[0])].path.parent.parent
+        check_every_class(cases, self.regions, folder)
+        found = tuple(map(Modality, modalities))
+        advice = picture_advice(cases, found, self.defaults, spacing_mm, patch_size)
+        why = "cropped to the head and blurred alike: here a file's size alone tells much"
+        return replace(advice, reasons={**advice.reasons, "transforms": why})
+
+
+def class_of(entry: Entry, needed: bool) -> str:
+    """``glioma_tumor``, ``Glioma`` -> ``glioma``; ``notumor`` -> ``no_tumor``. DataError for names
+    of no class, unless it is not ``needed``."""
+    word = re.sub(r"[\W_]+", "", entry.class_name.casefold())
+    word = re.sub(r"tumou?r$", "", word)
+    known = {name.removesuffix("_tumor"): name for name in KaggleMri.regions}
+    if word not in known and needed:
+        raise DataError(
+            f"{entry.where}: {entry.class_name or 'it'!r} is none of the classes "
+            f"{', '.join(KaggleMri.regions)}; rename the folder, or see task classification"
+        )
+    return known.get(word, "")
+
+
+def _image(path: Path, name: Modality) -> ImageFile:
+    return ImageFile(path, COLOURS.index(name) if name in COLOURS else None)
+
+
+def _joined(entries: Sequence[Entry], groups: Sequence[Sequence[int]]) -> list[str]:
+    """The patient of each picture: the first picture of its group."""
+    first = {number: group[0] for group in groups for number in group}
+    return [entries[first.get(n, n)].id for n in range(len(entries))]
+
+
+def _grouped(cohort: Cohort) -> Cohort:
+    """Groups that are said to be of two classes tell nothing and are left out."""
+    classes: dict[str, set[str]] = {}
+    for case in cohort.cases:
+        classes.setdefault(case.patient, set()).add(case.class_name)
+    doubtful = [case.id for case in cohort.cases if len(classes[case.patient]) > 1]
+    notes = list(cohort.notes)
+    if doubtful:
+        notes.append(
+            f"{len(doubtful)} pictures lie in folders of two classes, left out: "
+            f"{shortened(doubtful)}"
+        )
+    kept = tuple(case for case in cohort.cases if case.id not in set(doubtful))
+    return replace(cohort, cases=kept, notes=tuple(notes), leak=UNKNOWN_PATIENTS)
+
+
+def _official(cohort: Cohort) -> Cohort:
+    """Every picture stands for itself; ``leak`` says how many were met in training."""
+    parts: dict[str, set[str]] = {}
+    for case in cohort.cases:
+        parts.setdefault(case.patient, set()).add(case.part)
+    sizes = Counter(case.part for case in cohort.cases)
+    testing = [case for case in cohort.cases if case.part == _TESTING]
+    if not testing or len(testing) == len(cohort.cases):
+        raise DataError(
+            f"{cohort.root}: protocol {OFFICIAL} needs the folders Training and Testing; leave it "
+            "out for groups of near-duplicates"
+        )
+    twins = sum(len(parts[case.patient]) > 1 for case in testing)
+    return replace(
+        cohort,
+        cases=tuple(replace(case, patient=case.id) for case in cohort.cases),
+        leak=f"LEAK: {twins} of {sizes[_TESTING]} Testing pictures are, or nearly are, pictures of "
+        "Training, so these scores are too good; patients are unknown",
+        test=tuple(case.id for case in testing),
+        keeps_seen=True,
+    )

@@ -1,0 +1,1 @@
+"""TCGA slices of lower-grade gliomas with masks."""

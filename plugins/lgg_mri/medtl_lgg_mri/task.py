@@ -1,0 +1,175 @@
+"""The tasks on TCGA slices: is there a glioma, and where; names say patient and hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from medtl.case import Case, Cohort, ImageFile
+from medtl.console import Reporter
+from medtl.errors import ConfigError, DataError
+from medtl.modality import Modality
+from medtl.owndata.classes import check_every_class, picture_advice
+from medtl.owndata.listing import shortened
+from medtl.phantom.cohort import LGG, read_index
+from medtl.task import Advice, Defaults
+from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, tell
+
+PATIENTS, HOSPITALS, SLICES = "patients", "hospitals", "slices"
+NO_TUMOR, WITH_TUMOR = "no_tumor", "tumor"
+LEAK = (
+    "LEAK: slices of a patient lie on both sides of the split, so these scores are too good; n "
+    "counts slices, not patients"
+)
+_EVERY = "mod:" + "+".join(MODALITIES)
+
+
+class _Slices:
+    """What both tasks share: reading, patients, hospitals and protocols."""
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+    modalities = MODALITIES
+    nested = False
+    exclusive = True
+    phantom = LGG
+    protocols: Mapping[str, str] = {
+        PATIENTS: "all slices of a patient are on one side of every split",
+        HOSPITALS: "the test patients are those of one hospital, named by --fold",
+        SLICES: "slices are divided, whoever they are of, as in S2",
+    }
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+        protocol: str = PATIENTS,
+        reporter: Reporter | None = None,
+    ) -> Cohort:
+        """Read the slices below ``root``; those in which a modality is empty are left out.
+
+        Raises:
+            ConfigError: ``labels``, as the masks have none but tumor.
+            DataError: no slices, none with a mask, names that say no patient, protocol hospitals
+                with one hospital alone, or a damaged file; always naming the file.
+        """
+        root = Path(root)
+        if labels:
+            raise ConfigError(f"--labels: task {self.name} has masks of tumor alone; drop it")
+        index = read_index(root)
+        notes = ["synthetic phantom: generated images, no patients"] if index else []
+        found = find_slices(root, reporter or Reporter(quiet=True))
+        slices = [each for each in found if each.mask or not need_target]
+        if not slices:
+            raise DataError(f"{root}: no slice has a mask; they can be predicted, not trained on")
+        if len(slices) < len(found):
+            notes.append(f"{len(found) - len(slices)} slices without a mask were left out")
+        wanted = {Modality(name) for name in required or MODALITIES}
+        empty = [each.id for each in slices if wanted & set(each.empty)]
+        if empty:
+            notes.append(f"{len(empty)} slices with an empty modality left out: {shortened(empty)}")
+        slices = [each for each in slices if not wanted & set(each.empty)]
+        if not slices:
+            raise DataError(f"{root}: a modality is empty in every slice; nothing is left")
+        cases = tuple(map(self._case, slices))
+        patients = {case.patient for case in cases}
+        notes += [f"{len(cases)} slices of {len(patients)} patients", *tell(slices)]
+        cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")))
+        if protocol == HOSPITALS:
+            return _by_hospital(cohort)
+        return _by_slice(cohort) if protocol == SLICES else cohort
+
+    def _case(self, each: Slice) -> Case:
+        raise NotImplementedError
+
+
+class LggMri(_Slices):
+    """Whether a slice shows a glioma: its mask is not empty."""
+
+    name = "lgg-mri"
+    kind = "classification"
+    regions = (NO_TUMOR, WITH_TUMOR)
+    defaults = Defaults(
+        src=_EVERY,
+        dst=_EVERY,
+        network="resnet18",
+        transforms="picture",
+        patch_size=(128, 128),
+        batch_size=32,
+        rate=1e-3,
+        steps=2000,
+        passes=40,
+        strategy="scratch",
+        loss="cross-entropy",
+    )
+    phantom_defaults = defaults
+
+    def advise(
+        self,
+        cases: Sequence[Case],
+        modalities: Sequence[str],
+        spacing_mm: float | None = None,
+        patch_size: Sequence[int] | None = None,
+    ) -> Advice:
+        """See :class:`medtl.task.Named`; DataError where a class has no training case."""
+        found = tuple(map(Modality, modalities))
+        check_every_class(cases, self.regions, cases[0].images[found[0]].path.parent.parent)
+        return picture_advice(cases, found, self.defaults, spacing_mm, patch_size)
+
+    def _case(self, each: Slice) -> Case:
+        name = "" if each.mask is None else WITH_TUMOR if each.tumor else NO_TUMOR
+        mask = ImageFile(each.mask) if each.mask else None
+        return replace(_bare(each), class_name=name, stratum=name, mask=mask)
+
+
+class LggMriSegmentation(_Slices):
+    """Where a slice shows a glioma; pixels count as 1 mm, as their size is not recorded."""
+
+    name = "lgg-mri-seg"
+    kind = "segmentation"
+    regions = (WITH_TUMOR,)
+    defaults = Defaults(
+        src=_EVERY,
+        dst=_EVERY,
+        network="unet",
+        transforms="picture",
+        patch_size=(128, 128),
+        batch_size=16,
+        strategy="scratch",
+    )
+    phantom_defaults = replace(defaults, patch_size=(64, 64), steps=800)
+
+    def _case(self, each: Slice) -> Case:
+        return replace(
+            _bare(each),
+            target=ImageFile(each.mask) if each.mask else None,
+            regions={WITH_TUMOR: (TUMOR,)},
+            labels=(OUTSIDE, TUMOR),
+        )
+
+
+def _bare(each: Slice) -> Case:
+    images = {name: ImageFile(each.path, n) for n, name in enumerate(MODALITIES)}
+    return Case(id=each.id, patient=each.patient, images=images, site=each.site)
+
+
+def _by_hospital(cohort: Cohort) -> Cohort:
+    """Each hospital is a fold."""
+    sites = sorted({case.site for case in cohort.cases})
+    if len(sites) < 2:
+        raise DataError(f"{cohort.root}: has the one hospital {sites[0]}; two are needed at least")
+    counted = {site: len({c.patient for c in cohort.cases if c.site == site}) for site in sites}
+    return replace(
+        cohort,
+        cases=tuple(replace(case, fold=sites.index(case.site)) for case in cohort.cases),
+        folds=", ".join(f"{n} {site} ({counted[site]})" for n, site in enumerate(sites)),
+    )
+
+
+def _by_slice(cohort: Cohort) -> Cohort:
+    cases = tuple(replace(case, patient=case.id) for case in cohort.cases)
+    return replace(cohort, cases=cases, leak=LEAK)

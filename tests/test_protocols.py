@@ -1,0 +1,64 @@
+"""Protocols say who is tested on; what contradicts them is refused, and what leaks is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medtl.case import Case, Cohort
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.errors import ConfigError
+from medtl.folds import split_as_asked
+from medtl.protocols import choose_protocol
+from medtl.report.tables import Table, warned
+from medtl_brats.task import Brats
+
+QUIET = Reporter(quiet=True)
+
+
+class TwoWays(Brats):
+    protocols = {"grouped": "as it should be.", "official": "as published."}  # noqa: RUF012
+
+
+def cohort(**more: object) -> Cohort:
+    cases = tuple(Case(f"c{n}", f"p{n}", {}, fold=n % 2) for n in range(10))
+    return Cohort(Path("."), cases, **more)  # type: ignore[arg-type]
+
+
+def test_first_protocol_is_the_default_and_names_are_forgiving() -> None:
+    assert choose_protocol(TwoWays(), None) == "grouped"
+    assert choose_protocol(TwoWays(), "Official") == "official"
+    assert choose_protocol(Brats(), None) is None
+    with pytest.raises(ConfigError, match="task brats has no protocols; drop it"):
+        choose_protocol(Brats(), "official")
+    with pytest.raises(ConfigError, match="did you mean 'official'"):
+        choose_protocol(TwoWays(), "offical")
+
+
+def test_locked_patients_are_tested_on_and_no_others() -> None:
+    split = split_as_asked(TrainConfig(), cohort(test=("p3", "p7")), QUIET)
+    assert split.test == ("p3", "p7")
+    assert not {"p3", "p7"} & {*split.train, *split.val}
+
+
+@pytest.mark.parametrize("setting", [{"test_cases": ("p1",)}, {"folds": 5, "fold": 0}, {"fold": 1}])
+def test_locked_patients_cannot_be_chosen_anew(setting: dict[str, object]) -> None:
+    config = TrainConfig(protocol="official", **setting)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--protocol official says who is tested on; drop --"):
+        split_as_asked(config, cohort(test=("p3",)), QUIET)
+
+
+def test_protocol_with_folds_wants_one_named() -> None:
+    named = cohort(folds="0 CS (5), 1 DU (5)")
+    with pytest.raises(ConfigError, match=r"name one fold by --fold; there are 0 CS \(5\), 1 DU"):
+        split_as_asked(TrainConfig(protocol="hospitals"), named, QUIET)
+    split = split_as_asked(TrainConfig(protocol="hospitals", fold=1), named, QUIET)
+    assert split.test == ("p1", "p3", "p5", "p7", "p9")
+
+
+def test_leak_stands_under_every_table() -> None:
+    tables = [Table("a", ("x",), (("1",),), ("n",)), Table("b", ("x",), ())]
+    assert [table.notes for table in warned(tables, "LEAK")] == [("n", "LEAK"), ("LEAK",)]
+    assert warned(tables, "") == tables
