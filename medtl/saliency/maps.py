@@ -23,8 +23,7 @@ from medtl.classification.evaluation import Classifier
 from medtl.classification.views import unviewed, view
 from medtl.data import region_masks
 from medtl.evaluation import Predictor
-from medtl.io.images import read_volume
-from medtl.io.nifti import read_labels
+from medtl.io.images import read_labels, read_volume
 from medtl.saliency.gradcam import Layer, grad_cam, of_class, of_region
 from medtl.saliency.grid import cell_grid, enlarged
 from medtl.transforms import restore
