@@ -23,7 +23,7 @@ from medtl.catalog import load_catalog
 from medtl.classification.evaluation import Classifier
 from medtl.data import Recipe
 from medtl.device import build_fabric
-from medtl.errors import ConfigError, UnknownNameError
+from medtl.errors import ConfigError, DataError, UnknownNameError
 from medtl.evaluation import Predictor
 from medtl.intervals import interval
 from medtl.networks import Block, Network
@@ -234,6 +234,13 @@ def test_map_lies_on_the_pixels_of_the_picture(
     assert mask_IJK is not None
     scores = localisation(found.cam_IJK, mask_IJK, 0.5)
     assert scores["pointing"] == 1 and scores["dice"] > 0.5
+
+
+def test_mask_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
+    case = spot_case(write_spot(tmp_path / "x.png", (20, 30), (8, 9), flip=False))
+    Image.fromarray(np.ones((20, 31), dtype=np.uint8)).save(tmp_path / "mask_x.png")
+    with pytest.raises(DataError, match=r"mask_x.png: the mask is 20x31x1 but the image 20x30x1"):
+        class_mask(case)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -60,6 +60,7 @@ def explain(
 
     from medtl.device import build_fabric
     from medtl.planning import read_cohort
+    from medtl.report.tables import warned
     from medtl.saliency.explain import Wanted
     from medtl.saliency.explain import explain as write_explanation
     from medtl.saliency.localisation import localisation_table
@@ -83,6 +84,7 @@ def explain(
         task,
         data,
         reporter,
+        None if inputs else config.protocol,
         labels=scheme,
         required=trained.predictor.recipe.modalities,
         need_target=inputs is None,
@@ -90,14 +92,17 @@ def explain(
     picked = pick_cases(cohort, opened, "all" if inputs else "test")
     folder = out or opened.path / "explain" / trained.stage
     wanted = Wanted(output, layer, cases, threshold)
-    found = write_explanation(trained, picked, wanted, folder, reporter, synthetic=cohort.synthetic)
+    found = write_explanation(
+        trained, picked, wanted, folder, reporter, synthetic=cohort.synthetic, leak=cohort.leak
+    )
     if json:
         import json as encoder
 
         print(encoder.dumps(found, indent=2))
         return
     if "localisation" in found:
-        reporter.show(localisation_table(found))
+        for table in warned([localisation_table(found)], cohort.leak):
+            reporter.show(table)
     else:
         reporter.say("no case has a mask of what is explained: the maps are shown, not scored")
     reporter.say(f"figures, saliency.csv and saliency.json in {folder}")

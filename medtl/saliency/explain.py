@@ -55,6 +55,7 @@ def explain(
     reporter: Reporter,
     *,
     synthetic: bool,
+    leak: str = "",
 ) -> dict[str, Any]:
     """Write ``cam.png``, ``activations.png``, ``filters.png``, ``saliency.csv`` and
     ``saliency.json`` into ``folder``; returns what the last one holds.
@@ -97,6 +98,7 @@ def explain(
     write_rows(folder / "saliency.csv", rows)
     found = {
         "synthetic": synthetic,
+        "leak": leak,
         "stage": trained.stage,
         "method": "Grad-CAM",
         "block": layer.block,

@@ -22,9 +22,9 @@ from medtl.case import Case
 from medtl.classification.evaluation import Classifier
 from medtl.classification.views import unviewed, view
 from medtl.data import region_masks
+from medtl.errors import DataError
 from medtl.evaluation import Predictor
-from medtl.io.images import read_volume
-from medtl.io.nifti import read_labels
+from medtl.io.images import read_header, read_labels, read_volume
 from medtl.saliency.gradcam import Layer, grad_cam, of_class, of_region
 from medtl.saliency.grid import cell_grid, enlarged
 from medtl.transforms import restore
@@ -131,10 +131,20 @@ def _window(found_IJK: Tensor, edges: Sequence[int]) -> tuple[slice, ...]:
 
 
 def class_mask(case: Case) -> NDArray[np.bool_] | None:
-    """Where a case shows its class; None where it does not say, or shows it nowhere."""
+    """Where a case shows its class; None where it does not say, or shows it nowhere.
+
+    Raises:
+        DataError: the mask is damaged, or not as large as the image.
+    """
     if case.mask is None:
         return None
     mask_IJK = read_volume(case.mask, allow_constant=True)[0] != 0
+    shape = read_header(next(iter(case.images.values()))).shape[:3]
+    if mask_IJK.shape != shape:
+        sizes = ("x".join(map(str, each)) for each in (mask_IJK.shape, shape))
+        raise DataError(
+            f"{case.mask.path}: the mask is {' but the image '.join(sizes)}; make them fit"
+        )
     return mask_IJK if mask_IJK.any() else None
 
 
