@@ -60,8 +60,18 @@ NONE = Augmentation(
     gamma_p=0.0,
 )
 
-#: For pictures shown whole: no region to fade, and little leaves the frame.
-PICTURE = Augmentation(overhang=0.1, fade_p=0.0, noise=0.1, blur_p=0.1, scale=(0.85, 1.2))
+#: For pictures shown whole: no region to fade, little leaves the frame, and how sharp and how
+#: evenly lit they are stays. Chosen on validation patients of kaggle-mri.
+PICTURE = Augmentation(
+    overhang=0.1,
+    rotation_deg=30.0,
+    scale=(0.85, 1.2),
+    fade_p=0.0,
+    noise=0.1,
+    blur_p=0.0,
+    bias_p=0.0,
+    gamma_p=0.2,
+)
 
 
 @dataclass(frozen=True, slots=True)
