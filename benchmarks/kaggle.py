@@ -31,7 +31,7 @@ from medtl.files import replacing
 FOLDS = 5
 RECIPE = ("--strategy", "scratch", "--network", "resnet18", "--transforms", "head-picture")
 RECIPE += ("--set", "val_fraction=0.1", "--device", "cpu")
-STEPS, WIDTH, SEED = 2500, 64, 0
+STEPS, WIDTH, SEED = 2300, 64, 0
 
 
 def main() -> None:

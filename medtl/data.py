@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms.transform import Transform
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -272,8 +274,13 @@ class Patches(Dataset[dict[str, Tensor]]):
 def shuffled(key: str, sample: int, count: int) -> int:
     """Which of ``count`` cases a sample shows: every pass over them is a new order."""
     turn, position = divmod(sample, count)
-    order = np.random.default_rng(seed_of(key, turn)).permutation(count)
-    return int(order[position])
+    return int(_order(key, turn, count)[position])
+
+
+@lru_cache(maxsize=8)
+def _order(key: str, turn: int, count: int) -> NDArray[np.int64]:
+    """Kept, as making it for each sample would take as long as half of a picture's augmentation."""
+    return np.random.default_rng(seed_of(key, turn)).permutation(count)
 
 
 def seed_of(*parts: object) -> int:
