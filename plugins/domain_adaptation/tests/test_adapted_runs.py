@@ -124,7 +124,7 @@ def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--src", "grey", "--dst", "grey"), "40 cases (00, ...) are in both --src and --dst"),
+        (("--src", "grey", "--dst", "grey"), "--src mod:grey,site:A --dst mod:grey,site:B"),
         (("--with-control",), "drop --with-control"),
         (("--set=select_by=sdn",), "must be validation, source-validation, entropy, im, snd"),
         (("--dst", "grey,site:C"), "no case is from site 'C'"),
