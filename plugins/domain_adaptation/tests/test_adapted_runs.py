@@ -146,3 +146,18 @@ def test_refusals_are_one_clear_line(
     medtl(*given, *words, "--out", tmp_path / "run", code=2)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
+
+
+def test_site_without_a_training_patient_does_not_stop_harmonising(
+    table: Path, run: Path, tmp_path: Path
+) -> None:
+    """Site C has one case, which is tested on."""
+    lines = table.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines) if line.endswith(",A"))
+    lines[number] = lines[number][:-1] + "C"
+    other = table.with_name("three.csv")
+    other.write_text("\n".join(lines) + "\n")
+    name = lines[number].partition(",")[0]
+    medtl("train", "classification", "--data", other, *TINY, "--strategy", "scratch",
+          "--dst", "grey,site:A+C", "--set=harmonise=nyul", "--test-cases", name,
+          "--out", tmp_path / "run", "--dry-run")  # fmt: skip
