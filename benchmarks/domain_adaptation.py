@@ -115,7 +115,9 @@ def on_hospitals(options: argparse.Namespace) -> dict[str, Any]:
             for seed in range(options.seeds):
                 config = settings(options.data, options, f"site:{others}", f"site:{target}")
                 test = tuple(named_patient(name) for name in own[half::2])
-                config = config.model_copy(update={"seed": seed, "test_cases": test})
+                # So few patients can spare none for validation: the last step is kept.
+                update = {"seed": seed, "test_cases": test, "val_fraction": 0.0}
+                config = config.model_copy(update=update)
                 folder = options.work / f"{target}-{half}-{options.steps}-{seed}"
                 one_seed(config, folder, scores, regrets)
     return summarised(scores, regrets)

@@ -144,10 +144,11 @@ def make_plan(
         preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
     preset = preset.dropping(_modality_dropout(config, visited))
     if config.harmonise:
-        training = cases_of(split.train, cohort.cases)
-        preset = preset.onto(
-            fit_standard(config.harmonise, catalog, preset, visited, training, reporter)
-        )
+        # Of each domain, as one of its sites may have no training patient.
+        training = {
+            domain: cases_of(split.train, select(domain, cohort.cases)) for domain in visited
+        }
+        preset = preset.onto(fit_standard(config.harmonise, catalog, preset, training, reporter))
     check_suited(kind, task, probe, preset, defaults, config)
     if any(stage.norm_stats == "target" for stage in laid_out):
         check_norms(probe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from medtl.cache import remembered
@@ -10,7 +10,7 @@ from medtl.case import Case, ImageFile
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.data import Recipe
-from medtl.domain import Domain, select
+from medtl.domain import Domain
 from medtl.errors import ConfigError
 from medtl.harmonisation import Landmarks, Standard
 from medtl.io.images import read_volume
@@ -24,12 +24,11 @@ def fit_standard(
     harmoniser: str,
     catalog: Catalog,
     preset: Preset,
-    domains: Sequence[Domain],
-    training: Sequence[Case],
+    training: Mapping[Domain, Sequence[Case]],
     reporter: Reporter,
 ) -> Standard:
-    """Each modality's standard, from the training cases of the first of ``domains`` that has it:
-    the source comes first, so the target is brought onto the source's.
+    """Each modality's standard, from the ``training`` cases of the first domain that has it: the
+    source comes first, so the target is brought onto the source's.
 
     With N4 the standard is that of the uncorrected images; it says only where percentiles go.
 
@@ -51,8 +50,7 @@ def fit_standard(
         )
     recipe = Recipe((), (), preset)
     values: dict[str, tuple[float, ...]] = {}
-    for domain in domains:
-        cases = select(domain, training)
+    for domain, cases in training.items():
         for modality in domain.modalities:
             if modality not in values:
                 files = [case.images[modality] for case in cases]

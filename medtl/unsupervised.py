@@ -58,11 +58,21 @@ def labelled_cases(stages: Sequence[Stage], cases: Sequence[Case]) -> tuple[Case
         if shared:
             raise ConfigError(
                 f"{stage.name}: {len(shared)} cases ({shared[0]}, ...) are in both --src and "
-                "--dst, so their labels would be trained on; narrow them, for example --src "
-                f"{stage.domain},site:A --dst {stage.unlabelled},site:B"
+                f"--dst, so their labels would be trained on; {_narrower(stage, cases)}"
             )
         hidden.update(other)
     return tuple(case for case in cases if case.id not in hidden)
+
+
+def _narrower(stage: Stage, cases: Sequence[Case]) -> str:
+    """How the two domains can be kept apart in these data."""
+    for field in ("site", "part"):
+        values = sorted({getattr(case, field) for case in cases} - {""})
+        if len(values) > 1:
+            modalities = "mod:" + "+".join(stage.domain.modalities)
+            one, other = (f"{modalities},{field}:{value}" for value in values[:2])
+            return f"narrow them, for example --src {one} --dst {other}"
+    return "these data name no sites or parts to tell them apart by"
 
 
 def usable_cases(stages: Sequence[Stage], cohort: Cohort, reporter: Reporter) -> Cohort:

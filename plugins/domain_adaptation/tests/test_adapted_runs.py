@@ -124,7 +124,7 @@ def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--src", "grey", "--dst", "grey"), "40 cases (00, ...) are in both --src and --dst"),
+        (("--src", "grey", "--dst", "grey"), "--src mod:grey,site:A --dst mod:grey,site:B"),
         (("--with-control",), "drop --with-control"),
         (("--set=select_by=sdn",), "must be validation, source-validation, entropy, im, snd"),
         (("--dst", "grey,site:C"), "no case is from site 'C'"),
@@ -146,3 +146,18 @@ def test_refusals_are_one_clear_line(
     medtl(*given, *words, "--out", tmp_path / "run", code=2)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
+
+
+def test_site_without_a_training_patient_does_not_stop_harmonising(
+    table: Path, run: Path, tmp_path: Path
+) -> None:
+    """Site C has one case, which is tested on."""
+    lines = table.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines) if line.endswith(",A"))
+    lines[number] = lines[number][:-1] + "C"
+    other = table.with_name("three.csv")
+    other.write_text("\n".join(lines) + "\n")
+    name = lines[number].partition(",")[0]
+    medtl("train", "classification", "--data", other, *TINY, "--strategy", "scratch",
+          "--dst", "grey,site:A+C", "--set=harmonise=nyul", "--test-cases", name,
+          "--out", tmp_path / "run", "--dry-run")  # fmt: skip
