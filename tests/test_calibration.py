@@ -24,6 +24,7 @@ from medtl.classification.calibration import (
 )
 from medtl.classification.metrics import calibrated, summarise_classes
 from medtl.classification.patients import per_patient
+from medtl.report.tables import class_tables
 
 
 def drawn(cases: int = 200, strength: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +155,17 @@ def test_images_of_a_patient_of_several_classes_share_one_vote() -> None:
     assert {metric: found[metric]["mean"] for metric in expected} == pytest.approx(expected)
     patients_found = per_patient(table)
     assert patients_found is not None and "share one vote" in patients_found.how
+
+
+def test_tables_show_every_score_and_say_what_by_patient_means() -> None:
+    truth_N = np.array([0, 1, 2, 0, 1, 2])
+    table = rows(truth_N, 0.4 * np.eye(3)[truth_N] + 0.2, list("aabbcc"))
+    tables = class_tables({"scratch": summarise_classes(table)}, synthetic=False)
+    text = "\n".join(each.plain() for each in tables)
+    for label in ("macro precision", "weighted F1", "AUPRC", "ECE", "sensitivity at specificity"):
+        assert label in text
+    assert "a patient's images share one vote" in tables[0].notes[-1]
+    assert [row[1] for row in tables[0].rows] == ["all", "all by patient"]
 
 
 def test_patients_of_one_image_are_not_scored_twice() -> None:

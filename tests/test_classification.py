@@ -140,7 +140,9 @@ def test_summary_is_that_of_the_written_predictions(run: Path) -> None:
     assert confusion["cases"] == metrics.confusion_matrix(truth, said, labels=CLASSES).tolist()
     for interval in found.values():
         assert {"mean", "n", "low", "high", "method"} <= set(interval)
-    assert (run / "figures" / "confusion-scratch.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("confusion", "ranking", "calibration"):
+        path = run / "figures" / f"{name}-scratch.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_checkpoint_was_chosen_by_validation_and_says_what_it_needs(run: Path) -> None:
@@ -148,6 +150,13 @@ def test_checkpoint_was_chosen_by_validation_and_says_what_it_needs(run: Path) -
     assert metadata["kind"] == "classification" and metadata["regions"] == list(CLASSES)
     assert metadata["network"]["spatial_dims"] == 2
     assert metadata["preprocessing"]["size"] == [64, 64]
+    validation = read(run, "splits.json")[0]["val"]
+    assert metadata["temperature_fitted_on"] == len(validation)
+    calibration = read(run, "summary.json")["data"]["calibration"]["scratch"]
+    assert calibration["temperature"] == metadata["temperature"]
+    assert sum(each["cases"] for each in calibration["reliability"]) == len(
+        read(run, "splits.json")[0]["test"]
+    )
     lines = (run / "scratch" / "metrics.jsonl").read_text().splitlines()
     validated = [json.loads(line)["validation"] for line in lines if "validation" in line]
     assert len(validated) == 10 and all(set(v) == set(CLASSES) for v in validated)

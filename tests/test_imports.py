@@ -59,6 +59,7 @@ LIGHT = [
     "medtl.cli.plugins",
     "medtl.cli.train",
     "medtl.cli.evaluate",
+    "medtl.cli.explain",
     "medtl.cli.predict",
     "medtl.cli.weights",
     "medtl.cli.data",

@@ -49,6 +49,10 @@ LABELS = {
     "ece": "ECE",
     "log_loss": "log loss",
 }
+_BY_PATIENT = (
+    "by patient: of the mean probability of a patient's images; where patients have images of "
+    "several classes, a patient's images share one vote"
+)
 #: What the rows are, title, metrics.
 _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -166,7 +170,7 @@ def warned(tables: Iterable[Table], leak: str) -> list[Table]:
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
     """Scores of all classes together, and of each against the rest."""
-    return [
+    first, *others = (
         score_table(
             _of_classes(summary, together=outputs == "classes"),
             synthetic,
@@ -175,7 +179,10 @@ def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
             title=f"{title} [95% interval]",
         )
         for outputs, title, metrics in _CLASS_TABLES
-    ]
+    )
+    if any(name.endswith(" by patient") for scores in summary.values() for name in scores):
+        first = replace(first, notes=(*first.notes, _BY_PATIENT))
+    return [first, *others]
 
 
 def _of_classes(summary: Summary, *, together: bool) -> dict[str, dict[str, Any]]:

@@ -31,13 +31,17 @@ class Axis:
     step: float
     cells: int
 
+    def within(self, edge: int) -> bool:
+        """Whether every cell looks at a pixel of an image of this edge."""
+        return self.start > -1 and self.start + (self.cells - 1) * self.step < edge
+
 
 def cell_grid(network: Network, layer: Layer, patch: Sequence[int]) -> tuple[Axis, ...]:
     """The cells of a layer's map along each axis, for images of the size ``patch``.
 
     Follows convolutions and poolings in the order in which they run; branches that join again at
-    the same size add nothing. Where they do not lead to the layer's size, the map is taken to be
-    stretched over the image.
+    the same size add nothing. Where they lead to another size or out of the image (padding that no
+    layer tells of), the map is taken to be stretched over the image.
     """
     axes = [Axis(0.0, 1.0, edge) for edge in patch]
     parts = layers(network.module)
@@ -61,7 +65,8 @@ def cell_grid(network: Network, layer: Layer, patch: Sequence[int]) -> tuple[Axi
         for handle in handles:
             handle.remove()
     sizes = layer.shape[1:]
-    if tuple(axis.cells for axis in axes) == sizes:
+    inside = all(axis.within(edge) for axis, edge in zip(axes, patch, strict=True))
+    if inside and tuple(axis.cells for axis in axes) == sizes:
         return tuple(axes)
     steps = [edge / size for edge, size in zip(patch, sizes, strict=True)]
     return tuple(Axis((step - 1) / 2, step, n) for step, n in zip(steps, sizes, strict=True))
