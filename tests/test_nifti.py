@@ -156,7 +156,11 @@ def test_gzip_of_several_members_is_whole(tmp_path, volume_IJK):
     np.testing.assert_array_equal(read_volume(ImageFile(joined))[0], volume_IJK)
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 300, gzip.compress(b"junk" * 300), b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"junk" * 300, gzip.compress(b"junk" * 300), b"\x1f\x8b"],
+    ids=["empty", "junk", "packed junk", "the first bytes of gzip"],
+)
 def test_garbage_is_no_nifti_file(tmp_path, content):
     path = tmp_path / "garbage.nii.gz"
     path.write_bytes(content)
