@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medtl.networks import Network, all_logits, tensors
@@ -50,7 +50,7 @@ def norm_follows(network: Network, tensor_name: str) -> bool:
 
 
 def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
-    """Root mean square of each first layer's answer, biases apart, over the foreground.
+    """Root mean square of each first layer's answer, biases and ReLU apart, over the foreground.
 
     Foreground is where any channel differs from 0, as after z-scoring in the brain. Keys are the
     names in ``network.input_tensors``.
@@ -62,7 +62,7 @@ def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
         with torch.no_grad():
             voxels = power = 0.0
             for image_1CIJK in torch.split(batch_BCIJK, 1):  # alone: the memory of a step is enough
-                answer_1OIJK = layer(image_1CIJK)
+                answer_1OIJK = _convolved(layer, image_1CIJK)
                 if isinstance(bias := getattr(layer, "bias", None), Tensor):
                     answer_1OIJK = answer_1OIJK - bias.view(-1, *[1] * network.spatial_dims)
                 inside_11IJK = (image_1CIJK != 0).any(dim=1, keepdim=True).to(answer_1OIJK)
@@ -71,6 +71,16 @@ def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
                 power += float((answer_1OIJK.square() * inside_11IJK).sum(dtype=torch.float64))
         answers[name] = (power / voxels) ** 0.5 if voxels else 0.0
     return answers
+
+
+def _convolved(layer: nn.Module, image_1CIJK: Tensor) -> Tensor:
+    """The layer's answer before the activation that a convolution may hold (medtl.layers)."""
+    if isinstance(layer, nn.Conv2d):
+        return nn.Conv2d.forward(layer, image_1CIJK)
+    if isinstance(layer, nn.Conv3d):
+        return nn.Conv3d.forward(layer, image_1CIJK)
+    answer_1OIJK: Tensor = layer(image_1CIJK)
+    return answer_1OIJK
 
 
 def calibrate_response(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from medtl.catalog import load_catalog
 from medtl.cli.weights import app
 from medtl.errors import ConfigError, MedtlError, UnknownNameError, WeightsError
+from medtl.layers import Conv2dReLU
 from medtl.networks import Block, Network, tensors
 from medtl.receipts import Receipt, ReceiptRow
 from medtl.response import calibrate_response, measure_response, norm_follows
@@ -260,10 +261,11 @@ def test_calibration_leaves_layers_that_were_carried_over_as_they_were():
     assert unchanged(target, before)
 
 
-def test_the_response_is_measured_in_the_foreground_without_bias():
-    layer = nn.Conv2d(1, 1, 1)
+@pytest.mark.parametrize("kind", [nn.Conv2d, Conv2dReLU])
+def test_the_response_is_measured_in_the_foreground_without_bias(kind):
+    layer = kind(1, 1, 1)
     nn.init.constant_(layer.weight, 2.0)
-    nn.init.constant_(layer.bias, 100.0)
+    nn.init.constant_(layer.bias, -100.0)
     blocks = (Block("all", "stem", ("*",)),)
     network = Network("one", nn.Sequential(layer), blocks, 1, 1, 2, 1, ("0.weight",), ())
     image_BCIJ = torch.tensor([[[[3.0, 0.0, 0.0], [0.0, 0.0, 4.0]]]])
