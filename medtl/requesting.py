@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 
@@ -82,9 +83,11 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
 
 def _check_depth(name: str, strategy: Strategy, request: Request) -> None:
     """Refuse ``--depth`` for a strategy that plans the same whatever it is."""
-    ends = (1, len(request.blocks) - 1)
-    one, other = (strategy(replace(request, depth=depth)) for depth in ends)
-    if one == other:
+    plans = []
+    for depth in range(len(request.blocks) + 1):
+        with suppress(ConfigError):  # beyond what the strategy takes
+            plans.append(strategy(replace(request, depth=depth)))
+    if all(plan == plans[0] for plan in plans):
         raise ConfigError(f"strategy {name} has no --depth; drop it")
 
 

@@ -11,8 +11,10 @@ from itertools import pairwise
 import pytest
 
 from medtl.catalog import load_catalog
+from medtl.config import TrainConfig
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError
+from medtl.requesting import lay_out
 from medtl.strategies import (
     CONTROL_A,
     CONTROL_B,
@@ -201,6 +203,14 @@ def test_depth_that_the_network_has_not_is_refused_with_its_blocks(plan) -> None
         plan(replace(BLOCKED, depth=9))
     with pytest.raises(ConfigError, match="--depth is needed"):
         transfusion(BLOCKED)
+
+
+@pytest.mark.parametrize("name", ["transfusion", "head-first", "gradual-unfreeze"])
+def test_depth_counts_in_the_smallest_network_too(name: str) -> None:
+    config = TrainConfig(strategy=name, depth=1)
+    lay_out(config, load_catalog(), replace(BLOCKED, blocks=("stem", "head"), depth=1))
+    with pytest.raises(ConfigError, match="strategy fine-tune has no --depth"):
+        lay_out(config.model_copy(update={"strategy": "fine-tune"}), load_catalog(), BLOCKED)
 
 
 def test_l2_sp_replaces_weight_decay_by_the_pull_to_the_start() -> None:
