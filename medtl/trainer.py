@@ -96,11 +96,12 @@ class Trainer:
         self._receive(stage, prepared)
         predictor = self._predictor(stage, prepared.network)
         result = self._fit(stage, prepared, predictor, patches, batch, first, folder)
-        if stage.norm_stats == "target":
-            result = self._on_target(stage, prepared.network, result)
         prepared.network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
         predictor = self.plan.kind.settled(predictor, *parts)
+        if stage.norm_stats == "target":  # after that: these cases are the source's
+            result = self._on_target(stage, prepared.network, result)
+            prepared.network.module.load_state_dict(result.best, strict=False)
         self._keep(stage, predictor, result, batch, folder)
         self.fabric.barrier()  # the next stage reads what this one has written
         return Trained(

@@ -114,10 +114,14 @@ def test_checkpoint_says_what_selected_it(run: Path) -> None:
 
 def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> None:
     run = train(table, tmp_path / "adabn", "adabn")
-    source, adapted = (read_weights(run / stage / BEST).tensors for stage in ("source", "adabn"))
+    kept = [read_weights(run / stage / BEST) for stage in ("source", "adabn")]
+    source, adapted = (weights.tensors for weights in kept)
     changed = {name for name in source if not torch.equal(source[name], adapted[name])}
     assert changed and all("running_" in name for name in changed)
     assert {name for name in source if "running_" in name} == changed
+    # Fitted on the source's cases, which its own statistics are for.
+    first, second = (weights.metadata["temperature"] for weights in kept)
+    assert first == second != 1
     assert set(json.loads((run / "summary.json").read_text())) == {"data", "source", "adabn"}
 
 
