@@ -14,7 +14,7 @@ from medtl.imagenet import IMAGENET
 from medtl.kinds import Kind
 from medtl.networks import Network
 from medtl.options import check_accepted
-from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_target
+from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_target, refuse
 from medtl.task import Task
 from medtl.unsupervised import check_adaptation
 from medtl.weights import read_weights, resolve_weights, steps_behind
@@ -54,6 +54,8 @@ def _target_network(
     config: TrainConfig, task: Task, kind: Kind, catalog: Catalog, target: Domain
 ) -> Network:
     name = config.network or task.defaults.network
+    twice = config.keep_blocks and config.options.get("keep_blocks")
+    refuse(twice, "--keep-blocks and options.keep_blocks are the same setting; drop one")
     builder = catalog.networks[name].load()
     cut = {"keep_blocks": config.keep_blocks} if config.keep_blocks else {}
     options = {**config.options, **cut}

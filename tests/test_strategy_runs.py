@@ -108,6 +108,7 @@ def test_schedule_cut_short_goes_on_to_the_same_weights(
         (("--strategy", "head-first", "--depth", 7), "0 to 4; the blocks are stem, encoder1"),
         (("--strategy", "head-first", "--freeze", "1"), "drop --freeze, or give --depth"),
         (("--strategy", "fine-tune", "--keep-blocks", 9), "keep_blocks counts the blocks"),
+        (("--keep-blocks", 2, "--set", "options.keep_blocks=3"), "are the same setting; drop one"),
         (("--initialiser", "mean-vra"), "did you mean 'mean-var'?"),
         (("--initialiser", "mean-var"), "none were loaded; give --init"),
         (("--optimizer", "lion"), "must be 'adamw', 'adam' or 'sgd', not 'lion'"),
