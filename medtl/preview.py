@@ -69,7 +69,7 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
             " + ".join(filter(None, (stage.init, stage.initialiser))),
             stage.frozen,
             _rates(stage, ready),
-            f"{ready.trainable_share():.1%}",
+            f"{ready.trainable_share():.1%}" if stage.steps else "-",
             f"{seconds * steps / 60:.1f}" if seconds else "?",
         )
         for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)

@@ -362,6 +362,7 @@ class Trainer:
         if self.fabric.is_global_zero:
             kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
             self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
+        trained = f"{prepared.trainable_share():.1%} trainable" if stage.steps else "none trained"
         beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""
         came = (
             "random weights"
@@ -370,7 +371,7 @@ class Trainer:
         )
         self.reporter.say(
             f"{stage.name}: {'+'.join(stage.domain.modalities)}, {stage.steps} steps, {came}, "
-            f"{prepared.trainable_share():.1%} trainable{beside}"
+            f"{trained}{beside}"
         )
         for note in receipt.notes:
             self.reporter.say(f"  {note}")

@@ -112,8 +112,15 @@ def test_checkpoint_says_what_selected_it(run: Path) -> None:
     assert "validation_soft_balanced_accuracy" in read_weights(run / "source" / BEST).metadata
 
 
-def test_adabn_changes_running_statistics_alone(table: Path, tmp_path: Path) -> None:
-    run = train(table, tmp_path / "adabn", "adabn")
+def test_adabn_changes_running_statistics_alone(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "adabn"
+    loud = [word for word in TINY if word != "-q"]
+    medtl("train", "classification", "--data", table, *DOMAINS, *loud, "--strategy", "adabn",
+          "--out", run)  # fmt: skip
+    told = [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("adabn")]
+    assert not any("trainable" in line or "100.0%  " in line for line in told)
     kept = [read_weights(run / stage / BEST) for stage in ("source", "adabn")]
     source, adapted = (weights.tensors for weights in kept)
     changed = {name for name in source if not torch.equal(source[name], adapted[name])}
