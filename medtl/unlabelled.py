@@ -110,7 +110,8 @@ class Unlabelled:
         return select_score(stage.select_by, self.plan.kind.beliefs(predictor, shown, len(some)))
 
     def set_norms(self, network: Network, batch_size: int, device: torch.device) -> None:
-        """Take the network's running statistics from all the images, as they are."""
+        """Take the network's running statistics from all the images without augmentation; where
+        patches are trained on, from one patch of each."""
         images = self.samples(NONE)
 
         def batches() -> Iterator[Tensor]:

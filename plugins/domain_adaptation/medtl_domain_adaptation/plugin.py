@@ -34,8 +34,8 @@ def medtl_strategies() -> list[Component]:
             "adabn",
             "medtl_domain_adaptation.strategies:adabn",
             "train on the source, then take the statistics of batch norm from the target; use "
-            "first: it trains nothing, needs a network with batch norm, and takes seconds (Li et "
-            "al. 2016)",
+            "first: it trains nothing, needs a network with batch norm, and passes over the images "
+            "once per norm (Li et al. 2016)",
         ),
     ]
 

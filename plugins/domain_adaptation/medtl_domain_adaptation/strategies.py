@@ -47,7 +47,8 @@ def mmd(request: Request) -> tuple[Stage, ...]:
 def adabn(request: Request) -> tuple[Stage, ...]:
     """Train on the source, then take the statistics of batch norm from the target.
 
-    Use first: it trains nothing, needs a network with batch norm, and takes seconds.
+    Use first: it trains nothing, needs a network with batch norm, and passes over the images once
+    per norm.
     Source: Li et al. 2016 (AdaBN).
     """
     if request.freeze:
