@@ -37,7 +37,12 @@ def information(rows_NL: Tensor) -> float:
 
 def neighbourhood_density(rows_NL: Tensor) -> float:
     """Soft neighbourhood density (Saito et al. 2021): the mean entropy of each row's similarities
-    (softmax of cosines / 0.05) to the other rows; high where rows lie in dense clusters."""
+    (softmax of cosines / 0.05) to the other rows; high where rows lie in dense clusters.
+
+    Raises ConfigError for a row alone, which has no neighbour.
+    """
+    if len(rows_NL) < 2:
+        raise ConfigError("select_by snd compares images, and there is one: choose entropy")
     rows_NL = evenly(rows_NL, MOST_ROWS)
     unit_NL = functional.normalize(rows_NL)
     likeness_NN = unit_NL @ unit_NL.T / TEMPERATURE

@@ -240,6 +240,8 @@ def test_selectors_are_refused_where_they_have_nothing_to_look_at() -> None:
         check_selector("snd", unlabelled=False)
     with pytest.raises(ConfigError, match="entropy, im, snd"):
         check_selector("sdn", unlabelled=True)
+    with pytest.raises(ConfigError, match="there is one"):
+        select_score("snd", [torch.tensor([[0.3, 0.7]])])
 
 
 # --- anchoring ------------------------------------------------------------------------------------
