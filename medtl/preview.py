@@ -26,7 +26,7 @@ from medtl.planning import Plan
 from medtl.preparation import Prepared
 from medtl.report.tables import Table
 from medtl.requesting import lay_out
-from medtl.strategies import Stage
+from medtl.strategies import SOURCE, Stage
 from medtl.weights import Weights
 
 TRIAL_STEPS = 5
@@ -92,6 +92,12 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     notes = [timing, f"prepared cases take up to {in_words(plan.memory_bytes())}"]
     if foreseen:
         notes.append(str(foreseen))
+    same = plan.request.source == plan.request.target
+    if same and any(stage.name == SOURCE for stage in plan.stages):
+        notes.append(
+            f"source and target are the same cases ({plan.request.target}): nothing is transferred "
+            "to others; give --init, or another --src"
+        )
     notes += [
         f"{stage.name} sees training images of {stage.unlabelled}, not their labels"
         for stage in plan.stages

@@ -121,3 +121,12 @@ def test_mistakes_are_one_line(
     train(tmp_path / "run", *given, "--dry-run", code=2)
     err = capsys.readouterr().err
     assert error in err and len(err.strip().splitlines()) == 1
+
+
+def test_source_that_is_the_target_is_told(
+    command, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [word for word in TINY if word != "-q"]
+    words = ("--data", pictures, *loud, "--network", "cbr-tiny", "--steps", 1, "--dry-run")
+    command("train", "classification", *words, "--strategy", "linear-probe")
+    assert "source and target are the same cases" in "".join(capsys.readouterr())
