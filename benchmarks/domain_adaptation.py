@@ -32,6 +32,7 @@ from machine import describe
 from real_cases import ROOT, shared_data
 
 from medtl.catalog import Catalog, load_catalog
+from medtl.classification.calibration import Temperature
 from medtl.config import TrainConfig
 from medtl.console import Reporter
 from medtl.data import cached_cases
@@ -212,6 +213,7 @@ def picks(plan: Plan, run: Run, catalog: Catalog) -> dict[str, str]:
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for stage in ("source", *METHODS):
         predictor = read_stage(run, stage, catalog, fabric).predictor
+        predictor = replace(predictor, temperature=Temperature())  # as training selects
         tables = plan.kind.beliefs(predictor, shown, len(unseen))
         for name in LABEL_FREE:
             found[name][stage] = select_score(name, tables)[name]
