@@ -41,7 +41,9 @@ class L2SP(nn.Module):
         ]
 
     def forward(self) -> Tensor:
-        moved = [(tensor.float() - start).square().sum() for tensor, start in self._kept]
+        # A trial of a plan binds on the CPU, and moves the network afterwards.
+        starts = [(tensor, start.to(tensor.device)) for tensor, start in self._kept]
+        moved = [(tensor.float() - start).square().sum() for tensor, start in starts]
         sizes = [tensor.float().square().sum() for tensor in self._new]
         total = torch.zeros((), device=(moved or sizes)[0].device)
         return total + self.alpha / 2 * sum(moved) + self.beta / 2 * sum(sizes)

@@ -268,6 +268,14 @@ def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_what_is_new() -> N
     assert now["stem.0.weight"].grad is None
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_l2_sp_follows_a_network_that_moves_to_another_device() -> None:
+    network, loss = small(), l2_sp()
+    loss.bind(network, ())
+    network.module.cuda()
+    assert float(loss().detach()) == 0
+
+
 def test_l2_sp_without_decay_holds_the_start(tmp_path: Path) -> None:
     """Without a gradient of the labels, nothing moves."""
 
