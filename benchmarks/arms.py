@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from real_cases import medtl
+
 from medtl.classification.metrics import summarise_classes
 
-#: Columns of predictions.csv that are no probability.
+#: Columns of probabilities in predictions.csv begin so.
 PROBABILITY = "p_"
 
 
 def train(out: Path, *words: object) -> Path:
     """``medtl train`` with these words, unless ``out`` holds the finished run; one that was
-    stopped goes on."""
+    stopped goes on. The program ends where ``out`` was asked for in other words (other data)."""
+    asked, beside = [*map(str, words)], out.with_name(f"{out.name}.words.json")
+    if beside.is_file() and json.loads(beside.read_text()) != asked:
+        sys.exit(f"{out} was trained with other settings; remove it, or name another --work")
     if not (out / "summary.json").is_file():
         started = ["--resume", str(out)] if (out / "config.yaml").is_file() else None
-        given = started or [*map(str, words), "--out", str(out)]
-        subprocess.run([sys.executable, "-m", "medtl", "train", *given, "--quiet"], check=True)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(asked))
+        medtl(["train", *(started or [*asked, "--out", str(out)]), "--quiet"])
     return out
 
 
@@ -42,6 +47,11 @@ def rows_of(run: Path, stage: str | None = None) -> list[dict[str, Any]]:
         }
         for line in lines
     ]
+
+
+def tcga_patient(name: str) -> str:
+    """The patient of a TCGA case or folder, whatever date and slice follow."""
+    return "_".join(name.split("_")[:3])
 
 
 def overall(rows: Sequence[Mapping[str, Any]], *metrics: str) -> dict[str, dict[str, Any]]:
