@@ -174,6 +174,10 @@ def test_official_run_scores_the_twins_and_says_so_everywhere(
     assert medtl("evaluate", run) == 0
     # Said once, and under both tables of train and of evaluate.
     assert capsys.readouterr().err.count("LEAK: 2 of 4") == 5
+    # Test pictures alone are scored though they were trained on.
+    assert medtl("evaluate", run, "--cases", "all", "--json", "--quiet") == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["cases"], data["excluded_seen"], data["kept_seen"]) == (4, 16, 0)
     assert medtl(*words, *TINY, "--folds", 5, "--fold", 0) == 2
     assert "--protocol official says who is tested on; drop --folds" in capsys.readouterr().err
     assert medtl("train", "kaggle-mri", "--data", phantom, "--protocol", "grupped") == 2
