@@ -9,6 +9,12 @@ from types import ModuleType
 
 import pytest
 
+from medtl.adaptation import identical_pairs, parse_mapping, plan_channels
+from medtl.augment import NONE
+from medtl.catalog import load_catalog
+from medtl.domain import parse_domain
+from medtl_lgg_mri.task import LggMri
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -45,3 +51,21 @@ def test_arm_of_other_data_is_not_read_as_this_one(tmp_path: Path, arms: ModuleT
     assert arms.train(run, "lgg-mri", "--data", Path("a"), "--steps", 2) == run
     with pytest.raises(SystemExit, match="arm was trained with other settings; remove it"):
         arms.train(run, "lgg-mri", "--data", Path("b"), "--steps", 2)
+
+
+def test_frozen_networks_of_s2_tell_the_modalities_apart(arms: ModuleType) -> None:
+    studies = import_module("studies")
+    source = parse_domain(studies.COLOURS).modalities
+    channels = plan_channels(source, LggMri.modalities, parse_mapping(studies.MAP.split(",")))
+    assert not identical_pairs(channels)
+    assert not any(channel.origin.startswith("mean") for channel in channels)
+
+
+def test_every_network_and_preset_of_the_studies_is_there(arms: ModuleType) -> None:
+    studies, catalog = import_module("studies"), load_catalog()
+    for network in (*studies.VGG, *studies.S3):
+        assert catalog.networks[network].name == network
+    for name in (studies.RAW, studies.NORMALISED):
+        augmented, plain = (catalog.transforms[name + end].load()() for end in ("", studies.PLAIN))
+        assert plain.augmentation == NONE != augmented.augmentation
+        assert plain.scaling == augmented.scaling
