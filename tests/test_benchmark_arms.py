@@ -65,6 +65,11 @@ def test_every_network_and_preset_of_the_studies_is_there(arms: ModuleType) -> N
     studies, catalog = import_module("studies"), load_catalog()
     for network in (*studies.VGG, *studies.S3):
         assert catalog.networks[network].name == network
+    for name, blocks in studies.S3.items():
+        made = catalog.networks[name].load()(
+            in_channels=1, out_channels=4, spatial_dims=2, width=4, patch_size=(64, 64)
+        )
+        assert len(made.blocks) == blocks + 1
     for name in (studies.RAW, studies.NORMALISED):
         augmented, plain = (catalog.transforms[name + end].load()() for end in ("", studies.PLAIN))
         assert plain.augmentation == NONE != augmented.augmentation
