@@ -73,7 +73,8 @@ def steps_to(curve: Sequence[tuple[int, float]], target: float) -> int | None:
 
 
 def shown(score: Mapping[str, Any]) -> str:
-    """``.91 [.87, .94]``."""
-    if score["low"] is None:
-        return f"{score['mean']:.2f}"
-    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    """``0.91 [0.87, 0.94], n = 14``."""
+    if score["mean"] is None:
+        return "undefined"
+    low_high = f" [{score['low']:.2f}, {score['high']:.2f}]" if score["low"] is not None else ""
+    return f"{score['mean']:.2f}{low_high}, n = {score['n']}"

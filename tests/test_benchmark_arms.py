@@ -74,3 +74,11 @@ def test_every_network_and_preset_of_the_studies_is_there(arms: ModuleType) -> N
         augmented, plain = (catalog.transforms[name + end].load()() for end in ("", studies.PLAIN))
         assert plain.augmentation == NONE != augmented.augmentation
         assert plain.scaling == augmented.scaling
+
+
+def test_no_score_is_shown_without_n(arms: ModuleType) -> None:
+    assert (
+        arms.shown({"mean": 0.912, "low": 0.8, "high": 1.0, "n": 9}) == "0.91 [0.80, 1.00], n = 9"
+    )
+    assert arms.shown({"mean": 0.5, "low": None, "high": None, "n": 3}) == "0.50, n = 3"
+    assert arms.shown({"mean": None, "low": None, "high": None, "n": 0}) == "undefined"
