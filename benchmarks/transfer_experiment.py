@@ -55,8 +55,12 @@ def main() -> None:
     options = parser.parse_args()
     kaggle = options.data / "kaggle" / "Training"
     cases = KaggleMri().cases(kaggle).cases
-    result: Row = {"machine": describe(), "synthetic": False, "sizes": {}}
-    for size in SIZES:
+    split = split_patients(cases, seed=0)
+    result: Row = {"machine": describe(), "synthetic": False}
+    # Validation, which chooses the weights of all arms, is as large for 50 groups as for all.
+    result["groups"] = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+    result["sizes"] = {}
+    for size in sizes_for(split):
         rows: dict[str, list[list[Row]]] = defaultdict(list)
         for seed in SEEDS:
             run = one(options, cases, kaggle, size, seed)
@@ -66,6 +70,11 @@ def main() -> None:
         with replacing(options.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["sizes"], indent=1))
+
+
+def sizes_for(split: Split) -> list[int | None]:
+    """The sizes that there are groups enough for."""
+    return [size for size in SIZES if size is None or size < len(split.train)]
 
 
 def one(

@@ -11,8 +11,10 @@ import pytest
 
 from medtl.adaptation import identical_pairs, parse_mapping, plan_channels
 from medtl.augment import NONE
+from medtl.case import Case
 from medtl.catalog import load_catalog
 from medtl.domain import parse_domain
+from medtl.splits import split_patients
 from medtl_lgg_mri.task import LggMri
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -82,3 +84,13 @@ def test_no_score_is_shown_without_n(arms: ModuleType) -> None:
     )
     assert arms.shown({"mean": 0.5, "low": None, "high": None, "n": 3}) == "0.50, n = 3"
     assert arms.shown({"mean": None, "low": None, "high": None, "n": 0}) == "undefined"
+
+
+def test_sizes_that_the_data_do_not_have_are_left_out(arms: ModuleType) -> None:
+    experiment = import_module("transfer_experiment")
+    cases = [Case(str(n), str(n), {}, stratum="ab"[n % 3 == 0]) for n in range(200)]
+    split = split_patients(cases, seed=0)
+    assert experiment.sizes_for(split) == [50, 100, None]
+    fewer = experiment.fewer(cases, 50, 1)
+    assert (fewer.val, fewer.test) == (split.val, split.test)
+    assert len(fewer.train) == 50 and set(fewer.train) < set(split.train)
