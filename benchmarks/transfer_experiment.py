@@ -28,7 +28,7 @@ from real_cases import ROOT, shared_data
 
 from medtl.case import Case
 from medtl.files import replacing
-from medtl.intervals import paired_difference
+from medtl.intervals import interval, paired_difference
 from medtl.splits import Split, split_patients, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl_kaggle_mri.task import KaggleMri
@@ -115,13 +115,13 @@ def fewer(cases: Sequence[Case], size: int | None, seed: int) -> Split:
 
 
 def summary(rows: dict[str, list[list[Row]]]) -> Row:
-    """Scores by arm and seed, and the differences of the share told right, paired by group."""
+    """Scores by arm and seed, the share told right within a group, and its paired differences."""
     right = {arm: hits(runs) for arm, runs in rows.items()}
     scores = {
         arm: {
             "macro_f1 by seed": [overall(run, "macro_f1")["macro_f1"] for run in runs],
             "macro_f1": fmean(overall(run, "macro_f1")["macro_f1"]["mean"] for run in runs),
-            "accuracy": fmean(value for values in right[arm].values() for value in values),
+            "accuracy": interval(right[arm]).to_json(),
         }
         for arm, runs in rows.items()
     }

@@ -94,3 +94,19 @@ def test_sizes_that_the_data_do_not_have_are_left_out(arms: ModuleType) -> None:
     fewer = experiment.fewer(cases, 50, 1)
     assert (fewer.val, fewer.test) == (split.val, split.test)
     assert len(fewer.train) == 50 and set(fewer.train) < set(split.train)
+
+
+def test_differences_of_arms_are_those_of_their_accuracies(arms: ModuleType) -> None:
+    def run(*said: str) -> list[dict[str, object]]:  # two groups, of three images and one
+        return [
+            {"patient": "abbb"[n], "class": "x", "predicted": name,
+             "probability": {"x": 0.6, "y": 0.4} if name == "x" else {"x": 0.4, "y": 0.6}}
+            for n, name in enumerate(said)
+        ]  # fmt: skip
+
+    runs = {"transferred": [run(*"xxxy")], "control A": [run(*"yxxy")], "control B": [run(*"yyyy")]}
+    found = import_module("transfer_experiment").summary(runs)
+    ours, theirs = (found[arm]["accuracy"]["mean"] for arm in ("transferred", "control A"))
+    assert (ours, theirs) == pytest.approx((5 / 6, 1 / 3))
+    difference = found["transferred - control A, accuracy"]
+    assert difference["mean"] == pytest.approx(ours - theirs) and difference["n"] == 2
