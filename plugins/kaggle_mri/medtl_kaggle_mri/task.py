@@ -17,7 +17,7 @@ from medtl.modality import Modality
 from medtl.owndata.classes import check_every_class, picture_advice
 from medtl.owndata.folders import read_class_folders
 from medtl.owndata.listing import Entry, checked, shortened
-from medtl.phantom.cohort import KAGGLE, read_index
+from medtl.phantom.cohort import INDEX, KAGGLE, read_index
 from medtl.task import Advice, Defaults
 
 GROUPED, OFFICIAL = "grouped", "official"
@@ -95,7 +95,9 @@ class KaggleMri:
         found = look_at(files, reporter or Reporter(quiet=True))
         patients = _joined(entries, [group.members for group in groups_of(found)])
         loose = _joined(entries, [group.members for group in groups_of(found, LOOSE)])
-        index = read_index(root)
+        # A part of the phantom is synthetic, too.
+        home = root.parent if (root.parent / INDEX).is_file() else root
+        index = read_index(home)
         names = [Modality(name) for name in required or self.modalities[:1]]
         cases = tuple(
             Case(
@@ -103,7 +105,7 @@ class KaggleMri:
                 patient=patient,
                 images={name: _image(entry.files[0], name) for name in names},
                 class_name=class_name,
-                site=index.get("sites", {}).get(entry.files[0].relative_to(root).as_posix(), ""),
+                site=index.get("sites", {}).get(entry.files[0].relative_to(home).as_posix(), ""),
                 part=entry.part,
                 stratum=class_name,
             )

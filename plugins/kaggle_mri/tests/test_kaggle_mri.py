@@ -69,6 +69,11 @@ def test_planted_twins_are_one_patient_and_nothing_else_is(phantom: Path) -> Non
     assert cohort.synthetic and {case.site for case in cohort.cases} == {"S1", "S2"}
 
 
+def test_part_of_the_phantom_is_synthetic_too(phantom: Path) -> None:
+    cohort = KaggleMri().cases(phantom / "Training")
+    assert cohort.synthetic and {case.site for case in cohort.cases} == {"S1", "S2"}
+
+
 def test_pictures_under_two_classes_are_left_out(tmp_path: Path) -> None:
     root = four(tmp_path)
     picture(0).save(root / "notumor" / "again.png")
