@@ -85,6 +85,8 @@ def write(work: Path, options: argparse.Namespace) -> None:
         if not took.is_file() or not json.loads(took.read_text())["finished"]:
             continue
         rows = rows_of(work / f"fold-{fold}")
+        summary = json.loads((work / f"fold-{fold}" / "summary.json").read_text())
+        synthetic = summary["data"]["synthetic"]
         pooled += rows
         folds[str(fold)] = {
             "macro_f1": summarise_classes(rows)["all"]["macro_f1"],
@@ -93,7 +95,7 @@ def write(work: Path, options: argparse.Namespace) -> None:
     scores = summarise_classes(pooled)
     result = {
         "machine": describe(),
-        "synthetic": False,
+        "synthetic": synthetic,
         "recipe": [*RECIPE, "--steps", options.steps, "--width", options.width],
         "seed": options.seed,
         "pictures": len(pooled),

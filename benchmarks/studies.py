@@ -32,6 +32,7 @@ from medtl.catalog import load_catalog
 from medtl.console import Reporter
 from medtl.device import build_fabric
 from medtl.files import replacing
+from medtl.phantom.cohort import read_index
 from medtl.runs import open_run
 from medtl.splits import cases_of, read_splits
 from medtl.trained import read_stage
@@ -69,7 +70,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "studies")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/studies.json")
     options = parser.parse_args()
-    result: Row = {"machine": describe(), "synthetic": False, "width": WIDTH, "edge": EDGE}
+    synthetic = bool(read_index(options.data / "kaggle"))
+    result: Row = {"machine": describe(), "synthetic": synthetic, "width": WIDTH, "edge": EDGE}
     if options.out.is_file():
         result = json.loads(options.out.read_text())
     kaggle = ["kaggle-mri", "--data", options.data / "kaggle" / "Training", *COMMON]

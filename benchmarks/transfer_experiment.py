@@ -54,9 +54,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     kaggle = options.data / "kaggle" / "Training"
-    cases = KaggleMri().cases(kaggle).cases
+    cohort = KaggleMri().cases(kaggle)
+    cases = cohort.cases
     split = split_patients(cases, seed=0)
-    result: Row = {"machine": describe(), "synthetic": False}
+    result: Row = {"machine": describe(), "synthetic": cohort.synthetic}
     # Validation, which chooses the weights of all arms, is as large for 50 groups as for all.
     result["groups"] = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
     result["sizes"] = {}
