@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from real_cases import medtl
+
 from medtl.classification.metrics import summarise_classes
 
-#: Columns of predictions.csv that are no probability.
+#: Columns of probabilities in predictions.csv begin so.
 PROBABILITY = "p_"
 
 
 def train(out: Path, *words: object) -> Path:
     """``medtl train`` with these words, unless ``out`` holds the finished run; one that was
-    stopped goes on."""
+    stopped goes on. The program ends where ``out`` was asked for in other words (other data)."""
+    asked, beside = [*map(str, words)], out.with_name(f"{out.name}.words.json")
+    if beside.is_file() and json.loads(beside.read_text()) != asked:
+        sys.exit(f"{out} was trained with other settings; remove it, or name another --work")
     if not (out / "summary.json").is_file():
         started = ["--resume", str(out)] if (out / "config.yaml").is_file() else None
-        given = started or [*map(str, words), "--out", str(out)]
-        subprocess.run([sys.executable, "-m", "medtl", "train", *given, "--quiet"], check=True)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(asked))
+        medtl(["train", *(started or [*asked, "--out", str(out)]), "--quiet"])
     return out
 
 
@@ -44,6 +49,11 @@ def rows_of(run: Path, stage: str | None = None) -> list[dict[str, Any]]:
     ]
 
 
+def tcga_patient(name: str) -> str:
+    """The patient of a TCGA case or folder, whatever date and slice follow."""
+    return "_".join(name.split("_")[:3])
+
+
 def overall(rows: Sequence[Mapping[str, Any]], *metrics: str) -> dict[str, dict[str, Any]]:
     """Scores of all classes together with their intervals over patients."""
     found = summarise_classes(rows)["all"]
@@ -63,7 +73,8 @@ def steps_to(curve: Sequence[tuple[int, float]], target: float) -> int | None:
 
 
 def shown(score: Mapping[str, Any]) -> str:
-    """``.91 [.87, .94]``."""
-    if score["low"] is None:
-        return f"{score['mean']:.2f}"
-    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    """``0.91 [0.87, 0.94], n = 14``."""
+    if score["mean"] is None:
+        return "undefined"
+    low_high = f" [{score['low']:.2f}, {score['high']:.2f}]" if score["low"] is not None else ""
+    return f"{score['mean']:.2f}{low_high}, n = {score['n']}"

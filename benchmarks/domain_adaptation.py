@@ -20,7 +20,6 @@ Runs that are finished are read, not trained again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -28,6 +27,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from arms import rows_of, tcga_patient
 from machine import describe
 from real_cases import ROOT, shared_data
 
@@ -115,18 +115,13 @@ def on_hospitals(options: argparse.Namespace) -> dict[str, Any]:
         for half in (0, 1) if wanted and len(own) > 2 else ():
             for seed in range(options.seeds):
                 config = settings(options.data, options, f"site:{others}", f"site:{target}")
-                test = tuple(named_patient(name) for name in own[half::2])
+                test = tuple(tcga_patient(name) for name in own[half::2])
                 # So few patients can spare none for validation: the last step is kept.
                 update = {"seed": seed, "test_cases": test, "val_fraction": 0.0}
                 config = config.model_copy(update=update)
                 folder = options.work / f"{target}-{half}-{options.steps}-{seed}"
                 one_seed(config, folder, scores, regrets)
     return summarised(scores, regrets)
-
-
-def named_patient(folder: str) -> str:
-    """As the task calls the patient of a folder."""
-    return "_".join(folder.split("_")[:3])
 
 
 def settings(data: Path, options: argparse.Namespace, src: str, dst: str) -> TrainConfig:
@@ -194,11 +189,8 @@ def trained(config: TrainConfig, out: Path, catalog: Catalog, methods: tuple[str
 def patient_scores(run: Path, stage: str) -> dict[str, float]:
     """Balanced accuracy within each test patient."""
     hits: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    with (run / "predictions.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["stage"] == stage:
-                right = row["predicted"] == row["class"]
-                hits[row["patient"]][row["class"]].append(right)
+    for row in rows_of(run, stage):
+        hits[row["patient"]][row["class"]].append(row["predicted"] == row["class"])
     return {p: fmean(map(fmean, classes.values())) for p, classes in hits.items()}
 
 

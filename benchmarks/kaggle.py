@@ -14,7 +14,6 @@ A run that was interrupted goes on where it stopped, and finished folds are read
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -22,8 +21,9 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any
 
+from arms import rows_of, train
 from machine import describe
-from real_cases import ROOT, medtl, shared_data
+from real_cases import ROOT, shared_data
 
 from medtl.classification.metrics import summarise_classes
 from medtl.files import replacing
@@ -50,26 +50,26 @@ def main() -> None:
         sys.exit(f"--folds {options.folds}: name some of 0 to {FOLDS - 1}, for example 0,3")
     work = options.work / f"{options.steps}-{options.width}-{options.seed}"
     for fold in map(int, options.folds.split(",")):
-        train(work / f"fold-{fold}", fold, options)
+        timed(work / f"fold-{fold}", fold, options)
         write(work, options)
     print(json.dumps(json.loads(options.out.read_text())["macro_f1"], indent=2))
 
 
-def train(out: Path, fold: int, options: argparse.Namespace) -> None:
+def timed(out: Path, fold: int, options: argparse.Namespace) -> None:
     """One fold, unless it is there; what an interrupted run took counts, too."""
     took = out.with_suffix(".seconds.json")
     if took.is_file() and json.loads(took.read_text())["finished"]:
         return
     before = json.loads(took.read_text())["seconds"] if took.is_file() else 0.0
-    words = ["train", "--resume", str(out)]
-    if not (out / "config.yaml").is_file():
-        words = ["train", "kaggle-mri", "--data", str(options.data), "--out", str(out), *RECIPE]
-        words += ["--folds", str(FOLDS), "--fold", str(fold), "--seed", str(options.seed)]
-        words += ["--steps", str(options.steps), "--width", str(options.width)]
     out.parent.mkdir(parents=True, exist_ok=True)
     started, finished = perf_counter(), False
     try:
-        medtl(words)
+        train(
+            out,
+            *("kaggle-mri", "--data", options.data, *RECIPE),
+            *("--folds", FOLDS, "--fold", fold, "--seed", options.seed),
+            *("--steps", options.steps, "--width", options.width),
+        )
         finished = True
     finally:
         seconds = round(before + perf_counter() - started, 1)
@@ -84,7 +84,9 @@ def write(work: Path, options: argparse.Namespace) -> None:
         took = work / f"fold-{fold}.seconds.json"
         if not took.is_file() or not json.loads(took.read_text())["finished"]:
             continue
-        rows = read_rows(work / f"fold-{fold}" / "predictions.csv")
+        rows = rows_of(work / f"fold-{fold}")
+        summary = json.loads((work / f"fold-{fold}" / "summary.json").read_text())
+        synthetic = summary["data"]["synthetic"]
         pooled += rows
         folds[str(fold)] = {
             "macro_f1": summarise_classes(rows)["all"]["macro_f1"],
@@ -93,7 +95,7 @@ def write(work: Path, options: argparse.Namespace) -> None:
     scores = summarise_classes(pooled)
     result = {
         "machine": describe(),
-        "synthetic": False,
+        "synthetic": synthetic,
         "recipe": [*RECIPE, "--steps", options.steps, "--width", options.width],
         "seed": options.seed,
         "pictures": len(pooled),
@@ -110,23 +112,6 @@ def write(work: Path, options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(options.out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The test pictures of a run, as they were scored."""
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return [
-        {
-            **{name: line[name] for name in ("case", "patient", "class", "predicted")},
-            "probability": {
-                name.removeprefix("p_"): float(value)
-                for name, value in line.items()
-                if name.startswith("p_")
-            },
-        }
-        for line in lines
-    ]
 
 
 if __name__ == "__main__":

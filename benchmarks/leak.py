@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ import numpy as np
 from machine import describe
 from numpy.typing import NDArray
 from PIL import Image
+from real_cases import ROOT, shared_data
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -49,7 +49,6 @@ from medtl.resampling import block_mean
 from medtl.transforms import Preset, head_picture, picture
 from medtl_kaggle_mri.task import KaggleMri
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE, EDGE, THUMBNAIL, BINS = 512, 128, 16, 40
 PRESETS = {"picture": picture, "head-picture": head_picture}
 AIM = 0.65
@@ -147,9 +146,8 @@ def compare(paths: Sequence[Path], large_N: NDArray[Any], groups_N: NDArray[Any]
 
 
 def main() -> None:
-    shared = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=shared / "kaggle")
+    parser.add_argument("--data", type=Path, default=shared_data() / "kaggle")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "leak.json")
     options = parser.parse_args()
     if not options.data.is_dir():

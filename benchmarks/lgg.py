@@ -1,8 +1,9 @@
 """How much do leaking slices flatter? `lgg-mri` by patients, by hospitals and by slices.
 
-Each protocol has five folds; the predictions on all of them are pooled, and AUROC and AUPRC of
-"tumor" are taken with intervals by patient (14 in the sample), whatever the protocol took for one.
-Beside them a shortcut that sees no picture: how near a slice is to the middle of its patient's.
+Each protocol has five folds (hospitals: one each); the predictions on all of them are pooled, and
+AUROC and AUPRC of "tumor" are taken with intervals by patient (14 in the sample), whatever the
+protocol took for one. Beside them a shortcut that sees no picture: how near a slice is to the
+middle of its patient's.
 
     python benchmarks/lgg.py            # $MEDTL_SHARED_DATA/lgg, else ../shared/data/lgg
     python benchmarks/lgg.py --protocols patients,slices --steps 100
@@ -15,7 +16,6 @@ Axes: N slice, R replicate (a way to weigh the slices).
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import rows_of, tcga_patient, train
 from machine import describe
 from numpy.typing import NDArray
-from real_cases import ROOT, medtl, shared_data
+from real_cases import ROOT, shared_data
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medtl.files import replacing
 from medtl.intervals import set_intervals
-from medtl_lgg_mri.task import HOSPITALS, PATIENTS, SLICES, WITH_TUMOR
+from medtl_lgg_mri.task import HOSPITALS, PATIENTS, SLICES, WITH_TUMOR, LggMri
 
 FOLDS = 5
 PROTOCOLS = (PATIENTS, HOSPITALS, SLICES)
@@ -53,12 +54,14 @@ def main() -> None:
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
     settings = (options.network, options.width, options.size, options.steps)
     work = options.work / "-".join(settings)
+    hospitals = len({case.site for case in LggMri().cases(options.data).cases})
     result: dict[str, Any] = {
         "machine": describe(),
         **dict(zip(("network", "width", "size", "steps"), settings, strict=True)),
     }
     for protocol in options.protocols.split(","):
-        folds = [fold_rows(protocol, fold, work, options) for fold in range(FOLDS)]
+        count = hospitals if protocol == HOSPITALS else FOLDS
+        folds = [fold_rows(protocol, fold, work, options) for fold in range(count)]
         rows = [row for fold in folds for row in fold]
         summary = json.loads((work / protocol / "0" / "summary.json").read_text())
         result["synthetic"] = summary["data"]["synthetic"]
@@ -75,25 +78,22 @@ def main() -> None:
 
 def fold_rows(protocol: str, fold: int, work: Path, options: argparse.Namespace) -> list[Row]:
     """Train one fold, or read what it left behind: test slices and their probability of tumor."""
-    out = work / protocol / str(fold)
-    if not (out / "summary.json").is_file():
-        medtl(["train", "--resume", str(out)] if (out / "config.yaml").is_file() else [
-            *("train", "lgg-mri", "--data", str(options.data), "--protocol", protocol),
-            *([] if protocol == HOSPITALS else ["--folds", str(FOLDS)]),
-            *("--fold", str(fold), "--network", options.network, "--width", options.width),
-            *("--set", f"patch_size={options.size},{options.size}", "--steps", options.steps),
-            *("--out", str(out)),
-        ])  # fmt: skip
-    with open(out / "predictions.csv", encoding="utf-8", newline="") as file:
-        return [
-            {
-                "case": row["case"],
-                "patient": row["case"].rpartition("_")[0],
-                "tumor": row["class"] == WITH_TUMOR,
-                "score": float(row[f"p_{WITH_TUMOR}"]),
-            }
-            for row in csv.DictReader(file)
-        ]
+    run = train(
+        work / protocol / str(fold),
+        *("lgg-mri", "--data", options.data, "--protocol", protocol),
+        *(() if protocol == HOSPITALS else ("--folds", FOLDS)),
+        *("--fold", fold, "--network", options.network, "--width", options.width),
+        *("--set", f"patch_size={options.size},{options.size}", "--steps", options.steps),
+    )
+    return [
+        {
+            "case": row["case"],
+            "patient": tcga_patient(row["case"]),
+            "tumor": row["class"] == WITH_TUMOR,
+            "score": row["probability"][WITH_TUMOR],
+        }
+        for row in rows_of(run)
+    ]
 
 
 def nearness(rows: Sequence[Row]) -> list[Row]:

@@ -3,7 +3,7 @@
 - s0: VGG11/16/19 with and without batch norm on the four classes; training and test scores;
 - s2: ResNet18/50 frozen or fine-tuned, with and without normalisation and flips, on LGG slices:
   three folds by patient, the predictions pooled. No weights of ImageNet are at hand: the frozen
-  and tuned networks start from one trained on the four classes;
+  and tuned networks start from one trained on the four classes, as three colours;
 - s3: random, Mean-Var and transfused starts of a ResNet18 and a CBR on the four classes, with the
   steps each took to nine tenths of the random start's best validation score. Source: LGG slices.
 
@@ -32,6 +32,7 @@ from medtl.catalog import load_catalog
 from medtl.console import Reporter
 from medtl.device import build_fabric
 from medtl.files import replacing
+from medtl.phantom.cohort import read_index
 from medtl.runs import open_run
 from medtl.splits import cases_of, read_splits
 from medtl.trained import read_stage
@@ -41,6 +42,10 @@ STEPS = {"s0": 600, "source": 400, "s2": 200, "s3": 400}
 COMMON = ("--width", WIDTH, f"--set=patch_size={EDGE},{EDGE}", "--batch-size", 32, "--seed", SEED)
 VGG = tuple(f"vgg{n}{norm}" for n, norm in itertools.product((11, 16, 19), ("", "-bn")))
 FOLDS = 3
+#: S2's presets; without flips (and all else that augments) they end in ``PLAIN``.
+RAW, NORMALISED, PLAIN = "picture-raw", "picture", "-plain"
+#: S2's source has three channels, so that a frozen stem tells the modalities apart.
+COLOURS, MAP = "mod:red+green+blue", "t1=red,flair=green,t1ce=blue"
 #: Share of the random start's best validation score that the others must reach.
 REACHED = 0.9
 #: Blocks below the head.
@@ -65,7 +70,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "studies")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/studies.json")
     options = parser.parse_args()
-    result: Row = {"machine": describe(), "synthetic": False, "width": WIDTH, "edge": EDGE}
+    synthetic = bool(read_index(options.data / "kaggle"))
+    result: Row = {"machine": describe(), "synthetic": synthetic, "width": WIDTH, "edge": EDGE}
     if options.out.is_file():
         result = json.loads(options.out.read_text())
     kaggle = ["kaggle-mri", "--data", options.data / "kaggle" / "Training", *COMMON]
@@ -117,15 +123,16 @@ def slices(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[Row]:
     rows = []
     for layers, raw, flips in itertools.product((18, 50), (False, True), (False, True)):
         network = ("--network", f"resnet{layers}")
-        name = "picture-raw" if raw else "picture"
-        preset = ("--transforms", name if flips else f"{name}-plain")
+        name = RAW if raw else NORMALISED
+        preset = ("--transforms", name if flips else f"{name}{PLAIN}")
         source = train(
             work / f"source-{layers}-{name}",
-            *(*kaggle, *network, "--transforms", name, "--steps", STEPS["source"]),
+            *(*kaggle, *network, "--dst", COLOURS, "--transforms", name),
+            *("--steps", STEPS["source"]),
         )
         for strategy in ("linear-probe", "fine-tune"):
             label = f"{strategy}-{layers}-{name}-{'flips' if flips else 'plain'}"
-            how = (*network, *preset, "--strategy", strategy, "--init", source)
+            how = (*network, *preset, "--strategy", strategy, "--init", source, "--map", MAP)
             pooled: list[Row] = []
             for fold in range(FOLDS):
                 asked = ("--folds", FOLDS, "--fold", fold, "--steps", STEPS["s2"])

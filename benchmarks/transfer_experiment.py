@@ -28,7 +28,7 @@ from real_cases import ROOT, shared_data
 
 from medtl.case import Case
 from medtl.files import replacing
-from medtl.intervals import paired_difference
+from medtl.intervals import interval, paired_difference
 from medtl.splits import Split, split_patients, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl_kaggle_mri.task import KaggleMri
@@ -54,9 +54,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     kaggle = options.data / "kaggle" / "Training"
-    cases = KaggleMri().cases(kaggle).cases
-    result: Row = {"machine": describe(), "synthetic": False, "sizes": {}}
-    for size in SIZES:
+    cohort = KaggleMri().cases(kaggle)
+    cases = cohort.cases
+    split = split_patients(cases, seed=0)
+    result: Row = {"machine": describe(), "synthetic": cohort.synthetic}
+    # Validation, which chooses the weights of all arms, is as large for 50 groups as for all.
+    result["groups"] = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+    result["sizes"] = {}
+    for size in sizes_for(split):
         rows: dict[str, list[list[Row]]] = defaultdict(list)
         for seed in SEEDS:
             run = one(options, cases, kaggle, size, seed)
@@ -66,6 +71,11 @@ def main() -> None:
         with replacing(options.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["sizes"], indent=1))
+
+
+def sizes_for(split: Split) -> list[int | None]:
+    """The sizes that there are groups enough for."""
+    return [size for size in SIZES if size is None or size < len(split.train)]
 
 
 def one(
@@ -106,13 +116,13 @@ def fewer(cases: Sequence[Case], size: int | None, seed: int) -> Split:
 
 
 def summary(rows: dict[str, list[list[Row]]]) -> Row:
-    """Scores by arm and seed, and the differences of the share told right, paired by group."""
+    """Scores by arm and seed, the share told right within a group, and its paired differences."""
     right = {arm: hits(runs) for arm, runs in rows.items()}
     scores = {
         arm: {
             "macro_f1 by seed": [overall(run, "macro_f1")["macro_f1"] for run in runs],
             "macro_f1": fmean(overall(run, "macro_f1")["macro_f1"]["mean"] for run in runs),
-            "accuracy": fmean(value for values in right[arm].values() for value in values),
+            "accuracy": interval(right[arm]).to_json(),
         }
         for arm, runs in rows.items()
     }

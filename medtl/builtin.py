@@ -151,6 +151,11 @@ def medtl_transforms() -> list[Component]:
             "picture-raw", "medtl.transforms:picture_raw", "picture, black 0 and white 1; augment"
         ),
         Component(
+            "picture-raw-plain",
+            "medtl.transforms:picture_raw_plain",
+            "picture-raw without augmentation",
+        ),
+        Component(
             "picture-imagenet",
             "medtl.transforms:picture_imagenet",
             "picture with ImageNet's mean and deviation, for weights from there; augment",

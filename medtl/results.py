@@ -14,6 +14,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from nibabel.orientations import aff2axcodes
 
+from medtl.case import Case
 from medtl.console import Reporter
 from medtl.data import region_masks
 from medtl.domain import parse_domain, select
@@ -27,6 +28,7 @@ from medtl.report.tables import warned
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
 from medtl.selection import LABEL_FREE
+from medtl.splits import Split, strata_and_sites
 from medtl.trained import Trained
 
 PARTS = ("train", "val", "test")
@@ -79,13 +81,18 @@ def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
     label_free = any(stage.select_by in LABEL_FREE for stage in plan.stages)
     measure = "or other score" if label_free else plan.kind.selected_by
     loss_curves(figures / "curves.png", curves, measure=measure, synthetic=synthetic)
-    split_sizes(figures / "split.png", _sizes(plan), synthetic=synthetic)
+    split_sizes(
+        figures / "split.png", sizes_by_stratum(plan.split, plan.cohort.cases), synthetic=synthetic
+    )
 
 
-def _sizes(plan: Plan) -> dict[str, dict[str, int]]:
-    """Patients per part and stratum."""
-    stratum = {case.patient: case.stratum or "all" for case in plan.cohort.cases}
-    return {part: dict(Counter(stratum[p] for p in getattr(plan.split, part))) for part in PARTS}
+def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str, int]]:
+    """Patients per part and stratum; one with cases of several counts once, for all of them."""
+    strata = {patient: stratum for patient, (stratum, _) in strata_and_sites(cases).items()}
+    return {
+        part: dict(Counter(strata[patient] or "all" for patient in getattr(split, part)))
+        for part in PARTS
+    }
 
 
 def _of_regions(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:

@@ -95,10 +95,12 @@ def score_stages(
     for stage in stages:
         kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
+    known = {case.id for case in kept}
+    again = {case.id for case in cases if case.patient in cohort.test} - known
     if cohort.keeps_seen:
-        reporter.say(f"{dropped} of {len(cases)} cases were seen in training (same images): kept")
-        kept = tuple(cases)
-    elif dropped:
+        reporter.say(f"{len(again)} test cases were seen in training (same images): kept")
+        kept, dropped = tuple(c for c in cases if c.id in known | again), dropped - len(again)
+    if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
         raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
@@ -107,8 +109,8 @@ def score_stages(
         "trained_on_synthetic": any(stage.synthetic for stage in stages),
         "patients": len({case.patient for case in kept}),
         "cases": len(kept),
-        "excluded_seen": 0 if cohort.keeps_seen else dropped,
-        "kept_seen": dropped if cohort.keeps_seen else 0,
+        "excluded_seen": dropped,
+        "kept_seen": len(again) if cohort.keeps_seen else 0,
         "leak": cohort.leak,
         "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
         "run": run.path.name,

@@ -68,7 +68,7 @@ def split_patients(
         ConfigError: too few patients, a fraction outside [0, 1), or an unknown test patient.
     """
     cases = tuple(cases)
-    groups = _groups(cases)
+    groups = strata_and_sites(cases)
     if test is None:
         held = _spread(groups, _test_count(len(groups), test_fraction), f"{seed}:test")
     else:
@@ -92,7 +92,7 @@ def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) ->
     Raises:
         ConfigError: there are fewer patients than folds, or no such fold.
     """
-    groups = _groups(tuple(cases))
+    groups = strata_and_sites(cases)
     if not 0 <= fold < folds:
         raise ConfigError(f"--fold {fold}: the {folds} folds are numbered from 0 to {folds - 1}")
     if len(groups) < folds:
@@ -127,8 +127,8 @@ def _test_count(patients: int, fraction: float | None) -> int:
     return _count(patients, _fraction("test", fraction), "test")
 
 
-def _groups(cases: Sequence[Case]) -> dict[str, tuple[str, ...]]:
-    """Patient -> what it is balanced over: strata first, then sites."""
+def strata_and_sites(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
+    """Patient -> what it is balanced over: strata first, then sites; several are joined by "+"."""
     strata: dict[str, set[str]] = {}
     sites: dict[str, set[str]] = {}
     for case in cases:

@@ -144,6 +144,11 @@ def picture_raw() -> Preset:
     return Preset("picture-raw", _UNIT, fits=True, scaling="unit")
 
 
+def picture_raw_plain() -> Preset:
+    """``picture-raw`` without augmentation."""
+    return Preset("picture-raw-plain", NONE, fits=True, scaling="unit")
+
+
 def picture_imagenet() -> Preset:
     """``picture`` with ImageNet's mean and deviation per channel, for weights from there."""
     return Preset("picture-imagenet", PICTURE, fits=True, scaling="imagenet")

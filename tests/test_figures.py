@@ -14,11 +14,14 @@ from matplotlib.text import Text
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from PIL import Image
 
+from medtl.case import Case
 from medtl.errors import RunError
 from medtl.metrics import BOUNDS, summarise
 from medtl.report import canvas
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import _slices, montage
+from medtl.results import sizes_by_stratum
+from medtl.splits import Split
 
 SIZE = (24, 30, 12)
 
@@ -220,3 +223,13 @@ def test_every_mean_stands_with_n_and_interval(n, words, tmp_path):
 def test_curves_of_a_stage_without_validation_or_steps_are_drawn(tmp_path):
     loss_curves(tmp_path / "a.png", {"norm": []}, synthetic=False)
     loss_curves(tmp_path / "b.png", {"one": [{"step": 1, "loss": 2.0}]}, synthetic=False)
+
+
+def test_patient_with_cases_of_two_classes_is_counted_under_both() -> None:
+    cases = [
+        Case("a1", "a", {}, stratum="tumor"), Case("a2", "a", {}, stratum="no_tumor"),
+        Case("b1", "b", {}, stratum="tumor"), Case("c1", "c", {}),
+    ]  # fmt: skip
+    assert sizes_by_stratum(Split(("a", "b"), (), ("c",)), cases) == {
+        "train": {"no_tumor+tumor": 1, "tumor": 1}, "val": {}, "test": {"all": 1},
+    }  # fmt: skip

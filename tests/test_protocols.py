@@ -62,3 +62,9 @@ def test_leak_stands_under_every_table() -> None:
     tables = [Table("a", ("x",), (("1",),), ("n",)), Table("b", ("x",), ())]
     assert [table.notes for table in warned(tables, "LEAK")] == [("n", "LEAK"), ("LEAK",)]
     assert warned(tables, "") == tables
+
+
+def test_no_title_says_unseen_where_patients_may_have_been_seen() -> None:
+    table = Table("Scores of patients not seen in training [95% interval]", ("a",), (("1",),))
+    assert warned([table], "LEAK")[0].title == "Scores of test cases [95% interval]"
+    assert warned([table], "") == [table]

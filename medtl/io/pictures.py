@@ -32,7 +32,7 @@ GREY_TOLERANCE = 1.0
 LUMINANCE_H = (0.299, 0.587, 0.114)
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: rows and columns are exchanged
-_GREY_MODES = ("1", "L", "I", "F")
+_GREY_MODES = ("L", "I", "F")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
 
 
@@ -140,6 +140,8 @@ def _decoded(path: Path) -> NDArray[Any]:
     """Grey (I, J) as stored, or colours (I, J, H) of 0 to 255."""
     with _opened(path) as image:
         upright = ImageOps.exif_transpose(image)
+        if upright.mode == "1":
+            upright = upright.convert("L")  # white is 255, as in every picture of 8 bits
         if upright.mode in _GREY_MODES or upright.mode.startswith("I;16"):
             return np.asarray(upright, dtype=np.float32)
         if "A" in upright.getbands() or upright.has_transparency_data:

@@ -49,6 +49,7 @@ LABELS = {
     "ece": "ECE",
     "log_loss": "log loss",
 }
+_UNSEEN, _PERHAPS_SEEN = "patients not seen in training", "test cases"
 _BY_PATIENT = (
     "by patient: of the mean probability of a patient's images; where patients have images of "
     "several classes, a patient's images share one vote"
@@ -57,7 +58,7 @@ _BY_PATIENT = (
 _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "classes",
-        "Scores of patients not seen in training",
+        f"Scores of {_UNSEEN}",
         ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "weighted_f1"),
     ),
     (
@@ -145,7 +146,7 @@ def score_table(
     metrics: Sequence[str] = ("dice", "hd95_mm", "lesion_f1"),
     *,
     outputs: str = "region",
-    title: str = "Scores of patients not seen in training: mean [95% interval]",
+    title: str = f"Scores of {_UNSEEN}: mean [95% interval]",
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
     rows = []
@@ -162,10 +163,18 @@ def score_table(
 
 
 def warned(tables: Iterable[Table], leak: str) -> list[Table]:
-    """The tables with what flatters their scores below them (nothing where ``leak`` is empty)."""
+    """The tables with what flatters their scores below them, and no title that denies it (nothing
+    changes where ``leak`` is empty)."""
     if not leak:
         return list(tables)
-    return [replace(table, notes=(*table.notes, leak)) for table in tables]
+    return [
+        replace(
+            table,
+            title=table.title.replace(_UNSEEN, _PERHAPS_SEEN),
+            notes=(*table.notes, leak),
+        )
+        for table in tables
+    ]
 
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:

@@ -17,7 +17,7 @@ from medtl.modality import Modality
 from medtl.owndata.classes import check_every_class, picture_advice
 from medtl.owndata.folders import read_class_folders
 from medtl.owndata.listing import Entry, checked, shortened
-from medtl.phantom.cohort import KAGGLE, read_index
+from medtl.phantom.cohort import INDEX, KAGGLE, read_index
 from medtl.task import Advice, Defaults
 
 GROUPED, OFFICIAL = "grouped", "official"
@@ -85,9 +85,9 @@ class KaggleMri:
             raise DataError(f"{root}: no such folder; it should hold a folder per class")
         listing = checked(read_class_folders(root))
         entries = listing.entries
+        if need_target and not any(entry.class_name for entry in entries):
+            raise DataError(f"{root}: {listing.unlabelled}; give the folder above them")
         classes = [class_of(entry, need_target) for entry in entries]
-        if need_target and not any(classes):
-            raise DataError(f"{root}: {listing.unlabelled}")
         for entry in entries:
             if not is_picture(entry.files[0]):
                 raise DataError(f"{entry.files[0]}: not a picture; see task classification")
@@ -95,7 +95,9 @@ class KaggleMri:
         found = look_at(files, reporter or Reporter(quiet=True))
         patients = _joined(entries, [group.members for group in groups_of(found)])
         loose = _joined(entries, [group.members for group in groups_of(found, LOOSE)])
-        index = read_index(root)
+        # A part of the phantom is synthetic, too.
+        home = root.parent if (root.parent / INDEX).is_file() else root
+        index = read_index(home)
         names = [Modality(name) for name in required or self.modalities[:1]]
         cases = tuple(
             Case(
@@ -103,7 +105,7 @@ class KaggleMri:
                 patient=patient,
                 images={name: _image(entry.files[0], name) for name in names},
                 class_name=class_name,
-                site=index.get("sites", {}).get(entry.files[0].relative_to(root).as_posix(), ""),
+                site=index.get("sites", {}).get(entry.files[0].relative_to(home).as_posix(), ""),
                 part=entry.part,
                 stratum=class_name,
             )
@@ -116,7 +118,7 @@ class KaggleMri:
             f"{LEAST_PICTURE:g}); with {LOOSE:g} it would be {len(set(loose))}",
         ]
         cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")))
-        return _official(cohort) if protocol == OFFICIAL else _grouped(cohort)
+        return _official(cohort) if protocol == OFFICIAL else _grouped(cohort, need_target)
 
     def advise(
         self,
@@ -142,7 +144,7 @@ def class_of(entry: Entry, needed: bool) -> str:
     known = {name.removesuffix("_tumor"): name for name in KaggleMri.regions}
     if word not in known and needed:
         raise DataError(
-            f"{entry.where}: {entry.class_name or 'it'!r} is none of the classes "
+            f"{entry.where}: {entry.class_name!r} is none of the classes "
             f"{', '.join(KaggleMri.regions)}; rename the folder, or see task classification"
         )
     return known.get(word, "")
@@ -158,20 +160,26 @@ def _joined(entries: Sequence[Entry], groups: Sequence[Sequence[int]]) -> list[s
     return [entries[first.get(n, n)].id for n in range(len(entries))]
 
 
-def _grouped(cohort: Cohort) -> Cohort:
-    """Groups that are said to be of two classes tell nothing and are left out."""
+def _grouped(cohort: Cohort, need_target: bool) -> Cohort:
+    """Groups that are said to be of two classes tell nothing: they are left out, or stay without a
+    class where none is needed."""
     classes: dict[str, set[str]] = {}
     for case in cohort.cases:
-        classes.setdefault(case.patient, set()).add(case.class_name)
-    doubtful = [case.id for case in cohort.cases if len(classes[case.patient]) > 1]
-    notes = list(cohort.notes)
+        classes.setdefault(case.patient, set()).update({case.class_name} - {""})
+    doubtful = {case.id for case in cohort.cases if len(classes[case.patient]) > 1}
+    notes, cases = cohort.notes, cohort.cases
     if doubtful:
-        notes.append(
-            f"{len(doubtful)} pictures lie in folders of two classes, left out: "
-            f"{shortened(doubtful)}"
+        what = "left out" if need_target else "taken for unlabelled"
+        lie = f"{len(doubtful)} pictures lie in folders of two classes, {what}"
+        notes = (*notes, f"{lie}: {shortened(sorted(doubtful))}")
+    if need_target:
+        cases = tuple(case for case in cases if case.id not in doubtful)
+    elif doubtful:
+        cases = tuple(
+            replace(case, class_name="", stratum="") if case.id in doubtful else case
+            for case in cases
         )
-    kept = tuple(case for case in cohort.cases if case.id not in set(doubtful))
-    return replace(cohort, cases=kept, notes=tuple(notes), leak=UNKNOWN_PATIENTS)
+    return replace(cohort, cases=cases, notes=notes, leak=UNKNOWN_PATIENTS)
 
 
 def _official(cohort: Cohort) -> Cohort:

@@ -69,12 +69,29 @@ def test_planted_twins_are_one_patient_and_nothing_else_is(phantom: Path) -> Non
     assert cohort.synthetic and {case.site for case in cohort.cases} == {"S1", "S2"}
 
 
+def test_part_of_the_phantom_is_synthetic_too(phantom: Path) -> None:
+    cohort = KaggleMri().cases(phantom / "Training")
+    assert cohort.synthetic and {case.site for case in cohort.cases} == {"S1", "S2"}
+
+
 def test_pictures_under_two_classes_are_left_out(tmp_path: Path) -> None:
     root = four(tmp_path)
     picture(0).save(root / "notumor" / "again.png")
     cohort = KaggleMri().cases(root)
     assert len(cohort.cases) == 7
     assert any("2 pictures lie in folders of two classes, left out" in n for n in cohort.notes)
+
+
+def test_every_picture_is_predicted_whatever_folders_it_lies_in(tmp_path: Path) -> None:
+    root = four(tmp_path)
+    picture(0).save(root / "notumor" / "again.png")
+    write(root, "to tell/1.png")
+    (root / "to tell" / "1.png").write_bytes((root / "Meningioma" / "0.png").read_bytes())
+    cohort = KaggleMri().cases(root, need_target=False)
+    assert len(cohort.cases) == 10
+    # Twins in two classes have none; one without a class takes none away.
+    classless = [case.id for case in cohort.cases if not case.class_name]
+    assert classless == ["glioma_tumor_0.png", "notumor_again.png", "to tell_1.png"]
 
 
 def test_official_protocol_tests_on_testing_and_tells_the_leak(phantom: Path) -> None:
@@ -131,7 +148,7 @@ def test_bad_input_is_one_line_that_names_the_file(tmp_path: Path, spoil, says: 
 
 def test_folder_without_classes_is_refused_for_training_alone(tmp_path: Path) -> None:
     root = write(tmp_path, "a.png", "b.png")
-    with pytest.raises(DataError, match="none of the classes"):
+    with pytest.raises(DataError, match="holds no folder per class, so no image has one; give"):
         KaggleMri().cases(root)
     cohort = KaggleMri().cases(root, need_target=False)
     assert [case.class_name for case in cohort.cases] == ["", ""]
@@ -162,6 +179,10 @@ def test_official_run_scores_the_twins_and_says_so_everywhere(
     assert medtl("evaluate", run) == 0
     # Said once, and under both tables of train and of evaluate.
     assert capsys.readouterr().err.count("LEAK: 2 of 4") == 5
+    # Test pictures alone are scored though they were trained on.
+    assert medtl("evaluate", run, "--cases", "all", "--json", "--quiet") == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["cases"], data["excluded_seen"], data["kept_seen"]) == (4, 16, 0)
     assert medtl(*words, *TINY, "--folds", 5, "--fold", 0) == 2
     assert "--protocol official says who is tested on; drop --folds" in capsys.readouterr().err
     assert medtl("train", "kaggle-mri", "--data", phantom, "--protocol", "grupped") == 2

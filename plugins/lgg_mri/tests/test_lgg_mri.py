@@ -94,6 +94,14 @@ def test_slices_with_an_empty_modality_are_left_out(few: Path) -> None:
     assert path.stem in {case.id for case in LggMri().cases(few, required=("t1",)).cases}
 
 
+def test_mask_of_one_bit_says_the_same(few: Path) -> None:
+    before = {case.id: case.class_name for case in LggMri().cases(few).cases}
+    for path in few.rglob("*_mask.tif"):
+        with Image.open(path) as mask:
+            mask.convert("1").save(path)
+    assert {case.id: case.class_name for case in LggMri().cases(few).cases} == before
+
+
 def spoil_name(root: Path) -> None:
     path = next(iter(root.rglob("*_3.tif")))
     path.rename(path.with_name("slice_3.tif"))
