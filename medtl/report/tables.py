@@ -49,6 +49,7 @@ LABELS = {
     "ece": "ECE",
     "log_loss": "log loss",
 }
+_UNSEEN = "Scores of patients not seen in training"
 _BY_PATIENT = (
     "by patient: of the mean probability of a patient's images; where patients have images of "
     "several classes, a patient's images share one vote"
@@ -57,7 +58,7 @@ _BY_PATIENT = (
 _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "classes",
-        "Scores of patients not seen in training",
+        _UNSEEN,
         ("accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "weighted_f1"),
     ),
     (
@@ -130,7 +131,7 @@ def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) ->
         return "undefined"
 
     def text(value: float) -> str:
-        return f"{value:.{digits}f}"
+        return f"{value:z.{digits}f}"  # z: never -0.00
 
     if found["low"] is not None:
         return f"{text(found['mean'])} [{text(found['low'])}, {text(found['high'])}]"
@@ -145,7 +146,7 @@ def score_table(
     metrics: Sequence[str] = ("dice", "hd95_mm", "lesion_f1"),
     *,
     outputs: str = "region",
-    title: str = "Scores of patients not seen in training: mean [95% interval]",
+    title: str = f"{_UNSEEN}: mean [95% interval]",
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
     rows = []
@@ -162,10 +163,20 @@ def score_table(
 
 
 def warned(tables: Iterable[Table], leak: str) -> list[Table]:
-    """The tables with what flatters their scores below them (nothing where ``leak`` is empty)."""
+    """The tables with what flatters their scores below them (nothing where ``leak`` is empty).
+
+    Their titles then promise no unseen patients, as that is just what is in doubt.
+    """
     if not leak:
         return list(tables)
-    return [replace(table, notes=(*table.notes, leak)) for table in tables]
+    return [
+        replace(
+            table,
+            title=table.title.replace(_UNSEEN, "Scores of test cases"),
+            notes=(*table.notes, leak),
+        )
+        for table in tables
+    ]
 
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
