@@ -12,7 +12,7 @@ from medtl.console import Reporter
 from medtl.errors import ConfigError
 from medtl.folds import split_as_asked
 from medtl.protocols import choose_protocol
-from medtl.report.tables import Table, warned
+from medtl.report.tables import Table, score_table, warned
 from medtl_brats.task import Brats
 
 QUIET = Reporter(quiet=True)
@@ -58,7 +58,20 @@ def test_protocol_with_folds_wants_one_named() -> None:
     assert split.test == ("p1", "p3", "p5", "p7", "p9")
 
 
+def test_fold_of_one_hospital_is_told_by_its_name(capsys) -> None:
+    cases = tuple(Case(f"c{n}", f"p{n}", {}, site="AB"[n % 2], fold=n % 2) for n in range(10))
+    split_as_asked(TrainConfig(fold=1), Cohort(Path("."), cases), Reporter())
+    assert "fold 1, B, of the data's own list is the locked test set" in capsys.readouterr().err
+
+
 def test_leak_stands_under_every_table() -> None:
     tables = [Table("a", ("x",), (("1",),), ("n",)), Table("b", ("x",), ())]
     assert [table.notes for table in warned(tables, "LEAK")] == [("n", "LEAK"), ("LEAK",)]
     assert warned(tables, "") == tables
+
+
+def test_leaky_scores_are_not_called_those_of_unseen_patients() -> None:
+    table = score_table({}, synthetic=True)
+    assert "not seen in training" in table.title
+    (leaky,) = warned([table], "LEAK")
+    assert leaky.title == "Scores of test cases: mean [95% interval]; synthetic phantom"
