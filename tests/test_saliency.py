@@ -395,7 +395,7 @@ def test_explain_shows_unlabelled_pictures_and_never_scores_what_was_trained_on(
     words = ("--layer", "stem", "--device", "cpu", "--cases", 1)
     command("explain", run, "-i", data, "-o", tmp_path / "out", *words)
     told = capfd.readouterr().err
-    assert "no case has a mask" in told
+    assert "no unseen case has a mask" in told
     command("explain", run, "-i", run.parent / "list.csv", "-o", tmp_path / "all", *words)
     told = capfd.readouterr().err
     assert "cases were seen in training: never scored" in told
