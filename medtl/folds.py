@@ -53,7 +53,9 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
         reporter.say(f"fold {config.fold} of {config.folds} is the locked test set")
     elif config.fold is not None:
         test = listed_fold(cases, config.fold)
-        reporter.say(f"fold {config.fold} of the data's own list is the locked test set")
+        sites = sorted({case.site for case in cases if case.patient in test})
+        of = f", {sites[0]}," if len(sites) == 1 and sites[0] else ""
+        reporter.say(f"fold {config.fold}{of} of the data's own list is the locked test set")
     return split_patients(
         cases,
         test_fraction=config.test_fraction,

@@ -84,7 +84,7 @@ def free_memory_bytes() -> int:
 
 def in_words(size: float) -> str:
     """Bytes as they are told."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"
 
 
 def peak_memory_bytes() -> int | None:

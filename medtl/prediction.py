@@ -68,7 +68,7 @@ def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Repor
     rows = gather(ensemble.fabric, rows, len(cohort.cases))
     if ensemble.fabric.is_global_zero:
         write_predictions_csv(path, rows)
-    reporter.say(f"classes of {len(rows)} cases in {path}")
+    reporter.say(f"classes of {len(rows)} case{'s' if len(rows) > 1 else ''} in {path}")
     return [path]
 
 

@@ -103,6 +103,11 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
         for stage in plan.stages
         if stage.unlabelled
     ]
+    if plan.stages[0].name == SOURCE and len({(s.domain, s.unlabelled) for s in plan.stages}) == 1:
+        notes.append(
+            "warning: --src and --dst are the same images: training longer on them is no transfer; "
+            "name another --src, or start from other weights by --init"
+        )
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
     reporter.show(Table(title, columns, rows, tuple(notes)))
 

@@ -20,10 +20,11 @@ from medtl.data import region_masks
 from medtl.domain import parse_domain, select
 from medtl.evaluation import Predictor
 from medtl.io.images import read_header, read_labels, read_volume
+from medtl.io.pictures import is_picture
 from medtl.planning import Plan
 from medtl.report.classes import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
-from medtl.report.montage import montage
+from medtl.report.montage import PICTURE_AXES, montage
 from medtl.report.tables import warned
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
@@ -139,6 +140,9 @@ def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
     case = next(case for case in plan.cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
     labels_IJK, affine = read_labels(case.target, case.labels)
+    axes = "".join(aff2axcodes(affine))  # type: ignore[no-untyped-call]
+    if is_picture(case.target.path):
+        axes = PICTURE_AXES
     montage(
         path,
         np.stack([read_volume(case.images[modality])[0] for modality in recipe.modalities]),
@@ -148,6 +152,6 @@ def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
         recipe.regions,
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median test case)",
         spacing_mm=read_header(case.target).spacing_mm,
-        axes="".join(aff2axcodes(affine)),  # type: ignore[no-untyped-call]
+        axes=axes,
         synthetic=plan.cohort.synthetic,
     )

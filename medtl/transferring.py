@@ -23,7 +23,11 @@ def scratch(request: Request) -> tuple[Stage, ...]:
     Use when there is no source worth having, and as the control of every transfer.
     Source: He et al. 2019, Rethinking ImageNet Pre-training.
     """
-    refuse(request.init, "scratch starts from random weights; drop --init")
+    refuse(
+        request.init,
+        "scratch starts from random weights; name a --strategy that transfers, e.g. fine-tune, or "
+        "drop --init",
+    )
     refuse(request.freeze, "scratch trains every block; drop --freeze")
     return (stage(request, "scratch", request.target, request.steps, init="random"),)
 

@@ -227,7 +227,9 @@ def resolve_weights(text: str) -> Path:
         return path / BEST
     stages = _finished_stages(path)
     if not stages:
-        raise WeightsError(f"{text} holds no {BEST}, and none of its folders does")
+        raise WeightsError(
+            f"{text} holds no {BEST}, and none of its folders does; let `medtl train` end first"
+        )
     planned = _planned_stages(path) or stages
     if planned[-1] not in stages:
         choices = ", ".join(str(path / stage) for stage in stages)

@@ -119,6 +119,14 @@ def test_weights_count_cases_as_often_as_repeating_them_would() -> None:
         assert {key: value[replicate] for key, value in found.items()} == pytest.approx(repeated)
 
 
+def test_specificity_of_nothing_rejected_is_0_and_never_below() -> None:
+    weights_RN = np.random.default_rng(0).dirichlet(np.ones(49), 64)  # sums that round
+    truth_N = np.arange(49) % 2
+    found = class_scores(truth_N, np.tile([0.9, 0.1], (49, 1)), weights_RN)
+    assert set(found["0", "specificity"]) == {0.0}
+    assert not np.signbit(found["0", "specificity"]).any()
+
+
 def test_class_never_predicted_has_precision_0_and_an_absent_one_no_score() -> None:
     truth_N = np.array([0, 1, 1, 0])
     probability_NL = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 0.0], [0.6, 0.4, 0]])

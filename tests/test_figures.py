@@ -19,7 +19,7 @@ from medtl.errors import RunError
 from medtl.metrics import BOUNDS, summarise
 from medtl.report import canvas
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
-from medtl.report.montage import _slices, montage
+from medtl.report.montage import PICTURE_AXES, _slices, montage, to_lps
 from medtl.results import sizes_by_stratum
 from medtl.splits import Split
 
@@ -180,6 +180,12 @@ def test_montage_is_the_same_picture_in_any_orientation(axes, tmp_path):
     assert same[0].shape == same[1].shape
     differing = (np.abs(same[0] - same[1]).max(axis=-1) > 60).mean()
     assert differing < 0.002  # slice numbers are those of the file
+
+
+def test_picture_is_shown_as_it_is_stored():
+    picture_IJK = np.arange(12.0).reshape(3, 4, 1)
+    shown_JI = to_lps(picture_IJK[None], PICTURE_AXES)[0, ..., 0].T  # as montage turns it
+    np.testing.assert_array_equal(shown_JI, picture_IJK[..., 0])
 
 
 @pytest.mark.parametrize("empty", ["tumour", "everything"])

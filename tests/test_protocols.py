@@ -58,6 +58,12 @@ def test_protocol_with_folds_wants_one_named() -> None:
     assert split.test == ("p1", "p3", "p5", "p7", "p9")
 
 
+def test_fold_of_one_hospital_is_told_by_its_name(capsys) -> None:
+    cases = tuple(Case(f"c{n}", f"p{n}", {}, site="AB"[n % 2], fold=n % 2) for n in range(10))
+    split_as_asked(TrainConfig(fold=1), Cohort(Path("."), cases), Reporter())
+    assert "fold 1, B, of the data's own list is the locked test set" in capsys.readouterr().err
+
+
 def test_leak_stands_under_every_table() -> None:
     tables = [Table("a", ("x",), (("1",),), ("n",)), Table("b", ("x",), ())]
     assert [table.notes for table in warned(tables, "LEAK")] == [("n", "LEAK"), ("LEAK",)]

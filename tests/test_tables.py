@@ -36,6 +36,12 @@ def test_few_patients_are_listed_instead_of_an_interval():
     )
 
 
+def test_nothing_is_minus_nothing():
+    assert score_cell("volume_error_ml", {"mean": -0.04, "low": -0.01, "high": 0.2}) == (
+        "0.0 [0.0, 0.2]"
+    )
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_tables_of_synthetic_data_say_so_in_every_form(synthetic):
     table = score_table(summary(24), synthetic)

@@ -65,11 +65,12 @@ def class_scores(
     said_NL = np.eye(count)[probability_NL.argmax(1)]
     total_R = weights_RN.sum(1)
     hit_RL, is_RL, said_RL = (weights_RN @ x for x in (is_NL * said_NL, is_NL, said_NL))
-    rest_RL = total_R[:, None] - is_RL
+    # Not by subtraction, which would leave less than 0 where there is none.
+    rest_RL, passed_RL = (weights_RN @ x for x in (1 - is_NL, (1 - is_NL) * (1 - said_NL)))
     never_RL = np.where((said_RL == 0) & (is_RL > 0), 0.0, np.nan)
     per_class = {
         "sensitivity": divided(hit_RL, is_RL),
-        "specificity": divided(rest_RL - said_RL + hit_RL, rest_RL),
+        "specificity": divided(passed_RL, rest_RL),
         "precision": np.where(said_RL > 0, divided(hit_RL, said_RL), never_RL),
         "f1": divided(2 * hit_RL, is_RL + said_RL),
     }

@@ -104,5 +104,7 @@ def explain(
         for table in warned([localisation_table(found)], cohort.leak):
             reporter.show(table)
     else:
-        reporter.say("no case has a mask of what is explained: the maps are shown, not scored")
+        reporter.say(
+            "no unseen case has a mask of what is explained: the maps are shown, not scored"
+        )
     reporter.say(f"figures, saliency.csv and saliency.json in {folder}")

@@ -18,14 +18,20 @@ def train(
         Path | None,
         typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to transfer.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="How to transfer (medtl list strategies).")
+    ] = None,
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
     dst: Annotated[
         str | None, typer.Option(help="Target domain, e.g. t1,t2 or mod:t1+t2,site:CS.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Network, e.g. unet.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Network, e.g. unet (medtl list networks).")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first level.")] = None,
-    transforms: Annotated[str | None, typer.Option(help="Preset of preparation.")] = None,
+    transforms: Annotated[
+        str | None, typer.Option(help="Preset of preparation (medtl list transforms).")
+    ] = None,
     spacing: Annotated[float | None, typer.Option(help="Voxel spacing to train at, mm.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Patches per step.")] = None,
     steps: Annotated[
@@ -78,7 +84,7 @@ def train(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="How patients are divided, e.g. official or hospitals (medtl list)."),
+        typer.Option(help="How patients are divided, e.g. official or hospitals."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, weights and patches.")] = None,
     splits: Annotated[

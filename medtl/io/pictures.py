@@ -126,6 +126,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
+        if not path.stat().st_size:
+            raise DataError(f"{path}: the file is empty; fetch it again") from error
         raise DataError(
             f"{path}: not a picture in {', '.join(FORMATS)}; convert it or fetch it again"
         ) from error

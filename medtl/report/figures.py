@@ -53,7 +53,8 @@ def loss_curves(
             _loss(axes[0][column], stage, rows)
             _validation(axes[1][column], rows, colour)
         axes[0][0].set_ylabel("training loss")
-        axes[1][0].set_ylabel(f"validation {measure}")
+        between = "\n" if len(measure) > 12 else " "  # a long name is longer than the axis
+        axes[1][0].set_ylabel(f"validation{between}{measure}")
         if all(0 <= score <= 1 for score in _scores(rows_by_stage)):
             axes[1][0].set_ylim(-0.02, 1.02)
         if regions:

@@ -19,6 +19,8 @@ from medtl.lesions import Mask
 from medtl.metrics import bounding_box
 from medtl.report.canvas import ORANGE, SKY, new_grid, outline, save, styled
 
+#: Rows of a picture run down and columns to the right: it is shown as it is.
+PICTURE_AXES = "PLS"
 _AXES = ("LR", "PA", "SI")
 _LINES = {"truth": (SKY, 1.7), "prediction": (ORANGE, 0.9)}
 _PANEL_INCHES = 1.55
@@ -81,7 +83,8 @@ def montage(
                 outline(axis, truth_LIJK[region, ..., row].T, *_LINES["truth"])
                 outline(axis, prediction_LIJK[region, ..., row].T, *_LINES["prediction"])
             native_k = k if "S" in axes else depth - 1 - k
-            panels[0].set_ylabel(f"slice {native_k}", fontsize=8)
+            if depth > 1:
+                panels[0].set_ylabel(f"slice {native_k}", fontsize=8)
         names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
         for axis, name in zip(grid[0], [*modalities, *names], strict=True):
             axis.set_title(name)

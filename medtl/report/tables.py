@@ -131,7 +131,7 @@ def score_cell(metric: str, found: Mapping[str, Any], *, listed: bool = True) ->
         return "undefined"
 
     def text(value: float) -> str:
-        return f"{value:.{digits}f}"
+        return f"{value:z.{digits}f}"  # z: never -0.00
 
     if found["low"] is not None:
         return f"{text(found['mean'])} [{text(found['low'])}, {text(found['high'])}]"

@@ -73,8 +73,8 @@ def explain(
     size = "x".join(map(str, layer.shape[1:]))
     coarse = "; an earlier --layer gives finer ones" if min(layer.shape[1:]) < COARSE else ""
     reporter.say(
-        f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from layer {layer.name}"
-        + coarse
+        f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from {layer.block} "
+        f"({layer.name})" + coarse
     )
     fresh, seen = unseen(cases, [trained])
     if seen:

@@ -61,9 +61,10 @@ def feature_layer(network: Network, patch: Sequence[int], block: str | None = No
     if not found:
         where = f"block {block} of {network.name}" if block else f"{network.name} before its head"
         images = "x".join(map(str, patch))
+        others = ", ".join(name for name in known if name not in {block, *heads})
         raise ConfigError(
             f"{where} gives no map of more than one place for images of {images}; name another "
-            f"--layer of {', '.join(known)}"
+            f"--layer of {others}"
         )
     return found[-1]
 

@@ -38,7 +38,7 @@ class _Slices:
     protocols: Mapping[str, str] = {
         PATIENTS: "all slices of a patient are on one side of every split",
         HOSPITALS: "the test patients are those of one hospital, named by --fold",
-        SLICES: "slices are divided, whoever they are of, as in S2",
+        SLICES: "slices are divided, whoever they are of, as is often published",
     }
 
     def cases(
