@@ -95,19 +95,14 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     same = plan.request.source == plan.request.target
     if same and any(stage.name == SOURCE for stage in plan.stages):
         notes.append(
-            f"source and target are the same cases ({plan.request.target}): nothing is transferred "
-            "to others; give --init, or another --src"
+            "warning: --src and --dst are the same images: training longer on them is no transfer; "
+            "name another --src, or start from other weights by --init"
         )
     notes += [
         f"{stage.name} sees training images of {stage.unlabelled}, not their labels"
         for stage in plan.stages
         if stage.unlabelled
     ]
-    if plan.stages[0].name == SOURCE and len({(s.domain, s.unlabelled) for s in plan.stages}) == 1:
-        notes.append(
-            "warning: --src and --dst are the same images: training longer on them is no transfer; "
-            "name another --src, or start from other weights by --init"
-        )
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
     reporter.show(Table(title, columns, rows, tuple(notes)))
 

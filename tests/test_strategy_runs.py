@@ -129,4 +129,4 @@ def test_source_that_is_the_target_is_told(
     loud = [word for word in TINY if word != "-q"]
     words = ("--data", pictures, *loud, "--network", "cbr-tiny", "--steps", 1, "--dry-run")
     command("train", "classification", *words, "--strategy", "linear-probe")
-    assert "source and target are the same cases" in "".join(capsys.readouterr())
+    assert "--src and --dst are the same images" in "".join(capsys.readouterr())
