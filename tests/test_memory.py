@@ -79,8 +79,9 @@ def test_inference_short_of_memory_gives_the_result_of_the_smaller_windows(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["same"]
-    (said,) = found["said"]
-    assert said.startswith("the memory ran out: ") and said.endswith("from here on")
+    assert found["said"]  # how often it has to halve depends on the processor
+    for said in found["said"]:
+        assert said.startswith("the memory ran out: ") and said.endswith("from here on")
 
 
 def test_fixed_windows_that_do_not_fit_are_one_line() -> None:
