@@ -8,7 +8,8 @@ middle of its patient's.
     python benchmarks/lgg.py            # $MEDTL_SHARED_DATA/lgg, else ../shared/data/lgg
     python benchmarks/lgg.py --protocols patients,slices --steps 100
 
-Folds that are finished are read, not trained again; one that was interrupted goes on.
+As many folds as cores train at a time. Finished ones are read, not trained again; one that was
+interrupted goes on.
 
 Axes: N slice, R replicate (a way to weigh the slices).
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import rows_of, tcga_patient, train
+from arms import rows_of, side_by_side, tcga_patient, train
 from machine import describe
 from numpy.typing import NDArray
 from real_cases import ROOT, shared_data
@@ -61,8 +62,11 @@ def main() -> None:
     }
     for protocol in options.protocols.split(","):
         count = hospitals if protocol == HOSPITALS else FOLDS
-        folds = [fold_rows(protocol, fold, work, options) for fold in range(count)]
-        rows = [row for fold in folds for row in fold]
+
+        def tested(fold: int, protocol: str = protocol) -> list[Row]:
+            return fold_rows(protocol, fold, work, options)
+
+        rows = [row for fold in side_by_side(tested, range(count)) for row in fold]
         summary = json.loads((work / protocol / "0" / "summary.json").read_text())
         result["synthetic"] = summary["data"]["synthetic"]
         found = {"slices": len(rows), **scores(rows)}

@@ -11,7 +11,8 @@
     python benchmarks/studies.py --only s0
 
 Widths are a quarter of the published ones and images have 64 pixels, to fit into 90 minutes on two
-cores. Finished arms are read, not trained again. Tables go to the result and, as text, beside it.
+cores. As many arms as cores train at a time. Finished arms are read, not trained again. Tables go
+to the result and, as text, beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from arms import curve, overall, rows_of, shown, steps_to, train
+from arms import curve, overall, rows_of, shown, side_by_side, steps_to, train
 from machine import describe
 from real_cases import ROOT, shared_data
 
@@ -97,9 +98,12 @@ def main() -> None:
 
 def vggs(kaggle: Sequence[Any], work: Path) -> list[Row]:
     """Score on test and training images of each network; ``gap`` between the accuracies."""
+
+    def trained(network: str) -> Path:
+        return train(work / network, *kaggle, "--network", network, "--steps", STEPS["s0"])
+
     rows = []
-    for network in VGG:
-        run = train(work / network, *kaggle, "--network", network, "--steps", STEPS["s0"])
+    for network, run in zip(VGG, side_by_side(trained, VGG), strict=True):
         test = overall(rows_of(run), "accuracy", "macro_f1", "auroc")
         seen = training_accuracy(run, Path(kaggle[2]))
         gap = seen - test["accuracy"]["mean"]
@@ -120,59 +124,85 @@ def training_accuracy(run: Path, data: Path) -> float:
 
 def slices(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[Row]:
     """Every combination of frozen or tuned, depth, normalisation and flips; pooled folds."""
-    rows = []
-    for layers, raw, flips in itertools.product((18, 50), (False, True), (False, True)):
-        network = ("--network", f"resnet{layers}")
-        name = RAW if raw else NORMALISED
-        preset = ("--transforms", name if flips else f"{name}{PLAIN}")
-        source = train(
-            work / f"source-{layers}-{name}",
-            *(*kaggle, *network, "--dst", COLOURS, "--transforms", name),
+
+    def source(start: tuple[int, str]) -> Path:
+        layers, preset = start
+        return train(
+            work / f"source-{layers}-{preset}",
+            *(*kaggle, "--network", f"resnet{layers}", "--dst", COLOURS, "--transforms", preset),
             *("--steps", STEPS["source"]),
         )
-        for strategy in ("linear-probe", "fine-tune"):
-            label = f"{strategy}-{layers}-{name}-{'flips' if flips else 'plain'}"
-            how = (*network, *preset, "--strategy", strategy, "--init", source, "--map", MAP)
-            pooled: list[Row] = []
-            for fold in range(FOLDS):
-                asked = ("--folds", FOLDS, "--fold", fold, "--steps", STEPS["s2"])
-                pooled += rows_of(train(work / f"{label}-{fold}", *lgg, *how, *asked))
-            found = overall(pooled, "accuracy", "auroc")
-            rows.append(
-                {
-                    "network": f"resnet{layers}",
-                    "trained": "head" if strategy == "linear-probe" else "all",
-                    "normalised": not raw,
-                    "augmented": flips,
-                    **found,
-                }
-            )
-    return rows
+
+    def fold_rows(asked: tuple[tuple[int, str, bool, str], int]) -> list[Row]:
+        (layers, preset, flips, strategy), fold = asked
+        name = f"{strategy}-{layers}-{preset}-{'flips' if flips else 'plain'}-{fold}"
+        run = train(
+            work / name,
+            *(*lgg, "--network", f"resnet{layers}"),
+            *("--transforms", preset if flips else f"{preset}{PLAIN}"),
+            *("--strategy", strategy, "--init", sources[layers, preset], "--map", MAP),
+            *("--folds", FOLDS, "--fold", fold, "--steps", STEPS["s2"]),
+        )
+        return rows_of(run)
+
+    starts = list(itertools.product((18, 50), (NORMALISED, RAW)))
+    sources = dict(zip(starts, side_by_side(source, starts), strict=True))
+    arms = [
+        (*start, flips, strategy)
+        for start in starts
+        for flips in (False, True)
+        for strategy in ("linear-probe", "fine-tune")
+    ]
+    asked = list(itertools.product(arms, range(FOLDS)))
+    found: dict[tuple[int, str, bool, str], list[Row]] = {arm: [] for arm in arms}
+    for (arm, _), tested in zip(asked, side_by_side(fold_rows, asked), strict=True):
+        found[arm] += tested
+    return [
+        {
+            "network": f"resnet{layers}",
+            "trained": "head" if strategy == "linear-probe" else "all",
+            "normalised": preset == NORMALISED,
+            "augmented": flips,
+            **overall(pooled, "accuracy", "auroc"),
+        }
+        for (layers, preset, flips, strategy), pooled in found.items()
+    ]
 
 
 def transfusion(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[Row]:
     """Test scores and steps to the target score by start."""
-    rows = []
-    for network, blocks in S3.items():
-        chosen = ("--network", network)
-        source = train(work / f"{network}-source", *lgg, *chosen, "--steps", STEPS["source"])
-        again = ("--strategy", "transfusion", "--init", source, "--depth")
-        starts: dict[str, tuple[Any, ...]] = {
+
+    def source(network: str) -> Path:
+        words = ("--network", network, "--steps", STEPS["source"])
+        return train(work / f"{network}-source", *lgg, *words)
+
+    def started(arm: tuple[str, str]) -> Path:
+        network, start = arm
+        out = work / f"{network}-{start.replace(' ', '-')}"
+        words = starts[network][start]
+        return train(out, *kaggle, "--network", network, *words, "--steps", STEPS["s3"])
+
+    starts: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for (network, blocks), run in zip(S3.items(), side_by_side(source, S3), strict=True):
+        again = ("--strategy", "transfusion", "--init", run, "--depth")
+        starts[network] = {
             "random": ("--strategy", "scratch"),
             "mean-var": (*again, blocks, "--initialiser", "mean-var"),
             **{f"{k} blocks": (*again, k) for k in range(1, blocks + 1)},
         }
-        curves: dict[str, list[tuple[int, float]]] = {}
-        for start, words in starts.items():
-            out = work / f"{network}-{start.replace(' ', '-')}"
-            run = train(out, *kaggle, *chosen, *words, "--steps", STEPS["s3"])
-            stage = json.loads((run / "stages.json").read_text())[-1]
-            curves[start] = curve(run, stage)
-            found = overall(rows_of(run), "macro_f1", "auroc")
-            target = REACHED * max(score for _, score in curves["random"])
-            reached = steps_to(curves[start], target)
-            rows.append({"network": network, "start": start, "steps to target": reached, **found})
+    arms = [(network, start) for network in S3 for start in starts[network]]
+    runs = dict(zip(arms, side_by_side(started, arms), strict=True))
+    rows = []
+    for (network, start), run in runs.items():
+        best = max(score for _, score in last_curve(runs[network, "random"]))
+        reached = steps_to(last_curve(run), REACHED * best)
+        found = overall(rows_of(run), "macro_f1", "auroc")
+        rows.append({"network": network, "start": start, "steps to target": reached, **found})
     return rows
+
+
+def last_curve(run: Path) -> list[tuple[int, float]]:
+    return curve(run, json.loads((run / "stages.json").read_text())[-1])
 
 
 def table(name: str, part: Row) -> str:

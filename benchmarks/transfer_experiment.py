@@ -7,7 +7,7 @@ any arm; the interval of a difference is over its groups, scores averaged over t
 
     python benchmarks/transfer_experiment.py   # $MEDTL_SHARED_DATA, else ../shared/data
 
-Finished arms are read, not trained again.
+As many runs as cores train at a time. Finished ones are read, not trained again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import Any
 
-from arms import overall, rows_of, train
+from arms import overall, rows_of, side_by_side, train
 from machine import describe
 from real_cases import ROOT, shared_data
 
@@ -61,12 +62,19 @@ def main() -> None:
     # Validation, which chooses the weights of all arms, is as large for 50 groups as for all.
     result["groups"] = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
     result["sizes"] = {}
+    options.work.mkdir(parents=True, exist_ok=True)
+    sources = side_by_side(lambda seed: source(options, seed), SEEDS)
+    asked = list(product(sizes_for(split), SEEDS))
+
+    def one(size_seed: tuple[int | None, int]) -> Path:
+        size, seed = size_seed
+        return arms_of(options, cases, kaggle, size, seed, sources[seed])
+
+    runs = dict(zip(asked, side_by_side(one, asked), strict=True))
     for size in sizes_for(split):
-        rows: dict[str, list[list[Row]]] = defaultdict(list)
-        for seed in SEEDS:
-            run = one(options, cases, kaggle, size, seed)
-            for arm, stage in ARMS.items():
-                rows[arm].append(rows_of(run, stage))
+        rows = {
+            arm: [rows_of(runs[size, seed], stage) for seed in SEEDS] for arm, stage in ARMS.items()
+        }
         result["sizes"][str(size or "all")] = summary(rows)
         with replacing(options.out) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
@@ -78,16 +86,23 @@ def sizes_for(split: Split) -> list[int | None]:
     return [size for size in SIZES if size is None or size < len(split.train)]
 
 
-def one(
-    options: argparse.Namespace, cases: Sequence[Case], kaggle: Path, size: int | None, seed: int
-) -> Path:
-    """All three arms on ``size`` training groups drawn by ``seed``."""
-    source = train(
+def source(options: argparse.Namespace, seed: int) -> Path:
+    return train(
         options.work / f"source-{seed}",
         *("lgg-mri", "--data", options.data / "lgg", *COMMON, *PRESET, "--seed", seed),
         *("--steps", SOURCE_STEPS, "--set=test_fraction=0"),
     )
-    options.work.mkdir(parents=True, exist_ok=True)
+
+
+def arms_of(
+    options: argparse.Namespace,
+    cases: Sequence[Case],
+    kaggle: Path,
+    size: int | None,
+    seed: int,
+    source: Path,
+) -> Path:
+    """All three arms on ``size`` training groups drawn by ``seed``."""
     name = f"{size or 'all'}-{seed}"
     splits = options.work / f"splits-{name}.json"
     write_splits(splits, fewer(cases, size, seed), cases)

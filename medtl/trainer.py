@@ -73,8 +73,8 @@ class Trainer:
         for stage in self.plan.stages:
             folder = self.run.stage(stage.name)
             control = stage.name in (CONTROL_A, CONTROL_B)
-            # A control starts at the first sample, as the transferred model did.
-            first = 0 if control else used[stage.domain]
+            # What goes on from no stage starts at the first sample, as what it is compared with.
+            first = used[stage.domain] if stage.init == "previous" else 0
             used[stage.domain] = first + stage.steps * stage.batch_size
             if (folder / LAST).is_file():
                 self.reporter.say(f"{stage.name}: trained already")

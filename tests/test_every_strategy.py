@@ -20,8 +20,9 @@ from medtl.building import build_losses
 from medtl.catalog import load_catalog
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
-from medtl.errors import Interrupted
+from medtl.errors import ConfigError, Interrupted
 from medtl.networks import Network, describe_blocks, partition, tensors
+from medtl.norms import estimate_norms
 from medtl.preparation import prepare_network
 from medtl.strategies import LossSpec, Request, Stage, on_target
 from medtl.training import Fit, fit, snapshot
@@ -34,7 +35,7 @@ NETWORKS = {
     "cbr-tiny": (2, 32, 8),
     "unet3d": (3, 16, 4),
 }
-DOMAIN = parse_domain("t1,t2")
+SOURCE, TARGET = parse_domain("t1,t2,site:A"), parse_domain("t1,t2,site:B")
 REGIONS = ("a", "b")
 STEPS = 4
 BATCH = 4
@@ -50,6 +51,7 @@ SCHEDULES: dict[str, tuple[dict[str, object], list[int]]] = {
     "head-first": ({"depth": 2}, [0, 1, 2]),
     "gradual-unfreeze": ({"depth": 2}, [0, 1, 2]),
     "modality-transfer": ({"freeze": "2"}, [-2, ALL]),
+    **{name: ({"freeze": "2"}, [-2, -2]) for name in ("dann", "coral", "mmd")},
 }
 
 
@@ -87,15 +89,15 @@ def source_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def weights_of(values: dict[str, Tensor]) -> Weights:
-    metadata = {"modalities": list(DOMAIN.modalities), "regions": list(REGIONS)}
+    metadata = {"modalities": list(SOURCE.modalities), "regions": list(REGIONS)}
     return Weights(Path("source.safetensors"), values, metadata, "medtl")
 
 
 def plan(name: str, strategy: str, **changes: object) -> tuple[Stage, ...]:
     network, _ = built(name)
     request = Request(
-        DOMAIN,
-        DOMAIN,
+        SOURCE,
+        TARGET,
         steps=STEPS,
         batch_size=BATCH,
         rate=1e-2,
@@ -103,11 +105,13 @@ def plan(name: str, strategy: str, **changes: object) -> tuple[Stage, ...]:
         losses=(LossSpec("dice-ce" if network.dense else "cross-entropy"),),
         blocks=tuple(block.name for block in network.blocks),
     )
-    request = replace(request, **{**SCHEDULES[strategy][0], **changes})
+    request = replace(request, **{**SCHEDULES.get(strategy, ({},))[0], **changes})
     return on_target(request, load_catalog().strategies[strategy].load()(request))
 
 
-def batches_after(name: str, done: int) -> Iterator[Mapping[str, Tensor]]:
+def batches_after(
+    name: str, done: int, *, unlabelled: bool = False
+) -> Iterator[Mapping[str, Tensor]]:
     dims, edge, _ = NETWORKS[name]
     for step in count(done):
         draw = torch.Generator().manual_seed(step)
@@ -116,7 +120,8 @@ def batches_after(name: str, done: int) -> Iterator[Mapping[str, Tensor]]:
             target = (image > 0.5).float()
         else:
             target = nn.functional.one_hot(torch.arange(BATCH) % 2, 2).float()
-        yield {"image": image, "target": target}
+        beside = {"unlabelled": 2 * image.flip(0) + 1} if unlabelled else {}
+        yield {"image": image, "target": target, **beside}
 
 
 def train(
@@ -140,13 +145,14 @@ def train(
             image = next(batches_after(name, 0))["image"]
             new = [row.name for row in prepared.receipt.rows if row.status == "random"]
             losses = build_losses(stage, load_catalog(), network, image, new)
+            paired = stage.unlabelled is not None
             try:
                 result = fit(
                     network,
                     stage,
                     prepared.frozen,
                     losses,
-                    lambda done: batches_after(name, done),
+                    lambda done, paired=paired: batches_after(name, done, unlabelled=paired),
                     fabric(),
                     place,
                     seed=number,
@@ -194,6 +200,9 @@ def test_only_what_the_schedule_opens_is_trained(name: str, strategy: str, tmp_p
         ("cbr-tiny", "fine-tune", (0, 3)),
         ("cbr-tiny", "l2-sp", (0, 2)),
         ("unet3d", "gradual-unfreeze", (2, 1)),
+        ("vgg11-bn", "mmd", (1, 1)),
+        ("resnet18", "dann", (1, 2)),
+        ("unet3d", "coral", (1, 3)),
     ],
 )
 def test_resumed_in_the_middle_of_a_schedule_it_ends_the_same(
@@ -205,3 +214,19 @@ def test_resumed_in_the_middle_of_a_schedule_it_ends_the_same(
     for one, other in zip(whole, cut, strict=True):
         for tensor in one.result.last:
             assert torch.equal(one.result.last[tensor], other.result.last[tensor])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_adabn_trains_nothing_and_moves_running_statistics_alone(name: str) -> None:
+    source, adapted = plan(name, "adabn", init=None)
+    assert (source.steps, adapted.steps, adapted.norm_stats) == (STEPS, 0, "target")
+    network, start = built(name)
+    network.module.load_state_dict(start, strict=False)
+    images = [next(batches_after(name, 0, unlabelled=True))["unlabelled"]]
+    if name == "unet3d":  # its norms keep no statistics
+        with pytest.raises(ConfigError, match="choose one with batch norm"):
+            estimate_norms(network, lambda: images)
+        return
+    estimate_norms(network, lambda: images)
+    changed = {n for n, tensor in snapshot(network).items() if not torch.equal(tensor, start[n])}
+    assert changed == {n for n in start if n.endswith(("running_mean", "running_var"))}

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from medtl.cli.main import main
+from medtl.trainer import LAST
 from medtl.weights import BEST, read_weights
 
 CLASSES = ("dark", "light")
@@ -96,6 +97,15 @@ def test_labels_and_test_images_of_the_target_change_no_weight(run: Path, tmp_pa
     # They do decide how the target's test cases are scored.
     scores = [json.loads((folder / "summary.json").read_text()) for folder in (run, other)]
     assert scores[0]["dann"]["all"] != scores[1]["dann"]["all"]
+
+
+def test_method_trains_on_the_very_samples_of_the_source_stage(table: Path, tmp_path: Path) -> None:
+    """Without norms and dropout, a loss that weighs next to nothing changes next to nothing."""
+    still = ("--network", "vgg11", "--set=options.keep_blocks=3", "--set=alignment=1e-9")
+    run = train(table, tmp_path / "run", "coral", *still)
+    first, second = (read_weights(run / stage / LAST).tensors for stage in ("source", "coral"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_both_stages_are_scored_on_the_target_alone(run: Path) -> None:
