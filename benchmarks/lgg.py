@@ -3,7 +3,8 @@
 Each protocol has five folds (hospitals: one each); the predictions on all of them are pooled, and
 AUROC and AUPRC of "tumor" are taken with intervals by patient (14 in the sample), whatever the
 protocol took for one. Beside them a shortcut that sees no picture: how near a slice is to the
-middle of its patient's.
+middle of its patient's. The maps of what the networks of ``patients`` look at (Grad-CAM of their
+third encoder) are held against the masks of tumour, by patient.
 
     python benchmarks/lgg.py            # $MEDTL_SHARED_DATA/lgg, else ../shared/data/lgg
     python benchmarks/lgg.py --protocols patients,slices --steps 100
@@ -17,6 +18,7 @@ Axes: N slice, R replicate (a way to weigh the slices).
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -27,15 +29,18 @@ import numpy as np
 from arms import rows_of, side_by_side, tcga_patient, train
 from machine import describe
 from numpy.typing import NDArray
-from real_cases import ROOT, shared_data
+from real_cases import ROOT, medtl, shared_data
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medtl.files import replacing
 from medtl.intervals import set_intervals
+from medtl.saliency.localisation import SCORES, summarise_localisation
 from medtl_lgg_mri.task import HOSPITALS, PATIENTS, SLICES, WITH_TUMOR, LggMri
 
 FOLDS = 5
 PROTOCOLS = (PATIENTS, HOSPITALS, SLICES)
+#: 6 x 6 places of 96 pixels; the last encoder has 3 x 3.
+LAYER = "encoder3"
 METRICS = {"auroc": roc_auc_score, "auprc": average_precision_score}
 Row = dict[str, Any]
 
@@ -74,6 +79,10 @@ def main() -> None:
             sys.exit(f"{work}: a slice was tested twice; remove the folder")
         result.setdefault("protocols", {})[protocol] = found
         result["shortcut"] = scores(nearness(rows))
+        if protocol == PATIENTS:
+            runs = (work / protocol / str(fold) for fold in range(count))
+            maps = [row for folded in side_by_side(explained, runs) for row in folded]
+            result["localisation"] = {"layer": LAYER, **summarise_localisation(maps)}
         print(protocol, json.dumps(found))
         with replacing(options.out) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n")
@@ -97,6 +106,17 @@ def fold_rows(protocol: str, fold: int, work: Path, options: argparse.Namespace)
             "score": row["probability"][WITH_TUMOR],
         }
         for row in rows_of(run)
+    ]
+
+
+def explained(run: Path) -> list[Row]:
+    """What the run's network looks at in the tumours of its test patients, by slice."""
+    out = run.with_name(f"{run.name}-explained")
+    medtl(["explain", str(run), "--layer", LAYER, "--out", str(out), "--quiet"])
+    with (out / "saliency.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dice"]]
+    return [
+        {"patient": row["patient"], **{name: float(row[name]) for name in SCORES}} for row in rows
     ]
 
 
