@@ -45,13 +45,10 @@ def _settings() -> Iterator[str]:
     from medtl.config import TrainConfig
 
     notes = dict(_NOTE.findall(inspect.getsource(TrainConfig)))
+    defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
     rows = [
-        (
-            code(name),
-            "" if field.default is None else code(field.default),
-            text(notes.get(name, "")),
-        )
-        for name, field in TrainConfig.model_fields.items()
+        (code(name), "" if default in (None, {}) else code(default), text(notes.get(name, "")))
+        for name, default in defaults.items()
     ]
     yield "## Settings"
     yield (
