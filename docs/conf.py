@@ -85,16 +85,9 @@ def _restore(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
     lines[:] = _attributes.pop(name, lines)
 
 
-def _readable(
-    app: Any,
-    what: str,
-    name: str,
-    obj: Any,
-    options: Any,
-    signature: str | None,
-    result: str | None,
-) -> tuple[str | None, str | None]:
+def _readable(*event: Any) -> tuple[str | None, str | None]:
     """Defaults that a dataclass makes anew have no source."""
+    *_, signature, result = event
     return signature and signature.replace("<factory>", "..."), result
 
 
