@@ -22,6 +22,8 @@ from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.norms import check_norms
+from medtl.phantom.cohort import DEFAULTS, default_phantom, read_index
+from medtl.phantom.offered import OwnPhantom, offered_phantom
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.requesting import build_request, lay_out
@@ -89,20 +91,29 @@ def read_cohort(
     chosen = choose_protocol(task, protocol)
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
-    if data is None:
-        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
-
-        reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        layout = getattr(task, "phantom", BRATS)
-        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
-            data = default_phantom(lambda done, total: advance(done), layout)
+    data = data or _phantom(task, reporter)
     cohort = task.cases(data, **options)
+    if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
+        cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
     for note in (*cohort.notes, cohort.leak):
         if note:
             reporter.say(note)
     return cohort
+
+
+def _phantom(task: Task, reporter: Reporter) -> Path:
+    """The folder of the phantom that a task is tried on."""
+    if isinstance(task, OwnPhantom):
+        reporter.say(f"No --data given: using the synthetic phantom of task {task.name}.")
+        return offered_phantom(task)
+    layout = getattr(task, "phantom", None)
+    if layout is None:
+        raise ConfigError(f"task {task.name} has no data to be tried on; give yours by --data")
+    reporter.say("No --data given: using the built-in synthetic phantom cohort.")
+    with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+        return default_phantom(lambda done, total: advance(done), layout)
 
 
 def make_plan(

@@ -50,7 +50,9 @@ class Task(Protocol):
     phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
 
     # A task may also have
-    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
+    #   write_phantom(folder, cases, seed), which writes synthetic cases to be tried on, see
+    #       medtl.phantom.offered.OwnPhantom; or
+    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS);
     #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
     #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
 

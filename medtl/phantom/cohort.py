@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -19,6 +17,7 @@ from typing import Any, Protocol, cast
 
 from medtl.cache import cache_dir
 from medtl.errors import ConfigError, DataError
+from medtl.files import new_folder
 
 INDEX = "phantom.json"
 BRATS, KAGGLE, LGG = "brats", "kaggle-mri", "lgg-mri"
@@ -92,19 +91,12 @@ def write_phantom(
     writer = _writer(layout)
     _check(settings, layout)
     root = Path(root)
-    partial = root.parent / f".{root.name}.{secrets.token_hex(4)}.partial"
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f"{root}: already holds something; choose a new or an empty folder")
-        partial.mkdir(parents=True)
-        try:
+        with new_folder(root) as partial:
             _run(writer.jobs(partial, settings), progress, workers)
             _write_index(partial, writer, settings)
-            if root.is_dir():
-                root.rmdir()  # empty; not every system renames onto a folder
-            partial.rename(root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{root}: cannot be written ({reason}); choose another folder") from error
