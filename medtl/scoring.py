@@ -20,7 +20,7 @@ from medtl.fingerprint import fingerprint
 from medtl.kinds import Kind
 from medtl.missing import subset_dice, summarise_subsets
 from medtl.planning import read_cohort
-from medtl.report.tables import Table, missing_table, warned
+from medtl.report.tables import Table, tables_of
 from medtl.runs import CONFIG, SPLITS, SUMMARY, Run, write_text
 from medtl.task import bound
 from medtl.trained import Trained, finished_stages, read_stage, with_flips
@@ -76,9 +76,7 @@ class Scores:
 
     def tables(self) -> list[Table]:
         """For people: scores, and where it was measured what missing modalities cost."""
-        synthetic = self.data["synthetic"]
-        made = warned(self.kind.tables(self.summary, synthetic), self.data["leak"])
-        return [*made, missing_table(self.missing, synthetic)] if self.missing else made
+        return tables_of(self.summary, self.data, self.missing)
 
     def write(self, folder: Path) -> None:
         """A table of the cases, and last ``summary.json``: a run that has it is finished."""

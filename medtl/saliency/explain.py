@@ -18,7 +18,7 @@ from medtl.classification.evaluation import Classifier
 from medtl.classification.views import view
 from medtl.config import TrainConfig, read_config
 from medtl.console import Reporter
-from medtl.errors import RunError, UnknownNameError
+from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.planning import read_cohort
 from medtl.report.saliency import Shown, activations, filters, saliency_maps
 from medtl.report.tables import Table, warned
@@ -46,6 +46,7 @@ from medtl.trained import Trained, finished_stages, read_stage
 Mask = NDArray[np.bool_]
 #: Maps of fewer places along an edge say little of where.
 COARSE = 6
+MOST_CASES, LEAST_THRESHOLD = 64, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class Wanted:
     block: str | None = None
     cases: int = 8
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cases <= MOST_CASES:
+            raise ConfigError(f"--cases {self.cases}: choose 1 to {MOST_CASES}")
+        if not LEAST_THRESHOLD <= self.threshold <= 1:
+            raise ConfigError(f"--threshold {self.threshold}: choose {LEAST_THRESHOLD} to 1")
 
 
 def explain(
