@@ -30,7 +30,7 @@ KINDS = {
     "commands": "command",
 }
 _HOOKS = {f"medtl_{kind}": kind for kind in KINDS}
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _TARGET = re.compile(r"[\w.]+:[A-Za-z_]\w*")
 
 #: Components of one plugin: kind -> canonical name -> component.
@@ -140,7 +140,7 @@ def _checked_name(component: Any, hook: str) -> str:
     if not all(isinstance(value, str) for value in fields):
         raise PluginError(f"{hook}: name, target and summary of {component} must be text")
     name = canonical(component.name)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise PluginError(f"{hook}: {component.name!r} is not a name (letters, digits, - _ .)")
     if not _TARGET.fullmatch(component.target):
         raise PluginError(f"{hook}: target {component.target!r} of {name} is not module:attribute")

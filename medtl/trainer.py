@@ -31,7 +31,7 @@ from medtl.processes import share
 from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
-from medtl.runs import Run
+from medtl.runs import RECEIPTS, Run
 from medtl.selection import LABEL_FREE
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
@@ -42,7 +42,6 @@ from medtl.weights import BEST, Weights, read_weights, steps_behind, write_check
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
-RECEIPTS = "receipt.json"
 
 
 @dataclass(slots=True)
