@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from medtl.errors import ConfigError
 from medtl.memory import keep_freed_memory
@@ -72,6 +73,11 @@ def has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def in_double(values: Tensor) -> Tensor:
+    """The values in double precision; on the CPU where their device (Apple's) has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
