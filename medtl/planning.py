@@ -26,7 +26,7 @@ from medtl.phantom.cohort import DEFAULTS, default_phantom, read_index
 from medtl.phantom.offered import OwnPhantom, offered_phantom
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
-from medtl.requesting import build_request, lay_out
+from medtl.requesting import build_request, lay_out, outside_weights, unused
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
 from medtl.strategies import Request, Stage
@@ -34,6 +34,7 @@ from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
 from medtl.unsupervised import labelled_cases, usable_cases
+from medtl.weights import Weights
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -54,6 +55,7 @@ class Plan:
     spatial_dims: int
     patch_size: tuple[int, ...]
     headers: tuple[Header, ...]
+    outside: Weights | None  #: that ``--init`` names
 
     def recipe(self, domain: Domain) -> Recipe:
         return Recipe(domain.modalities, self.task.regions, self.preset)
@@ -127,9 +129,12 @@ def make_plan(
     kind = kind_named(task.kind, f"task {task.name}")
     config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
-    request, probe = build_request(config, task, kind, catalog)
+    outside = outside_weights(config, catalog, network)
+    request, probe = build_request(config, task, kind, catalog, outside)
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     laid_out = lay_out(config, catalog, request)
+    for line in unused(config, request, laid_out):
+        reporter.say(line)
     visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
     cohort = read_cohort(
@@ -202,6 +207,7 @@ def make_plan(
         probe.spatial_dims,
         patch,
         headers,
+        outside,
     )
     _check_domains(plan)
     if advice:

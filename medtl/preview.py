@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
-from medtl.building import build_losses, build_network, outside_weights, stage_network
+from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.device import precision_name
@@ -164,11 +164,10 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
-    outside = outside_weights(plan, catalog)
     previous: Weights | None = None
     for stage in plan.stages:
         network = build_network(plan, catalog, stage.domain, stage.options)
-        yield stage_network(plan, catalog, network, stage, outside, previous)
+        yield stage_network(plan, catalog, network, stage, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from medtl.case import Case, Cohort
+from medtl.domain import Domain
+from medtl.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,16 @@ class Unbound(Protocol):
         that are not for training are found too.
         """
         ...
+
+
+def check_modalities(domain: Domain, task: Task) -> None:
+    """Refuse a domain of modalities that the task does not have."""
+    for name in domain.modalities:
+        if name not in task.modalities:
+            raise ConfigError(
+                f"task {task.name} has no modality {name!r}{nearest(name, task.modalities)} "
+                f"(has {', '.join(task.modalities)})"
+            )
 
 
 def bound(

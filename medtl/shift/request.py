@@ -16,7 +16,7 @@ from medtl.planning import read_cohort
 from medtl.plugins import canonical
 from medtl.shift.contract import Settings
 from medtl.shift.sides import Side, check_apart, check_groups, read_side
-from medtl.task import Defaults, Named, Task, Unbound, bound
+from medtl.task import Defaults, Named, Task, Unbound, bound, check_modalities
 
 PRIMARY = "mmd"
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
@@ -107,6 +107,9 @@ class Cohorts:
             raise ConfigError(f"name --{'src' if source is None else 'dst'}, too")
         source, target = source or self._defaults().src, target or self._defaults().dst
         domains = parse_domain(source), parse_domain(target)
+        for domain in domains:
+            folder = domain.data or self.request.data
+            check_modalities(domain, self._task(domain.task or self.request.task, folder))
         if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
             raise ConfigError("--src or --dst names a data set and the other none; give both data=")
         first, second = (read_side(domain, self.read) for domain in domains)
