@@ -12,7 +12,7 @@ sys.path[:0] = [str(DOCS), str(DOCS / "_ext")]
 import medtl  # noqa: E402
 
 project = "medtl"
-author = "The medtl authors"
+author = copyright = "The medtl authors"
 version = release = medtl.__version__
 
 extensions = [

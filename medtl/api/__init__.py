@@ -1,4 +1,4 @@
-"""medtl from Python: everything the command line does, in a few calls.
+"""medtl from Python: everything the command line does, in a few calls::
 
     from medtl import api
 

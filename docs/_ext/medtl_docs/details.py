@@ -66,11 +66,12 @@ def network_details(component: Component, builder: Callable[..., Any]) -> Iterat
     ]
     facts = (
         f"In {network.spatial_dims}-D with {network.in_channels} channels, "
-        f"{network.out_channels:,} outputs and the published width {network.width}; "
-        f"patch edges are multiples of {network.patch_multiple}."
+        f"{network.out_channels:,} outputs and the published width {network.width}."
     )
+    if network.patch_multiple > 1:
+        facts += f" Patch edges are multiples of {network.patch_multiple}."
     head = ("block", "role", "parameters", "buffers")
-    yield "Blocks", f"{facts}\n\n{table(head, counted)}"
+    yield "Blocks", f"{facts}\n\n{table(head, counted, right=2)}"
 
 
 def _built(builder: Callable[..., Any], **numbers: int) -> Any:

@@ -27,10 +27,16 @@ def link(words: str, target: str) -> str:
     return f"[{words}]({target})"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already; empty text without rows."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 0) -> str:
+    """A table of cells that are Markdown already; empty text without rows.
+
+    ``right``: so many of the last columns hold numbers.
+    """
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    head = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    head = [
+        f"| {' | '.join(columns)} |",
+        "|" + " --- |" * (len(columns) - right) + " ---: |" * right,
+    ]
     return "\n".join([*head, *lines]) if lines else ""
 
 

@@ -64,7 +64,10 @@ def _commands(line: str) -> Iterator[Line]:
     for part in _END.split(re.sub(r"(^|\s)#.*", "", line)):
         found = None if _OTHER.search(part) else _PROGRAM.search(part)
         if found and part[found.end() :].strip():
-            words = shlex.split(_VARIABLE.sub("1", part[found.end() :]))
+            text = _VARIABLE.sub("1", part[found.end() :])
+            if text.count('"') % 2:
+                text = text.rstrip().removesuffix('"')  # all of it was quoted: --wrap "medtl ..."
+            words = shlex.split(text)
             yield Line(tuple(words), whole=not {"--help", "--version"} & set(words))
 
 
