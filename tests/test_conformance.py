@@ -7,6 +7,8 @@ from collections.abc import Callable
 from medtl.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("unet3d", expected_failures={"unetr/gradients-reach-every-parameter": "todo"})
+@parametrize_with_checks(
+    "unet3d", expected_failures={"unetr/gradients-reach-every-parameter": "todo"}
+)
 def test_unet3d(check: Callable[[], None]) -> None:
     check()

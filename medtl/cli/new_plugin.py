@@ -11,7 +11,7 @@ from medtl.catalog import load_catalog
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="What it is called, e.g. liver-ct.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called, e.g. liver-ct.")],
     kind: Annotated[str, typer.Option(help="task, network, strategy, shift-metric or transform.")],
     out: Annotated[
         Path | None,

@@ -24,9 +24,6 @@ def plugins() -> None:
     """List the plugins found and their state, check one, or start a new one."""
 
 
-app.command("new")(new_plugin)
-
-
 @app.command("list", cls=LightCommand)
 def list_plugins(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
@@ -119,3 +116,6 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
     for row in failed:
         told = f"{row['kind']} {row['component']}, {row['check']}: {row['reason']}"
         console.print(Text(told), style="red")
+
+
+app.command("new")(new_plugin)

@@ -31,7 +31,7 @@ def summary_is_one_line(tried: Tried) -> None:
 
 
 def target_can_be_imported(tried: Tried) -> None:
-    """Its target, ``module:attribute``, is there and can be called."""
+    """Its target, ``module:attribute``, is there and can be called (a command may be a Typer)."""
     target = tried.target()
     require(
         callable(target),

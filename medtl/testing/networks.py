@@ -5,8 +5,7 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +27,7 @@ from medtl.networks import (
     train_mode,
 )
 from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.toys import changed, copied, seeded
 from medtl.tracing import layers, own_tensors
 from medtl.transfer import restore
 from medtl.weights import Weights
@@ -60,14 +60,6 @@ class Small:
         """images_BCIJK, two of them."""
         shape = (2, self.network.in_channels, *(self.edge,) * self.network.spatial_dims)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch draws from ``seed`` within, and goes on as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 @lru_cache(maxsize=4)
@@ -284,7 +276,7 @@ def saved_weights_give_the_same_outputs(tried: Tried) -> None:
     with torch.no_grad(), seeded(4):
         network.module.train()
         network.module(images_BCIJK)  # running statistics move
-        kept = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
+        kept = copied(network)
         restore(other, Weights(Path("checkpoint.safetensors"), kept, {}, "medtl"))
     found, again = predicted(network, images_BCIJK), predicted(other, images_BCIJK)
     require(
@@ -297,13 +289,13 @@ def saved_weights_give_the_same_outputs(tried: Tried) -> None:
 def frozen_blocks_stay_bitwise_still(tried: Tried) -> None:
     """A training step changes no tensor of frozen blocks, running statistics included."""
     small, network = fresh(tried)
-    start = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
+    start = copied(network)
     for count in sorted({len(network.blocks) // 2, len(network.blocks) - 1} - {0}):
         frozen = select_blocks(network, str(count))
         freeze(network, frozen)
-        before = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
+        before = copied(network)
         _step(small, network, frozen)
-        moved = {n for n, t in tensors(network).items() if not torch.equal(t, before[n])}
+        moved = changed(network, before)
         wrong = sorted(moved & set(frozen))
         require(
             not wrong,
