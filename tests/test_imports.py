@@ -64,6 +64,8 @@ LIGHT = [
     "medtl.cli.weights",
     "medtl.cli.data",
     "medtl.cli.doctor",
+    "medtl.api",
+    "medtl.machine",
 ]
 #: Plain words and data: they may import each other and nothing above.
 BASE = [

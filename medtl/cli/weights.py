@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from medtl.receipts import Receipt
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,6 +41,7 @@ def inspect(
 
     from medtl.catalog import load_catalog
     from medtl.inspection import inspect as look_into
+    from medtl.report.receipts import receipt_table
 
     found = look_into(
         file,
@@ -59,7 +59,10 @@ def inspect(
     console = Console()
     _print_facts(console, found.facts)
     if found.receipt is not None:
-        _print_receipt(console, network, found.receipt, found.problem)
+        console.print(receipt_table(network, found.receipt))
+    if found.problem:
+        problem = f"training refuses it without --allow-partial: {found.problem}"
+        console.print(problem, markup=False)
 
 
 def _print_facts(console: Console, facts: dict[str, Any]) -> None:
@@ -81,45 +84,3 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
 
 def _name_first(key: str) -> tuple[bool, str]:
     return key != "name", key
-
-
-def _print_receipt(console: Console, network: str, receipt: Receipt, problem: str) -> None:
-    from rich.table import Table
-
-    from medtl.receipts import block_shares
-
-    table = Table(title=f"into {network}", title_justify="left")
-    for heading in ("block", "parameters", "loaded", "adapted", "random"):
-        table.add_column(heading, justify="left" if heading == "block" else "right")
-    table.add_column("notes")
-    total = 0
-    for block, counts in block_shares(receipt.rows).items():
-        size = sum(counts.values())
-        total += size
-        shares = [
-            _percent(counts.get(status, 0) / size) for status in ("loaded", "adapted", "random")
-        ]
-        table.add_row(block, f"{size:,}", *shares, _block_notes(receipt, block))
-    table.add_section()
-    table.add_row("all", f"{total:,}", *map(_percent, receipt.shares().values()), "sum 100%")
-    console.print(table)
-    skipped = [row.name for row in receipt.rows if row.status == "skipped"]
-    if skipped:
-        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        console.print(f"skipped, only in the file: {', '.join(skipped[:5])}{more}")
-    for note in receipt.notes:
-        console.print(f"note: {note}")
-    if problem:
-        console.print(f"training refuses it without --allow-partial: {problem}", markup=False)
-
-
-def _block_notes(receipt: Receipt, block: str) -> str:
-    """What was done to the block's tensors, each once."""
-    notes = [row.note for row in receipt.rows if row.block == block and row.note]
-    unique = list(dict.fromkeys(notes))
-    more = f"\n({len(unique) - 2} more)" if len(unique) > 2 else ""
-    return "\n".join(unique[:2]) + more
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share else "-"
