@@ -36,7 +36,7 @@ settings = dict(
     seed=0,
 )
 runs = {
-    protocol: api.train("lgg-mri", protocol=protocol, out=folder / protocol, **settings)
+    protocol: api.train("lgg-mri", protocol=protocol, out=folder / f"run-{protocol}", **settings)
     for protocol in ("slices", "patients")
 }
 
