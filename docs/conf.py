@@ -31,7 +31,7 @@ myst_heading_anchors = 3
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
@@ -44,17 +44,19 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(collections|dataclasses|lightning_fabric|matplotlib|monai|nn|np|numpy|pathlib|pluggy"
-        r"|pydantic|pytest|torch|typer|typing|types|importlib)\..*",
+        r"|pydantic|pytest|rich|torch|typer|typing|types|importlib|os)\..*",
     ),
-    # Type variables.
-    (r"py:class", r"medtl\.(intervals\.Key|config\.Config)"),
-    (r"py:.*", r"(Path|Tensor|NDArray|Fabric|Module|Any|Callable|Iterable|Iterator|Mapping)"),
+    # Type variables, and names for unions.
+    (r"py:class", r"medtl\.(intervals\.Key|config\.Config)|Where"),
+    (r"py:.*", r"(Any|Callable|Console|Fabric|Iterable|Iterator|Mapping|Module|NDArray|Path)"),
+    (r"py:.*", "Tensor"),
 ]
 
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["examples"],
     "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
     "ignore_pattern": r"/third_party/",
     "abort_on_example_error": True,
     "show_signature": False,

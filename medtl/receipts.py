@@ -51,7 +51,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Receipt:
-        """What :meth:`to_json` wrote."""
+        """What ``to_json`` wrote."""
         rows = [ReceiptRow(**{**row, "shape": tuple(row["shape"])}) for row in body["tensors"]]
         return cls(
             body["origin"],

@@ -121,6 +121,13 @@ def test_every_component_has_a_page(kind: str) -> None:
         assert f"({component.name}.md)" in index
 
 
+def test_every_name_of_the_api_is_in_the_reference() -> None:
+    from medtl import api
+
+    listed = re.findall(r":: medtl\.api\.(\w+)", pages()["reference/api.md"])
+    assert sorted(listed) == sorted(api.__all__)
+
+
 def test_plans_and_parameters_stand_on_the_pages() -> None:
     # https://pytorch.org/vision/stable/models: ResNet-18 and VGG-16 for the 1,000 ImageNet classes
     assert "**11,689,512**" in generated()["components/networks/resnet18.md"]

@@ -88,13 +88,13 @@ def _kind_index(kind: str, components: Mapping[str, Component]) -> str:
 
 def _component(kind: str, plugin: str, component: Component) -> str:
     target = component.load()
-    shown = ("autoclass", "no-members") if inspect.isclass(target) else ("autofunction",)
+    directive = "autoclass" if inspect.isclass(target) else "autofunction"
     use = _use(kind, component)
     return page(
         component.name,
         f"A {KINDS[kind]} of the plugin {code(plugin)}: {text(component.summary)}.",
         use and fenced("bash", use),
-        documented(shown[0], component.target.replace(":", "."), "no-index", *shown[1:]),
+        documented(directive, component.target.replace(":", "."), "no-index"),
         *_details(kind, component, target),
     )
 

@@ -100,7 +100,10 @@ def strategy_details(component: Component, plan: Callable[..., Any]) -> Iterator
         f"and the network {code(NETWORK)}; `--dry-run` prints it for your own."
     )
     head = ("stage", "trains on", "steps", "starts from", "frozen", "optimiser and rate", "beside")
-    yield "Its plan", f"{told}\n\n{table(head, map(_stage, stages))}"
+    rows = [_stage(stage) for stage in stages]
+    filled = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    shown = table([head[n] for n in filled], ([row[n] for n in filled] for row in rows))
+    yield "Its plan", f"{told}\n\n{shown}"
 
 
 @cache
@@ -173,7 +176,7 @@ def loss_details(component: Component, make: Callable[..., Any]) -> Iterator[Sec
     # Where it comes with medtl's core, the reference has it, too.
     index = ["no-index"] if made.__module__.startswith("medtl.") else []
     where = f"{made.__module__}.{made.__qualname__}"
-    yield "What it computes", documented("autoclass", where, "no-members", *index)
+    yield "What it computes", documented("autoclass", where, *index)
     sees = getattr(made, "sees", "target")
     words = {
         "target": "logits and labels",
