@@ -37,7 +37,8 @@ def task_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = []
 
     def make(body: str = WRITES) -> Any:
-        package = tmp_path / f"eyes_package_{len(made)}"
+        # Of another name in each test: a module is imported once.
+        package = tmp_path / f"{tmp_path.name.replace('-', '_')}_{len(made)}"
         package.mkdir()
         (package / "__init__.py").write_text(MODULE.format(body=body))
         made.append(package)
