@@ -90,12 +90,7 @@ def read_cohort(
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
-        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
-
-        reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        layout = getattr(task, "phantom", BRATS)
-        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
-            data = default_phantom(lambda done, total: advance(done), layout)
+        data = _phantom_of(task, reporter)
     cohort = task.cases(data, **options)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
@@ -103,6 +98,19 @@ def read_cohort(
         if note:
             reporter.say(note)
     return cohort
+
+
+def _phantom_of(task: Task, reporter: Reporter) -> Path:
+    """The task's own synthetic cohort, or the built-in one of its layout; says which."""
+    from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom
+
+    if hasattr(task, "write_phantom"):
+        reporter.say(f"No --data given: using the synthetic phantom cohort of task {task.name}.")
+        return own_phantom(task.name, task.write_phantom)
+    reporter.say("No --data given: using the built-in synthetic phantom cohort.")
+    layout = getattr(task, "phantom", BRATS)
+    with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+        return default_phantom(lambda done, total: advance(done), layout)
 
 
 def make_plan(
