@@ -22,8 +22,7 @@ from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.norms import check_norms
-from medtl.phantom.cohort import DEFAULTS, default_phantom, read_index
-from medtl.phantom.offered import OwnPhantom, offered_phantom
+from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom, read_index
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
 from medtl.requesting import build_request, lay_out, outside_weights, unused
@@ -93,7 +92,8 @@ def read_cohort(
     chosen = choose_protocol(task, protocol)
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
-    data = data or _phantom(task, reporter)
+    if data is None:
+        data = _phantom_of(task, reporter)
     cohort = task.cases(data, **options)
     if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
         cohort = replace(cohort, synthetic=True)
@@ -105,15 +105,13 @@ def read_cohort(
     return cohort
 
 
-def _phantom(task: Task, reporter: Reporter) -> Path:
-    """The folder of the phantom that a task is tried on."""
-    if isinstance(task, OwnPhantom):
-        reporter.say(f"No --data given: using the synthetic phantom of task {task.name}.")
-        return offered_phantom(task)
-    layout = getattr(task, "phantom", None)
-    if layout is None:
-        raise ConfigError(f"task {task.name} has no data to be tried on; give yours by --data")
+def _phantom_of(task: Task, reporter: Reporter) -> Path:
+    """The task's own synthetic cohort, or the built-in one of its layout; says which."""
+    if hasattr(task, "write_phantom"):
+        reporter.say(f"No --data given: using the synthetic phantom cohort of task {task.name}.")
+        return own_phantom(task.name, task.write_phantom)
     reporter.say("No --data given: using the built-in synthetic phantom cohort.")
+    layout = getattr(task, "phantom", BRATS)
     with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
         return default_phantom(lambda done, total: advance(done), layout)
 

@@ -52,9 +52,12 @@ class Task(Protocol):
     phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
 
     # A task may also have
-    #   write_phantom(folder, cases, seed), which writes synthetic cases to be tried on, see
-    #       medtl.phantom.offered.OwnPhantom; or
-    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS);
+    #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
+    #   write_phantom(folder: Path, cases: int, seed: int), which writes a small synthetic cohort of
+    #       so many patients that ``cases`` reads, from the seed alone: it takes the place of the
+    #       built-in one, without --data and in medtl.testing. The folder is marked as synthetic
+    #       (medtl.phantom.cohort.read_index), and ``cases`` must say so in its Cohort. An Unbound
+    #       task may have it, too, for medtl.testing;
     #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
     #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
 

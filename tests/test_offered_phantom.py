@@ -1,4 +1,4 @@
-"""Tasks that bring the phantom they are tried on."""
+"""Tasks that write the phantom they are tried on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from medtl.case import Cohort
 from medtl.console import Reporter
-from medtl.errors import ConfigError, DataError
-from medtl.phantom.offered import CASES, SEED, offered_phantom
+from medtl.errors import DataError
+from medtl.phantom.cohort import OWN_CASES, own_phantom
 from medtl.planning import read_cohort
 
 MODULE = """
@@ -37,7 +36,8 @@ def task_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = []
 
     def make(body: str = WRITES) -> Any:
-        package = tmp_path / f"eyes_package_{len(made)}"
+        # Of another name in each test: a module is imported once.
+        package = tmp_path / f"{tmp_path.name.replace('-', '_')}_{len(made)}"
         package.mkdir()
         (package / "__init__.py").write_text(MODULE.format(body=body))
         made.append(package)
@@ -46,32 +46,35 @@ def task_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
+def phantom_of(task: Any) -> Path:
+    return own_phantom(task.name, task.write_phantom)
+
+
 def test_it_is_written_once_and_marked_synthetic(task_of: Any) -> None:
     task = task_of()
-    root = offered_phantom(task)
-    assert (root / "eyes.txt").read_text() == f"{CASES} {SEED}"
+    root = phantom_of(task)
+    assert (root / "eyes.txt").read_text() == f"{OWN_CASES} 0"
     assert json.loads((root / "phantom.json").read_text())["synthetic"] is True
     (root / "eyes.txt").write_text("as before")
-    assert offered_phantom(task) == root
+    assert phantom_of(task) == root
     assert (root / "eyes.txt").read_text() == "as before"
 
 
 def test_another_writer_writes_another_phantom(task_of: Any) -> None:
     one, other = task_of(), task_of(WRITES.replace("eyes.txt", "more.txt"))
-    assert offered_phantom(one) != offered_phantom(other)
+    assert phantom_of(one) != phantom_of(other)
 
 
 def test_a_writer_that_fails_leaves_nothing(task_of: Any, tmp_path: Path) -> None:
-    task = task_of(WRITES + "; 1 / 0")
     with pytest.raises(ZeroDivisionError):
-        offered_phantom(task)
+        phantom_of(task_of(WRITES + "; 1 / 0"))
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_an_unusable_cache_is_one_line(task_of: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("no folder")
     with pytest.raises(DataError, match="set MEDTL_CACHE"):
-        offered_phantom(task_of())
+        phantom_of(task_of())
 
 
 def test_its_cases_are_synthetic_whatever_the_task_says(
@@ -80,16 +83,5 @@ def test_its_cases_are_synthetic_whatever_the_task_says(
     task = task_of()
     cohort = read_cohort(task, None, Reporter())
     assert cohort.synthetic and not task.cases(cohort.root).synthetic
-    assert "using the synthetic phantom of task eyes" in capsys.readouterr().err
+    assert "using the synthetic phantom cohort of task eyes" in capsys.readouterr().err
     assert read_cohort(task, cohort.root, Reporter(quiet=True)).synthetic
-
-
-def test_a_task_without_phantom_asks_for_data() -> None:
-    class Bare:
-        name = "bare"
-
-        def cases(self, root: Path, **options: Any) -> Cohort:
-            raise AssertionError("there is nothing to read")
-
-    with pytest.raises(ConfigError, match="give yours by --data"):
-        read_cohort(Bare(), None, Reporter(quiet=True))  # type: ignore[arg-type]

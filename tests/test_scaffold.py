@@ -80,7 +80,7 @@ REFUSED = {
     "brats": "is installed already",
     "Modality_Transfer": "is installed already",
     "unet": "is taken, see `medtl list networks`",
-    "mmd": "is taken, see `medtl list shift-metrics`",
+    "energy": "is taken, see `medtl list shift-metrics`",
     "train": "is taken, see `medtl list commands`",
 }
 

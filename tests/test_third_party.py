@@ -110,7 +110,7 @@ def test_its_metric_measures_a_shift_between_its_sites(beside: CleanEnvironment,
     shown = beside.medtl("shift", "liver-ct", *ends, *words, "--out", beside.folder / "shift")
     row = json.loads(shown.stdout)[0]
     assert row["metric"] == "histogram-overlap" and row["synthetic"] is True
-    assert 0 < row["value"] <= 1 and row["p"] < 0.01  # their noise and contrast differ
+    assert 0 < row["value"] <= 1 and row["p"] < 0.05  # noise and contrast differ
 
 
 def test_it_disappears_without_a_trace(tmp_path: Path, run: Path) -> None:

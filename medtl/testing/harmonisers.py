@@ -55,7 +55,7 @@ def images_stay_finite_and_whole(tried: Tried) -> None:
     require(np.isfinite(found.image_CIJK).all(), "the image is not finite afterwards")
     require(
         found.image_CIJK.shape == found.shown_CIJK.shape,
-        f"the image is {found.image_CIJK.shape}, what it shows {found.shown_CIJK.shape}; change both",
+        f"the image is {found.image_CIJK.shape}, its mask {found.shown_CIJK.shape}",
     )
     kept = (found.case, found.modalities) == (given.case, given.modalities)
     require(kept, "the case or its modalities changed; use dataclasses.replace on the view")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from medtl.case import Case, Cohort
 from medtl.errors import DataError
-from medtl.phantom.cohort import BRATS
 from medtl.task import Defaults
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
@@ -38,7 +37,6 @@ class Brats:
     regions = ("WT", "TC", "ET")
     modalities = MODALITIES
     nested = True
-    phantom = BRATS
     #: ``benchmarks/real_brats.py`` measures them on real cases.
     #: A patch holds a whole brain at 2 mm, as inference does: see decision 0004.
     defaults = Defaults(src="flair,t1ce", dst="t1,t2", patch_size=(80, 96, 80), batch_size=1)

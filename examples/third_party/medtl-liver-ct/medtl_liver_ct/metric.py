@@ -16,16 +16,15 @@ from medtl.shift.weights import Patients, patients_of, thinned
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
 
-BINS = 10
-
 
 def histogram_overlap() -> ShiftMetric:
     """Half the absolute difference of the sides' histograms, averaged over features: 0 where they
-    agree, 1 where they do not overlap (total variation distance; 1 less the overlapping
-    coefficient of Inman and Bradley 1989).
+    agree, 1 where no bin is shared (total variation distance; 1 less the overlapping coefficient
+    of Inman and Bradley 1989).
 
-    The bins of a feature hold a tenth of all rows each, whatever its unit. Few rows fill bins by
-    chance, so it is above 0 without any shift; the test is by permutation and allows for that.
+    There are as many bins as the cube root of the number of rows, and each holds as many of them,
+    whatever the unit of a feature. Few rows fill bins by chance, so it is above 0 without any
+    shift; the test is by permutation and allows for that.
     """
     return ShiftMetric("histogram-overlap", _prepare)
 
@@ -47,12 +46,13 @@ def _prepare(rows: Rows) -> Scorer:
 
 def _counts(rows: Rows) -> NDArray[np.intp]:
     """How many rows of each image lie in each bin of each feature."""
+    bins = max(2, round(np.cbrt(len(rows.values_NF))))
     counted = []
     for values_N in rows.values_NF.T:
-        edges = np.quantile(values_N, np.arange(1, BINS) / BINS)
+        edges = np.quantile(values_N, np.arange(1, bins) / bins)
         bin_N = np.searchsorted(edges, values_N)
-        counts = np.bincount(rows.unit_N * BINS + bin_N, minlength=rows.units * BINS)
-        counted.append(counts.reshape(rows.units, BINS))
+        counts = np.bincount(rows.unit_N * bins + bin_N, minlength=rows.units * bins)
+        counted.append(counts.reshape(rows.units, bins))
     return np.stack(counted, axis=1)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medtl.case import Case, Cohort, ImageFile
 from medtl.errors import ConfigError, DataError
+from medtl.phantom.cohort import read_index
 from medtl.task import Defaults
 from medtl_liver_ct.lits import BACKGROUND, CT, LIVER, TUMOUR, Scan, find_scans
 from medtl_liver_ct.phantom import write_phantom
@@ -66,10 +67,12 @@ class LiverCt:
             )
         left_out = len(scans) - len(kept)
         notes = (f"{left_out} volumes without a segmentation were left out",) if left_out else ()
-        return Cohort(root, tuple(map(_case, kept)), notes)
+        synthetic = bool(read_index(root).get("synthetic"))
+        return Cohort(root, tuple(map(_case, kept)), notes, synthetic)
 
     def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
-        """Synthetic abdomens of two scanners: see :mod:`medtl_liver_ct.phantom`."""
+        """Synthetic abdomens of two scanners, see :mod:`medtl_liver_ct.phantom`; medtl marks the
+        folder as synthetic."""
         write_phantom(folder, cases, seed)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medtl.shift.contract import Rows
-from medtl_liver_ct.metric import BINS, histogram_overlap
+from medtl_liver_ct.metric import histogram_overlap
 
 
 def apart(values_NF: np.ndarray, patient_U: np.ndarray, source_U: np.ndarray) -> float:
@@ -20,10 +20,10 @@ def apart(values_NF: np.ndarray, patient_U: np.ndarray, source_U: np.ndarray) ->
 
 
 def test_equal_sides_are_0_and_separate_ones_1_apart() -> None:
-    values_NF = np.random.default_rng(0).normal(size=(50, 1))
-    source_U = np.arange(100) < 50
-    same = apart(np.concatenate([values_NF, values_NF]), np.arange(100), source_U)
-    other = apart(np.concatenate([values_NF, values_NF + 100]), np.arange(100), source_U)
+    values_NF = np.random.default_rng(0).normal(size=(32, 1))
+    source_U = np.arange(64) < 32
+    same = apart(np.concatenate([values_NF, values_NF]), np.arange(64), source_U)
+    other = apart(np.concatenate([values_NF, values_NF + 100]), np.arange(64), source_U)
     assert (same, other) == (0, pytest.approx(1))
 
 
@@ -32,7 +32,7 @@ def test_two_uniform_sides_overlap_by_what_they_share() -> None:
     grid = (np.arange(600) + 0.5) / 600
     values_NF = np.concatenate([grid, grid + 0.5])[:, None]
     source_U = np.arange(1200) < 600
-    assert apart(values_NF, np.arange(1200), source_U) == pytest.approx(0.5, abs=1 / BINS)
+    assert apart(values_NF, np.arange(1200), source_U) == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_patient_with_many_images_weighs_no_more_than_others() -> None:
