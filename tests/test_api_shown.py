@@ -155,10 +155,10 @@ def test_every_call_that_is_shown_exists_with_these_words(name: str) -> None:
 
 @pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
 def test_gallery_scripts_are_gallery_scripts(path: Path) -> None:
-    """A title, cells, a temporary folder that goes, and a word on what the demonstration is worth."""
+    """A title, cells, a temporary folder that goes, and a word on what it is worth."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     title, line, *_ = (ast.get_docstring(tree) or "").splitlines()
     assert set(line) == {"="} and len(line) == len(title)
     assert text.count("# %%") > 2 and text.rstrip().endswith("work.cleanup()")
-    assert "plt.show()" in text and re.search("prove|nothing|good for", text)
+    assert "plt.show()" in text and re.search("prove|nothing|no evidence", text)
