@@ -23,7 +23,7 @@ folder = Path(work.name)
 # %%
 # Slices of synthetic gliomas from three hospitals, with masks. Does a slice show a tumour?
 
-slices = api.phantom(folder / "slices", layout="lgg-mri", cases=16, size=64, sites=3, seed=0)
+slices = api.phantom(folder / "data", layout="lgg-mri", cases=16, size=64, sites=3, seed=0)
 settings = dict(
     data=slices,
     network="cbr-tiny",

@@ -25,7 +25,7 @@ folder = Path(work.name)
 # -----
 # Slices with and without a tumour, divided by patient.
 
-slices = api.phantom(folder / "slices", layout="lgg-mri", cases=20, size=64, sites=2, seed=1)
+slices = api.phantom(folder / "data", layout="lgg-mri", cases=20, size=64, sites=2, seed=1)
 run = api.train(
     "lgg-mri",
     data=slices,
@@ -33,7 +33,7 @@ run = api.train(
     width=8,
     patch_size=(64, 64),
     batch_size=16,
-    steps=80,
+    steps=60,
     device="cpu",
     precision="fp32",
     seed=0,

@@ -98,8 +98,8 @@ run = api.train("brats", with_control=True, out=folder / "run", **settings)
 run.receipts["stem"]
 
 # %%
-# Three convolutions and a few seconds make no useful network, and a synthetic cohort no evidence.
-# That the control from scratch stands beside it is the point: it costs one setting.
+# Three convolutions and a few seconds make no useful network, and a synthetic cohort proves
+# nothing. That the control from scratch stands beside it is the point: it costs one setting.
 
 for name in run.stages:
     rows = [row for row in run.history if row["stage"] == name]

@@ -151,7 +151,7 @@ class Catalog:
             if kind not in KINDS:
                 raise UnknownNameError("kind of component", kind, KINDS)
             registries[kind] = registries[kind].including(plugin, things)
-        return replace(self, **registries)
+        return Catalog(**registries, plugins=self.plugins)
 
 
 @cache
