@@ -49,10 +49,10 @@ def _run(tried: Tried, *arguments: str) -> tuple[str, int]:
     """What the command prints, and its exit code."""
     from typer.exceptions import TyperException
 
-    command, heard = load_command(tried.component), io.StringIO()
+    heard = io.StringIO()
     with redirect_stdout(heard), redirect_stderr(heard):
         try:
-            code = command.main(
+            code = load_command(tried.component).main(
                 list(arguments), prog_name=f"medtl {tried.name}", standalone_mode=False
             )
         except TyperException as error:

@@ -124,7 +124,7 @@ def right_answers_cost_less(tried: Tried) -> None:
     for (_, low), (_, high) in zip(right, wrong, strict=True):
         require(
             low < high,
-            f"it is {float(low):.3g} for right answers and {float(high):.3g} for wrong ones; it is "
+            f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones; it is "
             "minimised, so turn its sign",
         )
 
