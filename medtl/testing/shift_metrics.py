@@ -86,7 +86,9 @@ def values_are_finite_and_repeatable(tried: Tried) -> None:
     metric, rows = metric_of(tried), cohort(SMALL)
     source_RU, target_RU = _arranged()
     found = values(metric, rows, source_RU, target_RU)
-    require(np.isfinite(found).all(), f"it is not finite for sides of {PATIENTS // 2} patients each")
+    require(
+        np.isfinite(found).all(), f"it is not finite for sides of {PATIENTS // 2} patients each"
+    )
     again = values(metric_of(tried), rows, source_RU, target_RU)
     require((found == again).all(), "prepared again it gives other values; seed what is random")
 
