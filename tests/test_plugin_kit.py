@@ -116,7 +116,7 @@ def test_what_a_component_raises_is_told_with_its_place(tree: MakeTree) -> None:
     metric = METRIC.replace("return score", "raise KeyError('gone')")
     found = failing(tree("g", metric=metric))
     reason = found["shift-metric/mean-gap-g/rows-are-left-as-they-are"]
-    assert reason.startswith("KeyError: 'gone'") and "metric.py:17" in reason
+    assert reason.startswith("KeyError: 'gone'") and "metric.py:16" in reason
 
 
 def test_module_may_be_given_instead_of_a_name() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 from medtl.commands import load_command
 from medtl.testing.check import CheckFailed, Tried, require
@@ -31,7 +32,7 @@ def every_option_says_what_it_does(tried: Tried) -> None:
             )
 
 
-def _each(path: str, command: object) -> list[tuple[str, object]]:
+def _each(path: str, command: Any) -> list[tuple[str, Any]]:
     inner = getattr(command, "commands", {})
     found = [(path, command)]
     for name, sub in inner.items():
