@@ -54,8 +54,8 @@ def tiny(target: Any) -> Tiny:
             ""
             if own
             else (
-                "; name its layout in `phantom`, or write one: write_phantom(folder, cases, seed), see "
-                "medtl.task.Task"
+                "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), "
+                "see medtl.task.Task"
             )
         )
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
