@@ -11,7 +11,7 @@ from medtl.networks import Network, tensors
 
 
 class L2SP(nn.Module):
-    """alpha/2 |w - w0|^2 over what was transferred, plus beta/2 |w|^2 over what starts anew.
+    """``alpha/2 |w - w0|^2`` over what was transferred, ``beta/2 |w|^2`` over what starts anew.
 
     Li, Grandvalet and Davoine 2018 (L2-SP). It takes the place of weight decay: its
     stage has none.

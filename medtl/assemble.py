@@ -98,8 +98,8 @@ def finish(
     They are found by building it again with other numbers, so shortcuts around the first
     convolution and heads for deep supervision are found too. ``make`` raises ConfigError or
     ValueError for numbers that it cannot take. A ``patch_size`` is tried on shapes alone;
-    ``fixed_patch``: the module takes no other. ``blocks`` None: :func:`derive_blocks`. ``options``
-    are those that ``make`` was made with, to be kept in checkpoints.
+    ``fixed_patch``: the module takes no other. ``blocks`` None: they are derived
+    (:mod:`medtl.derive`). ``options`` are those that ``make`` was made with, kept in checkpoints.
     ConfigError names what does not fit.
     """
     _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)

@@ -12,7 +12,6 @@ from medtl.catalog import Catalog
 from medtl.domain import Domain
 from medtl.errors import ConfigError
 from medtl.features import FeatureLoss
-from medtl.imagenet import IMAGENET, read_imagenet
 from medtl.initialisers import Initialiser
 from medtl.networks import Network
 from medtl.options import check_accepted
@@ -20,7 +19,7 @@ from medtl.planning import Plan
 from medtl.preparation import Prepared, prepare_network
 from medtl.receipts import Receipt
 from medtl.strategies import Stage
-from medtl.weights import Weights, read_weights, resolve_weights
+from medtl.weights import Weights
 
 
 def build_network(
@@ -74,29 +73,18 @@ def build_losses(
     ]
 
 
-def outside_weights(plan: Plan, catalog: Catalog) -> Weights | None:
-    """The weights that ``--init`` names, if any."""
-    config = plan.config
-    if config.init == IMAGENET:
-        return read_imagenet(catalog, plan.network, config.weights)
-    if config.weights:
-        raise ConfigError("--weights names the file of --init imagenet; other files go to --init")
-    return read_weights(resolve_weights(config.init)) if config.init else None
-
-
 def stage_network(
     plan: Plan,
     catalog: Catalog,
     network: Network,
     stage: Stage,
-    outside: Weights | None,
     previous: Weights | None,
     batch: Tensor | None = None,
 ) -> Prepared:
     """``network`` with the weights that the stage starts from: random, the previous stage's, or
     those that ``--init`` names. Raises ConfigError where there are none."""
     starts = {"random": None, "previous": previous}
-    weights = starts.get(stage.init, outside)
+    weights = starts.get(stage.init, plan.outside)
     if weights is None and stage.init != "random":
         raise ConfigError(f"stage {stage.name} starts from {stage.init!r}, which is not there")
     return prepare_network(

@@ -11,9 +11,19 @@ from typing import Any, Literal
 
 from medtl import Component
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.plugins import KINDS, Offer, PluginError, canonical, load_plugin
+from medtl.plugins import KINDS, NAME, Offer, PluginError, canonical, load_plugin, outdated
 
 GROUP = "medtl.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Component):
+    """A component whose object is at hand: nothing is imported."""
+
+    thing: Any = None
+
+    def load(self) -> Any:
+        return self.thing
 
 
 class Registry(Mapping[str, Component]):
@@ -56,6 +66,28 @@ class Registry(Mapping[str, Component]):
         wanted = canonical(name)
         return [key for key in self if wanted in (key, _bare(key))]
 
+    def including(self, plugin: str, things: Mapping[str, Any]) -> Registry:
+        """This registry with objects that are at hand, called ``plugin:name``."""
+        own: dict[str, Component] = {}
+        for given, thing in things.items():
+            name = canonical(given)
+            if not NAME.fullmatch(name) or f"{plugin}:{name}" in {*self, *own}:
+                raise ConfigError(f"{given!r} cannot name a {self._kind} of {plugin}")
+            own[f"{plugin}:{name}"] = Given(name, "", _summary(thing), thing)
+        return Registry(self._kind, {**self._components, **own}, self._missing, self._kinds)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What there is, by full name: name, plugin, summary, target."""
+        return [
+            {
+                "name": _bare(full_name),
+                "plugin": full_name.partition(":")[0],
+                "summary": " ".join(component.summary.split()),
+                "target": component.target,
+            }
+            for full_name, component in sorted(self.items())
+        ]
+
     def __getitem__(self, name: str) -> Component:
         return self._components[self.full_name(name)]
 
@@ -77,7 +109,8 @@ class Registry(Mapping[str, Component]):
 
 @dataclass(frozen=True, slots=True)
 class PluginRow:
-    """One installed plugin. ``reason`` says in one line why it is broken or disabled."""
+    """One installed plugin. ``reason`` says in one line why it is broken or disabled, or that it is
+    ok, but deprecated."""
 
     name: str
     distribution: str
@@ -105,6 +138,21 @@ class Catalog:
 
     def registries(self) -> dict[str, Registry]:
         return {kind: getattr(self, kind) for kind in KINDS}
+
+    def including(self, plugin: str, given: Mapping[str, Mapping[str, Any]]) -> Catalog:
+        """This catalog with objects that are at hand: kind -> name -> what a component's target
+        would be. They are called ``plugin:name``.
+
+        Raises:
+            UnknownNameError: there is no such kind.
+            ConfigError: a name cannot be used.
+        """
+        registries = self.registries()
+        for kind, things in given.items():
+            if kind not in KINDS:
+                raise UnknownNameError("kind of component", kind, KINDS)
+            registries[kind] = registries[kind].including(plugin, things)
+        return Catalog(**registries, plugins=self.plugins)
 
 
 @cache
@@ -134,7 +182,8 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
         except PluginError as error:
             rows.append(replace(row, status="broken", reason=str(error)))
         else:
-            rows.append(replace(row, components=sum(map(len, offers[name].values()))))
+            count = sum(map(len, offers[name].values()))
+            rows.append(replace(row, components=count, reason=outdated(point)))
     missing = _missing(rows)
     kinds = {
         name: noun
@@ -178,6 +227,11 @@ def _missing(rows: Iterable[PluginRow]) -> str:
     """What an unknown name may be due to."""
     named = ", ".join(f"{row.name} ({row.status})" for row in rows if row.status != "ok")
     return f"; plugins not in use: {named}, see `medtl plugins list`" if named else ""
+
+
+def _summary(thing: Any) -> str:
+    """The first line of its docstring."""
+    return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def _bare(full_name: str) -> str:

@@ -144,10 +144,21 @@ def resolve(
         if value is not None:
             values[key] = value
             origins[key] = f"--{key.removesuffix('_mm').replace('_', '-')}"
+    return checked(cls, values, origins)
+
+
+def checked(
+    cls: type[Config], values: Mapping[str, Any], origins: Mapping[str, str] | None = None
+) -> Config:
+    """A configuration from settings by name; ``origins`` says where each was given.
+
+    Raises:
+        ConfigError: a setting is unknown (the message suggests the nearest) or cannot be used.
+    """
     try:
-        return cls.model_validate(values)
+        return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_explain(error.errors()[0], cls, origins)) from error
+        raise ConfigError(_explain(error.errors()[0], cls, origins or {})) from error
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

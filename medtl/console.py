@@ -94,3 +94,19 @@ class Reporter:
             self.say(f"{label}: {done}/{total}{remaining}{'  ' + note if note else ''}")
 
         return advance
+
+
+@dataclass(slots=True)
+class Recorder(Reporter):
+    """A Reporter that also keeps what it was told, quiet or not."""
+
+    lines: list[str] = field(default_factory=list)
+    tables: list[Any] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+        Reporter.say(self, text)
+
+    def show(self, renderable: Any) -> None:
+        self.tables.append(renderable)
+        Reporter.show(self, renderable)

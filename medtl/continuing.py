@@ -9,7 +9,8 @@ from typing import Any
 
 from medtl.config import TrainConfig, read_config
 from medtl.errors import ConfigError
-from medtl.runs import CONFIG, SPLITS, Run
+from medtl.locking import refuse_held
+from medtl.runs import CONFIG, SPLITS, SUMMARY, Run
 
 #: Settings that change no weight, so that they may differ from the run's.
 CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
@@ -33,6 +34,20 @@ def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
     # The patients stay where they are, whatever has become of the data since.
     kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
     return wanted.model_copy(update=kept)
+
+
+def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
+    """The settings to go on with, as :func:`settings_of` finds them; None for a finished run.
+
+    Raises:
+        ConfigError: an option contradicts the run.
+        RunError: another process is working on it.
+    """
+    if run.has(SUMMARY):
+        settings_of(run, options)
+        return None
+    refuse_held(run.path)
+    return settings_of(run, options)
 
 
 def requeued(out: Path) -> bool:

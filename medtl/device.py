@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from medtl.errors import ConfigError
 from medtl.memory import keep_freed_memory
@@ -52,6 +54,8 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
         precision=PRECISIONS[precision],
     )
     if devices * nodes > 1:
+        # Said of 1x1 kernels, whose two layouts are the same numbers in the same order.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         fabric.launch()
     return fabric
 
@@ -72,6 +76,11 @@ def has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def in_double(values: Tensor) -> Tensor:
+    """The values in double precision; on the CPU where their device (Apple's) has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def autocast_dtype(fabric: Fabric) -> torch.dtype | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtl.case import Case
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, nearest
 from medtl.modality import Modality, parse_modalities, parse_modality
 
 _FIELDS = ("task=", "data=", "mod:", "site:", "part:")
@@ -104,8 +104,9 @@ def select(domain: Domain, cases: Iterable[Case]) -> tuple[Case, ...]:
     for case in chosen:
         for modality in domain.modalities:
             if modality not in case.images:
+                hint = nearest(modality, case.images)
                 has = ", ".join(case.images) or "none"
-                raise DataError(f"case {case.id} has no {modality} image (it has {has})")
+                raise DataError(f"case {case.id} has no {modality} image{hint} (it has {has})")
     return chosen
 
 

@@ -27,6 +27,14 @@ class UnknownNameError(ConfigError):
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'flair'?``, where one of the ``known`` names is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 class DataError(MedtlError):
     """A file or cohort that cannot be used; the message names the file."""
 

@@ -84,7 +84,7 @@ class Standard:
 
     @classmethod
     def from_json(cls, recorded: Mapping[str, Any]) -> Standard:
-        """Raises LookupError, TypeError or ValueError for what :meth:`to_json` has not made."""
+        """Raises LookupError, TypeError or ValueError for what ``to_json`` has not made."""
         rows, percentiles = recorded["values"], _numbers(recorded["percentiles"])
         if not isinstance(rows, Mapping) or not rows:
             raise ValueError("a standard without values by modality")

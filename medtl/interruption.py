@@ -56,7 +56,10 @@ def watching() -> Iterator[Interruption]:
         yield interruption  # Python lets the main thread alone handle signals
         return
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, REQUEUE) if n is not None]
-    former = {number: signal.signal(number, interruption._notice) for number in numbers}
+    # One that was not set from Python could not be put back.
+    former = {n: handler for n in numbers if (handler := signal.getsignal(n)) is not None}
+    for number in former:
+        signal.signal(number, interruption._notice)
     try:
         yield interruption
     finally:

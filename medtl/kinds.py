@@ -38,7 +38,6 @@ from medtl.errors import ConfigError
 from medtl.evaluation import Predictor, score_cases, validation_dice, voxel_beliefs
 from medtl.metrics import summarise, write_metrics_csv
 from medtl.networks import Network
-from medtl.report.tables import Summary, Table, class_tables, score_table
 from medtl.specks import least_component_ml
 
 AnyPredictor = Predictor | Classifier
@@ -76,7 +75,6 @@ class Kind:
     summarise: Callable[[Rows], dict[str, dict[str, Any]]]
     #: facts beside the scores that a stage's predictor and rows tell, by name
     details: Callable[[Any, Rows], dict[str, Any]]
-    tables: Callable[[Summary, bool], list[Table]]
     #: folder, rows of every stage (with "stage") -> a file in it
     write_rows: Callable[[Path, Rows], None]
 
@@ -156,7 +154,6 @@ SEGMENTATION = Kind(
     summarise=summarise,
     told=lambda predictor: "",
     details=lambda predictor, rows: {},
-    tables=lambda summary, synthetic: [score_table(summary, synthetic)],
     write_rows=lambda folder, rows: write_metrics_csv(folder / "metrics.csv", rows),
 )
 CLASSIFICATION = Kind(
@@ -174,7 +171,6 @@ CLASSIFICATION = Kind(
     score=score_classes,
     summarise=summarise_classes,
     details=_class_details,
-    tables=class_tables,
     write_rows=lambda folder, rows: write_predictions_csv(folder / "predictions.csv", rows),
 )
 KINDS = {kind.name: kind for kind in (SEGMENTATION, CLASSIFICATION)}

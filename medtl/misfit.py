@@ -18,6 +18,7 @@ from medtl.weights import Weights
 ENOUGH = 0.5
 #: A larger share of a block in the file than this without a place there: it is another network's.
 WITHOUT_PLACE = 0.1
+MATCHING = "choose the matching --network"
 
 _VGG = {8: 11, 10: 13, 13: 16, 16: 19}
 _RESNET: dict[tuple[tuple[int, ...], int], int] = {
@@ -32,7 +33,8 @@ _RESNET: dict[tuple[tuple[int, ...], int], int] = {
 def misfit(
     network: Network, weights: Weights, receipt: Receipt, reinit: Collection[str] = ()
 ) -> str:
-    """What is wrong with loading ``weights`` into ``network``; empty if it is a transfer.
+    """What is wrong with loading ``weights`` into ``network``, and what to do; empty if it is a
+    transfer.
 
     Heads belong to a task, slim blocks to a network of their own and those of ``reinit`` are to be
     random, so only the other blocks of the ``receipt`` are asked.
@@ -52,10 +54,18 @@ def misfit(
         what = "parameters" if share <= number else "tensors"
         misfits = [row for row in asked if row.status == "random"]
         shown = "; ".join(f"{row.name} {row.shape}: {row.note}" for row in misfits[:3])
+        problem = (
+            f"only {min(share, number):.0%} of the {what} of {network.name} would be transferred"
+        )
+        if depth := _flat(network, weights, asked):
+            return (
+                f"{problem}: its 2-D convolutions fit, repeated over the slices, but what follows "
+                f"them was made for pictures ({shown}); carry the first {depth} blocks over by "
+                f"--strategy transfusion --depth {depth}"
+            )
         return (
-            f"only {min(share, number):.0%} of the {what} of {network.name} would be transferred, "
-            f"these are weights of {architecture(weights)} ({shown})"
-            f"{_near_miss(network, weights, misfits, skipped)}"
+            f"{problem}, these are weights of {architecture(weights)} ({shown})"
+            f"{_near_miss(network, weights, misfits, skipped)}; {MATCHING}"
         )
     for block in dict.fromkeys(row.block for row in asked):
         held = [row for row in asked if row.block == block]
@@ -67,9 +77,22 @@ def misfit(
             return (
                 f"{homeless / (used + homeless):.0%} of what it has for {block} of {network.name} "
                 f"would have no place there ({', '.join(lost[:3])}), these are weights of "
-                f"{architecture(weights)}"
+                f"{architecture(weights)}; {MATCHING}"
             )
     return ""
+
+
+def _flat(network: Network, weights: Weights, asked: Sequence[ReceiptRow]) -> int:
+    """How many first blocks a 2-D network's weights fill in a 3-D one, if all its convolutions fit
+    and only layers behind them do not."""
+    misfits = [row for row in asked if row.status == "random"]
+    if not any("inflated" in row.factors for row in asked) or any(
+        len(row.shape) > 2 or not row.source for row in misfits
+    ):
+        return 0
+    lost = {row.block for row in misfits}
+    names = [block.name for block in network.blocks]
+    return min(names.index(block) for block in lost)
 
 
 def _another_layer(row: ReceiptRow, weights: Weights) -> bool:

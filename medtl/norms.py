@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from medtl.device import in_double
 from medtl.errors import ConfigError
 from medtl.networks import Network
 from medtl.tracing import execution_order, mode
@@ -76,7 +77,7 @@ class _Moments:
     squares_C: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def add(self, values: Tensor) -> None:
-        values_CN = values.double().transpose(0, 1).flatten(1)
+        values_CN = in_double(values).transpose(0, 1).flatten(1)
         count, mean_C = values_CN.shape[1], values_CN.mean(1)
         total = self.count + count
         gap_C = mean_C - self.mean_C.to(mean_C)

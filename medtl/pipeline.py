@@ -11,7 +11,6 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
-from medtl.building import outside_weights
 from medtl.case import Case
 from medtl.catalog import Catalog
 from medtl.config import write_config
@@ -32,7 +31,6 @@ from medtl.runs import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.splits import Split, write_splits
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.trainer import Trainer
-from medtl.weights import Weights
 
 #: What a run holds before its first step.
 STARTED = (ENVIRONMENT, SPLITS, "stages.json", CONFIG)
@@ -56,7 +54,7 @@ def run_plan(
         Interrupted: a signal came; the run can be resumed.
     """
     started = perf_counter()
-    outside = outside_weights(plan, catalog)
+    outside = plan.outside
     if outside is not None and not outside.seen and plan.config.init != IMAGENET:
         reporter.say(f"{outside.path} does not say what it was trained on: overlap is unknown")
     if outside is not None and plan.config.with_control and not plan.request.init_steps:
@@ -66,7 +64,7 @@ def run_plan(
         )
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
-        plan, hashes = without_seen(plan, outside, reporter)
+        plan, hashes = without_seen(plan, reporter)
     needed = plan.memory_bytes()
     cache = choose_cache(needed, plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases take up to {in_words(needed)}: kept in {cache}")
@@ -74,7 +72,7 @@ def run_plan(
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
     with (
-        open_folder(plan, fabric, out, outside) as run,
+        open_folder(plan, fabric, out) as run,
         resumable(run, reporter) as interruption,
     ):
         trainer = Trainer(
@@ -86,7 +84,6 @@ def run_plan(
             cache,
             workers,
             hashes,
-            outside,
             interruption,
             profile,
         )
@@ -97,9 +94,7 @@ def run_plan(
 
 
 @contextmanager
-def open_folder(
-    plan: Plan, fabric: Fabric, out: Path | Run | None, outside: Weights | None
-) -> Iterator[Run]:
+def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
     """The run that all processes work on; the first makes its folder, or tidies it up, and holds
     it against other commands."""
     path = ""
@@ -114,7 +109,7 @@ def open_folder(
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))
                 try:
-                    write_start(plan, run, fabric, outside)
+                    write_start(plan, run, fabric)
                 except RunError:
                     for name in STARTED:  # so that the same command can be given again
                         (run.path / name).unlink(missing_ok=True)
@@ -139,10 +134,8 @@ def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
             raise type(problem)(f"{problem}; then {hint}") from problem
 
 
-def without_seen(
-    plan: Plan, outside: Weights | None, reporter: Reporter
-) -> tuple[Plan, tuple[str, ...]]:
-    """The plan without test patients that ``outside`` has seen, and the hashes seen from now on.
+def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]:
+    """The plan without test patients that ``--init`` has seen, and the hashes seen from now on.
 
     Reads the images of every patient, so that a damaged one is refused before training starts.
     """
@@ -150,6 +143,7 @@ def without_seen(
     train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
     needed = {name for stage in plan.stages for name in stage.domain.modalities}
     hashes = {value for values in fingerprints(train, needed) for value in values}
+    outside = plan.outside
     seen = outside.seen if outside else frozenset()
     known = {
         case.patient
@@ -182,13 +176,15 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
         return list(pool.map(checked, cases))
 
 
-def write_start(plan: Plan, run: Run, fabric: Fabric, outside: Weights | None) -> None:
+def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
     """Write what the run is about, fully resolved, before its first step; the settings last: a
     folder that holds them can be resumed."""
     init, imagenet = plan.config.init, plan.config.init == IMAGENET
+    visited = {domain for stage in plan.stages for domain in stage.domains()}
     resolved = plan.config.model_copy(
         update={
             "steps": plan.request.steps,
+            "minutes": None,  # they have chosen the steps
             "batch_size": plan.request.batch_size,
             "rate": plan.request.rate,
             "network": plan.network,
@@ -196,12 +192,12 @@ def write_start(plan: Plan, run: Run, fabric: Fabric, outside: Weights | None) -
             "transforms": plan.preset.name,
             "spacing_mm": None if plan.preset.fits else plan.preset.spacing_mm,
             "patch_size": plan.patch_size,
-            "src": str(plan.request.source),
+            "src": str(plan.request.source) if plan.request.source in visited else None,
             "dst": str(plan.request.target),
             "data": plan.config.data.resolve() if plan.config.data else None,
             "splits": plan.config.splits.resolve() if plan.config.splits else None,
             "init": str(Path(init).expanduser().resolve()) if init and not imagenet else init,
-            "weights": outside.path.resolve() if outside and imagenet else None,
+            "weights": plan.outside.path.resolve() if plan.outside and imagenet else None,
             "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again
         }

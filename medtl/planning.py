@@ -22,9 +22,10 @@ from medtl.io.geometry import Header, ras_grid
 from medtl.kinds import Kind, kind_named
 from medtl.modality import Modality
 from medtl.norms import check_norms
+from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom, read_index
 from medtl.protocols import choose_protocol, protocols_of
 from medtl.report.tables import Table
-from medtl.requesting import build_request, lay_out
+from medtl.requesting import build_request, lay_out, outside_weights, unused
 from medtl.splits import Split, cases_of
 from medtl.standards import fit_standard
 from medtl.strategies import Request, Stage
@@ -32,6 +33,7 @@ from medtl.suited import check_suited
 from medtl.task import Advice, Named, Task, bound
 from medtl.transforms import Preset
 from medtl.unsupervised import labelled_cases, usable_cases
+from medtl.weights import Weights
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -52,6 +54,7 @@ class Plan:
     spatial_dims: int
     patch_size: tuple[int, ...]
     headers: tuple[Header, ...]
+    outside: Weights | None  #: that ``--init`` names
 
     def recipe(self, domain: Domain) -> Recipe:
         return Recipe(domain.modalities, self.task.regions, self.preset)
@@ -90,19 +93,27 @@ def read_cohort(
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
-        from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom
-
-        reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-        layout = getattr(task, "phantom", BRATS)
-        with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
-            data = default_phantom(lambda done, total: advance(done), layout)
+        data = _phantom_of(task, reporter)
     cohort = task.cases(data, **options)
+    if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
+        cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
     for note in (*cohort.notes, cohort.leak):
         if note:
             reporter.say(note)
     return cohort
+
+
+def _phantom_of(task: Task, reporter: Reporter) -> Path:
+    """The task's own synthetic cohort, or the built-in one of its layout; says which."""
+    if hasattr(task, "write_phantom"):
+        reporter.say(f"No --data given: using the synthetic phantom cohort of task {task.name}.")
+        return own_phantom(task.name, task.write_phantom)
+    reporter.say("No --data given: using the built-in synthetic phantom cohort.")
+    layout = getattr(task, "phantom", BRATS)
+    with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
+        return default_phantom(lambda done, total: advance(done), layout)
 
 
 def make_plan(
@@ -116,9 +127,12 @@ def make_plan(
     kind = kind_named(task.kind, f"task {task.name}")
     config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
-    request, probe = build_request(config, task, kind, catalog)
+    outside = outside_weights(config, catalog, network)
+    request, probe = build_request(config, task, kind, catalog, outside)
     # Which domains a strategy visits is known before the data: no other modality is asked for.
     laid_out = lay_out(config, catalog, request)
+    for line in unused(config, request, laid_out):
+        reporter.say(line)
     visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
     cohort = read_cohort(
@@ -191,6 +205,7 @@ def make_plan(
         probe.spatial_dims,
         patch,
         headers,
+        outside,
     )
     _check_domains(plan)
     if advice:

@@ -11,19 +11,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from medtl.ahead import ahead
 from medtl.case import Case, Cohort
+from medtl.catalog import Catalog
 from medtl.classification.evaluation import most_likely
 from medtl.classification.metrics import write_predictions_csv
 from medtl.console import Reporter
-from medtl.ensemble import Ensemble
+from medtl.ensemble import Ensemble, read_ensemble
 from medtl.errors import DataError, RunError
 from medtl.evaluation import Predictor
 from medtl.io.images import label_path, read_header, write_labels
 from medtl.processes import gather, share
-from medtl.task import Task
+from medtl.task import Task, bound
+from medtl.trained import with_flips
+
+
+def predict(
+    runs: Sequence[str],
+    inputs: Path,
+    out: Path,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    *,
+    labels: str | None = None,
+    flips: bool = False,
+) -> tuple[Ensemble, list[Path]]:
+    """:func:`predict_folder` with a run, a stage of one, or the mean of several; what predicted,
+    and the files."""
+    ensemble = read_ensemble(runs, catalog, fabric)
+    if flips:
+        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
+    offered = catalog.tasks[ensemble.first.task].load()()
+    task = bound(offered, inputs, labels, ensemble.first.names)
+    return ensemble, predict_folder(ensemble, task, inputs, out, labels, reporter)
 
 
 def predict_folder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -11,19 +11,20 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
-from medtl.building import build_losses, build_network, outside_weights, stage_network
+from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.errors import ConfigError
-from medtl.footprint import foresee
+from medtl.footprint import Foreseen, foresee
 from medtl.gradients import Objective
 from medtl.memory import give_back_freed_memory, in_words, out_of_memory
 from medtl.networks import Network, partition, tensors
 from medtl.optimisation import build_optimizer
 from medtl.planning import Plan
 from medtl.preparation import Prepared
+from medtl.receipts import Receipt
 from medtl.report.tables import Table
 from medtl.requesting import lay_out
 from medtl.strategies import SOURCE, Stage
@@ -32,8 +33,27 @@ from medtl.weights import Weights
 TRIAL_STEPS = 5
 
 
-def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) -> None:
-    """Cases, split, stages with trainable shares, memory and time estimates."""
+@dataclass(frozen=True, slots=True)
+class StagePreview:
+    """How a stage would start, and how long it would take."""
+
+    stage: Stage
+    receipt: Receipt
+    trainable: float  #: share of the parameters
+    minutes: float | None  #: None: not timed
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a plan would do; ``footprint`` None where it cannot be foreseen."""
+
+    stages: tuple[StagePreview, ...]
+    seconds_per_step: float | None
+    footprint: Foreseen | None
+
+
+def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) -> Preview:
+    """Tell cases, split, stages with trainable shares, memory and time estimates."""
     split = plan.split
     cases = plan.cohort.cases
     reporter.say(
@@ -105,6 +125,19 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     ]
     title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
     reporter.show(Table(title, columns, rows, tuple(notes)))
+    return Preview(
+        tuple(
+            StagePreview(
+                stage,
+                ready.receipt,
+                ready.trainable_share() if stage.steps else 0.0,
+                seconds * steps / 60 if seconds else None,
+            )
+            for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)
+        ),
+        seconds,
+        foreseen,
+    )
 
 
 def _rates(stage: Stage, ready: Prepared) -> str:
@@ -131,11 +164,10 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
 
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
     """Each stage's network as it would start, with random weights where training would be."""
-    outside = outside_weights(plan, catalog)
     previous: Weights | None = None
     for stage in plan.stages:
         network = build_network(plan, catalog, stage.domain, stage.options)
-        yield stage_network(plan, catalog, network, stage, outside, previous)
+        yield stage_network(plan, catalog, network, stage, previous)
         previous = _as_weights(network, stage.domain, plan)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, nearest
 from medtl.task import Task
 
 
@@ -29,6 +28,5 @@ def choose_protocol(task: Task, wanted: str | None) -> str | None:
         return name
     if not known:
         raise ConfigError(f"--protocol {wanted}: task {task.name} has no protocols; drop it")
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(name, known)
     raise ConfigError(f"task {task.name} has no protocol {wanted!r}{hint} (has {', '.join(known)})")

@@ -49,6 +49,18 @@ class Receipt:
         shares = self.shares()
         return shares["loaded"] + shares["adapted"]
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Receipt:
+        """What ``to_json`` wrote."""
+        rows = [ReceiptRow(**{**row, "shape": tuple(row["shape"])}) for row in body["tensors"]]
+        return cls(
+            body["origin"],
+            tuple(rows),
+            tuple(body["new_modalities"]),
+            tuple((a, b) for a, b in body["identical_modalities"]),
+            tuple(body["notes"]),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "origin": self.origin,

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.domain import Domain, parse_domain
 from medtl.errors import ConfigError
-from medtl.imagenet import IMAGENET
+from medtl.imagenet import IMAGENET, read_imagenet
 from medtl.kinds import Kind
 from medtl.networks import Network
 from medtl.options import check_accepted
 from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_target, refuse
-from medtl.task import Task
+from medtl.task import Task, check_modalities
 from medtl.unsupervised import check_adaptation
-from medtl.weights import read_weights, resolve_weights, steps_behind
+from medtl.weights import Weights, read_weights, resolve_weights, steps_behind
+
+
+def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weights | None:
+    """The weights that ``--init`` names for ``network``, if any."""
+    if config.init == IMAGENET:
+        return read_imagenet(catalog, network, config.weights)
+    if config.weights:
+        raise ConfigError("--weights names the file of --init imagenet; other files go to --init")
+    return read_weights(resolve_weights(config.init)) if config.init else None
 
 
 def build_request(
-    config: TrainConfig, task: Task, kind: Kind, catalog: Catalog
+    config: TrainConfig, task: Task, kind: Kind, catalog: Catalog, outside: Weights | None
 ) -> tuple[Request, Network]:
-    """The request, with the task's defaults, and the target's network, which names its blocks."""
+    """The request, with the task's defaults, and the target's network, which names its blocks;
+    ``outside``: the weights of ``--init``."""
     source = _domain(config.src or task.defaults.src, task)
     target = _domain(config.dst or task.defaults.dst, task)
     network = _target_network(config, task, kind, catalog, target)
@@ -43,7 +52,7 @@ def build_request(
         optimizer=config.optimizer,
         initialiser=config.initialiser,
         options=config.options,
-        init_steps=_init_steps(config),
+        init_steps=steps_behind(outside) if outside else None,
         alignment=config.alignment,
         select_by=config.select_by,
     )
@@ -76,43 +85,42 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     """The strategy's stages, with the from-scratch controls where they are asked for."""
     assert config.strategy is not None  # make_plan has asked the task
     strategy: Strategy = catalog.strategies[config.strategy].load()
-    stages = on_target(request, strategy(request))
+    planned = strategy(request)
     if config.depth is not None:
-        _check_depth(config.strategy, strategy, request)
+        _check_depth(config.strategy, strategy, request, planned)
+    stages = on_target(request, planned)
     check_adaptation(stages, config)
     return (*stages, *controls(request, stages)) if config.with_control else stages
 
 
-def _check_depth(name: str, strategy: Strategy, request: Request) -> None:
-    """Refuse ``--depth`` for a strategy that plans the same whatever it is."""
-    plans = []
+def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> Iterator[str]:
+    """A line for each setting that was given and changes nothing."""
+    if config.minutes and config.steps:
+        yield f"--minutes {config.minutes:g} is not used: --steps {config.steps} comes first"
+    visited = {domain for stage in stages for domain in stage.domains()}
+    if config.src and request.source not in visited:
+        start = "the weights of --init" if request.init else "random weights"
+        yield f"--src {config.src} is not used: strategy {config.strategy} starts from {start}"
+
+
+def _check_depth(
+    name: str, strategy: Strategy, request: Request, planned: tuple[Stage, ...]
+) -> None:
+    """Refuse ``--depth`` for a strategy that has ``planned`` what it plans whatever the depth."""
     for depth in range(len(request.blocks) + 1):
-        with suppress(ConfigError):  # beyond what the strategy takes
-            plans.append(strategy(replace(request, depth=depth)))
-    if all(plan == plans[0] for plan in plans):
-        raise ConfigError(f"strategy {name} has no --depth; drop it")
-
-
-def _init_steps(config: TrainConfig) -> int | None:
-    """What ``--init`` says of its steps; read for control B alone."""
-    if not config.with_control or config.init in (None, IMAGENET):
-        return None
-    assert config.init is not None
-    return steps_behind(read_weights(resolve_weights(config.init)))
+        try:
+            if strategy(replace(request, depth=depth)) != planned:
+                return
+        except ConfigError:  # no depth that the strategy takes: it has some
+            return
+    raise ConfigError(f"strategy {name} has no --depth; drop it")
 
 
 def _domain(text: str, task: Task) -> Domain:
     domain = parse_domain(text)
+    check_modalities(domain, task)
     if domain.task or domain.data:
         raise ConfigError(f"{text!r}: training takes task and data from TASK and --data alone")
     if not domain.modalities:
         raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
-    unknown = [name for name in domain.modalities if name not in task.modalities]
-    if unknown:
-        near = get_close_matches(unknown[0], task.modalities, n=1)
-        hint = f"did you mean {near[0]!r}? It" if near else "it"
-        raise ConfigError(
-            f"task {task.name} has no modality {unknown[0]!r}; {hint} has "
-            f"{', '.join(task.modalities)}"
-        )
     return domain

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medtl.device import in_double
 from medtl.networks import Network, all_logits, tensors
 from medtl.receipts import Receipt, ReceiptRow
 
@@ -68,7 +69,7 @@ def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
                 inside_11IJK = (image_1CIJK != 0).any(dim=1, keepdim=True).to(answer_1OIJK)
                 inside_11IJK = pool(inside_11IJK, answer_1OIJK.shape[2:])
                 voxels += float(inside_11IJK.sum()) * answer_1OIJK.shape[1]
-                power += float((answer_1OIJK.square() * inside_11IJK).sum(dtype=torch.float64))
+                power += float(in_double(answer_1OIJK.square() * inside_11IJK).sum())
         answers[name] = (power / voxels) ** 0.5 if voxels else 0.0
     return answers
 

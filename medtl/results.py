@@ -25,7 +25,6 @@ from medtl.planning import Plan
 from medtl.report.classes import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import PICTURE_AXES, montage
-from medtl.report.tables import warned
 from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
 from medtl.selection import LABEL_FREE
@@ -58,8 +57,7 @@ def write_results(
         scored = [stage for stage in stages if stage.stage in scores.rows]
         FIGURES[plan.kind.name](run.path / "figures", scored, plan, scores)
         scores.write(run.path)
-        tables = plan.kind.tables(scores.summary, plan.cohort.synthetic)
-        for table in warned(tables, plan.cohort.leak):
+        for table in scores.tables():
             reporter.show(table)
 
 

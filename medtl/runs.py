@@ -17,7 +17,7 @@ from medtl.files import replacing, unwritable
 
 RUNS = Path("runs")
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, RECEIPTS = "environment.json", "receipt.json"
 _RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
 
 

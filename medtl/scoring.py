@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
+
 from medtl.case import Case, Cohort
+from medtl.catalog import Catalog
+from medtl.config import TrainConfig, read_config
 from medtl.console import Reporter
 from medtl.domain import parse_domain, select
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.fingerprint import fingerprint
 from medtl.kinds import Kind
 from medtl.missing import subset_dice, summarise_subsets
-from medtl.runs import SPLITS, SUMMARY, Run, write_text
-from medtl.trained import Trained
+from medtl.planning import read_cohort
+from medtl.report.tables import Table, tables_of
+from medtl.runs import CONFIG, SPLITS, SUMMARY, Run, write_text
+from medtl.task import bound
+from medtl.trained import Trained, finished_stages, read_stage, with_flips
 
 
 def unseen(cases: Sequence[Case], stages: Sequence[Trained]) -> tuple[tuple[Case, ...], int]:
@@ -66,6 +73,10 @@ class Scores:
         """``data`` beside the stages, in one object; ``missing_modalities`` where it was scored."""
         missing = {"missing_modalities": self.missing} if self.missing else {}
         return {"data": self.data, **self.summary, **missing}
+
+    def tables(self) -> list[Table]:
+        """For people: scores, and where it was measured what missing modalities cost."""
+        return tables_of(self.summary, self.data, self.missing)
 
     def write(self, folder: Path) -> None:
         """A table of the cases, and last ``summary.json``: a run that has it is finished."""
@@ -134,3 +145,49 @@ def score_stages(
             }
     summary = {stage: kind.summarise(found) for stage, found in rows.items()}
     return Scores(kind, data, summary, rows, missing)
+
+
+def evaluate(
+    run: Run,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    *,
+    data: Path | None = None,
+    stage: str | None = None,
+    cases: str | None = None,
+    labels: str | None = None,
+    flips: bool = False,
+    missing_modalities: bool = False,
+) -> Scores:
+    """Score the finished stages of a run, or one of them.
+
+    ``data``: a folder of labelled cases; None: the run's own. ``cases``: "test", the run's locked
+    ones, or "all"; None: "test" of its own data, all of others.
+    """
+    if cases not in (None, "all", "test"):
+        raise ConfigError(f"--cases {cases}: use all or test")
+    config = read_config(run.path / CONFIG, TrainConfig)
+    names = (stage,) if stage else finished_stages(run)
+    if not names:
+        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
+    stages = [read_stage(run, name, catalog, fabric) for name in names]
+    if flips:
+        stages = with_flips(stages, reporter)
+    needed = {name for each in stages for name in each.predictor.recipe.modalities}
+    own = data is None or data.resolve() == config.data
+    scheme = labels or (config.labels if own else None)
+    offered = catalog.tasks[config.task].load()()
+    task = bound(offered, data or config.data, scheme, stages[0].names)
+    cohort = read_cohort(
+        task,
+        data or config.data,
+        reporter,
+        config.protocol if own else None,
+        labels=scheme,
+        required=sorted(needed),
+    )
+    picked = pick_cases(cohort, run, cases or ("test" if own else "all"))
+    return score_stages(
+        stages, cohort, picked, run, reporter, narrow=own, missing_modalities=missing_modalities
+    )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from math import floor
 from pathlib import Path
 from typing import Any
 
 from medtl.case import Case
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, nearest
 from medtl.files import replacing
 
 TEST_FRACTION = 0.2
@@ -186,9 +185,7 @@ def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
     held = set()
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"no patient or case is called {name!r}{hint}")
+            raise ConfigError(f"no patient or case is called {name!r}{nearest(name, known)}")
         held.add(known[name])
     return held
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from medtl.case import Case, Cohort
+from medtl.domain import Domain
+from medtl.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Task(Protocol):
 
     # A task may also have
     #   phantom: str, the layout of the built-in cohort (medtl.phantom.cohort.DEFAULTS), else brats;
+    #   write_phantom(folder: Path, cases: int, seed: int), which writes a small synthetic cohort of
+    #       so many patients that ``cases`` reads, from the seed alone: it takes the place of the
+    #       built-in one, without --data and in medtl.testing. The folder is marked as synthetic
+    #       (medtl.phantom.cohort.read_index), and ``cases`` must say so in its Cohort. An Unbound
+    #       task may have it, too, for medtl.testing;
     #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
     #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
 
@@ -110,6 +117,16 @@ class Unbound(Protocol):
         that are not for training are found too.
         """
         ...
+
+
+def check_modalities(domain: Domain, task: Task) -> None:
+    """Refuse a domain of modalities that the task does not have."""
+    for name in domain.modalities:
+        if name not in task.modalities:
+            raise ConfigError(
+                f"task {task.name} has no modality {name!r}{nearest(name, task.modalities)} "
+                f"(has {', '.join(task.modalities)})"
+            )
 
 
 def bound(

@@ -31,18 +31,17 @@ from medtl.processes import share
 from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
 from medtl.resume import STATE
-from medtl.runs import Run
+from medtl.runs import RECEIPTS, Run
 from medtl.selection import LABEL_FREE
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.trained import Trained, read_stage
 from medtl.training import Batches, Fit, Validate, as_it_is, fit, snapshot
 from medtl.unlabelled import Unlabelled, blind
-from medtl.weights import BEST, Weights, read_weights, steps_behind, write_checkpoint
+from medtl.weights import BEST, read_weights, steps_behind, write_checkpoint
 
 #: Training patches on which a stage's first layers are measured.
 RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
-RECEIPTS = "receipt.json"
 
 
 @dataclass(slots=True)
@@ -57,7 +56,6 @@ class Trainer:
     cache: str
     workers: int
     seen: tuple[str, ...]  #: content hashes of the training patients' images
-    outside: Weights | None  #: what ``--init`` names
     interruption: Interruption
     profile: bool = False  #: whether to profile the first stage that is trained
     _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
@@ -151,7 +149,7 @@ class Trainer:
             network = build_network(self.plan, self.catalog, stage.domain, stage.options)
         network.module.to(self.fabric.device)
         weights = read_weights(previous) if previous and stage.init == "previous" else None
-        return stage_network(self.plan, self.catalog, network, stage, self.outside, weights, batch)
+        return stage_network(self.plan, self.catalog, network, stage, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
@@ -330,7 +328,7 @@ class Trainer:
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan
-        before = steps_behind(self.outside) if self.outside else None
+        before = steps_behind(self.plan.outside) if self.plan.outside else None
         return {
             "network": {
                 "name": plan.network,

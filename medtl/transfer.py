@@ -95,10 +95,7 @@ def transfer(
     rows += _skipped(weights, network, set(found.values()))
     receipt = _receipt(network, weights, rows, channels, outputs)
     if not allow_partial and (problem := misfit(network, weights, receipt, reinit)):
-        raise WeightsError(
-            f"{weights.path}: {problem}; choose the matching --network, or go on with "
-            "--allow-partial"
-        )
+        raise WeightsError(f"{weights.path}: {problem}, or go on with --allow-partial")
     with torch.no_grad():
         for name, value in values.items():
             state[name].copy_(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from medtl.strategies import (
     LossSpec,
     Request,
@@ -59,17 +61,7 @@ def fine_tune(request: Request) -> tuple[Stage, ...]:
     Use when source and target tell the same classes or regions, and target cases are not few.
     Source: Howard and Ruder 2018 (ULMFiT), for rates that fall with the distance from the head.
     """
-    before, init = opening(request)
-    tuned = stage(
-        request,
-        "fine-tune",
-        request.target,
-        request.steps,
-        init=init,
-        frozen=request.freeze or "none",
-        rates=by_depth(request, GENTLY),
-    )
-    return (*before, tuned)
+    return _tuned(request, "fine-tune", rates=by_depth(request, GENTLY))
 
 
 def transfusion(request: Request) -> tuple[Stage, ...]:
@@ -81,17 +73,7 @@ def transfusion(request: Request) -> tuple[Stage, ...]:
     blocks = request.blocks
     meaning = "transfusion carries over the first blocks of the network, so many"
     depth = depth_of(request, 0, len(blocks), meaning)
-    before, init = opening(request)
-    transfused = stage(
-        request,
-        "transfusion",
-        request.target,
-        request.steps,
-        init=init,
-        reinit=blocks[depth:],
-        frozen=request.freeze or "none",
-    )
-    return (*before, transfused)
+    return _tuned(request, "transfusion", reinit=blocks[depth:])
 
 
 def l2_sp(request: Request) -> tuple[Stage, ...]:
@@ -100,16 +82,13 @@ def l2_sp(request: Request) -> tuple[Stage, ...]:
     Use when target cases are few and the source is close: the pull replaces weight decay.
     Source: Li et al. 2018, Explicit Inductive Bias for Transfer Learning.
     """
+    losses = (*request.losses, LossSpec("l2-sp"))
+    return _tuned(request, "l2-sp", rate=GENTLY, losses=losses, weight_decay=0.0)
+
+
+def _tuned(request: Request, name: str, **changes: Any) -> tuple[Stage, ...]:
+    """One stage on the target in which all but ``--freeze`` is trained, after the opening."""
     before, init = opening(request)
-    pulled = stage(
-        request,
-        "l2-sp",
-        request.target,
-        request.steps,
-        init=init,
-        frozen=request.freeze or "none",
-        rate=GENTLY,
-        losses=(*request.losses, LossSpec("l2-sp")),
-        weight_decay=0.0,
-    )
-    return (*before, pulled)
+    frozen = request.freeze or "none"
+    tuned = stage(request, name, request.target, request.steps, init=init, frozen=frozen, **changes)
+    return (*before, tuned)

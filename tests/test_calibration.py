@@ -16,6 +16,8 @@ from sklearn.calibration import calibration_curve
 
 from medtl.classification.calibration import (
     BINS,
+    HIGHEST,
+    LOWEST,
     Temperature,
     calibration_scores,
     fit_temperature,
@@ -172,3 +174,13 @@ def test_patients_of_one_image_are_not_scored_twice() -> None:
     truth_N, logits_NL = drawn(12)
     table = rows(truth_N, softmax(logits_NL, axis=1), [f"p{n}" for n in range(12)])
     assert set(summarise_classes(table)) == {"all", "a", "b", "c"}
+
+
+def test_a_temperature_at_its_bound_is_told() -> None:
+    truth_N = np.array([1, 1, 0, 0])
+    wrong_NL = np.array([[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 2)
+    found = fit_temperature(truth_N, wrong_NL)
+    assert found.value == pytest.approx(HIGHEST, rel=1e-3)
+    assert "the highest that is tried, so the probabilities are not calibrated" in str(found)
+    assert "tried" not in str(Temperature(2.0, 9)) + str(Temperature(0.5, 9))
+    assert "the lowest that is tried" in str(Temperature(LOWEST, 9))

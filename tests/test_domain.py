@@ -81,3 +81,8 @@ def test_domain_without_cases_is_refused() -> None:
 def test_missing_modality_names_the_case() -> None:
     with pytest.raises(DataError, match=r"case d has no t2 image \(it has flair, t1\)"):
         select(parse_domain("t1,t2"), [case("e", modalities="t1,t2"), case("d")])
+
+
+def test_a_misspelt_modality_is_answered_by_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"no fliar image; did you mean 'flair'\? \(it has flair"):
+        select(parse_domain("fliar"), CASES)

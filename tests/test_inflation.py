@@ -82,3 +82,16 @@ def test_the_stem_alone_is_inflated_where_the_rest_is_to_be_random() -> None:
 def test_3d_weights_do_not_fit_a_2d_network() -> None:
     with pytest.raises(WeightsError, match="the file's convolutions are 3-D, these are 2-D"):
         transfer(resnet(2), weights_of(resnet(3)), modalities=COLOURS, regions=CLASSES)
+
+
+def test_flat_weights_whose_head_was_made_for_pictures_are_refused_with_a_way_that_works() -> None:
+    build = load_catalog().networks["vgg11"].load()
+    flat, deep = (
+        build(in_channels=3, out_channels=2, spatial_dims=dims, width=4) for dims in (2, 3)
+    )
+    words = {"modalities": COLOURS, "regions": CLASSES}
+    with pytest.raises(WeightsError, match="--strategy transfusion --depth 5, or") as refused:
+        transfer(deep, weights_of(flat), **words)
+    assert "classifier.0.weight" in str(refused.value) and "matching" not in str(refused.value)
+    reinit = tuple(block.name for block in deep.blocks[5:])
+    assert transfer(deep, weights_of(flat), **words, reinit=reinit).transferred > 0

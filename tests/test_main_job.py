@@ -222,6 +222,8 @@ def test_minutes_choose_the_steps_and_steps_come_first(job: Job, medtl: Terminal
         return next(int(row.split()[2]) for row in err.splitlines() if row.startswith("scratch "))
 
     assert steps("--minutes", "0.0001", "--steps", "7") == 7
+    _, err = medtl(*words, "--minutes", "0.0001", "--steps", "7")
+    assert "--minutes 0.0001 is not used: --steps 7 comes first" in err
     assert 1 <= steps("--minutes", "0.0001") < steps("--minutes", "10")
 
 

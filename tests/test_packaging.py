@@ -37,6 +37,7 @@ def test_constraints_pin_every_dependency() -> None:
     needed = [
         *PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"]["dev"],
+        *PROJECT["project"]["optional-dependencies"]["docs"],
     ]
     for requirement in needed:
         name = requirement.partition(">")[0].partition("=")[0].lower()

@@ -270,3 +270,10 @@ def test_folders_of_pictures_are_compared_by_part(
     assert row["design"] == "unpaired"
     assert row["p"] == 0.001
     assert row["synthetic"] is False
+
+
+def test_a_misspelt_modality_is_refused_before_anything_is_read(command, capfd) -> None:
+    command("shift", "--src", "fliar", "--dst", "t1", code=2)
+    said = capfd.readouterr().err
+    assert said.startswith("error: task brats has no modality 'fliar'; did you mean 'flair'?")
+    assert said.count("\n") == 1

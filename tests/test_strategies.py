@@ -14,7 +14,7 @@ from medtl.catalog import load_catalog
 from medtl.config import TrainConfig
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError
-from medtl.requesting import lay_out
+from medtl.requesting import lay_out, unused
 from medtl.strategies import (
     CONTROL_A,
     CONTROL_B,
@@ -278,3 +278,32 @@ def test_every_strategy_plans_serialisable_stages_by_request_alone(name: str) ->
     assert stages == plan(request)
     assert len({each.name for each in stages}) == len(stages)
     assert json.dumps([asdict(each) for each in stages], default=str)
+
+
+def test_what_was_given_and_changes_nothing_is_told() -> None:
+    config = TrainConfig(strategy="scratch", src="flair,t1ce", minutes=5, steps=7)
+    told = list(unused(config, REQUEST, scratch(REQUEST)))
+    assert told == [
+        "--minutes 5 is not used: --steps 7 comes first",
+        "--src flair,t1ce is not used: strategy scratch starts from random weights",
+    ]
+    tuned = replace(REQUEST, init="weights.pt")
+    told = list(unused(TrainConfig(strategy="fine-tune", src="t2"), tuned, fine_tune(tuned)))
+    assert told == [
+        "--src t2 is not used: strategy fine-tune starts from the weights of --init",
+    ]
+    assert not list(
+        unused(TrainConfig(strategy="fine-tune", src="t2"), REQUEST, fine_tune(REQUEST))
+    )
+    assert not list(unused(TrainConfig(strategy="scratch", minutes=5), REQUEST, scratch(REQUEST)))
+
+
+def test_a_depth_is_refused_where_it_changes_nothing() -> None:
+    catalog = load_catalog()
+    for name in ("fine-tune", "scratch", "l2-sp"):
+        request = replace(BLOCKED, depth=2, init=None)
+        with pytest.raises(ConfigError, match=f"strategy {name} has no --depth; drop it"):
+            lay_out(TrainConfig(strategy=name, depth=2), catalog, request)
+    for name in ("transfusion", "head-first", "gradual-unfreeze"):
+        request = replace(BLOCKED, depth=2)
+        assert lay_out(TrainConfig(strategy=name, depth=2), catalog, request)

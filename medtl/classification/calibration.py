@@ -23,6 +23,8 @@ METRICS = ("brier", "log_loss", "ece")
 LEAST_PROBABILITY = 1e-15
 #: A temperature is looked for between these.
 LOWEST, HIGHEST = 0.05, 20.0
+#: One that is within this factor of one of them would go on beyond it.
+AT_BOUND = 1.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ class Temperature:
             )
         way = "more" if self.value < 1 else "less"
         text = f"temperature {self.value:.3g}, fitted on {self.cases} validation cases"
-        return f"{text}: {way} sure than the network says"
+        text = f"{text}: {way} sure than the network says"
+        if min(self.value / LOWEST, HIGHEST / self.value) > AT_BOUND:
+            return text
+        end = "lowest" if self.value < 1 else "highest"
+        return f"{text}; the {end} that is tried, so the probabilities are not calibrated"
 
 
 def fit_temperature(truth_N: NDArray[Any], probability_NL: Array) -> Temperature:

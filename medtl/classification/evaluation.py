@@ -26,7 +26,7 @@ from medtl.classification.views import view
 from medtl.console import Reporter
 from medtl.convolutions import suited_to_cpu
 from medtl.data import Recipe
-from medtl.device import autocast_dtype
+from medtl.device import autocast_dtype, in_double
 from medtl.networks import Network
 from medtl.processes import gather, share
 
@@ -61,7 +61,7 @@ class Classifier:
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
                 logits_NL = module(torch.stack(batch).to(device))
-            scaled_NL = logits_NL.double() / self.temperature.value
+            scaled_NL = in_double(logits_NL) / self.temperature.value
             yield from scaled_NL.softmax(1).cpu().tolist()
 
 

@@ -37,53 +37,26 @@ def evaluate(
 ) -> None:
     """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
     from medtl.catalog import load_catalog
-    from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
-    from medtl.errors import ConfigError, RunError
-    from medtl.runs import CONFIG, open_run
+    from medtl.runs import open_run
 
-    if cases not in (None, "all", "test"):
-        raise ConfigError(f"--cases {cases}: use all or test")
-    opened = open_run(run)
-    config = read_config(opened.path / CONFIG, TrainConfig)
-    catalog = load_catalog()
+    opened, catalog = open_run(run), load_catalog()
 
     from medtl.device import build_fabric
-    from medtl.planning import read_cohort
-    from medtl.report.tables import missing_table, warned
-    from medtl.scoring import pick_cases, score_stages
-    from medtl.task import bound
-    from medtl.trained import finished_stages, read_stage, with_flips
+    from medtl.scoring import evaluate as score
 
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet or not fabric.is_global_zero)
-    names = (stage,) if stage else finished_stages(opened)
-    if not names:
-        raise RunError(f"{run} has no finished stage; let medtl train end first")
-    stages = [read_stage(opened, name, catalog, fabric) for name in names]
-    if flips:
-        stages = with_flips(stages, reporter)
-    needed = {name for each in stages for name in each.predictor.recipe.modalities}
-    own = data is None or data.resolve() == config.data
-    scheme = labels or (config.labels if own else None)
-    offered = catalog.tasks[config.task].load()()
-    task = bound(offered, data or config.data, scheme, stages[0].names)
-    cohort = read_cohort(
-        task,
-        data or config.data,
-        reporter,
-        config.protocol if own else None,
-        labels=scheme,
-        required=sorted(needed),
-    )
-    picked = pick_cases(cohort, opened, cases or ("test" if own else "all"))
-    scores = score_stages(
-        stages,
-        cohort,
-        picked,
+    scores = score(
         opened,
+        catalog,
+        fabric,
         reporter,
-        narrow=own,
+        data=data,
+        stage=stage,
+        cases=cases,
+        labels=labels,
+        flips=flips,
         missing_modalities=missing_modalities,
     )
     if json and fabric.is_global_zero:
@@ -91,10 +64,7 @@ def evaluate(
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
-        tables = scores.kind.tables(scores.summary, cohort.synthetic)
-        for table in warned(tables, cohort.leak):
+        for table in scores.tables():
             reporter.show(table)
-        if missing_modalities:
-            reporter.show(missing_table(scores.missing, cohort.synthetic))
-        if scores.data["trained_on_synthetic"] and not cohort.synthetic:
+        if scores.data["trained_on_synthetic"] and not scores.data["synthetic"]:
             reporter.say("these models were trained on the synthetic phantom alone")

@@ -49,61 +49,35 @@ def explain(
     Where the cases have masks, the maps are scored against them: pointing game and Dice.
     """
     from medtl.catalog import load_catalog
-    from medtl.config import TrainConfig, read_config
     from medtl.console import Reporter
-    from medtl.errors import RunError
-    from medtl.runs import CONFIG, open_run
+    from medtl.runs import open_run
 
-    opened = open_run(run)
-    config = read_config(opened.path / CONFIG, TrainConfig)
-    catalog = load_catalog()
+    opened, catalog = open_run(run), load_catalog()
 
     from medtl.device import build_fabric
-    from medtl.planning import read_cohort
-    from medtl.report.tables import warned
-    from medtl.saliency.explain import Wanted
-    from medtl.saliency.explain import explain as write_explanation
-    from medtl.saliency.localisation import localisation_table
-    from medtl.scoring import pick_cases
-    from medtl.strategies import CONTROL_A, CONTROL_B
-    from medtl.task import bound
-    from medtl.trained import finished_stages, read_stage
+    from medtl.saliency.explain import Wanted, explain_run, explained_tables
 
-    finished = finished_stages(opened)
-    if not finished:
-        raise RunError(f"{run} has no finished stage; let medtl train end first")
-    transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
     reporter = Reporter(quiet)
-    trained = read_stage(
-        opened, stage or (transfer or finished)[-1], catalog, build_fabric(device, "fp32")
-    )
-    data = inputs or config.data
-    scheme = labels or (None if inputs else config.labels)
-    task = bound(catalog.tasks[config.task].load()(), data, scheme, trained.names)
-    cohort = read_cohort(
-        task,
-        data,
+    folder, found = explain_run(
+        opened,
+        catalog,
+        build_fabric(device, "fp32"),
         reporter,
-        None if inputs else config.protocol,
-        labels=scheme,
-        required=trained.predictor.recipe.modalities,
-        need_target=inputs is None,
-    )
-    picked = pick_cases(cohort, opened, "all" if inputs else "test")
-    folder = out or opened.path / "explain" / trained.stage
-    wanted = Wanted(output, layer, cases, threshold)
-    found = write_explanation(
-        trained, picked, wanted, folder, reporter, synthetic=cohort.synthetic, leak=cohort.leak
+        Wanted(output, layer, cases, threshold),
+        inputs=inputs,
+        out=out,
+        stage=stage,
+        labels=labels,
     )
     if json:
         import json as encoder
 
         print(encoder.dumps(found, indent=2))
         return
-    if "localisation" in found:
-        for table in warned([localisation_table(found)], cohort.leak):
-            reporter.show(table)
-    else:
+    tables = explained_tables(found)
+    for table in tables:
+        reporter.show(table)
+    if not tables:
         reporter.say(
             "no unseen case has a mask of what is explained: the maps are shown, not scored"
         )

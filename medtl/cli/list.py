@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medtl.catalog import Registry, load_catalog
+from medtl.catalog import load_catalog
 from medtl.cli.light import LightCommand, LightGroup
 from medtl.cli.tables import print_table
 from medtl.plugins import KINDS
@@ -44,25 +44,13 @@ for _kind in KINDS:
 
 def _show(kinds: Iterable[str], json: bool) -> None:
     registries = load_catalog().registries()
-    rows = {kind: _rows(registries[kind]) for kind in kinds}
+    rows = {kind: registries[kind].rows() for kind in kinds}
     if json:
         import json as encoder
 
         print(encoder.dumps(rows, indent=2))
     else:
         _print(rows)
-
-
-def _rows(registry: Registry) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": full_name.partition(":")[2],
-            "plugin": full_name.partition(":")[0],
-            "summary": " ".join(component.summary.split()),
-            "target": component.target,
-        }
-        for full_name, component in sorted(registry.items())
-    ]
 
 
 def _print(rows: dict[str, list[dict[str, Any]]]) -> None:

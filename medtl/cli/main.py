@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-from typer.main import get_command, get_group
+from typer.main import get_command
 
 from medtl import Component, __version__
 from medtl.builtin import COMMANDS
 from medtl.cli.boundary import guarded
 from medtl.cli.light import LightGroup
+from medtl.commands import load_command
 
 _DEBUG = "--debug"
 
@@ -52,20 +53,7 @@ class LazyGroup(LightGroup):
             self._add_plugin_commands()
         name, _, rest = super().resolve_command(ctx, args)
         # Without a name this is shell completion of something that is no command.
-        return name, _load(name, self.components[name]) if name else None, rest
-
-
-def _load(name: str, component: Component) -> Any:
-    target = component.load()
-    if isinstance(target, typer.Typer):
-        command: Any = get_group(target)
-    else:
-        single = typer.Typer(add_completion=False)
-        single.command(name)(target)
-        command = get_command(single)
-    command.name = name
-    command.help = command.help or component.summary
-    return command
+        return name, load_command(self.components[name], name) if name else None, rest
 
 
 # Typer's two options for shell completion would import pydantic in every command.

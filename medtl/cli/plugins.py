@@ -1,22 +1,27 @@
-"""``medtl plugins list``: the plugins found, and why one is not in use."""
+"""``medtl plugins``: those found, whether one keeps what its components promise, a new one."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medtl.catalog import load_catalog
 from medtl.cli.light import LightCommand, LightGroup
+from medtl.cli.new_plugin import new_plugin
 from medtl.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from medtl.console import Reporter
+    from medtl.testing import Check
 
 app = typer.Typer(cls=LightGroup, add_completion=False)
 
 
 @app.callback()
 def plugins() -> None:
-    """List the plugins found and their state."""
+    """List the plugins found and their state, check one, or start a new one."""
 
 
 @app.command("list", cls=LightCommand)
@@ -43,3 +48,74 @@ def list_plugins(
             for row in rows
         ],
     )
+
+
+@app.command("check")
+def check_plugin(
+    plugin: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="As in `plugins list`, or a source tree.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what fails.")] = False,
+) -> None:
+    """Try every component of a plugin, installed or not: the conformance kit of medtl.testing."""
+    from medtl.console import Reporter
+    from medtl.errors import ConfigError
+    from medtl.testing import checks
+
+    rows = _tried(list(checks(plugin)), Reporter(quiet=json or quiet))
+    failed = [row for row in rows if row["reason"]]
+    if json:
+        import json as encoder
+
+        print(encoder.dumps({"checks": rows, "failed": len(failed)}, indent=2))
+    else:
+        _print_checks([] if quiet else rows, failed)
+    if failed:
+        raise ConfigError(f"{len(failed)} of {len(rows)} checks failed")
+
+
+def _tried(checks: list[Check], reporter: Reporter) -> list[dict[str, Any]]:
+    """A row per check; what a plugin prints stays out of stdout."""
+    import sys
+    import warnings
+    from contextlib import redirect_stdout
+
+    from medtl.testing import outcome
+
+    rows = []
+    with (
+        reporter.progress("checking", len(checks)) as advance,
+        redirect_stdout(sys.stderr),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        for done, check in enumerate(checks, start=1):
+            reason = outcome(check)
+            found = {"kind": check.kind, "component": check.component, "check": check.name}
+            rows.append({"plugin": check.plugin, **found, "ok": not reason, "reason": reason})
+            advance(done, str(check))
+    return rows
+
+
+def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
+    """A table of all, then why the failed ones did, in lines that are easy to copy."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("COMPONENT", "CHECK", ""):
+            table.add_column(heading, no_wrap=True)
+        for row in rows:
+            state = Text("ok", "green") if row["ok"] else Text("failed", "bold red")
+            table.add_row(Text(f"{row['kind']} {row['component']}"), Text(row["check"]), state)
+        console.print(table)
+    for row in failed:
+        told = f"{row['kind']} {row['component']}, {row['check']}: {row['reason']}"
+        console.print(Text(told), style="red")
+
+
+app.command("new")(new_plugin)

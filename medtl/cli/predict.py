@@ -39,17 +39,9 @@ def predict(
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
     from medtl.device import build_fabric
-    from medtl.ensemble import Ensemble, read_ensemble
-    from medtl.prediction import predict_folder
-    from medtl.task import bound
-    from medtl.trained import with_flips
+    from medtl.prediction import predict as predict_with
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet or not fabric.is_global_zero)
-    ensemble = read_ensemble(runs, catalog, fabric)
-    if flips:
-        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
-    offered = catalog.tasks[ensemble.first.task].load()()
-    task = bound(offered, inputs, labels, ensemble.first.names)
-    predict_folder(ensemble, task, inputs, out, labels, reporter)
+    predict_with(runs, inputs, out, catalog, fabric, reporter, labels=labels, flips=flips)

@@ -56,30 +56,29 @@ def shift(
     """Measure the shift between two domains, with p-values by patient."""
     from medtl.catalog import load_catalog
     from medtl.console import Reporter
-    from medtl.errors import ConfigError
     from medtl.runs import check_out
-    from medtl.shift.contract import Settings
     from medtl.shift.pipeline import measure_shift
-    from medtl.shift.request import FEATURES, METRICS, Request
+    from medtl.shift.request import build_request
     from medtl.shift.result import tables
     from medtl.shift.writing import write_shift
 
-    if (run or layer) and "activations" not in _names(features):
-        raise ConfigError("--run and --layer are for --features activations; add that")
-    request = Request(
-        task=task,
-        data=data,
-        src=src,
-        dst=dst,
-        across=across,
-        features=_names(features) or FEATURES,
-        metrics=_names(metrics) or METRICS,
-        draws=draws,
-        rows_per_image=rows,
-        labels=labels,
-        attribute=attribute,
-        settings=Settings(run, layer),
-        seed=seed,
+    request = build_request(
+        {
+            "task": task,
+            "data": data,
+            "src": src,
+            "dst": dst,
+            "across": across,
+            "features": features,
+            "metrics": metrics,
+            "draws": draws,
+            "rows_per_image": rows,
+            "labels": labels,
+            "attribute": attribute,
+            "run": run,
+            "layer": layer,
+            "seed": seed,
+        }
     )
     reporter = Reporter(quiet)
     writes = out is not None or not json
@@ -98,7 +97,3 @@ def shift(
         reporter.say(" ".join((found.verdict, *found.advice)))
     if writes:
         reporter.say(f"written to {write_shift(found, task, out, request.to_json())}")
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -120,10 +120,10 @@ def train(
     from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, resolve
     from medtl.console import Reporter
-    from medtl.continuing import requeued, settings_of
+    from medtl.continuing import going_on, requeued
     from medtl.errors import ConfigError
-    from medtl.locking import refuse_held
-    from medtl.runs import SUMMARY, Run, check_out, open_run
+    from medtl.launching import launch
+    from medtl.runs import Run, check_out, open_run
 
     options = {
         "task": task,
@@ -175,36 +175,10 @@ def train(
     if run is None:
         resolved = resolve(TrainConfig, file=config, sets=settings or [], options=options)
         check_out(resolved.out)
-    elif run.has(SUMMARY):
-        if resume:
-            settings_of(run, options)  # refuses what contradicts the run
-        reporter.say(f"{run.path} is finished: there is nothing to go on with")
-        return
     else:
-        refuse_held(run.path)
-        resolved = settings_of(run, options if resume else {})
-    catalog = load_catalog()
-    # Names are checked before torch is imported: a typo costs no seconds.
-    for registry, name in (
-        (catalog.tasks, resolved.task),
-        (catalog.strategies, resolved.strategy),
-        (catalog.networks, resolved.network),
-        (catalog.transforms, resolved.transforms),
-        (catalog.harmonisers, resolved.harmonise),
-        (catalog.losses, resolved.loss),
-        (catalog.initialisers, resolved.initialiser),
-    ):
-        if name is not None:
-            registry.full_name(name)
-    from medtl.device import build_fabric
-    from medtl.pipeline import run_plan
-    from medtl.planning import make_plan
-    from medtl.preview import show_plan, with_minutes
-
-    fabric = build_fabric(resolved.device, resolved.precision, resolved.devices, resolved.num_nodes)
-    reporter.quiet = quiet or not fabric.is_global_zero
-    plan = make_plan(resolved, catalog, reporter, fabric.world_size)
-    plan = with_minutes(plan, catalog, fabric)
-    show_plan(plan, catalog, fabric, reporter)
-    if not dry_run:
-        run_plan(plan, catalog, fabric, reporter, run or resolved.out, profile=profile)
+        own = going_on(run, options if resume else {})
+        if own is None:
+            reporter.say(f"{run.path} is finished: there is nothing to go on with")
+            return
+        resolved = own
+    launch(resolved, load_catalog(), reporter, run, dry_run=dry_run, profile=profile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from medtl.modality import Modality
 from medtl.owndata.classes import check_every_class, facts_of, picture_advice, volume_advice
 from medtl.owndata.datalist import read_datalist
 from medtl.owndata.folders import read_class_folders
+from medtl.owndata.layouts import is_phantom
 from medtl.owndata.listing import (
     Entry,
     Listing,
@@ -29,6 +30,7 @@ from medtl.owndata.listing import (
 )
 from medtl.owndata.names import recorded_channels
 from medtl.owndata.table import read_table
+from medtl.phantom.cohort import KAGGLE
 from medtl.task import Advice, Defaults
 
 #: Pictures of so many cases tell whether a data set has colours.
@@ -39,6 +41,7 @@ class Classification:
     """Classes of anybody's images: a folder per class, a MONAI datalist or a table."""
 
     name = "classification"
+    phantom = KAGGLE
 
     def bind(
         self,
@@ -83,8 +86,13 @@ def read_images(root: Path) -> Listing:
     if root.is_dir():
         folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
         path = None if folders else list_in(root, ("predictions.csv",))  # medtl predict writes it
-    if path is None:
-        return read_class_folders(root)
+    home = root if path is None else path.parent
+    # A part of the phantom, such as its training images, is synthetic, too.
+    synthetic = is_phantom(home) or is_phantom(home.resolve().parent)
+    return replace(_read_list(path) if path else read_class_folders(root), synthetic=synthetic)
+
+
+def _read_list(path: Path) -> Listing:
     check_list(path)
     if path.suffix.lower() == ".csv":
         return read_table(path, classes=True)
@@ -200,7 +208,10 @@ class OwnClasses:
                 if Modality(name) not in found:
                     has = ", ".join(found) or "none"
                     raise DataError(f"{entry.where}: {entry.id} has no {name} image, only {has}")
-        return Cohort(self.root, tuple(map(self._case, entries, images)), tuple(notes))
+        if self.listing.synthetic:
+            notes.insert(0, "synthetic phantom: generated images, no patients")
+        cases = tuple(map(self._case, entries, images))
+        return Cohort(self.root, cases, tuple(notes), self.listing.synthetic)
 
     def advise(
         self,

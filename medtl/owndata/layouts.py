@@ -26,7 +26,7 @@ def read_listing(root: Path) -> Listing:
     if path is None:
         return read_flat(root)
     check_list(path)
-    synthetic = _is_phantom(path.parent / PHANTOM)
+    synthetic = is_phantom(path.parent)
     if path.suffix.lower() == ".csv":
         return replace(read_table(path), synthetic=synthetic)
     content = read_object(path)
@@ -48,7 +48,9 @@ def _read_json(path: Path, content: Mapping[str, Any]) -> Listing:
     return listing
 
 
-def _is_phantom(path: Path) -> bool:
+def is_phantom(folder: Path) -> bool:
+    """Whether what lies in a folder says that it is synthetic. DataError if that is damaged."""
+    path = folder / PHANTOM
     if not path.is_file():
         return False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,11 @@ from medtl.owndata.names import (
     recorded_channels,
     recorded_regions,
 )
+from medtl.phantom import write_phantom
 from medtl.task import Advice, Defaults
+
+#: Of the built-in phantom.
+MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
 class Segmentation:
@@ -60,6 +65,21 @@ class Segmentation:
         if regions is None:
             regions = _regions_in_files(listing, notes)
         return OwnData(root, listing, tuple(notes), channels, regions)
+
+    def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
+        """See :class:`medtl.task.Task`: the built-in phantom's cases with a list of them."""
+        write_phantom(folder / "cases", cases=cases, size=24, sites=1, seed=seed)
+        listed = [
+            {
+                "image": [f"cases/{case.name}/{case.name}_{name}.nii.gz" for name in MODALITIES],
+                "label": f"cases/{case.name}/{case.name}_seg.nii.gz",
+            }
+            for case in sorted((folder / "cases").glob("*/"))
+        ]
+        channels = {str(number): name for number, name in enumerate(MODALITIES)}
+        labels = {"0": "background", "1": "core", "2": "edema", "4": "enhancing"}
+        content = {"modality": channels, "labels": labels, "training": listed}
+        (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _counted_channels(listing: Listing, notes: list[str]) -> tuple[Modality, ...]:

@@ -5,13 +5,13 @@ Light to import; numpy and what writes images are loaded when something is rende
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +19,16 @@ from typing import Any, Protocol, cast
 
 from medtl.cache import cache_dir
 from medtl.errors import ConfigError, DataError
+from medtl.files import new_folder
 
 INDEX = "phantom.json"
 BRATS, KAGGLE, LGG = "brats", "kaggle-mri", "lgg-mri"
 
 Progress = Callable[[int, int], None]
+#: folder, cases, seed; see :class:`medtl.task.Task`
+WriteOwn = Callable[[Path, int, int], None]
+#: Patients of a task's own cohort where no data are given.
+OWN_CASES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +96,45 @@ def write_phantom(
     settings = Settings(cases, size, sites, seed, shift)
     writer = _writer(layout)
     _check(settings, layout)
-    root = Path(root)
-    partial = root.parent / f".{root.name}.{secrets.token_hex(4)}.partial"
+    with _placed(Path(root)) as partial:
+        _run(writer.jobs(partial, settings), progress, workers)
+        _write_index(partial, writer, settings)
+    return Path(root)
+
+
+def write_own(root: Path, write: WriteOwn, cases: int, seed: int) -> Path:
+    """A cohort by a task's own writer, ``Task.write_phantom``, in a folder that says it is
+    synthetic. DataError as for :func:`write_phantom`."""
+    with _placed(root) as partial:
+        write(partial, cases, seed)
+        if not (partial / INDEX).is_file():
+            index = {"synthetic": True, "name": "synthetic phantom", "cases": cases, "seed": seed}
+            (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return root
+
+
+def own_phantom(task: str, write: WriteOwn) -> Path:
+    """Folder of a task's own cohort, written once, and anew whenever the code beside the writer
+    has changed."""
+    root = cache_dir() / f"phantom-{task}-n{OWN_CASES}-{_version_of(write)}"
+    return (
+        root
+        if _is_complete(root)
+        else _written_once(root, lambda: write_own(root, write, OWN_CASES, seed=0))
+    )
+
+
+@contextmanager
+def _placed(root: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes ``root`` in one rename, or goes."""
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f"{root}: already holds something; choose a new or an empty folder")
-        partial.mkdir(parents=True)
-        try:
-            _run(writer.jobs(partial, settings), progress, workers)
-            _write_index(partial, writer, settings)
-            if root.is_dir():
-                root.rmdir()  # empty; not every system renames onto a folder
-            partial.rename(root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_folder(root) as partial:
+            yield partial
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{root}: cannot be written ({reason}); choose another folder") from error
-    return root
 
 
 def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Path:
@@ -121,12 +147,26 @@ def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Pa
     root = cache_dir() / f"{name}-v{version}-n{own.cases}-s{own.size}-k{own.sites}-i{own.seed}"
     if _is_complete(root):
         return root
+    return _written_once(
+        root, lambda: write_phantom(root, layout=layout, progress=progress, **asdict(own))
+    )
+
+
+def _written_once(root: Path, write: Callable[[], Path]) -> Path:
     try:
-        return write_phantom(root, layout=layout, progress=progress, **asdict(own))
+        return write()
     except DataError as error:
         if _is_complete(root):
             return root
         raise DataError(f"{error}, or set MEDTL_CACHE to one that can be used") from error
+
+
+def _version_of(write: WriteOwn) -> str:
+    """Changes with any of the Python files beside the one that defines ``write``."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(Path(inspect.getfile(write)).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def read_index(root: Path) -> dict[str, Any]:

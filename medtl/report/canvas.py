@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -36,11 +38,18 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "savefig.dpi": 160,
 }
+_DRAWING = RLock()
 
 
-def styled() -> Any:
-    """The context in which a figure must be built and saved; nothing global is changed."""
-    return rc_context(_STYLE)
+@contextmanager
+def styled() -> Iterator[None]:
+    """The context in which a figure must be built and saved; matplotlib's settings are put back.
+
+    They are the process's: of several threads one draws at a time, else one would put back those
+    of another.
+    """
+    with _DRAWING, rc_context(_STYLE):
+        yield
 
 
 def new_grid(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,6 +105,19 @@ class Table:
         ]
         return "\n\n".join([f"**{self.title}**", "\n".join(body), *self.notes]) + "\n"
 
+    def html(self) -> str:
+        """For a notebook; whatever a name holds is shown as text."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return (
+            f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{notes}"
+        )
+
+    _repr_html_ = html
+
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
@@ -200,6 +214,20 @@ def _of_classes(summary: Summary, *, together: bool) -> dict[str, dict[str, Any]
         stage: {name: found for name, found in scores.items() if ("accuracy" in found) == together}
         for stage, scores in summary.items()
     }
+
+
+def tables_of(
+    summary: Summary, data: Mapping[str, Any], missing: Mapping[str, Any] | None = None
+) -> list[Table]:
+    """The tables of a run's scores: ``summary`` and ``data`` as in :class:`medtl.scoring.Scores`.
+
+    Those of classes together are told by their accuracy, which regions do not have.
+    """
+    synthetic = data["synthetic"]
+    classes = any("accuracy" in found for scores in summary.values() for found in scores.values())
+    made = class_tables(summary, synthetic) if classes else [score_table(summary, synthetic)]
+    made = warned(made, data["leak"])
+    return [*made, missing_table(missing, synthetic)] if missing else made
 
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from medtl.case import Case
+from medtl.catalog import Catalog
 from medtl.classification.evaluation import Classifier
 from medtl.classification.views import view
+from medtl.config import TrainConfig, read_config
 from medtl.console import Reporter
-from medtl.errors import UnknownNameError
+from medtl.errors import ConfigError, RunError, UnknownNameError
+from medtl.planning import read_cohort
 from medtl.report.saliency import Shown, activations, filters, saliency_maps
-from medtl.runs import write_text
+from medtl.report.tables import Table, warned
+from medtl.runs import CONFIG, Run, write_text
 from medtl.saliency.gradcam import Layer, feature_layer
-from medtl.saliency.localisation import localisation, summarise_localisation, write_rows
+from medtl.saliency.localisation import (
+    localisation,
+    localisation_table,
+    summarise_localisation,
+    write_rows,
+)
 from medtl.saliency.maps import (
     Explained,
     class_mask,
@@ -28,12 +38,15 @@ from medtl.saliency.maps import (
     region_mask,
 )
 from medtl.saliency.showing import block_maps, first_filters, middle, shown
-from medtl.scoring import unseen
-from medtl.trained import Trained
+from medtl.scoring import pick_cases, unseen
+from medtl.strategies import CONTROL_A, CONTROL_B
+from medtl.task import bound
+from medtl.trained import Trained, finished_stages, read_stage
 
 Mask = NDArray[np.bool_]
 #: Maps of fewer places along an edge say little of where.
 COARSE = 6
+MOST_CASES, LEAST_THRESHOLD = 64, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,12 @@ class Wanted:
     block: str | None = None
     cases: int = 8
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cases <= MOST_CASES:
+            raise ConfigError(f"--cases {self.cases}: choose 1 to {MOST_CASES}")
+        if not LEAST_THRESHOLD <= self.threshold <= 1:
+            raise ConfigError(f"--threshold {self.threshold}: choose {LEAST_THRESHOLD} to 1")
 
 
 def explain(
@@ -190,3 +209,53 @@ def _draw_inside(trained: Trained, case: Case, folder: Path, synthetic: bool) ->
     inputs = dict(zip(modalities, middle(patch), strict=True))
     title = f"{trained.stage}: what each block makes of {case.id}"
     activations(folder / "activations.png", inputs, maps, title, synthetic=synthetic)
+
+
+def explain_run(
+    run: Run,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    wanted: Wanted,
+    *,
+    inputs: Path | None = None,
+    out: Path | None = None,
+    stage: str | None = None,
+    labels: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """:func:`explain` a stage of a run: the folder written, and what was found.
+
+    ``inputs``: cases; None: the run's locked test cases. ``stage``: None means the last of the
+    transfer; ``out``: None means ``explain/STAGE`` in the run.
+    """
+    config = read_config(run.path / CONFIG, TrainConfig)
+    finished = finished_stages(run)
+    if not finished:
+        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
+    transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
+    trained = read_stage(run, stage or (transfer or finished)[-1], catalog, fabric)
+    data = inputs or config.data
+    scheme = labels or (None if inputs else config.labels)
+    task = bound(catalog.tasks[config.task].load()(), data, scheme, trained.names)
+    cohort = read_cohort(
+        task,
+        data,
+        reporter,
+        None if inputs else config.protocol,
+        labels=scheme,
+        required=trained.predictor.recipe.modalities,
+        need_target=inputs is None,
+    )
+    picked = pick_cases(cohort, run, "all" if inputs else "test")
+    folder = out or run.path / "explain" / trained.stage
+    synthetic, leak = cohort.synthetic, cohort.leak
+    return folder, explain(
+        trained, picked, wanted, folder, reporter, synthetic=synthetic, leak=leak
+    )
+
+
+def explained_tables(found: Mapping[str, Any]) -> list[Table]:
+    """The scores of the maps, for people; none where no case has a mask."""
+    if "localisation" not in found:
+        return []
+    return warned([localisation_table(found)], found["leak"])

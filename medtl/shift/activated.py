@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medtl.activations import record_blocks, tensors_in
 from medtl.catalog import load_catalog
-from medtl.device import build_fabric
+from medtl.device import build_fabric, in_double
 from medtl.errors import ConfigError, DataError, UnknownNameError
 from medtl.evaluation import Predictor
 from medtl.networks import Network
@@ -74,7 +74,7 @@ class _Pooled:
     def add(self, output: Tensor) -> None:
         """A batch of maps (B, C, ...), of tokens (B, token, C) or of vectors (B, C)."""
         channels = output.transpose(1, 2) if output.ndim == 3 else output
-        flat_CN = channels.double().transpose(0, 1).flatten(1)
+        flat_CN = in_double(channels).transpose(0, 1).flatten(1)
         sums = flat_CN.sum(1), (flat_CN * flat_CN).sum(1)
         self.sums = sums if self.sums is None else (self.sums[0] + sums[0], self.sums[1] + sums[1])
         self.count += flat_CN.shape[1]

@@ -96,6 +96,7 @@ class ShiftMetric:
     jackknife: bool = False  #: whether a delete-one-patient interval makes sense
     tested: bool = True  #: False: a value alone, no p-value
     at_none: float = 0.0  #: what it is where there is no shift
+    symmetric: bool = True  #: whether it stays the same where source and target change places
     warning: str = ""  #: what the user must know about it
 
 

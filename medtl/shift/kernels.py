@@ -23,7 +23,7 @@ _LOG2_E = log2(np.e)
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """k(x, y) = apply(-|s x - s y|^2), or with ``norms`` False apply(s^2 x . y + constant).
+    """``k(x, y) = apply(-|s x - s y|^2)``; without ``norms`` ``apply(s^2 x . y + constant)``.
 
     ``apply`` may work in place. ``self_value``: k(x, x), where it is the same for all x.
     """
@@ -36,7 +36,7 @@ class Kernel:
 
 
 def rbf(gammas: Sequence[float]) -> Kernel:
-    """exp(-gamma |x - y|^2), averaged over the gammas.
+    """``exp(-gamma |x - y|^2)``, averaged over the gammas.
 
     Computed to the base of 2, which takes a quarter of the time.
     """
@@ -54,7 +54,7 @@ def rbf(gammas: Sequence[float]) -> Kernel:
 
 
 def distance() -> Kernel:
-    """-|x - y|: MMD-squared with it is the energy distance (Sejdinovic et al. 2013)."""
+    """``-|x - y|``: MMD-squared with it is the energy distance (Sejdinovic et al. 2013)."""
     return Kernel(
         lambda squares: squares.clamp_(max=0).neg_().sqrt_().neg_(), norms=True, self_value=0.0
     )

@@ -48,6 +48,8 @@ def legacy_mmd(x_NF: NDArray[Any], y_MF: NDArray[Any]) -> float:
 
 
 def mmd_legacy() -> ShiftMetric:
+    """:func:`legacy_mmd` as a metric: a value alone, without a test."""
+
     def prepare(rows: Rows) -> Scorer:
         def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
             sides = (

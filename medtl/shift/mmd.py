@@ -32,26 +32,32 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def mmd() -> ShiftMetric:
+    """Unbiased MMD-squared with an RBF kernel, whose bandwidth is the median distance of rows."""
     return _metric("mmd", lambda values_NF: _rbf(values_NF, (1.0,)))
 
 
 def mmd_biased() -> ShiftMetric:
+    """MMD-squared as for ``mmd``, over all pairs, so never below 0 (Gretton et al. 2012, eq. 5)."""
     return _metric("mmd-biased", lambda values_NF: _rbf(values_NF, (1.0,)), biased=True)
 
 
 def mmd_bandwidths() -> ShiftMetric:
+    """Unbiased MMD-squared, the mean over RBF kernels of 1/4 to 4 times the median distance."""
     return _metric("mmd-bandwidths", lambda values_NF: _rbf(values_NF, BANDWIDTHS))
 
 
 def mmd_linear() -> ShiftMetric:
+    """Unbiased MMD-squared with the linear kernel: the squared distance of the means."""
     return _metric("mmd-linear", lambda values_NF: kernels.linear())
 
 
 def mmd_polynomial() -> ShiftMetric:
+    """Unbiased MMD-squared with a cubic kernel, as of Binkowski et al. 2018 (KID)."""
     return _metric("mmd-polynomial", lambda values_NF: kernels.polynomial(values_NF.shape[1]))
 
 
 def energy() -> ShiftMetric:
+    """Energy distance over pairs of rows of different patients (Szekely and Rizzo 2013)."""
     return _metric("energy", lambda values_NF: kernels.distance())
 
 
@@ -72,8 +78,8 @@ def mmd2(
 
     Args:
         kernel: ``rbf``, ``linear``, ``polynomial`` or ``distance`` (the energy distance).
-        bandwidths: h of exp(-|x - y|^2 / (2 h^2)), averaged over; None: the median distance
-            between pooled rows that are not equal.
+        bandwidths: h of ``exp(-|x - y|^2 / (2 h^2))``, averaged over; None: the median
+            distance between pooled rows that are not equal.
         biased: the V-statistic, which is never below 0 (Gretton et al. 2012, equation 5).
         block: rows of a block.
         dtype: single or double precision; None: double for up to 10,000 rows.

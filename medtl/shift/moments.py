@@ -26,7 +26,7 @@ ROUNDING = 1e-12
 
 def frechet() -> ShiftMetric:
     """Frechet distance of the two Gaussians with the sides' means and covariances:
-    |m - n|^2 + tr(C + D - 2 (C D)^(1/2)), as in Heusel et al. 2017.
+    ``|m - n|^2 + tr(C + D - 2 (C D)^(1/2))``, as in Heusel et al. 2017.
 
     Covariances are over pairs of rows of different patients; where every row is a patient of its
     own, the usual ones (n - 1). Nothing is shrunk or added to the diagonal; covariances of few rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,12 @@ from medtl.case import Cohort
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.domain import parse_domain
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, UnknownNameError
 from medtl.planning import read_cohort
+from medtl.plugins import canonical
 from medtl.shift.contract import Settings
 from medtl.shift.sides import Side, check_apart, check_groups, read_side
-from medtl.task import Defaults, Named, Task, Unbound, bound
+from medtl.task import Defaults, Named, Task, Unbound, bound, check_modalities
 
 PRIMARY = "mmd"
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
@@ -27,7 +29,7 @@ FEWEST_DRAWS, MOST_DRAWS = 19, 100_000
 class Request:
     """None: the task's or this module's default."""
 
-    task: str
+    task: str = "brats"
     data: Path | None = None
     src: str | None = None
     dst: str | None = None
@@ -43,6 +45,39 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def build_request(options: Mapping[str, Any]) -> Request:
+    """A Request from words: its fields and those of Settings by name, lists perhaps as text with
+    commas; None leaves the default.
+
+    Raises:
+        ConfigError: a name is unknown, or two options contradict each other.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    known = {each.name for each in fields(Request)} - {"settings"} | {"run", "layer"}
+    for name in given:
+        if name not in known:
+            raise UnknownNameError("setting of medtl shift", name, known)
+    for name in ("features", "metrics"):
+        given[name] = _listed(given.get(name))
+        if not given[name]:
+            del given[name]
+    run, layer = given.pop("run", None), given.pop("layer", None)
+    if (run or layer) and "activations" not in map(canonical, given.get("features", ())):
+        raise ConfigError("--run and --layer are for --features activations; add that")
+    for name, least in (("draws", FEWEST_DRAWS), ("rows_per_image", 1), ("seed", 0)):
+        number = given.get(name, least)
+        if not isinstance(number, int) or number < least:
+            raise ConfigError(f"{name}: must be a whole number, {least} or more, not {number!r}")
+    if "data" in given:
+        given["data"] = Path(given["data"]).expanduser()
+    return Request(settings=Settings(Path(run) if run else None, layer), **given)
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _plain(value: Any) -> Any:
@@ -72,6 +107,9 @@ class Cohorts:
             raise ConfigError(f"name --{'src' if source is None else 'dst'}, too")
         source, target = source or self._defaults().src, target or self._defaults().dst
         domains = parse_domain(source), parse_domain(target)
+        for domain in domains:
+            folder = domain.data or self.request.data
+            check_modalities(domain, self._task(domain.task or self.request.task, folder))
         if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
             raise ConfigError("--src or --dst names a data set and the other none; give both data=")
         first, second = (read_side(domain, self.read) for domain in domains)

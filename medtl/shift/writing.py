@@ -29,14 +29,18 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
             "attribution.json",
             {"synthetic": shift.synthetic} | told | shift.attribution.to_json(),
         )
-    figures = run.path / "figures"
+    draw_shift(shift, run.path / "figures")
+    return run.path
+
+
+def draw_shift(shift: Shift, folder: Path) -> None:
+    """Embeddings and densities of each set of features, and the grid of cells if there is one."""
     ends = shift.primary.source, shift.primary.target
     for features, pooled in shift.samples.items():
-        write_figures(figures, pooled, features, ends, shift.synthetic)
+        write_figures(folder, pooled, features, ends, shift.synthetic)
     cells = [row for row in shift.cells() if row.value is not None]
     if cells:
-        write_grid(figures / "grid.png", cells, shift.synthetic)
-    return run.path
+        write_grid(folder / "grid.png", cells, shift.synthetic)
 
 
 def _write_features(path: Path, shift: Shift) -> None:

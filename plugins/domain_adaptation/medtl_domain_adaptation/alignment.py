@@ -15,7 +15,7 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 class CORAL(nn.Module):
-    """|C_s - C_t|^2 / (4 F^2), with C the covariances of the features and | | Frobenius' norm.
+    """``|C_s - C_t|^2 / (4 F^2)``: C the features' covariances, in Frobenius' norm.
 
     Sun and Saenko 2016 (Deep CORAL), eq. 1 to 3.
     """

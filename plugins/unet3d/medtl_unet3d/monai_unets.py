@@ -33,7 +33,7 @@ def unet(spatial_dims: int, width: int) -> Plan:
 
 @network_builder("unet-batch-norm", width=16, patch_multiple=16)
 def unet_batch_norm(spatial_dims: int, width: int) -> Plan:
-    """UNet as :func:`unet`, with batch norm: what it says of a voxel depends on what surrounds the
+    """UNet as ``unet``, with batch norm: what it says of a voxel depends on what surrounds the
     voxel, not on how much background the window shows. For larger batches."""
     return _residual_unet(spatial_dims, width, "batch")
 

@@ -7,8 +7,8 @@ from medtl import Component, hookimpl
 PLUGIN_API = 1
 
 _OWN = (
-    ("unet3d", "unet3d:unet3d", "S1's true 3-D U-Net, no norm; option keep_blocks"),
-    ("unet2d-s1", "unet2d:unet2d_s1", "S1's own 2-D U-Net, 7,759,908 parameters in 37 layers"),
+    ("unet3d", "unet3d:unet3d", "3-D U-Net, two convolutions per level, no norm; keep_blocks"),
+    ("unet2d-s1", "unet2d:unet2d_s1", "2-D U-Net of 37 layers, without norm; 7,759,908 parameters"),
 )
 _MONAI = (
     ("unet", "monai_unets:unet", "MONAI UNet with residual units, the fast default"),

@@ -1,0 +1,1 @@
+"""Liver and its tumours in CT, as a medtl plugin."""

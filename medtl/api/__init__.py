@@ -1,0 +1,65 @@
+"""medtl from Python: everything the command line does, in a few calls::
+
+    from medtl import api
+
+    run = api.train("brats", strategy="modality-transfer", steps=200)
+    run.scores                      # a table in a notebook
+    api.shift(src="flair,t1ce", dst="t1,t2").verdict
+
+Results are frozen objects: ``repr`` is one line, a notebook shows tables and figures, ``rows()``
+are plain dicts, ``to_json()`` is plain data. Nothing is printed without ``verbose=True``; mistakes
+raise children of :class:`medtl.errors.MedtlError`, whose messages name settings as the command line
+does (``--batch-size`` is ``batch_size``). Nothing is kept between calls, and torch's random state,
+signal handlers and matplotlib's settings are as they were. Nothing heavy is imported before it is
+needed.
+"""
+
+from __future__ import annotations
+
+from medtl.api.data import Phantom, phantom
+from medtl.api.explaining import Explanation, explain
+from medtl.api.installed import Listing, Machine, catalog, components, doctor, plugins
+from medtl.api.pictures import Picture, Pictures
+from medtl.api.plans import Plan
+from medtl.api.receipts import Receipt
+from medtl.api.runs import Run, open_run
+from medtl.api.scores import Scores
+from medtl.api.settings import ShiftSettings, TrainSettings
+from medtl.api.shifting import Shift, shift
+from medtl.api.splits import Split
+from medtl.api.training import plan, resume, train
+from medtl.api.using import Predictions, evaluate, predict
+from medtl.api.weights import WeightsFile, inspect_weights
+
+__all__ = [
+    "Explanation",
+    "Listing",
+    "Machine",
+    "Phantom",
+    "Picture",
+    "Pictures",
+    "Plan",
+    "Predictions",
+    "Receipt",
+    "Run",
+    "Scores",
+    "Shift",
+    "ShiftSettings",
+    "Split",
+    "TrainSettings",
+    "WeightsFile",
+    "catalog",
+    "components",
+    "doctor",
+    "evaluate",
+    "explain",
+    "inspect_weights",
+    "open_run",
+    "phantom",
+    "plan",
+    "plugins",
+    "predict",
+    "resume",
+    "shift",
+    "train",
+]

@@ -1,0 +1,71 @@
+"""Figures that a notebook shows inline; matplotlib is not imported."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from medtl.errors import RunError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Picture:
+    """A figure as PNG; ``Path("curves.png").write_bytes(picture.png)`` keeps it."""
+
+    name: str
+    png: bytes
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.name}, {len(self.png) / 1000:.0f} kB>"
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def html(self) -> str:
+        """An image that holds its own pixels."""
+        name, pixels = escape(self.name), b64encode(self.png).decode("ascii")
+        return f'<img alt="{name}" style="max-width:100%" src="data:image/png;base64,{pixels}">'
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pictures:
+    """Figures by name, in the order of their names."""
+
+    pictures: tuple[Picture, ...]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(picture.name for picture in self.pictures)
+
+    def __getitem__(self, name: str) -> Picture:
+        for picture in self.pictures:
+            if picture.name == name:
+                return picture
+        raise UnknownNameError("figure", name, self.names())
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def only(self, *names: str) -> Pictures:
+        """Some of them, in this order."""
+        return Pictures(tuple(self[name] for name in names))
+
+    def __repr__(self) -> str:
+        return f"<Pictures: {', '.join(self.names()) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{picture.html()}</p>" for picture in self.pictures)
+
+
+def read_pictures(folder: Path) -> Pictures:
+    """Every PNG of a folder; none where there is no such folder."""
+    try:
+        found = sorted(path for path in folder.glob("*.png") if path.is_file())
+        return Pictures(tuple(Picture(path.stem, path.read_bytes()) for path in found))
+    except OSError as problem:
+        raise RunError(f"cannot read {folder}: {problem.strerror}") from problem

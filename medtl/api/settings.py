@@ -1,0 +1,100 @@
+"""What the calls may be told; each setting is that of the command line, with ``_`` for ``-``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+#: A path, or anything that stands for one: a run, a phantom.
+Where = str | os.PathLike[str]
+
+
+class TrainSettings(TypedDict, total=False):
+    """The fields of :class:`medtl.config.TrainConfig`; what is left out, the task chooses."""
+
+    data: Where | None
+    strategy: str | None
+    src: str | None
+    dst: str | None
+    network: str | None
+    width: int | None
+    options: Mapping[str, Any]
+    transforms: str | None
+    harmonise: str | None
+    spacing_mm: float | None
+    patch_size: Sequence[int] | None
+    batch_size: int | None
+    steps: int | None
+    minutes: float | None
+    rate: float | None
+    schedule: str
+    loss: str | None
+    modality_dropout: float
+    alignment: float | None
+    select_by: str | None
+    patience: int | None
+    optimizer: str | None
+    freeze: str | None
+    depth: int | None
+    keep_blocks: int | None
+    initialiser: str | None
+    init: Where | None
+    weights: Where | None
+    init_modalities: Sequence[str] | None
+    map: Mapping[str, str]
+    allow_partial: bool
+    with_control: bool
+    labels: str | None
+    protocol: str | None
+    seed: int
+    test_fraction: float | None
+    val_fraction: float | None
+    splits: Where | None
+    folds: int | None
+    fold: int | None
+    test_cases: Sequence[str] | None
+    device: str
+    precision: str
+    devices: int
+    num_nodes: int
+    cache: str
+    workers: int | None
+    out: Where | None
+
+
+class ShiftSettings(TypedDict, total=False):
+    """The fields of :class:`medtl.shift.request.Request`, and ``run`` and ``layer`` for features of
+    a trained network."""
+
+    data: Where | None
+    src: str | None
+    dst: str | None
+    across: str | None
+    features: str | Sequence[str]
+    metrics: str | Sequence[str]
+    draws: int
+    rows_per_image: int | None
+    labels: str | None
+    attribute: bool
+    seed: int
+    run: Where | None
+    layer: str | None
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, None left out, with paths as text."""
+    return {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in settings.items()
+        if value is not None
+    }
+
+
+def path_of(where: Where) -> Path:
+    return Path(where).expanduser()
+
+
+def path_or_none(where: Where | None) -> Path | None:
+    return None if where is None else path_of(where)

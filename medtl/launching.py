@@ -1,0 +1,71 @@
+"""From a TrainConfig to its plan and, unless that is all that was asked for, to a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medtl.catalog import Catalog
+from medtl.config import TrainConfig
+from medtl.console import Reporter
+from medtl.runs import Run
+
+if TYPE_CHECKING:
+    from medtl.planning import Plan
+    from medtl.preview import Preview
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What was decided before the first step, and the run; None if nothing was to be trained."""
+
+    plan: Plan
+    preview: Preview
+    run: Run | None
+
+
+def check_names(config: TrainConfig, catalog: Catalog) -> None:
+    """Raise UnknownNameError for a component that nobody offers; torch is not imported yet, so that
+    a typo costs no seconds."""
+    for registry, name in (
+        (catalog.tasks, config.task),
+        (catalog.strategies, config.strategy),
+        (catalog.networks, config.network),
+        (catalog.transforms, config.transforms),
+        (catalog.harmonisers, config.harmonise),
+        (catalog.losses, config.loss),
+        (catalog.initialisers, config.initialiser),
+    ):
+        if name is not None:
+            registry.full_name(name)
+
+
+def launch(
+    config: TrainConfig,
+    catalog: Catalog,
+    reporter: Reporter,
+    run: Run | None = None,
+    *,
+    dry_run: bool = False,
+    profile: bool = False,
+) -> Launched:
+    """Plan, tell the plan, and train; of several processes the first alone tells.
+
+    ``run``: the unfinished run to go on with; without it a new one is made.
+    ``profile``: measure where the time of the first stage's steps goes.
+    """
+    check_names(config, catalog)
+    from medtl.device import build_fabric
+    from medtl.pipeline import run_plan
+    from medtl.planning import make_plan
+    from medtl.preview import show_plan, with_minutes
+
+    fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
+    reporter.quiet = reporter.quiet or not fabric.is_global_zero
+    plan = make_plan(config, catalog, reporter, fabric.world_size)
+    plan = with_minutes(plan, catalog, fabric)
+    preview = show_plan(plan, catalog, fabric, reporter)
+    if dry_run:
+        return Launched(plan, preview, None)
+    finished = run_plan(plan, catalog, fabric, reporter, run or config.out, profile=profile)
+    return Launched(plan, preview, finished)

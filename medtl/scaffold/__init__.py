@@ -1,0 +1,1 @@
+"""Writes new plugin packages: small, complete, and passing their own tests at once."""

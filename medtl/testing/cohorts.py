@@ -1,0 +1,110 @@
+"""A tiny synthetic cohort for a task: by its own writer, or in a built-in layout."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from medtl.case import Cohort
+from medtl.console import Reporter
+from medtl.errors import MedtlError
+from medtl.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
+from medtl.protocols import protocols_of
+from medtl.task import Named, Task, bound
+from medtl.testing.check import CheckFailed
+
+#: Cases of a task's own writer.
+CASES = 8
+#: Layout -> cases, voxels along an edge, sites: as few as show every region and class.
+SIZES = {BRATS: (6, 24, 2), KAGGLE: (24, 32, 2), LGG: (6, 32, 3)}
+
+
+@dataclass(frozen=True, eq=False)
+class Tiny:
+    """A task on a tiny cohort."""
+
+    task: Task | Named
+    cohort: Cohort
+    own: bool  #: by the task's own writer
+
+
+@lru_cache(maxsize=2)
+def tiny(target: Any) -> Tiny:
+    """The task that a component's ``target`` makes, and what it reads.
+
+    Raises CheckFailed where it cannot write or read its cohort.
+    """
+    made = target()
+    own = hasattr(made, "write_phantom")
+    layout = getattr(made, "phantom", BRATS)
+    try:
+        with own_cache():
+            root = _own(made) if own else _built_in(layout)
+            task = bound(made, root)
+            cohort = read(task, root)
+    except MedtlError as error:
+        where = "its write_phantom wrote" if own else f"the built-in phantom {layout!r} holds"
+        hint = (
+            ""
+            if own
+            else (
+                "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), "
+                "see medtl.task.Task"
+            )
+        )
+        raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
+    return Tiny(task, cohort, own)
+
+
+def read(task: Task | Named, root: Path, **options: Any) -> Cohort:
+    """The cases as ``medtl train`` reads them."""
+    protocol = next(iter(protocols_of(task)), None)
+    if protocol is not None:
+        options |= {"protocol": protocol, "reporter": Reporter(quiet=True)}
+    return task.cases(root, **options)
+
+
+@contextmanager
+def own_cache() -> Iterator[None]:
+    """What is remembered of these files does not go to the user's cache."""
+    before = os.environ.get("MEDTL_CACHE")
+    os.environ["MEDTL_CACHE"] = str(_folder() / "cache")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MEDTL_CACHE"]
+        else:
+            os.environ["MEDTL_CACHE"] = before
+
+
+def empty_folder() -> Path:
+    return Path(tempfile.mkdtemp(dir=_folder()))
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="medtl-checks-")  # goes when the process ends
+
+
+def _folder() -> Path:
+    return Path(_temporary().name)
+
+
+@cache
+def _built_in(layout: str) -> Path:
+    cases, size, sites = SIZES.get(layout, SIZES[BRATS])
+    root = _folder() / layout
+    return write_phantom(
+        root, cases=cases, size=size, sites=sites, seed=0, layout=layout, workers=1
+    )
+
+
+def _own(task: Any) -> Path:
+    return write_own(empty_folder() / "cohort", task.write_phantom, CASES, seed=0)

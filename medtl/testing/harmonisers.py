@@ -1,0 +1,103 @@
+"""What a harmoniser must keep, fitted on small volumes. Axes: C modality, I J K voxels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from medtl.errors import DataError
+from medtl.modality import Modality
+from medtl.shift.contract import Fitted, Harmoniser, View
+from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.toys import toy_view
+
+FITTED_ON = 3
+
+
+def harmoniser(tried: Tried) -> Harmoniser:
+    found = tried.target()()
+    require(
+        isinstance(found, Harmoniser),
+        f"the target returns {type(found).__name__}, not a medtl.shift.contract.Harmoniser",
+    )
+    require(found.name == tried.name, f"its name is {found.name!r}; call it {tried.name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+def fitted(chosen: Harmoniser) -> Fitted:
+    """Fitted on views that come one at a time, as they do when images are read."""
+    return chosen.fit(toy_view(seed) for seed in range(FITTED_ON))
+
+
+def what_is_fitted_is_plain_data(tried: Tried) -> None:
+    """Numbers by name, which JSON keeps, and which then do the same."""
+    chosen = harmoniser(tried)
+    numbers = fitted(chosen)
+    try:
+        kept = {key: tuple(row) for key, row in json.loads(json.dumps(dict(numbers))).items()}
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(
+            f"what it fits cannot be JSON ({error}); give tuples of floats"
+        ) from error
+    one, other = (chosen.apply(toy_view(9), each) for each in (numbers, kept))
+    require(_same(one, other), "what it fitted does something else once it was kept as JSON")
+
+
+def images_stay_finite_and_whole(tried: Tried) -> None:
+    """The image, what it shows and its regions keep one grid, the modalities and the case."""
+    chosen = harmoniser(tried)
+    given = toy_view(9)
+    found = chosen.apply(given, fitted(chosen))
+    require(isinstance(found, View), f"apply returns {type(found).__name__}, not a View")
+    require(np.isfinite(found.image_CIJK).all(), "the image is not finite afterwards")
+    require(
+        found.image_CIJK.shape == found.shown_CIJK.shape,
+        f"the image is {found.image_CIJK.shape}, its mask {found.shown_CIJK.shape}",
+    )
+    kept = (found.case, found.modalities) == (given.case, given.modalities)
+    require(kept, "the case or its modalities changed; use dataclasses.replace on the view")
+
+
+def images_are_left_as_they_are(tried: Tried) -> None:
+    """A new view is returned; the one given is not written into."""
+    chosen, given = harmoniser(tried), toy_view(9)
+    chosen.apply(given, fitted(chosen))
+    require(_same(given, toy_view(9)), "it changes the image in place; work on a copy")
+
+
+def fitting_is_repeatable(tried: Tried) -> None:
+    """The same images give the same numbers."""
+    one, other = (dict(fitted(harmoniser(tried))) for _ in range(2))
+    require(one == other, "the same images are fitted to other numbers; seed what is random")
+
+
+def unknown_modalities_are_refused(tried: Tried) -> None:
+    """A modality that it was not fitted on is a DataError, or does not matter to it."""
+    chosen = harmoniser(tried)
+    numbers, other = fitted(chosen), replace(toy_view(9), modalities=(Modality("flair"),))
+    try:
+        chosen.apply(other, numbers)
+    except DataError:
+        return
+    except Exception as error:
+        raise CheckFailed(
+            f"a modality that it was not fitted on raises {type(error).__name__}; raise DataError"
+        ) from error
+
+
+def _same(one: View, other: View) -> bool:
+    return np.array_equal(one.image_CIJK, other.image_CIJK) and np.array_equal(
+        one.shown_CIJK, other.shown_CIJK
+    )
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    what_is_fitted_is_plain_data,
+    images_stay_finite_and_whole,
+    images_are_left_as_they_are,
+    fitting_is_repeatable,
+    unknown_modalities_are_refused,
+)

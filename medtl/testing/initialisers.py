@@ -1,0 +1,69 @@
+"""What an initialiser must keep: it is tried on a small network that weights were loaded into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from medtl.networks import Network, tensors
+from medtl.receipts import Receipt
+from medtl.testing.check import Tried, require
+from medtl.testing.toys import MODALITIES, REGIONS, changed, copied, toy_network, toy_weights
+from medtl.transfer import transfer
+
+
+def initialised(tried: Tried, seed: int = 0) -> tuple[Network, dict[str, Tensor], Receipt, Receipt]:
+    """The network, its tensors before, and the receipts before and after."""
+    network = toy_network()
+    receipt = transfer(network, toy_weights(), modalities=MODALITIES, regions=REGIONS)
+    before = copied(network)
+    found = tried.target()(network, receipt, seed)
+    require(
+        isinstance(found, Receipt),
+        f"it returns {type(found).__name__}, not the receipt with what it did (medtl.receipts)",
+    )
+    return network, before, receipt, found
+
+
+def weights_stay_finite(tried: Tried) -> None:
+    """Every tensor keeps its shape and kind of number, and holds finite ones."""
+    network, before, _, _ = initialised(tried)
+    for name, tensor in tensors(network).items():
+        same = tensor.shape == before[name].shape and tensor.dtype == before[name].dtype
+        require(same, f"{name} has another shape or dtype; copy_() new values into the tensor")
+        require(torch.isfinite(tensor).all(), f"{name} is not finite afterwards")
+
+
+def same_seed_gives_the_same_weights(tried: Tried) -> None:
+    """All that is random is drawn from ``seed``, and torch's own randomness is left alone."""
+    state = torch.random.get_rng_state()
+    network = initialised(tried)[0]
+    untouched = torch.equal(state, torch.random.get_rng_state())
+    require(untouched, "it draws from torch's global randomness; use a torch.Generator of the seed")
+    again = copied(initialised(tried)[0])
+    require(not changed(network, again), "the same seed gives other weights; draw from it alone")
+
+
+def receipt_says_what_it_changed(tried: Tried) -> None:
+    """The rows of tensors that it changed say so, and it changed some."""
+    network, before, old, new = initialised(tried)
+    moved = changed(network, before)
+    require(moved, "it changed no tensor of a network with 3x3 kernels and batch norm")
+    rows = {row.name: row for row in old.rows}
+    silent = sorted(moved & {row.name for row in new.rows if row == rows.get(row.name)})
+    missing = sorted(set(rows) - {row.name for row in new.rows})
+    require(not missing, f"its receipt lacks {', '.join(missing[:3])}; keep a row for each tensor")
+    require(
+        not silent,
+        f"it changed {', '.join(silent[:3])} and its receipt does not say so; use "
+        "medtl.receipts.redrawn",
+    )
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    weights_stay_finite,
+    same_seed_gives_the_same_weights,
+    receipt_says_what_it_changed,
+)

@@ -1,0 +1,146 @@
+"""What a loss must keep, by what it says it sees (:mod:`medtl.losses`).
+
+Axes: B batch, L region or class, F feature, I J voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from medtl.features import FeatureLoss
+from medtl.testing.check import Tried, require
+from medtl.testing.toys import BATCH, seeded, toy_batches, toy_network
+
+SEES = ("target", "features", "weights")
+CLASSES, EDGE = 3, 8
+#: How sure the logits are that a loss is asked to tell apart.
+SURE = 4.0
+
+
+def loss_of(tried: Tried) -> nn.Module:
+    with seeded(0):
+        loss = tried.target()()
+    require(
+        isinstance(loss, nn.Module),
+        f"the target returns {type(loss).__name__}, not a torch.nn.Module",
+    )
+    return loss  # type: ignore[no-any-return]
+
+
+def sees(loss: nn.Module) -> str:
+    return str(getattr(loss, "sees", "target"))
+
+
+def answers() -> list[Tensor]:
+    """Targets that a loss may be for: of voxels (BLIJ), and of whole images (BL)."""
+    draw = torch.Generator().manual_seed(0)
+    voxels = torch.randint(CLASSES, (BATCH, EDGE, EDGE), generator=draw)
+    return [
+        one_hot(voxels, CLASSES).movedim(-1, 1).float(),
+        one_hot(torch.arange(BATCH) % 3).float(),
+    ]
+
+
+def scored(tried: Tried, make: Callable[[Tensor], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """``make``'s logits of each target and their loss, of those that it takes."""
+    found, problem = [], ""
+    for target in answers():
+        logits = make(target).requires_grad_()
+        loss = loss_of(tried)
+        try:
+            found.append((logits, loss(logits, target)))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+    require(found, f"called as loss(logits, target), it takes neither maps nor classes ({problem})")
+    return found
+
+
+def noise(target: Tensor) -> Tensor:
+    return torch.randn(target.shape, generator=torch.Generator().manual_seed(1))
+
+
+def values(tried: Tried) -> list[tuple[list[Tensor], Tensor]]:
+    """What its gradient must reach, and its value, in each way that it can be called."""
+    loss = loss_of(tried)
+    kind = sees(loss)
+    require(kind in SEES, f"sees is {kind!r}; known: {', '.join(SEES)}")
+    if kind == "target":
+        return [([logits], value) for logits, value in scored(tried, noise)]
+    return [_of_weights(loss) if kind == "weights" else _of_features(loss)]
+
+
+def _of_weights(loss: Any) -> tuple[list[Tensor], Tensor]:
+    network = toy_network()
+    loss.bind(network, ())
+    weights: list[Tensor] = list(network.module.parameters())
+    with torch.no_grad():
+        for tensor in weights:
+            tensor.add_(0.1)
+    return weights, loss()
+
+
+def _of_features(loss: nn.Module) -> tuple[list[Tensor], Tensor]:
+    batch, features = next(toy_batches())["image"], torch.Generator().manual_seed(2)
+    seen = torch.randn(2 * BATCH, 6, EDGE, EDGE, generator=features).requires_grad_()
+    with seeded(3):
+        return [seen], FeatureLoss(loss, toy_network(), "", batch)(seen, BATCH, 0.5)
+
+
+def value_is_one_finite_number(tried: Tried) -> None:
+    """It returns a scalar tensor that is finite."""
+    for _, value in values(tried):
+        require(isinstance(value, Tensor), f"it returns {type(value).__name__}, not a tensor")
+        shape = "x".join(map(str, value.shape))
+        require(value.ndim == 0, f"it returns a tensor of {shape}; average it to a scalar")
+        require(torch.isfinite(value), f"it is {value.item()}; keep it finite")
+
+
+def gradient_reaches_what_it_sees(tried: Tried) -> None:
+    """Its gradient is finite and not 0 with respect to logits, features or weights."""
+    for seen, value in values(tried):
+        require(
+            value.requires_grad, "no gradient leads back from it; compute it from tensors alone"
+        )
+        gradients = torch.autograd.grad(value, seen, allow_unused=True)
+        reached = [gradient for gradient in gradients if gradient is not None]
+        require(reached and any(g.any() for g in reached), "its gradient is 0; nothing is learnt")
+        finite = all(torch.isfinite(gradient).all() for gradient in reached)
+        require(finite, "its gradient is not finite")
+
+
+def right_answers_cost_less(tried: Tried) -> None:
+    """One that sees labels is lower for logits that agree with them than for the opposite."""
+    if sees(loss_of(tried)) != "target":
+        return
+    right = scored(tried, lambda target: SURE * (2 * target - 1))
+    wrong = scored(tried, lambda target: -SURE * (2 * target - 1))
+    for (_, low), (_, high) in zip(right, wrong, strict=True):
+        require(
+            low < high,
+            f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones; it is "
+            "minimised, so turn its sign",
+        )
+
+
+def parameters_of_its_own_can_be_kept(tried: Tried) -> None:
+    """Its state can be saved and loaded, to resume from."""
+    loss, other = loss_of(tried), loss_of(tried)
+    for each in (loss, other):
+        if sees(each) == "features":
+            with suppress(AttributeError):
+                each.bind(6)  # type: ignore[operator]
+    other.load_state_dict(loss.state_dict())
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    value_is_one_finite_number,
+    gradient_reaches_what_it_sees,
+    right_answers_cost_less,
+    parameters_of_its_own_can_be_kept,
+)

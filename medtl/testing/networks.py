@@ -1,0 +1,357 @@
+"""What a network must keep. It is tried at the least width and patch that its builder takes.
+
+Axes: B batch, C channel, L label or region, I J K voxel axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medtl.errors import ConfigError, MedtlError
+from medtl.networks import (
+    Network,
+    all_logits,
+    execution_layers,
+    freeze,
+    partition,
+    select_blocks,
+    tensors,
+    train_mode,
+)
+from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.toys import changed, copied, seeded
+from medtl.tracing import layers, own_tensors
+from medtl.transfer import restore
+from medtl.weights import Weights
+
+IN, OUT = 2, 3
+WIDTHS = (2, 4, 8, 12, 16, None)
+EDGES = (16, 32, 64, 96, 128)
+#: Numbers of channels or outputs that are built to compare with; not every module takes every one.
+OTHERS = (1, 2, 3, 4)
+LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A network at its least size, and how another is built."""
+
+    builder: Callable[..., Any]
+    network: Network
+    edge: int
+    width: int | None
+
+    def again(self, seed: int = 0, **changes: int) -> Network:
+        """Another one, of other random weights or numbers."""
+        size = {"width": self.width, "patch_size": (self.edge,) * self.network.spatial_dims}
+        settings = {"in_channels": IN, "out_channels": OUT, **size, **changes}
+        with seeded(seed):
+            return _built(self.builder, spatial_dims=self.network.spatial_dims, **settings)
+
+    def images(self, seed: int = 1) -> Tensor:
+        """images_BCIJK, two of them."""
+        shape = (2, self.network.in_channels, *(self.edge,) * self.network.spatial_dims)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@lru_cache(maxsize=4)
+def smallest(builder: Callable[..., Any], dims: int) -> Small | str:
+    """The network at the least width and patch edge that it takes, or why it takes none."""
+    reason = ""
+    for width in WIDTHS:
+        for edge in EDGES:
+            try:
+                with seeded(0):
+                    network = _built(
+                        builder,
+                        in_channels=IN,
+                        out_channels=OUT,
+                        spatial_dims=dims,
+                        width=width,
+                        patch_size=(edge,) * dims,
+                    )
+            except ConfigError as error:
+                reason = str(error)
+            else:
+                return Small(builder, network, edge, width)
+    return reason
+
+
+def _built(builder: Callable[..., Any], **settings: Any) -> Network:
+    try:
+        network: Network = builder(**settings)
+    except MedtlError:
+        raise
+    except Exception as error:
+        told = ", ".join(f"{key}={value}" for key, value in settings.items())
+        raise CheckFailed(
+            f"building it with {told} raised {type(error).__name__}: {error}; raise ConfigError "
+            "for numbers it cannot take, as medtl.assemble.network_builder does"
+        ) from error
+    require(
+        isinstance(network, Network),
+        f"the target returns {type(network).__name__}, not a medtl.networks.Network",
+    )
+    return network
+
+
+def every(tried: Tried) -> list[Small]:
+    """It in every number of dimensions that it takes, the fewest first."""
+    found = [smallest(tried.target(), dims) for dims in (2, 3)]
+    small = [one for one in found if isinstance(one, Small)]
+    require(small, f"it can be built neither in 2-D ({found[0]}) nor in 3-D ({found[1]})")
+    return small
+
+
+def fresh(tried: Tried) -> tuple[Small, Network]:
+    """Its smallest, and a copy to be changed."""
+    small = every(tried)[0]
+    return small, deepcopy(small.network)
+
+
+def logits_of(network: Network, raw: Any) -> tuple[Tensor, ...]:
+    """logits_BLIJK at full resolution, then those of deep supervision; or logits_BL."""
+    if network.dense:
+        return all_logits(raw, network.spatial_dims)
+    require(isinstance(raw, Tensor), f"it returns {type(raw).__name__}, not logits_BL")
+    return (raw,)
+
+
+def says_what_it_was_built_for(tried: Tried) -> None:
+    """Its fields name the channels, outputs and dimensions that were asked for, and its tensors."""
+    for small in every(tried):
+        network = small.network
+        asked = {"in_channels": IN, "out_channels": OUT}
+        for field, value in asked.items():
+            found = getattr(network, field)
+            require(found == value, f"{field} is {found}, built with {value}; pass that on")
+        require(network.blocks, "it names no blocks; declare them, or pass blocks=None to finish()")
+        require(
+            network.blocks[-1].role == "head",
+            f"its last block, {network.blocks[-1].name}, is no head; give it the role head",
+        )
+        owners = partition(network)
+        heads = {block.name for block in network.blocks if block.role == "head"}
+        for name in (*network.input_tensors, *network.head_tensors):
+            require(name in owners, f"{name} is no tensor of it; name tensors as tensors() does")
+        for name in network.head_tensors:
+            require(owners[name] in heads, f"{name} counts outputs, but lies outside of the head")
+
+
+def outputs_fit_the_image(tried: Tried) -> None:
+    """In 2-D and in 3-D: an output per voxel or per image, and finite."""
+    for small in every(tried):
+        network, image_BCIJK = small.network, small.images()[:1]
+        found = predicted(network, image_BCIJK)
+        wanted = (1, OUT, *(image_BCIJK.shape[2:] if network.dense else ()))
+        kind = "dense" if network.dense else "not dense"
+        require(
+            tuple(found.shape) == wanted,
+            f"an image of {_size(image_BCIJK.shape)} gives outputs of {_size(found.shape)}, not "
+            f"{'x'.join(map(str, wanted))}, though it says it is {kind}",
+        )
+        require(torch.isfinite(found).all(), "its outputs are not finite")
+
+
+def outputs_depend_on_the_image_alone(tried: Tried) -> None:
+    """Another image gives other outputs, and the same one the same, whatever is beside it."""
+    small, network = fresh(tried)
+    images_BCIJK = small.images()
+    found = predicted(network, images_BCIJK)
+    require(not torch.equal(found[0], found[1]), "two images give the same; is the image used?")
+    require(
+        torch.equal(found, predicted(network, images_BCIJK)),
+        "the same images give other outputs; draw nothing at random in evaluation mode",
+    )
+    beside = predicted(network, images_BCIJK.flip(0)).flip(0)
+    require(
+        torch.allclose(found, beside, rtol=1e-3, atol=1e-4 * float(found.abs().max())),
+        "an image's outputs depend on its place in the batch; normalise each image by itself, or "
+        "by running statistics",
+    )
+
+
+def predicted(network: Network, images_BCIJK: Tensor) -> Tensor:
+    """The main outputs in evaluation mode."""
+    network.module.eval()
+    with torch.no_grad():
+        return logits_of(network, network.module(images_BCIJK))[0]
+
+
+def gradients_reach_every_parameter(tried: Tried) -> None:
+    """One backward pass leaves a finite gradient with every parameter, and some in each block."""
+    small, network = fresh(tried)
+    network.module.train()
+    with seeded(2):
+        found = logits_of(network, network.module(small.images()))
+        _mixed(found).backward()  # type: ignore[no-untyped-call]
+    owners = partition(network)
+    gradients = {n: t.grad for n, t in tensors(network).items() if isinstance(t, nn.Parameter)}
+    for name, gradient in gradients.items():
+        if gradient is None:
+            raise CheckFailed(
+                f"no gradient reaches {name}; take it out of the module, or use it in forward"
+            )
+        require(torch.isfinite(gradient).all(), f"the gradient of {name} is not finite")
+    learning = {owners[name] for name, gradient in gradients.items() if gradient.any()}  # type: ignore[union-attr]
+    still = [owners[name] for name in gradients if owners[name] not in learning]
+    require(
+        not still,
+        f"the gradients of all of {', '.join(dict.fromkeys(still))} are 0: nothing is learnt there",
+    )
+
+
+def blocks_cover_every_tensor_once(tried: Tried) -> None:
+    """Every parameter and buffer lies in exactly one block, in 2-D and in 3-D."""
+    for small in every(tried):
+        partition(small.network)
+
+
+def encoder_blocks_run_in_their_order(tried: Tried) -> None:
+    """Stem, encoder and bottleneck are named in the order they run: counts of blocks mean depth."""
+    small, network = fresh(tried)
+    owners, parts = partition(network), layers(network.module)
+    block_of = {id(tensor): owners[name] for name, tensor in tensors(network).items()}
+    down = [b.name for b in network.blocks if b.role in ("stem", "encoder", "bottleneck")]
+    order = execution_layers(network, (small.edge,) * network.spatial_dims)
+    held = [block_of.get(id(t)) for layer in order for t in own_tensors(parts[layer])]
+    ran = list(dict.fromkeys(block for block in held if block in down))
+    declared = [name for name in down if name in ran]
+    require(
+        ran == declared,
+        f"its blocks {', '.join(declared)} run in the order {', '.join(ran)}; name them so",
+    )
+
+
+def first_layers_count_the_channels(tried: Tried) -> None:
+    """With other channels, axis 1 of the ``input_tensors`` alone has another length."""
+    small, network = fresh(tried)
+    require(network.input_tensors, "it names no input_tensors; their axis 1 counts channels")
+    state, others = tensors(network), _another(small, "in_channels", IN)
+    for name, tensor in state.items():
+        one, two = tensor.shape, others[name].shape
+        if name in network.input_tensors:
+            counts = len(one) > 1 and len(two) > 1 and one[1] != two[1]
+            require(counts, f"axis 1 of {name} does not count channels; it is no input tensor")
+            kept = one[:1] == two[:1] and one[2:] == two[2:]
+        else:
+            kept = one == two
+        require(
+            kept,
+            f"{name} is {_size(one)} or {_size(two)}, by the channels: name it among the "
+            "input_tensors",
+        )
+
+
+def another_head_changes_the_head_alone(tried: Tried) -> None:
+    """With other outputs, the ``head_tensors`` alone have another shape."""
+    small, network = fresh(tried)
+    require(network.head_tensors, "it names no head_tensors: those with an axis counting outputs")
+    state, others = tensors(network), _another(small, "out_channels", OUT)
+    for name, tensor in state.items():
+        one, two = tensor.shape, others[name].shape
+        if name in network.head_tensors:
+            require(one != two, f"{name} does not count outputs; it is no head tensor")
+        else:
+            require(
+                one == two,
+                f"{name} is {_size(one)} or {_size(two)}, by the outputs: name it among the "
+                "head_tensors",
+            )
+
+
+def saved_weights_give_the_same_outputs(tried: Tried) -> None:
+    """What a checkpoint keeps of it, loaded into another one, predicts the same to the bit."""
+    small, network = fresh(tried)
+    other = small.again(seed=3)
+    images_BCIJK = small.images()
+    with torch.no_grad(), seeded(4):
+        network.module.train()
+        network.module(images_BCIJK)  # running statistics move
+        kept = copied(network)
+        restore(other, Weights(Path("checkpoint.safetensors"), kept, {}, "medtl"))
+    found, again = predicted(network, images_BCIJK), predicted(other, images_BCIJK)
+    require(
+        torch.equal(found, again),
+        "loaded from its own state dict it gives other outputs; keep all that it needs in "
+        "parameters and persistent buffers",
+    )
+
+
+def frozen_blocks_stay_bitwise_still(tried: Tried) -> None:
+    """A training step changes no tensor of frozen blocks, running statistics included."""
+    small, network = fresh(tried)
+    start = copied(network)
+    for count in sorted({len(network.blocks) // 2, len(network.blocks) - 1} - {0}):
+        frozen = select_blocks(network, str(count))
+        freeze(network, frozen)
+        before = copied(network)
+        _step(small, network, frozen)
+        moved = changed(network, before)
+        wrong = sorted(moved & set(frozen))
+        require(
+            not wrong,
+            f"{', '.join(wrong[:3])} changed while the first {count} blocks were frozen; change "
+            "tensors in forward in training mode alone, and none of another block",
+        )
+        require(moved, "nothing changed in a training step")
+        with torch.no_grad():
+            for name, tensor in tensors(network).items():
+                tensor.copy_(start[name])
+
+
+def _step(small: Small, network: Network, frozen: tuple[str, ...]) -> None:
+    trained = [p for p in network.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=LEARNING_RATE)
+    train_mode(network, frozen)
+    with seeded(5):
+        _mixed(logits_of(network, network.module(small.images()))).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _mixed(found: tuple[Tensor, ...]) -> Tensor:
+    """A number that every output has a part in."""
+    return torch.stack([(each * torch.randn_like(each)).sum() for each in found]).sum()
+
+
+def _another(small: Small, which: str, number: int) -> dict[str, Tensor]:
+    """The tensors of the network with another number of channels or outputs."""
+    needed, reason = set(tensors(small.network)), ""
+    for other in OTHERS:
+        if other == number:
+            continue
+        try:
+            found = tensors(small.again(**{which: other}))
+        except ConfigError as error:
+            reason = str(error)
+            continue
+        if needed <= set(found):
+            return found
+        reason = f"with {which}={other} it has other tensors"
+    raise CheckFailed(f"it takes {which}={number} alone ({reason}); let it take others")
+
+
+def _size(shape: torch.Size) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    says_what_it_was_built_for,
+    outputs_fit_the_image,
+    outputs_depend_on_the_image_alone,
+    gradients_reach_every_parameter,
+    blocks_cover_every_tensor_once,
+    encoder_blocks_run_in_their_order,
+    first_layers_count_the_channels,
+    another_head_changes_the_head_alone,
+    saved_weights_give_the_same_outputs,
+    frozen_blocks_stay_bitwise_still,
+)

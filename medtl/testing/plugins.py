@@ -1,0 +1,97 @@
+"""What a plugin itself must keep. That it loads is known when its checks are listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from medtl.catalog import GROUP
+from medtl.plugins import canonical, load_plugin, outdated
+from medtl.testing.check import require
+from medtl.testing.finding import Found
+
+#: Too slow to import for a listing.
+HEAVY = (
+    "torch",
+    "monai",
+    "nibabel",
+    "itk",
+    "pydicom",
+    "sklearn",
+    "scipy",
+    "numpy",
+    "pydantic",
+    "pydantic_core",
+    "lightning_fabric",
+    "lightning",
+    "matplotlib",
+    "yaml",
+)
+
+
+def loads(plugin: Found) -> None:
+    """It states the PLUGIN_API it speaks, and offers components by known hooks."""
+    require(
+        any(load_plugin(plugin.point).values()),
+        f"{plugin.point.value} offers nothing; implement a hook, see medtl/hookspecs.py",
+    )
+
+
+def speaks_the_present_contract(plugin: Found) -> None:
+    """Its PLUGIN_API is that of this medtl, not an older one that is still read."""
+    load_plugin(plugin.point)
+    told = outdated(plugin.point)
+    require(not told, f"{plugin.point.value} {told}")
+
+
+def its_name_is_free(plugin: Found) -> None:
+    """No other plugin has its name."""
+    for point in entry_points(group=GROUP):
+        taken = canonical(point.name) == plugin.name and point.value != plugin.point.value
+        require(
+            not taken,
+            f"a plugin of {point.dist.name if point.dist else 'another package'} is called "
+            f"{plugin.name} too; choose another name for the entry point",
+        )
+
+
+def listing_imports_nothing_heavy(plugin: Found) -> None:
+    """``medtl list`` loads every plugin, so its module imports no torch, numpy or the like."""
+    loaded = heavy_after(
+        "from importlib.metadata import EntryPoint\n"
+        "from medtl.plugins import load_plugin\n"
+        f"load_plugin(EntryPoint({plugin.point.name!r}, {plugin.point.value!r}, {GROUP!r}))"
+    )
+    require(
+        not loaded,
+        f"{plugin.point.value} imports {', '.join(loaded)}; import that in the modules that its "
+        "components' targets name, not where they are listed",
+    )
+
+
+def heavy_after(code: str) -> list[str]:
+    """Which of :data:`HEAVY` are imported once ``code`` has run in a Python of its own."""
+    report = f"import sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines()
+        raise AssertionError(lines[-1] if lines else f"exit code {result.returncode}")
+    loaded: list[str] = json.loads(result.stdout.splitlines()[-1])
+    return loaded
+
+
+CHECKS: tuple[Callable[[Found], None], ...] = (
+    loads,
+    speaks_the_present_contract,
+    its_name_is_free,
+    listing_imports_nothing_heavy,
+)

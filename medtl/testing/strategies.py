@@ -1,0 +1,274 @@
+"""What a strategy must keep: its plans are tried on a small network of four blocks."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medtl.building import build_losses
+from medtl.device import build_fabric
+from medtl.errors import ConfigError
+from medtl.networks import select_blocks
+from medtl.optimisation import WEIGHT_DECAY, scheduled
+from medtl.preparation import prepare_network
+from medtl.selection import check_selector
+from medtl.strategies import LossSpec, Request, Stage, on_target
+from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.toys import (
+    BATCH,
+    BLOCKS,
+    REGIONS,
+    SOURCE,
+    TARGET,
+    changed,
+    copied,
+    toy_batches,
+    toy_network,
+    toy_weights,
+)
+from medtl.training import fit
+from medtl.weights import Weights
+
+INIT = "source.safetensors"
+STEPS, RATE = 3, 1e-2
+BUDGETS = (1, 2, 7, 100)
+NORM_STATS, NEXT_FROM = ("train", "frozen", "target"), ("best", "last")
+NAMES = tuple(block.name for block in BLOCKS)
+_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_YEAR = re.compile(r"\b(19|20)\d\d\b")
+
+Plan = tuple[Request, tuple[Stage, ...]]
+
+
+def request(**changes: Any) -> Request:
+    return replace(
+        Request(SOURCE, TARGET, STEPS, BATCH, RATE, losses=(LossSpec("dice-ce"),), blocks=NAMES),
+        **changes,
+    )
+
+
+@lru_cache(maxsize=2)
+def plans(strategy: Callable[[Request], tuple[Stage, ...]]) -> tuple[Plan, ...]:
+    """What it plans with and without weights, a depth and blocks to freeze, as far as it does.
+
+    Raises CheckFailed where it refuses all of that, or plans something else than Stages.
+    """
+    found, refused = [], ""
+    for init, depth, freeze in product((None, INIT), (None, 1), (None, "1")):
+        asked = request(init=init, depth=depth, freeze=freeze)
+        try:
+            found.append((asked, _planned(strategy, asked)))
+        except ConfigError as error:
+            refused = refused or str(error)
+    require(found, f"it refuses every request ({refused}); plan for some")
+    return tuple(found)
+
+
+def _planned(strategy: Callable[[Request], tuple[Stage, ...]], asked: Request) -> tuple[Stage, ...]:
+    stages = strategy(asked)
+    whole = isinstance(stages, tuple) and stages and all(isinstance(s, Stage) for s in stages)
+    require(whole, f"it returns {type(stages).__name__}, not a tuple of medtl.strategies.Stage")
+    return on_target(asked, stages)
+
+
+def _stages(tried: Tried) -> Iterator[tuple[Request, int, Stage]]:
+    for asked, stages in plans(tried.target()):
+        for number, stage in enumerate(stages):
+            yield asked, number, stage
+
+
+def plans_are_plain_data(tried: Tried) -> None:
+    """The same request gives the same stages, which can be written as JSON."""
+    for asked, stages in plans(tried.target()):
+        require(
+            _planned(tried.target(), asked) == stages,
+            "the same request gives another plan; plan by the request alone",
+        )
+        for stage in stages:
+            try:
+                json.dumps(asdict(stage), allow_nan=False, default=_path)
+            except (TypeError, ValueError) as error:
+                raise CheckFailed(
+                    f"stage {stage.name} holds what JSON cannot ({error}); use numbers and text"
+                ) from error
+
+
+def _path(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
+def stages_have_names_of_their_own(tried: Tried) -> None:
+    """No two are called alike, and each name can be that of a folder."""
+    for _, stages in plans(tried.target()):
+        names = [stage.name for stage in stages]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        require(twice is None, f"two stages are called {twice}; each has a folder of its own")
+        for name in names:
+            require(
+                _PLACE.fullmatch(name), f"a stage is called {name!r}; use letters, digits and -"
+            )
+
+
+def settings_are_known(tried: Tried) -> None:
+    """Optimisers, schedules, losses, blocks and all that a stage names are there."""
+    catalog, network = tried.catalog(), toy_network()
+    for asked, number, stage in _stages(tried):
+        at = f"stage {stage.name}:"
+        _one_of(f"{at} optimizer", stage.optimizer, WEIGHT_DECAY)
+        _one_of(f"{at} norm_stats", stage.norm_stats, NORM_STATS)
+        _one_of(f"{at} next_from", stage.next_from, NEXT_FROM)
+        first = ("random", asked.init) if number == 0 else ("random", "previous", asked.init)
+        _one_of(f"{at} init", stage.init, [start for start in first if start])
+        for block in (*stage.reinit, *(set(stage.rates) - {"*"})):
+            _one_of(f"{at} block", block, NAMES)
+        for rate in stage.rates.values():
+            require(math.isfinite(rate) and rate >= 0, f"{at} a rate is {rate}; give 0 or more")
+        require(
+            "*" in stage.rates or set(NAMES) <= set(stage.rates),
+            f'{at} rates name {", ".join(stage.rates)} alone; give "*" for the other blocks',
+        )
+        require(stage.batch_size > 0, f"{at} batch_size is {stage.batch_size}; give 1 or more")
+        for domain in stage.domains():
+            require(domain in (SOURCE, TARGET), f"{at} {domain} is neither source nor target")
+        try:
+            scheduled(stage.schedule, 1, max(1, stage.steps))
+            select_blocks(network, stage.frozen)
+            check_selector(stage.select_by, unlabelled=stage.unlabelled is not None)
+            for loss in stage.losses:
+                catalog.losses.full_name(loss.name)
+            if stage.initialiser is not None:
+                catalog.initialisers.full_name(stage.initialiser)
+        except ConfigError as error:
+            raise CheckFailed(f"{at} {error}") from error
+
+
+def _one_of(what: str, value: Any, known: Any) -> None:
+    require(value in known, f"{what} is {value!r}; known: {', '.join(map(str, known))}")
+
+
+def steps_keep_to_the_budget(tried: Tried) -> None:
+    """Whatever the budget, the stages of a side take no more steps than it has, and one at least
+    unless they take norm statistics alone."""
+    basic, _ = plans(tried.target())[0]
+    for steps in BUDGETS:
+        stages = _planned(tried.target(), replace(basic, steps=steps))
+        taken = {"source": 0, "target": 0}
+        for stage in stages:
+            require(
+                type(stage.steps) is int and (stage.steps > 0 or _trains_nothing(stage)),
+                f"stage {stage.name} has {stage.steps!r} steps of {steps}; give whole ones, or 0 "
+                'with norm_stats="target"',
+            )
+            side = "target" if TARGET in (stage.domain, stage.unlabelled) else "source"
+            taken[side] += stage.steps
+        for side, used in taken.items():
+            require(
+                used <= steps,
+                f"the {side}'s stages take {used} steps of a budget of {steps}; divide it among "
+                "them (medtl.strategies.divided)",
+            )
+
+
+def _trains_nothing(stage: Stage) -> bool:
+    return stage.steps == 0 and stage.norm_stats == "target"
+
+
+def weights_that_are_given_are_used(tried: Tried) -> None:
+    """With ``--init`` a stage starts from there; without, none waits for weights."""
+    for asked, stages in plans(tried.target()):
+        starts = [stage.init for stage in stages]
+        if asked.init:
+            require(
+                asked.init in starts,
+                "no stage starts from the weights of --init; use medtl.strategies.opening, or "
+                "raise ConfigError for them",
+            )
+
+
+def frozen_tensors_stay_bitwise_still(tried: Tried) -> None:
+    """Each stage, really trained, changes no tensor that it says is frozen, and some other."""
+    for asked, stages in _distinct(plans(tried.target())):
+        for stage, frozen, moved in trained(asked, stages, tried):
+            wrong = sorted(moved & set(frozen))
+            require(
+                not wrong,
+                f"stage {stage.name}: {', '.join(wrong[:3])} changed, though frozen by "
+                f"{stage.frozen!r}; let no loss or initialiser write into weights",
+            )
+            require(moved, f"stage {stage.name} trains nothing; are its rates 0?")
+
+
+def _distinct(found: tuple[Plan, ...]) -> list[Plan]:
+    kept: list[Plan] = []
+    for plan in found:
+        if all(plan[1] != other[1] for other in kept):
+            kept.append(plan)
+    return kept
+
+
+def trained(
+    asked: Request, stages: tuple[Stage, ...], tried: Tried
+) -> Iterator[tuple[Stage, tuple[str, ...], set[str]]]:
+    """Train each stage that has steps: the stage, what was frozen, and what changed."""
+    fabric = build_fabric("cpu", "fp32")
+    last: Weights | None = None
+    for stage in stages:
+        if not stage.steps:
+            continue
+        network = toy_network()
+        weights = {"random": None, "previous": last}.get(stage.init, toy_weights())
+        prepared = prepare_network(network, stage, weights, REGIONS, mapping={})
+        before, paired = copied(network), stage.unlabelled is not None
+        require(
+            len(prepared.frozen) < len(before),
+            f"stage {stage.name} trains nothing: {stage.frozen!r} freezes all; give it no steps",
+        )
+        image = next(toy_batches())["image"]
+        losses = build_losses(stage, tried.catalog(), network, image, ())
+
+        def batches(done: int, paired: bool = paired) -> Iterator[Mapping[str, torch.Tensor]]:
+            return toy_batches(done, unlabelled=paired)
+
+        with tempfile.TemporaryDirectory() as folder:
+            result = fit(
+                network, stage, prepared.frozen, losses, batches, fabric, Path(folder), seed=0
+            )
+        moved = {name for name, old in before.items() if not torch.equal(result.last[name], old)}
+        yield stage, prepared.frozen, moved | changed(network, before)
+        last = Weights(Path(INIT), dict(result.last), toy_weights().metadata, "medtl")
+
+
+def says_when_to_use_it(tried: Tried) -> None:
+    """Its summary or docstring says when it is the one to use, and where it comes from."""
+    told = f"{tried.component.summary} {getattr(tried.target(), '__doc__', None) or ''}".lower()
+    require(
+        re.search(r"\buse\b", told),
+        "nothing says when to use it; write for example 'use when target cases are few'",
+    )
+    require(
+        _YEAR.search(told) or "source:" in told,
+        "nothing says where it comes from; name the paper and its year, or write 'Source: own'",
+    )
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    plans_are_plain_data,
+    stages_have_names_of_their_own,
+    settings_are_known,
+    steps_keep_to_the_budget,
+    weights_that_are_given_are_used,
+    frozen_tensors_stay_bitwise_still,
+    says_when_to_use_it,
+)

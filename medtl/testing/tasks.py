@@ -1,0 +1,243 @@
+"""What a task must keep, on a tiny synthetic cohort that it reads.
+
+Axes: L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.case import Case
+from medtl.config import TrainConfig
+from medtl.data import Recipe, check_case, region_masks
+from medtl.domain import parse_domain
+from medtl.errors import ConfigError, MedtlError
+from medtl.io.images import read_labels, read_volume
+from medtl.kinds import kind_named
+from medtl.splits import cases_of, split_patients
+from medtl.suited import check_suited
+from medtl.task import Defaults
+from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.cohorts import Tiny, empty_folder, own_cache, read, tiny
+from medtl.testing.networks import Small, smallest
+
+SEEDS = 3
+Masks = NDArray[np.bool_]
+
+
+def phantom_is_read(tried: Tried) -> None:
+    """It finds cases in a synthetic cohort, and says that it is synthetic."""
+    found = tiny(tried.target())
+    require(found.cohort.cases, "it finds no case in its synthetic cohort")
+    require(
+        found.cohort.synthetic,
+        "it does not say that its synthetic cohort is; set Cohort(synthetic=...) where "
+        "medtl.phantom.cohort.read_index(root) says so",
+    )
+    require(found.task.name == tried.name, f"its name is {found.task.name!r}; use {tried.name!r}")
+    kind_named(found.task.kind, f"task {tried.name}")
+
+
+def _read(tried: Tried) -> Tiny:
+    try:
+        return tiny(tried.target())
+    except CheckFailed as error:
+        raise CheckFailed("it reads no synthetic cohort: see phantom-is-read") from error
+
+
+def reading_is_repeatable(tried: Tried) -> None:
+    """The same folder gives the same cases in the same order."""
+    found = _read(tried)
+    with own_cache():
+        again = read(found.task, found.cohort.root)
+    require(again.cases == found.cohort.cases, "read again, its cases differ; sort what is found")
+
+
+def case_ids_are_unique(tried: Tried) -> None:
+    """No two cases have one id."""
+    ids = [case.id for case in _read(tried).cohort.cases]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    require(twice is None, f"two cases are called {twice}; make ids unique")
+    require(all(ids), "a case has no id")
+
+
+def patients_are_known_or_said_unknown(tried: Tried) -> None:
+    """Every case names its patient, spelt in one way; where nobody knows, ``leak`` says so."""
+    cases = _read(tried).cohort.cases
+    nameless = next((case.id for case in cases if not case.patient.strip()), None)
+    require(
+        nameless is None,
+        f"case {nameless} has no patient; where nobody recorded patients, give the case's id, and "
+        "say in Cohort.leak that they are unknown",
+    )
+    spellings: dict[str, str] = {}
+    for case in cases:
+        one = spellings.setdefault(case.patient.strip().casefold(), case.patient)
+        require(one == case.patient, f"patients {one!r} and {case.patient!r} differ in spelling")
+
+
+def declared_labels_occur_and_no_other(tried: Tried) -> None:
+    """Each region or class is seen in some case, and no label that was not declared."""
+    found = _read(tried)
+    cases, regions = found.cohort.cases, found.task.regions
+    require(len(set(regions)) == len(regions) > 0, "its regions must be named, each for itself")
+    if found.task.kind == "classification":
+        seen = {case.class_name for case in cases}
+        odd = sorted(seen - set(regions))
+        require(not odd, f"classes {', '.join(map(repr, odd))} occur, but are not in regions")
+    else:
+        seen = set()
+        for case, masks_LIJK in _masks(cases, regions):
+            seen |= {name for name, mask in zip(regions, masks_LIJK, strict=True) if mask.any()}
+            _check_relations(found.task, case, masks_LIJK)
+    missing = [name for name in regions if name not in seen]
+    require(
+        not missing,
+        f"{', '.join(missing)} occurs in no case; drop it, or let the synthetic cohort show it",
+    )
+
+
+def _masks(cases: tuple[Case, ...], regions: tuple[str, ...]) -> Iterator[tuple[Case, Masks]]:
+    for case in cases:
+        require(case.target is not None, f"{case.id} has no target, though need_target was true")
+        lacking = [name for name in regions if name not in case.regions]
+        require(not lacking, f"{case.id} knows no region {', '.join(lacking)}; add it to regions")
+        assert case.target is not None
+        odd = {v for values in case.regions.values() for v in values} - set(case.labels)
+        require(not odd, f"{case.id}: regions hold {sorted(odd)}, which labels do not; add them")
+        labels_IJK, _ = read_labels(case.target, case.labels)
+        yield case, region_masks(labels_IJK, case, regions)
+
+
+def _check_relations(task: object, case: Case, masks_LIJK: Masks) -> None:
+    if getattr(task, "nested", False):
+        for outer, inner in pairwise(masks_LIJK):
+            require(
+                not (inner & ~outer).any(),
+                f"{case.id}: nested is true, but a region lies outside the one before it; order "
+                "regions from the outermost, or set nested to False",
+            )
+    if getattr(task, "exclusive", False):
+        for one, other in combinations(masks_LIJK, 2):
+            require(
+                not (one & other).any(),
+                f"{case.id}: exclusive is true, but two regions overlap; set it to False",
+            )
+
+
+def images_can_be_read(tried: Tried) -> None:
+    """Every file that a case names is there, on one grid and finite."""
+    found = _read(tried)
+    for case in found.cohort.cases:
+        require(case.images, f"{case.id} has no image")
+        odd = sorted(set(case.images) - set(found.task.modalities))
+        require(not odd, f"{case.id} has {', '.join(odd)}, which modalities does not name")
+        check_case(case, tuple(case.images))
+    first = found.cohort.cases[0]
+    for modality, file in first.images.items():
+        volume_IJK, _ = read_volume(file)
+        require(np.isfinite(volume_IJK).all(), f"{first.id}: {modality} is not finite")
+
+
+def no_patient_is_in_two_splits(tried: Tried) -> None:
+    """Split by patient, no image lies on two sides, not even under another name."""
+    cohort = _read(tried).cohort
+    contents = {case.id: _contents(case) for case in cohort.cases}
+    for seed in range(SEEDS):
+        split = split_patients(cohort.cases, seed=seed, test=cohort.test or None)
+        sides = [cases_of(part, cohort.cases) for part in (split.train, split.val, split.test)]
+        held: dict[str, Case] = {}
+        for number, side in enumerate(sides):
+            for case in side:
+                for content in contents[case.id]:
+                    other = held.setdefault(f"{content}", case)
+                    apart = other not in sides[number]
+                    require(
+                        not apart,
+                        f"{other.id} and {case.id} hold the same image, but say they are patients "
+                        f"{other.patient} and {case.patient}; give them one patient",
+                    )
+
+
+def _contents(case: Case) -> set[str]:
+    files = {(image.path, image.channel) for image in case.images.values()}
+    return {f"{hashlib.sha256(path.read_bytes()).hexdigest()}:{channel}" for path, channel in files}
+
+
+def defaults_can_be_used(tried: Tried) -> None:
+    """Network, transforms, strategy and loss of its defaults are there and suit its images."""
+    found, catalog = _read(tried), tried.catalog()
+    task = found.task
+    kind = kind_named(task.kind, f"task {task.name}")
+    for which in ("defaults", "phantom_defaults"):
+        defaults: Defaults = getattr(task, which)
+        try:
+            builder = catalog.networks[defaults.network].load()
+            preset = catalog.transforms[defaults.transforms].load()()
+            for registry, name in (
+                (catalog.strategies, defaults.strategy),
+                (catalog.losses, defaults.loss),
+            ):
+                registry.full_name(name)
+            for text in (defaults.src, defaults.dst):
+                odd = set(parse_domain(text).modalities) - set(task.modalities)
+                require(not odd, f"{which}: {text} names {', '.join(sorted(odd))}, it has none")
+        except ConfigError as error:
+            raise CheckFailed(f"{which}: {error}") from error
+        small = smallest(builder, len(defaults.patch_size))
+        require(isinstance(small, Small), f"{which}: {defaults.network}: {small}")
+        assert isinstance(small, Small)
+        try:
+            check_suited(kind, task, small.network, preset, defaults, TrainConfig(task=task.name))
+        except ConfigError as error:
+            raise CheckFailed(f"{which}: {error}") from error
+
+
+def a_case_can_be_prepared(tried: Tried) -> None:
+    """By the preset of its defaults, a case becomes a finite array with its regions."""
+    found = _read(tried)
+    defaults = found.task.phantom_defaults
+    preset = tried.catalog().transforms[defaults.transforms].load()()
+    if not preset.fits:
+        preset = preset.at(max(6.0, defaults.spacing_mm))
+    case = found.cohort.cases[0]
+    regions = () if found.task.kind == "classification" else found.task.regions
+    modalities = parse_domain(defaults.src).modalities
+    recipe = Recipe(modalities, regions, preset.into(defaults.patch_size))
+    with own_cache():
+        prepared = recipe(case, with_target=bool(regions))
+    require(prepared["image"].isfinite().all(), f"{case.id} is not finite once it is prepared")
+
+
+def a_folder_without_data_is_refused(tried: Tried) -> None:
+    """An empty folder is an error of one line that names it."""
+    folder = empty_folder()
+    made = tried.target()()
+    try:
+        with own_cache():
+            made.bind(folder) if hasattr(made, "bind") else read(made, folder)
+    except MedtlError as error:
+        text = str(error)
+        require("\n" not in text, "its error for an empty folder has several lines; write one")
+        require(str(folder) in text, f"its error for an empty folder does not name it: {text}")
+        return
+    raise CheckFailed("it reads an empty folder without a word; raise DataError that names it")
+
+
+CHECKS: tuple[Callable[[Tried], None], ...] = (
+    phantom_is_read,
+    reading_is_repeatable,
+    case_ids_are_unique,
+    patients_are_known_or_said_unknown,
+    declared_labels_occur_and_no_other,
+    images_can_be_read,
+    no_patient_is_in_two_splits,
+    defaults_can_be_used,
+    a_case_can_be_prepared,
+    a_folder_without_data_is_refused,
+)
