@@ -22,6 +22,7 @@ from medtl.ensemble import Ensemble
 from medtl.errors import DataError, RunError
 from medtl.evaluation import Predictor
 from medtl.io.images import label_path, read_header, write_labels
+from medtl.owndata.listing import shortened
 from medtl.processes import gather, share
 from medtl.task import Task
 
@@ -57,6 +58,7 @@ def predict_folder(
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
     """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
     path = out / "predictions.csv"
+    _tell_replaced([path], reporter)
     own = share(ensemble.fabric, cohort.cases)
     rows = []
     with reporter.progress("predicting", len(own)) as advance:
@@ -86,14 +88,16 @@ def write_label_maps(
         for case in cohort.cases
         for file in (*case.images.values(), *([case.target] if case.target else []))
     }
+    targets = []
     for case in cohort.cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
         target = label_path(out, case.id, read_header(case.images[modalities[0]]))
         if target.resolve() in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
-
+        targets.append(target)
     cohort.check_regions(regions)
+    _tell_replaced(targets, reporter)
 
     def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
         header = read_header(case.images[modalities[0]])
@@ -121,6 +125,14 @@ def write_label_maps(
     maps = "label map" if len(cohort.cases) == 1 else "label maps"
     reporter.say(f"{len(cohort.cases)} {maps} in {out}")
     return written
+
+
+def _tell_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
+    """Say which files of an earlier call are about to be replaced."""
+    there = [target for target in targets if target.exists()]
+    if there:
+        names = shortened([target.name for target in there])
+        reporter.say(f"warning: {there[0].parent} has {names} already: replaced")
 
 
 #: By the kind of task.
