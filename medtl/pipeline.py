@@ -157,7 +157,9 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
         raise DataError(
             f"{outside.path} was trained on every test patient; choose others with --test-cases"
         )
-    reporter.say(f"{len(known)} test patients left out: {outside.path} was trained on them")
+    reporter.say(
+        f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
+    )
     changed = replace(plan, split=Split(plan.split.train, plan.split.val, kept))
     return changed, tuple(sorted(hashes | seen))
 

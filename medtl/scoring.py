@@ -112,6 +112,7 @@ def score_stages(
         "excluded_seen": dropped,
         "kept_seen": len(again) if cohort.keeps_seen else 0,
         "leak": cohort.leak,
+        "unit": "pixel" if cohort.pixels else "mm",  # of whatever says mm
         "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
         "run": run.path.name,
     }

@@ -92,7 +92,7 @@ def evaluate(
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
         tables = scores.kind.tables(scores.summary, cohort.synthetic)
-        for table in warned(tables, cohort.leak):
+        for table in warned(tables, cohort.leak, pixels=cohort.pixels):
             reporter.show(table)
         if missing_modalities:
             reporter.show(missing_table(scores.missing, cohort.synthetic))

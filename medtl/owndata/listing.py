@@ -83,6 +83,11 @@ def trainable(listing: Listing) -> Listing:
     return replace(listing, entries=kept, notes=tuple(notes))
 
 
+def counted(entries: Sequence[Entry]) -> str:
+    """What is counted, and divided by a split: patients where any is named."""
+    return "patients" if any(entry.patient for entry in entries) else "cases"
+
+
 def checked(listing: Listing) -> Listing:
     """The listing sorted by case.
 

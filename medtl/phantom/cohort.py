@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -127,6 +127,11 @@ def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Pa
         if _is_complete(root):
             return root
         raise DataError(f"{error}, or set MEDTL_CACHE to one that can be used") from error
+
+
+def notes_of(index: Mapping[str, Any]) -> list[str]:
+    """What the user is told of a data set with such an index (:func:`read_index`)."""
+    return ["synthetic phantom: generated images, no patients"] if index else []
 
 
 def read_index(root: Path) -> dict[str, Any]:
