@@ -63,6 +63,8 @@ LIGHT = [
     "medtl.cli.predict",
     "medtl.cli.weights",
     "medtl.cli.data",
+    "medtl.cli.complete",
+    "medtl.cli.completion",
     "medtl.cli.doctor",
 ]
 #: Plain words and data: they may import each other and nothing above.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,8 @@ from medtl.cli.boundary import guarded
 from medtl.cli.light import LightGroup
 
 _DEBUG = "--debug"
+#: Set by the scripts of ``medtl completion``.
+_COMPLETE = "_MEDTL_COMPLETE"
 
 
 class LazyGroup(LightGroup):
@@ -99,6 +102,11 @@ def root(
 
 def main() -> None:
     """Run ``medtl`` and exit."""
+    _print_anything()
+    if _COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()  # Typer does that only where its own options are
     arguments, debug = _without_debug(sys.argv[1:])
     command = get_command(app)
     sys.exit(
@@ -107,6 +115,13 @@ def main() -> None:
             debug=debug,
         )
     )
+
+
+def _print_anything() -> None:
+    """What a terminal's encoding does not have is shown as an escape; nothing fails on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
