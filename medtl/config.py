@@ -115,7 +115,7 @@ def write_config(path: Path, config: BaseModel) -> None:
     """Write every setting as YAML, defaults included."""
     with replacing(path) as temporary:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def resolve(

@@ -21,6 +21,7 @@ from medtl.console import Reporter
 from medtl.ensemble import Ensemble
 from medtl.errors import DataError, RunError
 from medtl.evaluation import Predictor
+from medtl.filenames import check_apart
 from medtl.io.images import label_path, read_header, write_labels
 from medtl.owndata.listing import shortened
 from medtl.processes import gather, share
@@ -37,8 +38,8 @@ def predict_folder(
 ) -> list[Path]:
     """Predict every case under ``inputs`` into ``out``; each file is written whole.
 
-    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``), classes of all cases to
-    ``predictions.csv``.
+    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd characters as
+    :func:`medtl.filenames.file_name` has them), classes of all cases to ``predictions.csv``.
     """
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
     cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
@@ -96,6 +97,7 @@ def write_label_maps(
         if target.resolve() in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
         targets.append(target)
+    check_apart(target.name for target in targets)
     cohort.check_regions(regions)
     _tell_replaced(targets, reporter)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.errors import RunError
+from medtl.filenames import file_name
 from medtl.files import replacing, unwritable
 
 RUNS = Path("runs")
@@ -68,7 +69,8 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
             out.mkdir(parents=True, exist_ok=True)
             folder = out
         else:
-            folder = _next_folder(f"{task}-{strategy}")
+            named = "-".join(name.rpartition(":")[2] for name in (task, strategy))
+            folder = _next_folder(file_name(named))
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:
@@ -108,7 +110,7 @@ def environment() -> dict[str, Any]:
 def write_text(path: Path, text: str) -> Path:
     """Write a text file so that nobody ever sees half of it."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
     return path
 
 
@@ -125,7 +127,7 @@ def read_json(path: Path) -> Any:
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line (``metrics.jsonl``). Raises RunError if that cannot be done."""
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", newline="") as file:
             file.write(json.dumps(row) + "\n")
     except OSError as problem:
         raise unwritable(path, problem) from problem

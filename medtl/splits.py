@@ -199,7 +199,7 @@ def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
     }
     fold["patients"] = {case.id: case.patient for case in sorted(cases, key=lambda case: case.id)}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8", newline="")
 
 
 def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Split:

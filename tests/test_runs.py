@@ -96,9 +96,14 @@ def test_progress_without_a_terminal_is_plain_lines() -> None:
     assert line.startswith("source: 3/3 in ") and line.endswith("loss 3")
 
 
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_progress_on_a_terminal_is_a_bar() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=100)
+    stream = Screen()
+    console = Console(file=stream, width=100, _environ={"TERM": "xterm"})
     with Reporter(False, console).progress("source", 3) as advance:
         advance(3, "loss 0.1")
     assert "3/3" in stream.getvalue() and "loss 0.1" in stream.getvalue()

@@ -28,7 +28,7 @@ def completion() -> None:
 def _add_command(shell: str, use: str) -> None:
     @app.command(shell, cls=LightCommand, help=f"Print the script for {shell}: {use}.")
     def print_script() -> None:
-        from typer.completion import get_completion_script
+        from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
         print(get_completion_script(prog_name="medtl", complete_var="_MEDTL_COMPLETE", shell=shell))
 

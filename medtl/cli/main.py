@@ -104,7 +104,7 @@ def main() -> None:
     """Run ``medtl`` and exit."""
     _print_anything()
     if _COMPLETE in os.environ:
-        from typer._completion_classes import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()  # Typer does that only where its own options are
     arguments, debug = _without_debug(sys.argv[1:])

@@ -195,4 +195,4 @@ def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:
         "shift": settings.shift,
         **writer.index(settings),
     }
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8", newline="")
