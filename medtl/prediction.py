@@ -50,7 +50,7 @@ def predict_folder(
     except OSError as problem:
         raise RunError(f"cannot make {out}: {problem.strerror}; choose another --out") from problem
     if ensemble.synthetic and not cohort.synthetic:
-        reporter.say("this model was trained on the synthetic phantom alone")
+        reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
     return WRITERS[trained.kind.name](ensemble, cohort, out, reporter)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medtl.errors import RunError
+from medtl.errors import RunError, nearest
 from medtl.filenames import file_name
 from medtl.files import replacing, unwritable
 
@@ -85,9 +85,12 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
 def open_run(path: Path) -> Run:
     """An existing run folder, recognised by its settings."""
     if not path.is_dir():
-        raise RunError(f"{path}: no such run folder")
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RunError(f"{path}: no such run folder{nearest(path.name, beside)}")
     if not (path / CONFIG).is_file():
-        raise RunError(f"{path} is not a run folder: it has no {CONFIG}")
+        raise RunError(
+            f"{path} is not a run folder: it has no {CONFIG}; name a folder that medtl train wrote"
+        )
     return Run(path)
 
 
@@ -121,7 +124,9 @@ def read_json(path: Path) -> Any:
     except OSError as problem:
         raise RunError(f"cannot read {path}: {problem.strerror}") from problem
     except ValueError as problem:
-        raise RunError(f"{path} is not valid JSON ({problem}); the run is damaged") from problem
+        raise RunError(
+            f"{path} is not valid JSON ({problem}); fetch the run again, or train anew"
+        ) from problem
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

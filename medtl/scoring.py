@@ -91,7 +91,9 @@ def score_stages(
     """
     kind = stages[0].kind
     if missing_modalities and not kind.dense:
-        raise ConfigError("--missing-modalities is for segmentation; this run tells classes")
+        raise ConfigError(
+            "--missing-modalities is for segmentation; this run tells classes; drop it"
+        )
     for stage in stages:
         kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
@@ -103,7 +105,7 @@ def score_stages(
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
-        raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
+        raise DataError(f"{cohort.root}: every case was seen in training; give others by --data")
     data: dict[str, Any] = {
         "synthetic": cohort.synthetic,
         "trained_on_synthetic": any(stage.synthetic for stage in stages),

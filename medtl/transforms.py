@@ -292,7 +292,7 @@ def zscore_in_brain(
     values = np.clip(values, low, high)
     mean, deviation = (values.mean(), float(values.std())) if window is None else window[2:]
     if deviation == 0:
-        raise DataError("every voxel in the brain has the same value")
+        raise DataError("every voxel in the brain has the same value; leave out the case")
     scored = np.zeros(image_IJK.shape, dtype=np.float32)
     scored[brain_IJK] = (values - mean) / deviation
     return scored

@@ -89,7 +89,7 @@ def read_weights(path: Path) -> Weights:
     kind = _kind(path)
     tensors, metadata, form = _read_safetensors(path) if kind == "safetensors" else read_torch(path)
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors")
+        raise WeightsError(f"{path} holds no tensors; name another file")
     for name, tensor in tensors.items():
         _check(path, name, tensor)
     return Weights(path, _strip_prefixes(tensors), metadata, form)
@@ -162,7 +162,7 @@ def _check(path: Path, name: str, tensor: Tensor) -> None:
         plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
         if not bool(torch.isfinite(plain).all()):
             raise WeightsError(
-                f"{path}: {name} holds NaN or infinite values; the training diverged"
+                f"{path}: {name} holds NaN or infinite values; train anew at a lower --rate"
             )
 
 

@@ -106,4 +106,4 @@ def evaluate(
         if missing_modalities:
             reporter.show(missing_table(scores.missing, cohort.synthetic))
         if scores.data["trained_on_synthetic"] and not cohort.synthetic:
-            reporter.say("these models were trained on the synthetic phantom alone")
+            reporter.say("warning: these models were trained on the synthetic phantom alone")

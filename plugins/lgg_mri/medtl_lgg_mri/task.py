@@ -73,10 +73,11 @@ class _Slices:
             notes.append(f"{len(empty)} slices with an empty modality left out: {shortened(empty)}")
         slices = [each for each in slices if not wanted & set(each.empty)]
         if not slices:
-            raise DataError(f"{root}: a modality is empty in every slice; nothing is left")
+            raise DataError(f"{root}: a modality is empty in every slice; choose others by --dst")
         cases = tuple(map(self._case, slices))
         patients = {case.patient for case in cases}
-        notes += [f"{len(cases)} slices of {len(patients)} patients", *tell(slices)]
+        whose = f"{len(patients)} patient{'s' if len(patients) > 1 else ''}"
+        notes += [f"{len(cases)} slices of {whose}", *tell(slices)]
         cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")), pixels=True)
         if protocol == HOSPITALS:
             return _by_hospital(cohort)
@@ -150,7 +151,9 @@ def _by_hospital(cohort: Cohort) -> Cohort:
     """Each hospital is a fold."""
     sites = sorted({case.site for case in cohort.cases})
     if len(sites) < 2:
-        raise DataError(f"{cohort.root}: has the one hospital {sites[0]}; two are needed at least")
+        raise DataError(
+            f"{cohort.root}: has hospital {sites[0]} alone, two are needed; choose another --protocol"
+        )
     counted = {site: len({c.patient for c in cohort.cases if c.site == site}) for site in sites}
     return replace(
         cohort,
