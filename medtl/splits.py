@@ -227,8 +227,8 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
         unknown = [name for name in ids if name not in patients]
         if unknown:
             raise ConfigError(
-                f"{path}: case {unknown[0]!r} in {side!r} is not among the cases; is it the list of "
-                "these data?"
+                f"{path}: case {unknown[0]!r} in {side!r} is not among the cases; is it the list "
+                "of these data?"
             )
         sides[side] = tuple(sorted({patients[name] for name in ids}))
     try:

@@ -222,7 +222,7 @@ def resolve_weights(text: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise WeightsError(f"{text} does not exist{_nearby(path)}")
+        raise WeightsError(f"{text}: no such file or run{_nearby(path)}")
     if (path / BEST).is_file():
         return path / BEST
     stages = _finished_stages(path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medtl.receipts import Receipt
     from medtl.weights import Weights
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(add_completion=False)
 
 
 @app.callback()

@@ -151,9 +151,7 @@ def _by_hospital(cohort: Cohort) -> Cohort:
     """Each hospital is a fold."""
     sites = sorted({case.site for case in cohort.cases})
     if len(sites) < 2:
-        raise DataError(
-            f"{cohort.root}: has hospital {sites[0]} alone, two are needed; choose another --protocol"
-        )
+        raise DataError(f"{cohort.root}: has hospital {sites[0]} alone; choose another --protocol")
     counted = {site: len({c.patient for c in cohort.cases if c.site == site}) for site in sites}
     return replace(
         cohort,
