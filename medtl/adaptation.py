@@ -56,7 +56,7 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--map {pair!r}: write TARGET=SOURCE, for example t1=t1ce")
         name = parse_modality(target)
         if name in mapping:
-            raise ConfigError(f"--map states {name} twice")
+            raise ConfigError(f"--map states {name} twice; keep one")
         mapping[name] = parse_modality(source)
     return mapping
 
@@ -72,9 +72,13 @@ def plan_channels(
     """
     for wanted, origin in mapping.items():
         if wanted not in target:
-            raise ConfigError(f"--map {wanted}={origin}: the target has {', '.join(target)}")
+            raise ConfigError(
+                f"--map {wanted}={origin}: the target has no {wanted}, only {', '.join(target)}"
+            )
         if origin not in source:
-            raise ConfigError(f"--map {wanted}={origin}: the weights know {', '.join(source)}")
+            raise ConfigError(
+                f"--map {wanted}={origin}: the weights know no {origin}, only {', '.join(source)}"
+            )
     return tuple(_plan_channel(name, source, mapping) for name in target)
 
 

@@ -86,7 +86,9 @@ def stage_network(
     starts = {"random": None, "previous": previous}
     weights = starts.get(stage.init, plan.outside)
     if weights is None and stage.init != "random":
-        raise ConfigError(f"stage {stage.name} starts from {stage.init!r}, which is not there")
+        raise ConfigError(
+            f"stage {stage.name} starts from {stage.init!r}, which is not there; give --init"
+        )
     return prepare_network(
         network,
         stage,

@@ -17,6 +17,7 @@ COMMANDS = (
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
     Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),
     Component("plugins", "medtl.cli.plugins:app", "List the plugins found, and check one."),
+    Component("completion", "medtl.cli.completion:app", "Complete medtl's words in your shell."),
     Component("doctor", "medtl.cli.doctor:doctor", "Show versions, devices, memory and plugins."),
 )
 

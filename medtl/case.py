@@ -63,6 +63,10 @@ class Cohort:
     test: tuple[str, ...] = ()  #: patients whom the protocol locks away, whatever the settings
     #: what the protocol's folds are, of which one must be named, e.g. "0 CS, 1 DU"
     folds: str = ""
+    counted: str = (
+        "patients"  #: what stands for patients: groups of pictures, or "cases" themselves
+    )
+    pixels: bool = False  #: nobody recorded how large a pixel is: it counts as 1 mm
     keeps_seen: bool = False  #: test images that training has seen are scored all the same
 
     def check_classes(self, wanted: Collection[str]) -> None:

@@ -115,7 +115,7 @@ def write_config(path: Path, config: BaseModel) -> None:
     """Write every setting as YAML, defaults included."""
     with replacing(path) as temporary:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def resolve(
@@ -167,7 +167,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not a text file in UTF-8") from error
+        raise ConfigError(f"{path}: is not a text file in UTF-8; save it as one") from error
     values = _parse_yaml(text, str(path))
     if values is None:
         return {}
@@ -190,7 +190,9 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {text}: {key!r} is a single value, not a mapping")
+            raise ConfigError(
+                f"--set {text}: {key!r} is a single value, not a mapping; set it whole"
+            )
         values = inner
     values[keys[-1]] = value
 

@@ -51,7 +51,7 @@ class Reporter:
         """Yield ``advance(done, note)``: a bar with ETA on a terminal, plain lines elsewhere."""
         if self.quiet:
             yield _silent
-        elif self.console.is_terminal:
+        elif self._animated():
             with self._bar() as bar:
                 task = bar.add_task(label, total=total, note="")
 
@@ -61,6 +61,10 @@ class Reporter:
                 yield advance
         else:
             yield self._plain(label, total)
+
+    def _animated(self) -> bool:
+        """Colour may be forced onto a file; a bar that redraws itself is for terminals alone."""
+        return self.console.file.isatty() and not self.console.is_dumb_terminal
 
     def _bar(self) -> Any:
         from rich.progress import (

@@ -33,7 +33,7 @@ from medtl.io.images import read_header, read_labels, read_volume
 from medtl.memory import free_memory_bytes
 from medtl.modality import Modality
 from medtl.stored import Stored
-from medtl.transforms import VERSION, Preset, prepare, prepared_shape
+from medtl.transforms import Preset, prepare, prepared_shape
 
 #: Voxels kept per region as possible patch centres.
 MAX_CENTRES = 20_000
@@ -52,7 +52,8 @@ class Recipe:
 
     def __call__(self, case: Case, *, with_target: bool = True) -> dict[str, Any]:
         """Read and prepare one case, its target too where it has one; errors name the case."""
-        check_case(case, self.modalities)
+        headers = check_case(case, self.modalities)
+        stored = [headers[name].dtype for name in self.modalities]
         volumes = [read_volume(case.images[name]) for name in self.modalities]
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
@@ -61,7 +62,7 @@ class Recipe:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
         try:
-            return self.prepare(image_CIJK, affine, target_LIJK)
+            return self.prepare(image_CIJK, affine, target_LIJK, stored)
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
 
@@ -70,6 +71,7 @@ class Recipe:
         image_CIJK: np.ndarray[Any, Any],
         affine: np.ndarray[Any, Any],
         target_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+        stored: Sequence[np.dtype[Any]] = (),
     ) -> dict[str, Any]:
         """Arrays as stored, a channel per modality; see :func:`medtl.transforms.prepare`."""
         if self.preset.head:
@@ -79,7 +81,8 @@ class Recipe:
             masks = [self.shown(volume) for volume in image_CIJK]
         brain_IJK = np.any(masks, axis=0)
         covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
-        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, self.preset, self.modalities)
+        names, preset = self.modalities, self.preset
+        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, preset, names, stored)
 
     @property
     def plain(self) -> Recipe:
@@ -155,7 +158,7 @@ def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int
     items = [_Item(case) for case in cases]
     steps = _Prepare(recipe)
     if cache == "disk":
-        folder = cache_dir() / "prepared" / _digest(repr((VERSION, recipe.plain)))
+        folder = cache_dir() / "prepared" / _digest(repr((recipe.preset.version, recipe.plain)))
         return Stored(items, steps, folder, _item_hash)
     if cache == "none":
         return _Cached(PlainDataset(items, steps))

@@ -59,7 +59,7 @@ def parse_domain(text: str) -> Domain:
         if field is None:
             bare.append(_bare_modality(token, text))
         elif field in values:
-            raise ConfigError(f"domain {text!r} gives {field[:-1]!r} twice")
+            raise ConfigError(f"domain {text!r} gives {field[:-1]!r} twice; keep one")
         elif len(token) == len(field):
             raise ConfigError(f"domain {text!r}: nothing follows {field!r}; {_EXAMPLE}")
         else:
@@ -100,7 +100,7 @@ def select(domain: Domain, cases: Iterable[Case]) -> tuple[Case, ...]:
     if parts:
         chosen = tuple(case for case in chosen if case.part in parts)
     if not chosen:
-        raise ConfigError(f"domain {str(domain)!r} holds no case")
+        raise ConfigError(f"domain {str(domain)!r} holds no case; name another site or part")
     for case in chosen:
         for modality in domain.modalities:
             if modality not in case.images:

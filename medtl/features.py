@@ -53,7 +53,9 @@ def before_head(network: Network) -> str:
     """The last block that is not the head."""
     names = [block.name for block in network.blocks if block.role != "head"]
     if not names:
-        raise ConfigError(f"{network.name} is all head: it has no features to align")
+        raise ConfigError(
+            f"{network.name} is all head: it has no features to align; choose another --network"
+        )
     return names[-1]
 
 

@@ -43,7 +43,7 @@ class Landmarks:
         none that varies."""
         rows_P = [np.asarray(row) for row in measured if row[0] < row[-1]]
         if not rows_P:
-            raise DataError(f"{what}: no image whose intensities vary; there is no standard")
+            raise DataError(f"{what}: no image whose intensities vary; leave harmonise out")
         if self.ends is not None:
             rows_P = [np.interp(row_P, row_P[[0, -1]], self.ends) for row_P in rows_P]
         ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # but for rounding it was

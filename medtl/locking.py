@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from medtl.errors import RunError
 
-if sys.platform != "win32":
-    import fcntl
-
 LOCK = ".lock"
+
+try:
+    import fcntl
+except ImportError:  # Windows, whose locks are always exclusive
+    _msvcrt = import_module("msvcrt")
+
+    def _take(file: int, *, shared: bool) -> None:
+        """Lock the open file, or raise BlockingIOError where another process holds it."""
+        os.lseek(file, 0, os.SEEK_SET)
+        try:
+            _msvcrt.locking(file, _msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from error
+        if shared:
+            _msvcrt.locking(file, _msvcrt.LK_UNLCK, 1)
+else:
+
+    def _take(file: int, *, shared: bool) -> None:
+        """Lock the open file, or raise BlockingIOError where another process holds it."""
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -30,22 +47,21 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         if held is not None:
-            with suppress(OSError):
-                (run / LOCK).unlink()  # first, so that nobody takes what is about to go
+            removed = _removed(run / LOCK)  # first, so that nobody takes what is about to go
             os.close(held)
+            if not removed:  # Windows removes no open file, and so none that another holds
+                _removed(run / LOCK)
 
 
 def refuse_held(run: Path) -> None:
     """Raise RunError, before any work, if another process holds the run folder."""
-    if sys.platform == "win32":
-        return
     try:
-        file = os.open(run / LOCK, os.O_RDONLY)
+        file = os.open(run / LOCK, os.O_RDWR)
     except OSError:
         return  # nobody does
     try:
         # Shared, so that the processes that are about to go on with it do not refuse each other.
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _take(file, shared=True)
     except BlockingIOError:
         raise _in_use(run) from None
     except OSError:
@@ -56,15 +72,13 @@ def refuse_held(run: Path) -> None:
 
 def _held(path: Path) -> int | None:
     """The open, locked file; None where it cannot be locked."""
-    if sys.platform == "win32":
-        return None
     while True:
         try:
             file = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError:
             return None  # a folder that cannot be written is refused where it matters
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file, shared=False)
             if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except BlockingIOError:
@@ -76,6 +90,14 @@ def _held(path: Path) -> int | None:
             os.close(file)
             return None
         os.close(file)  # its holder was just removing it: once more
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _in_use(run: Path) -> RunError:

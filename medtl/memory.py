@@ -73,10 +73,10 @@ def free_memory_bytes() -> int:
     """
     available = 4 * 1024**3
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 available = int(line.split()[1]) * 1024
-        groups = Path("/proc/self/cgroup").read_text()
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
     except OSError:
         return available
     return max(0, min([available, *group_room(groups, Path("/sys/fs/cgroup"))]))
@@ -90,7 +90,7 @@ def in_words(size: float) -> str:
 def peak_memory_bytes() -> int | None:
     """The most RAM that this process has held so far (Linux; elsewhere None)."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return None
@@ -119,7 +119,9 @@ def group_room(groups: str, root: Path) -> Iterator[int]:
 
 
 def _room(group: Path, limit: str, usage: str, cached: str) -> int:
-    allowed, used = (int((group / name).read_text()) for name in (limit, usage))
-    facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    allowed, used = (int((group / name).read_text(encoding="utf-8")) for name in (limit, usage))
+    facts = dict(
+        line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+    )
     # What is only cached of files is given back when it is needed.
     return allowed - used + int(facts.get(cached, 0))

@@ -73,7 +73,9 @@ def build_optimizer(
             groups.setdefault(rate, []).append(tensor)
     parameters = [{"params": members, "lr": rate} for rate, members in groups.items()]
     if not parameters:
-        raise ConfigError(f"stage {stage.name}: every block is frozen; nothing would be trained")
+        raise ConfigError(
+            f"stage {stage.name}: every block is frozen; nothing would be trained; freeze less"
+        )
     if stage.optimizer not in WEIGHT_DECAY:
         raise ConfigError(f"unknown optimizer {stage.optimizer!r}; use adamw, adam or sgd")
     decay = WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay

@@ -56,7 +56,9 @@ def run_plan(
     started = perf_counter()
     outside = plan.outside
     if outside is not None and not outside.seen and plan.config.init != IMAGENET:
-        reporter.say(f"{outside.path} does not say what it was trained on: overlap is unknown")
+        reporter.say(
+            f"warning: {outside.path} does not say what it was trained on: overlap is unknown"
+        )
     if outside is not None and plan.config.with_control and not plan.request.init_steps:
         reporter.say(
             f"{outside.path} does not say how many steps it was trained for: control A only, no "
@@ -157,7 +159,9 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
         raise DataError(
             f"{outside.path} was trained on every test patient; choose others with --test-cases"
         )
-    reporter.say(f"{len(known)} test patients left out: {outside.path} was trained on them")
+    reporter.say(
+        f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
+    )
     changed = replace(plan, split=Split(plan.split.train, plan.split.val, kept))
     return changed, tuple(sorted(hashes | seen))
 

@@ -23,7 +23,9 @@ from medtl.console import Reporter
 from medtl.ensemble import Ensemble, read_ensemble
 from medtl.errors import DataError, RunError
 from medtl.evaluation import Predictor
+from medtl.filenames import check_apart
 from medtl.io.images import label_path, read_header, write_labels
+from medtl.owndata.listing import shortened
 from medtl.processes import gather, share
 from medtl.task import Task, bound
 from medtl.trained import with_flips
@@ -60,8 +62,8 @@ def predict_folder(
 ) -> list[Path]:
     """Predict every case under ``inputs`` into ``out``; each file is written whole.
 
-    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``), classes of all cases to
-    ``predictions.csv``.
+    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd characters as
+    :func:`medtl.filenames.file_name` has them), classes of all cases to ``predictions.csv``.
     """
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
     cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
@@ -72,7 +74,7 @@ def predict_folder(
     except OSError as problem:
         raise RunError(f"cannot make {out}: {problem.strerror}; choose another --out") from problem
     if ensemble.synthetic and not cohort.synthetic:
-        reporter.say("this model was trained on the synthetic phantom alone")
+        reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
     return WRITERS[trained.kind.name](ensemble, cohort, out, reporter)
@@ -81,6 +83,7 @@ def predict_folder(
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
     """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
     path = out / "predictions.csv"
+    _tell_replaced([path], reporter)
     own = share(ensemble.fabric, cohort.cases)
     rows = []
     with reporter.progress("predicting", len(own)) as advance:
@@ -110,14 +113,17 @@ def write_label_maps(
         for case in cohort.cases
         for file in (*case.images.values(), *([case.target] if case.target else []))
     }
+    targets = []
     for case in cohort.cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
         target = label_path(out, case.id, read_header(case.images[modalities[0]]))
         if target.resolve() in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
-
+        targets.append(target)
+    check_apart(target.name for target in targets)
     cohort.check_regions(regions)
+    _tell_replaced(targets, reporter)
 
     def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
         header = read_header(case.images[modalities[0]])
@@ -145,6 +151,14 @@ def write_label_maps(
     maps = "label map" if len(cohort.cases) == 1 else "label maps"
     reporter.say(f"{len(cohort.cases)} {maps} in {out}")
     return written
+
+
+def _tell_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
+    """Say which files of an earlier call are about to be replaced."""
+    there = [target for target in targets if target.exists()]
+    if there:
+        names = shortened([target.name for target in there])
+        reporter.say(f"warning: {there[0].parent} has {names} already: replaced")
 
 
 #: By the kind of task.

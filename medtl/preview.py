@@ -56,12 +56,14 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     """Tell cases, split, stages with trainable shares, memory and time estimates."""
     split = plan.split
     cases = plan.cohort.cases
+    counted = plan.cohort.counted
+    of = f" of {len({case.patient for case in cases})} {counted}" if counted != "cases" else ""
     reporter.say(
-        f"{len(cases)} cases of {len({case.patient for case in cases})} patients: "
+        f"{len(cases)} cases{of}: "
         f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test (locked)"
     )
     if not split.val:
-        reporter.say("too few patients to validate on: the last step of each stage is kept")
+        reporter.say(f"too few {counted} to validate on: the last step of each stage is kept")
     assert plan.config.strategy is not None  # make_plan has asked the task
     strategy = catalog.strategies[plan.config.strategy]
     reporter.say(f"strategy {strategy.name}: {strategy.summary}")

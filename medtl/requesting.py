@@ -9,6 +9,7 @@ from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.domain import Domain, parse_domain
 from medtl.errors import ConfigError
+from medtl.filenames import file_name
 from medtl.imagenet import IMAGENET, read_imagenet
 from medtl.kinds import Kind
 from medtl.networks import Network
@@ -88,6 +89,12 @@ def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[St
     planned = strategy(request)
     if config.depth is not None:
         _check_depth(config.strategy, strategy, request, planned)
+    for each in planned:
+        if file_name(each.name) != each.name:
+            raise ConfigError(
+                f"strategy {config.strategy} calls a stage {each.name!r}, which cannot be the name "
+                "of a folder everywhere; rename the stage"
+            )
     stages = on_target(request, planned)
     check_adaptation(stages, config)
     return (*stages, *controls(request, stages)) if config.with_control else stages

@@ -80,9 +80,9 @@ def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
     label_free = any(stage.select_by in LABEL_FREE for stage in plan.stages)
     measure = "or other score" if label_free else plan.kind.selected_by
     loss_curves(figures / "curves.png", curves, measure=measure, synthetic=synthetic)
-    split_sizes(
-        figures / "split.png", sizes_by_stratum(plan.split, plan.cohort.cases), synthetic=synthetic
-    )
+    sizes = sizes_by_stratum(plan.split, plan.cohort.cases)
+    counted = plan.cohort.counted
+    split_sizes(figures / "split.png", sizes, synthetic=synthetic, counted=counted)
 
 
 def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str, int]]:

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medtl.errors import RunError
+from medtl.errors import RunError, nearest
+from medtl.filenames import file_name
 from medtl.files import replacing, unwritable
 
 RUNS = Path("runs")
@@ -68,7 +69,8 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
             out.mkdir(parents=True, exist_ok=True)
             folder = out
         else:
-            folder = _next_folder(f"{task}-{strategy}")
+            named = "-".join(name.rpartition(":")[2] for name in (task, strategy))
+            folder = _next_folder(file_name(named))
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:
@@ -83,9 +85,12 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
 def open_run(path: Path) -> Run:
     """An existing run folder, recognised by its settings."""
     if not path.is_dir():
-        raise RunError(f"{path}: no such run folder")
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RunError(f"{path}: no such run folder{nearest(path.name, beside)}")
     if not (path / CONFIG).is_file():
-        raise RunError(f"{path} is not a run folder: it has no {CONFIG}")
+        raise RunError(
+            f"{path} is not a run folder: it has no {CONFIG}; name a folder that medtl train wrote"
+        )
     return Run(path)
 
 
@@ -108,7 +113,7 @@ def environment() -> dict[str, Any]:
 def write_text(path: Path, text: str) -> Path:
     """Write a text file so that nobody ever sees half of it."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
     return path
 
 
@@ -119,13 +124,15 @@ def read_json(path: Path) -> Any:
     except OSError as problem:
         raise RunError(f"cannot read {path}: {problem.strerror}") from problem
     except ValueError as problem:
-        raise RunError(f"{path} is not valid JSON ({problem}); the run is damaged") from problem
+        raise RunError(
+            f"{path} is not valid JSON ({problem}); fetch the run again, or train anew"
+        ) from problem
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line (``metrics.jsonl``). Raises RunError if that cannot be done."""
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", newline="") as file:
             file.write(json.dumps(row) + "\n")
     except OSError as problem:
         raise unwritable(path, problem) from problem

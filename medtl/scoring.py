@@ -102,7 +102,9 @@ def score_stages(
     """
     kind = stages[0].kind
     if missing_modalities and not kind.dense:
-        raise ConfigError("--missing-modalities is for segmentation; this run tells classes")
+        raise ConfigError(
+            "--missing-modalities is for segmentation; this run tells classes; drop it"
+        )
     for stage in stages:
         kind.check(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
@@ -114,7 +116,7 @@ def score_stages(
     if dropped:
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
-        raise DataError(f"{cohort.root}: every case was seen in training; nothing is left to score")
+        raise DataError(f"{cohort.root}: every case was seen in training; give others by --data")
     data: dict[str, Any] = {
         "synthetic": cohort.synthetic,
         "trained_on_synthetic": any(stage.synthetic for stage in stages),
@@ -123,6 +125,7 @@ def score_stages(
         "excluded_seen": dropped,
         "kept_seen": len(again) if cohort.keeps_seen else 0,
         "leak": cohort.leak,
+        "unit": "pixel" if cohort.pixels else "mm",  # of whatever says mm
         "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
         "run": run.path.name,
     }

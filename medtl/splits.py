@@ -74,7 +74,9 @@ def split_patients(
         held = _named_patients(test, cases)
     rest = {patient: group for patient, group in groups.items() if patient not in held}
     if not rest:
-        raise ConfigError(f"all {len(groups)} patients are test patients; none is left to train on")
+        raise ConfigError(
+            f"all {len(groups)} patients are test patients; none is left to train on; choose fewer"
+        )
     if val_fraction is None:
         val_fraction = VAL_FRACTION if len(rest) >= MIN_PATIENTS_FOR_VALIDATION else 0.0
     n_val = _count(len(rest), _fraction("val", val_fraction), "val")
@@ -95,7 +97,9 @@ def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) ->
     if not 0 <= fold < folds:
         raise ConfigError(f"--fold {fold}: the {folds} folds are numbered from 0 to {folds - 1}")
     if len(groups) < folds:
-        raise ConfigError(f"{len(groups)} patients cannot be divided into {folds} folds")
+        raise ConfigError(
+            f"{len(groups)} patients cannot be divided into {folds} folds; choose fewer"
+        )
     return tuple(sorted(_ordered(groups, f"{seed}:folds")[fold::folds]))
 
 
@@ -108,7 +112,9 @@ def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
     found: dict[str, int | None] = {}
     for case in cases:
         if found.setdefault(case.patient, case.fold) != case.fold:
-            raise ConfigError(f"the data's own list puts patient {case.patient} into two folds")
+            raise ConfigError(
+                f"the data's own list puts patient {case.patient} into two folds; keep one"
+            )
     known = sorted({number for number in found.values() if number is not None})
     if not known:
         raise ConfigError(f"--fold {fold}: of how many? Add --folds 5, or --splits FILE")
@@ -199,7 +205,7 @@ def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
     }
     fold["patients"] = {case.id: case.patient for case in sorted(cases, key=lambda case: case.id)}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8", newline="")
 
 
 def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Split:
@@ -220,7 +226,10 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
             raise ConfigError(f"{path}: {side!r} must be a list of case names")
         unknown = [name for name in ids if name not in patients]
         if unknown:
-            raise ConfigError(f"{path}: case {unknown[0]!r} in {side!r} is not among the cases")
+            raise ConfigError(
+                f"{path}: case {unknown[0]!r} in {side!r} is not among the cases; is it the list "
+                "of these data?"
+            )
         sides[side] = tuple(sorted({patients[name] for name in ids}))
     try:
         return Split(**sides)
@@ -246,7 +255,7 @@ def _read_fold(path: Path, fold: int) -> dict[str, Any]:
         raise ConfigError(f"{path}: has {len(folds)} folds, numbered from 0; there is no {fold}")
     content: dict[str, Any] = folds[fold]
     if not content.get("train"):
-        raise ConfigError(f"{path}: fold {fold} has no training cases")
+        raise ConfigError(f"{path}: fold {fold} has no training cases; choose another --fold")
     return content
 
 

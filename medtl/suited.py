@@ -28,7 +28,10 @@ def check_suited(
     dims = len(defaults.patch_size)
     if kind.dense and dims == 3:
         if preset.fits:
-            raise ConfigError(f"transforms {preset.name} is for whole images, not for patches")
+            raise ConfigError(
+                f"transforms {preset.name} is for whole images, not for patches; see medtl list "
+                "transforms"
+            )
         return
     if network.spatial_dims != dims:
         raise ConfigError(

@@ -119,6 +119,14 @@ class Unbound(Protocol):
         ...
 
 
+def check_no_labels(task: str, labels: str | None) -> None:
+    """Refuse ``--labels`` for a task whose outputs have their names already."""
+    if labels:
+        raise ConfigError(
+            f"--labels names regions of segmentations; task {task} needs none, so drop it"
+        )
+
+
 def check_modalities(domain: Domain, task: Task) -> None:
     """Refuse a domain of modalities that the task does not have."""
     for name in domain.modalities:

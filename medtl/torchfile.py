@@ -47,7 +47,9 @@ def read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     except Exception as error:  # a damaged pickle can raise anything
         raise WeightsError(_why_unreadable(path, str(error))) from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__}, not a state dict; save its state_dict()"
+        )
     if is_nnunet(content):
         return _tensors_of(content["network_weights"]), nnunet_metadata(content), NNUNET
     form = "state dict"

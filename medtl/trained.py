@@ -45,7 +45,7 @@ def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
     Raises ConfigError for stages that tell classes.
     """
     if not all(stage.kind.dense for stage in stages):
-        raise ConfigError("--flips is for segmentation; this run tells classes")
+        raise ConfigError("--flips is for segmentation; this run tells classes; drop it")
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
     mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
     reporter.say(
@@ -81,7 +81,9 @@ def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> Traine
 def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
     """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
     if "network" not in weights.metadata:
-        raise RunError(f"{weights.path} was not written by medtl train; it cannot predict alone")
+        raise RunError(
+            f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
+        )
     try:
         return _restore(weights, catalog, fabric)
     except UnknownNameError as problem:
@@ -134,6 +136,8 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
         preset = preset.onto(Standard.from_json(recorded["harmonise"]))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
-        raise RunError(f"{path}: preset {preset.name!r} prepares images differently by now")
+        raise RunError(
+            f"{path}: preset {preset.name!r} prepares images differently by now; train anew"
+        )
     augmentation = dict(recorded["augmentation"])
     return preset.dropping(float(augmentation.get("modality_dropout", 0.0)))

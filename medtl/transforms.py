@@ -22,6 +22,8 @@ from medtl.harmonisation import Standard
 
 #: Raised whenever the same files and preset are prepared into other numbers than before.
 VERSION = 2
+#: The same, of presets that keep the levels of pictures.
+LEVELS_VERSION = 3
 #: Intensities beyond these percentiles of the brain are clipped before the z-score.
 CLIP_PERCENTILES = (0.5, 99.5)
 #: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
@@ -33,7 +35,7 @@ POSITIVE_SHARE = 0.01
 
 #: z-score; 0 (black) to 1 (white); or that less ImageNet's mean, by its deviation.
 Scaling = Literal["zscore", "unit", "imagenet"]
-#: Levels of white: 8 bits, or 16 where a picture holds more.
+#: Levels of white, of 8 bits and of 16.
 WHITE = (255.0, 65535.0)
 #: Mean and deviation of red, green and blue in ImageNet, of 1 (torchvision's); grey: their mean.
 IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
@@ -59,6 +61,11 @@ class Preset:
     head: bool = False  #: cropped to the head, and all blurred alike: the picture's size is hidden
     standard: Standard | None = None  #: that intensities are brought onto before the z-score
 
+    @property
+    def version(self) -> int:
+        """Of the preparation; what differs in it is prepared anew."""
+        return VERSION if self.scaling == "zscore" else LEVELS_VERSION
+
     def at(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
 
@@ -83,7 +90,7 @@ class Preset:
         """What a checkpoint records of the preparation."""
         return {
             "preset": self.name,
-            "version": VERSION,
+            "version": self.version,
             "spacing_mm": self.spacing_mm,
             "n4": self.n4,
             "clip_percentiles": list(CLIP_PERCENTILES),
@@ -181,6 +188,7 @@ def prepare(
     affine: NDArray[np.float64],
     preset: Preset,
     modalities: Sequence[str] = (),
+    stored: Sequence[np.dtype[Any]] = (),
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
@@ -189,7 +197,8 @@ def prepare(
     ``preset.spacing_mm`` or into ``preset.size``.
     ``covered_CIJK`` tells where; slabs often miss a side of the head. One mask for all modalities
     may have C = 1.
-    ``modalities`` (C) tell which of the preset's windows and standards belongs to which channel.
+    ``modalities`` (C) tell which of the preset's windows and standards belongs to which channel,
+    ``stored`` (C) how its file holds it: which level is white.
     """
     axes, flips = _to_ras(affine)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
@@ -198,8 +207,9 @@ def prepare(
     channels: list[NDArray[np.float32]] = []
     by_name = dict(preset.windows)
     names = modalities or [""] * len(image_CIJK)
+    types = stored or [image_CIJK.dtype] * len(image_CIJK)
     covers = np.broadcast_to(covered_CIJK, image_CIJK.shape)
-    for *native, name in zip(image_CIJK, covers, names, strict=True):
+    for *native, name, held in zip(image_CIJK, covers, names, types, strict=True):
         channel_IJK, covered_IJK = (_orient(array_IJK, axes, flips)[crop] for array_IJK in native)
         if preset.n4:
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
@@ -209,7 +219,8 @@ def prepare(
             scaled_IJK = zscore_in_brain(channel_IJK, covered_IJK, by_name.get(name))
         else:
             colour = _imagenet(len(channels), len(image_CIJK))
-            scaled_IJK = scale_levels(channel_IJK, colour if preset.scaling == "imagenet" else None)
+            statistics = colour if preset.scaling == "imagenet" else None
+            scaled_IJK = scale_levels(channel_IJK, white_of(held, channel_IJK), statistics)
         channels.append(scaled_IJK)
     shape = prepared_shape(size, spacing_mm, preset)
     image = _resample(torch.from_numpy(np.stack(channels)), shape)
@@ -281,17 +292,26 @@ def zscore_in_brain(
     values = np.clip(values, low, high)
     mean, deviation = (values.mean(), float(values.std())) if window is None else window[2:]
     if deviation == 0:
-        raise DataError("every voxel in the brain has the same value")
+        raise DataError("every voxel in the brain has the same value; leave out the case")
     scored = np.zeros(image_IJK.shape, dtype=np.float32)
     scored[brain_IJK] = (values - mean) / deviation
     return scored
 
 
+def white_of(stored: np.dtype[Any], image_IJK: NDArray[np.float32]) -> float:
+    """The level of white by how an image is ``stored``; where that says nothing, 16 bits if it has
+    higher levels than 8 bits do. A dark picture of 16 bits stays dark."""
+    eight, sixteen = WHITE
+    if stored in (np.uint8, np.uint16):
+        return eight if stored == np.uint8 else sixteen
+    return sixteen if image_IJK.max() > eight else eight
+
+
 def scale_levels(
-    image_IJK: NDArray[np.float32], statistics: tuple[float, float] | None = None
+    image_IJK: NDArray[np.float32], white: float, statistics: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
-    """Levels of a picture of 8 or 16 bits -> 0 to 1, then less mean and by deviation if given."""
-    white = WHITE[int(image_IJK.max() > WHITE[0])]
+    """Levels of a picture -> 0 (black) to 1 (``white``), then less mean and by deviation if
+    given."""
     unit_IJK = image_IJK / np.float32(white)
     if statistics is None:
         return np.asarray(unit_IJK)

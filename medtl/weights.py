@@ -89,7 +89,7 @@ def read_weights(path: Path) -> Weights:
     kind = _kind(path)
     tensors, metadata, form = _read_safetensors(path) if kind == "safetensors" else read_torch(path)
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors")
+        raise WeightsError(f"{path} holds no tensors; name another file")
     for name, tensor in tensors.items():
         _check(path, name, tensor)
     return Weights(path, _strip_prefixes(tensors), metadata, form)
@@ -162,7 +162,7 @@ def _check(path: Path, name: str, tensor: Tensor) -> None:
         plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
         if not bool(torch.isfinite(plain).all()):
             raise WeightsError(
-                f"{path}: {name} holds NaN or infinite values; the training diverged"
+                f"{path}: {name} holds NaN or infinite values; train anew at a lower --rate"
             )
 
 
@@ -222,7 +222,7 @@ def resolve_weights(text: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise WeightsError(f"{text} does not exist{_nearby(path)}")
+        raise WeightsError(f"{text}: no such file or run{_nearby(path)}")
     if (path / BEST).is_file():
         return path / BEST
     stages = _finished_stages(path)

@@ -96,7 +96,10 @@ def test_a_zero_channel_stays_zero_instead_of_dividing_by_it():
 
 @pytest.mark.parametrize(
     ("mapping", "words"),
-    [({"ct": "flair"}, "the target has t1, t2"), ({"t1": "t2"}, "the weights know flair, t1ce")],
+    [
+        ({"ct": "flair"}, "the target has no ct, only t1, t2"),
+        ({"t1": "t2"}, "the weights know no t2, only flair, t1ce"),
+    ],
 )
 def test_a_mapping_of_unknown_names_is_an_error(mapping, words):
     with pytest.raises(ConfigError, match=words):

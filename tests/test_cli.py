@@ -110,6 +110,8 @@ MISTAKES = {
     ("train", "--set", "stepps=3"): "did you mean 'steps'",
     ("evaluate",): "Missing argument",
     ("data",): "Missing command",
+    ("weights",): "Missing command; see `medtl weights --help`",
+    ("list", "tasts"): "Did you mean 'tasks'? See `medtl list --help`",
     ("data", "phantom", "x", "--cases", "0"): "cases",
 }
 

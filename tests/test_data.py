@@ -6,6 +6,7 @@ Axes: B batch, C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from medtl.data import (
 )
 from medtl.errors import DataError
 from medtl.fingerprint import check_content, fingerprint
+from medtl.interruption import leave_signals_to_parent
 from medtl.io.nifti import read_header
 from medtl.memory import free_memory_bytes
 from medtl.phantom import write_phantom
@@ -303,3 +305,12 @@ def test_workers_are_chosen_for_gpus_only() -> None:
     assert choose_workers("cpu", 1) == 0
     assert 1 <= choose_workers("cuda", 1) <= max(1, cores - 1)
     assert choose_workers("cuda", 2 * cores) == 1
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_patches_go_to_processes_that_share_no_memory(cohort, cache: str) -> None:
+    """As on macOS and Windows, where a worker starts anew."""
+    cached = cached_cases(cohort, RECIPE, cache, 0)
+    patches = Patches(cached, len(cohort), RECIPE, PATCH, "0/flair")
+    there = pickle.loads(pickle.dumps((patches, leave_signals_to_parent)))[0]
+    assert same([there[1]], [patches[1]])

@@ -47,6 +47,8 @@ LIGHT = [
     "medtl.cli.predict",
     "medtl.cli.weights",
     "medtl.cli.data",
+    "medtl.cli.complete",
+    "medtl.cli.completion",
     "medtl.cli.doctor",
     "medtl.api",
     "medtl.machine",

@@ -132,3 +132,12 @@ def test_3d_network_is_refused_for_pictures(tmp_path: Path) -> None:
     config = TrainConfig(task="lgg-mri-seg", data=data, network="unet3d")
     with pytest.raises(ConfigError, match="3-D network; it cannot be built in 2-D"):
         make_plan(config, load_catalog(), Reporter(quiet=True))
+
+
+def test_a_dark_picture_of_16_bits_is_as_dark_as_its_levels_say(tmp_path: Path) -> None:
+    dark = np.asarray(head(32)).astype(np.uint16)  # nothing above 255
+    path = saved(tmp_path / "dark.png", Image.fromarray(dark))
+    np.testing.assert_allclose(shown(path, picture_raw())[0], dark / 65535, atol=1e-6)
+    mean, deviation = np.mean(IMAGENET, axis=0)
+    wanted = (dark / 65535 - mean) / deviation
+    np.testing.assert_allclose(shown(path, picture_imagenet())[0], wanted, atol=1e-5)

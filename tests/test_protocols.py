@@ -74,3 +74,9 @@ def test_no_title_says_unseen_where_patients_may_have_been_seen() -> None:
     table = Table("Scores of patients not seen in training [95% interval]", ("a",), (("1",),))
     assert warned([table], "LEAK")[0].title == "Scores of test cases [95% interval]"
     assert warned([table], "") == [table]
+
+
+def test_distances_are_in_pixels_where_nobody_knows_their_size() -> None:
+    table = Table("Scores", ("stage", "HD95 (mm)"), (("scratch", "3.0"),))
+    assert warned([table], "", pixels=True)[0].columns == ("stage", "HD95 (pixels)")
+    assert warned([table], "LEAK", pixels=True)[0].notes == ("LEAK",)

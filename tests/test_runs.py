@@ -96,9 +96,14 @@ def test_progress_without_a_terminal_is_plain_lines() -> None:
     assert line.startswith("source: 3/3 in ") and line.endswith("loss 3")
 
 
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_progress_on_a_terminal_is_a_bar() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=100)
+    stream = Screen()
+    console = Console(file=stream, width=100, _environ={"TERM": "xterm"})
     with Reporter(False, console).progress("source", 3) as advance:
         advance(3, "loss 0.1")
     assert "3/3" in stream.getvalue() and "loss 0.1" in stream.getvalue()
@@ -107,3 +112,11 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
 def test_reports_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     Reporter().say("a note")
     assert capsys.readouterr() == ("", "a note\n")
+
+
+def test_a_misspelt_run_is_answered_by_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "brats-scratch-01").mkdir()
+    with pytest.raises(RunError, match=r"no such run folder; did you mean 'brats-scratch-01'\?"):
+        open_run(tmp_path / "brats-scrtach-01")
+    with pytest.raises(RunError, match="name a folder that medtl train wrote"):
+        open_run(tmp_path / "brats-scratch-01")

@@ -279,7 +279,7 @@ def test_missing_weights_say_what_exists(tmp_path):
         resolve_weights(str(tmp_path / "runs" / "y"))
     (tmp_path / "bare").mkdir()
     (tmp_path / "w.pt").touch()
-    with pytest.raises(WeightsError, match=r"v\.pt does not exist; .* holds w\.pt$"):
+    with pytest.raises(WeightsError, match=r"v\.pt: no such file or run; .* holds w\.pt$"):
         resolve_weights(str(tmp_path / "v.pt"))
     with pytest.raises(WeightsError, match="holds no checkpoint_best"):
         resolve_weights(str(tmp_path / "bare"))

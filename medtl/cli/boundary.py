@@ -70,7 +70,10 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 def _usage(error: TyperException) -> str:
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
-    return f"{message}; see `{context.command_path} --help`" if context else message
+    if context is None:
+        return message
+    joint = " See" if message.endswith("?") else "; see"
+    return f"{message}{joint} `{context.command_path} --help`"
 
 
 def _refused(error: OSError) -> str:

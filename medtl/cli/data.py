@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import choice
+
 app = typer.Typer(add_completion=False)
 
 
@@ -19,7 +21,11 @@ def data() -> None:
 def phantom(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
     layout: Annotated[
-        str, typer.Option(help="brats (volumes), kaggle-mri (class folders) or lgg-mri (slices).")
+        str,
+        typer.Option(
+            help="brats (volumes), kaggle-mri (class folders) or lgg-mri (slices).",
+            autocompletion=choice("brats", "kaggle-mri", "lgg-mri"),
+        ),
     ] = "brats",
     cases: Annotated[
         int, typer.Option(help="Number of patients; each has one picture in kaggle-mri.")

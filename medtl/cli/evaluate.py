@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import DEVICES, PRECISIONS, choice
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -16,7 +18,10 @@ def evaluate(
     stage: Annotated[str | None, typer.Option(help="One stage; without it all.")] = None,
     cases: Annotated[
         str | None,
-        typer.Option(help="test: the run's locked cases (its own data); all (with --data)."),
+        typer.Option(
+            help="test: the run's locked cases (its own data); all (with --data).",
+            autocompletion=choice("test", "all"),
+        ),
     ] = None,
     labels: Annotated[
         str | None,
@@ -29,8 +34,12 @@ def evaluate(
         bool,
         typer.Option("--missing-modalities", help="Also score every subset of the modalities."),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16.", autocompletion=choice(*PRECISIONS))
+    ] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -67,4 +76,4 @@ def evaluate(
         for table in scores.tables():
             reporter.show(table)
         if scores.data["trained_on_synthetic"] and not scores.data["synthetic"]:
-            reporter.say("these models were trained on the synthetic phantom alone")
+            reporter.say("warning: these models were trained on the synthetic phantom alone")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import DEVICES, choice
+
 
 def explain(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -40,7 +42,9 @@ def explain(
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:

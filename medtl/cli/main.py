@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from medtl.cli.light import LightGroup
 from medtl.commands import load_command
 
 _DEBUG = "--debug"
+#: Set by the scripts of ``medtl completion``.
+_COMPLETE = "_MEDTL_COMPLETE"
 
 
 class LazyGroup(LightGroup):
@@ -87,6 +90,11 @@ def root(
 
 def main() -> None:
     """Run ``medtl`` and exit."""
+    _print_anything()
+    if _COMPLETE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()  # Typer does that only where its own options are
     arguments, debug = _without_debug(sys.argv[1:])
     command = get_command(app)
     sys.exit(
@@ -95,6 +103,13 @@ def main() -> None:
             debug=debug,
         )
     )
+
+
+def _print_anything() -> None:
+    """What a terminal's encoding does not have is shown as an escape; nothing fails on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import DEVICES, PRECISIONS, choice
+
 
 def predict(
     runs: Annotated[
@@ -24,8 +26,12 @@ def predict(
         str | None,
         typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16.", autocompletion=choice(*PRECISIONS))
+    ] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
     flips: Annotated[
         bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import choice, component
+
 
 def shift(
-    task: Annotated[str, typer.Argument(help="Task, e.g. brats (medtl list tasks).")] = "brats",
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="Task, e.g. brats (medtl list tasks).", autocompletion=component("tasks")
+        ),
+    ] = "brats",
     data: Annotated[
         Path | None,
         typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
@@ -20,14 +27,25 @@ def shift(
         typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR,part:Testing."),
     ] = None,
     across: Annotated[
-        str | None, typer.Option(help="site or part: compare all those of --src with each other.")
+        str | None,
+        typer.Option(
+            help="site or part: compare all those of --src with each other.",
+            autocompletion=choice("site", "part"),
+        ),
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="What is compared, e.g. appearance,lines (medtl list features)."),
+        typer.Option(
+            help="What is compared, e.g. appearance,lines (medtl list features).",
+            autocompletion=component("features"),
+        ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="How, e.g. mmd,energy (medtl list shift-metrics).")
+        str | None,
+        typer.Option(
+            help="How, e.g. mmd,energy (medtl list shift-metrics).",
+            autocompletion=component("shift_metrics"),
+        ),
     ] = None,
     draws: Annotated[int, typer.Option(help="Random arrangements of the patients.")] = 999,
     rows: Annotated[

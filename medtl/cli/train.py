@@ -7,30 +7,47 @@ from typing import Annotated
 
 import typer
 
+from medtl.cli.complete import DEVICES, PRECISIONS, choice, component
+
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the config.")
 ]
 
 
 def train(
-    task: Annotated[str | None, typer.Argument(help="Task, e.g. brats (medtl list tasks).")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            help="Task, e.g. brats (medtl list tasks).", autocompletion=component("tasks")
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="How to transfer (medtl list strategies).")
+        str | None,
+        typer.Option(
+            help="How to transfer (medtl list strategies).", autocompletion=component("strategies")
+        ),
     ] = None,
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
     dst: Annotated[
         str | None, typer.Option(help="Target domain, e.g. t1,t2 or mod:t1+t2,site:CS.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Network, e.g. unet (medtl list networks).")
+        str | None,
+        typer.Option(
+            help="Network, e.g. unet (medtl list networks).", autocompletion=component("networks")
+        ),
     ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the first level.")] = None,
     transforms: Annotated[
-        str | None, typer.Option(help="Preset of preparation (medtl list transforms).")
+        str | None,
+        typer.Option(
+            help="Preset of preparation (medtl list transforms).",
+            autocompletion=component("transforms"),
+        ),
     ] = None,
     spacing: Annotated[float | None, typer.Option(help="Voxel spacing to train at, mm.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Patches per step.")] = None,
@@ -54,9 +71,16 @@ def train(
     keep_blocks: Annotated[
         int | None, typer.Option(metavar="K", help="Drop the target's blocks above the first K.")
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adam or sgd.", autocompletion=choice("adamw", "adam", "sgd")),
+    ] = None,
     initialiser: Annotated[
-        str | None, typer.Option(help="Change the target's first weights: mean-var or gabor.")
+        str | None,
+        typer.Option(
+            help="Change the target's first weights: mean-var or gabor.",
+            autocompletion=component("initialisers"),
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -95,11 +119,22 @@ def train(
     test_cases: Annotated[
         str | None, typer.Option(help="Patients or cases to lock away, comma-separated.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, fp32, bf16 or fp16.", autocompletion=choice(*PRECISIONS)),
+    ] = None,
     devices: Annotated[int | None, typer.Option(help="Devices to train on, per node.")] = None,
     num_nodes: Annotated[int | None, typer.Option(help="Nodes to train on.")] = None,
-    cache: Annotated[str | None, typer.Option(help="auto, memory, disk or none.")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, memory, disk or none.",
+            autocompletion=choice("auto", "memory", "disk", "none"),
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that make patches.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     settings: Setting = None,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medtl.cli.complete import component
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(add_completion=False)
 
 
 @app.callback()
@@ -22,7 +24,12 @@ def weights() -> None:
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE|RUN", help="Weights, or a run or stage.")],
-    network: Annotated[str, typer.Option(help="Preview the receipt of loading into it.")] = "",
+    network: Annotated[
+        str,
+        typer.Option(
+            help="Preview the receipt of loading into it.", autocompletion=component("networks")
+        ),
+    ] = "",
     width: Annotated[int | None, typer.Option(help="Width of that network.")] = None,
     modalities: Annotated[
         str, typer.Option(help="Its input channels, e.g. t1,t2. Default: the file's.")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.case import ImageFile
+from medtl.filenames import file_name
 from medtl.io import nifti
 from medtl.io.geometry import Header
 from medtl.io.pictures import (
@@ -50,7 +51,7 @@ def read_labels(
 
 def label_path(folder: Path, case_id: str, like: Header) -> Path:
     """Where a label map on the grid of ``like`` is written: a NIfTI file, or a PNG of a picture."""
-    return folder / f"{case_id}.{'png' if is_picture(like.path) else 'nii.gz'}"
+    return folder / f"{file_name(case_id)}.{'png' if is_picture(like.path) else 'nii.gz'}"
 
 
 def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:

@@ -80,10 +80,14 @@ def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
         axes.pop()
     listed = "x".join(map(str, image.shape))
     if min(axes, default=0) < 1 or len(axes) not in (3, 4):
-        raise DataError(f"{file.path}: shape {listed} is not a volume")
+        raise DataError(
+            f"{file.path}: shape {listed} is not a volume; convert it or leave out the case"
+        )
     volumes = axes[3] if len(axes) == 4 else 1
     if file.channel is None and volumes > 1:
-        raise DataError(f"{file.path}: shape {listed} holds {volumes} volumes, one is expected")
+        raise DataError(
+            f"{file.path}: shape {listed} holds {volumes} volumes, one is expected; split it"
+        )
     if file.channel is not None and (len(image.shape) != 4 or file.channel >= volumes):
         raise DataError(f"{file.path}: shape {listed} has no volume number {file.channel}")
     return axes[0], axes[1], axes[2]
@@ -106,7 +110,7 @@ def checked_dtype(image: Nifti1Image, path: Path) -> np.dtype[Any]:
     """How the voxels are stored: whole or floating-point numbers, else DataError."""
     dtype: np.dtype[Any] = image.get_data_dtype()
     if dtype.kind not in "iuf":
-        raise DataError(f"{path}: its voxels are {dtype}, not plain numbers")
+        raise DataError(f"{path}: its voxels are {dtype}, not plain numbers; convert it")
     return dtype
 
 

@@ -39,14 +39,35 @@ _NETWORK = "residual network for whole images; see `medtl list networks`"
 _LOSS = "every image is of one class"
 
 
+def class_defaults(domain: str, transforms: str = "picture") -> Defaults:
+    """For pictures of a class each."""
+    return Defaults(
+        src=domain,
+        dst=domain,
+        network="resnet18",
+        transforms=transforms,
+        patch_size=(EDGE, EDGE),
+        batch_size=MOST_IMAGES,
+        rate=1e-3,
+        steps=2000,
+        passes=40,
+        strategy="scratch",
+        loss="cross-entropy",
+    )
+
+
 def picture_advice(
     cases: Sequence[Case],
     modalities: Sequence[Modality],
     defaults: Defaults,
     _spacing_mm: float | None = None,
     given_size: Sequence[int] | None = None,
+    counted: str = "patients",
 ) -> Advice:
-    """Size, batch and preset for pictures, from the headers of all training ``cases``."""
+    """Size, batch and preset for pictures, from the headers of all training ``cases``.
+
+    ``counted``: what the cases' patients are.
+    """
     shapes = [read_header(case.images[modalities[0]]).shape for case in cases]
     rows, columns = (median(shape[axis] for shape in shapes) for axis in (0, 1))
     size, why_size = choose_size(rows, columns)
@@ -56,7 +77,7 @@ def picture_advice(
         replace(defaults, patch_size=size, batch_size=batch),
         tuple(
             [
-                *class_facts(cases),
+                *class_facts(cases, counted),
                 ("median size", f"{rows:g}x{columns:g} pixels (rows x columns)"),
                 ("smallest, largest", f"{_shown(min(shapes))}, {_shown(max(shapes))}"),
                 ("stored as", ", ".join(f"{mode} ({n})" for mode, n in modes.most_common())),
@@ -153,11 +174,12 @@ def facts_of(path: Path) -> dict[str, Any]:
     return dict(remembered("picture facts 1", ImageFile(path), lambda: picture_facts(path)))
 
 
-def class_facts(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
-    """Rows of the printed fingerprint: training cases, and patients, of each class."""
+def class_facts(cases: Sequence[Case], counted: str = "patients") -> Iterator[tuple[str, str]]:
+    """Rows of the printed fingerprint: training cases, and patients (or what is ``counted`` for
+    them), of each class."""
     counts = Counter(case.class_name for case in cases)
     for name in sorted(counts):
         patients = {case.patient for case in cases if case.class_name == name}
-        of = "" if len(patients) == counts[name] else f" of {len(patients)} patients"
+        of = "" if len(patients) == counts[name] else f" of {len(patients)} {counted}"
         share = f"{counts[name] / len(cases):.0%}"
         yield f"class {name}", f"{counts[name]} training cases{of} ({share})"

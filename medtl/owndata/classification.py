@@ -12,7 +12,13 @@ from medtl.errors import ConfigError, DataError, RunError
 from medtl.io.nifti import count_volumes
 from medtl.io.pictures import COLOURS, is_picture
 from medtl.modality import Modality
-from medtl.owndata.classes import check_every_class, facts_of, picture_advice, volume_advice
+from medtl.owndata.classes import (
+    check_every_class,
+    class_defaults,
+    facts_of,
+    picture_advice,
+    volume_advice,
+)
 from medtl.owndata.datalist import read_datalist
 from medtl.owndata.folders import read_class_folders
 from medtl.owndata.layouts import is_phantom
@@ -21,6 +27,7 @@ from medtl.owndata.listing import (
     Listing,
     check_list,
     checked,
+    counted,
     in_threads,
     list_in,
     read_object,
@@ -31,7 +38,7 @@ from medtl.owndata.listing import (
 from medtl.owndata.names import recorded_channels
 from medtl.owndata.table import read_table
 from medtl.phantom.cohort import KAGGLE
-from medtl.task import Advice, Defaults
+from medtl.task import Advice, Defaults, check_no_labels
 
 #: Pictures of so many cases tell whether a data set has colours.
 COLOUR_SAMPLE = 24
@@ -57,8 +64,7 @@ class Classification:
         """
         if root is None:
             raise ConfigError("task classification has no data of its own; give yours by --data")
-        if labels:
-            raise ConfigError("--labels names regions of segmentations; classes need none")
+        check_no_labels(self.name, labels)
         listing = checked(read_images(Path(root)))
         if names is None:
             listing = trainable(listing)
@@ -163,20 +169,10 @@ class OwnClasses:
 
     @property
     def defaults(self) -> Defaults:
-        every = "mod:" + "+".join(self.modalities)
-        return Defaults(
-            src=every,
-            dst=every,
-            network="resnet18",
-            transforms="picture" if self.pictures else "mr",
-            patch_size=(128, 128) if self.pictures else (64, 64, 64),
-            batch_size=32 if self.pictures else 4,
-            rate=1e-3,
-            steps=2000,
-            passes=40,
-            strategy="scratch",
-            loss="cross-entropy",
-        )
+        found = class_defaults("mod:" + "+".join(self.modalities))
+        if self.pictures:
+            return found
+        return replace(found, transforms="mr", patch_size=(64, 64, 64), batch_size=4)
 
     @property
     def phantom_defaults(self) -> Defaults:
@@ -211,7 +207,13 @@ class OwnClasses:
         if self.listing.synthetic:
             notes.insert(0, "synthetic phantom: generated images, no patients")
         cases = tuple(map(self._case, entries, images))
-        return Cohort(self.root, cases, tuple(notes), self.listing.synthetic)
+        return Cohort(
+            self.root,
+            cases,
+            tuple(notes),
+            self.listing.synthetic,
+            counted=counted(entries),
+        )
 
     def advise(
         self,

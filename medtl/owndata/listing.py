@@ -83,6 +83,11 @@ def trainable(listing: Listing) -> Listing:
     return replace(listing, entries=kept, notes=tuple(notes))
 
 
+def counted(entries: Sequence[Entry]) -> str:
+    """What is counted, and divided by a split: patients where any is named."""
+    return "patients" if any(entry.patient for entry in entries) else "cases"
+
+
 def checked(listing: Listing) -> Listing:
     """The listing sorted by case.
 
@@ -96,7 +101,7 @@ def checked(listing: Listing) -> Listing:
         # Predictions are written as <id>.nii.gz: an id must not lead anywhere else.
         odd = not entry.id or entry.id.startswith(".") or re.search(r"[/\\]", entry.id)
         if odd or not entry.id.isprintable() or len(entry.id) > 200:
-            raise DataError(f"{entry.where}: {entry.id!r} cannot be the name of a case")
+            raise DataError(f"{entry.where}: {entry.id!r} cannot be the name of a case; rename it")
         if entry.id in places:
             raise DataError(
                 f"{entry.where}: case {entry.id} is there twice (also {places[entry.id]}); "

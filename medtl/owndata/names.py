@@ -84,7 +84,7 @@ def channel_name(stated: str, where: Path) -> Modality:
     try:
         return parse_modality(re.sub(r"[^a-z0-9_-]+", "-", stated.strip().lower()).strip("-_"))
     except ConfigError:
-        raise DataError(f"{where}: {stated!r} cannot be the name of a channel") from None
+        raise DataError(f"{where}: {stated!r} cannot be the name of a channel; rename it") from None
 
 
 def dataset_regions(content: Mapping[str, Any], where: Path) -> Regions | None:
@@ -130,12 +130,14 @@ def _values(found: Any, name: Any, where: Path) -> tuple[int, ...]:
 def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> Regions:
     for name, found in values.items():
         if not name.strip() or not name.isprintable():
-            raise DataError(f"{where}: {name!r} cannot be the name of a label")
+            raise DataError(f"{where}: {name!r} cannot be the name of a label; rename it")
         if 0 in found and found != (0,):
-            raise DataError(f"{where}: label {name!r} holds 0, which is background")
+            raise DataError(f"{where}: label {name!r} holds 0, which is background; drop the 0")
     regions = {name: found for name, found in values.items() if found != (0,)}
     if not regions:
-        raise DataError(f"{where}: it names no label but background")
+        raise DataError(
+            f"{where}: it names no label but background; add those of the segmentations"
+        )
     if order is not None:
         regions = _ordered(regions, order, where)
     # Whatever holds another region comes before it: label maps are painted in this order.
@@ -177,5 +179,7 @@ def found_regions(values: Iterable[int], where: Path) -> Regions:
     """Names for label values that nobody named: label1, label2, ..."""
     positive = sorted(set(values) - {0})
     if not positive:
-        raise DataError(f"{where}: its segmentations hold nothing but 0")
+        raise DataError(
+            f"{where}: its segmentations hold nothing but 0; are these the right files?"
+        )
     return _regions({f"label{value}": (value,) for value in positive}, None, where)

@@ -14,7 +14,15 @@ from medtl.io.nifti import count_volumes, label_counts
 from medtl.modality import Modality
 from medtl.owndata.choices import advice
 from medtl.owndata.layouts import read_listing
-from medtl.owndata.listing import Entry, Listing, checked, in_threads, shortened, trainable
+from medtl.owndata.listing import (
+    Entry,
+    Listing,
+    checked,
+    counted,
+    in_threads,
+    shortened,
+    trainable,
+)
 from medtl.owndata.measure import measure
 from medtl.owndata.names import (
     Regions,
@@ -170,7 +178,8 @@ class OwnData:
         values = in_threads(self._values, entries)
         self._tell_absent(values, notes)
         cases = tuple(map(self._case, entries, images, values))
-        return Cohort(self.root, cases, tuple(notes), self.listing.synthetic)
+        synthetic = self.listing.synthetic
+        return Cohort(self.root, cases, tuple(notes), synthetic, counted=counted(entries))
 
     def advise(
         self,

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -169,6 +169,11 @@ def _version_of(write: WriteOwn) -> str:
     return digest.hexdigest()
 
 
+def notes_of(index: Mapping[str, Any]) -> list[str]:
+    """What the user is told of a data set with such an index (:func:`read_index`)."""
+    return ["synthetic phantom: generated images, no patients"] if index else []
+
+
 def read_index(root: Path) -> dict[str, Any]:
     """What ``phantom.json`` of a data set says; empty where there is none. DataError if damaged."""
     path = root / INDEX
@@ -230,4 +235,4 @@ def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:
         "shift": settings.shift,
         **writer.index(settings),
     }
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8", newline="")

@@ -117,8 +117,15 @@ def _all_handles(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def split_sizes(path: Path, sizes: Mapping[str, Mapping[str, int]], *, synthetic: bool) -> Figure:
-    """Patients per part of a split and stratum: ``{"train": {"enhancing": 40}, ...}``."""
+def split_sizes(
+    path: Path,
+    sizes: Mapping[str, Mapping[str, int]],
+    *,
+    synthetic: bool,
+    counted: str = "patients",
+) -> Figure:
+    """Patients (or what is ``counted`` for them) per part of a split and stratum:
+    ``{"train": {"enhancing": 40}, ...}``."""
     names = sorted(set().union(*sizes.values()))
     colour = colours(names)
     totals = {part: sum(counts.values()) for part, counts in sizes.items()}
@@ -140,11 +147,11 @@ def split_sizes(path: Path, sizes: Mapping[str, Mapping[str, int]], *, synthetic
         axis.invert_yaxis()
         axis.set_xlim(0, 1.1 * largest)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axis.set_xlabel("patients")
+        axis.set_xlabel(counted)
         if len(names) > 1:
             bars = [Patch(color=colour[name], label=name) for name in names]
             figure.legend(handles=bars, loc="outside lower center", ncols=min(len(bars), 4))
-        return save(figure, path, "Split by patient", synthetic)
+        return save(figure, path, "Split", synthetic)
 
 
 def stage_scores(

@@ -176,11 +176,13 @@ def score_table(
     return Table(title, columns, tuple(rows), (_methods_note(methods),))
 
 
-def warned(tables: Iterable[Table], leak: str) -> list[Table]:
+def warned(tables: Iterable[Table], leak: str, *, pixels: bool = False) -> list[Table]:
     """The tables with what flatters their scores below them, and no title that denies it (nothing
-    changes where ``leak`` is empty)."""
+    changes where ``leak`` is empty). ``pixels``: what is in mm is in pixels, as no size of these
+    is known."""
+    tables = [_in_pixels(table) if pixels else table for table in tables]
     if not leak:
-        return list(tables)
+        return tables
     return [
         replace(
             table,
@@ -189,6 +191,10 @@ def warned(tables: Iterable[Table], leak: str) -> list[Table]:
         )
         for table in tables
     ]
+
+
+def _in_pixels(table: Table) -> Table:
+    return replace(table, columns=tuple(n.replace("(mm)", "(pixels)") for n in table.columns))
 
 
 def class_tables(summary: Summary, synthetic: bool) -> list[Table]:
@@ -226,7 +232,7 @@ def tables_of(
     synthetic = data["synthetic"]
     classes = any("accuracy" in found for scores in summary.values() for found in scores.values())
     made = class_tables(summary, synthetic) if classes else [score_table(summary, synthetic)]
-    made = warned(made, data["leak"])
+    made = warned(made, data["leak"], pixels=data.get("unit") == "pixel")
     return [*made, missing_table(missing, synthetic)] if missing else made
 
 

@@ -40,7 +40,9 @@ def view_of(image: Image, regions: tuple[str, ...], features: Features) -> View:
     """Read an image with all that ``features`` need."""
     case = image.case
     if features.target and case.target is None and not case.class_name:
-        raise DataError(f"features {features.name}: case {case.id} is not labelled")
+        raise DataError(
+            f"features {features.name}: case {case.id} is not labelled; leave these features out"
+        )
     return read_view(case, image.modalities, regions, with_target=features.target)
 
 

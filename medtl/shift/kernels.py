@@ -93,5 +93,7 @@ def median_gamma(values_NF: Floats, *, seed: int = 0) -> float:
     distances = torch.pdist(torch.from_numpy(np.ascontiguousarray(values_NF))).numpy()
     distances = distances[distances > 0]
     if not len(distances):
-        raise DataError("all rows of features are equal: there is no distance between them")
+        raise DataError(
+            "all rows of features are equal, without any distance; choose other --features"
+        )
     return float(1 / (2 * np.median(distances) ** 2))

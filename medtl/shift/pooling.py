@@ -123,7 +123,7 @@ def scale(
     mean_F, deviation_F = values_NF.mean(axis=0), values_NF.std(axis=0)
     varies_F = deviation_F > CONSTANT * np.maximum(np.abs(values_NF).max(axis=0), 1e-300)
     if not varies_F.any():
-        raise DataError(f"features {what} are the same in every image; there is nothing to compare")
+        raise DataError(f"features {what} are the same in every image; choose others by --features")
     notes: tuple[str, ...] = ()
     if not varies_F.all():
         notes = (
@@ -147,7 +147,9 @@ def _check(images: Sequence[Image], measured: Sequence[Measured], features: Feat
         bad = ~np.isfinite(found.values_NF).all(axis=0)
         if bad.any():
             name = found.names[int(np.flatnonzero(bad)[0])]
-            raise DataError(f"{what}: {name} of {_file(image)} is not a finite number")
+            raise DataError(
+                f"{what}: {name} of {_file(image)} is not a finite number; leave out the case"
+            )
 
 
 def _file(image: Image) -> str:

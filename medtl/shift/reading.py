@@ -43,7 +43,9 @@ def read_view(
         image_IJK, _, _ = to_canonical(stored_IJK, affine)
         shown_IJK = foreground(image_IJK)
         if int(shown_IJK.sum()) < FEWEST_SHOWN:
-            raise DataError(f"{case.images[name].path}: shows nothing but background")
+            raise DataError(
+                f"{case.images[name].path}: shows nothing but background; leave out the case"
+            )
         images.append(image_IJK)
         shown.append(shown_IJK)
     target_LIJK: NDArray[np.bool_] | None = None

@@ -247,9 +247,14 @@ def _msd_modalities(path: Path) -> dict[int, Modality]:
         raise DataError(f"{path}: not the dataset.json of MSD Task01 ({error})") from error
     if not set(channels.values()) <= set(MODALITIES) or len(set(channels.values())) < len(channels):
         named = ", ".join(channels.values())
-        raise DataError(f"{path}: modalities {named} are not those of MSD Task01_BrainTumour")
+        raise DataError(
+            f"{path}: modalities {named} are not those of MSD Task01_BrainTumour; see task "
+            "segmentation"
+        )
     if not ("edema" in labels.get(1, "") and labels.get(3, "").startswith("enhancing")):
-        raise DataError(f"{path}: its labels are not those of MSD Task01_BrainTumour")
+        raise DataError(
+            f"{path}: its labels are not those of MSD Task01_BrainTumour; see task segmentation"
+        )
     return channels
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from medtl.case import Case, Cohort, ImageFile
 from medtl.console import Reporter
 from medtl.duplicates import LEAST_PICTURE, groups_of, look_at
-from medtl.errors import ConfigError, DataError
+from medtl.errors import DataError
 from medtl.io.pictures import COLOURS, is_picture
 from medtl.modality import Modality
-from medtl.owndata.classes import check_every_class, picture_advice
+from medtl.owndata.classes import check_every_class, class_defaults, picture_advice
 from medtl.owndata.folders import read_class_folders
 from medtl.owndata.listing import Entry, checked, shortened
-from medtl.phantom.cohort import INDEX, KAGGLE, read_index
-from medtl.task import Advice, Defaults
+from medtl.phantom.cohort import INDEX, KAGGLE, notes_of, read_index
+from medtl.task import Advice, check_no_labels
 
+GROUPS = "groups of near-duplicates"
 GROUPED, OFFICIAL = "grouped", "official"
 #: Correlation that would make two pictures the same if one were less strict: a check of how much
 #: the number of groups depends on it.
@@ -46,19 +47,7 @@ class KaggleMri:
         GROUPED: "all pictures are pooled, and near-duplicates stay on one side of every split",
         OFFICIAL: "Testing is the test set, as published, whatever of it is in Training, too",
     }
-    defaults = Defaults(
-        src="mod:image",
-        dst="mod:image",
-        network="resnet18",
-        transforms="head-picture",
-        patch_size=(128, 128),
-        batch_size=32,
-        rate=1e-3,
-        steps=2000,
-        passes=40,
-        strategy="scratch",
-        loss="cross-entropy",
-    )
+    defaults = class_defaults("mod:image", "head-picture")
     phantom_defaults = defaults
 
     def cases(
@@ -79,8 +68,7 @@ class KaggleMri:
                 protocol without a Testing folder; always naming the file.
         """
         root = Path(root)
-        if labels:
-            raise ConfigError("--labels names regions of segmentations; classes need none")
+        check_no_labels(self.name, labels)
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; it should hold a folder per class")
         listing = checked(read_class_folders(root))
@@ -112,7 +100,7 @@ class KaggleMri:
             for entry, patient, class_name in zip(entries, patients, classes, strict=True)
         )
         notes = [
-            *(["synthetic phantom: generated images, no patients"] if index else []),
+            *notes_of(index),
             *listing.notes,
             f"{len(cases)} pictures in {len(set(patients))} groups of near-duplicates (correlation "
             f"{LEAST_PICTURE:g}); with {LOOSE:g} it would be {len(set(loose))}",
@@ -131,7 +119,7 @@ class KaggleMri:
         folder = cases[0].images[Modality(modalities[0])].path.parent.parent
         check_every_class(cases, self.regions, folder)
         found = tuple(map(Modality, modalities))
-        advice = picture_advice(cases, found, self.defaults, spacing_mm, patch_size)
+        advice = picture_advice(cases, found, self.defaults, spacing_mm, patch_size, GROUPS)
         why = "cropped to the head and blurred alike: here a file's size alone tells much"
         return replace(advice, reasons={**advice.reasons, "transforms": why})
 
@@ -179,7 +167,7 @@ def _grouped(cohort: Cohort, need_target: bool) -> Cohort:
             replace(case, class_name="", stratum="") if case.id in doubtful else case
             for case in cases
         )
-    return replace(cohort, cases=cases, notes=notes, leak=UNKNOWN_PATIENTS)
+    return replace(cohort, cases=cases, notes=notes, leak=UNKNOWN_PATIENTS, counted=GROUPS)
 
 
 def _official(cohort: Cohort) -> Cohort:
@@ -201,5 +189,6 @@ def _official(cohort: Cohort) -> Cohort:
         leak=f"LEAK: {twins} of {sizes[_TESTING]} Testing pictures are, or nearly are, pictures of "
         "Training, so these scores are too good; patients are unknown",
         test=tuple(case.id for case in testing),
+        counted="cases",
         keeps_seen=True,
     )

@@ -54,6 +54,7 @@ def test_folders_of_both_kaggle_sets_name_the_classes(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len({case.patient for case in cohort.cases}) == 8
     assert cohort.leak == UNKNOWN_PATIENTS and not cohort.synthetic
+    assert cohort.counted == "groups of near-duplicates"
 
 
 def test_planted_twins_are_one_patient_and_nothing_else_is(phantom: Path) -> None:
@@ -158,7 +159,7 @@ def test_one_class_alone_cannot_be_trained_on(tmp_path: Path) -> None:
     cohort = KaggleMri().cases(write(tmp_path, *(f"glioma/{n}.png" for n in range(4))))
     with pytest.raises(DataError, match="no training case is of class meningioma"):
         KaggleMri().advise(cohort.cases, ("image",))
-    with pytest.raises(ConfigError, match="classes need none"):
+    with pytest.raises(ConfigError, match="needs none, so drop it"):
         KaggleMri().cases(tmp_path, labels="WT=1")
 
 

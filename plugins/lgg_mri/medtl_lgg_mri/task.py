@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from medtl.case import Case, Cohort, ImageFile
 from medtl.console import Reporter
-from medtl.errors import ConfigError, DataError
+from medtl.errors import DataError
 from medtl.modality import Modality
-from medtl.owndata.classes import check_every_class, picture_advice
+from medtl.owndata.classes import check_every_class, class_defaults, picture_advice
 from medtl.owndata.listing import shortened
-from medtl.phantom.cohort import LGG, read_index
-from medtl.task import Advice, Defaults
+from medtl.phantom.cohort import LGG, notes_of, read_index
+from medtl.task import Advice, Defaults, check_no_labels
 from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, tell
 
 PATIENTS, HOSPITALS, SLICES = "patients", "hospitals", "slices"
@@ -58,10 +58,9 @@ class _Slices:
                 with one hospital alone, or a damaged file; always naming the file.
         """
         root = Path(root)
-        if labels:
-            raise ConfigError(f"--labels: task {self.name} has masks of tumor alone; drop it")
+        check_no_labels(self.name, labels)
         index = read_index(root)
-        notes = ["synthetic phantom: generated images, no patients"] if index else []
+        notes = notes_of(index)
         found = find_slices(root, reporter or Reporter(quiet=True))
         slices = [each for each in found if each.mask or not need_target]
         if not slices:
@@ -74,11 +73,12 @@ class _Slices:
             notes.append(f"{len(empty)} slices with an empty modality left out: {shortened(empty)}")
         slices = [each for each in slices if not wanted & set(each.empty)]
         if not slices:
-            raise DataError(f"{root}: a modality is empty in every slice; nothing is left")
+            raise DataError(f"{root}: a modality is empty in every slice; choose others by --dst")
         cases = tuple(map(self._case, slices))
         patients = {case.patient for case in cases}
-        notes += [f"{len(cases)} slices of {len(patients)} patients", *tell(slices)]
-        cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")))
+        whose = f"{len(patients)} patient{'s' if len(patients) > 1 else ''}"
+        notes += [f"{len(cases)} slices of {whose}", *tell(slices)]
+        cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")), pixels=True)
         if protocol == HOSPITALS:
             return _by_hospital(cohort)
         return _by_slice(cohort) if protocol == SLICES else cohort
@@ -93,19 +93,7 @@ class LggMri(_Slices):
     name = "lgg-mri"
     kind = "classification"
     regions = (NO_TUMOR, WITH_TUMOR)
-    defaults = Defaults(
-        src=_EVERY,
-        dst=_EVERY,
-        network="resnet18",
-        transforms="picture",
-        patch_size=(128, 128),
-        batch_size=32,
-        rate=1e-3,
-        steps=2000,
-        passes=40,
-        strategy="scratch",
-        loss="cross-entropy",
-    )
+    defaults = class_defaults(_EVERY)
     phantom_defaults = defaults
 
     def advise(
@@ -127,7 +115,8 @@ class LggMri(_Slices):
 
 
 class LggMriSegmentation(_Slices):
-    """Where a slice shows a glioma; pixels count as 1 mm, as their size is not recorded."""
+    """Where a slice shows a glioma; pixels count as 1 mm, as their size is not recorded,
+    and tables tell distances in pixels."""
 
     name = "lgg-mri-seg"
     kind = "segmentation"
@@ -162,7 +151,7 @@ def _by_hospital(cohort: Cohort) -> Cohort:
     """Each hospital is a fold."""
     sites = sorted({case.site for case in cohort.cases})
     if len(sites) < 2:
-        raise DataError(f"{cohort.root}: has the one hospital {sites[0]}; two are needed at least")
+        raise DataError(f"{cohort.root}: has hospital {sites[0]} alone; choose another --protocol")
     counted = {site: len({c.patient for c in cohort.cases if c.site == site}) for site in sites}
     return replace(
         cohort,
@@ -173,4 +162,4 @@ def _by_hospital(cohort: Cohort) -> Cohort:
 
 def _by_slice(cohort: Cohort) -> Cohort:
     cases = tuple(replace(case, patient=case.id) for case in cohort.cases)
-    return replace(cohort, cases=cases, leak=LEAK)
+    return replace(cohort, cases=cases, leak=LEAK, counted="cases")

@@ -176,16 +176,21 @@ def test_one_hospital_is_locked_away_whole(
 
 
 def test_segmentation_in_2d_writes_masks_as_pictures(
-    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     assert medtl(monkeypatch, "train", "lgg-mri-seg", "--data", phantom, *TINY, "--out", run) == 0
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["scratch"]) == {"tumor"} and summary["data"]["leak"] == ""
+    assert summary["data"]["unit"] == "pixel"
     one = next(p for p in sorted(phantom.iterdir()) if p.is_dir())
     assert medtl(monkeypatch, "predict", run, "-i", one, "-o", out, "--quiet") == 0
     written = sorted(out.glob("*.png"))
     assert len(written) == SLICES
+    capsys.readouterr()
+    assert medtl(monkeypatch, "predict", run, "-i", one, "-o", out) == 0
+    assert f"warning: {out} has {written[0].name}, " in (told := capsys.readouterr().err)
+    assert "and 9 more already: replaced" in told
     mask = np.asarray(Image.open(written[0]))
     assert mask.shape == (SIZE, SIZE) and set(np.unique(mask)) <= {0, 255}
 
