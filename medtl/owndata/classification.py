@@ -37,7 +37,7 @@ from medtl.owndata.listing import (
 )
 from medtl.owndata.names import recorded_channels
 from medtl.owndata.table import read_table
-from medtl.phantom.cohort import KAGGLE
+from medtl.phantom.cohort import KAGGLE, notes_of
 from medtl.task import Advice, Defaults, check_no_labels
 
 #: Pictures of so many cases tell whether a data set has colours.
@@ -204,8 +204,7 @@ class OwnClasses:
                 if Modality(name) not in found:
                     has = ", ".join(found) or "none"
                     raise DataError(f"{entry.where}: {entry.id} has no {name} image, only {has}")
-        if self.listing.synthetic:
-            notes.insert(0, "synthetic phantom: generated images, no patients")
+        notes[:0] = notes_of(self.listing.synthetic)
         cases = tuple(map(self._case, entries, images))
         return Cohort(
             self.root,

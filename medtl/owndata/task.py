@@ -32,6 +32,7 @@ from medtl.owndata.names import (
     recorded_regions,
 )
 from medtl.phantom import write_phantom
+from medtl.phantom.cohort import notes_of
 from medtl.task import Advice, Defaults
 
 #: Of the built-in phantom.
@@ -170,8 +171,7 @@ class OwnData:
         bare = [e.id for e in self.listing.entries if e not in entries]
         if bare:
             notes.append(f"{len(bare)} unlabelled cases were left out: {shortened(bare)}")
-        if self.listing.synthetic:
-            notes.insert(0, "synthetic phantom: generated images, no patients")
+        notes[:0] = notes_of(self.listing.synthetic)
         images = in_threads(self._images, entries)
         for entry, found in zip(entries, images, strict=True):
             self._check_channels(entry, found, required or ())

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -169,9 +169,9 @@ def _version_of(write: WriteOwn) -> str:
     return digest.hexdigest()
 
 
-def notes_of(index: Mapping[str, Any]) -> list[str]:
-    """What the user is told of a data set with such an index (:func:`read_index`)."""
-    return ["synthetic phantom: generated images, no patients"] if index else []
+def notes_of(synthetic: bool) -> list[str]:
+    """What the user is told of a data set that is, or is not, synthetic."""
+    return ["synthetic phantom: generated images, no patients"] if synthetic else []
 
 
 def read_index(root: Path) -> dict[str, Any]:

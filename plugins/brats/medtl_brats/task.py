@@ -13,6 +13,7 @@ from pathlib import Path
 
 from medtl.case import Case, Cohort
 from medtl.errors import DataError
+from medtl.phantom.cohort import notes_of
 from medtl.task import Defaults
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
@@ -80,8 +81,7 @@ class Brats:
         values = _read_values(kept)
         schemes = _schemes(kept, values, chosen, notes)
         sites, grades, synthetic = _side_facts(found)
-        if synthetic:
-            notes.insert(0, "synthetic phantom: generated images, no patients")
+        notes[:0] = notes_of(synthetic)
         return Cohort(
             root=root,
             cases=tuple(

@@ -100,7 +100,7 @@ class KaggleMri:
             for entry, patient, class_name in zip(entries, patients, classes, strict=True)
         )
         notes = [
-            *notes_of(index),
+            *notes_of(bool(index)),
             *listing.notes,
             f"{len(cases)} pictures in {len(set(patients))} groups of near-duplicates (correlation "
             f"{LEAST_PICTURE:g}); with {LOOSE:g} it would be {len(set(loose))}",

@@ -60,7 +60,7 @@ class _Slices:
         root = Path(root)
         check_no_labels(self.name, labels)
         index = read_index(root)
-        notes = notes_of(index)
+        notes = notes_of(bool(index))
         found = find_slices(root, reporter or Reporter(quiet=True))
         slices = [each for each in found if each.mask or not need_target]
         if not slices:
