@@ -71,9 +71,7 @@ def tiny(target: Any) -> Tiny:
 
 def _check_whole(task: object) -> None:
     lacking = [name for name in NEEDED if not hasattr(task, name)]
-    require(
-        not lacking, f"it has no {', no '.join(lacking)}; see medtl.task.Task"
-    )
+    require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.task.Task")
 
 
 def read(task: Task | Named, root: Path, **options: Any) -> Cohort:
