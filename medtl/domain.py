@@ -49,6 +49,12 @@ class Domain:
 def parse_domain(text: str) -> Domain:
     """Read a selector.
 
+    >>> from medtl.domain import parse_domain
+    >>> parse_domain("t2,T1Gd").modalities
+    ('t2', 't1ce')
+    >>> str(parse_domain("mod:flair+t1ce,site:CS"))
+    'mod:flair+t1ce,site:CS'
+
     Raises:
         ConfigError: the text is empty, or a field is unknown, empty or given twice.
     """

@@ -57,6 +57,10 @@ class Interval:
 def patient_means(values_by_patient: Mapping[str, Values]) -> dict[str, float]:
     """Average the cases of each patient, in order of patient.
 
+    >>> from medtl.intervals import patient_means
+    >>> patient_means({"p2": 0.75, "p1": [0.25, 0.75]})
+    {'p1': 0.5, 'p2': 0.75}
+
     Raises:
         DataError: no patient, a patient without a value, or a value that is not finite.
     """

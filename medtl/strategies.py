@@ -110,7 +110,16 @@ class Request:
 
 
 class Strategy(Protocol):
-    """What a strategy component's target must be: a function that plans."""
+    """What a strategy component's target must be: a function that plans.
+
+    >>> from medtl.domain import parse_domain
+    >>> from medtl.strategies import Request
+    >>> from medtl.transferring import linear_probe
+    >>> flair, t1 = parse_domain("flair"), parse_domain("t1")
+    >>> stages = linear_probe(Request(flair, t1, steps=100, batch_size=2, rate=1e-3))
+    >>> [(stage.name, stage.steps, stage.frozen) for stage in stages]
+    [('source', 100, 'none'), ('linear-probe', 100, 'all-but:head')]
+    """
 
     def __call__(self, request: Request) -> tuple[Stage, ...]: ...
 

@@ -76,6 +76,12 @@ def mmd2(
 
     For rows of patients, use the metrics above: they know which rows belong together.
 
+    >>> import numpy as np
+    >>> from medtl.shift.mmd import mmd2
+    >>> rows_NF = np.array([[0.0], [1.0], [3.0]])
+    >>> mmd2(rows_NF, rows_NF + 4, kernel="linear", biased=True)  # the means are 4 apart
+    16.0
+
     Args:
         kernel: ``rbf``, ``linear``, ``polynomial`` or ``distance`` (the energy distance).
         bandwidths: h of ``exp(-|x - y|^2 / (2 h^2))``, averaged over; None: the median

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from medtl import Component
 from medtl.catalog import Registry, load_catalog
@@ -94,9 +95,20 @@ def _component(kind: str, plugin: str, component: Component) -> str:
         component.name,
         f"A {KINDS[kind]} of the plugin {code(plugin)}: {text(component.summary)}.",
         use and fenced("bash", use),
-        documented(directive, component.target.replace(":", "."), "no-index"),
+        documented(directive, _called(kind, component, target), "no-index"),
         *_details(kind, component, target),
     )
+
+
+def _called(kind: str, component: Component, target: Any) -> str:
+    """The target; a network with its bare arguments: a decorator makes it, and the names in there
+    would be shown in place of the defaults."""
+    where = component.target.replace(":", ".")
+    if kind != "networks":
+        return where
+    signature = inspect.signature(target)
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return f"{where}{inspect.Signature(plain)}"
 
 
 def _use(kind: str, component: Component) -> str:
