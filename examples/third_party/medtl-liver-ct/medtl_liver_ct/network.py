@@ -29,19 +29,20 @@ BLOCKS = (
 class CoarseUNet(nn.Module):
     """Residual units of width * (1, 2, 4) channels at 1/2, 1/4 and 1/8 of the resolution, skips.
 
-    The logits are interpolated to the image's grid. Instance norm and PReLU; convolutions have no
-    bias, which the norm would cancel.
+    A transposed convolution brings the logits to the image's grid. Batch norm and PReLU: Hounsfield
+    units mean the same in every patch, which instance norm would hide. Convolutions have no bias,
+    which the norm would cancel.
     """
 
     def __init__(self, dims: int, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
         one, two, four = width, 2 * width, 4 * width
-        self.stem = Convolution(dims, in_channels, one, strides=2, bias=False)
-        self.encoder1 = ResidualUnit(dims, one, two, strides=2, bias=False)
-        self.bottleneck = ResidualUnit(dims, two, four, strides=2, bias=False)
-        self.decoder1 = ResidualUnit(dims, four + two, two, bias=False)
-        self.decoder2 = ResidualUnit(dims, two + one, one, bias=False)
-        self.head = Conv[Conv.CONV, dims](one, out_channels, kernel_size=1)
+        self.stem = Convolution(dims, in_channels, one, strides=2, norm="batch", bias=False)
+        self.encoder1 = ResidualUnit(dims, one, two, strides=2, norm="batch", bias=False)
+        self.bottleneck = ResidualUnit(dims, two, four, strides=2, norm="batch", bias=False)
+        self.decoder1 = ResidualUnit(dims, four + two, two, norm="batch", bias=False)
+        self.decoder2 = ResidualUnit(dims, two + one, one, norm="batch", bias=False)
+        self.head = Conv[Conv.CONVTRANS, dims](one, out_channels, kernel_size=2, stride=2)
 
     def forward(self, batch_BCIJK: Tensor) -> Tensor:
         """Images -> logits_BLIJK, one map per region, as large as they are."""
@@ -50,7 +51,8 @@ class CoarseUNet(nn.Module):
         eighth = self.bottleneck(quarter)
         quarter = self.decoder1(torch.cat([quarter, _doubled(eighth)], dim=1))
         half = self.decoder2(torch.cat([half, _doubled(quarter)], dim=1))
-        return _doubled(self.head(half))
+        logits_BLIJK: Tensor = self.head(half)
+        return logits_BLIJK
 
 
 def _doubled(maps_BCIJK: Tensor) -> Tensor:
@@ -62,8 +64,8 @@ def _doubled(maps_BCIJK: Tensor) -> Tensor:
 def coarse_unet(spatial_dims: int, width: int) -> Plan:
     """CoarseUNet; width is the channels of the first level, 16.
 
-    A quarter of the work of a U-Net that starts at full resolution, or less, and boundaries that
-    are a voxel less sharp. Edges of a patch must be multiples of 8, as it halves them three times.
+    A fraction of the work of a U-Net that starts at full resolution. Edges of a patch must be
+    multiples of 8, as it halves them three times.
     """
     return (
         lambda channels, outputs: CoarseUNet(spatial_dims, channels, outputs, width),

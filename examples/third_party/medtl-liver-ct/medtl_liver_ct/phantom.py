@@ -1,9 +1,10 @@
 """Synthetic abdomens in Hounsfield units, in the layout of LiTS: to try and to test without data.
 
-An elliptic body with fat below the skin, a spine, a spleen on the left and a liver on the right
-that holds up to three tumours. Two scanners take turns: ``portal`` waits for the contrast agent to
-reach the liver; ``arterial`` does not, so that its livers and tumours look more alike, and is
-noisier. The sizes and densities are roughly those of adults; nothing else about it is anatomy.
+An elliptic body with fat below the skin and a wall of muscle, in it bowel, a spine, a spleen on the
+left and a liver on the right that holds up to three tumours. Two scanners take turns: ``portal``
+waits for the contrast agent to reach the liver; ``arterial`` does not, so that its livers and
+tumours look more alike, and is noisier. The sizes and densities are roughly those of adults;
+nothing else about it is anatomy.
 
 Axes: A axis, I J K voxels (right-anterior-superior).
 """
@@ -23,7 +24,7 @@ from medtl.io.nifti import write_nifti
 from medtl_liver_ct.lits import BACKGROUND, LIVER, SITES, TUMOUR
 
 SHAPE, SPACING_MM = (48, 40, 32), 7.5
-AIR_HU, FAT_HU, MUSCLE_HU, BONE_HU = -1000.0, -100.0, 55.0, 350.0
+AIR_HU, FAT_HU, MUSCLE_HU, BOWEL_HU, BONE_HU = -1000.0, -100.0, 55.0, 0.0, 350.0
 #: A voxel shows something of its neighbours, too.
 BLUR_VOXELS = 0.5
 #: Scanners store nothing below it.
@@ -42,8 +43,8 @@ class Scanner:
 
 
 SCANNERS = (
-    Scanner("portal", liver_hu=115.0, tumour_hu=60.0, spleen_hu=120.0, noise_hu=12.0),
-    Scanner("arterial", liver_hu=75.0, tumour_hu=45.0, spleen_hu=105.0, noise_hu=20.0),
+    Scanner("portal", liver_hu=115.0, tumour_hu=45.0, spleen_hu=120.0, noise_hu=12.0),
+    Scanner("arterial", liver_hu=80.0, tumour_hu=35.0, spleen_hu=105.0, noise_hu=16.0),
 )
 
 
@@ -75,6 +76,7 @@ def draw_case(
     for centre_mm, radii_mm, density_hu in (
         ((0, 0, 0), body_mm, FAT_HU),
         ((0, 0, 0), body_mm - rng.uniform(12, 25), MUSCLE_HU),
+        ((0, 10, 0), body_mm - (35, 40, 0), BOWEL_HU),
         ((0, -70, 0), (20, 20, 400), BONE_HU),
         ((-80, -25, 20), (30, 40, 45), scanner.spleen_hu),
         (liver_at_mm, liver_mm, scanner.liver_hu + rng.normal(0, 5)),
@@ -95,7 +97,7 @@ def _tumours(
     """None in one liver of six, else one to three balls."""
     for _ in range(rng.choice((0, 1, 2, 3), p=(1 / 6, 1 / 2, 1 / 6, 1 / 6))):
         centre_mm = liver_at_mm + rng.uniform(-0.5, 0.5, 3) * liver_mm
-        yield _ellipsoid(centre_mm, np.full(3, rng.uniform(14, 28)))
+        yield _ellipsoid(centre_mm, np.full(3, rng.uniform(18, 32)))
 
 
 def _ellipsoid(centre_mm: object, radii_mm: object) -> NDArray[np.bool_]:

@@ -22,10 +22,11 @@ def test_weights_are_as_many_as_counted_by_hand() -> None:
         + 48 * 16 + 16 * 16
     )  # fmt: skip
     shortcuts = 96 * 32 + 48 * 16  # 1x1x1 where nothing is halved
-    slopes = 1 + 4 * 2  # a PReLU behind every other convolution
-    head = 16 * 2 + 2
+    norms = 2 * (16 + 2 * (32 + 64 + 32 + 16))  # scale and shift behind each of those in a row
+    slopes = 1 + 4 * 2  # of the PReLUs behind them
+    head = 8 * 16 * 2 + 2
     total = sum(parameter.numel() for parameter in network.module.parameters())
-    assert total == convolutions + shortcuts + slopes + head
+    assert total == convolutions + shortcuts + norms + slopes + head
 
 
 @pytest.mark.parametrize("dims", [2, 3])
