@@ -357,7 +357,7 @@ def test_verbose_tells_what_the_command_tells(
         (lambda: api.plan(steps="many"), ConfigError, "steps: must be a valid integer"),
         (lambda: api.plan(devices=2), ConfigError, "torchrun"),
         (lambda: api.shift(sorc="t1"), UnknownNameError, "did you mean 'src'?"),
-        (lambda: api.shift(draws="many"), ConfigError, "draws: must be a whole number"),
+        (lambda: api.shift(draws="many"), ConfigError, "--draws: must be a whole number"),
         (lambda: api.shift(layer="stem"), ConfigError, "activations"),
         (lambda: api.components("network"), UnknownNameError, "did you mean 'networks'?"),
         (lambda: api.catalog(network={}), UnknownNameError, "did you mean 'networks'?"),

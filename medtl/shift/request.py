@@ -66,10 +66,11 @@ def build_request(options: Mapping[str, Any]) -> Request:
     run, layer = given.pop("run", None), given.pop("layer", None)
     if (run or layer) and "activations" not in map(canonical, given.get("features", ())):
         raise ConfigError("--run and --layer are for --features activations; add that")
-    for name, least in (("draws", FEWEST_DRAWS), ("rows_per_image", 1), ("seed", 0)):
+    for name, least in (("draws", 1), ("rows_per_image", 1), ("seed", 0)):
         number = given.get(name, least)
         if not isinstance(number, int) or number < least:
-            raise ConfigError(f"{name}: must be a whole number, {least} or more, not {number!r}")
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: must be a whole number, {least} or more, not {number!r}")
     if "data" in given:
         given["data"] = Path(given["data"]).expanduser()
     return Request(settings=Settings(Path(run) if run else None, layer), **given)
