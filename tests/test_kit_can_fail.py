@@ -709,11 +709,22 @@ def test_plain_metric_keeps_all(check: Any) -> None:
     check(given(metric(apart)))
 
 
-class Foreign:
-    """Reads nothing that medtl can write."""
+class Halfway:
+    """Its author has not come to the end."""
 
     name, kind, regions, modalities, nested = NAME, "segmentation", ("organ",), ("t2",), False
     cases = Organ.cases
+
+
+class Foreign(Halfway):
+    """Reads nothing that medtl can write."""
+
+    defaults = phantom_defaults = Organ.defaults
+
+
+def test_task_is_told_what_it_lacks() -> None:
+    with pytest.raises(CheckFailed, match="it has no defaults, no phantom_defaults; see"):
+        tasks.phantom_is_read(given(Halfway))
 
 
 def test_task_without_a_phantom_is_told_how_to_bring_one() -> None:
