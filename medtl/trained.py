@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.data import Recipe
-from medtl.errors import ConfigError, RunError
+from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation import Predictor
 from medtl.flips import orientations
 from medtl.harmonisation import Standard
@@ -84,6 +84,10 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained
         raise RunError(f"{weights.path} was not written by medtl train; it cannot predict alone")
     try:
         return _restore(weights, catalog, fabric)
+    except UnknownNameError as problem:
+        raise RunError(
+            f"{weights.path} needs a plugin that is not in use here: {problem}"
+        ) from problem
     except (LookupError, TypeError, ValueError) as problem:
         raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
 
