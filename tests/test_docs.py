@@ -169,6 +169,16 @@ def test_every_command_in_prose_is_one_that_medtl_takes() -> None:
 def test_a_wrong_command_in_prose_is_found(command: str) -> None:
     (line,) = shell.lines_of(f"```bash\n{command}\n```\n")
     assert shell.problem(line)
+
+
+def test_running_text_may_hold_placeholders_but_no_unknown_names() -> None:
+    text = "`medtl COMMAND --help`, `medtl list tasks|networks`, `medtl data phantom DIR --sites N`"
+    assert [shell.problem(line) for line in shell.lines_of(text)] == ["", "", ""]
+    text = "`medtl lst`, `medtl list tasks|nets`, `medtl data phantom DIR --size|--sits N`"
+    assert all(shell.problem(line) for line in shell.lines_of(text))
+
+
+def test_what_a_console_printed_is_no_command() -> None:
     assert list(shell.lines_of("```console\n$ medtl list\nmedtl 0.1.0\n```\n")) == [
         shell.Line(("list",), whole=True)
     ]

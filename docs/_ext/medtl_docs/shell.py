@@ -80,13 +80,16 @@ def problem(line: Line, more: frozenset[str] = frozenset()) -> str:
         while hasattr(command, "resolve_command") and words and words[0][0] not in "-[":
             if not line.whole and not words[0].islower():
                 return ""  # a placeholder, as in "medtl COMMAND --help"
-            name, command, words = command.resolve_command(context, words)
-            context = command.make_context(
-                name,
-                [*words] if line.whole else [],
-                parent=context,
-                resilient_parsing=not line.whole,
+            # In running text "a|b" stands for either.
+            for name in words[0].split("|") if not line.whole else words[:1]:
+                name, found, rest = command.resolve_command(context, [name, *words[1:]])
+                if found is None:
+                    return f"no command {words[0]}"
+            given = [*rest] if line.whole else []
+            context = found.make_context(
+                name, given, parent=context, resilient_parsing=not line.whole
             )
+            command, words = found, rest
         if line.whole:
             return _unknown_value(context.params, more)
     except Exception as error:  # whatever the parser raises is what a reader would see
