@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 
 #: Version of the plugin contract in :mod:`medtl.hookspecs`. Plugins state the one they speak.
 PLUGIN_API = 1
+#: The oldest version that is still read (docs/decisions/0027-plugin-kit.md).
+OLDEST_PLUGIN_API = 1
 
 hookimpl = pluggy.HookimplMarker("medtl")
 
@@ -35,4 +37,4 @@ class Component:
         return getattr(import_module(module_name), attribute)
 
 
-__all__ = ["PLUGIN_API", "Component", "__version__", "hookimpl"]
+__all__ = ["OLDEST_PLUGIN_API", "PLUGIN_API", "Component", "__version__", "hookimpl"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from medtl import Component
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.plugins import KINDS, Offer, PluginError, canonical, load_plugin
+from medtl.plugins import KINDS, Offer, PluginError, canonical, load_plugin, outdated
 
 GROUP = "medtl.plugins"
 
@@ -77,7 +77,8 @@ class Registry(Mapping[str, Component]):
 
 @dataclass(frozen=True, slots=True)
 class PluginRow:
-    """One installed plugin. ``reason`` says in one line why it is broken or disabled."""
+    """One installed plugin. ``reason`` says in one line why it is broken or disabled, or that it is
+    ok, but deprecated."""
 
     name: str
     distribution: str
@@ -134,7 +135,8 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
         except PluginError as error:
             rows.append(replace(row, status="broken", reason=str(error)))
         else:
-            rows.append(replace(row, components=sum(map(len, offers[name].values()))))
+            count = sum(map(len, offers[name].values()))
+            rows.append(replace(row, components=count, reason=outdated(point)))
     missing = _missing(rows)
     kinds = {
         name: noun

@@ -21,6 +21,10 @@ A component's name is letters, digits, ``-``, ``_`` and ``.``; ``-``, ``_`` and 
 difference in it. Its full name is ``plugin:component``; the bare name works while only one plugin
 offers it. Nothing is overwritten. A plugin that breaks any of this is listed as broken by
 ``medtl plugins list``, with the reason, and none of it is used; the others work on.
+
+``medtl plugins check NAME|PATH`` tries what the components promise (:mod:`medtl.testing`). Which
+changes of this contract raise ``PLUGIN_API``, and how long an older one is read, is decided in
+``docs/decisions/0027-plugin-kit.md``.
 """
 
 from __future__ import annotations

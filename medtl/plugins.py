@@ -14,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from medtl import PLUGIN_API, Component, builtin, hookspecs
+from medtl import OLDEST_PLUGIN_API, PLUGIN_API, Component, builtin, hookspecs
 
 #: Kind of component, as the catalog's registries are called -> what one of them is called.
 KINDS = {
@@ -60,6 +60,15 @@ def load_plugin(point: EntryPoint) -> Offer:
         return _components(module, canonical(point.name))
 
 
+def outdated(point: EntryPoint) -> str:
+    """What a plugin that was loaded is told where it speaks an older contract that is still read;
+    empty where it speaks the present one."""
+    api = sys.modules[point.module].PLUGIN_API
+    if api == PLUGIN_API:
+        return ""
+    return f"speaks plugin API {api}, read but deprecated; port it to {PLUGIN_API}, see CHANGELOG"
+
+
 @contextmanager
 def _blaming(what: str) -> Iterator[None]:
     """Whatever goes wrong within is the plugin's fault; it may even call ``sys.exit()``."""
@@ -84,7 +93,7 @@ def _check_api(module: ModuleType, where: str) -> None:
     api = getattr(module, "PLUGIN_API", None)
     if type(api) is not int:
         raise PluginError(f"{where} states no PLUGIN_API; write `PLUGIN_API = {PLUGIN_API}` in it")
-    if api != PLUGIN_API:
+    if not OLDEST_PLUGIN_API <= api <= PLUGIN_API:
         old = "the plugin" if api < PLUGIN_API else "medtl"
         raise PluginError(f"it speaks plugin API {api}, medtl {PLUGIN_API}; upgrade {old}")
 

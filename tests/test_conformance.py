@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
-from medtl.testing import parametrize_with_checks
+import pytest
 
+from medtl.catalog import GROUP
+from medtl.testing import checks
 
-@parametrize_with_checks(
-    "unet3d", expected_failures={"unetr/gradients-reach-every-parameter": "todo"}
+BUNDLED = sorted(
+    point.name
+    for point in entry_points(group=GROUP)
+    if point.dist is not None and point.dist.name == "medtl"
 )
-def test_unet3d(check: Callable[[], None]) -> None:
+EVERY = [check for name in BUNDLED for check in checks(name)]
+
+
+@pytest.mark.parametrize("check", EVERY, ids=str)
+def test_bundled_plugin(check: Callable[[], None]) -> None:
     check()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from medtl.testing.plugins import heavy_after
 
 CORE = Path(__file__).parents[1] / "medtl"
 MODULES = {
@@ -18,22 +17,6 @@ MODULES = {
     for path in CORE.rglob("*.py")
 }
 
-HEAVY = [
-    "torch",
-    "monai",
-    "nibabel",
-    "itk",
-    "pydicom",
-    "sklearn",
-    "scipy",
-    "numpy",
-    "pydantic",
-    "pydantic_core",
-    "lightning_fabric",
-    "lightning",
-    "matplotlib",
-    "yaml",
-]
 #: Imported by every listing and by every plugin.py.
 LIGHT = [
     "medtl",
@@ -57,6 +40,7 @@ LIGHT = [
     "medtl.cli.main",
     "medtl.cli.list",
     "medtl.cli.plugins",
+    "medtl.testing",
     "medtl.cli.train",
     "medtl.cli.evaluate",
     "medtl.cli.explain",
@@ -143,15 +127,6 @@ def test_only_the_command_line_imports_commands() -> None:
     for module in MODULES:
         if not module.startswith(("medtl.cli", "medtl.__main__")):
             assert not any(name.startswith("medtl.cli") for name in imports(module)), module
-
-
-def heavy_after(code: str) -> list[str]:
-    check = f"import sys, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=True
-    )
-    loaded: list[str] = json.loads(result.stdout.splitlines()[-1])
-    return loaded
 
 
 @pytest.mark.parametrize("arguments", LISTINGS, ids=" ".join)

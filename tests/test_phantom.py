@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medtl.case import Cohort
+from medtl.console import Reporter
 from medtl.errors import ConfigError, DataError
 from medtl.phantom import cohort as cohort_module
 from medtl.phantom import default_phantom, write_phantom
+from medtl.phantom.cohort import read_index, write_own
 from medtl.phantom.fields import ellipsoid, grid_CIJK, random_field, tube
 from medtl.phantom.physics import (
     NOMINAL_SEQUENCES,
@@ -28,6 +31,7 @@ from medtl.phantom.physics import (
     spin_echo,
 )
 from medtl.phantom.render import render_case, scanner_of, site_of, tumour_count
+from medtl.planning import read_cohort
 
 SIZE = 24
 
@@ -274,3 +278,35 @@ def test_built_in_cohort_is_written_once_into_the_cache(
     assert root.parent == tmp_path / "cache" and "n2-s16" in root.name
     assert default_phantom() == root
     assert (root / "phantom.json").stat().st_mtime_ns == written
+
+
+def test_own_phantom_of_a_task_is_written_once_and_marked_as_synthetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDTL_CACHE", str(tmp_path))
+    written = []
+
+    class Dots:
+        name = "dots"
+
+        def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
+            written.append((cases, seed))
+            (folder / "dots.txt").write_text("." * cases)
+
+        def cases(self, root: Path) -> Cohort:
+            return Cohort(root, (), synthetic=bool(read_index(root)["synthetic"]))
+
+    found = [read_cohort(Dots(), None, Reporter(quiet=True)) for _ in range(2)]
+    assert found[0] == found[1] and found[0].synthetic
+    assert written == [(40, 0)]
+    assert (found[0].root / "dots.txt").read_text() == 40 * "."
+
+
+def test_nothing_is_left_of_an_own_phantom_that_cannot_be_written(tmp_path: Path) -> None:
+    def write(folder: Path, cases: int, seed: int) -> None:
+        (folder / "half.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match="No space left on device"):
+        write_own(tmp_path / "own", write, 3, 0)
+    assert not list(tmp_path.iterdir())

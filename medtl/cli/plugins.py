@@ -113,9 +113,13 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
             state = Text("ok", "green") if row["ok"] else Text("failed", "bold red")
             table.add_row(Text(f"{row['kind']} {row['component']}"), Text(row["check"]), state)
         console.print(table)
+    alike: dict[tuple[str, ...], list[str]] = {}  # one fault often fails many checks
     for row in failed:
-        told = f"{row['kind']} {row['component']}, {row['check']}: {row['reason']}"
-        console.print(Text(told), style="red")
+        key = row["kind"], row["component"], row["reason"]
+        alike.setdefault(key, []).append(row["check"])
+    for (kind, component, reason), names in alike.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(Text(f"{kind} {component}, {names[0]}{more}: {reason}"), style="red")
 
 
 app.command("new")(new_plugin)

@@ -95,9 +95,10 @@ def outcome(check: Check) -> str:
 
 
 def _where(error: Exception) -> str:
-    """The last line of code that ran outside of medtl and of what is installed beside it."""
+    """The last line of code that ran in a plugin: not in medtl, nor in what it is built on."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _own_code() not in frame.filename and "site-packages" not in frame.filename:
+        foreign = "site-packages" in frame.filename and "medtl_" not in frame.filename
+        if not foreign and not frame.filename.startswith(_own_code()):
             return f" ({frame.filename}:{frame.lineno})"
     return ""
 

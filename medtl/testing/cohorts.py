@@ -17,10 +17,14 @@ from medtl.errors import MedtlError
 from medtl.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
 from medtl.protocols import protocols_of
 from medtl.task import Named, Task, bound
-from medtl.testing.check import CheckFailed
+from medtl.testing.check import CheckFailed, require
 
 #: Cases of a task's own writer.
 CASES = 8
+NEEDED = (
+    *("name", "kind", "regions", "modalities", "nested"),
+    *("defaults", "phantom_defaults", "cases"),
+)
 #: Layout -> cases, voxels along an edge, sites: as few as show every region and class.
 SIZES = {BRATS: (6, 24, 2), KAGGLE: (24, 32, 2), LGG: (6, 32, 3)}
 
@@ -41,12 +45,15 @@ def tiny(target: Any) -> Tiny:
     Raises CheckFailed where it cannot write or read its cohort.
     """
     made = target()
+    if not hasattr(made, "bind"):
+        _check_whole(made)
     own = hasattr(made, "write_phantom")
     layout = getattr(made, "phantom", BRATS)
     try:
         with own_cache():
             root = _own(made) if own else _built_in(layout)
             task = bound(made, root)
+            _check_whole(task)
             cohort = read(task, root)
     except MedtlError as error:
         where = "its write_phantom wrote" if own else f"the built-in phantom {layout!r} holds"
@@ -54,12 +61,17 @@ def tiny(target: Any) -> Tiny:
             ""
             if own
             else (
-                "; name its layout in `phantom`, or write one: write_phantom(folder, cases, seed), see "
-                "medtl.task.Task"
+                "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), "
+                "see medtl.task.Task"
             )
         )
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
     return Tiny(task, cohort, own)
+
+
+def _check_whole(task: object) -> None:
+    lacking = [name for name in NEEDED if not hasattr(task, name)]
+    require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.task.Task")
 
 
 def read(task: Task | Named, root: Path, **options: Any) -> Cohort:

@@ -74,7 +74,9 @@ def _check_columns(found: Measured) -> None:
     odd = next((name for name in names if "/" not in name), None)
     require(odd is None, f"a column is called {odd!r}; write family/name, e.g. scale/median")
     bad = [
-        name for name, good in zip(names, np.isfinite(values_NF).all(0), strict=True) if not good
+        name
+        for name, good in zip(names, np.atleast_1d(np.isfinite(values_NF).all(0)), strict=True)
+        if not good
     ]
     require(not bad, f"{', '.join(bad[:3])} is not finite on an ordinary image")
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from medtl.features import FeatureLoss
-from medtl.networks import tensors
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import BATCH, seeded, toy_batches, toy_network
 
@@ -79,7 +78,7 @@ def values(tried: Tried) -> list[tuple[list[Tensor], Tensor]]:
 def _of_weights(loss: Any) -> tuple[list[Tensor], Tensor]:
     network = toy_network()
     loss.bind(network, ())
-    weights = [tensor for tensor in tensors(network).values() if isinstance(tensor, nn.Parameter)]
+    weights: list[Tensor] = list(network.module.parameters())
     with torch.no_grad():
         for tensor in weights:
             tensor.add_(0.1)
@@ -124,7 +123,7 @@ def right_answers_cost_less(tried: Tried) -> None:
     for (_, low), (_, high) in zip(right, wrong, strict=True):
         require(
             low < high,
-            f"it is {float(low):.3g} for right answers and {float(high):.3g} for wrong ones; it is "
+            f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones; it is "
             "minimised, so turn its sign",
         )
 

@@ -6,19 +6,13 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError, MedtlError
 from medtl.networks import (
     Network,
-    all_logits,
     execution_layers,
     freeze,
     partition,
@@ -27,102 +21,13 @@ from medtl.networks import (
     train_mode,
 )
 from medtl.testing.check import CheckFailed, Tried, require
+from medtl.testing.smallest import IN, OUT, Small, another, every, fresh, logits_of, predicted
 from medtl.testing.toys import changed, copied, seeded
 from medtl.tracing import layers, own_tensors
 from medtl.transfer import restore
 from medtl.weights import Weights
 
-IN, OUT = 2, 3
-WIDTHS = (2, 4, 8, 12, 16, None)
-EDGES = (16, 32, 64, 96, 128)
-#: Numbers of channels or outputs that are built to compare with; not every module takes every one.
-OTHERS = (1, 2, 3, 4)
 LEARNING_RATE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Small:
-    """A network at its least size, and how another is built."""
-
-    builder: Callable[..., Any]
-    network: Network
-    edge: int
-    width: int | None
-
-    def again(self, seed: int = 0, **changes: int) -> Network:
-        """Another one, of other random weights or numbers."""
-        size = {"width": self.width, "patch_size": (self.edge,) * self.network.spatial_dims}
-        settings = {"in_channels": IN, "out_channels": OUT, **size, **changes}
-        with seeded(seed):
-            return _built(self.builder, spatial_dims=self.network.spatial_dims, **settings)
-
-    def images(self, seed: int = 1) -> Tensor:
-        """images_BCIJK, two of them."""
-        shape = (2, self.network.in_channels, *(self.edge,) * self.network.spatial_dims)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@lru_cache(maxsize=4)
-def smallest(builder: Callable[..., Any], dims: int) -> Small | str:
-    """The network at the least width and patch edge that it takes, or why it takes none."""
-    reason = ""
-    for width in WIDTHS:
-        for edge in EDGES:
-            try:
-                with seeded(0):
-                    network = _built(
-                        builder,
-                        in_channels=IN,
-                        out_channels=OUT,
-                        spatial_dims=dims,
-                        width=width,
-                        patch_size=(edge,) * dims,
-                    )
-            except ConfigError as error:
-                reason = str(error)
-            else:
-                return Small(builder, network, edge, width)
-    return reason
-
-
-def _built(builder: Callable[..., Any], **settings: Any) -> Network:
-    try:
-        network: Network = builder(**settings)
-    except MedtlError:
-        raise
-    except Exception as error:
-        told = ", ".join(f"{key}={value}" for key, value in settings.items())
-        raise CheckFailed(
-            f"building it with {told} raised {type(error).__name__}: {error}; raise ConfigError "
-            "for numbers it cannot take, as medtl.assemble.network_builder does"
-        ) from error
-    require(
-        isinstance(network, Network),
-        f"the target returns {type(network).__name__}, not a medtl.networks.Network",
-    )
-    return network
-
-
-def every(tried: Tried) -> list[Small]:
-    """It in every number of dimensions that it takes, the fewest first."""
-    found = [smallest(tried.target(), dims) for dims in (2, 3)]
-    small = [one for one in found if isinstance(one, Small)]
-    require(small, f"it can be built neither in 2-D ({found[0]}) nor in 3-D ({found[1]})")
-    return small
-
-
-def fresh(tried: Tried) -> tuple[Small, Network]:
-    """Its smallest, and a copy to be changed."""
-    small = every(tried)[0]
-    return small, deepcopy(small.network)
-
-
-def logits_of(network: Network, raw: Any) -> tuple[Tensor, ...]:
-    """logits_BLIJK at full resolution, then those of deep supervision; or logits_BL."""
-    if network.dense:
-        return all_logits(raw, network.spatial_dims)
-    require(isinstance(raw, Tensor), f"it returns {type(raw).__name__}, not logits_BL")
-    return (raw,)
 
 
 def says_what_it_was_built_for(tried: Tried) -> None:
@@ -179,13 +84,6 @@ def outputs_depend_on_the_image_alone(tried: Tried) -> None:
     )
 
 
-def predicted(network: Network, images_BCIJK: Tensor) -> Tensor:
-    """The main outputs in evaluation mode."""
-    network.module.eval()
-    with torch.no_grad():
-        return logits_of(network, network.module(images_BCIJK))[0]
-
-
 def gradients_reach_every_parameter(tried: Tried) -> None:
     """One backward pass leaves a finite gradient with every parameter, and some in each block."""
     small, network = fresh(tried)
@@ -235,7 +133,7 @@ def first_layers_count_the_channels(tried: Tried) -> None:
     """With other channels, axis 1 of the ``input_tensors`` alone has another length."""
     small, network = fresh(tried)
     require(network.input_tensors, "it names no input_tensors; their axis 1 counts channels")
-    state, others = tensors(network), _another(small, "in_channels", IN)
+    state, others = tensors(network), another(small, "in_channels", IN)
     for name, tensor in state.items():
         one, two = tensor.shape, others[name].shape
         if name in network.input_tensors:
@@ -255,7 +153,7 @@ def another_head_changes_the_head_alone(tried: Tried) -> None:
     """With other outputs, the ``head_tensors`` alone have another shape."""
     small, network = fresh(tried)
     require(network.head_tensors, "it names no head_tensors: those with an axis counting outputs")
-    state, others = tensors(network), _another(small, "out_channels", OUT)
+    state, others = tensors(network), another(small, "out_channels", OUT)
     for name, tensor in state.items():
         one, two = tensor.shape, others[name].shape
         if name in network.head_tensors:
@@ -320,23 +218,6 @@ def _step(small: Small, network: Network, frozen: tuple[str, ...]) -> None:
 def _mixed(found: tuple[Tensor, ...]) -> Tensor:
     """A number that every output has a part in."""
     return torch.stack([(each * torch.randn_like(each)).sum() for each in found]).sum()
-
-
-def _another(small: Small, which: str, number: int) -> dict[str, Tensor]:
-    """The tensors of the network with another number of channels or outputs."""
-    needed, reason = set(tensors(small.network)), ""
-    for other in OTHERS:
-        if other == number:
-            continue
-        try:
-            found = tensors(small.again(**{which: other}))
-        except ConfigError as error:
-            reason = str(error)
-            continue
-        if needed <= set(found):
-            return found
-        reason = f"with {which}={other} it has other tensors"
-    raise CheckFailed(f"it takes {which}={number} alone ({reason}); let it take others")
 
 
 def _size(shape: torch.Size) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from medtl.catalog import GROUP
-from medtl.plugins import canonical, load_plugin
+from medtl.plugins import canonical, load_plugin, outdated
 from medtl.testing.check import require
 from medtl.testing.finding import Found
 
@@ -39,6 +39,13 @@ def loads(plugin: Found) -> None:
         any(load_plugin(plugin.point).values()),
         f"{plugin.point.value} offers nothing; implement a hook, see medtl/hookspecs.py",
     )
+
+
+def speaks_the_present_contract(plugin: Found) -> None:
+    """Its PLUGIN_API is that of this medtl, not an older one that is still read."""
+    load_plugin(plugin.point)
+    told = outdated(plugin.point)
+    require(not told, f"{plugin.point.value} {told}")
 
 
 def its_name_is_free(plugin: Found) -> None:
@@ -84,6 +91,7 @@ def heavy_after(code: str) -> list[str]:
 
 CHECKS: tuple[Callable[[Found], None], ...] = (
     loads,
+    speaks_the_present_contract,
     its_name_is_free,
     listing_imports_nothing_heavy,
 )

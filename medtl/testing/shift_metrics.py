@@ -14,7 +14,7 @@ from medtl.shift.contract import Rows, ShiftMetric
 from medtl.shift.design import arrange
 from medtl.testing.check import Tried, require
 
-PATIENTS, ROWS, FEATURES = 24, 5, 4
+PATIENTS, ROWS, FEATURES = 40, 5, 4
 ARRANGEMENTS = 199
 #: Sums in another order differ by less.
 ROUNDING = 1e-6
@@ -86,7 +86,9 @@ def values_are_finite_and_repeatable(tried: Tried) -> None:
     metric, rows = metric_of(tried), cohort(SMALL)
     source_RU, target_RU = _arranged()
     found = values(metric, rows, source_RU, target_RU)
-    require(np.isfinite(found).all(), "it is not finite for sides of 12 patients each")
+    require(
+        np.isfinite(found).all(), f"it is not finite for sides of {PATIENTS // 2} patients each"
+    )
     again = values(metric_of(tried), rows, source_RU, target_RU)
     require((found == again).all(), "prepared again it gives other values; seed what is random")
 

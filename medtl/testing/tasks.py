@@ -24,7 +24,7 @@ from medtl.suited import check_suited
 from medtl.task import Defaults
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.cohorts import Tiny, empty_folder, own_cache, read, tiny
-from medtl.testing.networks import Small, smallest
+from medtl.testing.smallest import Small, smallest
 
 SEEDS = 3
 Masks = NDArray[np.bool_]
@@ -216,8 +216,8 @@ def a_case_can_be_prepared(tried: Tried) -> None:
 
 def a_folder_without_data_is_refused(tried: Tried) -> None:
     """An empty folder is an error of one line that names it."""
-    folder = empty_folder()
-    made = tried.target()()
+    _read(tried)
+    folder, made = empty_folder(), tried.target()()
     try:
         with own_cache():
             made.bind(folder) if hasattr(made, "bind") else read(made, folder)

@@ -63,9 +63,16 @@ class _Toy(nn.Module):
 
 def toy_network(seed: int = 0) -> Network:
     """A 2-D network for two modalities and two regions."""
-    numbers = {"in_channels": len(MODALITIES), "out_channels": len(REGIONS)}
     with seeded(seed):
-        return finish("toy", _Toy, BLOCKS, **numbers, spatial_dims=2, width=6)
+        return finish(
+            "toy",
+            _Toy,
+            BLOCKS,
+            in_channels=len(MODALITIES),
+            out_channels=len(REGIONS),
+            spatial_dims=2,
+            width=6,
+        )
 
 
 def copied(network: Network) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ def preparation_keeps_place_and_labels(tried: Tried) -> None:
     """Taken back to the native grid, each region lies where it lay, and holds 0 and 1 alone."""
     preset = preset_of(tried)
     _, target_LIJK, placement = prepared(preset)
-    odd = set(target_LIJK.unique().tolist()) - {0, 1}
+    odd = set(torch.unique(target_LIJK).tolist()) - {0, 1}
     require(not odd, f"regions hold {sorted(odd)} beside 0 and 1")
     back_LIJK = restore(target_LIJK.float(), placement, 0.0).numpy() > 0.5
     given_LIJK = native(preset).target_LIJK
@@ -143,7 +143,7 @@ def augmented_labels_stay_on_the_image(tried: Tried) -> None:
     for seed in range(SAMPLES):
         image_CIJK, target_LIJK = sample(preset, seed)
         require(torch.isfinite(image_CIJK).all(), f"the sample of seed {seed} is not finite")
-        odd = set(target_LIJK.unique().tolist()) - {0, 1}
+        odd = set(torch.unique(target_LIJK).tolist()) - {0, 1}
         require(not odd, f"augmented regions hold {sorted(odd)} beside 0 and 1")
         inside_IJK = target_LIJK[0] > 0
         if 0 < inside_IJK.sum() < inside_IJK.numel():

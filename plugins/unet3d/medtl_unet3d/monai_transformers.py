@@ -7,12 +7,30 @@ The other skips belong to the decoder that they feed.
 from __future__ import annotations
 
 from monai.networks import nets
+from torch import nn
 
 from medtl.assemble import Plan, finish, network_builder
 from medtl.networks import Network
 from medtl_unet3d.layout import ladder
 
 UNETR_PATCH = 96
+
+
+class _Idle(nn.Module):
+    """Tensors that MONAI registers and never uses, as buffers: its checkpoints hold them, and
+    training on several devices waits for a gradient of every parameter."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        for name, tensor in part.named_parameters():
+            self.register_buffer(name, tensor.detach())
+
+
+def _without_idle_parameters(module: nets.UNETR) -> nn.Module:
+    for block in module.vit.blocks:
+        if not block.with_cross_attention:
+            block.norm_cross_attn = _Idle(block.norm_cross_attn)
+    return module
 
 
 def unetr(
@@ -31,14 +49,16 @@ def unetr(
     patch = patch_size or (UNETR_PATCH,) * spatial_dims
     return finish(
         "unetr",
-        lambda channels, outputs: nets.UNETR(
-            channels,
-            outputs,
-            img_size=patch,
-            feature_size=width,
-            hidden_size=48 * width,
-            mlp_dim=4 * 48 * width,
-            spatial_dims=spatial_dims,
+        lambda channels, outputs: _without_idle_parameters(
+            nets.UNETR(
+                channels,
+                outputs,
+                img_size=patch,
+                feature_size=width,
+                hidden_size=48 * width,
+                mlp_dim=4 * 48 * width,
+                spatial_dims=spatial_dims,
+            )
         ),
         ladder(
             stem=("vit.patch_embedding.*", "encoder1.*"),
