@@ -14,19 +14,15 @@ from medtl_liver_ct.network import coarse_unet
 
 def test_weights_are_as_many_as_counted_by_hand() -> None:
     network = coarse_unet(in_channels=1, out_channels=2, spatial_dims=3, width=16)
-    convolutions = 27 * (
-        1 * 16  # stem
-        + 2 * (16 * 32) + 32 * 32  # encoder1: the first of two units, the shortcut, the second
-        + 2 * (32 * 64) + 64 * 64
-        + 96 * 32 + 32 * 32
-        + 48 * 16 + 16 * 16
-    )  # fmt: skip
-    shortcuts = 96 * 32 + 48 * 16  # 1x1x1 where nothing is halved
-    norms = 2 * (16 + 2 * (32 + 64 + 32 + 16))  # scale and shift behind each of those in a row
-    slopes = 1 + 4 * 2  # of the PReLUs behind them
-    head = 8 * 16 * 2 + 2
+    down = 27 * (1 * 16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
+    shortcuts = 27 * (1 * 16 + 16 * 32 + 32 * 64)
+    up = 27 * (64 * 32 + 64 * 32 + 32 * 32 + 32 * 16 + 32 * 16 + 16 * 16)
+    shortcuts += 64 * 32 + 32 * 16  # 1x1x1, as nothing is halved
+    norms = 2 * 2 * (16 + 32 + 64) + 2 * 3 * (32 + 16) + 2 * 2
+    slopes = 2 * 3 + 3 * 2 + 1
+    head = 27 * (16 * 2 + 2 * 2) + 2
     total = sum(parameter.numel() for parameter in network.module.parameters())
-    assert total == convolutions + shortcuts + norms + slopes + head
+    assert total == down + shortcuts + up + norms + slopes + head
 
 
 @pytest.mark.parametrize("dims", [2, 3])
