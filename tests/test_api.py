@@ -402,5 +402,5 @@ def test_components_of_a_program_are_used_and_stay_its_own(
         (row["plugin"], row["name"]) for row in api.components("networks", catalog=mine)
     }
     assert "mine" not in api.components("networks").names()
-    with pytest.raises(RunError, match="needs a plugin .* unknown network"):
+    with pytest.raises(RunError, match=r"needs a plugin .* unknown network"):
         api.evaluate(run, device="cpu")
