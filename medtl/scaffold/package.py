@@ -132,7 +132,7 @@ def rendered(name: str, kind: str) -> dict[str, str]:
     words["target"] = Template(KINDS[kind].target).substitute(words)
     templates = files("medtl.scaffold") / "templates"
     for part in ("about", "use", "change"):
-        words[part] = _filled(templates / kind / f"{part}.md.tmpl", words)
+        words[part] = _filled(templates / kind / f"{part}.md.tmpl", words).strip()
     package = f"medtl_{module}"
     sources = {
         "pyproject.toml": templates / "pyproject.toml.tmpl",
