@@ -54,7 +54,9 @@ class Registry(Mapping[str, Component]):
             choices = ", ".join(sorted(found))
             raise ConfigError(f"{self._kind} {name!r} is ambiguous; write one of {choices}")
         if not found and canonical(name) in self._kinds:
-            raise ConfigError(f"{name!r} is no {self._kind} but a {self._kinds[canonical(name)]}")
+            kind = self._kinds[canonical(name)]
+            article = "an" if kind[0] in "aeiou" else "a"
+            raise ConfigError(f"{name!r} is no {self._kind} but {article} {kind}")
         if not found:
             known = self if ":" in name else {_bare(key) for key in self}
             error = UnknownNameError(self._kind, name, known)

@@ -336,6 +336,18 @@ def test_weights_are_inspected_as_by_the_command(
     assert not found.problem
 
 
+def test_a_look_into_weights_leaves_torchs_randomness(run: api.Run) -> None:
+    before = torch.random.get_rng_state()
+    api.inspect_weights(run, network="unet", modalities=["t1", "flair"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_predicted_cases_have_their_own_names(tmp_path: Path) -> None:
+    files = tuple(tmp_path / name for name in ("1.2.840.nii.gz", "scan%3A1.nii.gz", "a.b.png"))
+    found = api.Predictions(tmp_path, files, (), False)
+    assert [row["case"] for row in found.rows()] == ["1.2.840", "scan:1", "a.b"]
+
+
 def test_verbose_tells_what_the_command_tells(
     run: api.Run, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,17 @@ def test_another_writer_writes_another_phantom(task_of: Any) -> None:
     assert phantom_of(one) != phantom_of(other)
 
 
+def test_writers_that_no_file_defines_do_not_share_a_phantom() -> None:
+    def written(name: str) -> Path:
+        code = f"def write(folder, cases, seed):\n    (folder / {name!r}).touch()\n"
+        defined: dict[str, Any] = {}
+        exec(compile(code, "<cell>", "exec"), defined)
+        return own_phantom("cell", defined["write"])
+
+    assert (written("one") / "one").is_file()
+    assert (written("two") / "two").is_file()
+
+
 def test_a_writer_that_fails_leaves_nothing(task_of: Any, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         phantom_of(task_of(WRITES + "; 1 / 0"))

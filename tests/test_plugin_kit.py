@@ -211,3 +211,27 @@ def test_command_prints_a_table_and_counts_what_fails(
     assert err.count("\n") == 1
     command("plugins", "check", "unet3", code=2)
     assert "did you mean 'unet3d'" in capsys.readouterr().err
+
+
+def test_component_that_ends_the_program_fails_its_checks(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "quits"\nversion = "1"\n'
+        '[project.entry-points."medtl.plugins"]\nquits = "medtl_quits.plugin"\n'
+    )
+    package = tmp_path / "medtl_quits"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "plugin.py").write_text(
+        "from medtl import Component, hookimpl\n\nPLUGIN_API = 1\n\n\n@hookimpl\n"
+        "def medtl_commands():\n"
+        '    return [Component("quit", "medtl_quits.quit:quit", "Ends.")]\n'
+    )
+    (package / "quit.py").write_text("import sys\n\nsys.exit(0)\n")
+    told = [outcome(check) for check in checks(tmp_path)]
+    assert any("never end the program" in reason for reason in told)
+
+
+def test_project_file_of_another_shape_names_no_plugin(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('project = "x"\n')
+    with pytest.raises(ConfigError, match="names no plugin"):
+        list(checks(tmp_path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl.api.pictures import Pictures, read_pictures
-from medtl.api.session import one_process, recorder
+from medtl.api.session import one_process, own_randomness, recorder
 from medtl.api.settings import Where, path_of, path_or_none
 from medtl.api.shown import Shown
 from medtl.catalog import Catalog, load_catalog
@@ -88,15 +88,16 @@ def explain(
 
     told = recorder(verbose)
     opened = open_run(path_of(run))
-    folder, found = explain_run(
-        opened,
-        catalog or load_catalog(),
-        one_process(device, "fp32"),
-        told,
-        Wanted(output, layer, cases, threshold),
-        inputs=path_or_none(inputs),
-        out=path_or_none(out),
-        stage=stage,
-        labels=labels,
-    )
+    with own_randomness():
+        folder, found = explain_run(
+            opened,
+            catalog or load_catalog(),
+            one_process(device, "fp32"),
+            told,
+            Wanted(output, layer, cases, threshold),
+            inputs=path_or_none(inputs),
+            out=path_or_none(out),
+            stage=stage,
+            labels=labels,
+        )
     return Explanation(folder, found, tuple(told.lines))

@@ -14,7 +14,7 @@ from medtl.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: torch's generator is the process's: of several threads one trains at a time, else each would draw
+#: torch's generator is the process's: of several threads one works at a time, else each would draw
 #: what the other was to draw.
 _DRAWING = RLock()
 
@@ -44,5 +44,8 @@ def own_randomness() -> Iterator[None]:
     """torch's random state is afterwards what it was before."""
     import torch
 
-    with _DRAWING, torch.random.fork_rng():
+    # Of all GPUs only the one in use; asking for the others' states would wake them.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = [torch.cuda.current_device()] if used else []
+    with _DRAWING, torch.random.fork_rng(devices):
         yield

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
 from medtl.api.pictures import Pictures, read_pictures
-from medtl.api.session import recorder
+from medtl.api.session import own_randomness, recorder
 from medtl.api.settings import ShiftSettings, Where, path_or_none, plain
 from medtl.api.shown import Shown
 
@@ -107,7 +107,8 @@ def shift(
     folder = path_or_none(out)
     if folder is not None:
         check_out(folder)
-    found = measure_shift(request, catalog or load_catalog(), recorder(verbose))
+    with own_randomness():
+        found = measure_shift(request, catalog or load_catalog(), recorder(verbose))
     if folder is not None:
         write_shift(found, task, folder, request.to_json())
     return Shift(found, folder)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from medtl.api.scores import Scores, scores_of
-from medtl.api.session import one_process, recorder
+from medtl.api.session import one_process, own_randomness, recorder
 from medtl.api.settings import Where, path_of, path_or_none
 from medtl.api.shown import Shown
 from medtl.catalog import Catalog, load_catalog
@@ -47,18 +48,19 @@ def evaluate(
     from medtl.scoring import evaluate as score
 
     opened = open_run(path_of(run))
-    found = score(
-        opened,
-        catalog or load_catalog(),
-        one_process(device, precision),
-        recorder(verbose),
-        data=path_or_none(data),
-        stage=stage,
-        cases=cases,
-        labels=labels,
-        flips=flips,
-        missing_modalities=missing_modalities,
-    )
+    with own_randomness():
+        found = score(
+            opened,
+            catalog or load_catalog(),
+            one_process(device, precision),
+            recorder(verbose),
+            data=path_or_none(data),
+            stage=stage,
+            cases=cases,
+            labels=labels,
+            flips=flips,
+            missing_modalities=missing_modalities,
+        )
     return scores_of(found)
 
 
@@ -84,7 +86,7 @@ class Predictions(Shown):
     def rows(self) -> list[dict[str, Any]]:
         """Of classes: case, probability of each (``p_CLASS``), predicted. Else: case, file."""
         if [path.suffix for path in self.files] != [".csv"]:
-            return [{"case": path.name.partition(".")[0], "file": path} for path in self.files]
+            return [{"case": _case_of(path), "file": path} for path in self.files]
         with self.files[0].open(newline="", encoding="utf-8") as file:
             return [
                 {key: float(text) if key.startswith("p_") else text for key, text in row.items()}
@@ -124,17 +126,23 @@ def predict(
     told = recorder(verbose)
     several = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     folder = path_of(out)
-    ensemble, files = predict_with(
-        [str(path_of(run)) for run in several],
-        path_of(inputs),
-        folder,
-        catalog or load_catalog(),
-        one_process(device, precision),
-        told,
-        labels=labels,
-        flips=flips,
-    )
+    with own_randomness():
+        ensemble, files = predict_with(
+            [str(path_of(run)) for run in several],
+            path_of(inputs),
+            folder,
+            catalog or load_catalog(),
+            one_process(device, precision),
+            told,
+            labels=labels,
+            flips=flips,
+        )
     return Predictions(folder, tuple(files), tuple(told.lines), ensemble.synthetic)
+
+
+def _case_of(path: Path) -> str:
+    """The case that a label map is of, as the data set calls it (:mod:`medtl.filenames`)."""
+    return unquote(path.name.removesuffix(".nii.gz").removesuffix(".png"))
 
 
 def _cell(value: Any) -> str:

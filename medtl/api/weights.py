@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medtl.api.receipts import Receipt
+from medtl.api.session import own_randomness
 from medtl.api.settings import Where, path_of
 from medtl.api.shown import Shown
 
@@ -72,16 +73,17 @@ def inspect_weights(
     from medtl.catalog import load_catalog
     from medtl.inspection import inspect
 
-    found = inspect(
-        str(path_of(file)),
-        catalog or load_catalog(),
-        network=network or "",
-        width=width,
-        modalities=_joined(modalities),
-        regions=_joined(regions),
-        mapping=[f"{new}={old}" for new, old in (map or {}).items()],
-        init_modalities=_joined(init_modalities),
-    )
+    with own_randomness():
+        found = inspect(
+            str(path_of(file)),
+            catalog or load_catalog(),
+            network=network or "",
+            width=width,
+            modalities=_joined(modalities),
+            regions=_joined(regions),
+            mapping=[f"{new}={old}" for new, old in (map or {}).items()],
+            init_modalities=_joined(init_modalities),
+        )
     receipt = Receipt(network, found.receipt) if network and found.receipt else None
     return WeightsFile(found.facts, receipt, found.problem)
 

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -162,10 +163,20 @@ def _written_once(root: Path, write: Callable[[], Path]) -> Path:
 
 
 def _version_of(write: WriteOwn) -> str:
-    """Changes with any of the Python files beside the one that defines ``write``."""
+    """Changes with any of the Python files beside the one that defines ``write``; of what no file
+    defines (a notebook), with its code."""
     digest = hashlib.blake2b(digest_size=6)
-    for path in sorted(Path(inspect.getfile(write)).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    try:
+        source = Path(inspect.getfile(write))
+    except TypeError:
+        source = Path()
+    if source.is_file():
+        for path in sorted(source.parent.glob("*.py")):
+            digest.update(path.read_bytes())
+    elif code := getattr(write, "__code__", None):
+        digest.update(code.co_code + repr((code.co_names, code.co_consts)).encode())
+    else:
+        digest.update(secrets.token_bytes(8))
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from sysconfig import get_path
 from typing import Any
 
 from medtl import Component
@@ -98,6 +99,7 @@ def _where(error: Exception) -> str:
     """The last line of code that ran in a plugin: not in medtl, nor in what it is built on."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         foreign = "site-packages" in frame.filename and "medtl_" not in frame.filename
+        foreign |= frame.filename.startswith((get_path("stdlib"), "<frozen"))
         if not foreign and not frame.filename.startswith(_own_code()):
             return f" ({frame.filename}:{frame.lineno})"
     return ""

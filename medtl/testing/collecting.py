@@ -91,8 +91,14 @@ def _check(
     found: Found, kind: str, component: str, function: Callable[[Any], None], subject: Any
 ) -> Check:
     def run() -> None:
-        with found.importable():
-            function(subject)
+        try:
+            with found.importable():
+                function(subject)
+        except SystemExit as stop:
+            raise CheckFailed(
+                f"it called sys.exit({stop.code!r}); let a component raise an error, and never end "
+                "the program"
+            ) from stop
 
     return Check(found.name, kind, component, name_of(function), promise_of(function), run)
 

@@ -49,7 +49,7 @@ def _help(tried: Tried) -> tuple[str, int]:
                 ["--help"], prog_name=f"medtl {tried.name}", standalone_mode=False
             )
         except SystemExit as stop:
-            code = stop.code
+            code = stop.code if stop.code is None or isinstance(stop.code, int) else 1
         except Exception as error:
             raise CheckFailed(
                 f"`medtl {tried.name} --help` raised {type(error).__name__}: {error}"

@@ -86,7 +86,8 @@ def _entry_points(project: Path) -> Mapping[str, str]:
         ) from error
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{project}: cannot be read ({error})") from error
-    groups = content.get("project", {}).get("entry-points", {})
+    project_table = content.get("project")
+    groups = project_table.get("entry-points") if isinstance(project_table, dict) else None
     named = groups.get(GROUP, {}) if isinstance(groups, dict) else {}
     if not isinstance(named, dict) or not named:
         raise ConfigError(f"{project}: names no plugin; write {_EXAMPLE}")
