@@ -16,7 +16,7 @@ COMMANDS = (
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
     Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),
-    Component("plugins", "medtl.cli.plugins:app", "List the plugins found, and check one."),
+    Component("plugins", "medtl.cli.plugins:app", "List plugins, check one, write a new one."),
     Component("completion", "medtl.cli.completion:app", "Complete medtl's words in your shell."),
     Component("doctor", "medtl.cli.doctor:doctor", "Show versions, devices, memory and plugins."),
 )
