@@ -2,11 +2,14 @@
 
 Over volumes smaller than the kernel or stride, bf16 leaves those parts of the weight's gradient
 unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
-gradient, NaN included. They run in float32. With hardly any channels, as at the output of a
-U-Net, the channels-first layout takes twice the time of channels-last; all others in 3-D are faster
-channels-first, unless everything between them is channels-last too (`medtl.layout`).
-In 2-D a network is faster channels-last, training too, but for maps of a few pixels; torch's norms
-other than batch norm are slow there and outweigh that.
+gradient, NaN included. They run in float32.
+On processors that have AVX2 and no AVX-512, a pointwise 2-D convolution with a stride, over a
+channels-last map of fewer channels than a vector register holds, writes its weight's gradient past
+the end of its memory, and the process crashes or hangs. They run channels-first.
+With hardly any channels, as at the output of a U-Net, the channels-first layout takes twice the
+time of channels-last; all others in 3-D are faster channels-first, unless everything between them
+is channels-last too (`medtl.layout`). In 2-D a network is faster channels-last, training too, but
+for maps of a few pixels; torch's norms other than batch norm are slow there and outweigh that.
 `benchmarks/inference.py`, `benchmarks/training.py` and `benchmarks/classification.py` show what
 that gives.
 
@@ -30,6 +33,8 @@ from medtl.layout import FreeViews, runs_last
 
 #: At most so many channels, in or out, are hardly any.
 FEW_CHANNELS = 3
+#: Floats in a vector register of AVX2.
+VECTOR = 8
 #: 2-D maps of at most so many pixels are faster channels-first.
 FEW_PIXELS = 16
 #: Norms that are slow channels-last.
@@ -59,6 +64,8 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
         if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
             running.stacks[-1].enter_context(torch.autocast("cpu", enabled=False))
             return (image.float(), *inputs[1:])
+        if _overruns_last(convolution):
+            return (image.contiguous(), *inputs[1:])
         if _few_channels(convolution) and image.ndim == 5:
             return (image.to(memory_format=torch.channels_last_3d), *inputs[1:])
         if last and image.ndim == 4:
@@ -98,6 +105,11 @@ def _laid_out(image_BCIJ: Tensor) -> Tensor:
 def _few_channels(convolution: _ConvNd) -> bool:
     few = min(convolution.in_channels, convolution.out_channels) <= FEW_CHANNELS
     return few and max(convolution.kernel_size) > 1
+
+
+def _overruns_last(convolution: _ConvNd) -> bool:
+    pointwise = isinstance(convolution, nn.Conv2d) and max(convolution.kernel_size) == 1
+    return pointwise and max(convolution.stride) > 1 and convolution.in_channels < VECTOR
 
 
 def _smaller_than_kernel(convolution: _ConvNd, image: Tensor) -> bool:

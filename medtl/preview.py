@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
+from medtl.convolutions import suited_to_cpu
 from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.errors import ConfigError
@@ -198,7 +199,9 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     seconds = []
     for _ in range(TRIAL_STEPS):
         started = perf_counter()
-        fabric.backward(model(image, target))
+        with suited_to_cpu(network.module):
+            loss = model(image, target)
+        fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         if fabric.device.type == "cuda":

@@ -6,6 +6,9 @@ Axes: B batch, C channel, I J K voxels.
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,6 +59,25 @@ def test_only_small_volumes_leave_bf16() -> None:
         assert torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", torch.bfloat16):
         assert convolution(torch.ones(1, 2, 2, 4, 4)).dtype == torch.bfloat16
+
+
+OVERRUN = """
+import torch
+from torch import nn
+from medtl.convolutions import suited_to_cpu
+torch.set_num_threads(1)
+for size in (8, 16, 32, 64):
+    for _ in range(5):
+        module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 1, stride=2))
+        with suited_to_cpu(module):
+            module(torch.randn(2, 1, size, size)).square().mean().backward()
+"""
+
+
+def test_strided_pointwise_maps_of_few_channels_do_not_overrun_memory() -> None:
+    """With the kernels of a processor without AVX-512: a process of its own, which may crash."""
+    kernels = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", OVERRUN], env=kernels, check=True, timeout=120)
 
 
 def test_a_failing_convolution_leaves_autocast_on() -> None:
