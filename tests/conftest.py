@@ -23,6 +23,17 @@ TINY = (
 TINY += ("--device", "cpu", "--precision", "fp32", "--set=patch_size=32,32,32", "--quiet")
 TINY += ("--transforms", "brain-mr-plain", "--set=test_fraction=0.4")
 
+#: Files of tests that start processes or train for long. They come first, so that the others fill
+#: what is left of the time in the last process at work.
+LONGEST = ("processes", "resume", "failures", "gradients", "classification", "third_party")
+LONGEST += ("main_job", "api", "memory", "profiling", "own_data", "conformance", "unet3d_registry")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    turns = {f"test_{name}": turn for turn, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path.stem, len(turns)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory):

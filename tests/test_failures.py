@@ -33,7 +33,7 @@ from medtl.weights import BEST
 from medtl_brats.task import Brats
 
 TINY = ("--network", "unet", "--width", "4", "--steps", "16", "--device", "cpu", "-q")
-TINY += ("--precision", "bf16", "--batch-size", "2", "--transforms", "brain-mr")
+TINY += ("--batch-size", "2", "--transforms", "brain-mr")
 TINY += ("--set=patch_size=32,32,32", "--strategy", "scratch")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medtl.catalog import load_catalog
 from medtl.convolutions import suited_to_cpu
+from medtl.device import has_bf16
 from medtl.inference import sliding_window
 from medtl.layout import ChannelsLast
 
@@ -72,6 +73,7 @@ def test_instance_norm_is_that_of_each_channel(channels: int, size: tuple[int, i
     torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.skipif(not has_bf16("cpu"), reason="needs a processor that computes in bf16")
 @pytest.mark.parametrize("modalities", [1, 2, 4])
 def test_layers_stay_channels_last_between_convolutions(modalities: int) -> None:
     watches = [Watch() for _ in range(4)]

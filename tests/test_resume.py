@@ -20,7 +20,7 @@ from medtl.weights import BEST
 KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
-TINY += ("--precision", "bf16", "--batch-size", "2", "--transforms", "brain-mr")
+TINY += ("--batch-size", "2", "--transforms", "brain-mr")
 TINY += ("--set=patch_size=32,32,32",)
 
 
