@@ -116,7 +116,8 @@ def explained(run: Path) -> list[Row]:
     with (out / "saliency.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["dice"]]
     return [
-        {"patient": row["patient"], **{name: float(row[name]) for name in SCORES}} for row in rows
+        {"patient": row["patient"], **{name: float(row[name]) for name in SCORES if row[name]}}
+        for row in rows
     ]
 
 

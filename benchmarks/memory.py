@@ -42,7 +42,12 @@ BATCH_SIZE = 2
 
 def plan_for(data: Path, network: str, edge: int) -> Plan:
     config = TrainConfig(
-        data=data, network=network, patch_size=(edge,) * 3, batch_size=BATCH_SIZE, steps=3
+        task="brats",
+        data=data,
+        network=network,
+        patch_size=(edge,) * 3,
+        batch_size=BATCH_SIZE,
+        steps=3,
     )
     return make_plan(config, load_catalog(), Reporter(quiet=True))
 

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from medtl.case import Case
 from medtl.catalog import Catalog, load_catalog
-from medtl.data import Patches, cached_cases
+from medtl.data import cached_cases
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.evaluation import Predictor
 from medtl.files import replacing
+from medtl.loading import Patches
 from medtl.networks import Network
 from medtl.preparation import prepare_network
 from medtl.response import measure_response

@@ -39,7 +39,7 @@ from medtl.splits import cases_of, read_splits
 from medtl.trained import read_stage
 
 WIDTH, EDGE, SEED = 16, 64, 0
-STEPS = {"s0": 600, "source": 400, "s2": 200, "s3": 400}
+STEPS = {"s0": 1500, "source": 600, "s2": 300, "s3": 800}
 COMMON = ("--width", WIDTH, f"--set=patch_size={EDGE},{EDGE}", "--batch-size", 32, "--seed", SEED)
 VGG = tuple(f"vgg{n}{norm}" for n, norm in itertools.product((11, 16, 19), ("", "-bn")))
 FOLDS = 3

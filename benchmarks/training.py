@@ -27,8 +27,9 @@ from machine import describe
 from real_cases import ROOT, add_data_option, sorted_cases
 
 from medtl.catalog import Catalog, load_catalog
-from medtl.data import Patches, Recipe, build_loader, cached_cases
+from medtl.data import Recipe, cached_cases
 from medtl.device import autocast_dtype, build_fabric, precision_name
+from medtl.loading import Patches, build_loader
 from medtl.modality import parse_modalities
 from medtl.networks import Network
 from medtl.strategies import LossSpec, Stage

@@ -1,9 +1,10 @@
 """Does training on LGG slices first help to tell the four classes of another data set?
 
 Source: `lgg-mri`, all patients; target: `kaggle-mri` with 50, 100, 250 and all training groups,
-three seeds. Three arms on the same groups: fine-tuned from the source, control A (from scratch, the
-target's steps) and control B (source + target steps). One test set of groups, never trained on by
-any arm; the interval of a difference is over its groups, scores averaged over the seeds.
+three seeds. Four arms on the same groups: fine-tuned from the source (the stem at a tenth of the
+rate), carried over whole and trained at the full rate, control A (from scratch, the target's steps)
+and control B (source + target steps). One test set of groups, never trained on by any arm; the
+interval of a difference is over its groups, scores averaged over the seeds.
 
     python benchmarks/transfer_experiment.py   # $MEDTL_SHARED_DATA, else ../shared/data
 
@@ -28,6 +29,7 @@ from machine import describe
 from real_cases import ROOT, shared_data
 
 from medtl.case import Case
+from medtl.classification.patients import hits_by_patient
 from medtl.files import replacing
 from medtl.intervals import interval, paired_difference
 from medtl.splits import Split, split_patients, write_splits
@@ -41,7 +43,10 @@ SOURCE_STEPS, STEPS = 400, {50: 150, 100: 200, 250: 300, None: 500}
 COMMON = ("--network", "resnet18", "--width", 32, "--set=patch_size=64,64", "--batch-size", 32)
 #: Both arms of a transfer see grey images prepared alike.
 PRESET = ("--transforms", "head-picture")
-ARMS = {"transferred": "fine-tune", "control A": CONTROL_A, "control B": CONTROL_B}
+#: Blocks of a ResNet below its head.
+BLOCKS = 5
+FINE_TUNED, CARRIED = ("--strategy", "fine-tune"), ("--strategy", "transfusion", "--depth", BLOCKS)
+CONTROLS = {"control A": CONTROL_A, "control B": CONTROL_B}
 
 Row = dict[str, Any]
 
@@ -64,16 +69,19 @@ def main() -> None:
     result["sizes"] = {}
     options.work.mkdir(parents=True, exist_ok=True)
     sources = side_by_side(lambda seed: source(options, seed), SEEDS)
-    asked = list(product(sizes_for(split), SEEDS))
+    asked = list(product((FINE_TUNED, CARRIED), sizes_for(split), SEEDS))
 
-    def one(size_seed: tuple[int | None, int]) -> Path:
-        size, seed = size_seed
-        return arms_of(options, cases, kaggle, size, seed, sources[seed])
+    def one(arm: tuple[tuple[Any, ...], int | None, int]) -> Path:
+        strategy, size, seed = arm
+        return target(options, cases, kaggle, size, seed, (*strategy, "--init", sources[seed]))
 
     runs = dict(zip(asked, side_by_side(one, asked), strict=True))
     for size in sizes_for(split):
+        tuned = [runs[FINE_TUNED, size, seed] for seed in SEEDS]
         rows = {
-            arm: [rows_of(runs[size, seed], stage) for seed in SEEDS] for arm, stage in ARMS.items()
+            "fine-tuned": [rows_of(run) for run in tuned],
+            "carried": [rows_of(runs[CARRIED, size, seed]) for seed in SEEDS],
+            **{name: [rows_of(run, stage) for run in tuned] for name, stage in CONTROLS.items()},
         }
         result["sizes"][str(size or "all")] = summary(rows)
         with replacing(options.out) as temporary:
@@ -94,22 +102,24 @@ def source(options: argparse.Namespace, seed: int) -> Path:
     )
 
 
-def arms_of(
+def target(
     options: argparse.Namespace,
     cases: Sequence[Case],
     kaggle: Path,
     size: int | None,
     seed: int,
-    source: Path,
+    start: tuple[Any, ...],
 ) -> Path:
-    """All three arms on ``size`` training groups drawn by ``seed``."""
+    """A transfer to ``size`` training groups drawn by ``seed``; with the controls, which are the
+    same for every strategy, where it fine-tunes."""
+    tuned = start[: len(FINE_TUNED)] == FINE_TUNED
     name = f"{size or 'all'}-{seed}"
     splits = options.work / f"splits-{name}.json"
     write_splits(splits, fewer(cases, size, seed), cases)
     return train(
-        options.work / name,
+        options.work / (name if tuned else f"{name}-carried"),
         *("kaggle-mri", "--data", kaggle, *COMMON, *PRESET, "--seed", seed, "--splits", splits),
-        *("--strategy", "fine-tune", "--init", source, "--with-control", "--steps", STEPS[size]),
+        *(*start, *(("--with-control",) if tuned else ()), "--steps", STEPS[size]),
     )
 
 
@@ -132,31 +142,25 @@ def fewer(cases: Sequence[Case], size: int | None, seed: int) -> Split:
 
 def summary(rows: dict[str, list[list[Row]]]) -> Row:
     """Scores by arm and seed, the share told right within a group, and its paired differences."""
-    right = {arm: hits(runs) for arm, runs in rows.items()}
-    scores = {
-        arm: {
-            "macro_f1 by seed": [overall(run, "macro_f1")["macro_f1"] for run in runs],
-            "macro_f1": fmean(overall(run, "macro_f1")["macro_f1"]["mean"] for run in runs),
-            "accuracy": interval(right[arm]).to_json(),
-        }
+    right = {
+        arm: hits_by_patient([row for run in runs for row in run])["all"]
         for arm, runs in rows.items()
     }
+    scores = {}
+    for arm, runs in rows.items():
+        by_seed = [overall(run, "macro_f1")["macro_f1"] for run in runs]
+        scores[arm] = {
+            "macro_f1 by seed": by_seed,
+            "macro_f1": fmean(found["mean"] for found in by_seed),
+            "accuracy": interval(right[arm]).to_json(),
+        }
     differences = {
-        f"transferred - {arm}, accuracy": paired_difference(
-            right["transferred"], right[arm]
-        ).to_json()
-        for arm in ("control A", "control B")
+        f"{arm} - {control}, accuracy": paired_difference(right[arm], right[control]).to_json()
+        for arm in rows
+        for control in CONTROLS
+        if arm not in CONTROLS
     }
     return {**scores, **differences}
-
-
-def hits(runs: Sequence[Sequence[Row]]) -> dict[str, list[float]]:
-    """By group: whether each of its images was told right, in every run."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        for row in run:
-            found[row["patient"]].append(float(row["predicted"] == row["class"]))
-    return found
 
 
 if __name__ == "__main__":
