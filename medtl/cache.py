@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.case import ImageFile
+from medtl.files import from_home
 
 #: Seconds to wait for another process that is writing to the index.
 BUSY_TIMEOUT_S = 10.0
@@ -24,7 +25,7 @@ def cache_dir() -> Path:
     """``MEDTL_CACHE`` where it is set, else the user's cache folder; it may not exist yet."""
     chosen = os.environ.get("MEDTL_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return from_home(chosen)
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("medtl"))

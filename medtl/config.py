@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,8 +10,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from medtl.errors import ConfigError
-from medtl.files import replacing
+from medtl.errors import ConfigError, in_plain_words, near_or_known
+from medtl.files import from_home, replacing
 from medtl.modality import Modality, parse_modality
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -26,7 +25,7 @@ def _listed(value: Any) -> Any:
 
 
 def _expanded(path: Path | None) -> Path | None:
-    return path.expanduser() if path else path
+    return from_home(path) if path else path
 
 
 def _canonical(names: tuple[str, ...] | None) -> tuple[Modality, ...] | None:
@@ -37,7 +36,7 @@ def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
     return {parse_modality(new): parse_modality(old) for new, old in value.items()}
 
 
-Natural = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 UserPath = Annotated[Path, AfterValidator(_expanded)]
@@ -50,7 +49,7 @@ class TrainConfig(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
     )
 
-    task: str = "brats"
+    task: str = ""  #: its name, which must be given
     data: UserPath | None = None
     strategy: str | None = None
     src: str | None = None
@@ -163,7 +162,7 @@ def checked(
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
+        text = from_home(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
@@ -202,10 +201,7 @@ def _explain(error: ErrorDetails, cls: type[BaseModel], origins: Mapping[str, st
     key = str(error["loc"][0])
     where = origins.get(key, key)
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(key, cls.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
-        return f"{where}: there is no setting {key!r}; {hint}"
+        return f"{where}: there is no setting {key!r}; {near_or_known(key, cls.model_fields)}"
     if error["type"] == "literal_error":
         return f"{where}: must be {error['ctx']['expected']}, not {error['input']!r}"
-    wanted = error["msg"].removeprefix("Input ").removeprefix("Value ").partition(",")[0]
-    return f"{where}: {wanted.replace('should', 'must', 1)}, not {error['input']!r}"
+    return f"{where}: {in_plain_words(error['msg'])}, not {error['input']!r}"

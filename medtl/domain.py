@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medtl.case import Case
 from medtl.errors import ConfigError, DataError, nearest
+from medtl.files import from_home
 from medtl.modality import Modality, parse_modalities, parse_modality
 
 _FIELDS = ("task=", "data=", "mod:", "site:", "part:")
@@ -75,7 +76,7 @@ def parse_domain(text: str) -> Domain:
     modalities = values.get("mod:", "+".join(bare))
     return Domain(
         task=values.get("task="),
-        data=Path(values["data="]).expanduser() if "data=" in values else None,
+        data=from_home(values["data="]) if "data=" in values else None,
         modalities=parse_modalities(modalities, "+") if modalities else (),
         sites=tuple(site.strip() for site in values.get("site:", "").split("+") if site.strip()),
         part=values.get("part:", ""),

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_PLAIN = {
+    "should": "must",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid list": "a list",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a mapping such as {name: value}",
+}
+#: An error lists so many names, and leaves out the others.
+MOST_LISTED = 12
+
 
 class MedtlError(Exception):
     """A known failure. The command line prints its message as one line and exits with 2."""
@@ -19,12 +32,16 @@ class UnknownNameError(ConfigError):
     """A task, network, strategy or other component that nobody offers."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        from difflib import get_close_matches
-
-        names = sorted(known)
-        near = get_close_matches(name.lower().replace("_", "-"), names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+        hint = near_or_known(name.lower().replace("_", "-"), sorted(known))
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+def near_or_known(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'flair'?``, where one of the ``known`` names is near, else what is known."""
+    names = list(known)
+    near = nearest(name, names).removeprefix("; ")
+    more = ", ..." if len(names) > MOST_LISTED else ""
+    return near or f"known: {', '.join(names[:MOST_LISTED]) or 'none'}{more}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -33,6 +50,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def in_plain_words(complaint: str) -> str:
+    """Pydantic's ``Input should be a valid integer, ...`` -> ``must be a whole number``."""
+    wanted = complaint.removeprefix("Input ").removeprefix("Value ").partition(",")[0]
+    for theirs, ours in _PLAIN.items():
+        wanted = wanted.replace(theirs, ours)
+    return wanted
 
 
 class DataError(MedtlError):

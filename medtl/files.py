@@ -17,6 +17,11 @@ from medtl.errors import RunError
 _TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
 
 
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """``~/x`` below the user's home folder; left as it is where nobody has that home."""
+    return Path(os.path.expanduser(path))
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a process left when it was killed while writing."""
     for path in folder.rglob(".*"):
@@ -47,9 +52,11 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder beside ``folder`` to fill; on success it becomes ``folder``.
 
-    Nothing is left behind where filling it fails. Raises OSError where it cannot be made, or where
-    ``folder`` holds something.
+    Nothing is left behind where filling it fails. Raises OSError where it cannot be made, where
+    ``folder`` holds something, and where it is the current folder, which cannot be replaced.
     """
+    if folder.resolve() == Path.cwd():
+        raise OSError(errno.EBUSY, "it is the current folder")
     partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     partial.mkdir(parents=True)
     try:

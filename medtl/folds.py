@@ -55,7 +55,8 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
         test = listed_fold(cases, config.fold)
         sites = sorted({case.site for case in cases if case.patient in test})
         of = f", {sites[0]}," if len(sites) == 1 and sites[0] else ""
-        reporter.say(f"fold {config.fold}{of} of the data's own list is the locked test set")
+        whose = f"--protocol {config.protocol}" if cohort.folds else "the data's own list"
+        reporter.say(f"fold {config.fold}{of} of {whose} is the locked test set")
     return split_patients(
         cases,
         test_fraction=config.test_fraction,
@@ -81,4 +82,8 @@ def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
     if cohort.folds and config.fold is None:
         raise ConfigError(
             f"--protocol {config.protocol}: name one fold by --fold; there are {cohort.folds}"
+        )
+    if cohort.folds and config.fold not in {case.fold for case in cohort.cases}:
+        raise ConfigError(
+            f"--fold {config.fold}: the folds of --protocol {config.protocol} are {cohort.folds}"
         )

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-#: Ends the job and queues it again; ``#SBATCH --signal=USR1@120`` sends it two minutes early.
+#: Ends the job and queues it again. ``#SBATCH --signal=USR1@120`` sends it, two minutes early, to
+#: what ``srun`` started.
 REQUEUE = getattr(signal, "SIGUSR1", None)
 
 

@@ -1,9 +1,12 @@
 """Intervals of scores, with the patient as the unit.
 
 Fewer than 5 patients: no interval, the values are listed. 5 to 19: Student-t, clipped to the
-metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). Scores of
-a whole set of cases, which are no mean over patients, follow the same rule: Student-t then rests on
-the jackknife by patient (Tukey 1958), which for a mean is the same.
+metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). Where all
+values are the same, a spread of 0 says nothing: at the end of the metric's range the limit is that
+of Clopper and Pearson (1934), which holds for a mean over patients of any score in the range (for
+shares of cases as far as patients have equally many), and elsewhere there is none.
+Scores of a whole set of cases, which are no mean over patients, follow the same rule: Student-t
+then rests on the jackknife by patient (Tukey 1958), which for a mean is the same.
 
 Axes: N case, P patient, R replicate.
 """
@@ -11,7 +14,7 @@ Axes: N case, P patient, R replicate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +29,8 @@ FEWEST_FOR_INTERVAL = 5
 FEWEST_FOR_BOOTSTRAP = 20
 #: Where more of the resamples than this leave a score undefined, it has no interval.
 MOST_UNDEFINED = 0.05
+#: What is said where the spread is 0 within the range: there is nothing to estimate it from.
+_EQUAL = "no interval (all values equal)"
 #: Weights of cases that are held in memory at once.
 _CHUNK = 2_000_000
 
@@ -94,7 +99,7 @@ def interval(
         method = f"values listed (n < {FEWEST_FOR_INTERVAL})"
         return Interval(mean, n, None, None, method, tuple(values.tolist()))
     if np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
-        return Interval(mean, n, mean, mean, "all values equal")
+        return _of_equal(mean, n, bounds)
     if n < FEWEST_FOR_BOOTSTRAP:
         low, high = _student_t(values)
         lowest, highest = bounds
@@ -132,6 +137,7 @@ def set_intervals(
     bounds: Mapping[Key, tuple[float, float]],
     deciders: Mapping[Key, int],
     *,
+    shares: Collection[Key] = (),
     seed: int = 0,
 ) -> dict[Key, Interval]:
     """Scores of a whole set of cases, each with its 95% interval over patients.
@@ -140,6 +146,7 @@ def set_intervals(
         statistic: weights of the cases (weights_RN) -> by score, its values_R; NaN: undefined.
         patients: of each case (N).
         deciders: how many patients each score depends on: its ``n``.
+        shares: the scores that are a share of these, and so a mean over them.
     """
     names, case_of = np.unique(np.asarray(patients), return_inverse=True)
     count = len(names)
@@ -157,7 +164,14 @@ def set_intervals(
         times = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
         drawn = evaluated(_chunks(times.astype(np.float64), rows))
     return {
-        key: _set_interval(float(whole[key][0]), n, without.get(key), drawn.get(key), bounds[key])
+        key: _set_interval(
+            float(whole[key][0]),
+            n,
+            without.get(key),
+            drawn.get(key),
+            bounds[key],
+            share=key in shares,
+        )
         for key, n in deciders.items()
     }
 
@@ -172,17 +186,20 @@ def _set_interval(
     without: NDArray[np.float64] | None,
     drawn: NDArray[np.float64] | None,
     bounds: tuple[float, float],
+    *,
+    share: bool,
 ) -> Interval:
     """``without``: the score without each patient in turn; ``drawn``: of every resample."""
     if n < FEWEST_FOR_INTERVAL or without is None or not math.isfinite(score):
-        return Interval(score, n, None, None, f"no interval (n < {FEWEST_FOR_INTERVAL})")
+        few = f"no interval (fewer than {FEWEST_FOR_INTERVAL} patients decide it)"
+        return Interval(score, n, None, None, few)
     replicates = drawn if n >= FEWEST_FOR_BOOTSTRAP and drawn is not None else without
     defined = replicates[np.isfinite(replicates)]
     jackknife = without[np.isfinite(without)]
     if len(defined) < (1 - MOST_UNDEFINED) * len(replicates) or len(jackknife) < len(without):
         return Interval(score, n, None, None, "no interval (undefined without a few patients)")
     if np.ptp([*defined, score]) <= 1e-12 * max(1.0, abs(score)):
-        return Interval(score, n, score, score, "all values equal")
+        return _of_equal(score, n, bounds) if share else Interval(score, n, None, None, _EQUAL)
     lowest, highest = bounds
     if replicates is without:
         half = _jackknife_half(jackknife, n)
@@ -195,6 +212,22 @@ def _set_interval(
     method = f"BCa bootstrap by patient {LEVEL:.0%}, {RESAMPLES} resamples"
     # Every resample may lie above a score that chance enlarges (calibration error).
     return Interval(score, n, min(low, score), max(high, score), method)
+
+
+def _of_equal(value: float, n: int, bounds: tuple[float, float]) -> Interval:
+    """All of ``n`` patients have the same value.
+
+    A score within ``bounds`` reaches their end with a probability of at most its mean's share of
+    the range, so all n of them do with at most its n-th power: the limits of Clopper and Pearson.
+    """
+    end = next((bound for bound in bounds if math.isclose(value, bound, abs_tol=1e-9)), None)
+    lowest, highest = bounds
+    if end is None or not math.isfinite(highest - lowest):
+        return Interval(value, n, None, None, _EQUAL)
+    reach = (highest - lowest) * (1 - ((1 - LEVEL) / 2) ** (1 / n))
+    low, high = (end, end + reach) if end == lowest else (end - reach, end)
+    method = f"Clopper-Pearson {LEVEL:.0%}, as all values are {end:g}"
+    return Interval(end, n, low, high, method)
 
 
 def _jackknife_half(without: NDArray[np.float64], n: int) -> float:

@@ -31,12 +31,14 @@ from medtl.classification.metrics import (
     summarise_classes,
     write_predictions_csv,
 )
-from medtl.classification.patients import per_patient
+from medtl.classification.patients import hits_by_patient, per_patient
 from medtl.classification.views import Views
-from medtl.data import Patches, Recipe
+from medtl.comparison import Paired
+from medtl.data import Recipe
 from medtl.errors import ConfigError
 from medtl.evaluation import Predictor, score_cases, validation_dice, voxel_beliefs
-from medtl.metrics import summarise, write_metrics_csv
+from medtl.loading import Patches
+from medtl.metrics import dice_by_patient, summarise, write_metrics_csv
 from medtl.networks import Network
 from medtl.specks import least_component_ml
 
@@ -73,6 +75,10 @@ class Kind:
     #: predictor, cases, reporter, what is being done -> rows
     score: Callable[..., list[dict[str, Any]]]
     summarise: Callable[[Rows], dict[str, dict[str, Any]]]
+    #: the metric by which stages are compared within patients, higher is better, and rows -> output
+    #: -> patient -> its values
+    compared_by: str
+    paired: Callable[[Rows], Paired]
     #: facts beside the scores that a stage's predictor and rows tell, by name
     details: Callable[[Any, Rows], dict[str, Any]]
     #: folder, rows of every stage (with "stage") -> a file in it
@@ -152,6 +158,8 @@ SEGMENTATION = Kind(
     check=Cohort.check_regions,
     score=score_cases,
     summarise=summarise,
+    compared_by="dice",
+    paired=dice_by_patient,
     told=lambda predictor: "",
     details=lambda predictor, rows: {},
     write_rows=lambda folder, rows: write_metrics_csv(folder / "metrics.csv", rows),
@@ -170,6 +178,8 @@ CLASSIFICATION = Kind(
     check=Cohort.check_classes,
     score=score_classes,
     summarise=summarise_classes,
+    compared_by="accuracy",
+    paired=hits_by_patient,
     details=_class_details,
     write_rows=lambda folder, rows: write_predictions_csv(folder / "predictions.csv", rows),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.console import Reporter
+from medtl.errors import ConfigError
 from medtl.runs import Run
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ class Launched:
 
 
 def check_names(config: TrainConfig, catalog: Catalog) -> None:
-    """Raise UnknownNameError for a component that nobody offers; torch is not imported yet, so that
-    a typo costs no seconds."""
+    """Raise UnknownNameError for a component that nobody offers, and ConfigError where no task is
+    named; torch is not imported yet, so that a typo costs no seconds."""
     for registry, name in (
-        (catalog.tasks, config.task),
+        (catalog.tasks, config.task or None),
         (catalog.strategies, config.strategy),
         (catalog.networks, config.network),
         (catalog.transforms, config.transforms),
@@ -38,6 +39,13 @@ def check_names(config: TrainConfig, catalog: Catalog) -> None:
     ):
         if name is not None:
             registry.full_name(name)
+    if not config.task:
+        known = sorted({name.rpartition(":")[2] for name in catalog.tasks})
+        raise ConfigError(
+            f"name a task, for example medtl train {known[0]}; there are {', '.join(known)}"
+            if known
+            else "no plugin offers a task; see medtl plugins list"
+        )
 
 
 def launch(

@@ -184,6 +184,12 @@ def scores_by_patient(rows: Iterable[Row], region: str, metric: str) -> dict[str
     return scores
 
 
+def dice_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """The Dice of each region's cases, by patient."""
+    regions = dict.fromkeys(row["region"] for row in rows)
+    return {region: scores_by_patient(rows, region, "dice") for region in regions}
+
+
 def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
     """``{region: {metric: {"mean", "n", "low", "high", "method"}}}``; below 5 patients "values"."""
     return {

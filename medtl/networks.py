@@ -182,8 +182,7 @@ def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
         count = _number(spec, spec)
         if count > len(names):
             raise ConfigError(
-                f"cannot freeze {count} blocks: {network.name} has {len(names)} "
-                f"({', '.join(names)})"
+                f"--freeze {count}: {network.name} has {len(names)} blocks ({', '.join(names)})"
             )
         chosen = names[:count]
     else:
@@ -193,7 +192,7 @@ def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
 
 def _number(text: str, spec: str) -> int:
     if not text.isdigit():
-        raise ConfigError(f"freeze spec {spec!r} needs a whole number, 0 or more")
+        raise ConfigError(f"--freeze {spec}: needs a whole number, 0 or more")
     return int(text)
 
 
@@ -209,7 +208,7 @@ def _block_names(network: Network, text: str) -> list[str]:
 def _first_layers(network: Network, count: int) -> tuple[str, ...]:
     order = execution_layers(network)
     if count > len(order):
-        raise ConfigError(f"cannot freeze {count} layers: {network.name} runs {len(order)}")
+        raise ConfigError(f"--freeze layers:{count}: {network.name} runs {len(order)} layers")
     parts = layers(network.module)
     held = {id(tensor) for name in order[:count] for tensor in own_tensors(parts[name])}
     return tuple(name for name, tensor in tensors(network).items() if id(tensor) in held)

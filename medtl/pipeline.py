@@ -18,18 +18,17 @@ from medtl.console import Reporter
 from medtl.data import choose_cache, choose_workers
 from medtl.device import precision_name, processes_here
 from medtl.errors import DataError, Interrupted, RunError
-from medtl.files import sweep
+from medtl.files import from_home, sweep
 from medtl.fingerprint import check_content, fingerprint
 from medtl.imagenet import IMAGENET
 from medtl.interruption import Interruption, watching
 from medtl.locking import locked
-from medtl.memory import in_words
 from medtl.modality import Modality
 from medtl.planning import Plan
 from medtl.results import write_results
 from medtl.runs import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.splits import Split, write_splits
-from medtl.strategies import CONTROL_A, CONTROL_B
+from medtl.strategies import CONTROL_A, CONTROL_B, carried_over
 from medtl.trainer import Trainer
 
 #: What a run holds before its first step.
@@ -64,12 +63,13 @@ def run_plan(
             f"{outside.path} does not say how many steps it was trained for: control A only, no "
             "control B"
         )
+    if not (plan.config.with_control or isinstance(out, Run)) and carried_over(plan.stages):
+        reporter.say("no controls: whether the transfer helps is not asked; --with-control asks it")
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, reporter)
-    needed = plan.memory_bytes()
-    cache = choose_cache(needed, plan.config.cache, fabric.world_size)
-    reporter.say(f"prepared cases take up to {in_words(needed)}: kept in {cache}")
+    cache = choose_cache(plan.memory_bytes(), plan.config.cache, fabric.world_size)
+    reporter.say(f"prepared cases are kept in {cache}")
     workers = plan.config.workers
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
@@ -200,7 +200,7 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "dst": str(plan.request.target),
             "data": plan.config.data.resolve() if plan.config.data else None,
             "splits": plan.config.splits.resolve() if plan.config.splits else None,
-            "init": str(Path(init).expanduser().resolve()) if init and not imagenet else init,
+            "init": str(from_home(init).resolve()) if init and not imagenet else init,
             "weights": plan.outside.path.resolve() if plan.outside and imagenet else None,
             "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again

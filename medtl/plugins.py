@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint
 from inspect import isroutine
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import Any
 import pluggy
 
 from medtl import OLDEST_PLUGIN_API, PLUGIN_API, Component, builtin, hookspecs
+from medtl.errors import near_or_known
 
 #: Kind of component, as the catalog's registries are called -> what one of them is called.
 KINDS = {
@@ -106,9 +106,7 @@ def _check_hook_names(module: ModuleType) -> None:
             continue
         hook = (options.get("specname") if isinstance(options, dict) else None) or name
         if hook not in _HOOKS:
-            near = get_close_matches(hook, _HOOKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_HOOKS)}"
-            raise PluginError(f"unknown hook {hook!r}; {hint}")
+            raise PluginError(f"unknown hook {hook!r}; {near_or_known(hook, _HOOKS)}")
         if not marked:
             raise PluginError(f"hook {name!r} is not marked; write @hookimpl above it")
 

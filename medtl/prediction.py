@@ -27,6 +27,7 @@ from medtl.filenames import check_apart
 from medtl.io.images import label_path, read_header, write_labels
 from medtl.owndata.listing import shortened
 from medtl.processes import gather, share
+from medtl.runs import check_writable
 from medtl.task import Task, bound
 from medtl.trained import with_flips
 
@@ -44,6 +45,7 @@ def predict(
 ) -> tuple[Ensemble, list[Path]]:
     """:func:`predict_folder` with a run, a stage of one, or the mean of several; what predicted,
     and the files."""
+    check_writable(out)
     ensemble = read_ensemble(runs, catalog, fabric)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
@@ -69,10 +71,6 @@ def predict_folder(
     cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
     for note in cohort.notes:
         reporter.say(note)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise RunError(f"cannot make {out}: {problem.strerror}; choose another --out") from problem
     if ensemble.synthetic and not cohort.synthetic:
         reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"

@@ -21,6 +21,7 @@ from medtl.domain import parse_domain, select
 from medtl.evaluation import Predictor
 from medtl.io.images import read_header, read_labels, read_volume
 from medtl.io.pictures import is_picture
+from medtl.metrics import Row
 from medtl.planning import Plan
 from medtl.report.classes import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
@@ -88,8 +89,9 @@ def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
 def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str, int]]:
     """Patients per part and stratum; one with cases of several counts once, for all of them."""
     strata = {patient: stratum for patient, (stratum, _) in strata_and_sites(cases).items()}
+    nameless = "none" if any(strata.values()) else "all"
     return {
-        part: dict(Counter(strata[patient] or "all" for patient in getattr(split, part)))
+        part: dict(Counter(strata[patient] or nameless for patient in getattr(split, part)))
         for part in PARTS
     }
 
@@ -123,18 +125,22 @@ def _of_classes(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Sco
 FIGURES = {"segmentation": _of_regions, "classification": _of_classes}
 
 
+def median_case(rows: Sequence[Row], region: str) -> tuple[float, str, str]:
+    """Dice and id of the case of median Dice, and among which: those with the region, if any."""
+    own = [row["metrics"] | {"case": row["case"]} for row in rows if row["region"] == region]
+    held = [row for row in own if row["truth_ml"] > 0]
+    ranked = sorted((row["dice"], row["case"]) for row in held or own)
+    among = f"test cases with {region}" if held else f"test cases, none with {region}"
+    return *ranked[len(ranked) // 2], among
+
+
 def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
-    """A montage of the test case whose first region scored the median Dice."""
+    """The test case whose first region scored the median Dice, of those that have it."""
     predictor = stage.predictor
     assert isinstance(predictor, Predictor)
     recipe = predictor.recipe
     region = recipe.regions[0]
-    ranked = sorted(
-        (row["metrics"]["dice"], row["case"])
-        for row in scores.rows[stage.stage]
-        if row["region"] == region
-    )
-    dice, name = ranked[len(ranked) // 2]
+    dice, name, among = median_case(scores.rows[stage.stage], region)
     case = next(case for case in plan.cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
     labels_IJK, affine = read_labels(case.target, case.labels)
@@ -148,7 +154,7 @@ def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
         region_masks(labels_IJK, case, recipe.regions),
         predictor.masks(recipe(case, with_target=False)),
         recipe.regions,
-        title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median test case)",
+        title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median of {among})",
         spacing_mm=read_header(case.target).spacing_mm,
         axes=axes,
         synthetic=plan.cohort.synthetic,

@@ -45,20 +45,32 @@ class Run:
 
 def check_out(out: Path | None) -> None:
     """Refuse, before any work, a run folder that is in use or could not be made."""
-    if out is None:
-        parent = RUNS
-    elif (out / CONFIG).is_file():
+    if out is not None and (out / CONFIG).is_file():
         raise RunError(
             f"{out} is a run already; choose another --out, or go on with it by --resume {out}"
         )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    check_writable(out or RUNS)
+    if out is not None and out.exists() and any(out.iterdir()):
         raise RunError(f"{out} exists and is not an empty folder; choose another --out")
-    else:
-        parent = out
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"cannot write to {out or RUNS}: {parent} does not allow it; choose --out")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse, before any work, a folder that could not be made or written to; makes nothing."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        what = "a file, not a folder" if there.is_file() else "not a folder"
+        where = "" if there == folder else f"cannot write to {folder}: "
+        raise RunError(f"{where}{there} is {what}; choose another --out")
+    try:
+        # Only trying tells: /proc and its like let root through, and then refuse.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as problem:
+        raise RunError(
+            f"cannot write to {folder}: {there} does not allow it; choose another --out"
+        ) from problem
 
 
 def start_run(task: str, strategy: str, out: Path | None) -> Run:
@@ -71,8 +83,6 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
         else:
             named = "-".join(name.rpartition(":")[2] for name in (task, strategy))
             folder = _next_folder(file_name(named))
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except OSError as problem:
         raise RunError(
             f"cannot write to {problem.filename or out}: {problem.strerror}; choose another --out"

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 
 from medtl.case import Case, Cohort
 from medtl.catalog import Catalog
+from medtl.comparison import against_controls
 from medtl.config import TrainConfig, read_config
 from medtl.console import Reporter
 from medtl.domain import parse_domain, select
@@ -147,6 +148,11 @@ def score_stages(
                 "dice": summarise_subsets(found, recipe.modalities),
             }
     summary = {stage: kind.summarise(found) for stage, found in rows.items()}
+    gain = against_controls(
+        kind.compared_by, {stage: kind.paired(found) for stage, found in rows.items()}
+    )
+    if gain:
+        data["against_controls"] = gain
     return Scores(kind, data, summary, rows, missing)
 
 

@@ -191,7 +191,9 @@ def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
     held = set()
     for name in names:
         if name not in known:
-            raise ConfigError(f"no patient or case is called {name!r}{nearest(name, known)}")
+            raise ConfigError(
+                f"--test-cases: no patient or case is called {name!r}{nearest(name, known)}"
+            )
         held.add(known[name])
     return held
 

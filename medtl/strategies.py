@@ -215,6 +215,12 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return (arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before)) if before else (arm_a,)
 
 
+def carried_over(stages: Sequence[Stage]) -> bool:
+    """Whether labelled training starts from other weights, so that controls could be trained."""
+    labelled = all(each.unlabelled is None for each in stages)
+    return labelled and any(each.init != "random" for each in stages)
+
+
 def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
     """Steps behind the weights of each stage; ``before``: behind those of ``--init``, if known."""
     taken: dict[str, int | None] = {}

@@ -18,12 +18,13 @@ from torch.utils.data import Dataset
 from medtl.building import build_losses, build_network, stage_network
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import build_loader, cached_cases, plainly
+from medtl.data import cached_cases
 from medtl.device import precision_name
 from medtl.domain import Domain
 from medtl.evaluation import Predictor
 from medtl.interruption import Interruption
 from medtl.kinds import AnyPredictor
+from medtl.loading import build_loader, plainly
 from medtl.networks import Network
 from medtl.planning import Plan
 from medtl.preparation import Prepared

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset, Subset
 from medtl.augment import NONE, Augmentation, apply_to_image, draw
 from medtl.case import Case
 from medtl.classification.views import views
-from medtl.data import seed_of, shuffled
 from medtl.domain import Domain
 from medtl.kinds import AnyPredictor
+from medtl.loading import seed_of, shuffled
 from medtl.networks import Network
 from medtl.norms import estimate_norms, in_batches
 from medtl.planning import Plan
@@ -40,8 +40,8 @@ def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
 class Images(Dataset[Tensor]):
     """Augmented images or patches of :func:`blind` cases, addressed by the number of the sample.
 
-    As with :class:`medtl.data.Patches`, all randomness of sample n depends on (``key``, n) alone;
-    patches are cut anywhere, as nothing tells where something is to be found.
+    As with :class:`medtl.loading.Patches`, all randomness of sample n depends on (``key``, n)
+    alone; patches are cut anywhere, as nothing tells where something is to be found.
     """
 
     def __init__(

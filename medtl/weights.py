@@ -40,7 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medtl.errors import WeightsError
-from medtl.files import replacing, unwritable
+from medtl.files import from_home, replacing, unwritable
 from medtl.torchfile import read_torch
 
 FORMAT = 1
@@ -218,7 +218,7 @@ def resolve_weights(text: str) -> Path:
 
     The stages' order is that of ``stages.json`` in the run folder, else of their checkpoints' age.
     """
-    path = Path(text).expanduser()
+    path = from_home(text)
     if path.is_file():
         return path
     if not path.is_dir():

@@ -366,7 +366,7 @@ def test_verbose_tells_what_the_command_tells(
         (lambda: api.train(batchsize=2), ConfigError, "did you mean 'batch_size'?"),
         (lambda: api.plan("brts"), UnknownNameError, "did you mean 'brats'?"),
         (lambda: api.plan(network="unett"), UnknownNameError, "did you mean"),
-        (lambda: api.plan(steps="many"), ConfigError, "steps: must be a valid integer"),
+        (lambda: api.plan(steps="many"), ConfigError, "steps: must be a whole number"),
         (lambda: api.plan(devices=2), ConfigError, "torchrun"),
         (lambda: api.shift(sorc="t1"), UnknownNameError, "did you mean 'src'?"),
         (lambda: api.shift(draws="many"), ConfigError, "--draws: must be a whole number"),
@@ -416,3 +416,11 @@ def test_components_of_a_program_are_used_and_stay_its_own(
     assert "mine" not in api.components("networks").names()
     with pytest.raises(RunError, match=r"needs a plugin .* unknown network"):
         api.evaluate(run, device="cpu")
+
+
+def test_home_is_written_out_in_calls_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(RunError, match=f"{tmp_path}/run: no such run folder"):
+        api.evaluate("~/run")
+    with pytest.raises(RunError, match="~nobody-here/run: no such run folder"):
+        api.evaluate("~nobody-here/run")

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from medtl import api
 from medtl.cli.main import main
+from medtl.errors import RunError
 from medtl.phantom import write_phantom
+from medtl.runs import check_writable
 from medtl.splits import read_splits
 
 TINY = ("--network", "unet", "--width", "4", "--steps", "1", "--device", "cpu")
@@ -141,7 +144,39 @@ def test_prediction_refuses_a_damaged_image(
     words = ("-i", copied / "Phantom_0001", "-o", tmp_path / "out", "-q")
     line = medtl.refused("predict", run, *words)
     assert "Phantom_0001" in line and says.replace("t1ce", "t1") in line
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "inner", "deep/inner"])
+def test_out_that_is_or_lies_below_a_file_is_refused_before_any_work(
+    medtl: Terminal, run: Path, phantom: Path, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / below
+    unreadable = tmp_path / "nowhere"  # work would refuse this
+    for words in (
+        ("predict", run, "-i", unreadable, "-o", out),
+        ("explain", run, "-i", unreadable, "-o", out),
+        ("train", "brats", "--data", unreadable, "--out", out),
+        ("shift", "brats", "--data", unreadable, "--out", out),
+    ):
+        line = medtl.refused(*words)
+        assert f"{tmp_path / 'file'} is a file, not a folder; choose another --out" in line
+        assert str(out) in line
+    assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(RunError, match="is a file, not a folder"):
+        api.explain(run, out=out)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc")
+def test_out_where_no_file_can_be_made_is_refused_before_any_work(medtl: Terminal) -> None:
+    line = medtl.refused("train", "brats", "--data", "/nowhere", "--out", "/proc/nope/run")
+    assert "cannot write to /proc/nope/run: /proc does not allow it" in line
+
+
+def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "deep" / "new")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [7, 1.5, -1])
@@ -230,9 +265,11 @@ def test_unknown_names_come_with_the_nearest(
         (("--src", "flair,pd"), "pd"),
         (("--dst", "t1,t1"), "twice"),
         (("--dst", "site:Nowhere,mod:t1"), "Nowhere"),
-        (("--test-cases", "Phantom_9999"), "Phantom_9999"),
+        (("--test-cases", "Nobody"), "--test-cases: no patient or case is called 'Nobody'"),
+        (("--labels", "2099"), "known: 2013, 2014-2021, 2023, msd"),
         (("--steps", "0"), "--steps"),
-        (("--freeze", "99"), "99"),
+        (("--freeze", "99"), "--freeze 99: unet has "),
+        (("--freeze", "nolayer"), "unknown block of unet 'nolayer'; known: "),
         (("--map", "t1"), "--map"),
         (("--map", "t1=t2"), "t1=t2"),
         (("--init", "nowhere.pt"), "nowhere.pt"),

@@ -218,6 +218,19 @@ def test_score_that_few_patients_hold_up_has_no_interval() -> None:
     assert found.mean == 1 and found.low is None and "undefined" in found.method
 
 
+def test_share_of_all_cases_has_the_exact_interval_and_a_mean_over_classes_none() -> None:
+    truth_N = np.array([0] * 6 + [1] * 6 + [2] * 6)
+    probability_NL = np.eye(3)[np.zeros_like(truth_N)] * 0.8 + 0.1  # always the first class
+    found = summarise_classes(rows(truth_N, probability_NL))
+    for name, hits in (("a", 6), ("b", 0)):
+        exact = stats.binomtest(hits, 6).proportion_ci(method="exact")
+        sensitivity = found[name]["sensitivity"]
+        assert (sensitivity["low"], sensitivity["high"]) == pytest.approx((exact.low, exact.high))
+    assert found["b"]["precision"]["mean"] == 0 and found["b"]["precision"]["low"] is None
+    assert found["all"]["balanced_accuracy"]["mean"] == pytest.approx(1 / 3)
+    assert found["all"]["balanced_accuracy"]["low"] is None
+
+
 def test_confusion_is_that_of_sklearn() -> None:
     truth_N, probability_NL = drawn(60)
     found = confusion(rows(truth_N, probability_NL))

@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn import metrics
 
 from medtl.cli.main import main
+from medtl.owndata.classes import choose_size
 from medtl.weights import BEST, read_weights
 
 CLASSES = ("bar", "disc", "ring")
@@ -182,11 +183,28 @@ def test_plan_shows_the_fingerprint_and_a_reason_for_each_choice(
         "median size 48x48 pixels",
         "smallest, largest 40x40, 56x56",
         "RGB (12)",
-        "the median picture's; others are scaled to fit, their aspect kept",
+        "64x64 the median picture's, rounded to multiples of 32; each is scaled to fit",
         "an eighth of the 42 training cases",
         "cross-entropy every image is of one class",
     ):
         assert text in words
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "size", "why"),
+    [
+        (96, 64, (96, 64), "the median picture's; others are scaled to fit"),
+        (111, 111, (128, 128), "the median picture's, rounded to multiples of 32; each is scaled"),
+        (256, 128, (128, 64), "the median picture's, 128 along its longest edge; each is scaled"),
+        (512, 500, (128, 128), "128 along its longest edge, rounded to multiples of 32; each is"),
+    ],
+)
+def test_reason_for_a_size_is_true_of_it(
+    rows: int, columns: int, size: tuple[int, int], why: str
+) -> None:
+    chosen, reason = choose_size(rows, columns)
+    assert chosen == size
+    assert why in reason
 
 
 def test_evaluate_repeats_the_scores_of_the_run(run: Path, medtl: Terminal) -> None:

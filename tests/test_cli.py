@@ -12,6 +12,7 @@ import pytest
 
 from medtl.builtin import COMMANDS
 from medtl.cli.boundary import guarded
+from medtl.cli.main import _from_home
 from medtl.errors import DataError
 
 PLUGIN = """
@@ -101,7 +102,17 @@ MISTAKES = {
     ("list", "stratgies"): "Did you mean 'strategies'",
     ("train", "--strateg", "x"): "No such option: --strateg",
     ("--versoin",): "No such option: --versoin",
-    ("train", "--steps", "many"): "--steps",
+    ("train",): "error: name a task, for example medtl train brats; there are brats, classif",
+    ("train", "--data", "."): "error: name a task",
+    ("train", "--steps", "many"): "error: --steps: must be a whole number, not 'many'; see",
+    ("train", "--rate", "x"): "error: --rate: must be a number, not 'x'; see `medtl train --help`",
+    ("evaluate", "run", "--devices", "0"): "--devices: must be greater than or equal to 1, not",
+    ("train", "--set", "steps=x"): "--set steps=x: must be a whole number, not 'x'",
+    ("train", "--task", "brats"): "no option --task; write medtl train TASK, without a name",
+    ("train", "--harmonise", "nyul"): "no option --harmonise; use --set harmonise=...",
+    ("train", "--patch-size=3"): "medtl train has no option --patch-size; use --set patch_size=...",
+    ("evaluate", "--harmonise", "nyul"): "No such option: --harmonise",
+    ("plugins", "check", "nope"): "unknown plugin 'nope'; known: ",
     ("train", "--steps", "0"): "--steps: must be greater than or equal to 1",
     ("train", "brain"): "unknown task 'brain'",
     ("train", "--strategy", "modality-transfr"): "did you mean 'modality-transfer'",
@@ -255,3 +266,48 @@ def test_every_failure_is_one_line_and_a_code(
 def test_exit_code_of_a_command_is_kept() -> None:
     assert guarded(lambda: 7, debug=False) == 7
     assert guarded(lambda: None, debug=False) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "{}"),
+        ("evaluate", "{}/run", "--data={}"),
+        ("predict", "run", "-i{}", "--out={}"),
+        ("shift", "--out={}"),
+        ("plugins", "check", "{}"),
+        ("weights", "inspect", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_home_is_written_out_wherever_a_shell_leaves_it(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    meant = [word.format(tmp_path / "x") for word in words]
+    assert [_from_home(word.format("~/x")) for word in words] == meant
+    assert _from_home("~nobody-here/x") == "~nobody-here/x"
+    assert _from_home("a~/x") == "a~/x"
+
+
+def test_home_in_an_argument_is_no_folder_called_tilde(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    words = ("data", "phantom", "~/made", "--cases", "1", "--size", "16")
+    made = subprocess.run(
+        [sys.executable, "-m", "medtl", *words],
+        env={**os.environ, "HOME": str(tmp_path)},
+        cwd=tmp_path / "in",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "made").is_dir()
+    assert not list((tmp_path / "in").iterdir())
+
+
+@pytest.mark.parametrize("words", [(), ("train",), ("weights", "inspect"), ("list", "networks")])
+def test_flags_are_shown_without_a_value(words: tuple[str, ...]) -> None:
+    text = medtl(*words, "--help").stdout
+    assert "--help" in text and "<bool>" not in text

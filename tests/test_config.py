@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from medtl.config import TrainConfig, read_config, resolve, write_config
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, near_or_known
 
 
 def resolved(file: Path | None = None, sets: Sequence[str] = (), **options: Any) -> TrainConfig:
@@ -77,17 +77,18 @@ BAD_SETS = {
     "devcie=cpu": "did you mean 'device'",
     "device=tpu": "must be 'auto', 'cpu', 'cuda' or 'mps', not 'tpu'",
     "steps=0": "greater than or equal to 1",
-    "steps=1.5": "valid integer",
-    "rate=fast": "valid number",
+    "devices=99999999999999999999": "less than or equal to",
+    "steps=1.5": "must be a whole number, not 1.5",
+    "rate=fast": "must be a number, not 'fast'",
     "rate=.nan": "finite",
     "spacing_mm=-1": "greater than 0",
     "test_fraction=1": "less than 1",
     "patch_size=64,0,64": "greater than or equal to 1",
     "patch_size=64": "at least 2 items",
-    "allow_partial=perhaps": "valid boolean",
-    "task=null": "valid string",
-    "map=t1": "valid dictionary",
-    "map.t1.x=t1ce": "valid string",
+    "allow_partial=perhaps": "must be true or false",
+    "task=null": "must be text, not",
+    "map=t1": "must be a mapping such as {",
+    "map.t1.x=t1ce": "must be text, not",
     "seed=-1": "greater than or equal to 0",
     "steps": "write KEY=VALUE",
     "=3": "write KEY=VALUE",
@@ -144,3 +145,12 @@ def test_bad_option_is_named_as_typed() -> None:
         resolved(batch_size=0)
     with pytest.raises(ConfigError, match=r"^--spacing: must be greater than 0"):
         resolved(spacing_mm=0.0)
+
+
+def test_names_that_are_far_from_all_are_answered_by_a_short_list() -> None:
+    with pytest.raises(ConfigError, match="no setting 'zzz'; known: task, data,") as raised:
+        resolved(sets=["zzz=1"])
+    told = str(raised.value)
+    assert told.endswith(", ...") and told.count(", ") == 12
+    assert near_or_known("stepz", ["steps", "rate"]) == "did you mean 'steps'?"
+    assert near_or_known("x", []) == "known: none"

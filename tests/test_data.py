@@ -19,10 +19,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medtl.case import Case
 from medtl.data import (
-    Patches,
     Recipe,
-    SampleRange,
-    build_loader,
     cached_cases,
     check_case,
     choose_cache,
@@ -34,6 +31,7 @@ from medtl.errors import DataError
 from medtl.fingerprint import check_content, fingerprint
 from medtl.interruption import leave_signals_to_parent
 from medtl.io.nifti import read_header
+from medtl.loading import Patches, SampleRange, build_loader
 from medtl.memory import free_memory_bytes
 from medtl.phantom import write_phantom
 from medtl.transforms import brain_mr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -16,11 +17,12 @@ from PIL import Image
 
 from medtl.case import Case
 from medtl.errors import RunError
+from medtl.kinds import CLASSIFICATION
 from medtl.metrics import BOUNDS, summarise
 from medtl.report import canvas
 from medtl.report.figures import loss_curves, split_sizes, stage_scores
 from medtl.report.montage import PICTURE_AXES, _slices, montage, to_lps
-from medtl.results import sizes_by_stratum
+from medtl.results import median_case, sizes_by_stratum
 from medtl.splits import Split
 
 SIZE = (24, 30, 12)
@@ -231,11 +233,78 @@ def test_curves_of_a_stage_without_validation_or_steps_are_drawn(tmp_path):
     loss_curves(tmp_path / "b.png", {"one": [{"step": 1, "loss": 2.0}]}, synthetic=False)
 
 
+def test_steps_of_a_long_run_do_not_run_into_each_other(tmp_path):
+    lines = [{"step": step, "loss": 1.0, "validation": {"WT": 0.5}} for step in (300, 240_000)]
+    figure = loss_curves(tmp_path / "a.png", dict.fromkeys("abcde", lines), synthetic=False)
+    with canvas.styled():
+        figure.draw_without_rendering()
+        labels = [
+            label.get_window_extent()
+            for axis in figure.axes[-5:]
+            for label, place in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)
+            if axis.get_xlim()[0] <= place <= axis.get_xlim()[1]
+        ]
+    assert len(labels) >= 15
+    assert all(left.x1 + 2 < right.x0 for left, right in pairwise(labels))
+
+
+def test_curves_of_classes_say_what_is_validated(tmp_path):
+    measure = CLASSIFICATION.selected_by
+    lines = [{"step": 1, "loss": 2.0, "validation": {"a": 0.5}}]
+    figure = loss_curves(tmp_path / "a.png", {"one": lines}, measure=measure, synthetic=False)
+    (label,) = {axis.get_ylabel() for axis in figure.axes} - {"training loss", ""}
+    assert label.replace("\n", " ") == f"validation {measure}: mean probability of the true class"
+    axis = next(axis for axis in figure.axes if axis.get_ylabel() == label)
+    with canvas.styled():
+        figure.draw_without_rendering()
+        edge = axis.get_window_extent().height
+        assert axis.yaxis.label.get_window_extent().height < 1.2 * edge
+
+
+def test_long_title_of_a_narrow_figure_is_not_cut_off(tmp_path):
+    image = np.ones((1, 8, 8, 1))
+    title = "scratch: TCGA_DU_7014_19990101_13, tumor Dice 0.00 (median test case)"
+    nothing = np.zeros_like(image, bool)
+    figure = montage(
+        tmp_path / "a.png", image, ["flair"], nothing, nothing, ["tumor"], title, (1, 1, 1),
+        axes=PICTURE_AXES, synthetic=True,
+    )  # fmt: skip
+    with canvas.styled():
+        figure.draw_without_rendering()
+        box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert figure.get_suptitle().replace("\n", " ") == f"{title} synthetic phantom"
+
+
+@pytest.mark.parametrize(("truth", "told"), [(True, {"truth", "prediction"}), (False, set())])
+def test_montage_lists_no_truth_that_no_slice_shows(truth, told, tmp_path):
+    image_CIJK, truth_LIJK, prediction_LIJK = head()
+    masks = truth_LIJK & truth, prediction_LIJK & truth
+    figure = draw_montage(tmp_path / "a.png", arrays=(image_CIJK, *masks))
+    assert {text.get_text() for legend in figure.legends for text in legend.texts} == told
+    words = {text.get_text() for text in figure.findobj(Text)}
+    assert ("no WT here\nnone predicted" in words) is not truth
+
+
+def test_example_is_the_median_of_the_cases_that_have_the_region() -> None:
+    rows = [
+        {"case": f"c{n}", "region": region, "metrics": {"dice": n / 10, "truth_ml": 1.0 * (n > 5)}}
+        for n in range(9)
+        for region in ("tumor", "core")
+    ]
+    assert median_case(rows, "tumor") == (0.7, "c7", "test cases with tumor")
+    assert median_case(rows[:8], "tumor") == (0.2, "c2", "test cases, none with tumor")
+
+
 def test_patient_with_cases_of_two_classes_is_counted_under_both() -> None:
     cases = [
         Case("a1", "a", {}, stratum="tumor"), Case("a2", "a", {}, stratum="no_tumor"),
         Case("b1", "b", {}, stratum="tumor"), Case("c1", "c", {}),
     ]  # fmt: skip
     assert sizes_by_stratum(Split(("a", "b"), (), ("c",)), cases) == {
-        "train": {"no_tumor+tumor": 1, "tumor": 1}, "val": {}, "test": {"all": 1},
+        "train": {"no_tumor+tumor": 1, "tumor": 1}, "val": {}, "test": {"none": 1},
+    }  # fmt: skip
+    nameless = [Case("a1", "a", {}), Case("b1", "b", {}), Case("c1", "c", {})]
+    assert sizes_by_stratum(Split(("a", "b"), (), ("c",)), nameless) == {
+        "train": {"all": 2}, "val": {}, "test": {"all": 1},
     }  # fmt: skip

@@ -28,6 +28,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(phantom: Path, edge: int = 64, batch_size: int = 2, **options: object) -> Plan:
     config = TrainConfig(
+        task="brats",
         data=phantom,
         network="unet",
         width=4,

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from medtl.errors import DataError
-from medtl.intervals import interval, paired_difference, patient_means
+from medtl.intervals import interval, paired_difference, patient_means, set_intervals
 
 
 def scores(n: int, seed: int = 0) -> dict[str, float]:
@@ -74,11 +74,37 @@ def test_bca_stays_finite_with_one_patient_unlike_the_others():
 
 
 @pytest.mark.parametrize("n", [5, 30])
-@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
-def test_equal_values_are_an_interval_of_no_width_and_say_so(n, value):
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_or_none_of_the_patients_have_the_exact_interval_of_a_share(n, value):
     found = interval(dict.fromkeys(scores(n), value))
-    assert found.low == found.high == found.mean == pytest.approx(value)
-    assert found.method == "all values equal"
+    exact = stats.binomtest(round(n * value), n).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    assert "Clopper-Pearson" in found.method
+
+
+def test_a_share_of_votes_that_rounding_keeps_from_one_has_its_interval():
+    def statistic(weights_RN: np.ndarray) -> dict[str, np.ndarray]:
+        votes_N = np.array([1 / 7] * 7 + [1 / 3] * 3 + [1.0] * 5)
+        return {"x": (weights_RN * votes_N).sum(1) / (weights_RN @ votes_N) + 2e-16}
+
+    names = ["a"] * 7 + ["b"] * 3 + list("cdefg")
+    found = set_intervals(statistic, names, {"x": (0, 1)}, {"x": 7}, shares=["x"])["x"]
+    exact = stats.binomtest(7, 7).proportion_ci(method="exact")
+    assert (found.mean, found.low, found.high) == pytest.approx((1, exact.low, 1))
+
+
+def test_the_interval_of_a_limit_is_as_wide_as_the_range():
+    found = interval(dict.fromkeys(scores(8), -1.0), bounds=(-1.0, 1.0))
+    exact = stats.binomtest(0, 8).proportion_ci(method="exact")
+    assert (found.low, found.high) == pytest.approx((-1, 2 * exact.high - 1))
+
+
+@pytest.mark.parametrize("n", [5, 30])
+@pytest.mark.parametrize(("value", "bounds"), [(0.1, (0.0, 1.0)), (0.0, (0.0, math.inf))])
+def test_equal_values_within_the_range_have_no_interval_and_say_so(n, value, bounds):
+    found = interval(dict.fromkeys(scores(n), value), bounds=bounds)
+    assert found.low is found.high is None and found.mean == pytest.approx(value)
+    assert found.method == "no interval (all values equal)"
 
 
 def test_cases_of_one_patient_count_once():
@@ -95,7 +121,7 @@ def test_the_order_of_the_patients_does_not_matter():
 def test_paired_difference_is_the_interval_of_the_differences():
     a, b = scores(24, 0), {p: v - 0.1 for p, v in scores(24, 0).items()}
     assert paired_difference(a, b).mean == pytest.approx(0.1)
-    assert paired_difference(a, b).method == "all values equal"
+    assert paired_difference(a, b).method == "no interval (all values equal)"
     other = scores(24, 1)
     expected = interval({p: a[p] - other[p] for p in a}, bounds=(-1, 1))
     assert paired_difference(a, other) == expected

@@ -129,6 +129,21 @@ def test_progress_and_tables_go_to_stderr(job: Job) -> None:
     assert "Traceback" not in job.stderr and "Warning" not in job.stderr
 
 
+def test_run_ends_with_the_transfer_less_its_controls(job: Job) -> None:
+    with (job.run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["region"] == "WT"]
+    dice = {stage: {} for stage in STAGES}
+    for row in rows:
+        dice[row["stage"]][row["patient"]] = float(row["dice"])
+    found = json.loads((job.run / "summary.json").read_text())["data"]["against_controls"]
+    assert found["stage"] == "unfreeze"
+    for control in ("control-a", "control-b"):
+        own = [dice["unfreeze"][patient] - dice[control][patient] for patient in dice[control]]
+        assert found["outputs"]["WT"][control]["mean"] == pytest.approx(np.mean(own))
+    assert "Did the transfer help? Dice of unfreeze less each control" in job.stderr
+    assert "--with-control asks it" not in job.stderr
+
+
 def test_stages_are_listed_without_the_controls(job: Job) -> None:
     assert json.loads((job.run / "stages.json").read_text()) == ["source", "adapt", "unfreeze"]
 

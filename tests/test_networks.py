@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medtl.activations import block_features, record_blocks
 from medtl.assemble import finish, network_builder
+from medtl.catalog import load_catalog
 from medtl.derive import derive_blocks
 from medtl.errors import ConfigError, UnknownNameError
 from medtl.networks import (
@@ -382,3 +383,16 @@ def test_a_module_without_parts_is_one_block():
     blocks = derive_blocks(layer, torch.randn(1, 1, 4, 4))
     network = Network("layer", layer, blocks, 1, 2, 2, 1, (), (), declared=False)
     assert set(partition(network).values()) == {"network"}
+
+
+@pytest.mark.parametrize("name", load_catalog().networks)
+def test_summary_says_whether_a_network_segments_or_classifies(name: str) -> None:
+    component = load_catalog().networks[name]
+    dims = 2 if component.summary.startswith("classifies") or "2d" in name else 3
+    shape = {"in_channels": 1, "out_channels": 2, "spatial_dims": dims}
+    try:
+        with torch.device("meta"):
+            network = component.load()(**shape)
+    except ConfigError:  # its constructor reads values
+        network = component.load()(**shape, width=12)
+    assert component.summary.startswith("segments: " if network.dense else "classifies: ")

@@ -21,7 +21,7 @@ from medtl.cli.main import main
 from medtl.console import Reporter
 from medtl.errors import ConfigError
 from medtl.evaluation import decide
-from medtl.owndata.choices import advice, choose_patch, choose_preset, choose_spacing
+from medtl.owndata.choices import advice, choose_patch, choose_preset, choose_spacing, describe
 from medtl.owndata.measure import Fingerprint, measure, window
 from medtl.prediction import paint
 from medtl.splits import fold_patients, listed_fold
@@ -86,6 +86,13 @@ def test_labels_of_sides_warn_of_flips() -> None:
     assert "flips mix up left and right" in advice([], found, defaults).reasons["transforms"]
     plain = advice([], fingerprint(), defaults).reasons["transforms"]
     assert "flips" not in plain
+
+
+def test_size_inside_the_background_is_told_in_words() -> None:
+    told = dict(describe(fingerprint()))["without background"]
+    assert told == "141x180x145 mm, 1300 ml; the background has one value"
+    told = dict(describe(fingerprint(uniform=False)))["without background"]
+    assert told.endswith("; there is no uniform background")
 
 
 def test_images_without_uniform_background_are_not_cut() -> None:

@@ -310,3 +310,12 @@ def test_nothing_is_left_of_an_own_phantom_that_cannot_be_written(tmp_path: Path
     with pytest.raises(DataError, match="No space left on device"):
         write_own(tmp_path / "own", write, 3, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_phantom_does_not_replace_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"\.: cannot be written \(it is the current folder\)"):
+        write_phantom(Path("."), cases=2, size=16, sites=1, seed=0)
+    assert not list(tmp_path.iterdir())

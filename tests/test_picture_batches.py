@@ -16,7 +16,8 @@ from medtl.augment import FULL, NONE, PICTURE, ChannelDraw, Draw
 from medtl.case import Case
 from medtl.classification.pictures import augmented, framed
 from medtl.classification.views import Views, views
-from medtl.data import Recipe, build_loader
+from medtl.data import Recipe
+from medtl.loading import build_loader
 from medtl.transforms import picture
 
 STILL = ChannelDraw(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, False)

@@ -15,16 +15,10 @@ from scipy.ndimage import gaussian_filter
 from medtl.case import Case, ImageFile
 from medtl.data import Recipe
 from medtl.errors import ConfigError, DataError
+from medtl.intensities import IMAGENET
 from medtl.io.foreground import head_box
 from medtl.io.images import read_labels
-from medtl.transforms import (
-    IMAGENET,
-    Preset,
-    head_picture,
-    picture,
-    picture_imagenet,
-    picture_raw,
-)
+from medtl.transforms import Preset, head_picture, picture, picture_imagenet, picture_raw
 
 SIZE = (32, 32)
 COLOURS = ("red", "green", "blue")

@@ -56,6 +56,10 @@ def test_protocol_with_folds_wants_one_named() -> None:
         split_as_asked(TrainConfig(protocol="hospitals"), named, QUIET)
     split = split_as_asked(TrainConfig(protocol="hospitals", fold=1), named, QUIET)
     assert split.test == ("p1", "p3", "p5", "p7", "p9")
+    with pytest.raises(
+        ConfigError, match=r"--fold 2: the folds of --protocol hospitals are 0 CS \(5\), 1 DU \(5\)"
+    ):
+        split_as_asked(TrainConfig(protocol="hospitals", fold=2), named, QUIET)
 
 
 def test_fold_of_one_hospital_is_told_by_its_name(capsys) -> None:

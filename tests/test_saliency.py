@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,8 +31,14 @@ from medtl.networks import Block, Network
 from medtl.saliency.explain import spread_over_classes
 from medtl.saliency.gradcam import feature_layer, grad_cam, of_class, of_region
 from medtl.saliency.grid import Axis, cell_grid, enlarged
-from medtl.saliency.localisation import SCORES, localisation, summarise_localisation
+from medtl.saliency.localisation import (
+    SCORES,
+    localisation,
+    localisation_table,
+    summarise_localisation,
+)
 from medtl.saliency.maps import class_mask, explain_classes, explain_regions
+from medtl.saliency.showing import cut_at, plane, slice_number
 from medtl.transforms import mr, picture_plain
 
 CLASSES = ("dark", "spot")
@@ -289,6 +296,32 @@ def test_map_of_a_region_lies_where_it_is_predicted(tmp_path: Path, flip: bool) 
     assert localisation(found.cam_IJK, mask_IJK, 0.5)["dice"] == 1
 
 
+@pytest.mark.parametrize("stored", ["RAS", "LPI", "SRA", "IPL"])
+@pytest.mark.parametrize("patch", [(12, 14, 8), (24, 24, 24), (12, 14)])
+def test_activations_are_of_the_slice_that_the_map_shows(
+    tmp_path: Path, stored: str, patch: tuple[int, ...]
+) -> None:
+    """A patch of 8 slices of 4 mm holds less than the volume, one of 24 more."""
+    image = np.random.default_rng(0).integers(20, 60, (24, 26, 40)).astype(np.float32)
+    image[6:18, 6:18, 14:16] = 250
+    volume = nib.Nifti1Image(image, np.diag([2.0, 2.0, 2.0, 1.0]))
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(stored))
+    nib.save(volume.as_reoriented(turn), tmp_path / "x.nii.gz")
+    nib.save(volume.as_reoriented(turn), tmp_path / "mask_x.nii.gz")
+    case = spot_case(tmp_path / "x.nii.gz")
+    prepared = Recipe(("image",), CLASSES, mr().at(4.0))(case, with_target=False)
+    native = nib.load(tmp_path / "x.nii.gz").get_fdata()
+    for height in range(40):
+        cut = cut_at(prepared, patch, height)
+        (seen,) = plane(cut.patch, cut.share)
+        assert (seen.max() > 4) == (cut.height in (14, 15))
+        if len(patch) == 2 or patch[2] == 24 or 12 <= height < 28:  # the patch holds this slice
+            assert abs(cut.height - height) <= 1
+        number = slice_number(case, "image", height)
+        axis = next(n for n, letter in enumerate(stored) if letter in "SI")
+        assert (native.take(number, axis).max() > 200) == (height in (14, 15))
+
+
 # --- pointing game --------------------------------------------------------------------------------
 
 
@@ -299,17 +332,34 @@ def test_pointing_game_and_dice_of_maps_worked_out_by_hand() -> None:
     cam[10:14, 10:18] = 0.6
     cam[12, 12] = 1.0
     found = localisation(cam, mask, 0.5)
-    assert found["pointing"] == found["pointing_15"] == 1
+    assert found["pointing"] == found["pointing_15px"] == 1
     assert found["dice"] == pytest.approx(2 * 16 / (16 + 32))
     assert found["chance_pointing"] == pytest.approx(16 / 1600)
     assert found["centre_pointing"] == 0
     assert localisation(cam, mask, 0.7)["dice"] == pytest.approx(2 / 17)
     cam[12, 28] = 2.0  # 15 pixels from the mask's last column
     near = localisation(cam, mask, 0.5)
-    assert (near["pointing"], near["pointing_15"]) == (0, 1)
+    assert (near["pointing"], near["pointing_15px"]) == (0, 1)
     cam[12, 29] = 3.0
-    assert localisation(cam, mask, 0.5)["pointing_15"] == 0
-    assert localisation(np.zeros(mask.shape), mask, 0.5)["pointing_15"] == 0
+    assert localisation(cam, mask, 0.5)["pointing_15px"] == 0
+    assert localisation(np.zeros(mask.shape), mask, 0.5)["pointing_15px"] == 0
+
+
+def test_tolerance_is_in_millimetres_where_voxels_have_a_size() -> None:
+    mask = np.zeros((30, 30, 30), dtype=bool)
+    mask[5, 15, 15] = True
+    hits = {}
+    for steps in (4, 5):  # 15 and 18.75 mm
+        cam = np.zeros(mask.shape)
+        cam[5 + steps, 15, 15] = 1
+        found = localisation(cam, mask, 0.5, (3.75, 3.75, 3.75))
+        hits[steps] = found["pointing_15mm"]
+    assert hits == {4: 1, 5: 0} and "pointing_15px" not in found
+    axes = 3.75 * np.arange(-16, 17)
+    near = np.add.outer(np.add.outer(axes**2, axes**2), axes**2) <= 15**2
+    assert found["chance_pointing_15mm"] == pytest.approx(near.sum() / mask.size)
+    summary = summarise_localisation([{"patient": "p", **found}])
+    assert set(summary["localisation"]) == set(summary["meaning"]) == set(found)
 
 
 def test_localisation_is_averaged_within_patients_first() -> None:
@@ -382,6 +432,11 @@ def test_explain_writes_figures_and_scores_maps_against_masks(
     assert found["images_scored"] == len(scored) == found["localisation"]["dice"]["n"]
     mean = np.mean([float(row["pointing"]) for row in scored])
     assert found["localisation"]["pointing"]["mean"] == pytest.approx(mean)
+    unscored = len(rows) - len(scored)
+    assert found["not_scored"] == {"whose mask shows nothing of what is explained": unscored}
+    told = localisation_table(found)
+    assert f", {len(scored)} of {len(rows)} images" in told.title
+    assert any(f"not scored: {unscored} image" in note for note in told.notes)
     assert found["block"] == "encoder2" and found["map_size"] == [4, 4]
 
 
@@ -395,7 +450,7 @@ def test_explain_shows_unlabelled_pictures_and_never_scores_what_was_trained_on(
     words = ("--layer", "stem", "--device", "cpu", "--cases", 1)
     command("explain", run, "-i", data, "-o", tmp_path / "out", *words)
     told = capfd.readouterr().err
-    assert "no unseen case has a mask" in told
+    assert "no map is scored: 1 image without a mask" in told
     command("explain", run, "-i", run.parent / "list.csv", "-o", tmp_path / "all", *words)
     told = capfd.readouterr().err
     assert "cases were seen in training: never scored" in told

@@ -18,6 +18,7 @@ from medtl.resampling import resample
 from medtl.shift.contract import Settings, View
 from medtl.shift.grid import orientation_number
 from medtl.shift.reading import read_view
+from medtl.shift.wording import feature_words
 
 EDGE = 48
 ROWS = ("appearance", "intensity", "texture", "lines", "slices", "patches", "pca")
@@ -225,3 +226,14 @@ def test_values_far_from_zero_lose_no_noise() -> None:
     image_IJK = np.random.default_rng(0).normal(size=(EDGE,) * 3).astype(np.float32)
     near, far = (measure(volume(image_IJK + offset), "texture") for offset in (10.0, 10_000.0))
     assert moved(near, far, 0.01) == set()
+
+
+def test_every_feature_of_appearance_is_told_in_words() -> None:
+    pixels = np.random.default_rng(0).uniform(size=(32, 40))
+    for view, pictures in ((volume(), False), (picture(pixels), True)):
+        told = {name: feature_words(name, pictures=pictures) for name in measure(view)}
+        assert not [words for words in told.values() if "/" in words or "_" in words]
+        assert len(set(told.values())) == len(told)
+    assert feature_words("resolution/width_k") == "width of details, foot-head"
+    assert feature_words("view/extent_i", pictures=True).endswith("top-bottom")
+    assert feature_words("activations/3") == "activations/3"

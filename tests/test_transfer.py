@@ -521,7 +521,7 @@ def checkpoint(tmp_path: Path) -> Path:
     builder = load_catalog().networks["unet"].load()
     network = builder(in_channels=2, out_channels=3, width=4)
     metadata = {
-        "network": {"name": "unet", "width": 4, "spatial_dims": 3},
+        "network": {"name": "unet", "width": 4, "spatial_dims": 3, "options": {}},
         "modalities": ["flair", "t1ce"],
         "regions": list(REGIONS),
         "seen": ["ab"],
@@ -546,6 +546,12 @@ def test_inspect_prints_one_json_object_with_the_receipt(checkpoint):
     assert receipt["new_modalities"] == ["t1", "t2"]
     assert receipt["identical_modalities"] == [["t1", "t2"]]
     assert receipt["shares"]["random"] == 0 and sum(receipt["shares"].values()) == pytest.approx(1)
+
+
+def test_inspect_says_in_words_what_was_trained_on_and_no_empty_options(checkpoint):
+    text = inspect(str(checkpoint))
+    assert "trained on" in text and "1 image" in text
+    assert "seen" not in text and "{}" not in text
 
 
 def test_inspect_prints_every_block_and_the_sum(checkpoint):

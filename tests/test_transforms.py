@@ -16,16 +16,15 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import gaussian_filter, zoom
 
 from medtl.errors import DataError
+from medtl.intensities import CLIP_PERCENTILES, n4_correct, zscore_in_brain
 from medtl.transforms import (
-    CLIP_PERCENTILES,
     brain_mr,
     brain_mr_n4,
     brain_mr_plain,
-    n4_correct,
+    picture_plain,
     prepare,
     resampled_shape,
     restore,
-    zscore_in_brain,
 )
 
 # ITK's wrappers are built by an old SWIG.
@@ -162,10 +161,25 @@ def test_units_of_the_scanner_do_not_matter(gain: float, offset: float) -> None:
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
 
 
-def test_constant_brain_is_a_data_error() -> None:
-    _, brain, _ = native()
+def test_constant_channel_is_a_data_error() -> None:
+    image, brain, _ = native()
+    image[0] = np.where(brain, 4, 0)
     with pytest.raises(DataError, match="same value"):
-        zscore_in_brain(np.where(brain, 4, 0).astype(np.float32), brain)
+        prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(2.0))
+
+
+def test_slice_of_a_picture_set_may_show_nothing_in_a_channel() -> None:
+    preset = picture_plain().into((24, 24))
+    slice_CIJK = np.random.default_rng(0).normal(size=(3, 24, 24, 1)).astype(np.float32)
+    whole = prepare(slice_CIJK, np.ones_like(slice_CIJK, bool), None, np.eye(4), preset)["image"]
+    slice_CIJK[1] = 0
+    slice_CIJK[1, 0, 0] = 1  # nothing that the percentiles leave
+    lacking = prepare(slice_CIJK, np.ones_like(slice_CIJK, bool), None, np.eye(4), preset)["image"]
+    assert not lacking[1].any()
+    torch.testing.assert_close(lacking[[0, 2]], whole[[0, 2]], rtol=0, atol=0)
+    with pytest.raises(DataError, match="same value"):
+        empty = np.zeros_like(slice_CIJK)
+        prepare(empty, np.ones_like(empty, bool), None, np.eye(4), preset)
 
 
 def test_coarser_grid_averages_whole_blocks() -> None:

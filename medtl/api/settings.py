@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from medtl.files import from_home
+
 #: A path, or anything that stands for one: a run, a phantom.
 Where = str | os.PathLike[str]
 
@@ -93,7 +95,7 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def path_of(where: Where) -> Path:
-    return Path(where).expanduser()
+    return from_home(where)
 
 
 def path_or_none(where: Where | None) -> Path | None:

@@ -25,6 +25,8 @@ LEAST_PROBABILITY = 1e-15
 LOWEST, HIGHEST = 0.05, 20.0
 #: One that is within this factor of one of them would go on beyond it.
 AT_BOUND = 1.001
+#: Fitted on fewer cases than these it may make matters worse.
+FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Temperature:
         way = "more" if self.value < 1 else "less"
         text = f"temperature {self.value:.3g}, fitted on {self.cases} validation cases"
         text = f"{text}: {way} sure than the network says"
+        if self.cases < FEW:
+            text += "; so few may mislead: summary.json has the ECE without it, too"
         if min(self.value / LOWEST, HIGHEST / self.value) > AT_BOUND:
             return text
         end = "lowest" if self.value < 1 else "highest"

@@ -46,6 +46,7 @@ BOUNDS = {name: (0.0, 1.0) for name in (*OVERALL, *PER_CLASS)} | {
     "log_loss": (0.0, math.inf),
 }
 ALL = "all"
+_PLAIN_SHARES = ("sensitivity", "specificity")
 _UNDEFINED = "undefined: no case decides it"
 
 
@@ -133,6 +134,7 @@ def _summarise(
         patients,
         {key: BOUNDS[key[1]] for key in _keys(len(classes))},
         _deciders(truth_N, probability_NL.argmax(1), patients, len(classes)),
+        shares=_shares(probability_NL.argmax(1), len(classes)),
         seed=seed,
     )
     names = {ALL: ALL, **{str(n): name for n, name in enumerate(classes)}}
@@ -177,6 +179,13 @@ def calibrated(rows: Sequence[Row], temperature: Temperature, *, seed: int = 0) 
 def _keys(count: int) -> list[tuple[str, str]]:
     every = [(ALL, metric) for metric in OVERALL]
     return every + [(str(n), metric) for n in range(count) for metric in PER_CLASS]
+
+
+def _shares(said_N: NDArray[Any], count: int) -> list[tuple[str, str]]:
+    """Scores that are a share of the cases that decide them; of precision there have to be any."""
+    said = {(str(index), "precision") for index in set(said_N.tolist())}
+    plain = {(str(index), name) for index in range(count) for name in _PLAIN_SHARES}
+    return [(ALL, "accuracy"), *sorted(plain | said)]
 
 
 def _deciders(

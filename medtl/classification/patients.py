@@ -45,3 +45,11 @@ def _mean_probability(rows: Sequence[Row]) -> dict[str, float]:
     return {
         name: fmean(row["probability"][name] for row in rows) for name in rows[0]["probability"]
     }
+
+
+def hits_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """``{"all": {patient: [1.0 for an image told right, else 0.0]}}``."""
+    hits: dict[str, list[float]] = {}
+    for row in rows:
+        hits.setdefault(str(row["patient"]), []).append(float(row["predicted"] == row["class"]))
+    return {"all": hits}

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from medtl.augment import NONE, Augmentation, Draw, apply_to_image, draw
 from medtl.case import Case
 from medtl.classification.pictures import augmented, framed
-from medtl.data import Recipe, seed_of, shuffled
+from medtl.data import Recipe
+from medtl.loading import seed_of, shuffled
 
 
 def view(
@@ -81,7 +82,8 @@ def unviewed(map_IJK: Tensor, shape: Sequence[int]) -> Tensor:
 class Views(Dataset[dict[str, Tensor]]):
     """Augmented views with the probability of each class, addressed by the number of the sample.
 
-    As with :class:`medtl.data.Patches`, all randomness of sample n depends on (``key``, n) alone.
+    As with :class:`medtl.loading.Patches`, all randomness of sample n depends on (``key``, n)
+    alone.
     """
 
     def __init__(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from typer import Abort
 from typer.exceptions import TyperException
 
-from medtl.errors import MedtlError
+from medtl.errors import MedtlError, in_plain_words
 from medtl.memory import out_of_memory
 
 USER_ERROR = 2
@@ -68,12 +69,40 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 
 
 def _usage(error: TyperException) -> str:
-    message = error.format_message().rstrip(".")
+    message = _refused_value(error) or error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     if context is None:
         return message
+    option = getattr(error, "option_name", "")
+    instead = _instead(option, context)
+    if instead:
+        return f"{context.command_path} has no option {option}; {instead}"
     joint = " See" if message.endswith("?") else "; see"
     return f"{message}{joint} `{context.command_path} --help`"
+
+
+def _refused_value(error: TyperException) -> str:
+    """``--steps: must be a whole number, not 'x'``; "" where no value was refused."""
+    reason, parameter = error.__cause__, getattr(error, "param", None)
+    if parameter is None or type(reason).__name__ != "ValidationError":
+        return ""
+    first = reason.errors()[0]  # type: ignore[union-attr]
+    name = max(parameter.opts, key=len) if parameter.opts[0][:1] == "-" else parameter.metavar
+    name = name or parameter.name.upper()
+    return f"{name}: {in_plain_words(first['msg'])}, not {first['input']!r}"
+
+
+def _instead(option: str, context: Any) -> str:
+    """How to give what an unknown option means: an argument, or a setting where the command takes
+    any by --set; else ""."""
+    name, parameters = option.lstrip("-").replace("-", "_"), context.command.params
+    if any(each.opts == [name] for each in parameters):
+        return f"write {context.command_path} {name.upper()}, without a name"
+    if not name or not any("--set" in each.opts for each in parameters):
+        return ""
+    from medtl.config import TrainConfig
+
+    return f"use --set {name}=..." if name in TrainConfig.model_fields else ""
 
 
 def _refused(error: OSError) -> str:

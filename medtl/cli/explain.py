@@ -81,8 +81,4 @@ def explain(
     tables = explained_tables(found)
     for table in tables:
         reporter.show(table)
-    if not tables:
-        reporter.say(
-            "no unseen case has a mask of what is explained: the maps are shown, not scored"
-        )
     reporter.say(f"figures, saliency.csv and saliency.json in {folder}")

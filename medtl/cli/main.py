@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -16,10 +17,13 @@ from medtl.builtin import COMMANDS
 from medtl.cli.boundary import guarded
 from medtl.cli.light import LightGroup
 from medtl.commands import load_command
+from medtl.files import from_home
 
 _DEBUG = "--debug"
 #: Set by the scripts of ``medtl completion``.
 _COMPLETE = "_MEDTL_COMPLETE"
+#: ``~/x``, ``--out=~/x``, ``-o~/x``: of these a shell expands the first alone, and no quoted one.
+_HOME = re.compile(r"(--[\w-]+=|-\w)?(~.*)", re.DOTALL)
 
 
 class LazyGroup(LightGroup):
@@ -56,7 +60,24 @@ class LazyGroup(LightGroup):
             self._add_plugin_commands()
         name, _, rest = super().resolve_command(ctx, args)
         # Without a name this is shell completion of something that is no command.
-        return name, load_command(self.components[name], name) if name else None, rest
+        if not name:
+            return name, None, rest
+        command = load_command(self.components[name], name)
+        _show_flags_bare(command, ctx)
+        return name, command, rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _show_flags_bare(self, ctx)
+        super().format_help(ctx, formatter)
+
+
+def _show_flags_bare(command: Any, ctx: Any) -> None:
+    """Typer's help has ``<bool>`` behind a flag, as if it took a value."""
+    for option in command.get_params(ctx):
+        if getattr(option, "is_flag", False) and option.metavar is None:
+            option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _show_flags_bare(inner, ctx)
 
 
 # Typer's two options for shell completion would import pydantic in every command.
@@ -95,7 +116,7 @@ def main() -> None:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()  # Typer does that only where its own options are
-    arguments, debug = _without_debug(sys.argv[1:])
+    arguments, debug = _without_debug([_from_home(word) for word in sys.argv[1:]])
     command = get_command(app)
     sys.exit(
         guarded(
@@ -110,6 +131,12 @@ def _print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _from_home(word: str) -> str:
+    """A path below a home folder, alone or behind an option, written out for every command."""
+    found = _HOME.fullmatch(word)
+    return (found[1] or "") + str(from_home(found[2])) if found else word
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -97,7 +97,8 @@ def train(
         typer.Option("--map", metavar="NEW=OLD", help="Seed a new modality, e.g. t1=t1ce."),
     ] = None,
     allow_partial: Annotated[
-        bool | None, typer.Option("--allow-partial", help="Accept little transferred.")
+        bool | None,
+        typer.Option("--allow-partial", help="Train even where few weights of --init fit."),
     ] = None,
     with_control: Annotated[
         bool | None, typer.Option("--with-control", help="Also train from scratch (A and B).")

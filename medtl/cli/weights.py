@@ -80,7 +80,10 @@ def _print_facts(console: Console, facts: dict[str, Any]) -> None:
         if key in ("path", "receipt") or value is None:
             continue
         if key == "network":
-            value = ", ".join(f"{name} {value[name]}" for name in sorted(value, key=_name_first))
+            names = sorted((name for name in value if value[name] != {}), key=_name_first)
+            value = ", ".join(f"{name} {value[name]}" for name in names)
+        elif key == "seen":
+            key, value = "trained on", f"{value:,} image{'s' if value != 1 else ''}"
         elif isinstance(value, list):
             value = ", ".join(value) or "not stated"
         elif isinstance(value, int) and not isinstance(value, bool):

@@ -141,8 +141,8 @@ def describe(found: Fingerprint) -> Iterator[tuple[str, str]]:
     kind = "isotropic" if ratio < 1.05 else f"anisotropic, 1:{ratio:.1f}"
     yield "median spacing", f"{spacing} mm ({kind})"
     extent = "x".join(f"{mm:.0f}" for mm in found.extent_mm)
-    around = "one value around it" if found.uniform else "no uniform background"
-    yield "shown", f"{extent} mm, {found.shown_ml:.0f} ml; {around}"
+    around = "the background has one value" if found.uniform else "there is no uniform background"
+    yield "without background", f"{extent} mm, {found.shown_ml:.0f} ml; {around}"
     for name, (low, middle, high) in found.intensities.items():
         yield f"intensities of {name}", f"median {middle:.4g}, 0.5% {low:.4g}, 99.5% {high:.4g}"
     for region, volumes in found.volumes_ml.items():

@@ -112,11 +112,14 @@ def _shown(shape: Sequence[int]) -> str:
 
 
 def choose_size(rows: float, columns: float) -> tuple[tuple[int, int], str]:
-    """The shape of the median picture, its longest edge ``EDGE`` or less."""
+    """The shape of the median picture, its longest edge ``EDGE`` or less, and why."""
     scale = min(1.0, EDGE / max(rows, columns))
-    size = (_edge(rows * scale), _edge(columns * scale))
+    scaled = rows * scale, columns * scale
+    size = _edge(scaled[0]), _edge(scaled[1])
     why = "the median picture's" + ("" if scale == 1 else f", {EDGE} along its longest edge")
-    return size, f"{why}; others are scaled to fit, their aspect kept"
+    rounded = "" if size == scaled else f", rounded to multiples of {MULTIPLE}"
+    others = "others are" if size == (rows, columns) else "each is"
+    return size, f"{why}{rounded}; {others} scaled to fit, aspect kept"
 
 
 def _edge(pixels: float) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medtl.errors import DataError
+from medtl.files import from_home
 from medtl.io.pictures import SUFFIXES
 from medtl.modality import Modality
 from medtl.owndata.names import Regions
@@ -151,10 +152,10 @@ def existing(folder: Path, text: Any, where: str) -> Path:
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: {text!r} is not the path of a file")
     try:
-        path = folder / Path(text.strip()).expanduser()
+        path = folder / from_home(text.strip())
         if path.is_file():
             return path
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{where}: {text!r} is not the path of a file") from error
     raise DataError(f"{where}: {path}: no such file")
 

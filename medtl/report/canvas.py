@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from threading import RLock
 from typing import Any
 
@@ -38,6 +39,8 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "savefig.dpi": 160,
 }
+#: Of a title's letters, on average and a little more.
+_LETTER_INCHES = 0.088
 _DRAWING = RLock()
 
 
@@ -72,6 +75,8 @@ def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
     if synthetic:
         metadata["Description"] = SYNTHETIC
         title = f"{title}\n{SYNTHETIC}"
+    across = int(figure.get_figwidth() / _LETTER_INCHES)
+    title = "\n".join(line for given in title.split("\n") for line in wrap(given, across))
     figure.suptitle(title, fontsize=10, fontweight="bold")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata=metadata)
@@ -86,8 +91,19 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 def outline(axis: Axes, mask_JI: NDArray[np.bool_], colour: str, width: float) -> None:
     """The border of a mask (rows, columns) over the image that ``axis`` shows."""
     if mask_JI.any():
+        view = axis.axis()
         lines = axis.contour(
             np.pad(mask_JI, 1), [0.5], colors=colour, linewidths=width,
             extent=(-1, mask_JI.shape[1], -1, mask_JI.shape[0]),
         )  # fmt: skip
         lines.set_path_effects([withStroke(linewidth=width + 0.8, foreground="black", alpha=0.5)])
+        axis.axis(view)  # a contour takes more room than the image
+
+
+def note(axis: Axes, words: str) -> None:
+    """Words at the foot of the image that ``axis`` shows."""
+    shade = [withStroke(linewidth=1.5, foreground="black")]
+    axis.text(
+        0.5, 0.02, words, transform=axis.transAxes, ha="center", va="bottom", fontsize=6,
+        color="white", path_effects=shade,
+    )  # fmt: skip

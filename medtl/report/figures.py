@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ from medtl.intervals import patient_means
 from medtl.metrics import BOUNDS, Row, scores_by_patient
 from medtl.report.canvas import GREY, colours, new_grid, save, styled
 from medtl.report.tables import LABELS, Summary, score_cell
+
+#: What validation measures, where its name alone does not say it.
+MEANING = {
+    "soft balanced accuracy": "soft balanced accuracy: mean probability of the true class",
+}
+#: Room for the label of a step, of up to six digits.
+_TICK_INCHES = 0.6
+#: Characters that fit along an axis of the learning curves.
+_LINE = 26
 
 
 def loss_curves(
@@ -46,21 +56,25 @@ def loss_curves(
     colour = colours(list(regions))
     stages = len(rows_by_stage)
     with styled():
-        figure, axes = new_grid(
-            2, stages, (1.2 + 2.4 * max(stages, 2), 4.6), sharex="col", sharey="row"
-        )
+        size_inches = (1.2 + 2.4 * max(stages, 2), 4.6)
+        figure, axes = new_grid(2, stages, size_inches, sharex="col", sharey="row")
         for column, (stage, rows) in enumerate(rows_by_stage.items()):
             _loss(axes[0][column], stage, rows)
             _validation(axes[1][column], rows, colour)
+            most = max(2, int(size_inches[0] / stages / _TICK_INCHES))
+            axes[1][column].xaxis.set_major_locator(MaxNLocator(min(most, 8), integer=True))
         axes[0][0].set_ylabel("training loss")
-        between = "\n" if len(measure) > 12 else " "  # a long name is longer than the axis
-        axes[1][0].set_ylabel(f"validation{between}{measure}")
+        axes[1][0].set_ylabel(_wrapped(f"validation {MEANING.get(measure, measure)}"))
         if all(0 <= score <= 1 for score in _scores(rows_by_stage)):
             axes[1][0].set_ylim(-0.02, 1.02)
         if regions:
             handles, names = _all_handles(axes[1])
             figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         return save(figure, path, "Learning curves", synthetic)
+
+
+def _wrapped(label: str) -> str:
+    return "\n".join(wrap(label, _LINE))
 
 
 def _scores(rows_by_stage: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[float]:
@@ -105,7 +119,6 @@ def _validation(axis: Axes, rows: Sequence[Mapping[str, Any]], colour: Mapping[s
     if not validated:
         axis.text(0.5, 0.5, "not validated", ha="center", color=GREY, transform=axis.transAxes)
     axis.set_xlabel("step")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True)
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from medtl.lesions import Mask
 from medtl.metrics import bounding_box
-from medtl.report.canvas import ORANGE, SKY, new_grid, outline, save, styled
+from medtl.report.canvas import ORANGE, SKY, new_grid, note, outline, save, styled
 
 #: Rows of a picture run down and columns to the right: it is shown as it is.
 PICTURE_AXES = "PLS"
@@ -80,17 +81,31 @@ def montage(
                 axis.set_yticks([])
                 axis.spines[:].set_visible(False)
             for region, axis in enumerate(panels[len(modalities) :]):
-                outline(axis, truth_LIJK[region, ..., row].T, *_LINES["truth"])
-                outline(axis, prediction_LIJK[region, ..., row].T, *_LINES["prediction"])
-            native_k = k if "S" in axes else depth - 1 - k
+                pair = truth_LIJK[region, ..., row].T, prediction_LIJK[region, ..., row].T
+                for mask_JI, line in zip(pair, _LINES.values(), strict=True):
+                    outline(axis, mask_JI, *line)
+                _say_absent(axis, regions[region], *pair)
             if depth > 1:
-                panels[0].set_ylabel(f"slice {native_k}", fontsize=8)
+                panels[0].set_ylabel(f"slice {native_slice(k, depth, axes)}", fontsize=8)
         names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
         for axis, name in zip(grid[0], [*modalities, *names], strict=True):
             axis.set_title(name)
-        handles = [Line2D([], [], color=c, linewidth=w) for c, w in _LINES.values()]
-        figure.legend(handles, list(_LINES), loc="outside lower center", ncols=2)
+        drawn = zip(_LINES, (truth_LIJK, prediction_LIJK), strict=True)
+        handles = {
+            name: Line2D([], [], color=_LINES[name][0], linewidth=_LINES[name][1])
+            for name, mask_LIJK in drawn
+            if mask_LIJK.any()
+        }
+        if handles:
+            figure.legend(handles.values(), list(handles), loc="outside lower center", ncols=2)
         return save(figure, path, title, synthetic)
+
+
+def _say_absent(axis: Axes, region: str, truth_JI: Mask, prediction_JI: Mask) -> None:
+    """What a panel has no outline of."""
+    lines = [] if truth_JI.any() else [f"no {region} here"]
+    lines += [] if prediction_JI.any() else ["none predicted"]
+    note(axis, "\n".join(lines))
 
 
 def _union(mask_xIJK: Mask) -> Mask:
@@ -112,6 +127,11 @@ def to_lps(array_xIJK: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
     turned = np.transpose(array_xIJK, (0, *(axis + 1 for axis in order)))
     against = [i + 1 for i, axis in enumerate(order) if axes[axis] not in "LPS"]
     return np.asarray(np.flip(turned, tuple(against)))
+
+
+def native_slice(k: int, depth: int, axes: Sequence[str]) -> int:
+    """The number, as stored, of slice ``k`` of what :func:`to_lps` returns, from the feet."""
+    return k if "S" in axes else depth - 1 - k
 
 
 def _slices(mask_IJK: Mask) -> list[int]:

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from medtl.report.canvas import SKY, new_grid, outline, save, styled
+from medtl.report.canvas import SKY, new_grid, note, outline, save, styled
 
 Plane = NDArray[np.floating[Any]]
 
@@ -30,20 +32,23 @@ _OPACITY = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One case as it is drawn: a grey slice (0 to 1), its map (0 to 1) and perhaps the truth."""
+    """One case as it is drawn: a grey slice (0 to 1), its map (0 to 1) and perhaps the truth, else
+    words on why there is none."""
 
     title: str
     grey_IJ: Plane
     cam_IJ: Plane
     mask_IJ: NDArray[np.bool_] | None = None
     aspect: float = 1.0  #: height of a pixel over its width
+    note: str = ""
+    height: int = 0  #: of the slice, in slices from the feet
 
 
 def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: bool) -> Figure:
     """Every case twice: as it is, with the truth where it is known, and under its map."""
     columns = min(_CASES_PER_ROW, len(shown))
     rows = math.ceil(len(shown) / columns)
-    size_inches = (columns * _PANEL_INCHES + 0.1, rows * (2 * _PANEL_INCHES + 0.55) + 0.6)
+    size_inches = (columns * _PANEL_INCHES + 0.8, rows * (2 * _PANEL_INCHES + 0.55) + 0.6)
     with styled():
         figure, grid = new_grid(2 * rows, columns, size_inches, pad_inches=0.02)
         for axis in (axis for line in grid for axis in line):
@@ -52,6 +57,7 @@ def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: 
             row, column = divmod(number, columns)
             above, below = grid[2 * row][column], grid[2 * row + 1][column]
             above.set_title(one.title, fontsize=7)
+            note(above, one.note)
             for axis in (above, below):
                 axis.imshow(one.grey_IJ, cmap="gray", vmin=0, vmax=1, aspect=one.aspect)
                 if one.mask_IJ is not None:
@@ -63,6 +69,9 @@ def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: 
         if any(one.mask_IJ is not None for one in shown):
             line = Line2D([], [], color=SKY, linewidth=1.2)
             figure.legend([line], ["truth"], loc="outside lower center")
+        shares = ScalarMappable(Normalize(0, 1), "inferno")
+        every = [axis for line in grid for axis in line]
+        figure.colorbar(shares, ax=every, label="map, share of its maximum", shrink=0.6, aspect=30)
         return save(figure, path, title, synthetic)
 
 
@@ -106,9 +115,9 @@ def filters(
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     limit = max(float(np.abs(weights_OCIJ).max()), 1e-12)
-    size_inches = (len(channels) * 2.6 + 0.3, 2.6 * rows * size[0] / (columns * size[1]) + 0.9)
+    size_inches = (len(channels) * 2.6 + 1.1, 2.6 * rows * size[0] / (columns * size[1]) + 0.9)
     with styled():
-        figure, [line] = new_grid(1, len(channels), (max(size_inches[0], 3.6), size_inches[1]))
+        figure, [line] = new_grid(1, len(channels), (max(size_inches[0], 4.4), size_inches[1]))
         for axis, channel, name in zip(line, range(len(channels)), channels, strict=True):
             mosaic = np.full((rows * (size[0] + 1) - 1, columns * (size[1] + 1) - 1), np.nan)
             for number, filter_IJ in enumerate(weights_OCIJ[:, channel]):
@@ -119,6 +128,8 @@ def filters(
             axis.set_title(name)
             axis.set_facecolor("#444444")
             _bare(axis)
+        weights = ScalarMappable(Normalize(-limit, limit), "RdBu_r")
+        figure.colorbar(weights, ax=line, label="weight")
         return save(figure, path, title, synthetic)
 
 

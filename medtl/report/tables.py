@@ -55,6 +55,7 @@ _BY_PATIENT = (
     "by patient: of the mean probability of a patient's images; where patients have images of "
     "several classes, a patient's images share one vote"
 )
+_WITHIN = "differences within patients, the cases of each averaged first [95% interval]"
 #: What the rows are, title, metrics.
 _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -232,8 +233,41 @@ def tables_of(
     synthetic = data["synthetic"]
     classes = any("accuracy" in found for scores in summary.values() for found in scores.values())
     made = class_tables(summary, synthetic) if classes else [score_table(summary, synthetic)]
+    if "against_controls" in data:
+        made.append(gain_table(data["against_controls"], synthetic))
     made = warned(made, data["leak"], pixels=data.get("unit") == "pixel")
     return [*made, missing_table(missing, synthetic)] if missing else made
+
+
+def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
+    """The transfer less its controls; ``gain`` as :func:`medtl.comparison.against_controls`."""
+    outputs = gain["outputs"]
+    controls = [name for name in next(iter(outputs.values())) if name != "verdict"]
+    rows = [
+        (
+            name,
+            str(found[controls[0]]["n"]),
+            *(_gain_cell(found[control]) for control in controls),
+            found["verdict"],
+        )
+        for name, found in outputs.items()
+    ]
+    title = f"Did the transfer help? {LABELS[gain['metric']]} of {gain['stage']} less each control"
+    if synthetic:
+        title += "; synthetic phantom"
+    methods = dict.fromkeys(found[c]["method"] for found in outputs.values() for c in controls)
+    notes = [_WITHIN, _methods_note(methods)]
+    if len(outputs) > 1:
+        notes.append("several are asked at once: name the one that counts beforehand")
+    columns = ("of", "n", *(f"less {control}" for control in controls), "verdict")
+    return Table(title, columns, tuple(rows), tuple(notes))
+
+
+def _gain_cell(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        listed = ", ".join(f"{value:+.3f}" for value in found.get("values", ()))
+        return f"{found['mean']:+.3f}" + (f" ({listed})" if listed else ", no interval")
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:

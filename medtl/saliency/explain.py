@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,40 +11,43 @@ from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from medtl.case import Case
 from medtl.catalog import Catalog
 from medtl.classification.evaluation import Classifier
-from medtl.classification.views import view
 from medtl.config import TrainConfig, read_config
 from medtl.console import Reporter
 from medtl.errors import ConfigError, RunError, UnknownNameError
+from medtl.io.images import read_header
+from medtl.io.pictures import is_picture
 from medtl.planning import read_cohort
 from medtl.report.saliency import Shown, activations, filters, saliency_maps
 from medtl.report.tables import Table, warned
-from medtl.runs import CONFIG, Run, write_text
+from medtl.runs import CONFIG, Run, check_writable, write_text
 from medtl.saliency.gradcam import Layer, feature_layer
 from medtl.saliency.localisation import (
+    left_out,
     localisation,
     localisation_table,
     summarise_localisation,
     write_rows,
 )
-from medtl.saliency.maps import (
-    Explained,
-    class_mask,
-    explain_classes,
-    explain_regions,
-    region_mask,
+from medtl.saliency.maps import Explained, explain_classes, explain_regions
+from medtl.saliency.showing import (
+    block_maps,
+    cut_at,
+    filters_shown,
+    first_filters,
+    plane,
+    shown,
+    slice_number,
 )
-from medtl.saliency.showing import block_maps, first_filters, middle, shown
+from medtl.saliency.truth import Mask, has_mask, no_outline, truth, why_not
 from medtl.scoring import pick_cases, unseen
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.task import bound
 from medtl.trained import Trained, finished_stages, read_stage
 
-Mask = NDArray[np.bool_]
 #: Maps of fewer places along an edge say little of where.
 COARSE = 6
 MOST_CASES, LEAST_THRESHOLD = 64, 0.01
@@ -88,6 +92,7 @@ def explain(
     """
     output = _output(trained, wanted.output)
     network, patch = trained.predictor.network, trained.predictor.patch_size
+    modalities = trained.predictor.recipe.modalities
     layer = feature_layer(network, patch[: network.spatial_dims], wanted.block)
     size = "x".join(map(str, layer.shape[1:]))
     coarse = "; an earlier --layer gives finer ones" if min(layer.shape[1:]) < COARSE else ""
@@ -99,21 +104,26 @@ def explain(
     if seen:
         reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
     drawn = spread_over_classes(cases, wanted.cases)
-    names, scored = {case.id for case in drawn}, {case.id for case in fresh if _has_mask(case)}
+    names, new = {case.id for case in drawn}, {case.id for case in fresh}
+    scored = {case.id for case in fresh if has_mask(case)}
     chosen = [case for case in cases if case.id in names | scored]
-    rows, pictures = [], {}
+    rows, pictures, not_scored = [], {}, Counter[str]()
     with reporter.progress("explaining", len(chosen)) as advance:
         for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
-            mask_IJK = _mask(one)
+            mask_IJK = truth(one)
             held_against = mask_IJK if one.case.id in scored else None
             rows.append(_row(one, held_against, wanted.threshold))
+            if held_against is None:
+                not_scored[why_not(one, one.case.id in new)] += 1
             if one.case.id in names:
-                pictures[one.case.id] = shown(one, trained.predictor.recipe.modalities, mask_IJK)
+                words = no_outline(one) if mask_IJK is None else ""
+                pictures[one.case.id] = shown(one, modalities, mask_IJK, words)
             advance(done)
-    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}"
+    grey = f"mean of {', '.join(modalities)}" if len(modalities) > 1 else modalities[0]
+    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}\ngrey: {grey}"
     ordered = [pictures[case.id] for case in drawn]
     saliency_maps(folder / "cam.png", ordered, title, synthetic=synthetic)
-    _draw_inside(trained, _example(drawn, ordered), folder, synthetic)
+    _draw_inside(trained, *_example(drawn, ordered), folder, synthetic)
     write_rows(folder / "saliency.csv", rows)
     found = {
         "synthetic": synthetic,
@@ -126,9 +136,12 @@ def explain(
         "explained": output or "each image's class",
         "threshold": wanted.threshold,
         "images": len(rows),
+        "not_scored": dict(not_scored),
         **summarise_localisation(rows),
     }
     write_text(folder / "saliency.json", json.dumps(found, indent=2) + "\n")
+    if not found["images_scored"]:
+        reporter.say(f"no map is scored: {left_out(not_scored)}")
     return found
 
 
@@ -164,20 +177,6 @@ def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
     return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]
 
 
-def _has_mask(case: Case) -> bool:
-    return case.mask is not None or case.target is not None
-
-
-def _mask(one: Explained) -> Mask | None:
-    """Where the case shows what is explained; None where it does not say, or shows it nowhere.
-
-    The mask of a classified image shows its own class: a map of another is not held against it.
-    """
-    if one.probability is None:
-        return region_mask(one.case, one.output)
-    return class_mask(one.case) if one.case.class_name in ("", one.output) else None
-
-
 def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, Any]:
     row: dict[str, Any] = {
         "case": one.case.id,
@@ -186,28 +185,37 @@ def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, A
         "predicted": one.predicted,
         "probability": "" if one.probability is None else round(one.probability, 6),
     }
-    return row if mask_IJK is None else row | localisation(one.cam_IJK, mask_IJK, threshold)
+    if mask_IJK is None:
+        return row
+    image = next(iter(one.case.images.values()))
+    spacing_mm = None if is_picture(image.path) else read_header(image).spacing_mm
+    return row | localisation(one.cam_IJK, mask_IJK, threshold, spacing_mm)
 
 
-def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> Case:
+def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> tuple[Case, Shown]:
     """The first case that shows what is looked for, else the first."""
-    pairs = zip(drawn, pictures, strict=True)
-    return next((case for case, picture in pairs if picture.mask_IJ is not None), drawn[0])
+    pairs = list(zip(drawn, pictures, strict=True))
+    return next((pair for pair in pairs if pair[1].mask_IJ is not None), pairs[0])
 
 
-def _draw_inside(trained: Trained, case: Case, folder: Path, synthetic: bool) -> None:
-    """What the first layer looks for, and what each block makes of one case."""
+def _draw_inside(
+    trained: Trained, case: Case, picture: Shown, folder: Path, synthetic: bool
+) -> None:
+    """What the first layer looks for, and what each block makes of the slice of one case."""
     predictor = trained.predictor
     network, modalities = predictor.network, predictor.recipe.modalities
     weights_OCIJ = first_filters(network)
     if weights_OCIJ is not None:
-        title = f"{trained.stage}: filters of {network.input_tensors[0]}"
+        title = f"{trained.stage}: first layer of {network.name}\n{filters_shown(network)}"
         filters(folder / "filters.png", weights_OCIJ, modalities, title, synthetic=synthetic)
-    image_CIJK = predictor.recipe(case, with_target=False)["image"]
-    patch = view(image_CIJK, predictor.patch_size[: network.spatial_dims])
-    maps = block_maps(network, patch[None].to(predictor.fabric.device))
-    inputs = dict(zip(modalities, middle(patch), strict=True))
-    title = f"{trained.stage}: what each block makes of {case.id}"
+    prepared = predictor.recipe(case, with_target=False)
+    patch = predictor.patch_size[: network.spatial_dims]
+    cut = cut_at(prepared, patch, picture.height)
+    maps = block_maps(network, cut.patch[None].to(predictor.fabric.device), cut.share)
+    inputs = dict(zip(modalities, plane(cut.patch, cut.share), strict=True))
+    number = slice_number(case, modalities[0], cut.height)
+    where = "" if number is None else f", slice {number}"
+    title = f"{trained.stage}: what each block makes of {case.id}{where}"
     activations(folder / "activations.png", inputs, maps, title, synthetic=synthetic)
 
 
@@ -228,6 +236,7 @@ def explain_run(
     ``inputs``: cases; None: the run's locked test cases. ``stage``: None means the last of the
     transfer; ``out``: None means ``explain/STAGE`` in the run.
     """
+    check_writable(out or run.path)
     config = read_config(run.path / CONFIG, TrainConfig)
     finished = finished_stages(run)
     if not finished:

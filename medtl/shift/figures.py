@@ -8,23 +8,29 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from medtl.report.canvas import GREY, colours, new_grid, save, styled
 from medtl.runs import write_text
 from medtl.shift.pooling import Pooled
 from medtl.shift.result import ShiftRow
+from medtl.shift.wording import feature_words
 
 #: Points in an embedding at most; more rows are thinned evenly.
 MOST_POINTS = 1000
 #: Patients whose points are joined, at most: more lines would hide the points.
 MOST_JOINED = 30
 DENSITIES = 6
-BINS = 30
+#: Of a density; few images are told apart by few bins.
+BINS, FEWEST_BINS, ROWS_PER_BIN = 30, 6, 4
 FEWEST_FOR_TSNE = 8
 MARKERS = "os^Dv*XP"
 BOTH = "both"
@@ -113,43 +119,64 @@ def _draw_embedding(
     features: str,
     ends: tuple[str, str],
     synthetic: bool,
-) -> None:
-
+) -> Figure:
+    """Colours are sides, markers modalities, where the sides do not tell these already."""
     unit_N = pooled.rows.unit_N[chosen_N]
     sides_U = _side_U(pooled, ends)
     side_N = np.array(sides_U)[unit_N]
     modality_N = np.array(pooled.modality_U)[unit_N]
     palette = colours(_in_order(sides_U, ends))
-    modalities = sorted(set(pooled.modality_U))
+    marked = set(pooled.modality_U) if tuple(sides_U) != pooled.modality_U else {""}
+    markers = dict(zip(sorted(marked), cycle(MARKERS), strict=False))
     with styled():
-        figure, ((axes,),) = new_grid(1, 1, (5.4, 4.2))
-        _join_patients(axes, points_N2, pooled.rows.patient_U[unit_N])
+        figure, ((axes,),) = new_grid(1, 1, (5.8, 4.2))
+        joined = _join_patients(axes, points_N2, pooled.rows.patient_U[unit_N])
         for side, colour in palette.items():
-            for index, modality in enumerate(modalities):
-                here_N = (side_N == side) & (modality_N == modality)
-                if here_N.any():
-                    alone = len(modalities) == 1 or side == modality
-                    label = side if alone else f"{side}: {modality}"
-                    x, y = points_N2[here_N].T
-                    axes.scatter(
-                        x, y, s=16, color=colour, alpha=0.75, linewidths=0,
-                        marker=MARKERS[index % len(MARKERS)], label=label,
-                    )  # fmt: skip
+            for modality, marker in markers.items():
+                here_N = side_N == side
+                if len(markers) > 1:
+                    here_N = here_N & (modality_N == modality)
+                x, y = points_N2[here_N].T
+                axes.scatter(x, y, s=16, color=colour, alpha=0.75, linewidths=0, marker=marker)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_xlabel(f"{name} 1")
         axes.set_ylabel(f"{name} 2")
-        figure.legend(loc="outside right center")
-        save(figure, path, f"{name} of {features} (lines: one patient)", synthetic)
+        handles = [_key("s", colour, _end(side, ends)) for side, colour in palette.items()]
+        if len(markers) > 1:
+            handles += [_key(marker, GREY, modality) for modality, marker in markers.items()]
+        figure.legend(handles=[*handles, *joined], loc="outside right center")
+        return save(figure, path, f"{name} of {features}", synthetic)
 
 
-def _join_patients(axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]) -> None:
-    patients = np.unique(patient_N)
-    for patient in patients[:: max(1, -(-len(patients) // MOST_JOINED))]:
+def _key(marker: str, colour: str, label: str) -> Line2D:
+    return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=5, label=label)
+
+
+def _end(side: str, ends: tuple[str, str]) -> str:
+    """What a side is called, and which of the two it is."""
+    roles = dict(zip(ends, ("source", "target"), strict=True))
+    return f"{side} ({roles[side]})" if side in roles and ends[0] != ends[1] else side
+
+
+def _join_patients(
+    axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]
+) -> list[Line2D]:
+    """Lines from each patient's points to their mean; what the legend says of them."""
+    patients, counts = np.unique(patient_N, return_counts=True)
+    several = patients[counts > 1]
+    chosen = several[:: max(1, -(-len(several) // MOST_JOINED))]
+    look: dict[str, Any] = {"color": GREY, "lw": 0.4, "marker": ".", "markersize": 2.5}
+    for patient in chosen:
         own_N2 = points_N2[patient_N == patient]
         middle = own_N2.mean(axis=0)
+        axes.plot(*middle, **look, zorder=0)
         for point in own_N2:
             axes.plot(*zip(middle, point, strict=True), color=GREY, lw=0.4, alpha=0.5, zorder=0)
+    if not len(chosen):
+        return []
+    some = "" if len(chosen) == len(several) else f"\n({len(chosen)} of {len(several)} patients)"
+    return [Line2D([], [], **look, label=f"to the mean of\na patient's points{some}")]
 
 
 def _write_points(
@@ -168,7 +195,7 @@ def _write_points(
 
 def _draw_densities(
     path: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
-) -> None:
+) -> Figure:
     """The features that differ most, as histograms: pooled deviations along the abscissa."""
     values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
     sides_N = np.array(_side_U(pooled, ends))[unit_N]
@@ -179,22 +206,33 @@ def _draw_densities(
     columns = min(3, len(leading))
     rows = -(-len(leading) // columns)
     with styled():
-        figure, grid = new_grid(rows, columns, (2.6 * columns, 0.7 + 1.8 * rows))
-
-        palette = colours(groups)
+        figure, grid = new_grid(rows, columns, (2.6 * columns, 1.2 + 1.9 * rows))
+        palette, lowest = colours(groups), {}
+        bins = min(BINS, max(FEWEST_BINS, len(values_NF) // ROWS_PER_BIN))
         for cell, feature in enumerate(leading):
-            axes = grid[cell // columns][cell % columns]
+            axes = lowest[cell % columns] = grid[cell // columns][cell % columns]
             low, high = np.percentile(values_NF[:, feature], (0.5, 99.5))
-            edges = np.linspace(low, high if high > low else low + 1, BINS + 1).tolist()
+            edges = np.linspace(low, high if high > low else low + 1, bins + 1).tolist()
             for name in groups:
                 shown = np.clip(values_NF[sides_N == name, feature], edges[0], edges[-1])
                 axes.hist(
                     shown, edges, density=True, histtype="step", color=palette[name], label=name
                 )
-            axes.set_title(pooled.rows.names[feature])
+            axes.set_title(_titled(pooled.rows.names, feature), fontsize=8)
             axes.set_yticks([])
         for cell in range(len(leading), rows * columns):
             grid[cell // columns][cell % columns].set_axis_off()
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(groups)))
-        save(figure, path, f"{features}: what differs most", synthetic)
+        for axes in lowest.values():
+            axes.set_xlabel("standard deviations from the mean", fontsize=8)
+        for line in grid:
+            line[0].set_ylabel("density", fontsize=8)
+        lines = [Line2D([], [], color=palette[name], label=_end(name, ends)) for name in groups]
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(groups)))
+        return save(figure, path, f"{features}: what differs most", synthetic)
+
+
+def _titled(names: Sequence[str], feature: int) -> str:
+    """A feature in words, and its name in the tables below."""
+    name, volumes = names[feature], any(each.endswith("_k") for each in names)
+    words = feature_words(name, pictures=not volumes)
+    return words if words == name else f"{words}\n({name})"

@@ -6,7 +6,6 @@ Axes: C modality, I J K voxels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from statistics import median, median_low
 
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 
 from medtl.errors import DataError
 from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard
+from medtl.intensities import zscore_in_brain
 from medtl.resampling import resample
 from medtl.shift.contract import Fitted, Harmoniser, View
-from medtl.transforms import zscore_in_brain
 
 #: What resampling keeps: mm per axis of volumes, or the longest edge of pictures in pixels.
 SPACING, EDGE = "spacing_mm", "edge_px"
@@ -65,8 +64,7 @@ def resampling() -> Harmoniser:
 
 def _zscored(image_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_]) -> NDArray[np.float32]:
     if shown_IJK.any():
-        with suppress(DataError):  # all values are the same
-            return zscore_in_brain(image_IJK, shown_IJK)
+        return zscore_in_brain(image_IJK, shown_IJK)
     return np.zeros(image_IJK.shape, dtype=np.float32)
 
 

@@ -20,7 +20,7 @@ HALVES = 100
 #: Values that differ by less than this share of the largest are ties: sums round differently.
 TIE = 1e-9
 IDENTICAL = "identical: the same images on both sides; not tested"
-SAME = "p withheld: the same value under every arrangement"
+SAME = "no p-value: the value is the same however the patients are divided"
 NEAR_ZERO = "interval invalid near zero"
 #: Features are scaled to deviation 1: differences as small as this are rounding.
 ROUNDING = 1e-12
@@ -93,12 +93,12 @@ def measure(
         return Outcome(value, note=metric.warning)
     null_R = scored(scorer, *arrangements.sides(*sides.units))
     if sides.design.arrangements <= 2 and min(sides.n_source, sides.n_target) < 2:
-        return Outcome(value, note="p withheld: one patient cannot be tested, two are the least")
+        return Outcome(value, note="no p-value: one patient cannot be tested, two are the least")
     # Halves of a domain are no yardstick where no shift is not 0.
     effect = _effect(scorer, sides, value, seed) if metric.at_none == 0 else None
     notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():
-        notes.append("p withheld: undefined under some arrangements")
+        notes.append("no p-value: undefined for some ways of dividing the patients")
         return Outcome(value, effect=effect, note="; ".join(notes))
     if same(value, null_R):
         return Outcome(value, effect=effect, note="; ".join([*notes, SAME]))

@@ -12,6 +12,7 @@ from medtl.catalog import Catalog
 from medtl.console import Reporter
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError, UnknownNameError
+from medtl.files import from_home
 from medtl.planning import read_cohort
 from medtl.plugins import canonical
 from medtl.shift.contract import Settings
@@ -72,8 +73,8 @@ def build_request(options: Mapping[str, Any]) -> Request:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: must be a whole number, {least} or more, not {number!r}")
     if "data" in given:
-        given["data"] = Path(given["data"]).expanduser()
-    return Request(settings=Settings(Path(run) if run else None, layer), **given)
+        given["data"] = from_home(given["data"])
+    return Request(settings=Settings(from_home(run) if run else None, layer), **given)
 
 
 def _listed(value: Any) -> tuple[str, ...]:

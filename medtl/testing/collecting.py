@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -12,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from medtl.catalog import GROUP, Catalog, build_catalog
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, nearest
 from medtl.plugins import KINDS, Offer, PluginError, canonical, load_plugin
 from medtl.testing import components, plugins
 from medtl.testing.check import Check, CheckFailed, Tried, name_of, promise_of
@@ -115,6 +114,6 @@ def _check_known(expected: Mapping[str, str], known: Iterable[Check]) -> None:
     names = {name for check in known for name in (check.key, str(check))}
     for name in expected:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"expected_failures: there is no check {name!r}{hint}")
+            raise ConfigError(
+                f"expected_failures: there is no check {name!r}{nearest(name, names)}"
+            )

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from medtl.catalog import GROUP
 from medtl.errors import ConfigError, UnknownNameError
+from medtl.files import from_home
 from medtl.plugins import canonical
 
 _EXAMPLE = f'[project.entry-points."{GROUP}"] my-plugin = "medtl_my_plugin.plugin"'
@@ -56,7 +57,7 @@ def find(plugin: str | Path | ModuleType) -> tuple[Found, ...]:
         return (Found(named[0] if named else _point_of(plugin)),)
     if isinstance(plugin, str) and canonical(plugin) in installed:
         return (Found(installed[canonical(plugin)]),)
-    path = Path(plugin).expanduser()
+    path = from_home(plugin)
     if isinstance(plugin, str) and not path.exists() and os.sep not in plugin:
         raise UnknownNameError("plugin", plugin, installed)
     return _in_tree(path)

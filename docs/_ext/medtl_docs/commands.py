@@ -47,7 +47,7 @@ def _settings() -> Iterator[str]:
     notes = dict(_NOTE.findall(inspect.getsource(TrainConfig)))
     defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
     rows = [
-        (code(name), "" if default in (None, {}) else code(default), text(notes.get(name, "")))
+        (code(name), "" if default in (None, "", {}) else code(default), text(notes.get(name, "")))
         for name, default in defaults.items()
     ]
     yield "## Settings"

@@ -21,7 +21,7 @@ def medtl_networks() -> list[Component]:
         Component(
             name,
             f"medtl_cbr.cbr:{name.replace('-', '_')}",
-            f"{text}, for whole images; options keep_blocks, slim_from",
+            f"classifies: {text}, for whole images; options keep_blocks, slim_from",
         )
         for name, text in SUMMARIES.items()
     ]

@@ -102,8 +102,9 @@ class KaggleMri:
         notes = [
             *notes_of(bool(index)),
             *listing.notes,
-            f"{len(cases)} pictures in {len(set(patients))} groups of near-duplicates (correlation "
-            f"{LEAST_PICTURE:g}); with {LOOSE:g} it would be {len(set(loose))}",
+            f"{len(cases)} pictures in {len(set(patients))} groups, which a split keeps whole: "
+            f"near-duplicates correlate by {LEAST_PICTURE:g} or more; from {LOOSE:g} on, there "
+            f"would be {len(set(loose))} groups",
         ]
         cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")))
         return _official(cohort) if protocol == OFFICIAL else _grouped(cohort, need_target)

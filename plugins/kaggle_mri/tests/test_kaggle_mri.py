@@ -66,7 +66,7 @@ def test_planted_twins_are_one_patient_and_nothing_else_is(phantom: Path) -> Non
         assert patients[again] == patients[first]
     assert len(set(patients.values())) == len(patients) - len(twins)
     assert any(f"{len(patients)} pictures in {len(set(patients.values()))} groups" in note
-               and "with 0.9 it would be" in note for note in cohort.notes)  # fmt: skip
+               and "from 0.9 on, there would be" in note for note in cohort.notes)  # fmt: skip
     assert cohort.synthetic and {case.site for case in cohort.cases} == {"S1", "S2"}
 
 

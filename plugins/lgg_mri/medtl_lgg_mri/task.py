@@ -156,7 +156,8 @@ def _by_hospital(cohort: Cohort) -> Cohort:
     return replace(
         cohort,
         cases=tuple(replace(case, fold=sites.index(case.site)) for case in cohort.cases),
-        folds=", ".join(f"{n} {site} ({counted[site]})" for n, site in enumerate(sites)),
+        folds=", ".join(f"{n} {site} ({counted[site]})" for n, site in enumerate(sites))
+        + "; each is a hospital (its patients)",
     )
 
 

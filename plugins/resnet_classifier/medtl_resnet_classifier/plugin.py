@@ -13,8 +13,8 @@ def medtl_networks() -> list[Component]:
         Component(
             f"resnet{layers}",
             f"medtl_resnet_classifier.resnet:resnet{layers}",
-            f"MONAI ResNet-{layers} for whole images, laid out and named as torchvision's; "
-            "options head, keep_blocks, slim_from",
+            f"classifies: MONAI ResNet-{layers} for whole images, laid out and named as "
+            "torchvision's; options head, keep_blocks, slim_from",
         )
         for layers in (18, 34, 50)
     ]

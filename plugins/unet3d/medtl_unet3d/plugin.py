@@ -12,7 +12,7 @@ _OWN = (
 )
 _MONAI = (
     ("unet", "monai_unets:unet", "MONAI UNet with residual units, the fast default"),
-    ("unet-batch-norm", "monai_unets:unet_batch_norm", "the same with batch norm"),
+    ("unet-batch-norm", "monai_unets:unet_batch_norm", "MONAI UNet, residual, batch norm"),
     ("basic-unet", "monai_unets:basic_unet", "MONAI BasicUNet (Falk et al. 2019)"),
     ("basic-unet-plus-plus", "monai_unets:basic_unet_plus_plus", "MONAI UNet++, nested skips"),
     ("dynunet", "monai_unets:dynunet", "MONAI DynUNet as nnU-Net lays it out, deep supervision"),
@@ -31,6 +31,6 @@ _MONAI = (
 @hookimpl
 def medtl_networks() -> list[Component]:
     return [
-        Component(name, f"medtl_unet3d.{target}", summary)
+        Component(name, f"medtl_unet3d.{target}", f"segments: {summary}")
         for name, target, summary in (*_OWN, *_MONAI)
     ]

@@ -99,7 +99,7 @@ every_network = pytest.mark.parametrize("name", list(COMPONENTS))
 
 def test_there_are_s1_s_two_networks_and_at_least_twelve_of_monai():
     assert {"unet3d", "unet2d-s1"} <= set(COMPONENTS)
-    assert sum(COMPONENTS[name].summary.startswith("MONAI") for name in COMPONENTS) >= 12
+    assert sum("MONAI" in COMPONENTS[name].summary for name in COMPONENTS) >= 12
 
 
 def test_the_plugin_can_be_listed_without_torch():
