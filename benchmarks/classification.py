@@ -45,7 +45,7 @@ from torch.utils.data import DataLoader, Dataset
 from medtl.case import Case
 from medtl.catalog import Catalog, load_catalog
 from medtl.classification.views import Views
-from medtl.data import Recipe, cached_cases
+from medtl.data import Preprocessor, cached_cases
 from medtl.device import autocast_dtype, build_fabric, precision_name
 from medtl.domain import parse_domain
 from medtl.errors import Interrupted
@@ -140,7 +140,7 @@ def prepared(cases: list[Case], catalog: Catalog) -> tuple[Views, float]:
     """Samples from the cache, all read once, and the seconds that this took per picture."""
     defaults = KaggleMri.defaults
     preset = catalog.transforms[defaults.transforms].load()().into(SIZE)
-    recipe = Recipe(parse_domain(defaults.src).modalities, KaggleMri.regions, preset)
+    recipe = Preprocessor(parse_domain(defaults.src).modalities, KaggleMri.regions, preset)
     started = perf_counter()
     cached = cached_cases(cases, recipe, "memory", 0)
     reading = (perf_counter() - started) / len(cases)

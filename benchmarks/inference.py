@@ -162,9 +162,9 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
 
 def whole_grid(prepared: Any, recipe: Any) -> Any:
     """The prepared image put back into the native grid, background 0: both sides start here."""
-    from medtl.transforms import restore
+    from medtl.transforms import to_native
 
-    return restore(prepared["image"], prepared["placement"], 0.0)
+    return to_native(prepared["image"], prepared["placement"], 0.0)
 
 
 def by_monai(predictor: Any, image_CIJK: Any) -> Any:

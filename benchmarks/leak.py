@@ -43,7 +43,7 @@ from sklearn.preprocessing import StandardScaler
 from medtl.case import Case, ImageFile
 from medtl.classification.views import view
 from medtl.console import Reporter
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.modality import Modality
 from medtl.resampling import block_mean
 from medtl.transforms import Preset, head_picture, picture
@@ -62,7 +62,7 @@ QUALITIES = (60, 95)
 def features(path: Path, preset: Preset) -> NDArray[np.float64]:
     """What a probe may look at (F) in the input that a network gets of a picture."""
     case = Case(str(path), str(path), {IMAGE: ImageFile(path)})
-    prepared = Recipe((IMAGE,), (), preset.into((EDGE, EDGE)))(case)["image"]
+    prepared = Preprocessor((IMAGE,), (), preset.into((EDGE, EDGE)))(case)["image"]
     shown_IJ = view(prepared, (EDGE, EDGE))[0].numpy()
     power_IJ = np.abs(np.fft.fftshift(np.fft.fft2(shown_IJ * np.hanning(EDGE)[:, None]))) ** 2
     middle = np.arange(EDGE) - EDGE // 2

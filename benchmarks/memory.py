@@ -29,7 +29,7 @@ from medtl.device import build_fabric
 from medtl.footprint import measure_footprint
 from medtl.gradients import Gradients, Objective
 from medtl.memory import give_back_freed_memory
-from medtl.optimisation import Average, build_optimizer
+from medtl.optimisation import EMA, build_optimizer
 from medtl.phantom import write_phantom
 from medtl.planning import Plan, make_plan
 from medtl.profiling import Profile
@@ -62,7 +62,7 @@ def take_steps(plan: Plan, precision: str, edge: int, steps: int) -> None:
     stage = plan.stages[0]
     network = build_network(plan, catalog, stage.domain, stage.options)
     objective = Objective(network.module, build_losses(stage, catalog))
-    optimizer, average = build_optimizer(network, stage, ()), Average(network)
+    optimizer, average = build_optimizer(network, stage, ()), EMA(network)
     model, stepper = fabric.setup(objective, optimizer)
     gradients = Gradients(
         objective,

@@ -30,7 +30,7 @@ from medtl.catalog import Catalog, load_catalog
 from medtl.data import cached_cases
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.files import replacing
 from medtl.loading import Patches
 from medtl.networks import Network
@@ -108,8 +108,8 @@ def compare(
 
 
 def carried_over(
-    run: Run, source: Predictor, target: str, others: Sequence[Case], catalog: Catalog
-) -> Predictor:
+    run: Run, source: Segmenter, target: str, others: Sequence[Case], catalog: Catalog
+) -> Segmenter:
     """The target's network as it starts its first stage, calibrated on training patches."""
     weights = read_weights(resolve_weights(str(run.path)))
     domain = parse_domain(target)
@@ -139,7 +139,7 @@ class Answer:
     logits: Tensor  #: in the brain
 
 
-def answer(predictor: Predictor, case: Case, *, swapped: bool = False) -> Answer:
+def answer(predictor: Segmenter, case: Case, *, swapped: bool = False) -> Answer:
     image_CIJK = predictor.recipe(case, with_target=False)["image"]
     brain_IJK = (image_CIJK != 0).any(dim=0)
     image_CIJK = image_CIJK.flip(0) if swapped else image_CIJK

@@ -31,7 +31,7 @@ from medtl.catalog import load_catalog
 from medtl.console import Reporter
 from medtl.phantom import write_phantom
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import arrange
+from medtl.shift.design import permutations
 from medtl.shift.measure import p_value, scored
 from medtl.shift.pipeline import measure_shift
 from medtl.shift.request import DRAWS, Request
@@ -97,7 +97,7 @@ class Uneven:
 def p_of(metric: ShiftMetric, sample: Simulated, draws: int, seed: int) -> float:
     source_U, patient_U = sample.source_U, sample.rows.patient_U
     scorer = metric.prepare(sample.rows)
-    arrangements = arrange(source_U, ~source_U, patient_U, draws, seed)
+    arrangements = permutations(source_U, ~source_U, patient_U, draws, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
     null_R = scored(scorer, *arrangements.sides(source_U, ~source_U, patient_U))
     return p_value(value, null_R, arrangements.exhaustive)

@@ -27,7 +27,7 @@ from machine import describe
 from real_cases import ROOT, add_data_option, sorted_cases
 
 from medtl.catalog import Catalog, load_catalog
-from medtl.data import Recipe, cached_cases
+from medtl.data import Preprocessor, cached_cases
 from medtl.device import autocast_dtype, build_fabric, precision_name
 from medtl.loading import Patches, build_loader
 from medtl.modality import parse_modalities
@@ -59,7 +59,7 @@ def main() -> None:
     cases = sorted_cases(options.data)[:PATIENTS]
     defaults = Brats.defaults
     preset = catalog.transforms[defaults.transforms].load()().at(defaults.spacing_mm)
-    recipe = Recipe(parse_modalities(defaults.src), Brats.regions, preset)
+    recipe = Preprocessor(parse_modalities(defaults.src), Brats.regions, preset)
     cached = cached_cases(cases, recipe, "memory", 0)
     patches = Patches(cached, len(cases), recipe, defaults.patch_size, "benchmark")
     result = {
@@ -176,7 +176,7 @@ def measure_waiting(
 
 
 def compare_input(
-    options: Any, cases: list[Any], recipe: Recipe, patches: Patches
+    options: Any, cases: list[Any], recipe: Preprocessor, patches: Patches
 ) -> dict[str, Any]:
     """Seconds to make one sample, on one thread: from the cache, and from the files."""
     threads = torch.get_num_threads()
@@ -205,7 +205,7 @@ def compare_input(
     }
 
 
-def monai_reader(recipe: Recipe) -> Any:
+def monai_reader(recipe: Preprocessor) -> Any:
     """MONAI's usual chain for BraTS: load, orient, resample, crop, z-score."""
     from monai.transforms import (
         Compose,

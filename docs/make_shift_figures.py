@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medtl.modality import Modality
 from medtl.phantom.render import render_case, scanner_of
 from medtl.shift.contract import Rows, View
-from medtl.shift.design import arrange
+from medtl.shift.design import permutations
 from medtl.shift.harmonisers import nyul, zscore
 from medtl.shift.measure import p_value, scored
 from medtl.shift.mmd import mmd
@@ -90,7 +90,7 @@ def _p(values_NF: NDArray[np.float64], unit_N: NDArray[np.intp], seed: int) -> f
     unit_U = np.arange(unit_N[-1] + 1)
     source_U = unit_U < len(unit_U) / 2
     scorer = mmd().prepare(Rows(values_NF, ("f/1",) * FEATURES, unit_N, unit_U))
-    arrangements = arrange(source_U, ~source_U, unit_U, DRAWS, seed)
+    arrangements = permutations(source_U, ~source_U, unit_U, DRAWS, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
     null_R = scored(scorer, *arrangements.sides(source_U, ~source_U, unit_U))
     return p_value(value, null_R, arrangements.exhaustive)

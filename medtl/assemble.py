@@ -20,7 +20,7 @@ from medtl.tracing import dry_run
 #: in_channels, out_channels -> a module with random weights
 MakeModule = Callable[[int, int], nn.Module]
 #: how to make the module, and its blocks (None: derive them)
-Plan = tuple[MakeModule, Sequence[Block] | None]
+Architecture = tuple[MakeModule, Sequence[Block] | None]
 
 
 def network_builder(
@@ -31,7 +31,7 @@ def network_builder(
     dimensions: Sequence[int] = (2, 3),
     dense: bool = True,
     imagenet: str = "",
-) -> Callable[[Callable[..., Plan]], NetworkBuilder]:
+) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
     It goes by way of :func:`finish`. ``width`` is the published one. The first of ``dimensions`` is
@@ -39,7 +39,7 @@ def network_builder(
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
-    def decorate(plan: Callable[..., Plan]) -> NetworkBuilder:
+    def decorate(plan: Callable[..., Architecture]) -> NetworkBuilder:
         known = options_of(plan)
 
         def build(

@@ -16,7 +16,7 @@ from medtl.initialisers import Initialiser
 from medtl.networks import Network
 from medtl.options import check_accepted
 from medtl.planning import Plan
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import PreparedNetwork, prepare_network
 from medtl.receipts import Receipt
 from medtl.strategies import Stage
 from medtl.weights import Weights
@@ -80,7 +80,7 @@ def stage_network(
     stage: Stage,
     previous: Weights | None,
     batch: Tensor | None = None,
-) -> Prepared:
+) -> PreparedNetwork:
     """``network`` with the weights that the stage starts from: random, the previous stage's, or
     those that ``--init`` names. Raises ConfigError where there are none."""
     starts = {"random": None, "previous": previous}

@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 from medtl import Component
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.plugins import KINDS, NAME, Offer, PluginError, canonical, load_plugin, outdated
+from medtl.plugins import (
+    COMPONENT_KINDS,
+    NAME,
+    Offer,
+    PluginError,
+    canonical,
+    load_plugin,
+    outdated,
+)
 
 GROUP = "medtl.plugins"
 
@@ -139,7 +147,7 @@ class Catalog:
     plugins: tuple[PluginRow, ...]
 
     def registries(self) -> dict[str, Registry]:
-        return {kind: getattr(self, kind) for kind in KINDS}
+        return {kind: getattr(self, kind) for kind in COMPONENT_KINDS}
 
     def including(self, plugin: str, given: Mapping[str, Mapping[str, Any]]) -> Catalog:
         """This catalog with objects that are at hand: kind -> name -> what a component's target
@@ -151,8 +159,8 @@ class Catalog:
         """
         registries = self.registries()
         for kind, things in given.items():
-            if kind not in KINDS:
-                raise UnknownNameError("kind of component", kind, KINDS)
+            if kind not in COMPONENT_KINDS:
+                raise UnknownNameError("kind of component", kind, COMPONENT_KINDS)
             registries[kind] = registries[kind].including(plugin, things)
         return Catalog(**registries, plugins=self.plugins)
 
@@ -189,7 +197,7 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
     missing = _missing(rows)
     kinds = {
         name: noun
-        for kind, noun in KINDS.items()
+        for kind, noun in COMPONENT_KINDS.items()
         for offer in offers.values()
         for name in offer.get(kind, ())
     }
@@ -204,7 +212,7 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
             missing,
             kinds,
         )
-        for kind, noun in KINDS.items()
+        for kind, noun in COMPONENT_KINDS.items()
     }
     return Catalog(**registries, plugins=tuple(rows))
 

@@ -38,7 +38,7 @@ MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Preprocessor:
     """How cases become arrays: which channels in which order, which regions, which preset."""
 
     modalities: tuple[Modality, ...]
@@ -80,7 +80,7 @@ class Recipe:
         return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, preset, names, stored)
 
     @property
-    def plain(self) -> Recipe:
+    def plain(self) -> Preprocessor:
         """Without augmentation, which comes after: recipes alike in the rest prepare alike."""
         return replace(self, preset=replace(self.preset, augmentation=NONE))
 
@@ -115,7 +115,7 @@ def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
     return headers
 
 
-def prepared_bytes(header: Header, recipe: Recipe) -> int:
+def prepared_bytes(header: Header, recipe: Preprocessor) -> int:
     """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
     shape = prepared_shape(header.shape[:3], header.spacing_mm, recipe.preset)
     voxels = math.prod(shape)
@@ -145,7 +145,9 @@ def choose_workers(device: str, processes: int) -> int:
     return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
 
 
-def cached_cases(cases: Sequence[Case], recipe: Recipe, cache: str, workers: int) -> Dataset[Any]:
+def cached_cases(
+    cases: Sequence[Case], recipe: Preprocessor, cache: str, workers: int
+) -> Dataset[Any]:
     """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all."""
     from monai.data.dataset import CacheDataset
     from monai.data.dataset import Dataset as PlainDataset
@@ -212,7 +214,7 @@ def _digest(text: str) -> str:
 class _Prepare(Transform):
     """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Preprocessor) -> None:
         self.recipe = recipe
 
     def __call__(self, item: _Item) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from medtl.fingerprint import content_hash
 from medtl.io.foreground import foreground
 from medtl.io.geometry import to_canonical
 from medtl.io.images import read_volume
-from medtl.resampling import block_mean, box_of, resample
+from medtl.resampling import block_mean, box_of, resample_array
 
 #: Edges of thumbnails, and the least correlation of their details that makes two images the same.
 #: Seen: copies of pictures .993 and more, T1 and contrast-enhanced T1 of a slice .979 and less; of
@@ -140,10 +140,10 @@ def _record(file: ImageFile) -> dict[str, Any]:
             factor = max(1, max(array_IJK.shape) // EDGE)
             small_IJK = block_mean(canonical_IJK, (factor, factor, 1))
             shown = small_IJK[box_of(foreground(small_IJK))]
-            thumbnails = [resample(small_IJK, PICTURE), resample(shown, PICTURE)]
+            thumbnails = [resample_array(small_IJK, PICTURE), resample_array(shown, PICTURE)]
         else:
             shown = canonical_IJK[box_of(foreground(canonical_IJK))]
-            thumbnails = [resample(shown, VOLUME)]
+            thumbnails = [resample_array(shown, VOLUME)]
     packed = [_packed(thumbnail) for thumbnail in thumbnails if np.ptp(thumbnail) > 0]
     return {"hash": content_hash(array_IJK, affine), "flat": flat, "details": packed}
 

@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 from medtl.case import Case
 from medtl.catalog import Catalog
 from medtl.classification.evaluation import Classifier, classify
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import RunError
-from medtl.evaluation import Predictor, decide
+from medtl.evaluation import Segmenter, decide
 from medtl.kinds import AnyPredictor
 from medtl.modality import Modality
-from medtl.trained import Trained, restore_stage
+from medtl.trained import LoadedStage, restore_stage
 from medtl.weights import read_weights, resolve_weights
 
 #: A case as each recipe prepares it.
-Prepared = Sequence[tuple[Recipe, Mapping[str, Any]]]
+Prepared = Sequence[tuple[Preprocessor, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
     """Members of the same task, modalities and regions; each prepares the images in its own way."""
 
-    members: tuple[Trained, ...]
+    members: tuple[LoadedStage, ...]
 
     @property
-    def first(self) -> Trained:
+    def first(self) -> LoadedStage:
         return self.members[0]
 
     @property
@@ -57,7 +57,7 @@ class Ensemble:
 
     def prepare(self, case: Case) -> Prepared:
         """The case as each recipe prepares it, once per recipe however many members share it."""
-        recipes: list[Recipe] = []
+        recipes: list[Preprocessor] = []
         for member in self.members:
             if member.predictor.recipe.plain not in recipes:
                 recipes.append(member.predictor.recipe.plain)
@@ -76,7 +76,7 @@ class Ensemble:
         """
         total_LIJK = None
         found = [member.predictor for member in self.members]
-        predictors = [each for each in found if isinstance(each, Predictor)]
+        predictors = [each for each in found if isinstance(each, Segmenter)]
         for predictor in predictors:
             image = _own(prepared, predictor)
             if len(predictors) == 1:
@@ -118,13 +118,13 @@ def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ense
     return Ensemble(members)
 
 
-def _modalities(member: Trained) -> str:
+def _modalities(member: LoadedStage) -> str:
     return ", ".join(sorted(member.predictor.recipe.modalities))
 
 
-def _regions(member: Trained) -> str:
+def _regions(member: LoadedStage) -> str:
     return ", ".join(member.predictor.recipe.regions)
 
 
-def _labels(member: Trained) -> str:
+def _labels(member: LoadedStage) -> str:
     return str((member.names or {}).get("regions", ""))

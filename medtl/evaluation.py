@@ -23,7 +23,7 @@ from medtl.ahead import ahead
 from medtl.case import Case
 from medtl.console import Reporter
 from medtl.convolutions import suited_to_cpu
-from medtl.data import Recipe, region_masks
+from medtl.data import Preprocessor, region_masks
 from medtl.device import autocast_dtype
 from medtl.flips import flipped
 from medtl.inference import OUTSIDE, slice_wise, sliding_window
@@ -31,8 +31,8 @@ from medtl.io.images import read_header, read_labels
 from medtl.metrics import case_metrics, metric_rows
 from medtl.networks import Network
 from medtl.processes import gather, share
-from medtl.transforms import restore
-from medtl.windows import Cut, Shrinking
+from medtl.transforms import to_native
+from medtl.windows import Shrinking, WindowSize
 
 #: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
 #: ones norms over the volume would see other values than in the patches of the training.
@@ -47,11 +47,11 @@ MOST_VOXELS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Predictor:
+class Segmenter:
     """A network with all it takes to run on a case."""
 
     network: Network
-    recipe: Recipe
+    recipe: Preprocessor
     patch_size: tuple[int, ...]
     fabric: Fabric
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
@@ -89,17 +89,17 @@ class Predictor:
         }
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
         if self.network.spatial_dims == 2:
-            wanted = Cut((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
+            wanted = WindowSize((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
 
-            def compute(cut: Cut) -> Tensor:
+            def compute(cut: WindowSize) -> Tensor:
                 roi = None if cut.whole else (cut.roi[0], cut.roi[1])
                 return slice_wise(
                     forward, image_CIJK, roi=roi, batch_size=cut.batch_size, **settings
                 )
         else:
-            wanted = Cut(self.patch_size, at_once(self.patch_size), whole=not fixed)
+            wanted = WindowSize(self.patch_size, at_once(self.patch_size), whole=not fixed)
 
-            def compute(cut: Cut) -> Tensor:
+            def compute(cut: WindowSize) -> Tensor:
                 i, j, k = cut.roi
                 limit = round(WHOLE_LIMIT * i * j * k) if cut.whole else 0
                 return sliding_window(
@@ -121,7 +121,7 @@ class Predictor:
         """logits_LIJK on the native grid of a case that ``recipe`` has prepared; it may say what
         is ``shown`` (:meth:`prepared_logits`)."""
         logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
-        return restore(logits_LIJK, prepared["placement"], OUTSIDE)
+        return to_native(logits_LIJK, prepared["placement"], OUTSIDE)
 
     def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
         """One mask per region on the native grid."""
@@ -147,11 +147,11 @@ def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.
 
 
 #: Predictor, prepared case, its truth on the native grid -> more keys for the row of each region.
-Extra = Callable[[Predictor, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
+Extra = Callable[[Segmenter, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
 
 
 def score_cases(
-    predictor: Predictor,
+    predictor: Segmenter,
     cases: Sequence[Case],
     reporter: Reporter,
     what: str,
@@ -190,7 +190,7 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
     return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
 
 
-def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> dict[str, float]:
+def validation_dice(predictor: Segmenter, cached: Dataset[Any], count: int) -> dict[str, float]:
     """Mean Dice per region over cached validation cases, on the prepared grid."""
     scores = []
     for index in share(predictor.fabric, range(count)):
@@ -202,7 +202,7 @@ def validation_dice(predictor: Predictor, cached: Dataset[Any], count: int) -> d
     return dict(zip(predictor.recipe.regions, means, strict=True))
 
 
-def voxel_beliefs(predictor: Predictor, cached: Dataset[Any], count: int) -> list[Tensor]:
+def voxel_probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:
     """The probabilities of each region and of its absence at voxels, at equal steps, of so many
     cached cases: a table of rows (N, 2) per region."""
     found = []

@@ -27,7 +27,7 @@ POSITIVE_SHARE = 0.01
 #: Levels of white, of 8 bits and of 16.
 WHITE = (255.0, 65535.0)
 #: Mean and deviation of red, green and blue in ImageNet, of 1 (torchvision's); grey: their mean.
-IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+IMAGENET_STATISTICS = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 #: Deviation of the blur that hides how fine a picture was, as a share of the head's longest edge.
 HEAD_BLUR = 1 / 96
 
@@ -75,9 +75,9 @@ def scale_levels(
 
 def imagenet_levels(channel: int, channels: int) -> tuple[float, float]:
     """ImageNet's mean and deviation; three channels are red, green and blue, in their order."""
-    if channels == len(IMAGENET):
-        return IMAGENET[channel]
-    mean, deviation = np.mean(IMAGENET, axis=0).tolist()
+    if channels == len(IMAGENET_STATISTICS):
+        return IMAGENET_STATISTICS[channel]
+    mean, deviation = np.mean(IMAGENET_STATISTICS, axis=0).tolist()
     return mean, deviation
 
 

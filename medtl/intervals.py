@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from medtl.errors import DataError
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 RESAMPLES = 9999
 FEWEST_FOR_INTERVAL = 5
 FEWEST_FOR_BOOTSTRAP = 20
@@ -103,10 +103,10 @@ def interval(
     if n < FEWEST_FOR_BOOTSTRAP:
         low, high = _student_t(values)
         lowest, highest = bounds
-        method = f"Student-t {LEVEL:.0%}, clipped to [{lowest:g}, {highest:g}]"
+        method = f"Student-t {CONFIDENCE:.0%}, clipped to [{lowest:g}, {highest:g}]"
         return Interval(mean, n, max(low, lowest), min(high, highest), method)
     low, high = _bca(values, seed)
-    method = f"BCa bootstrap by patient {LEVEL:.0%}, {RESAMPLES} resamples"
+    method = f"BCa bootstrap by patient {CONFIDENCE:.0%}, {RESAMPLES} resamples"
     return Interval(mean, n, low, high, method)
 
 
@@ -204,12 +204,12 @@ def _set_interval(
     if replicates is without:
         half = _jackknife_half(jackknife, n)
         method = (
-            f"Student-t {LEVEL:.0%} on the jackknife by patient, clipped to "
+            f"Student-t {CONFIDENCE:.0%} on the jackknife by patient, clipped to "
             f"[{lowest:g}, {highest:g}]"
         )
         return Interval(score, n, max(score - half, lowest), min(score + half, highest), method)
     low, high = bca(score, defined, jackknife)
-    method = f"BCa bootstrap by patient {LEVEL:.0%}, {RESAMPLES} resamples"
+    method = f"BCa bootstrap by patient {CONFIDENCE:.0%}, {RESAMPLES} resamples"
     # Every resample may lie above a score that chance enlarges (calibration error).
     return Interval(score, n, min(low, score), max(high, score), method)
 
@@ -224,9 +224,9 @@ def _of_equal(value: float, n: int, bounds: tuple[float, float]) -> Interval:
     lowest, highest = bounds
     if end is None or not math.isfinite(highest - lowest):
         return Interval(value, n, None, None, _EQUAL)
-    reach = (highest - lowest) * (1 - ((1 - LEVEL) / 2) ** (1 / n))
+    reach = (highest - lowest) * (1 - ((1 - CONFIDENCE) / 2) ** (1 / n))
     low, high = (end, end + reach) if end == lowest else (end - reach, end)
-    method = f"Clopper-Pearson {LEVEL:.0%}, as all values are {end:g}"
+    method = f"Clopper-Pearson {CONFIDENCE:.0%}, as all values are {end:g}"
     return Interval(end, n, low, high, method)
 
 
@@ -235,7 +235,7 @@ def _jackknife_half(without: NDArray[np.float64], n: int) -> float:
 
     patients = len(without)
     error = math.sqrt((patients - 1) / patients * float(((without - without.mean()) ** 2).sum()))
-    return float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
 
 
 def bca(
@@ -252,7 +252,7 @@ def bca(
     spread = float((influence**2).sum()) ** 1.5
     skew = float((influence**3).sum()) / (6 * spread) if spread else 0.0
     limits = []
-    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+    for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         shift = bias + float(norm.ppf(share))
         limits.append(float(norm.cdf(bias + shift / (1 - skew * shift))))
     low, high = np.quantile(drawn, limits)
@@ -263,7 +263,7 @@ def _student_t(values: NDArray[np.float64]) -> tuple[float, float]:
     from scipy.stats import t
 
     n = len(values)
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
 
 
@@ -274,7 +274,7 @@ def _bca(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
+        confidence_level=CONFIDENCE,
         method="BCa",
         rng=np.random.default_rng(seed),
     )

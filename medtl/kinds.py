@@ -21,7 +21,7 @@ from medtl.classification.calibration import Temperature
 from medtl.classification.evaluation import (
     Classifier,
     calibrated_on,
-    class_beliefs,
+    class_probabilities,
     score_classes,
     soft_sensitivity,
 )
@@ -34,20 +34,20 @@ from medtl.classification.metrics import (
 from medtl.classification.patients import hits_by_patient, per_patient
 from medtl.classification.views import Views
 from medtl.comparison import Paired
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import ConfigError
-from medtl.evaluation import Predictor, score_cases, validation_dice, voxel_beliefs
+from medtl.evaluation import Segmenter, score_cases, validation_dice, voxel_probabilities
 from medtl.loading import Patches
 from medtl.metrics import dice_by_patient, summarise, write_metrics_csv
 from medtl.networks import Network
 from medtl.specks import least_component_ml
 
-AnyPredictor = Predictor | Classifier
+AnyPredictor = Segmenter | Classifier
 Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TaskType:
     """One kind of task. ``recorded`` is what a checkpoint's metadata hold (a task's attributes)."""
 
     name: str
@@ -55,10 +55,13 @@ class Kind:
     selected_by: str  #: what validation measures, per output
     #: cached cases, cases, recipe, patch, key -> augmented samples
     samples: Callable[
-        [Dataset[Any], Sequence[Case], Recipe, tuple[int, ...], str], Dataset[dict[str, Tensor]]
+        [Dataset[Any], Sequence[Case], Preprocessor, tuple[int, ...], str],
+        Dataset[dict[str, Tensor]],
     ]
     #: network, recipe, patch, fabric, recorded -> what predicts
-    predictor: Callable[[Network, Recipe, tuple[int, ...], Fabric, Mapping[str, Any]], AnyPredictor]
+    predictor: Callable[
+        [Network, Preprocessor, tuple[int, ...], Fabric, Mapping[str, Any]], AnyPredictor
+    ]
     #: the predictor with what is chosen on prepared training and validation cases, which hold their
     #: "class" where they have one
     settled: Callable[[Any, Iterator[Any], Iterator[Any]], AnyPredictor]
@@ -86,19 +89,23 @@ class Kind:
 
 
 def _patches(
-    cached: Dataset[Any], cases: Sequence[Case], recipe: Recipe, patch: tuple[int, ...], key: str
+    cached: Dataset[Any],
+    cases: Sequence[Case],
+    recipe: Preprocessor,
+    patch: tuple[int, ...],
+    key: str,
 ) -> Patches:
     return Patches(cached, len(cases), recipe, patch, key)
 
 
 def _segmenter(
     network: Network,
-    recipe: Recipe,
+    recipe: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
     recorded: Mapping[str, Any],
-) -> Predictor:
-    return Predictor(
+) -> Segmenter:
+    return Segmenter(
         network,
         recipe,
         patch,
@@ -110,18 +117,18 @@ def _segmenter(
 
 
 def _without_specks(
-    predictor: Predictor, train: Iterator[Any], validation: Iterator[Any]
-) -> Predictor:
+    predictor: Segmenter, train: Iterator[Any], validation: Iterator[Any]
+) -> Segmenter:
     return replace(predictor, min_component_ml=least_component_ml(predictor, train, validation))
 
 
-def _dice(predictor: Predictor, cached: Dataset[Any], cases: Sequence[Case]) -> Mapping[str, float]:
+def _dice(predictor: Segmenter, cached: Dataset[Any], cases: Sequence[Case]) -> Mapping[str, float]:
     return validation_dice(predictor, cached, len(cases))
 
 
 def _classifier(
     network: Network,
-    recipe: Recipe,
+    recipe: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
     recorded: Mapping[str, Any],
@@ -145,7 +152,7 @@ def _class_details(classifier: Classifier, rows: Rows) -> dict[str, Any]:
     }
 
 
-SEGMENTATION = Kind(
+SEGMENTATION = TaskType(
     name="segmentation",
     dense=True,
     selected_by="Dice",
@@ -154,7 +161,7 @@ SEGMENTATION = Kind(
     settled=_without_specks,
     recorded=lambda predictor: {"min_component_ml": predictor.min_component_ml},
     validate=_dice,
-    beliefs=voxel_beliefs,
+    beliefs=voxel_probabilities,
     check=Cohort.check_regions,
     score=score_cases,
     summarise=summarise,
@@ -164,7 +171,7 @@ SEGMENTATION = Kind(
     details=lambda predictor, rows: {},
     write_rows=lambda folder, rows: write_metrics_csv(folder / "metrics.csv", rows),
 )
-CLASSIFICATION = Kind(
+CLASSIFICATION = TaskType(
     name="classification",
     dense=False,
     selected_by="soft balanced accuracy",
@@ -174,7 +181,7 @@ CLASSIFICATION = Kind(
     recorded=_of_temperature,
     told=lambda classifier: str(classifier.temperature),
     validate=soft_sensitivity,
-    beliefs=class_beliefs,
+    beliefs=class_probabilities,
     check=Cohort.check_classes,
     score=score_classes,
     summarise=summarise_classes,
@@ -183,11 +190,13 @@ CLASSIFICATION = Kind(
     details=_class_details,
     write_rows=lambda folder, rows: write_predictions_csv(folder / "predictions.csv", rows),
 )
-KINDS = {kind.name: kind for kind in (SEGMENTATION, CLASSIFICATION)}
+TASK_TYPES = {kind.name: kind for kind in (SEGMENTATION, CLASSIFICATION)}
 
 
-def kind_named(name: str, whose: str) -> Kind:
+def task_type_named(name: str, whose: str) -> TaskType:
     """Raises ConfigError, naming ``whose`` kind it is, for one that is not known."""
-    if name not in KINDS:
-        raise ConfigError(f"{whose} is of the unknown kind {name!r}; known: {', '.join(KINDS)}")
-    return KINDS[name]
+    if name not in TASK_TYPES:
+        raise ConfigError(
+            f"{whose} is of the unknown kind {name!r}; known: {', '.join(TASK_TYPES)}"
+        )
+    return TASK_TYPES[name]

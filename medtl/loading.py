@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medtl.ahead import ahead
 from medtl.augment import apply, draw
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import DataError
 from medtl.interruption import leave_signals_to_parent
 
@@ -32,7 +32,12 @@ class Patches(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, cached: Dataset[Any], count: int, recipe: Recipe, patch: tuple[int, ...], key: str
+        self,
+        cached: Dataset[Any],
+        count: int,
+        recipe: Preprocessor,
+        patch: tuple[int, ...],
+        key: str,
     ) -> None:
         self.cached = cached
         self.count = count

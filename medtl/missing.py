@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.inference import shown
 from medtl.intervals import interval
 from medtl.metrics import BOUNDS, Row, mask_dice, scores_by_patient
@@ -32,7 +32,7 @@ def subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
 
 
 def subset_dice(
-    predictor: Predictor, prepared: Mapping[str, Any], truth_LIJK: NDArray[np.bool_]
+    predictor: Segmenter, prepared: Mapping[str, Any], truth_LIJK: NDArray[np.bool_]
 ) -> list[dict[str, dict[str, float]]]:
     """``{SUBSETS: {"flair": Dice}}`` of one case for each region, all modalities left out."""
     modalities, image_CIJK = predictor.recipe.modalities, prepared["image"]

@@ -19,7 +19,7 @@ MOMENTUM = 0.9
 AVERAGE_DECAY = 0.99
 
 
-class Average:
+class EMA:
     """Exponential running average of a network's floating tensors, with a warm-up."""
 
     def __init__(self, network: Network) -> None:

@@ -21,7 +21,7 @@ SLIM = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class BlockCut:
     """Which blocks before the head a network has, and how many of those at full width."""
 
     kept: int
@@ -37,7 +37,7 @@ class Cut:
 
 def cut_blocks(
     network: str, blocks: Sequence[str], keep_blocks: Any = None, slim_from: Any = None
-) -> Cut:
+) -> BlockCut:
     """The two options checked; ``blocks`` names all that come before the head.
 
     Raises:
@@ -45,7 +45,7 @@ def cut_blocks(
     """
     kept = _number(network, "keep_blocks", keep_blocks, blocks)
     slim = _number(network, "slim_from", slim_from, blocks[:kept])
-    return Cut(kept or len(blocks), slim - 1 if slim else len(blocks))
+    return BlockCut(kept or len(blocks), slim - 1 if slim else len(blocks))
 
 
 def _number(network: str, option: str, value: Any, blocks: Sequence[str]) -> int | None:

@@ -14,12 +14,12 @@ from medtl.case import Case, Cohort
 from medtl.catalog import Catalog
 from medtl.config import TrainConfig
 from medtl.console import Reporter
-from medtl.data import Recipe, check_case, prepared_bytes
+from medtl.data import Preprocessor, check_case, prepared_bytes
 from medtl.domain import Domain, select
 from medtl.errors import ConfigError, DataError
 from medtl.folds import split_as_asked
 from medtl.io.geometry import Header, ras_grid
-from medtl.kinds import Kind, kind_named
+from medtl.kinds import TaskType, task_type_named
 from medtl.modality import Modality
 from medtl.norms import check_norms
 from medtl.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom, read_index
@@ -44,7 +44,7 @@ class Plan:
 
     config: TrainConfig
     task: Task
-    kind: Kind
+    kind: TaskType
     cohort: Cohort
     split: Split
     request: Request
@@ -56,8 +56,8 @@ class Plan:
     headers: tuple[Header, ...]
     outside: Weights | None  #: that ``--init`` names
 
-    def recipe(self, domain: Domain) -> Recipe:
-        return Recipe(domain.modalities, self.task.regions, self.preset)
+    def recipe(self, domain: Domain) -> Preprocessor:
+        return Preprocessor(domain.modalities, self.task.regions, self.preset)
 
     def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
         """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
@@ -124,7 +124,7 @@ def make_plan(
     ``processes``: how many share every batch.
     """
     task = bound(catalog.tasks[config.task].load()(), config.data, config.labels)
-    kind = kind_named(task.kind, f"task {task.name}")
+    kind = task_type_named(task.kind, f"task {task.name}")
     config = config.model_copy(update={"strategy": _strategy(config, task)})
     network = config.network or task.defaults.network
     outside = outside_weights(config, catalog, network)

@@ -17,7 +17,7 @@ from medtl import OLDEST_PLUGIN_API, PLUGIN_API, Component, builtin, hookspecs
 from medtl.errors import near_or_known
 
 #: Kind of component, as the catalog's registries are called -> what one of them is called.
-KINDS = {
+COMPONENT_KINDS = {
     "tasks": "task",
     "networks": "network",
     "initialisers": "initialiser",
@@ -29,7 +29,7 @@ KINDS = {
     "shift_metrics": "shift metric",
     "commands": "command",
 }
-_HOOKS = {f"medtl_{kind}": kind for kind in KINDS}
+_HOOKS = {f"medtl_{kind}": kind for kind in COMPONENT_KINDS}
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _TARGET = re.compile(r"[\w.]+:[A-Za-z_]\w*")
 

@@ -22,7 +22,7 @@ from medtl.classification.metrics import write_predictions_csv
 from medtl.console import Reporter
 from medtl.ensemble import Ensemble, read_ensemble
 from medtl.errors import DataError, RunError
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.filenames import check_apart
 from medtl.io.images import label_path, read_header, write_labels
 from medtl.owndata.listing import shortened
@@ -103,7 +103,7 @@ def write_label_maps(
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
     regions, modalities = ensemble.regions, ensemble.modalities
     for member in ensemble.members:
-        if isinstance(member.predictor, Predictor):
+        if isinstance(member.predictor, Segmenter):
             member.predictor.windows.tell = reporter.say
     written = []
     inputs_read = {

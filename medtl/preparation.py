@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedNetwork:
     """A network whose ``frozen`` tensors (names) will not change in the stage."""
 
     network: Network
@@ -48,7 +48,7 @@ def prepare_network(
     source_modalities: tuple[str, ...] | None = None,
     batch: Tensor | None = None,
     initialise: Callable[[Network, Receipt], Receipt] | None = None,
-) -> Prepared:
+) -> PreparedNetwork:
     """Transfer ``weights`` (None: keep the random ones), ``initialise``, and freeze what the stage
     says.
 
@@ -94,7 +94,7 @@ def prepare_network(
             "weights; leave the stem out of --freeze or start one of them elsewhere with --map"
         )
     freeze(network, frozen)
-    return Prepared(network, frozen, receipt)
+    return PreparedNetwork(network, frozen, receipt)
 
 
 def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:

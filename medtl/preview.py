@@ -24,7 +24,7 @@ from medtl.memory import give_back_freed_memory, in_words, out_of_memory
 from medtl.networks import Network, partition, tensors
 from medtl.optimisation import build_optimizer
 from medtl.planning import Plan
-from medtl.preparation import Prepared
+from medtl.preparation import PreparedNetwork
 from medtl.receipts import Receipt
 from medtl.report.tables import Table
 from medtl.requesting import lay_out
@@ -143,7 +143,7 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     )
 
 
-def _rates(stage: Stage, ready: Prepared) -> str:
+def _rates(stage: Stage, ready: PreparedNetwork) -> str:
     """The optimiser with its rate, or its lowest and highest, of what is trained."""
     if not stage.steps:
         return "-"
@@ -165,7 +165,7 @@ def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
     return None
 
 
-def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[Prepared]:
+def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[PreparedNetwork]:
     """Each stage's network as it would start, with random weights where training would be."""
     previous: Weights | None = None
     for stage in plan.stages:

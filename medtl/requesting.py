@@ -11,7 +11,7 @@ from medtl.domain import Domain, parse_domain
 from medtl.errors import ConfigError
 from medtl.filenames import file_name
 from medtl.imagenet import IMAGENET, read_imagenet
-from medtl.kinds import Kind
+from medtl.kinds import TaskType
 from medtl.networks import Network
 from medtl.options import check_accepted
 from medtl.strategies import LossSpec, Request, Stage, Strategy, controls, on_target, refuse
@@ -30,7 +30,7 @@ def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weig
 
 
 def build_request(
-    config: TrainConfig, task: Task, kind: Kind, catalog: Catalog, outside: Weights | None
+    config: TrainConfig, task: Task, kind: TaskType, catalog: Catalog, outside: Weights | None
 ) -> tuple[Request, Network]:
     """The request, with the task's defaults, and the target's network, which names its blocks;
     ``outside``: the weights of ``--init``."""
@@ -61,7 +61,7 @@ def build_request(
 
 
 def _target_network(
-    config: TrainConfig, task: Task, kind: Kind, catalog: Catalog, target: Domain
+    config: TrainConfig, task: Task, kind: TaskType, catalog: Catalog, target: Domain
 ) -> Network:
     name = config.network or task.defaults.network
     twice = config.keep_blocks and config.options.get("keep_blocks")

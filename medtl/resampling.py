@@ -21,7 +21,7 @@ def box_of(mask_IJK: NDArray[np.bool_]) -> Box:
     return tuple(found[0]) if found else tuple(slice(0, n) for n in mask_IJK.shape)
 
 
-def resample(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:
+def resample_array(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:
     """Where the grid gets coarser a new voxel is the mean of what it covers, parts of voxels by
     their share; where it gets finer, it is linear between the voxels' centres."""
     moved: NDArray[np.float32] = np.asarray(image_IJK, dtype=np.float32)

@@ -18,7 +18,7 @@ from medtl.case import Case
 from medtl.console import Reporter
 from medtl.data import region_masks
 from medtl.domain import parse_domain, select
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.io.images import read_header, read_labels, read_volume
 from medtl.io.pictures import is_picture
 from medtl.metrics import Row
@@ -30,13 +30,13 @@ from medtl.runs import Run, read_lines
 from medtl.scoring import Scores, score_stages
 from medtl.selection import LABEL_FREE
 from medtl.splits import Split, strata_and_sites
-from medtl.trained import Trained
+from medtl.trained import LoadedStage
 
 PARTS = ("train", "val", "test")
 
 
 def write_results(
-    plan: Plan, run: Run, stages: Sequence[Trained], fabric: Fabric, reporter: Reporter
+    plan: Plan, run: Run, stages: Sequence[LoadedStage], fabric: Fabric, reporter: Reporter
 ) -> None:
     """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
 
@@ -63,8 +63,8 @@ def write_results(
 
 
 def _scorable(
-    stages: Sequence[Trained], plan: Plan, test: Collection[str], reporter: Reporter
-) -> Iterator[Trained]:
+    stages: Sequence[LoadedStage], plan: Plan, test: Collection[str], reporter: Reporter
+) -> Iterator[LoadedStage]:
     """The stages in whose domain one of the test cases lies, by id."""
     for stage in stages:
         if any(case.id in test for case in select(parse_domain(stage.domain), plan.cohort.cases)):
@@ -73,7 +73,7 @@ def _scorable(
             reporter.say(f"{stage.stage}: no labelled test case in {stage.domain}; not scored")
 
 
-def _draw_training(plan: Plan, run: Run, stages: Sequence[Trained]) -> None:
+def _draw_training(plan: Plan, run: Run, stages: Sequence[LoadedStage]) -> None:
     figures, synthetic = run.path / "figures", plan.cohort.synthetic
     figures.mkdir(exist_ok=True)
     rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
@@ -96,14 +96,14 @@ def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str,
     }
 
 
-def _of_regions(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:
+def _of_regions(folder: Path, stages: Sequence[LoadedStage], plan: Plan, scores: Scores) -> None:
     synthetic = plan.cohort.synthetic
     stage_scores(folder / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
     for stage in stages:
         _picture(folder / f"{stage.stage}.png", stage, plan, scores)
 
 
-def _of_classes(folder: Path, stages: Sequence[Trained], plan: Plan, scores: Scores) -> None:
+def _of_classes(folder: Path, stages: Sequence[LoadedStage], plan: Plan, scores: Scores) -> None:
     for stage in stages:
         found = scores.data["confusion"][stage.stage]
         name, synthetic = stage.stage, plan.cohort.synthetic
@@ -134,10 +134,10 @@ def median_case(rows: Sequence[Row], region: str) -> tuple[float, str, str]:
     return *ranked[len(ranked) // 2], among
 
 
-def _picture(path: Path, stage: Trained, plan: Plan, scores: Scores) -> None:
+def _picture(path: Path, stage: LoadedStage, plan: Plan, scores: Scores) -> None:
     """The test case whose first region scored the median Dice, of those that have it."""
     predictor = stage.predictor
-    assert isinstance(predictor, Predictor)
+    assert isinstance(predictor, Segmenter)
     recipe = predictor.recipe
     region = recipe.regions[0]
     dice, name, among = median_case(scores.rows[stage.stage], region)

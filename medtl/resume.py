@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medtl.errors import RunError
 from medtl.networks import Network, tensors
-from medtl.optimisation import Average
+from medtl.optimisation import EMA
 from medtl.runs import read_lines, write_text
 from medtl.weights import write_tensors
 
@@ -50,7 +50,7 @@ class Resumable:
     network: Network
     losses: nn.Module
     optimizer: torch.optim.Optimizer
-    average: Average
+    average: EMA
     precision: Any  #: Fabric's precision plugin, which scales the loss in fp16
 
     def write(self, path: Path, progress: Progress) -> None:

@@ -18,16 +18,16 @@ from medtl.console import Reporter
 from medtl.domain import parse_domain, select
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.fingerprint import fingerprint
-from medtl.kinds import Kind
+from medtl.kinds import TaskType
 from medtl.missing import subset_dice, summarise_subsets
 from medtl.planning import read_cohort
 from medtl.report.tables import Table, tables_of
 from medtl.runs import CONFIG, SPLITS, SUMMARY, Run, write_text
 from medtl.task import bound
-from medtl.trained import Trained, finished_stages, read_stage, with_flips
+from medtl.trained import LoadedStage, finished_stages, read_stage, with_flips
 
 
-def unseen(cases: Sequence[Case], stages: Sequence[Trained]) -> tuple[tuple[Case, ...], int]:
+def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[Case, ...], int]:
     """Cases of patients none of whose images any stage was trained on, and how many cases fell."""
     seen = frozenset().union(*(stage.seen for stage in stages))
     known = {case.patient for case in cases if seen & set(fingerprint(case))}
@@ -63,7 +63,7 @@ def test_ids(run: Run) -> list[str]:
 class Scores:
     """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
 
-    kind: Kind
+    kind: TaskType
     data: dict[str, Any]
     summary: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]]
@@ -87,7 +87,7 @@ class Scores:
 
 
 def score_stages(
-    stages: Sequence[Trained],
+    stages: Sequence[LoadedStage],
     cohort: Cohort,
     cases: Sequence[Case],
     run: Run,

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from medtl.evaluation import Predictor, dice, small_components
+from medtl.evaluation import Segmenter, dice, small_components
 
 #: Candidates, as shares of the smallest training lesion's volume.
 SHARES = (0.0, 0.1, 0.2, 0.3)
@@ -22,7 +22,7 @@ PreparedCase = Mapping[str, Tensor]
 
 
 def least_component_ml(
-    predictor: Predictor, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
+    predictor: Segmenter, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
 ) -> float:
     """The volume below which components of the first region are to be dropped.
 

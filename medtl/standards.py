@@ -9,7 +9,7 @@ from medtl.cache import remembered
 from medtl.case import Case, ImageFile
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.domain import Domain
 from medtl.errors import ConfigError
 from medtl.harmonisation import Landmarks, Standard
@@ -48,7 +48,7 @@ def fit_standard(
             f"harmonise={name}: transforms {preset.name} scales CT by the same window in all "
             "cases, which harmonising would undo; leave one of them out"
         )
-    recipe = Recipe((), (), preset)
+    recipe = Preprocessor((), (), preset)
     values: dict[str, tuple[float, ...]] = {}
     for domain, cases in training.items():
         for modality in domain.modalities:
@@ -62,7 +62,7 @@ def fit_standard(
 def _measure(
     files: Sequence[ImageFile],
     landmarks: Landmarks,
-    recipe: Recipe,
+    recipe: Preprocessor,
     what: str,
     reporter: Reporter,
 ) -> list[list[float]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from medtl.config import TrainConfig
 from medtl.errors import ConfigError
-from medtl.kinds import Kind
+from medtl.kinds import TaskType
 from medtl.networks import Network
 from medtl.task import Defaults, Task
 from medtl.transforms import Preset
 
 
 def check_suited(
-    kind: Kind,
+    kind: TaskType,
     task: Task,
     network: Network,
     preset: Preset,

@@ -11,26 +11,26 @@ from lightning_fabric import Fabric
 
 from medtl.catalog import Catalog
 from medtl.console import Reporter
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import ConfigError, RunError, UnknownNameError
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.flips import orientations
 from medtl.harmonisation import Standard
-from medtl.kinds import AnyPredictor, Kind, kind_named
+from medtl.kinds import AnyPredictor, TaskType, task_type_named
 from medtl.modality import Modality
 from medtl.runs import Run
 from medtl.strategies import CONTROL_A, CONTROL_B
-from medtl.transfer import restore
+from medtl.transfer import load_exactly
 from medtl.transforms import Preset
 from medtl.weights import BEST, Weights, read_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class LoadedStage:
     """A stage's predictor, with what its checkpoint says of the training data."""
 
     stage: str
-    kind: Kind
+    kind: TaskType
     predictor: AnyPredictor
     seen: frozenset[str]
     synthetic: bool
@@ -39,7 +39,7 @@ class Trained:
     names: Mapping[str, Any] | None  #: what its data were called, see medtl.task.Named
 
 
-def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
+def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[LoadedStage]:
     """The same stages with test-time flips; says what they cost.
 
     Raises ConfigError for stages that tell classes.
@@ -55,7 +55,7 @@ def with_flips(stages: Sequence[Trained], reporter: Reporter) -> list[Trained]:
     return [
         replace(stage, predictor=replace(stage.predictor, flips=True))
         for stage in stages
-        if isinstance(stage.predictor, Predictor)
+        if isinstance(stage.predictor, Segmenter)
     ]
 
 
@@ -68,7 +68,7 @@ def finished_stages(run: Run) -> tuple[str, ...]:
     return tuple(name for name in names if (run.path / name / BEST).is_file())
 
 
-def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> Trained:
+def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> LoadedStage:
     """Build the recorded network and load its best weights; every tensor must be there."""
     path = run.path / stage / BEST
     if not path.is_file():
@@ -78,7 +78,7 @@ def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> Traine
     return restore_stage(weights, catalog, fabric)
 
 
-def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
+def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
     """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
     if "network" not in weights.metadata:
         raise RunError(
@@ -94,7 +94,7 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained
         raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
 
 
-def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
+def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
     recorded = weights.metadata
     modalities = tuple(map(Modality, recorded["modalities"]))
     regions = tuple(recorded["regions"])
@@ -108,14 +108,14 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> Trained:
         patch_size=patch_size,
         **network_record.get("options", {}),
     )
-    restore(network, weights)
+    load_exactly(network, weights)
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, recorded["preprocessing"], catalog)
-    kind = kind_named(recorded.get("kind", "segmentation"), str(weights.path))
+    kind = task_type_named(recorded.get("kind", "segmentation"), str(weights.path))
     predictor = kind.predictor(
-        network, Recipe(modalities, regions, preset), patch_size, fabric, recorded
+        network, Preprocessor(modalities, regions, preset), patch_size, fabric, recorded
     )
-    return Trained(
+    return LoadedStage(
         recorded["stage"],
         kind,
         predictor,

@@ -21,13 +21,13 @@ from medtl.console import Reporter
 from medtl.data import cached_cases
 from medtl.device import precision_name
 from medtl.domain import Domain
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.interruption import Interruption
 from medtl.kinds import AnyPredictor
 from medtl.loading import build_loader, plainly
 from medtl.networks import Network
 from medtl.planning import Plan
-from medtl.preparation import Prepared
+from medtl.preparation import PreparedNetwork
 from medtl.processes import share
 from medtl.profiling import Profile, Profiling, write_summary
 from medtl.response import measure_response
@@ -35,7 +35,7 @@ from medtl.resume import STATE
 from medtl.runs import RECEIPTS, Run
 from medtl.selection import LABEL_FREE
 from medtl.strategies import CONTROL_A, CONTROL_B, Stage, steps_so_far
-from medtl.trained import Trained, read_stage
+from medtl.trained import LoadedStage, read_stage
 from medtl.training import Batches, Fit, Validate, as_it_is, fit, snapshot
 from medtl.unlabelled import Unlabelled, blind
 from medtl.weights import BEST, read_weights, steps_behind, write_checkpoint
@@ -61,12 +61,12 @@ class Trainer:
     profile: bool = False  #: whether to profile the first stage that is trained
     _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
 
-    def train(self) -> tuple[Trained, ...]:
+    def train(self) -> tuple[LoadedStage, ...]:
         """Run every stage in order; returns each with its best weights, ready to predict.
 
         Stages that the run folder holds already are read, and an unfinished one goes on.
         """
-        ready: list[Trained] = []
+        ready: list[LoadedStage] = []
         previous: Path | None = None
         used: Counter[Domain] = Counter()
         for stage in self.plan.stages:
@@ -86,7 +86,7 @@ class Trainer:
 
     def _train_stage(
         self, stage: Stage, previous: Path | None, first: int, folder: Path
-    ) -> Trained:
+    ) -> LoadedStage:
         """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
         patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
@@ -103,7 +103,7 @@ class Trainer:
             prepared.network.module.load_state_dict(result.best, strict=False)
         self._keep(stage, predictor, result, batch, folder)
         self.fabric.barrier()  # the next stage reads what this one has written
-        return Trained(
+        return LoadedStage(
             stage.name,
             self.plan.kind,
             predictor,
@@ -144,7 +144,7 @@ class Trainer:
         last = best if result.last is result.best else estimated(result.last)
         return replace(result, best=best, last=last)
 
-    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> Prepared:
+    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> PreparedNetwork:
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.config.seed)
             network = build_network(self.plan, self.catalog, stage.domain, stage.options)
@@ -158,7 +158,7 @@ class Trainer:
         predictor = plan.kind.predictor(
             network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
         )
-        if isinstance(predictor, Predictor):
+        if isinstance(predictor, Segmenter):
             predictor.windows.tell = self.reporter.say
         return predictor
 
@@ -184,7 +184,7 @@ class Trainer:
     def _fit(
         self,
         stage: Stage,
-        prepared: Prepared,
+        prepared: PreparedNetwork,
         predictor: AnyPredictor,
         patches: Dataset[dict[str, Tensor]],
         batch: Tensor,
@@ -217,7 +217,7 @@ class Trainer:
             )
 
     def _losses(
-        self, stage: Stage, prepared: Prepared, batch: Tensor
+        self, stage: Stage, prepared: PreparedNetwork, batch: Tensor
     ) -> list[tuple[float, nn.Module]]:
         """What of a loss is drawn at random depends on the run's seed alone."""
         new = {row.name for row in prepared.receipt.rows if row.status == "random"}
@@ -355,7 +355,7 @@ class Trainer:
             "synthetic": plan.cohort.synthetic,
         }
 
-    def _receive(self, stage: Stage, prepared: Prepared) -> None:
+    def _receive(self, stage: Stage, prepared: PreparedNetwork) -> None:
         """Keep and tell what happened to the weights that the stage starts from."""
         receipt = prepared.receipt
         if self.fabric.is_global_zero:

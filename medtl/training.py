@@ -21,7 +21,7 @@ from medtl.errors import Interrupted, MedtlError
 from medtl.gradients import Gradients, Objective
 from medtl.networks import Network, tensors, train_mode
 from medtl.norms import hold_norms
-from medtl.optimisation import Average, build_optimizer, scheduled
+from medtl.optimisation import EMA, build_optimizer, scheduled
 from medtl.processes import mean_over
 from medtl.profiling import AVERAGE, CLIP, DATA, KEEP, OPTIMISER, VALIDATION, Profile
 from medtl.resume import STATE, Progress, Resumable, cut_rows
@@ -95,7 +95,7 @@ def fit(
     optimizer = build_optimizer(network, stage, frozen, fused=precision_name(fabric) != "fp16")
     _take_in(optimizer, objective, stage)
     rates = [group["lr"] for group in optimizer.param_groups]
-    average = Average(network)
+    average = EMA(network)
     resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
     state, rows = folder / STATE, folder / "metrics.jsonl"
     progress = resumable.read(state) if state.is_file() else Progress()

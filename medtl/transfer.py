@@ -102,7 +102,7 @@ def transfer(
     return receipt
 
 
-def restore(network: Network, weights: Weights) -> None:
+def load_exactly(network: Network, weights: Weights) -> None:
     """Load a checkpoint into the very network it was saved from; WeightsError unless all fits."""
     state, aliases = tensors(network), names_of(network.module)
     values = {

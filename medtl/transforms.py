@@ -270,7 +270,7 @@ def resampled_shape(
     return i, j, k
 
 
-def restore(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
+def to_native(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
     """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``."""
     box = functional.interpolate(
         logits_LIJK[None].float(), size=placement.size, mode="trilinear", align_corners=False

@@ -15,14 +15,14 @@ LEAST_EDGE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class WindowSize:
     """Windows of ``roi`` voxels, ``batch_size`` at once; ``whole``: small volumes in one pass."""
 
     roi: tuple[int, ...]
     batch_size: int
     whole: bool
 
-    def halved(self, multiple: int, fixed: bool) -> Cut | None:
+    def halved(self, multiple: int, fixed: bool) -> WindowSize | None:
         """The next smaller cut: fewer windows at once, then windows in place of whole volumes, then
         windows with their longest edge halved. None if there is none; ``fixed``: the network takes
         windows of this size alone."""
@@ -48,10 +48,15 @@ class Shrinking:
     """The cut that the memory holds: once it had to be halved, it stays so for all later cases."""
 
     tell: Callable[[str], None] = lambda text: None
-    cut: Cut | None = None
+    cut: WindowSize | None = None
 
     def run(
-        self, compute: Callable[[Cut], Tensor], wanted: Cut, multiple: int, *, fixed: bool
+        self,
+        compute: Callable[[WindowSize], Tensor],
+        wanted: WindowSize,
+        multiple: int,
+        *,
+        fixed: bool,
     ) -> Tensor:
         """``compute`` with ``wanted``, or with the largest smaller cut that fits.
 

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medtl.catalog import load_catalog
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.device import build_fabric
 from medtl.domain import parse_domain
 from medtl.errors import MedtlError
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.inference import slice_wise, sliding_window
 from medtl.losses import dice_ce
 from medtl.networks import Network
@@ -57,9 +57,9 @@ def predict(dims: int, free_mb: int, fixed: int) -> None:
         name, size, patch, width = "unet2d-s1", (128, 128, 20), (64, 64), 8
     network = build("unetr" if fixed else name, width=width, patch_size=patch)
     said: list[str] = []
-    predictor = Predictor(
+    predictor = Segmenter(
         network,
-        Recipe(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr().at(2.0)),
+        Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr().at(2.0)),
         patch,
         build_fabric("cpu", "fp32"),
         nested=True,

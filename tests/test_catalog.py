@@ -11,7 +11,7 @@ import pytest
 from medtl import Component, builtin, hookspecs
 from medtl.catalog import GROUP, Catalog, build_catalog, load_catalog
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 
 HEAD = "from medtl import Component, hookimpl\nPLUGIN_API = 1\n"
 GOOD = HEAD + "@hookimpl\ndef medtl_{kind}():\n    return [Component({name!r}, 'os:getcwd', 'x')]\n"
@@ -187,8 +187,8 @@ def test_second_plugin_of_a_name_is_broken_and_takes_nothing(make_plugin: MakePl
 
 def test_registries_are_those_of_the_hooks() -> None:
     hooks = {name for name in vars(hookspecs) if name.startswith("medtl_")}
-    assert hooks == {f"medtl_{kind}" for kind in KINDS}
-    assert set(load_catalog().registries()) == set(KINDS)
+    assert hooks == {f"medtl_{kind}" for kind in COMPONENT_KINDS}
+    assert set(load_catalog().registries()) == set(COMPONENT_KINDS)
 
 
 def test_core_lists_its_own_commands() -> None:

@@ -19,7 +19,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medtl.case import Case
 from medtl.data import (
-    Recipe,
+    Preprocessor,
     cached_cases,
     check_case,
     choose_cache,
@@ -38,7 +38,7 @@ from medtl.transforms import brain_mr
 from medtl_brats.task import Brats
 
 REGIONS = ("WT", "TC", "ET")
-RECIPE = Recipe(("flair", "t1ce"), REGIONS, brain_mr().at(8.0))
+RECIPE = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr().at(8.0))
 PATCH = (16, 16, 16)
 
 
@@ -155,7 +155,7 @@ def test_every_pass_shows_every_case_once() -> None:
 
     from medtl.transforms import brain_mr_plain
 
-    recipe = Recipe(("flair", "t1ce"), REGIONS, brain_mr_plain())
+    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain())
     patches = Patches(Numbered(), 5, recipe, (1, 1, 1), "0/x")
     shown = [round(float(patches[n]["image"].max())) for n in range(20)]
     turns = [shown[i : i + 5] for i in range(0, 20, 5)]
@@ -238,7 +238,7 @@ def test_regions_follow_the_cases_own_label_scheme() -> None:
 
 
 def test_channels_come_in_the_recipes_order(cohort) -> None:
-    swapped = Recipe(("t1ce", "flair"), REGIONS, RECIPE.preset)
+    swapped = Preprocessor(("t1ce", "flair"), REGIONS, RECIPE.preset)
     one, other = RECIPE(cohort[0])["image"], swapped(cohort[0])["image"]
     assert torch.equal(one.flip(0), other)
 

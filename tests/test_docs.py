@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medtl.catalog import load_catalog
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -109,7 +109,7 @@ def test_page_has_the_options_of_help(
         assert documented  # --help at least
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "commands"])
+@pytest.mark.parametrize("kind", [kind for kind in COMPONENT_KINDS if kind != "commands"])
 def test_every_component_has_a_page(kind: str) -> None:
     offered = components.bundled(kind)
     assert offered

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from medtl.case import Case, Cohort
 from medtl.catalog import load_catalog
 from medtl.console import Reporter
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.device import build_fabric
 from medtl.errors import DataError, RunError
-from medtl.evaluation import OUTSIDE, Predictor, score_cases, validation_dice
+from medtl.evaluation import OUTSIDE, Segmenter, score_cases, validation_dice
 from medtl.io.nifti import read_header, to_canonical
 from medtl.networks import Block, Network
 from medtl.phantom import write_phantom
@@ -46,11 +46,11 @@ class Bright(nn.Module):
         return batch_BCIJK[:, :1] - self.thresholds.view(1, -1, 1, 1, 1)
 
 
-def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> Predictor:
+def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("bright", Bright(thresholds), blocks, 2, 3, 3, 1, (), ("thresholds",))
-    recipe = Recipe(("flair", "t1ce"), REGIONS, brain_mr_plain().at(7.5))
-    return Predictor(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
+    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain().at(7.5))
+    return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
 
 
 def reporter() -> tuple[Reporter, io.StringIO]:

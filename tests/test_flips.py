@@ -11,9 +11,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from medtl.catalog import load_catalog
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.device import build_fabric
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.flips import flipped, orientations
 from medtl.inference import sliding_window
 from medtl.networks import Block, Network
@@ -56,9 +56,9 @@ def image(*size: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(1))
 
 
-def predictor(network: Network, patch: tuple[int, ...]) -> Predictor:
-    recipe = Recipe(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr_plain())
-    return Predictor(network, recipe, patch, build_fabric("cpu", "fp32"), nested=False)
+def predictor(network: Network, patch: tuple[int, ...]) -> Segmenter:
+    recipe = Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr_plain())
+    return Segmenter(network, recipe, patch, build_fabric("cpu", "fp32"), nested=False)
 
 
 def as_network(module: nn.Module) -> Network:

@@ -18,7 +18,7 @@ from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard, moved
 from medtl.io.images import read_volume
 from medtl.modality import Modality
 from medtl.phantom import write_phantom
-from medtl.resampling import resample
+from medtl.resampling import resample_array
 from medtl.runs import Run
 from medtl.shift.contract import Harmoniser, Settings, View
 from medtl.trained import read_stage, restore_stage
@@ -152,10 +152,10 @@ def test_resampling_agrees_with_torch_and_keeps_the_mean() -> None:
     image_IJK = np.random.default_rng(0).normal(size=(9, 7, 6)).astype(np.float32)
     tensor = torch.from_numpy(image_IJK)[None, None]
     finer = functional.interpolate(tensor, (18, 10, 6), mode="trilinear", align_corners=False)
-    assert np.allclose(resample(image_IJK, (18, 10, 6)), finer[0, 0].numpy(), atol=1e-5)
+    assert np.allclose(resample_array(image_IJK, (18, 10, 6)), finer[0, 0].numpy(), atol=1e-5)
     halved = functional.interpolate(tensor, (3, 7, 2), mode="area")
-    assert np.allclose(resample(image_IJK, (3, 7, 2)), halved[0, 0].numpy(), atol=1e-5)
-    assert resample(image_IJK, (4, 5, 5)).mean() == pytest.approx(image_IJK.mean(), abs=1e-6)
+    assert np.allclose(resample_array(image_IJK, (3, 7, 2)), halved[0, 0].numpy(), atol=1e-5)
+    assert resample_array(image_IJK, (4, 5, 5)).mean() == pytest.approx(image_IJK.mean(), abs=1e-6)
 
 
 def test_resampling_brings_volumes_to_the_median_spacing_and_pictures_to_the_median_edge() -> None:
@@ -290,9 +290,9 @@ def test_a_run_with_a_standard_predicts_and_evaluates(run, phantom, command, tmp
 def test_standards_change_what_is_prepared_and_presets_without_one_do_not() -> None:
     image, affine = view().image_CIJK, np.eye(4)
     standard = Standard("nyul", NYUL.percentiles, (("t1", tuple(np.linspace(0, 100, 11) ** 2)),))
-    from medtl.data import Recipe
+    from medtl.data import Preprocessor
 
-    plain = Recipe((Modality("t1"),), (), brain_mr_plain().at(1.0))
+    plain = Preprocessor((Modality("t1"),), (), brain_mr_plain().at(1.0))
     onto = replace(plain, preset=plain.preset.onto(standard))
     assert "harmonise" not in plain.preset.to_json()
     assert not torch.equal(

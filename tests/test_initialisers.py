@@ -18,7 +18,7 @@ from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.initialisers import SHORTEST_WAVE, _log_normal, gabor, mean_var
 from medtl.networks import Network, tensors
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import PreparedNetwork, prepare_network
 from medtl.strategies import Stage
 from medtl.weights import Weights
 
@@ -47,7 +47,7 @@ def trained(modalities: tuple[str, ...] = ("t1", "t2")) -> Weights:
 
 def initialised(
     initialiser=mean_var, seed: int = 5, stage: Stage = STAGE, weights: Weights | None = None
-) -> Prepared:
+) -> PreparedNetwork:
     return prepare_network(
         cbr(1),
         stage,

@@ -28,7 +28,7 @@ from medtl.errors import ConfigError, DataError, MedtlError
 from medtl.modality import Modality
 from medtl.networks import Block, Network, tensors
 from medtl.phantom.cohort import read_index
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 from medtl.receipts import Receipt
 from medtl.shift.contract import Features, Harmoniser, Measured, Rows, ShiftMetric, View
 from medtl.strategies import LossSpec, Request, Stage, stage
@@ -670,7 +670,7 @@ def named(rows: Sequence[Any]) -> list[Any]:
     return [pytest.param(*row, id=f"{row[0].__name__}-{number}") for number, row in enumerate(rows)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COMPONENT_KINDS)
 def test_every_check_has_something_that_it_catches(kind: str) -> None:
     caught = {check for check, _, _ in (*BY_KIND[kind], *OF_ANY_KIND)}
     assert caught == set(kind_checks(kind))

@@ -15,12 +15,12 @@ import torch
 
 from medtl.errors import RunError
 from medtl.memory import free_memory_bytes, group_room, out_of_memory, peak_memory_bytes
-from medtl.windows import Cut, Shrinking
+from medtl.windows import Shrinking, WindowSize
 
 SHORT = Path(__file__).parent / "short_of_memory.py"
 
 
-def chain(cut: Cut, multiple: int, fixed: bool = False) -> list[Cut]:
+def chain(cut: WindowSize, multiple: int, fixed: bool = False) -> list[WindowSize]:
     found = []
     smaller = cut.halved(multiple, fixed)
     while smaller is not None:
@@ -30,7 +30,7 @@ def chain(cut: Cut, multiple: int, fixed: bool = False) -> list[Cut]:
 
 
 def test_batch_is_halved_then_whole_volumes_then_the_longest_edge() -> None:
-    cuts = chain(Cut((96, 64, 48), 4, whole=True), 16)
+    cuts = chain(WindowSize((96, 64, 48), 4, whole=True), 16)
     assert [cut.batch_size for cut in cuts[:3]] == [2, 1, 1]
     assert [cut.whole for cut in cuts[:3]] == [True, True, False]
     assert [cut.roi for cut in cuts[3:]] == [
@@ -42,24 +42,24 @@ def test_batch_is_halved_then_whole_volumes_then_the_longest_edge() -> None:
 
 
 def test_network_of_one_patch_size_keeps_its_windows() -> None:
-    assert chain(Cut((64, 64, 64), 2, whole=False), 16, fixed=True) == [
-        Cut((64, 64, 64), 1, whole=False)
+    assert chain(WindowSize((64, 64, 64), 2, whole=False), 16, fixed=True) == [
+        WindowSize((64, 64, 64), 1, whole=False)
     ]
 
 
 def test_edges_stay_multiples_and_are_never_below_two_of_them() -> None:
     for multiple in (1, 8, 32):
-        for cut in chain(Cut((160, 96, 128), 1, whole=False), multiple):
+        for cut in chain(WindowSize((160, 96, 128), 1, whole=False), multiple):
             assert all(edge % multiple == 0 for edge in cut.roi)
             assert min(cut.roi) >= max(16, 2 * multiple)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
-    def fail(cut: Cut) -> torch.Tensor:
+    def fail(cut: WindowSize) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Shrinking().run(fail, Cut((16,), 4, whole=True), 1, fixed=False)
+        Shrinking().run(fail, WindowSize((16,), 4, whole=True), 1, fixed=False)
 
 
 def short(*words: object) -> subprocess.CompletedProcess[str]:
@@ -97,10 +97,10 @@ def test_gpu_short_of_memory_takes_fewer_windows() -> None:
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0]
 
-    def compute(cut: Cut) -> torch.Tensor:
+    def compute(cut: WindowSize) -> torch.Tensor:
         return torch.empty(free // 2 * cut.batch_size, dtype=torch.uint8, device="cuda")[:1]
 
-    shrinking.run(compute, Cut((16, 16, 16), 4, whole=False), 16, fixed=False)
+    shrinking.run(compute, WindowSize((16, 16, 16), 4, whole=False), 16, fixed=False)
     assert said and shrinking.cut is not None and shrinking.cut.batch_size == 1
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from medtl.case import Case
 from medtl.catalog import load_catalog
 from medtl.console import Reporter
-from medtl.data import Recipe, region_masks
+from medtl.data import Preprocessor, region_masks
 from medtl.device import build_fabric
-from medtl.evaluation import Predictor, score_cases
+from medtl.evaluation import Segmenter, score_cases
 from medtl.inference import OUTSIDE, shown
 from medtl.io.nifti import read_labels
 from medtl.metrics import mask_dice, summarise
@@ -43,7 +43,7 @@ class Sum(nn.Module):
 class Counting:
     """A recipe that notes which cases it has prepared."""
 
-    recipe: Recipe
+    recipe: Preprocessor
     made: list[str] = field(default_factory=list)
 
     def __call__(self, case: Case, **options: bool) -> dict:
@@ -54,11 +54,11 @@ class Counting:
         return getattr(self.recipe, name)
 
 
-def predictor(module: nn.Module | None = None) -> Predictor:
+def predictor(module: nn.Module | None = None) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("sum", module or Sum(), blocks, 3, 3, 3, 1, (), ())
-    recipe = Recipe(MODALITIES, REGIONS, brain_mr_plain().at(7.5))
-    return Predictor(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested=True)
+    recipe = Preprocessor(MODALITIES, REGIONS, brain_mr_plain().at(7.5))
+    return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested=True)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from medtl.console import Reporter
 from medtl.errors import ConfigError
 from medtl.evaluation import decide
 from medtl.owndata.choices import advice, choose_patch, choose_preset, choose_spacing, describe
-from medtl.owndata.measure import Fingerprint, measure, window
+from medtl.owndata.measure import Fingerprint, measure_fingerprint, window
 from medtl.prediction import paint
 from medtl.splits import fold_patients, listed_fold
 from medtl.task import Defaults
@@ -120,7 +120,7 @@ def tomogram(folder: Path, name: str, offset: float = 0.0) -> Case:
 
 
 def test_fingerprint_is_measured_in_the_patients_axes(tmp_path: Path) -> None:
-    found = measure([tomogram(tmp_path, "a")], ("ct",), ("organ",))
+    found = measure_fingerprint([tomogram(tmp_path, "a")], ("ct",), ("organ",))
     assert found.shape_ras == (16, 24, 20) and found.spacing_mm == (3.0, 1.0, 2.0)
     assert found.extent_mm == (48.0, 24.0, 40.0) and not found.uniform
     assert found.volumes_ml["organ"] == pytest.approx((8 * 8 * 4 * 6 / 1000,))

@@ -16,7 +16,7 @@ from medtl.augment import FULL, NONE, PICTURE, ChannelDraw, Draw
 from medtl.case import Case
 from medtl.classification.pictures import augmented, framed
 from medtl.classification.views import Views, views
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.loading import build_loader
 from medtl.transforms import picture
 
@@ -101,7 +101,11 @@ def test_samples_are_the_same_whatever_the_batch_and_workers(batch: int, workers
     images = [{"image": image[:1]} for image in pictures()]
     cases = [Case(str(n), str(n), {}, class_name="ab"[n % 2]) for n in range(5)]
     samples = Views(
-        images, cases, Recipe(("image",), ("a", "b"), picture().into((21, 23))), (21, 23), "0/x"
+        images,
+        cases,
+        Preprocessor(("image",), ("a", "b"), picture().into((21, 23))),
+        (21, 23),
+        "0/x",
     )
     loader = build_loader(samples, 4, 6 // batch, batch, workers, pin_memory=False)
     batches = list(loader)

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from medtl.case import Case, ImageFile
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import ConfigError, DataError
-from medtl.intensities import IMAGENET
+from medtl.intensities import IMAGENET_STATISTICS
 from medtl.io.foreground import head_box
 from medtl.io.images import read_labels
 from medtl.transforms import Preset, head_picture, picture, picture_imagenet, picture_raw
@@ -36,7 +36,7 @@ def shown(
     path: Path, preset: Preset, names: tuple[str, ...] = ("image",), size: int = SIZE[0]
 ) -> np.ndarray:
     channels = {n: ImageFile(path, COLOURS.index(n) if n in COLOURS else None) for n in names}
-    recipe = Recipe(names, (), preset.into((size, size)))
+    recipe = Preprocessor(names, (), preset.into((size, size)))
     return recipe(Case("a", "a", channels))["image"].numpy()[..., 0]
 
 
@@ -57,7 +57,7 @@ def test_imagenet_takes_each_colours_own_mean_and_deviation(tmp_path: Path) -> N
     levels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     path = saved(tmp_path / "c.png", Image.fromarray(levels))
     found_CIJ = shown(path, picture_imagenet(), COLOURS)
-    for n, (mean, deviation) in enumerate(IMAGENET):
+    for n, (mean, deviation) in enumerate(IMAGENET_STATISTICS):
         np.testing.assert_allclose(
             found_CIJ[n], (levels[..., n] / 255 - mean) / deviation, atol=1e-5
         )
@@ -132,6 +132,6 @@ def test_a_dark_picture_of_16_bits_is_as_dark_as_its_levels_say(tmp_path: Path) 
     dark = np.asarray(head(32)).astype(np.uint16)  # nothing above 255
     path = saved(tmp_path / "dark.png", Image.fromarray(dark))
     np.testing.assert_allclose(shown(path, picture_raw())[0], dark / 65535, atol=1e-6)
-    mean, deviation = np.mean(IMAGENET, axis=0)
+    mean, deviation = np.mean(IMAGENET_STATISTICS, axis=0)
     wanted = (dark / 65535 - mean) / deviation
     np.testing.assert_allclose(shown(path, picture_imagenet())[0], wanted, atol=1e-5)

@@ -14,7 +14,7 @@ from clean_environment import CleanEnvironment
 
 from medtl.catalog import load_catalog
 from medtl.errors import ConfigError, RunError, UnknownNameError
-from medtl.scaffold.package import KINDS, LONGEST_NAME, write_plugin
+from medtl.scaffold.package import COMPONENT_KINDS, LONGEST_NAME, write_plugin
 
 Command = Callable[..., None]
 
@@ -23,9 +23,9 @@ Command = Callable[..., None]
 def packages(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, Path]:
     """Kind -> a package of it, called my-KIND."""
     parent = tmp_path_factory.mktemp("packages")
-    for kind in KINDS:
+    for kind in COMPONENT_KINDS:
         command("plugins", "new", f"my-{kind}", "--kind", kind, "--out", parent)
-    return {kind: parent / f"medtl-my-{kind}" for kind in KINDS}
+    return {kind: parent / f"medtl-my-{kind}" for kind in COMPONENT_KINDS}
 
 
 def test_packages_pass_their_own_tests_at_once(packages: dict[str, Path], tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_packages_pass_their_own_tests_at_once(packages: dict[str, Path], tmp_pa
     clean = CleanEnvironment.create(tmp_path / "clean")
     clean.install(*packages.values())
     listed = clean.components()
-    for kind in KINDS:
+    for kind in COMPONENT_KINDS:
         registry = {"strategy": "strategies"}.get(kind, f"{kind.replace('-', '_')}s")
         assert listed[registry][f"my-{kind}"] == f"my-{kind}"
     tests = [folder / "tests" for folder in packages.values()]

@@ -10,8 +10,8 @@ import pytest
 from medtl.shift.advice import advise
 from medtl.shift.attribution import Attribution, Part, Removal, Test, parts_of
 from medtl.shift.contract import Rows
-from medtl.shift.design import arrange
-from medtl.shift.measure import Sides, measure
+from medtl.shift.design import permutations
+from medtl.shift.measure import Comparison, measure
 from medtl.shift.mmd import mmd, mmd_linear
 from medtl.shift.pooling import Pooled
 from medtl.shift.removals import removals_of
@@ -33,8 +33,8 @@ def pooled(gaps: tuple[float, ...]) -> Pooled:
 
 
 def comparison(sample: Pooled) -> Test:
-    sides = Sides(sample.source_U, sample.target_U, sample.rows.patient_U)
-    made = arrange(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
+    sides = Comparison(sample.source_U, sample.target_U, sample.rows.patient_U)
+    made = permutations(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
     return lambda metric, scorer: measure(metric, scorer, sides, made)
 
 

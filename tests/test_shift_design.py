@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from medtl.shift.contract import ShiftMetric
-from medtl.shift.design import Arrangements, Design, arrange, design_of
-from medtl.shift.measure import Outcome, Sides, adjust, measure, p_value
+from medtl.shift.design import Arrangements, Design, design_of, permutations
+from medtl.shift.measure import Comparison, Outcome, adjust, measure, p_value
 
 
 def mean_gap(values_U: NDArray[np.float64]):  # type: ignore[no-untyped-def]
@@ -29,18 +29,18 @@ def mean_gap(values_U: NDArray[np.float64]):  # type: ignore[no-untyped-def]
 METRIC = ShiftMetric("gap", lambda rows: mean_gap(np.zeros(1)), jackknife=True)
 
 
-def paired(n: int) -> Sides:
+def paired(n: int) -> Comparison:
     source_U = np.arange(2 * n) % 2 == 0
-    return Sides(source_U, ~source_U, np.repeat(np.arange(n), 2))
+    return Comparison(source_U, ~source_U, np.repeat(np.arange(n), 2))
 
 
-def unpaired(n: int, m: int) -> Sides:
+def unpaired(n: int, m: int) -> Comparison:
     source_U = np.arange(n + m) < n
-    return Sides(source_U, ~source_U, np.arange(n + m))
+    return Comparison(source_U, ~source_U, np.arange(n + m))
 
 
-def arrangements(sides: Sides, draws: int = 999) -> Arrangements:
-    return arrange(sides.source_U, sides.target_U, sides.patient_U, draws, seed=1)
+def arrangements(sides: Comparison, draws: int = 999) -> Arrangements:
+    return permutations(sides.source_U, sides.target_U, sides.patient_U, draws, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_design_is_detected_by_patient() -> None:
     sides = paired(4)
     assert sides.design.name == "paired"
     assert unpaired(3, 4).design == Design(0, 3, 4)
-    mixed = Sides(
+    mixed = Comparison(
         np.array([True, False, True, False]),
         np.array([False, True, False, True]),
         np.array([0, 0, 1, 2]),
@@ -84,7 +84,7 @@ def test_design_is_detected_by_patient() -> None:
 
 
 @pytest.mark.parametrize("sides", [paired(5), unpaired(4, 3)])
-def test_every_arrangement_comes_once_and_keeps_the_sizes(sides: Sides) -> None:
+def test_every_arrangement_comes_once_and_keeps_the_sizes(sides: Comparison) -> None:
     made = arrangements(sides)
     assert made.exhaustive
     source_RU, target_RU = made.sides(sides.source_U, sides.target_U, sides.patient_U)
@@ -98,7 +98,7 @@ def test_random_draws_move_whole_patients_of_a_partly_paired_design() -> None:
     # 12 patients in both domains (two source units, one target unit), 9 and 5 in one alone.
     patient_U = np.concatenate([np.repeat(np.arange(12), 3), np.arange(12, 26)])
     source_U = np.concatenate([np.tile([True, True, False], 12), np.arange(14) < 9])
-    sides = Sides(source_U, ~source_U, patient_U)
+    sides = Comparison(source_U, ~source_U, patient_U)
     made = arrangements(sides)
     assert not made.exhaustive
     source_RU, target_RU = made.sides(source_U, ~source_U, patient_U)

@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from medtl.catalog import load_catalog
 from medtl.shift import distributions, legacy, moments, separability
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import arrange
-from medtl.shift.measure import Sides, measure
+from medtl.shift.design import permutations
+from medtl.shift.measure import Comparison, measure
 from medtl.shift.mmd import mmd2
 from medtl.shift.weights import patients_of
 
@@ -157,8 +157,8 @@ def test_mirrored_arrangements_tie_with_patients_of_many_images() -> None:
     patient_U, source_U = np.repeat(np.arange(6), 4), np.tile([True, True, True, False], 6)
     rows = of_images(patient_U, source_U, 5, 1.0)
     for name in BY_PATIENT:
-        sides = Sides(source_U, ~source_U, patient_U)
-        arrangements = arrange(source_U, ~source_U, patient_U, 99, 0)
+        sides = Comparison(source_U, ~source_U, patient_U)
+        arrangements = permutations(source_U, ~source_U, patient_U, 99, 0)
         metric = metric_named(name)
         found = measure(metric, metric.prepare(rows), sides, arrangements)
         assert found.p is not None
@@ -177,7 +177,7 @@ def test_frechet_of_singular_covariances_ties_with_its_mirror() -> None:
         values_NF[~source_U] += 3
         values_NF = (values_NF - values_NF.mean(0)) / values_NF.std(0)
         scorer = moments.frechet().prepare(Rows(values_NF, ("f/1",) * 30, np.arange(12), patient_U))
-        arrangements = arrange(source_U, ~source_U, patient_U, 99, 0)
+        arrangements = permutations(source_U, ~source_U, patient_U, 99, 0)
         found_R = scorer(*arrangements.sides(source_U, ~source_U, patient_U))
         np.testing.assert_allclose(found_R, found_R[::-1], rtol=1e-10)
 
@@ -187,8 +187,8 @@ def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
     source_U, own_N = np.arange(30) % 2 == 0, np.arange(30)
     rows = Rows(random.normal(size=(30, 5)), tuple(f"a/{i}" for i in range(5)), own_N, own_N)
     rows.values_NF[source_U, 3] += 8
-    sides = Sides(source_U, ~source_U, rows.patient_U)
-    arrangements = arrange(source_U, ~source_U, rows.patient_U, 999, 0)
+    sides = Comparison(source_U, ~source_U, rows.patient_U)
+    arrangements = permutations(source_U, ~source_U, rows.patient_U, 999, 0)
     expected = {
         name: stats.ks_2samp(column[source_U], column[~source_U])[0]
         for name, column in zip(rows.names, rows.values_NF.T, strict=True)
@@ -326,8 +326,8 @@ def test_nothing_is_scored_where_a_side_is_empty(name: str) -> None:
 def test_large_shift_stands_out_of_random_arrangements(name: str) -> None:
     rows, source_U = cohort(patients=24, shift=2.0)
     rows.values_NF[source_U[rows.unit_N]] += 3
-    metric, sides = metric_named(name), Sides(source_U, ~source_U, rows.patient_U)
-    arrangements = arrange(source_U, ~source_U, rows.patient_U, 199, 0)
+    metric, sides = metric_named(name), Comparison(source_U, ~source_U, rows.patient_U)
+    arrangements = permutations(source_U, ~source_U, rows.patient_U, 199, 0)
     found = measure(metric, metric.prepare(rows), sides, arrangements)
     assert found.p is not None
     assert found.p <= 0.01

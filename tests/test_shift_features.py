@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from medtl.case import Case, ImageFile
 from medtl.catalog import load_catalog
 from medtl.modality import Modality
-from medtl.resampling import resample
+from medtl.resampling import resample_array
 from medtl.shift.contract import Settings, View
 from medtl.shift.grid import orientation_number
 from medtl.shift.reading import read_view
@@ -132,7 +132,7 @@ def test_blur_widens_details() -> None:
 
 def test_a_finer_grid_moves_the_spacing_and_nothing_else() -> None:
     coarse = volume(shown_IJK=np.ones((EDGE,) * 3, dtype=bool))
-    fine_IJK = resample(coarse.image_CIJK[0], (2 * EDGE,) * 3)
+    fine_IJK = resample_array(coarse.image_CIJK[0], (2 * EDGE,) * 3)
     fine = volume(fine_IJK, np.ones(fine_IJK.shape, dtype=bool), (0.5, 0.5, 0.5))
     before, after = measure(coarse), measure(fine)
     assert after["resolution/spacing_i"] - before["resolution/spacing_i"] == pytest.approx(
@@ -146,7 +146,7 @@ def test_a_finer_grid_moves_the_spacing_and_nothing_else() -> None:
 def test_an_enlarged_picture_has_more_pixels_and_is_else_the_same() -> None:
     smooth = gaussian_filter(np.random.default_rng(0).normal(size=(256, 200)), 1.5)
     image_IJ = 300 + 40 * smooth / smooth.std()
-    large = resample(image_IJ[:, :, None], (512, 400, 1))[:, :, 0]
+    large = resample_array(image_IJ[:, :, None], (512, 400, 1))[:, :, 0]
     before, after = measure(picture(image_IJ)), measure(picture(large))
     assert after["resolution/pixels"] - before["resolution/pixels"] == pytest.approx(np.log(2))
     assert moved(before, after, 0.25) == {"resolution"}

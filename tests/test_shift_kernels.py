@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist, pdist
 from medtl.errors import ConfigError, DataError
 from medtl.shift import mmd as metrics
 from medtl.shift.contract import Rows
-from medtl.shift.design import arrange
+from medtl.shift.design import permutations
 from medtl.shift.kernels import distance, median_gamma, polynomial, rbf
 from medtl.shift.measure import p_value
 from medtl.shift.mmd import mmd2
@@ -244,7 +244,7 @@ def test_test_holds_where_patients_have_more_modalities_in_one_domain() -> None:
         values_NF = random.normal(size=(12, 4)).repeat(4, axis=0) * 0.2
         values_NF += random.normal(size=(48, 4))
         rows = Rows(values_NF, ("f/1",) * 4, np.arange(48), patient_U)
-        arrangements = arrange(source_U, ~source_U, patient_U, 99, seed)
+        arrangements = permutations(source_U, ~source_U, patient_U, 99, seed)
         scorer = metrics.energy().prepare(rows)
         value = scorer(source_U[None], ~source_U[None])[0]
         null_R = scorer(*arrangements.sides(source_U, ~source_U, patient_U))

@@ -22,7 +22,7 @@ from medtl.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
 from medtl.losses import dice_ce
 from medtl.networks import Block, Network, freeze, partition, tensors
-from medtl.optimisation import Average, build_optimizer, scheduled
+from medtl.optimisation import EMA, build_optimizer, scheduled
 from medtl.resume import STATE
 from medtl.runs import read_lines
 from medtl.strategies import Stage
@@ -306,7 +306,7 @@ def test_first_step_uses_the_warmed_up_rate(tmp_path: Path) -> None:
 def test_average_follows_an_exponential_mean_and_swaps_back() -> None:
     network = small()
     weight = network.module.get_submodule("head").weight
-    average = Average(network)
+    average = EMA(network)
     expected = weight.detach().clone()
     for update in range(1, 30):
         with torch.no_grad():

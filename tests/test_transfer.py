@@ -21,7 +21,7 @@ from medtl.layers import Conv2dReLU
 from medtl.networks import Block, Network, tensors
 from medtl.receipts import Receipt, ReceiptRow
 from medtl.response import calibrate_response, measure_response, norm_follows
-from medtl.transfer import restore, transfer
+from medtl.transfer import load_exactly, transfer
 from medtl.weights import Weights, read_weights, write_checkpoint
 
 FLAIR_T1CE, T1_T2 = ("flair", "t1ce"), ("t1", "t2")
@@ -118,7 +118,7 @@ def test_the_same_network_and_names_are_loaded_whole(build):
 def test_a_checkpoint_file_restores_the_network(build, tmp_path):
     source, target = build(seed=0), build(seed=1)
     write_checkpoint(tmp_path / "w", source.module.state_dict(), {})
-    restore(target, read_weights(tmp_path / "w"))
+    load_exactly(target, read_weights(tmp_path / "w"))
     assert unchanged(target, snapshot(source))
 
 
@@ -126,11 +126,11 @@ def test_restore_refuses_all_but_the_very_network():
     target = unet(width=8)
     before = snapshot(target)
     with pytest.raises(WeightsError, match=r"source\.safetensors does not fit unet: model\.0"):
-        restore(target, weights_of(unet()))
+        load_exactly(target, weights_of(unet()))
     lacking = weights_of(unet(width=8))
     del lacking.tensors["model.2.0.conv.bias"]
     with pytest.raises(WeightsError, match=r"model\.2\.0\.conv\.bias is \(3,\), the file lacks it"):
-        restore(target, lacking)
+        load_exactly(target, lacking)
     assert unchanged(target, before)
 
 

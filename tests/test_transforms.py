@@ -24,7 +24,7 @@ from medtl.transforms import (
     picture_plain,
     prepare,
     resampled_shape,
-    restore,
+    to_native,
 )
 
 # ITK's wrappers are built by an old SWIG.
@@ -86,7 +86,7 @@ def test_every_orientation_is_prepared_alike_and_restored_in_place(orientation) 
     )
     assert torch.equal(other["image"], reference["image"])
     assert torch.equal(other["target"], reference["target"])
-    back = restore(other["target"].float(), other["placement"], fill=0.0)
+    back = to_native(other["target"].float(), other["placement"], fill=0.0)
     expected = np.stack([turned(region, orientation) for region in target])
     np.testing.assert_array_equal(back.numpy() > 0.5, expected)
 
@@ -100,7 +100,7 @@ def test_oblique_affine_is_oriented_by_its_nearest_axes() -> None:
     assert nib.aff2axcodes(affine) == ("L", "P", "S")
     prepared = prepare(image, brain[None], target, affine, brain_mr_plain().at(1.0))
     assert prepared["image"].shape[1:] == (6, 10, 18)
-    back = restore(prepared["target"].float(), prepared["placement"], fill=0.0)
+    back = to_native(prepared["target"].float(), prepared["placement"], fill=0.0)
     overlap = (back.numpy()[0] > 0.5) & target[0]
     assert overlap.sum() == target[0].sum() == (back.numpy()[0] > 0.5).sum()
 
@@ -108,7 +108,7 @@ def test_oblique_affine_is_oriented_by_its_nearest_axes() -> None:
 def test_voxels_outside_the_brain_box_get_the_fill_value() -> None:
     image, brain, target = native()
     prepared = prepare(image, brain[None], target, np.eye(4), brain_mr_plain().at(1.0))
-    back = restore(torch.ones(2, *prepared["image"].shape[1:]), prepared["placement"], fill=-20.0)
+    back = to_native(torch.ones(2, *prepared["image"].shape[1:]), prepared["placement"], fill=-20.0)
     assert back.shape == (2, *SHAPE)
     outside = np.ones(SHAPE, dtype=bool)
     outside[BOX] = False
@@ -210,7 +210,7 @@ def test_prepared_voxels_have_the_presets_spacing(spacing: tuple[float, float, f
     got_mm = np.array(prepared["image"].shape[1:]) * 2.0
     assert (np.abs(extent_mm - got_mm) <= 1.0).all()
     assert prepared["target"].shape[1:] == prepared["image"].shape[1:]
-    back = restore(prepared["image"], prepared["placement"], 0.0)
+    back = to_native(prepared["image"], prepared["placement"], 0.0)
     assert back.shape[1:] == SHAPE
 
 
@@ -224,7 +224,7 @@ def test_smooth_mask_survives_the_way_there_and_back() -> None:
     image = np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)
     brain = ((grid - 19.5) ** 2).sum(0) < 18**2
     prepared = prepare(image, brain[None], ball[None], np.eye(4), brain_mr_plain().at(2.0))
-    back = restore(2 * prepared["target"].float() - 1, prepared["placement"], -1.0)[0].numpy() > 0
+    back = to_native(2 * prepared["target"].float() - 1, prepared["placement"], -1.0)[0].numpy() > 0
     assert 2 * (back & ball).sum() / (back.sum() + ball.sum()) > 0.96
 
 

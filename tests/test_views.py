@@ -13,7 +13,7 @@ from torch.nn import functional
 from medtl.augment import FULL, NONE, PICTURE
 from medtl.case import Case
 from medtl.classification.views import Views, view
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.losses import cross_entropy
 from medtl.transforms import picture, picture_plain, prepare
 
@@ -74,7 +74,7 @@ def test_augmented_views_hold_most_of_the_image() -> None:
 def test_a_view_depends_on_its_number_alone() -> None:
     images = [{"image": torch.randn(1, 20, 20, 1)} for _ in range(5)]
     cases = [Case(str(n), str(n), {}, class_name="ab"[n % 2]) for n in range(5)]
-    recipe = Recipe(("image",), ("a", "b"), picture().into((16, 16)))
+    recipe = Preprocessor(("image",), ("a", "b"), picture().into((16, 16)))
     views = Views(images, cases, recipe, (16, 16), "0/x")
     again = Views(images, cases, recipe, (16, 16), "0/x")
     for number in (7, 3, 12):

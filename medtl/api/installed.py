@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medtl.api.shown import Shown
 from medtl.catalog import Catalog, load_catalog
 from medtl.errors import UnknownNameError
-from medtl.plugins import KINDS, canonical
+from medtl.plugins import COMPONENT_KINDS, canonical
 
 if TYPE_CHECKING:
     from medtl.report.tables import Table
@@ -70,13 +70,15 @@ def catalog(**own: Mapping[str, Any]) -> Catalog:
 def components(kind: str | None = None, *, catalog: Catalog | None = None) -> Listing:
     """Tasks, networks, strategies and so on; ``kind``: one of these alone. ``medtl list``."""
     registries = (catalog or load_catalog()).registries()
-    kinds: Sequence[str] = tuple(KINDS)
+    kinds: Sequence[str] = tuple(COMPONENT_KINDS)
     if kind is not None:
         wanted = canonical(kind).replace("-", "_")
-        if wanted not in KINDS:
-            raise UnknownNameError("kind of component", kind, KINDS)
+        if wanted not in COMPONENT_KINDS:
+            raise UnknownNameError("kind of component", kind, COMPONENT_KINDS)
         kinds = (wanted,)
-    rows = [{"kind": KINDS[each], **row} for each in kinds for row in registries[each].rows()]
+    rows = [
+        {"kind": COMPONENT_KINDS[each], **row} for each in kinds for row in registries[each].rows()
+    ]
     what = kinds[0].replace("_", " ") if kind is not None else "components"
     return Listing(what, tuple(rows))
 

@@ -40,7 +40,7 @@ class WeightsFile(Shown):
         from medtl.report.tables import Table
 
         shown = [
-            (name, _cell(value))
+            (name, _weights_cell(value))
             for name, value in self.facts.items()
             if name not in ("path", "receipt") and value is not None
         ]
@@ -92,7 +92,7 @@ def _joined(names: Sequence[str]) -> str:
     return names if isinstance(names, str) else ",".join(names)
 
 
-def _cell(value: Any) -> str:
+def _weights_cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {inner}" for name, inner in value.items())
     if isinstance(value, list):

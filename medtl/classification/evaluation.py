@@ -25,7 +25,7 @@ from medtl.classification.calibration import Temperature, fit_temperature
 from medtl.classification.views import view
 from medtl.console import Reporter
 from medtl.convolutions import suited_to_cpu
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.device import autocast_dtype, in_double
 from medtl.networks import Network
 from medtl.processes import gather, share
@@ -39,7 +39,7 @@ class Classifier:
     """A network with all it takes to name the class of a case."""
 
     network: Network
-    recipe: Recipe
+    recipe: Preprocessor
     patch_size: tuple[int, ...]
     fabric: Fabric
     temperature: Temperature = field(default_factory=Temperature)
@@ -82,7 +82,7 @@ def soft_sensitivity(
     return {name: fmean(hits[name]) for name in classes if name in hits}
 
 
-def class_beliefs(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
+def class_probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
     """The probability of each class of so many cached cases, as one table of rows (N, L)."""
     own = share(classifier.fabric, range(count))
     found = list(classifier.probabilities(cached[n]["image"] for n in own))

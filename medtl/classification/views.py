@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from medtl.augment import NONE, Augmentation, Draw, apply_to_image, draw
 from medtl.case import Case
 from medtl.classification.pictures import augmented, framed
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.loading import seed_of, shuffled
 
 
@@ -90,7 +90,7 @@ class Views(Dataset[dict[str, Tensor]]):
         self,
         cached: Dataset[Any],
         cases: Sequence[Case],
-        recipe: Recipe,
+        recipe: Preprocessor,
         patch: tuple[int, ...],
         key: str,
     ) -> None:

@@ -11,7 +11,7 @@ Complete = Callable[[str], list[tuple[str, str]]]
 
 
 def component(kind: str) -> Complete:
-    """Names of the installed components of a kind (``medtl.plugins.KINDS``), with their summaries.
+    """Names of the installed components of a kind, with their summaries.
 
     A list with commas is completed at its last name. Where plugins share a name, it is completed
     in full.

@@ -13,7 +13,7 @@ import typer
 from medtl.catalog import load_catalog
 from medtl.cli.light import LightCommand, LightGroup
 from medtl.cli.tables import print_table
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 
 app = typer.Typer(
     cls=LightGroup, add_completion=False, invoke_without_command=True, subcommand_metavar="[KIND]"
@@ -27,7 +27,7 @@ def list_all(ctx: typer.Context, json: Json = False) -> None:
     """List tasks, networks, strategies and other components by name."""
     ctx.obj = json
     if ctx.invoked_subcommand is None:
-        _show(KINDS, json)
+        _show(COMPONENT_KINDS, json)
 
 
 def _add_command(kind: str) -> None:
@@ -38,7 +38,7 @@ def _add_command(kind: str) -> None:
         _show([kind], json or ctx.obj)
 
 
-for _kind in KINDS:
+for _kind in COMPONENT_KINDS:
     _add_command(_kind)
 
 

@@ -23,7 +23,7 @@ from medtl.owndata.choices import (
     choose_spacing,
     describe,
 )
-from medtl.owndata.measure import measure
+from medtl.owndata.measure import measure_fingerprint
 from medtl.task import Advice, Defaults
 
 #: Longest edge of the pictures a network sees, unless the user says otherwise.
@@ -148,7 +148,7 @@ def volume_advice(
 ) -> Advice:
     """Spacing, size, batch and preset for volumes: as for segmentation, but whole images of which
     a step takes several."""
-    found = measure(cases, modalities, ())
+    found = measure_fingerprint(cases, modalities, ())
     affordable = VOXELS // FEWEST_IMAGES
     spacing_mm, why_spacing = choose_spacing(found, affordable)
     patch, why_patch = choose_patch(found, given_mm or spacing_mm, affordable)

@@ -50,7 +50,7 @@ class Fingerprint:
     volumes_ml: Mapping[str, tuple[float, ...]]  #: region -> of each case that has it
 
 
-def measure(
+def measure_fingerprint(
     cases: Sequence[Case], modalities: Sequence[Modality], regions: Sequence[str]
 ) -> Fingerprint:
     """Read headers and label volumes of all cases, images of some. Errors as read_volume."""

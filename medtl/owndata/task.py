@@ -23,7 +23,7 @@ from medtl.owndata.listing import (
     shortened,
     trainable,
 )
-from medtl.owndata.measure import measure
+from medtl.owndata.measure import measure_fingerprint
 from medtl.owndata.names import (
     Regions,
     found_regions,
@@ -189,7 +189,7 @@ class OwnData:
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :class:`medtl.task.Named`."""
-        found = measure(cases, tuple(map(Modality, modalities)), self.regions)
+        found = measure_fingerprint(cases, tuple(map(Modality, modalities)), self.regions)
         return advice(cases, found, self.defaults, spacing_mm, patch_size)
 
     def _images(self, entry: Entry) -> dict[Modality, ImageFile]:

@@ -46,7 +46,7 @@ from medtl.saliency.truth import Mask, has_mask, no_outline, truth, why_not
 from medtl.scoring import pick_cases, unseen
 from medtl.strategies import CONTROL_A, CONTROL_B
 from medtl.task import bound
-from medtl.trained import Trained, finished_stages, read_stage
+from medtl.trained import LoadedStage, finished_stages, read_stage
 
 #: Maps of fewer places along an edge say little of where.
 COARSE = 6
@@ -71,7 +71,7 @@ class Wanted:
 
 
 def explain(
-    trained: Trained,
+    trained: LoadedStage,
     cases: Sequence[Case],
     wanted: Wanted,
     folder: Path,
@@ -145,7 +145,7 @@ def explain(
     return found
 
 
-def _output(trained: Trained, output: str | None) -> str | None:
+def _output(trained: LoadedStage, output: str | None) -> str | None:
     outputs = trained.predictor.recipe.regions
     if output is not None and output not in outputs:
         what = "region" if trained.kind.dense else "class"
@@ -154,7 +154,7 @@ def _output(trained: Trained, output: str | None) -> str | None:
 
 
 def _maps(
-    trained: Trained, cases: Sequence[Case], layer: Layer, output: str | None
+    trained: LoadedStage, cases: Sequence[Case], layer: Layer, output: str | None
 ) -> Iterator[Explained]:
     predictor = trained.predictor
     if isinstance(predictor, Classifier):
@@ -199,7 +199,7 @@ def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> tuple[Case, Sh
 
 
 def _draw_inside(
-    trained: Trained, case: Case, picture: Shown, folder: Path, synthetic: bool
+    trained: LoadedStage, case: Case, picture: Shown, folder: Path, synthetic: bool
 ) -> None:
     """What the first layer looks for, and what each block makes of the slice of one case."""
     predictor = trained.predictor

@@ -23,11 +23,11 @@ from medtl.classification.evaluation import Classifier
 from medtl.classification.views import unviewed, view
 from medtl.data import region_masks
 from medtl.errors import DataError
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.io.images import read_header, read_labels, read_volume
 from medtl.saliency.gradcam import Layer, grad_cam, of_class, of_region
 from medtl.saliency.grid import cell_grid, enlarged
-from medtl.transforms import restore
+from medtl.transforms import to_native
 
 Chunk = list[tuple[Case, dict[str, Any]]]  #: cases with what the recipe made of them
 
@@ -69,7 +69,7 @@ def explain_classes(
 
 
 def explain_regions(
-    predictor: Predictor, cases: Sequence[Case], layer: Layer, region: str
+    predictor: Segmenter, cases: Sequence[Case], layer: Layer, region: str
 ) -> Iterator[Explained]:
     """The map of a region, per case, in the window of the training's size around what is predicted.
 
@@ -99,7 +99,7 @@ def explain_regions(
 
 
 def _prepared(
-    predictor: Classifier | Predictor, cases: Sequence[Case], size: int
+    predictor: Classifier | Segmenter, cases: Sequence[Case], size: int
 ) -> Iterator[Chunk]:
     recipe = partial(predictor.recipe, with_target=False)
     waiting = zip(cases, ahead(recipe, cases), strict=True)
@@ -108,7 +108,7 @@ def _prepared(
 
 
 def _native(cam_IJK: Tensor, prepared: dict[str, Any]) -> NDArray[np.float32]:
-    native_1IJK = restore(cam_IJK[None], prepared["placement"], 0.0)
+    native_1IJK = to_native(cam_IJK[None], prepared["placement"], 0.0)
     return np.asarray(native_1IJK[0].numpy(), dtype=np.float32)
 
 

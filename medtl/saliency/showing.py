@@ -85,7 +85,7 @@ def grey(case: Case, modalities: Sequence[Modality]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SliceCut:
     """A prepared image as a network takes it (C, then its axes), the place of one slice in it, as
     a share of its edge, and the height of this slice in the case, in slices from the feet."""
 
@@ -94,7 +94,7 @@ class Cut:
     height: int
 
 
-def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> Cut:
+def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> SliceCut:
     """The middle of a prepared image, and where in it a slice of the case lies (or the nearest that
     it holds); for 2-D networks that slice."""
     image_CIJK, placement = prepared["image"], prepared["placement"]
@@ -106,7 +106,7 @@ def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> Cu
     k = min(max(k, start, 0), start + edge - 1, depth - 1)
     shown_CIJK = image_CIJK[..., k : k + 1] if flat else image_CIJK
     height = int(first + (k + 0.5) * thickness)
-    return Cut(view(shown_CIJK, patch), (k - start + 0.5) / edge, height)
+    return SliceCut(view(shown_CIJK, patch), (k - start + 0.5) / edge, height)
 
 
 def block_maps(

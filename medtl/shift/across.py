@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtl.errors import ConfigError
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.design import LEVEL
+from medtl.shift.design import ALPHA
 from medtl.shift.measure import SAME, Outcome, p_value, same, scored, standardised
 
 PAIR_NOTE = "descriptive, not tested"
@@ -89,7 +89,7 @@ def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, see
     floor = groups.floor(draws)
     p = max(p_value(value, null_R, exhaustive=False), floor)
     few = f"cannot be significant with so few patients: the least p is {floor:.2g}"
-    note = "" if floor <= LEVEL else few
+    note = "" if floor <= ALPHA else few
     return Outcome(
         value, float(low), float(high), None, None, p, floor, None, None, note,
         standardised(value, null_R),

@@ -18,11 +18,11 @@ from medtl.activations import record_blocks, tensors_in
 from medtl.catalog import load_catalog
 from medtl.device import build_fabric, in_double
 from medtl.errors import ConfigError, DataError, UnknownNameError
-from medtl.evaluation import Predictor
+from medtl.evaluation import Segmenter
 from medtl.networks import Network
 from medtl.shift.contract import Features, Measured, Settings, View
 from medtl.shift.shown import one_row
-from medtl.trained import Trained, restore_stage
+from medtl.trained import LoadedStage, restore_stage
 from medtl.weights import read_weights, resolve_weights
 
 
@@ -116,7 +116,7 @@ def _default_layer(network: Network) -> str:
     return (names or before_head or [network.blocks[0].name])[-1]
 
 
-def _prepared(view: View, trained: Trained) -> Tensor:
+def _prepared(view: View, trained: LoadedStage) -> Tensor:
     recipe = trained.predictor.recipe
     wanted, given = len(recipe.modalities), len(view.modalities)
     if wanted != given:
@@ -133,8 +133,8 @@ def _prepared(view: View, trained: Trained) -> Tensor:
 
 
 @torch.inference_mode()
-def _run(trained: Trained, image_CIJK: Tensor) -> None:
-    if isinstance(trained.predictor, Predictor):
+def _run(trained: LoadedStage, image_CIJK: Tensor) -> None:
+    if isinstance(trained.predictor, Segmenter):
         trained.predictor.prepared_logits(image_CIJK)
     else:
         list(trained.predictor.probabilities([image_CIJK]))

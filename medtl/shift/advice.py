@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medtl.shift.attribution import FAMILIES, Attribution, Removal
-from medtl.shift.design import LEVEL
+from medtl.shift.design import ALPHA
 from medtl.shift.result import ShiftRow
 
 #: From this AUROC on a linear classifier tells the domains apart almost always.
@@ -48,7 +48,7 @@ def advise(
     if primary.p is None or primary.p_floor is None:
         return []
     p = f"{primary.metric} {primary.value:.3g}, p = {primary.p:.2g}"
-    if primary.p_floor > LEVEL:
+    if primary.p_floor > ALPHA:
         return [
             Sentence(
                 "These patients cannot show a shift, however large: take more of them before "
@@ -56,7 +56,7 @@ def advise(
                 f"smallest possible p = {primary.p_floor:.2g}",
             )
         ]
-    if primary.p > LEVEL and min(primary.n_source, primary.n_target) < FEW_PATIENTS:
+    if primary.p > ALPHA and min(primary.n_source, primary.n_target) < FEW_PATIENTS:
         return [
             Sentence(
                 "No shift was found, which says little with so few patients: evaluate the source "
@@ -64,7 +64,7 @@ def advise(
                 f"{p}; {primary.n_source} and {primary.n_target} patients",
             )
         ]
-    if primary.p > LEVEL:
+    if primary.p > ALPHA:
         return [
             Sentence(
                 "No shift was found: evaluate the source model on the target as it is before "
@@ -122,13 +122,13 @@ def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
     That no shift is found any more says little where the patients are few.
     """
     enough = min(rows[0].n_source, rows[0].n_target) >= FEW_PATIENTS
-    if first is not None and first.p is not None and first.p > LEVEL and enough:
+    if first is not None and first.p is not None and first.p > ALPHA and enough:
         return Sentence(
             "After that, freeze most of the network or fine-tune it briefly",
             f"no shift is found any more after {first.harmoniser}, p = {first.p:.2g}",
         )
     auroc = next((r for r in rows if r.metric == "domain-auroc" and r.value is not None), None)
-    if auroc is None or auroc.value is None or auroc.p is None or auroc.p > LEVEL:
+    if auroc is None or auroc.value is None or auroc.p is None or auroc.p > ALPHA:
         return None
     told = f"a linear classifier tells the domains apart with AUROC {auroc.value:.2f}"
     if first is not None:

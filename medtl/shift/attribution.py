@@ -11,7 +11,7 @@ from typing import Any
 
 from medtl.report.tables import Table
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.design import LEVEL
+from medtl.shift.design import ALPHA
 from medtl.shift.measure import NEAR_ZERO, Outcome, adjust
 from medtl.shift.pooling import Pooled
 from medtl.shift.wording import number, percent, probability
@@ -41,7 +41,7 @@ class Part:
 
     @property
     def shifted(self) -> bool:
-        return self.p_adjusted is not None and self.p_adjusted <= LEVEL
+        return self.p_adjusted is not None and self.p_adjusted <= ALPHA
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.05
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +54,21 @@ class Design:
     def enough(self) -> str:
         """How many patients it would take for p <= .05, in words."""
         if self.name == "paired":
-            count = next(n for n in range(1, 99) if Design(n, 0, 0).floor(10**9) <= LEVEL)
+            count = next(n for n in range(1, 99) if Design(n, 0, 0).floor(10**9) <= ALPHA)
             return f"{count} patients in both domains"
         if self.paired:
             more = next(
                 n
                 for n in range(1, 99)
-                if Design(self.paired + n, self.source_only, self.target_only).floor(10**9) <= LEVEL
+                if Design(self.paired + n, self.source_only, self.target_only).floor(10**9) <= ALPHA
             )
             return f"{more} more patients in both domains"
         small, large = sorted((self.source_only, self.target_only))
         for count in range(max(small, 2), large):  # more of the smaller domain alone may do
-            if Design(self.paired, count, large).floor(10**9) <= LEVEL:
+            if Design(self.paired, count, large).floor(10**9) <= ALPHA:
                 side = "source" if self.source_only < self.target_only else "target"
                 return f"{count} patients of the {side} domain"
-        count = next(n for n in range(2, 99) if Design(self.paired, n, n).floor(10**9) <= LEVEL)
+        count = next(n for n in range(2, 99) if Design(self.paired, n, n).floor(10**9) <= ALPHA)
         return f"{count} patients in each domain"
 
 
@@ -113,7 +113,7 @@ class Arrangements:
         )
 
 
-def arrange(
+def permutations(
     source_U: NDArray[np.bool_],
     target_U: NDArray[np.bool_],
     patient_U: NDArray[np.intp],

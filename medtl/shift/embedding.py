@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.resampling import resample
+from medtl.resampling import resample_array
 from medtl.shift.contract import Features, Measured, Settings, View
 from medtl.shift.shown import cut_out
 
@@ -27,7 +27,7 @@ def pca(_settings: Settings) -> Features:
     def rows(view: View) -> Measured:
         shown = cut_out(view)
         scaled_IJK = np.where(shown.shown_IJK, np.clip(shown.scaled_IJK, -LIMIT, LIMIT), 0)
-        small = resample(scaled_IJK, PICTURE if view.image_CIJK.shape[3] == 1 else VOLUME)
+        small = resample_array(scaled_IJK, PICTURE if view.image_CIJK.shape[3] == 1 else VOLUME)
         values_NF = small.reshape(1, -1).astype(np.float64)
         return Measured(values_NF, tuple(f"thumbnail/{n:04}" for n in range(small.size)))
 

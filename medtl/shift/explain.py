@@ -12,7 +12,7 @@ from medtl.modality import Modality
 from medtl.shift.across import group_units, omnibus
 from medtl.shift.attribution import LABEL, Attribution, Part, Removal, Test, parts_of
 from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
-from medtl.shift.design import arrange
+from medtl.shift.design import permutations
 from medtl.shift.duplicates import Sorted
 from medtl.shift.extraction import in_parallel, measure_images, view_of
 from medtl.shift.measure import measure
@@ -117,7 +117,7 @@ class Explainer:
                 metric, scorer, groups, request.draws, request.seed
             )
         sides = sample.sides
-        drawn = arrange(*sides.units, request.draws, request.seed)
+        drawn = permutations(*sides.units, request.draws, request.seed)
         return lambda metric, scorer: measure(metric, scorer, sides, drawn, request.seed)
 
     def _source_views(self, images: Sequence[Image], features: Features) -> Iterator[View]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medtl.errors import DataError
 from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard
 from medtl.intensities import zscore_in_brain
-from medtl.resampling import resample
+from medtl.resampling import resample_array
 from medtl.shift.contract import Fitted, Harmoniser, View
 
 #: What resampling keeps: mm per axis of volumes, or the longest edge of pictures in pixels.
@@ -53,7 +53,7 @@ def resampling() -> Harmoniser:
         target_LIJK = view.target_LIJK
         return replace(
             view,
-            image_CIJK=np.stack([resample(one, shape) for one in view.image_CIJK]),
+            image_CIJK=np.stack([resample_array(one, shape) for one in view.image_CIJK]),
             shown_CIJK=_masks(view.shown_CIJK, shape),
             target_LIJK=None if target_LIJK is None else _masks(target_LIJK, shape),
             spacing_mm=spacing_mm,
@@ -118,4 +118,4 @@ def _grid(view: View, fitted: Fitted) -> tuple[tuple[int, ...], tuple[float, flo
 
 
 def _masks(masks_CIJK: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.stack([resample(mask, shape) >= 0.5 for mask in masks_CIJK])
+    return np.stack([resample_array(mask, shape) >= 0.5 for mask in masks_CIJK])

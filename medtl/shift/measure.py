@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.design import LEVEL, Arrangements, Design, design_of
+from medtl.shift.design import ALPHA, Arrangements, Design, design_of
 
 #: Random halves per domain that the effect compares with.
 HALVES = 100
@@ -29,7 +29,7 @@ CHUNK = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class Comparison:
     """Which units make the source and the target of one comparison."""
 
     source_U: NDArray[np.bool_]
@@ -77,7 +77,11 @@ class Outcome:
 
 
 def measure(
-    metric: ShiftMetric, scorer: Scorer, sides: Sides, arrangements: Arrangements, seed: int = 0
+    metric: ShiftMetric,
+    scorer: Scorer,
+    sides: Comparison,
+    arrangements: Arrangements,
+    seed: int = 0,
 ) -> Outcome:
     """Value, null band, p, effect and interval of ``metric``, whose prepared ``scorer`` it is."""
     if sides.identical and metric.tested:
@@ -105,11 +109,11 @@ def measure(
     p = p_value(value, null_R, arrangements.exhaustive)
     null_low, null_high = np.quantile(null_R, (0.025, 0.975))
     floor = sides.design.floor(len(null_R))
-    if floor > LEVEL:
+    if floor > ALPHA:
         least = f"the least p is {floor:.2g}, it would take {sides.design.enough()}"
         notes.append(f"cannot be significant with so few patients: {least}")
     low, high = _jackknife(scorer, sides, value) if metric.jackknife else (None, None)
-    if low is not None and (p > LEVEL or low <= 0):
+    if low is not None and (p > ALPHA or low <= 0):
         # Near zero the estimate is no longer close to normal (degenerate U-statistic).
         low = high = None
         notes.append(NEAR_ZERO)
@@ -178,7 +182,7 @@ def scored(
     return np.concatenate(parts)
 
 
-def _effect(scorer: Scorer, sides: Sides, value: float, seed: int) -> float | None:
+def _effect(scorer: Scorer, sides: Comparison, value: float, seed: int) -> float | None:
     """``value`` over the mean size of the same metric between random halves of a domain's patients,
     over both domains; None where neither has four patients."""
     random = np.random.default_rng(seed)
@@ -197,7 +201,9 @@ def _effect(scorer: Scorer, sides: Sides, value: float, seed: int) -> float | No
     return value / typical if typical > 0 else None
 
 
-def _without_each(scorer: Scorer, sides: Sides, patients: NDArray[np.intp]) -> NDArray[np.float64]:
+def _without_each(
+    scorer: Scorer, sides: Comparison, patients: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """The value without each of ``patients``."""
     few = max(1, CHUNK // len(sides.patient_U))
     parts = []
@@ -207,7 +213,9 @@ def _without_each(scorer: Scorer, sides: Sides, patients: NDArray[np.intp]) -> N
     return np.concatenate(parts)
 
 
-def _jackknife(scorer: Scorer, sides: Sides, value: float) -> tuple[float | None, float | None]:
+def _jackknife(
+    scorer: Scorer, sides: Comparison, value: float
+) -> tuple[float | None, float | None]:
     """Student-t 95% interval on the delete-one-patient jackknife; the domains' variances add where
     no patient lies in both."""
     from scipy.stats import t

@@ -11,12 +11,12 @@ from medtl.errors import ConfigError
 from medtl.shift.across import group_units, omnibus, pair, pairs
 from medtl.shift.advice import advise
 from medtl.shift.contract import Features, ShiftMetric
-from medtl.shift.design import LEVEL, arrange
+from medtl.shift.design import ALPHA, permutations
 from medtl.shift.distributions import FeatureShift, ks_features
 from medtl.shift.duplicates import sort_out
 from medtl.shift.explain import APPEARANCE, Explainer
 from medtl.shift.extraction import measure_images
-from medtl.shift.measure import Outcome, Sides, adjust, measure
+from medtl.shift.measure import Comparison, Outcome, adjust, measure
 from medtl.shift.pooling import Pooled, pool
 from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, Cohorts, Request
 from medtl.shift.result import EACH, Shift, ShiftRow, verdict_of
@@ -79,7 +79,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     if request.attribute and rows[0].p is not None:
         explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
         attribution = explainer.attribution(samples.get(APPEARANCE))
-        if rows[0].p > LEVEL:
+        if rows[0].p > ALPHA:
             attribution = attribution.without_shares()
         notes += attribution.notes
     advice = () if request.across else advise(rows, attribution, rows[0].n_target)
@@ -105,7 +105,7 @@ def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, li
         sides = sample.sides
         if len(sample.rows.names) > MOST_LISTED or sides.identical:
             continue
-        drawn = arrange(*sides.units, request.draws, request.seed)
+        drawn = permutations(*sides.units, request.draws, request.seed)
         found[name] = ks_features(
             sample.rows,
             sides.source_U,
@@ -127,7 +127,7 @@ def _between(
     """Every metric on the domains as wholes, and on each cell of the grid."""
     compared = _comparisons(pooled, source, target, features)
     whole = compared[0][2]
-    arrangements = arrange(*whole.units, request.draws, request.seed)
+    arrangements = permutations(*whole.units, request.draws, request.seed)
     found = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
@@ -144,12 +144,12 @@ def _between(
 
 def _comparisons(
     pooled: Pooled, source: Side, target: Side, features: Features
-) -> list[tuple[str, str, Sides]]:
+) -> list[tuple[str, str, Comparison]]:
     patient_U = pooled.rows.patient_U
     ends = end_names(source, target, source.modalities, target.modalities)
     made = [(*ends, pooled.sides)]
     for a, b in [] if features.joint else pairs_of(source, target):
-        sides = Sides(
+        sides = Comparison(
             pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
         )
         made.append((*((a, b) if a != b else end_names(source, target, (a,), (b,))), sides))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medtl.errors import DataError
 from medtl.shift.contract import Features, Measured, Rows
-from medtl.shift.measure import Sides
+from medtl.shift.measure import Comparison
 from medtl.shift.sides import Image
 
 #: A column whose deviation is a smaller share than this of its size is constant.
@@ -45,9 +45,9 @@ class Pooled:
     notes: tuple[str, ...] = ()
 
     @property
-    def sides(self) -> Sides:
+    def sides(self) -> Comparison:
         """The domains as wholes."""
-        return Sides(self.source_U, self.target_U, self.rows.patient_U)
+        return Comparison(self.source_U, self.target_U, self.rows.patient_U)
 
     def patients_alike(self, other: Pooled) -> bool:
         """Whether the same patients lie in the same domains, so that arrangements are the same."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medtl.shift.attribution import Removal, Test, family_of, without_interval
 from medtl.shift.contract import ShiftMetric
-from medtl.shift.design import LEVEL
+from medtl.shift.design import ALPHA
 from medtl.shift.pooling import Pooled, scale
 
 #: A column whose variation, relative to the size of its family, falls to less than this share of
@@ -91,4 +91,4 @@ def _variation(values_NF: NDArray[np.float64], names: Sequence[str]) -> NDArray[
 
 
 def _significant(p: float | None) -> bool:
-    return p is not None and p <= LEVEL
+    return p is not None and p <= ALPHA

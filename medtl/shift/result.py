@@ -8,7 +8,7 @@ from typing import Any
 
 from medtl.report.tables import Table
 from medtl.shift.attribution import Attribution, attribution_tables
-from medtl.shift.design import LEVEL
+from medtl.shift.design import ALPHA
 from medtl.shift.distributions import FeatureShift
 from medtl.shift.pooling import Pooled
 from medtl.shift.wording import number, probability
@@ -140,7 +140,7 @@ def verdict_of(row: ShiftRow) -> str:
     n = f"{row.n_source} and {row.n_target} patients, {row.design}"
     if row.source.startswith(EACH):
         n = f"{row.n_source} patients"
-    if row.p_floor > LEVEL:
+    if row.p_floor > ALPHA:
         return f"No verdict on {ends} ({n}): {row.note}."
     effect = (
         f", {row.effect:.1f} times that between random halves"
@@ -149,7 +149,7 @@ def verdict_of(row: ShiftRow) -> str:
     )
     measured = f"{row.metric} of {row.features} {row.value:.3g}{effect}, p = {probability(row.p)}"
     least = _least(row.p, row.p_floor)
-    if row.p <= LEVEL:
+    if row.p <= ALPHA:
         return f"There is a shift, {ends}: {measured} ({n}{least})."
     return (
         f"No evidence of a shift, {ends}: {measured} ({n}{least}); that does not prove there is "
@@ -159,6 +159,6 @@ def verdict_of(row: ShiftRow) -> str:
 
 def _least(p: float, floor: float) -> str:
     """What the number of patients allows, where that is little or all of it was needed."""
-    if 2 * floor > LEVEL:
+    if 2 * floor > ALPHA:
         return f"; {floor:.2g}, of the most extreme arrangement alone, is the least possible"
     return f"; {floor:.2g} is the least possible" if p <= floor * 1.001 else ""

@@ -31,7 +31,7 @@ class Tried:
     """A component under test."""
 
     plugin: Found
-    kind: str  #: as :data:`medtl.plugins.KINDS` calls one of them
+    kind: str  #: as :data:`medtl.plugins.COMPONENT_KINDS` calls one of them
     component: Component
     catalog: Callable[[], Catalog]  #: of all that is installed, and the plugin
 

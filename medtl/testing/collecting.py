@@ -12,7 +12,7 @@ from typing import Any
 
 from medtl.catalog import GROUP, Catalog, build_catalog
 from medtl.errors import ConfigError, nearest
-from medtl.plugins import KINDS, Offer, PluginError, canonical, load_plugin
+from medtl.plugins import COMPONENT_KINDS, Offer, PluginError, canonical, load_plugin
 from medtl.testing import components, plugins
 from medtl.testing.check import Check, CheckFailed, Tried, name_of, promise_of
 from medtl.testing.finding import Found, find
@@ -58,7 +58,7 @@ def parametrize_with_checks(
 
 
 def kind_checks(kind: str) -> tuple[Callable[[Tried], None], ...]:
-    """The checks of a kind of component, as :data:`medtl.plugins.KINDS` names it."""
+    """The checks of a kind of component, as :data:`medtl.plugins.COMPONENT_KINDS` names it."""
     own: tuple[Callable[[Tried], None], ...] = import_module(f"medtl.testing.{kind}").CHECKS
     return (*components.CHECKS, *own)
 
@@ -73,9 +73,9 @@ def _checks_of(found: Found) -> Iterator[Check]:
     for function in plugins.CHECKS:
         yield _check(found, PLUGIN, found.name, function, found)
     for kind, component in _each(offered):
-        tried = Tried(found, KINDS[kind], component, partial(_catalog, found))
+        tried = Tried(found, COMPONENT_KINDS[kind], component, partial(_catalog, found))
         for own in kind_checks(kind):
-            yield _check(found, KINDS[kind], canonical(component.name), own, tried)
+            yield _check(found, COMPONENT_KINDS[kind], canonical(component.name), own, tried)
 
 
 def _broken(reason: str) -> None:
@@ -83,7 +83,7 @@ def _broken(reason: str) -> None:
 
 
 def _each(offered: Offer) -> Iterable[tuple[str, Any]]:
-    return [(kind, one) for kind in KINDS for one in offered.get(kind, {}).values()]
+    return [(kind, one) for kind in COMPONENT_KINDS for one in offered.get(kind, {}).values()]
 
 
 def _check(

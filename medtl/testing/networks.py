@@ -24,7 +24,7 @@ from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.smallest import IN, OUT, Small, another, every, fresh, logits_of, predicted
 from medtl.testing.toys import changed, copied, seeded
 from medtl.tracing import layers, own_tensors
-from medtl.transfer import restore
+from medtl.transfer import load_exactly
 from medtl.weights import Weights
 
 LEARNING_RATE = 0.01
@@ -175,7 +175,7 @@ def saved_weights_give_the_same_outputs(tried: Tried) -> None:
         network.module.train()
         network.module(images_BCIJK)  # running statistics move
         kept = copied(network)
-        restore(other, Weights(Path("checkpoint.safetensors"), kept, {}, "medtl"))
+        load_exactly(other, Weights(Path("checkpoint.safetensors"), kept, {}, "medtl"))
     found, again = predicted(network, images_BCIJK), predicted(other, images_BCIJK)
     require(
         torch.equal(found, again),

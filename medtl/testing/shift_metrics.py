@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import arrange
+from medtl.shift.design import permutations
 from medtl.testing.check import Tried, require
 
 PATIENTS, ROWS, FEATURES = 40, 5, 4
@@ -193,7 +193,7 @@ def order_of_rows_does_not_matter(tried: Tried) -> None:
 def _arranged() -> tuple[Chosen, Chosen]:
     """source_RU, target_RU: patients at random on either side, the same each time."""
     sides = SOURCE_U, ~SOURCE_U, np.arange(PATIENTS)
-    return arrange(*sides, ARRANGEMENTS, 0).sides(*sides)
+    return permutations(*sides, ARRANGEMENTS, 0).sides(*sides)
 
 
 def _close(one: Floats, other: Floats) -> bool:

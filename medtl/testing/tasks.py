@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from medtl.case import Case
 from medtl.config import TrainConfig
-from medtl.data import Recipe, check_case, region_masks
+from medtl.data import Preprocessor, check_case, region_masks
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError, MedtlError
 from medtl.io.images import read_labels, read_volume
-from medtl.kinds import kind_named
+from medtl.kinds import task_type_named
 from medtl.splits import cases_of, split_patients
 from medtl.suited import check_suited
 from medtl.task import Defaults
@@ -40,7 +40,7 @@ def phantom_is_read(tried: Tried) -> None:
         "medtl.phantom.cohort.read_index(root) says so",
     )
     require(found.task.name == tried.name, f"its name is {found.task.name!r}; use {tried.name!r}")
-    kind_named(found.task.kind, f"task {tried.name}")
+    task_type_named(found.task.kind, f"task {tried.name}")
 
 
 def _read(tried: Tried) -> Tiny:
@@ -173,7 +173,7 @@ def defaults_can_be_used(tried: Tried) -> None:
     """Network, transforms, strategy and loss of its defaults are there and suit its images."""
     found, catalog = _read(tried), tried.catalog()
     task = found.task
-    kind = kind_named(task.kind, f"task {task.name}")
+    kind = task_type_named(task.kind, f"task {task.name}")
     for which in ("defaults", "phantom_defaults"):
         defaults: Defaults = getattr(task, which)
         try:
@@ -208,7 +208,7 @@ def a_case_can_be_prepared(tried: Tried) -> None:
     case = found.cohort.cases[0]
     regions = () if found.task.kind == "classification" else found.task.regions
     modalities = parse_domain(defaults.src).modalities
-    recipe = Recipe(modalities, regions, preset.into(defaults.patch_size))
+    recipe = Preprocessor(modalities, regions, preset.into(defaults.patch_size))
     with own_cache():
         prepared = recipe(case, with_target=bool(regions))
     require(prepared["image"].isfinite().all(), f"{case.id} is not finite once it is prepared")

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtl.augment import NONE, apply, draw
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.modality import Modality
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import MODALITIES, REGIONS, ball
-from medtl.transforms import Placement, Preset, restore
+from medtl.transforms import Placement, Preset, to_native
 
 EDGE, SIZE = 40, 48
 #: From the patient's left and back, and 3 mm slices: orientation and spacing have to be seen to.
@@ -63,7 +63,7 @@ def native(preset: Preset) -> Native:
 
 def prepare(preset: Preset) -> tuple[Tensor, Tensor, Placement]:
     """image_CIJK, target_LIJK and where they lie in the native grid."""
-    recipe = Recipe(tuple(map(Modality, MODALITIES)), REGIONS, preset)
+    recipe = Preprocessor(tuple(map(Modality, MODALITIES)), REGIONS, preset)
     given = native(preset)
     found = recipe.prepare(given.image_CIJK, AFFINE, given.target_LIJK)
     return found["image"], found["target"], found["placement"]
@@ -109,7 +109,7 @@ def preparation_keeps_place_and_labels(tried: Tried) -> None:
     _, target_LIJK, placement = prepared(preset)
     odd = set(torch.unique(target_LIJK).tolist()) - {0, 1}
     require(not odd, f"regions hold {sorted(odd)} beside 0 and 1")
-    back_LIJK = restore(target_LIJK.float(), placement, 0.0).numpy() > 0.5
+    back_LIJK = to_native(target_LIJK.float(), placement, 0.0).numpy() > 0.5
     given_LIJK = native(preset).target_LIJK
     for name, one, other in zip(REGIONS, back_LIJK, given_LIJK, strict=True):
         dice = 2 * (one & other).sum() / max(1, one.sum() + other.sum())

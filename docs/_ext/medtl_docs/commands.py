@@ -10,14 +10,16 @@ from typing import Any
 from typer.main import get_command
 
 from medtl.cli.main import app
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 from medtl_docs.markdown import code, fenced, link, page, table, text, toctree
 
 #: What Typer puts behind the help text, e.g. ``  [default: 999; x>=1]``.
 _EXTRA = re.compile(r"^(?P<help>.*?)(?:(?:^|  )\[(?P<extra>[^][]*)\])?$", re.DOTALL)
 #: A field of a configuration with the comment behind it.
 _NOTE = re.compile(r"^    (\w+):.*?#: (.*)$", re.MULTILINE)
-_LISTED = re.compile(rf"medtl list ({'|'.join(kind.replace('_', '-') for kind in KINDS)})\b")
+_LISTED = re.compile(
+    rf"medtl list ({'|'.join(kind.replace('_', '-') for kind in COMPONENT_KINDS)})\b"
+)
 
 
 def command_pages() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medtl import Component
 from medtl.catalog import Registry, load_catalog
-from medtl.plugins import KINDS
+from medtl.plugins import COMPONENT_KINDS
 from medtl_docs.details import DETAILS
 from medtl_docs.markdown import code, documented, fenced, link, page, table, text, toctree
 
@@ -29,7 +29,7 @@ COMMANDS = "commands"
 
 def component_pages() -> dict[str, str]:
     """Path below ``docs/`` -> page, of what medtl itself brings along."""
-    kinds = {kind: bundled(kind) for kind in KINDS if kind != COMMANDS}
+    kinds = {kind: bundled(kind) for kind in COMPONENT_KINDS if kind != COMMANDS}
     pages = {"components/index.md": _index(kinds)}
     for kind, components in kinds.items():
         folder = f"components/{slug(kind)}"
@@ -59,7 +59,7 @@ def _index(kinds: Mapping[str, Mapping[str, Component]]) -> str:
         (
             link(slug(kind).replace("-", " "), f"{slug(kind)}/index.md"),
             str(len(components)),
-            text(KINDS[kind]),
+            text(COMPONENT_KINDS[kind]),
         )
         for kind, components in kinds.items()
     ]
@@ -93,7 +93,7 @@ def _component(kind: str, plugin: str, component: Component) -> str:
     use = _use(kind, component)
     return page(
         component.name,
-        f"A {KINDS[kind]} of the plugin {code(plugin)}: {text(component.summary)}.",
+        f"A {COMPONENT_KINDS[kind]} of the plugin {code(plugin)}: {text(component.summary)}.",
         use and fenced("bash", use),
         documented(directive, _called(kind, component, target), "no-index"),
         *_details(kind, component, target),

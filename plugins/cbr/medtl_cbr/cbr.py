@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.layers import BatchNorm2dReLU, BatchNorm3dReLU, start_as_published
 from medtl.networks import Block, NetworkBuilder
 from medtl.options import cut_blocks
@@ -62,7 +62,7 @@ def _builder(name: str, kernel: int, width: int, levels: int) -> NetworkBuilder:
         *,
         keep_blocks: int | None = None,
         slim_from: int | None = None,
-    ) -> Plan:
+    ) -> Architecture:
         names = _names(levels)
         cut = cut_blocks(name, names, keep_blocks, slim_from)
         channels = cut.channels([width * 2**n for n in range(levels)])

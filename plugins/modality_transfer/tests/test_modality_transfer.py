@@ -16,7 +16,7 @@ from medtl.catalog import load_catalog
 from medtl.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.networks import Network, partition, tensors, train_mode
-from medtl.preparation import Prepared, prepare_network
+from medtl.preparation import PreparedNetwork, prepare_network
 from medtl.strategies import Request, Stage, controls
 from medtl.transferring import fine_tune
 from medtl.weights import Weights
@@ -39,7 +39,9 @@ def weights_of(network: Network, modalities: tuple[str, ...]) -> Weights:
     return Weights(Path("source.safetensors"), values, metadata, "medtl")
 
 
-def adapted(stage: Stage, source: tuple[str, ...] = ("flair", "t1ce"), **mapping: str) -> Prepared:
+def adapted(
+    stage: Stage, source: tuple[str, ...] = ("flair", "t1ce"), **mapping: str
+) -> PreparedNetwork:
     weights = weights_of(build(seed=0), source)
     return prepare_network(build(seed=1), stage, weights, REGIONS, mapping=mapping)
 

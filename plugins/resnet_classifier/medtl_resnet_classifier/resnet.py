@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from monai.networks import nets
 from torch import nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.layers import perceptron, start_as_published
 from medtl.networks import Block, NetworkBuilder
 from medtl.options import choose_head, cut_blocks
@@ -87,7 +87,7 @@ def _builder(layers: int, block: str, depths: tuple[int, ...], imagenet: str) ->
         head: str = STOCK,
         keep_blocks: int | None = None,
         slim_from: int | None = None,
-    ) -> Plan:
+    ) -> Architecture:
         hidden = [
             (max(1, size * width // WIDTH), dropped)
             for size, dropped in choose_head(name, head, HEADS)

@@ -14,13 +14,13 @@ from monai.networks.nets.vnet import (
 )
 from torch import nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.errors import ConfigError
 from medtl_unet3d.layout import ladder
 
 
 @network_builder("segresnet", width=16, patch_multiple=8)
-def segresnet(spatial_dims: int, width: int) -> Plan:
+def segresnet(spatial_dims: int, width: int) -> Architecture:
     """SegResNet (Myronenko 2018) as MONAI's BraTS bundle sets it: width 16, dropout .2.
 
     A width that 8 does not divide gets fewer groups in its group norm.
@@ -45,7 +45,7 @@ def segresnet(spatial_dims: int, width: int) -> Plan:
 
 
 @network_builder("segresnet-ds", width=32, patch_multiple=16)
-def segresnet_ds(spatial_dims: int, width: int) -> Plan:
+def segresnet_ds(spatial_dims: int, width: int) -> Architecture:
     """SegResNetDS as Auto3DSeg sets it: width 32, five levels, four supervised resolutions."""
     blocks_down = (1, 2, 2, 4, 4)
     ups = range(len(blocks_down) - 1)
@@ -96,7 +96,7 @@ class VNet(nets.VNet):
 
 
 @network_builder("vnet", width=16, patch_multiple=16)
-def vnet(spatial_dims: int, width: int) -> Plan:
+def vnet(spatial_dims: int, width: int) -> Architecture:
     """VNet (Milletari et al. 2016); the input channels must divide the width, 16."""
     return (
         lambda channels, outputs: VNet(spatial_dims, channels, outputs, width),
@@ -123,7 +123,7 @@ class HighResNet(nets.HighResNet):
 
 
 @network_builder("highresnet", width=16)
-def highresnet(spatial_dims: int, width: int) -> Plan:
+def highresnet(spatial_dims: int, width: int) -> Architecture:
     """HighResNet (Li et al. 2017): dilated residual blocks at full resolution; width 16.
 
     It takes patches of any size, but much memory, as nothing is downsampled.
@@ -141,7 +141,7 @@ def highresnet(spatial_dims: int, width: int) -> Plan:
 
 
 @network_builder("mednext", width=32, patch_multiple=16)
-def mednext(spatial_dims: int, width: int) -> Plan:
+def mednext(spatial_dims: int, width: int) -> Architecture:
     """MedNeXt-S with 3x3x3 kernels (Roy et al. 2023) and deep supervision; width 32."""
     ups = range(4)
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from monai.networks import nets
 from torch import nn
 
-from medtl.assemble import Plan, finish, network_builder
+from medtl.assemble import Architecture, finish, network_builder
 from medtl.networks import Network
 from medtl_unet3d.layout import ladder
 
@@ -83,7 +83,7 @@ def unetr(
 
 
 @network_builder("swin-unetr", width=48, patch_multiple=32)
-def swin_unetr(spatial_dims: int, width: int) -> Plan:
+def swin_unetr(spatial_dims: int, width: int) -> Architecture:
     """SwinUNETR (Hatamizadeh et al. 2022), width 48; other widths must be multiples of 12."""
     return (
         lambda channels, outputs: nets.SwinUNETR(

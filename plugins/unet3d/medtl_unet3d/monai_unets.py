@@ -9,7 +9,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl_unet3d.layout import ladder
 
 DOUBLING = (1, 2, 4, 8, 16)
@@ -22,7 +22,7 @@ def _nested(level: int, rest: str) -> str:
 
 
 @network_builder("unet", width=16, patch_multiple=16)
-def unet(spatial_dims: int, width: int) -> Plan:
+def unet(spatial_dims: int, width: int) -> Architecture:
     """UNet with two residual units per level (Kerfoot et al. 2018), width * (1, 2, 4, 8, 16).
 
     Its first unit already halves the resolution, which makes it the fastest network here. Width 16
@@ -32,13 +32,13 @@ def unet(spatial_dims: int, width: int) -> Plan:
 
 
 @network_builder("unet-batch-norm", width=16, patch_multiple=16)
-def unet_batch_norm(spatial_dims: int, width: int) -> Plan:
+def unet_batch_norm(spatial_dims: int, width: int) -> Architecture:
     """UNet as ``unet``, with batch norm: what it says of a voxel depends on what surrounds the
     voxel, not on how much background the window shows. For larger batches."""
     return _residual_unet(spatial_dims, width, "batch")
 
 
-def _residual_unet(spatial_dims: int, width: int, norm: str) -> Plan:
+def _residual_unet(spatial_dims: int, width: int, norm: str) -> Architecture:
     return (
         lambda channels, outputs: nets.UNet(
             spatial_dims,
@@ -60,7 +60,7 @@ def _residual_unet(spatial_dims: int, width: int, norm: str) -> Plan:
 
 
 @network_builder("basic-unet", width=32, patch_multiple=16)
-def basic_unet(spatial_dims: int, width: int) -> Plan:
+def basic_unet(spatial_dims: int, width: int) -> Architecture:
     """BasicUNet (Falk et al. 2019): two convolutions per level, max pooling; width 32."""
     return (
         lambda channels, outputs: nets.BasicUNet(
@@ -89,7 +89,7 @@ class BasicUNetPlusPlus(nets.BasicUNetPlusPlus):
 
 
 @network_builder("basic-unet-plus-plus", width=32, patch_multiple=16)
-def basic_unet_plus_plus(spatial_dims: int, width: int) -> Plan:
+def basic_unet_plus_plus(spatial_dims: int, width: int) -> Architecture:
     """UNet++ (Zhou et al. 2018) with deep supervision; width 32.
 
     A decoder block is one column of its grid: all nodes that need the same encoder level.
@@ -127,7 +127,7 @@ class DynUNet(nets.DynUNet):
 
 
 @network_builder("dynunet", width=32, patch_multiple=16)
-def dynunet(spatial_dims: int, width: int) -> Plan:
+def dynunet(spatial_dims: int, width: int) -> Architecture:
     """DynUNet with nnU-Net's layout (Isensee et al. 2021) in five levels; width 32.
 
     The channels double per level up to 320 (512 in 2-D). Two heads besides the last one are
@@ -158,7 +158,7 @@ def dynunet(spatial_dims: int, width: int) -> Plan:
 
 
 @network_builder("attention-unet", width=16, patch_multiple=16)
-def attention_unet(spatial_dims: int, width: int) -> Plan:
+def attention_unet(spatial_dims: int, width: int) -> Architecture:
     """AttentionUnet (Oktay et al. 2018), width * (1, 2, 4, 8, 16); width 16."""
     gated = [
         tuple(_nested(level, f"1.{part}.*") for part in ("upconv", "attention", "merge"))
@@ -183,7 +183,7 @@ def attention_unet(spatial_dims: int, width: int) -> Plan:
 
 
 @network_builder("regunet", width=16, patch_multiple=2**REGUNET_DEPTH)
-def regunet(spatial_dims: int, width: int) -> Plan:
+def regunet(spatial_dims: int, width: int) -> Architecture:
     """RegUNet of DeepReg (Fu et al. 2020) with additive skips; width 16.
 
     The logits are the mean over outputs extracted from every level.

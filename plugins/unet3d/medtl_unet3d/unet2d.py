@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl_unet3d.layout import attributes
 from medtl_unet3d.unet3d import DOWN, LEVELS, UP, Levels, start_for_relu
 
@@ -94,7 +94,7 @@ class S1UNet2D(Levels):
 
 
 @network_builder("unet2d-s1", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(2,))
-def unet2d_s1(spatial_dims: int, width: int) -> Plan:
+def unet2d_s1(spatial_dims: int, width: int) -> Architecture:
     """S1's 2-D U-Net on slices; width 32, two contrasts and four classes: 7,759,908 parameters."""
     return (
         lambda channels, outputs: S1UNet2D(channels, outputs, width),

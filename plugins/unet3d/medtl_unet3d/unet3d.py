@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.errors import ConfigError
 from medtl.options import cut_blocks
 from medtl_unet3d.layout import attributes
@@ -100,7 +100,7 @@ def start_for_relu(module: nn.Module) -> None:
 
 
 @network_builder("unet3d", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(3,))
-def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> Plan:
+def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> Architecture:
     """S1's 3-D U-Net; width is the channels of the first level, 32 as in S1.
 
     ``keep_blocks`` levels lead down, the last of which becomes the bottleneck; what leads up keeps

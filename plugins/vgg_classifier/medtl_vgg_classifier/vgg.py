@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.layers import (
     BatchNorm2dReLU,
     BatchNorm3dReLU,
@@ -99,7 +99,7 @@ def _plan(
     head: str,
     keep_blocks: int | None,
     slim_from: int | None,
-) -> Plan:
+) -> Architecture:
     name = f"vgg{layers}{'-bn' if norm else ''}"
     pooled, published = choose_head(name, head, HEADS)
     before = (*STAGES, "hidden") if head == STOCK else STAGES
@@ -158,7 +158,7 @@ def _builder(layers: int, imagenet: str, *, norm: bool = False) -> NetworkBuilde
         head: str = STOCK,
         keep_blocks: int | None = None,
         slim_from: int | None = None,
-    ) -> Plan:
+    ) -> Architecture:
         return _plan(layers, norm, spatial_dims, width, head, keep_blocks, slim_from)
 
     name = f"vgg{layers}{'-bn' if norm else ''}"

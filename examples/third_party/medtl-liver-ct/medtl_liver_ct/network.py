@@ -10,7 +10,7 @@ from monai.networks.blocks.convolutions import Convolution, ResidualUnit
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from medtl.assemble import Plan, network_builder
+from medtl.assemble import Architecture, network_builder
 from medtl.networks import Block
 
 #: Every tensor belongs to one block, in the order in which they run: freezing, transfer and rates
@@ -82,7 +82,7 @@ def _doubling(dims: int, in_channels: int, out_channels: int) -> nn.Module:
 
 
 @network_builder("coarse-unet", width=16, patch_multiple=8)
-def coarse_unet(spatial_dims: int, width: int) -> Plan:
+def coarse_unet(spatial_dims: int, width: int) -> Architecture:
     """CoarseUNet; width is the channels of the first level, 16.
 
     A fraction of the work of a U-Net that starts at full resolution. Edges of a patch must be

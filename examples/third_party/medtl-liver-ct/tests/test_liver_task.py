@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medtl.case import ImageFile
-from medtl.data import Recipe
+from medtl.data import Preprocessor
 from medtl.errors import ConfigError, DataError
 from medtl.io.nifti import read_labels, read_volume
 from medtl_liver_ct.lits import CT, LIVER, SITES, TUMOUR
@@ -111,7 +111,7 @@ def test_hounsfield_units_mean_the_same_in_every_case(data: Path) -> None:
     """-150 HU and less become -2, 250 HU and more 2, 50 HU 0, whatever else a case shows."""
     for case in LiverCt().cases(data).cases[:2]:
         image_IJK, _ = read_volume(case.images[CT])
-        prepared = Recipe((CT,), ("liver",), abdomen_ct().at(7.5))(case)["image"][0].numpy()
+        prepared = Preprocessor((CT,), ("liver",), abdomen_ct().at(7.5))(case)["image"][0].numpy()
         wanted_IJK = (np.clip(image_IJK, -150, 250) - 50) / 100
         assert prepared.shape == image_IJK.shape
         assert np.allclose(prepared, wanted_IJK, atol=1e-5)
