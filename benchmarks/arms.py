@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from real_cases import medtl
 
-from medtl.classification.metrics import summarise_classes
+from medtl.evaluation.class_metrics import summarise_classes
 
 #: Columns of probabilities in predictions.csv begin so.
 PROBABILITY = "p_"

@@ -42,17 +42,18 @@ from real_cases import ROOT, shared_data
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from medtl.case import Case
-from medtl.catalog import Catalog, load_catalog
-from medtl.classification.views import Views
-from medtl.data import Preprocessor, cached_cases
-from medtl.device import autocast_dtype, build_fabric, precision_name
-from medtl.domain import parse_domain
+from medtl.data.case import Case
+from medtl.data.domain import parse_domain
 from medtl.errors import Interrupted
-from medtl.loading import build_loader
-from medtl.networks import Network
-from medtl.strategies import Stage
-from medtl.training import fit
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog, load_catalog
+from medtl.runtime.device import autocast_dtype, build_fabric, precision_name
+from medtl.training.loop import fit
+from medtl.training.samples.augmented import Views
+from medtl.training.samples.loader import build_loader
+from medtl.training.samples.prepared import cached_cases
+from medtl.transfer.strategies.base import Stage
+from medtl.transforms.preprocessor import Preprocessor
 from medtl_kaggle_mri.task import KaggleMri
 
 PICTURES = 320

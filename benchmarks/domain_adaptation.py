@@ -33,21 +33,21 @@ from arms import rows_of, tcga_patient
 from machine import describe
 from real_cases import ROOT, shared_data
 
-from medtl.catalog import Catalog, load_catalog
-from medtl.classification.calibration import Temperature
 from medtl.config import TrainConfig
-from medtl.console import Reporter
-from medtl.data import cached_cases
-from medtl.device import build_fabric
-from medtl.files import replacing
-from medtl.intervals import Interval, interval, paired_difference
-from medtl.phantom import write_phantom
-from medtl.pipeline import run_plan
-from medtl.planning import Plan, make_plan
-from medtl.runs import Run
-from medtl.selection import LABEL_FREE, select_score
-from medtl.trained import read_stage
-from medtl.unlabelled import blind
+from medtl.data.phantom import write_phantom
+from medtl.evaluation.intervals import Interval, interval, paired_difference
+from medtl.evaluation.label_free import LABEL_FREE, select_score
+from medtl.inference.load import read_stage
+from medtl.inference.temperature import Temperature
+from medtl.plugins.catalog import Catalog, load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.runtime.files import replacing
+from medtl.runtime.run_folder import Run
+from medtl.training.plan import Plan, make_plan
+from medtl.training.run import run_plan
+from medtl.training.samples.augmented import blind
+from medtl.training.samples.prepared import cached_cases
 
 METHODS = ("adabn", "dann", "coral", "mmd")
 HARMONISED = {"z-score": {"transforms": "picture"}, "matched": {"harmonise": "histogram-matching"}}

@@ -123,7 +123,7 @@ def compare(options: argparse.Namespace, case: str) -> dict[str, Any]:
 
 
 def dices(one_LIJK: Any, other_LIJK: Any) -> list[float]:
-    from medtl.evaluation import dice
+    from medtl.inference.segmentation import dice
 
     return [round(value, 4) for value in dice(one_LIJK, other_LIJK).tolist()]
 
@@ -132,12 +132,12 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
     """Time one way on one case, after a run on a small volume; logits go to ``file``."""
     import torch
 
-    from medtl.catalog import load_catalog
-    from medtl.data import region_masks
-    from medtl.device import build_fabric
-    from medtl.io.nifti import read_labels
-    from medtl.runs import open_run
-    from medtl.trained import read_stage
+    from medtl.data.cohort import region_masks
+    from medtl.data.io.nifti import read_labels
+    from medtl.inference.load import read_stage
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.device import build_fabric
+    from medtl.runtime.run_folder import open_run
 
     fabric = build_fabric(options.device, "fp32" if way in ("monai", "fp32") else "auto")
     trained = read_stage(open_run(options.run), "scratch", load_catalog(), fabric)
@@ -162,7 +162,7 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
 
 def whole_grid(prepared: Any, recipe: Any) -> Any:
     """The prepared image put back into the native grid, background 0: both sides start here."""
-    from medtl.transforms import to_native
+    from medtl.transforms.preprocess import to_native
 
     return to_native(prepared["image"], prepared["placement"], 0.0)
 
@@ -179,8 +179,8 @@ def by_monai(predictor: Any, image_CIJK: Any) -> Any:
 
 
 def by_window(predictor: Any, image_CIJK: Any, **options: Any) -> Any:
-    from medtl.convolutions import suited_to_cpu
-    from medtl.inference import sliding_window
+    from medtl.inference.sliding_window import sliding_window
+    from medtl.networks.cpu.convolutions import suited_to_cpu
 
     module = predictor.network.module.eval()
     with suited_to_cpu(module):
@@ -188,7 +188,7 @@ def by_window(predictor: Any, image_CIJK: Any, **options: Any) -> Any:
 
 
 def with_same_windows(predictor: Any, image_CIJK: Any) -> Any:
-    from medtl.device import autocast_dtype
+    from medtl.runtime.device import autocast_dtype
 
     return by_window(predictor, image_CIJK, crop=True, autocast=autocast_dtype(predictor.fabric))
 
@@ -205,7 +205,7 @@ def peak_mb(device: Any) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 1e6
-    from medtl.memory import peak_memory_bytes
+    from medtl.runtime.memory import peak_memory_bytes
 
     # Not by getrusage(): that counts what the process that started this one held.
     return (peak_memory_bytes() or float("nan")) / 1e6

@@ -29,8 +29,8 @@ from machine import describe
 from real_cases import ROOT, shared_data
 
 from medtl import api
-from medtl.classification.metrics import summarise_classes
-from medtl.files import replacing
+from medtl.evaluation.class_metrics import summarise_classes
+from medtl.runtime.files import replacing
 
 FOLDS = 5
 RECIPE: api.TrainSettings = {

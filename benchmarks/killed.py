@@ -17,14 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import medtl.evaluation
-import medtl.kinds
-import medtl.resume
-import medtl.trainer
-import medtl.training
+import medtl.inference.segmentation
+import medtl.inference.task_types
+import medtl.training.loop
+import medtl.training.state
+import medtl.training.trainer
 from medtl.cli.main import main
-from medtl.files import replacing
-from medtl.resume import STATE
+from medtl.runtime.files import replacing
+from medtl.training.state import STATE
 
 MOMENTS = ("step", "row", "validation", "state", "kept", "between", "ended", "scoring")
 
@@ -70,12 +70,12 @@ def nothing(*_args: Any, **_options: Any) -> None:
 def arm(moment: str, count: int) -> None:
     """Set the trap."""
     places: dict[str, tuple[Any, str, int, Callable[..., None]]] = {
-        "step": (medtl.training, "append_line", count, nothing),
-        "row": (medtl.training, "append_line", count, half_row),
-        "validation": (medtl.kinds, "validation_dice", count, half_validation),
-        "state": (medtl.resume, "write_tensors", count, half_state),
-        "between": (medtl.trainer, "write_checkpoint", 2 * count, nothing),
-        "scoring": (medtl.evaluation, "case_metrics", count, nothing),
+        "step": (medtl.training.loop, "append_line", count, nothing),
+        "row": (medtl.training.loop, "append_line", count, half_row),
+        "validation": (medtl.inference.task_types, "validation_dice", count, half_validation),
+        "state": (medtl.training.state, "write_tensors", count, half_state),
+        "between": (medtl.training.trainer, "write_checkpoint", 2 * count, nothing),
+        "scoring": (medtl.inference.segmentation, "case_metrics", count, nothing),
     }
     if moment == "kept":
         at_path(os, "replace", f".{STATE.name}", count)

@@ -40,13 +40,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medtl.case import Case, ImageFile
-from medtl.classification.views import view
-from medtl.console import Reporter
-from medtl.data import Preprocessor
-from medtl.modality import Modality
-from medtl.resampling import block_mean
-from medtl.transforms import Preset, head_picture, picture
+from medtl.data.case import Case, ImageFile
+from medtl.data.io.resample import block_mean
+from medtl.data.modality import Modality
+from medtl.runtime.console import Reporter
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import Preset, head_picture, picture
+from medtl.transforms.views import view
 from medtl_kaggle_mri.task import KaggleMri
 
 SIZE, EDGE, THUMBNAIL, BINS = 512, 128, 16, 40

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from real_cases import ROOT, medtl, shared_data
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from medtl.files import replacing
-from medtl.intervals import set_intervals
-from medtl.saliency.localisation import SCORES, summarise_localisation
+from medtl.evaluation.intervals import set_intervals
+from medtl.explain.localisation import SCORES, summarise_localisation
+from medtl.runtime.files import replacing
 from medtl_lgg_mri.task import HOSPITALS, PATIENTS, SLICES, WITH_TUMOR, LggMri
 
 FOLDS = 5

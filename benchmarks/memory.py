@@ -21,18 +21,18 @@ from tempfile import TemporaryDirectory
 import torch
 from machine import describe
 
-from medtl.building import build_losses, build_network
-from medtl.catalog import load_catalog
 from medtl.config import TrainConfig
-from medtl.console import Reporter
-from medtl.device import build_fabric
-from medtl.footprint import measure_footprint
-from medtl.gradients import Gradients, Objective
-from medtl.memory import give_back_freed_memory
-from medtl.optimisation import EMA, build_optimizer
-from medtl.phantom import write_phantom
-from medtl.planning import Plan, make_plan
-from medtl.profiling import Profile
+from medtl.data.phantom import write_phantom
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.runtime.memory import give_back_freed_memory
+from medtl.training.build import build_losses, build_network
+from medtl.training.memory_estimate import measure_footprint
+from medtl.training.optimizer import EMA, build_optimizer
+from medtl.training.plan import Plan, make_plan
+from medtl.training.profiler import Profile
+from medtl.training.step import Gradients, Objective
 
 OUT = Path(__file__).parent / "results" / "memory.json"
 #: The estimate is within this share of what was measured.

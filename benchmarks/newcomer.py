@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 from clean_environment import CleanEnvironment  # noqa: E402
 
-from medtl.scaffold.package import COMPONENT_KINDS  # noqa: E402
+from medtl.plugins.scaffold import COMPONENT_KINDS  # noqa: E402
 
 PROMISE_S = 120.0
 RESULTS = Path(__file__).parent / "results" / "newcomer.json"

@@ -23,7 +23,7 @@ from machine import describe
 from own_layouts import LAYOUTS, rearrange, region_values
 from real_cases import ROOT, add_data_option, sorted_cases
 
-from medtl.case import Case
+from medtl.data.case import Case
 
 SMALL = ("--strategy", "scratch", "--dst", "flair,t1,t1ce,t2", "--width", "8", "--spacing", "3")
 SMALL += ("--transforms", "brain-mr", "--batch-size", "1", "--set", "patch_size=48,64,48")
@@ -84,7 +84,7 @@ def medtl(*words: str) -> None:
 
 
 def weights(run: Path) -> dict[str, Any]:
-    from medtl.weights import BEST, read_weights
+    from medtl.transfer.weights import BEST, read_weights
 
     return {n: t.numpy() for n, t in read_weights(run / "scratch" / BEST).tensors.items()}
 

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from medtl.case import Case
+from medtl.data.case import Case
 
 #: What the lists call the contrasts; medtl knows them as flair, t1, t1ce and t2.
 CHANNELS = {"flair": "FLAIR", "t1": "T1w", "t1ce": "T1Gd", "t2": "T2w"}

@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
-from medtl.phantom import default_phantom
-from medtl.splits import split_patients
+from medtl.data.phantom import default_phantom
+from medtl.data.splits import split_patients
 from medtl_brats.task import Brats
 
 CONTRASTS = ("flair", "t1", "t1ce", "t2")

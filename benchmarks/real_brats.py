@@ -25,8 +25,8 @@ from typing import Any
 from machine import describe
 from real_cases import ROOT, add_data_option, sorted_cases, train
 
-from medtl.files import replacing
-from medtl.intervals import interval, paired_difference
+from medtl.evaluation.intervals import interval, paired_difference
+from medtl.runtime.files import replacing
 from medtl_brats.task import Brats
 
 SOURCE, TARGET = "flair,t1ce", "t1,t2"

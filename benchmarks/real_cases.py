@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medtl.case import Case
+from medtl.data.case import Case
 from medtl_brats.task import Brats
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,22 +25,22 @@ from machine import describe
 from real_cases import ROOT, add_data_option, sorted_cases, train
 from torch import Tensor
 
-from medtl.case import Case
-from medtl.catalog import Catalog, load_catalog
-from medtl.data import cached_cases
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
-from medtl.evaluation import Segmenter
-from medtl.files import replacing
-from medtl.loading import Patches
-from medtl.networks import Network
-from medtl.preparation import prepare_network
-from medtl.response import measure_response
-from medtl.runs import Run
-from medtl.strategies import Stage
-from medtl.trained import read_stage
-from medtl.trainer import RESPONSE_PATCHES
-from medtl.weights import read_weights, resolve_weights
+from medtl.data.case import Case
+from medtl.data.domain import parse_domain
+from medtl.inference.load import read_stage
+from medtl.inference.segmentation import Segmenter
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog, load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.files import replacing
+from medtl.runtime.run_folder import Run
+from medtl.training.samples.augmented import Patches
+from medtl.training.samples.prepared import cached_cases
+from medtl.training.trainer import RESPONSE_PATCHES
+from medtl.transfer.prepare import prepare_network
+from medtl.transfer.response import measure_response
+from medtl.transfer.strategies.base import Stage
+from medtl.transfer.weights import read_weights, resolve_weights
 
 NETWORKS = ("unet", "segresnet")
 SOURCE = "flair,t1ce"

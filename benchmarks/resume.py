@@ -23,10 +23,10 @@ from pathlib import Path
 
 from machine import describe
 
-from medtl.phantom import write_phantom
-from medtl.resume import STATE
-from medtl.trainer import LAST
-from medtl.weights import BEST
+from medtl.data.phantom import write_phantom
+from medtl.training.state import STATE
+from medtl.training.trainer import LAST
+from medtl.transfer.weights import BEST
 
 HERE = Path(__file__).resolve().parent
 #: Each a moment of ``killed.py``: mid-epoch, mid-validation, mid-write and stage boundaries.

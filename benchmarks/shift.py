@@ -119,7 +119,7 @@ def lines_of(data: Path, modality: str) -> Any:
     if not data.is_dir():
         random = np.random.default_rng(modality == "t1ce")
         return random.normal(size=(ROWS, COLUMNS))
-    from medtl.io.nifti import read_volume
+    from medtl.data.io.nifti import read_volume
 
     volume_IJK, _ = read_volume(sorted_cases(data)[0].images[modality])
     return volume_IJK.transpose(2, 1, 0).reshape(-1, volume_IJK.shape[0])
@@ -152,8 +152,8 @@ def timed(work: Callable[[], float], device: str = "cpu") -> dict[str, float]:
 
 
 def by_medtl(options: argparse.Namespace) -> dict[str, float]:
-    import medtl.io.nifti  # noqa: F401  what imports take is told apart
-    from medtl.shift.mmd import mmd2
+    import medtl.data.io.nifti  # noqa: F401  what imports take is told apart
+    from medtl.shift.metrics.mmd import mmd2
 
     imports_mb = peak_mb()
     x_NF, y_NF = both(options.data, scaled=True)
@@ -166,7 +166,7 @@ def by_products(options: argparse.Namespace) -> dict[str, float]:
     """The matrix products that `mmd2` makes, and nothing else: no bandwidth, exponential or sum."""
     import torch
 
-    from medtl.shift.sums import BLOCK, matrix_product
+    from medtl.shift.metrics.kernel_sums import BLOCK, matrix_product
 
     x_NF, y_NF = both(options.data, scaled=True)
     extra = np.ones((2 * ROWS, 2))
@@ -186,7 +186,7 @@ def by_products(options: argparse.Namespace) -> dict[str, float]:
 
 
 def by_loop(options: argparse.Namespace) -> dict[str, float]:
-    from medtl.shift.legacy import legacy_mmd
+    from medtl.shift.metrics.legacy import legacy_mmd
 
     x_NF, y_NF = both(options.data, scaled=False)
     legacy_mmd(x_NF[:1000], y_NF[:1000])
@@ -195,7 +195,7 @@ def by_loop(options: argparse.Namespace) -> dict[str, float]:
 
 def itself(options: argparse.Namespace) -> dict[str, float]:
     """The loop on FLAIR twice; lines as SimpleITK reads them, and cut from nibabel's array."""
-    from medtl.shift.legacy import legacy_mmd
+    from medtl.shift.metrics.legacy import legacy_mmd
 
     itk_NF = lines_of(options.data, "flair")
     slices = len(itk_NF) // COLUMNS
@@ -206,7 +206,7 @@ def itself(options: argparse.Namespace) -> dict[str, float]:
 
 def halves(options: argparse.Namespace) -> dict[str, float]:
     """`mmd` between random halves of the volume's rows that are not air, 20 times."""
-    from medtl.shift.mmd import mmd2
+    from medtl.shift.metrics.mmd import mmd2
 
     x_NF = lines_of(options.data, "flair").astype(float)
     x_NF = x_NF[x_NF.any(1)]
@@ -245,8 +245,8 @@ def sides(n: int, m: int, draws: int) -> Any:
 
 
 def compare_permutations(n: int = 2000, features: int = 256) -> dict[str, Any]:
-    from medtl.shift.kernels import median_gamma
-    from medtl.shift.mmd import mmd, mmd2
+    from medtl.shift.metrics.kernels import median_gamma
+    from medtl.shift.metrics.mmd import mmd, mmd2
 
     values_NF = np.random.default_rng(0).normal(size=(2 * n, features))
     values_NF[:n] += 0.02
@@ -282,7 +282,7 @@ def compare_peer(n: int = 300, m: int = 200, features: int = 20) -> dict[str, An
         from hyppo.ksample import MMD
     except ImportError:
         return "hyppo is not installed; not compared"
-    from medtl.shift.mmd import mmd_biased
+    from medtl.shift.metrics.mmd import mmd_biased
 
     rows = []
     for shift in (0.0, 0.1, 0.15, 0.4):

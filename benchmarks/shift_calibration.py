@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 from machine import describe
 
-from medtl.catalog import load_catalog
-from medtl.console import Reporter
-from medtl.phantom import write_phantom
+from medtl.data.phantom import write_phantom
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import permutations
-from medtl.shift.measure import p_value, scored
-from medtl.shift.pipeline import measure_shift
 from medtl.shift.request import DRAWS, Request
+from medtl.shift.run import measure_shift
+from medtl.shift.stats.outcome import p_value, scored
+from medtl.shift.stats.permutations import permutations
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENTS, ROWS, FEATURES = 20, 6, 4

@@ -19,12 +19,12 @@ from machine import describe
 from PIL import Image
 from real_cases import ROOT, shared_data
 
-from medtl.catalog import load_catalog
-from medtl.console import Reporter
-from medtl.files import replacing
-from medtl.shift.pipeline import measure_shift
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.files import replacing
+from medtl.shift.report.result import tables
 from medtl.shift.request import Request
-from medtl.shift.result import tables
+from medtl.shift.run import measure_shift
 
 
 def main() -> None:

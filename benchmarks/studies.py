@@ -29,14 +29,14 @@ from arms import curve, overall, rows_of, shown, side_by_side, steps_to, train
 from machine import describe
 from real_cases import ROOT, shared_data
 
-from medtl.catalog import load_catalog
-from medtl.console import Reporter
-from medtl.device import build_fabric
-from medtl.files import replacing
-from medtl.phantom.cohort import read_index
-from medtl.runs import open_run
-from medtl.splits import cases_of, read_splits
-from medtl.trained import read_stage
+from medtl.data.phantom.cohort import read_index
+from medtl.data.splits import cases_of, read_splits
+from medtl.inference.load import read_stage
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.runtime.files import replacing
+from medtl.runtime.run_folder import open_run
 
 WIDTH, EDGE, SEED = 16, 64, 0
 STEPS = {"s0": 1500, "source": 600, "s2": 300, "s3": 800}

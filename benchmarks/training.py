@@ -2,7 +2,7 @@
 
 Three questions, on the network, patches and precision that ``medtl train brats`` takes by default:
 
-- time per step of :func:`medtl.training.fit` (clipping, averaging, logging and the kept state
+- time per step of :func:`medtl.training.loop.fit` (clipping, averaging, logging and the kept state
   included) against forward, backward and AdamW alone, on the same tensors, in turns;
 - share of the time spent waiting for patches from the second pass over the patients on;
 - time to make a batch from cached cases, against reading and preparing the NIfTI files of its
@@ -26,14 +26,16 @@ import torch
 from machine import describe
 from real_cases import ROOT, add_data_option, sorted_cases
 
-from medtl.catalog import Catalog, load_catalog
-from medtl.data import Preprocessor, cached_cases
-from medtl.device import autocast_dtype, build_fabric, precision_name
-from medtl.loading import Patches, build_loader
-from medtl.modality import parse_modalities
-from medtl.networks import Network
-from medtl.strategies import LossSpec, Stage
-from medtl.training import Objective, fit
+from medtl.data.modality import parse_modalities
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog, load_catalog
+from medtl.runtime.device import autocast_dtype, build_fabric, precision_name
+from medtl.training.loop import Objective, fit
+from medtl.training.samples.augmented import Patches
+from medtl.training.samples.loader import build_loader
+from medtl.training.samples.prepared import cached_cases
+from medtl.transfer.strategies.base import LossSpec, Stage
+from medtl.transforms.preprocessor import Preprocessor
 from medtl_brats.task import Brats
 
 #: Batches made beforehand, and how often the loops go through them: the state to resume from is

@@ -28,12 +28,12 @@ from arms import overall, rows_of, side_by_side, train
 from machine import describe
 from real_cases import ROOT, shared_data
 
-from medtl.case import Case
-from medtl.classification.patients import hits_by_patient
-from medtl.files import replacing
-from medtl.intervals import interval, paired_difference
-from medtl.splits import Split, split_patients, write_splits
-from medtl.strategies import CONTROL_A, CONTROL_B
+from medtl.data.case import Case
+from medtl.data.splits import Split, split_patients, write_splits
+from medtl.evaluation.class_metrics import hits_by_patient
+from medtl.evaluation.intervals import interval, paired_difference
+from medtl.runtime.files import replacing
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl_kaggle_mri.task import KaggleMri
 
 SIZES = (50, 100, 250, None)  #: training groups; None: all

@@ -14,7 +14,7 @@ import numpy as np
 from figure_style import BLUE, GREEN, GREY, ORANGE, draw_all, save
 from numpy.typing import NDArray
 
-from medtl.intervals import Interval, interval, paired_difference
+from medtl.evaluation.intervals import Interval, interval, paired_difference
 
 PATIENTS, GAIN = 30, 0.04  # of the simulated study: test patients, true gain in Dice
 COHORTS = 400

@@ -14,7 +14,7 @@ import numpy as np
 from figure_style import BLUE, GREY, ORANGE, draw_all, save
 from numpy.typing import NDArray
 
-from medtl.phantom.render import render_case, scanner_of
+from medtl.data.phantom.brats_layout import render_case, scanner_of
 
 PATIENTS, SLICES, SIZE, THUMBNAIL = 24, 12, 48, 16
 REPETITIONS = 100  # drawings of the labels

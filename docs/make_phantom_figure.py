@@ -17,8 +17,14 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 from PIL import Image
 
-from medtl.phantom.physics import CONTRASTS
-from medtl.phantom.render import PhantomCase, render_case, scanner_of, site_of, tumour_count
+from medtl.data.phantom.brats_layout import (
+    PhantomCase,
+    render_case,
+    scanner_of,
+    site_of,
+    tumour_count,
+)
+from medtl.data.phantom.physics import CONTRASTS
 
 SIZE, SEED, SITES = 96, 0, 3
 CASES = (4, 10, 11, 7)

@@ -14,13 +14,13 @@ import numpy as np
 from figure_style import BLUE, GREY, ORANGE, draw_all, save
 from numpy.typing import NDArray
 
-from medtl.modality import Modality
-from medtl.phantom.render import render_case, scanner_of
+from medtl.data.modality import Modality
+from medtl.data.phantom.brats_layout import render_case, scanner_of
 from medtl.shift.contract import Rows, View
-from medtl.shift.design import permutations
 from medtl.shift.harmonisers import nyul, zscore
-from medtl.shift.measure import p_value, scored
-from medtl.shift.mmd import mmd
+from medtl.shift.metrics.mmd import mmd
+from medtl.shift.stats.outcome import p_value, scored
+from medtl.shift.stats.permutations import permutations
 
 COHORTS, DRAWS = 200, 99
 PATIENTS, ROWS, FEATURES = 12, 8, 4  # patients of each domain, rows of each

@@ -15,13 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from figure_style import BLUE, GREY, ORANGE, draw_all, save
 
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
-from medtl.networks import Network, select_blocks, tensors
-from medtl.receipts import block_shares
-from medtl.strategies import Request
-from medtl.transfer import transfer
-from medtl.weights import Weights
+from medtl.data.domain import parse_domain
+from medtl.networks.blocks import Network, select_blocks, tensors
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.receipt import block_shares
+from medtl.transfer.strategies.base import Request
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import Weights
 
 STATUSES = {"loaded": BLUE, "adapted": ORANGE, "random": GREY}
 REGIONS = ("WT", "TC", "ET")

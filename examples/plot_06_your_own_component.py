@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 from torch import nn
 
 from medtl import api
-from medtl.assemble import network_builder
-from medtl.networks import Block
-from medtl.strategies import opening, stage
+from medtl.networks.blocks import Block
+from medtl.networks.builder import network_builder
+from medtl.transfer.strategies.base import opening, stage
 
 work = TemporaryDirectory()
 folder = Path(work.name)

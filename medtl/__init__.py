@@ -15,10 +15,15 @@ import pluggy
 
 __version__ = "0.1.0"
 
-#: Version of the plugin contract in :mod:`medtl.hookspecs`. Plugins state the one they speak.
+
+#: Version of the plugin contract in :mod:`medtl.plugins.hookspecs`. Plugins state the one they
+#: speak.
 PLUGIN_API = 1
+
+
 #: The oldest version that is still read (docs/decisions/0027-plugin-kit.md).
 OLDEST_PLUGIN_API = 1
+
 
 hookimpl = pluggy.HookimplMarker("medtl")
 

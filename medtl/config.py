@@ -10,9 +10,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from medtl.data.modality import Modality, parse_modality
 from medtl.errors import ConfigError, in_plain_words, near_or_known
-from medtl.files import from_home, replacing
-from medtl.modality import Modality, parse_modality
+from medtl.runtime.files import from_home, replacing
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -37,8 +37,14 @@ def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
 
 
 Natural = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
 Positive = Annotated[float, Field(gt=0)]
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
 UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _PLAIN = {
     "should": "must",
@@ -14,6 +14,8 @@ _PLAIN = {
     "a valid tuple": "a list",
     "a valid dictionary": "a mapping such as {name: value}",
 }
+
+
 #: An error lists so many names, and leaves out the others.
 MOST_LISTED = 12
 
@@ -76,3 +78,9 @@ class Interrupted(MedtlError):
     """Training was asked to stop, and has kept what it needs to go on."""
 
     exit_code = 130
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """``a, b, c and 7 more``."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

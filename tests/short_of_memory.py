@@ -21,19 +21,19 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medtl.catalog import load_catalog
-from medtl.data import Preprocessor
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import MedtlError
-from medtl.evaluation import Segmenter
-from medtl.inference import slice_wise, sliding_window
-from medtl.losses import dice_ce
-from medtl.networks import Network
-from medtl.strategies import Stage
-from medtl.training import fit
-from medtl.transforms import brain_mr
-from medtl.windows import Shrinking
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.sliding_window import slice_wise, sliding_window
+from medtl.inference.window_size import Shrinking
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.training.loop import fit
+from medtl.training.losses import dice_ce
+from medtl.transfer.strategies.base import Stage
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr
 
 EDGE = 48
 

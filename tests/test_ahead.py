@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from medtl.ahead import ahead
+from medtl.runtime.parallel import ahead
 
 
 def test_order_is_kept_and_nothing_is_lost() -> None:

@@ -20,7 +20,7 @@ import torch
 
 from medtl import api
 from medtl.errors import ConfigError, MedtlError, RunError, UnknownNameError
-from medtl.weights import BEST
+from medtl.transfer.weights import BEST
 
 SETTINGS: dict[str, Any] = {
     "network": "unet",
@@ -164,10 +164,10 @@ def test_threads_train_to_the_same_weights_and_leave_the_process_as_it_was(
 
 
 def test_a_signal_handler_that_python_did_not_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    from medtl.interruption import watching
+    from medtl.runtime.signals import watching
 
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr("medtl.interruption.signal.getsignal", lambda number: None)
+    monkeypatch.setattr("medtl.runtime.signals.signal.getsignal", lambda number: None)
     with watching():
         pass
     monkeypatch.undo()
@@ -390,7 +390,7 @@ def test_a_mistake_is_a_line_with_the_nearest_name(
 
 @pytest.fixture(scope="module")
 def mine() -> Iterator[Any]:
-    from medtl.strategies import stage
+    from medtl.transfer.strategies.base import stage
     from medtl_unet3d.plugin import medtl_networks
 
     unet = next(each for each in medtl_networks() if each.name == "unet").load()

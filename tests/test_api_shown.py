@@ -14,10 +14,10 @@ import pytest
 
 from medtl import api
 from medtl.config import TrainConfig
-from medtl.receipts import Receipt as CoreReceipt
-from medtl.receipts import ReceiptRow
-from medtl.report.tables import Table
+from medtl.runtime.table import Table
 from medtl.shift.request import Request
+from medtl.transfer.receipt import Receipt as CoreReceipt
+from medtl.transfer.receipt import ReceiptRow
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "<script>alert('x')</script>"

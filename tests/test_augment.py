@@ -14,7 +14,17 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from medtl.augment import AIR, FULL, LIGHT, NONE, Augmentation, ChannelDraw, Draw, apply, draw
+from medtl.transforms.augment import (
+    AIR,
+    FULL,
+    LIGHT,
+    NONE,
+    Augmentation,
+    ChannelDraw,
+    Draw,
+    apply,
+    draw,
+)
 
 PATCH = (8, 10, 12)
 SHAPE = (16, 18, 20)

@@ -17,10 +17,10 @@ import torch
 
 from medtl import api
 from medtl.cli.main import main
+from medtl.data.phantom import write_phantom
+from medtl.data.splits import read_splits
 from medtl.errors import RunError
-from medtl.phantom import write_phantom
-from medtl.runs import check_writable
-from medtl.splits import read_splits
+from medtl.runtime.run_folder import check_writable
 
 TINY = ("--network", "unet", "--width", "4", "--steps", "1", "--device", "cpu")
 TINY += tuple(f"--set={text}" for text in ("patch_size=32,32,32", "test_fraction=0.2"))

@@ -9,12 +9,13 @@ from types import ModuleType
 
 import pytest
 
-from medtl.adaptation import identical_pairs, parse_mapping, plan_channels
-from medtl.augment import NONE
-from medtl.case import Case
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
-from medtl.splits import split_patients
+from medtl.data.case import Case
+from medtl.data.domain import parse_domain
+from medtl.data.modality import parse_mapping
+from medtl.data.splits import split_patients
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.adapt import identical_pairs, plan_channels
+from medtl.transforms.augment import NONE
 from medtl_lgg_mri.task import LggMri
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

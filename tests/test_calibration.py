@@ -14,19 +14,10 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from medtl.classification.calibration import (
-    BINS,
-    HIGHEST,
-    LOWEST,
-    Temperature,
-    calibration_scores,
-    fit_temperature,
-    reliability,
-    tempered,
-)
-from medtl.classification.metrics import calibrated, summarise_classes
-from medtl.classification.patients import per_patient
-from medtl.report.tables import class_tables
+from medtl.evaluation.calibration import BINS, calibration_scores, reliability
+from medtl.evaluation.class_metrics import calibrated, per_patient, summarise_classes
+from medtl.evaluation.tables import class_tables
+from medtl.inference.temperature import HIGHEST, LOWEST, Temperature, fit_temperature, tempered
 
 
 def drawn(cases: int = 200, strength: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

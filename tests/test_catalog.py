@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from medtl import Component, builtin, hookspecs
-from medtl.catalog import GROUP, Catalog, build_catalog, load_catalog
+from medtl import Component
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.plugins import COMPONENT_KINDS
+from medtl.plugins import builtin, hookspecs
+from medtl.plugins.catalog import GROUP, Catalog, build_catalog, load_catalog
+from medtl.plugins.loader import COMPONENT_KINDS
 
 HEAD = "from medtl import Component, hookimpl\nPLUGIN_API = 1\n"
 GOOD = HEAD + "@hookimpl\ndef medtl_{kind}():\n    return [Component({name!r}, 'os:getcwd', 'x')]\n"
@@ -34,7 +35,7 @@ def make_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlugin:
 
 
 def core() -> EntryPoint:
-    return EntryPoint("core", "medtl.builtin", GROUP)
+    return EntryPoint("core", "medtl.plugins.builtin", GROUP)
 
 
 def good(kind: str, name: str) -> str:

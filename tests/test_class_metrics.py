@@ -16,14 +16,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from medtl.classification.metrics import (
-    ALL,
-    class_scores,
-    confusion,
-    summarise_classes,
-    write_predictions_csv,
-)
-from medtl.intervals import bca, interval, set_intervals
+from medtl.evaluation.class_metrics import ALL, class_scores, confusion, summarise_classes
+from medtl.evaluation.intervals import bca, interval, set_intervals
+from medtl.inference.classification import write_predictions_csv
 
 CLASSES = ("a", "b", "c")
 

@@ -21,8 +21,8 @@ from PIL import Image
 from sklearn import metrics
 
 from medtl.cli.main import main
-from medtl.owndata.classes import choose_size
-from medtl.weights import BEST, read_weights
+from medtl.data.tasks.classification_defaults import choose_size
+from medtl.transfer.weights import BEST, read_weights
 
 CLASSES = ("bar", "disc", "ring")
 TINY = ("--width", "4", "--device", "cpu", "--precision", "fp32", "--batch-size", "8", "-q")
@@ -289,11 +289,11 @@ def test_fine_tuning_to_other_classes_takes_all_but_the_head(
 def test_interrupted_training_goes_on_to_the_same_weights(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import medtl.training
+    import medtl.training.loop
 
     words = ("train", "classification", "--data", pictures, *SMALL, "--steps", 20, "--out")
     Terminal(None)(*words, tmp_path / "whole")
-    append = medtl.training.append_line
+    append = medtl.training.loop.append_line
 
     def killed(path: Path, row: dict[str, Any]) -> None:
         append(path, row)
@@ -301,7 +301,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(medtl.training, "append_line", killed)
+        patch.setattr(medtl.training.loop, "append_line", killed)
         Terminal(None)(*words, tmp_path / "cut", code=130)
     Terminal(None)("train", "--resume", tmp_path / "cut", "-q")
     whole, cut = (tensors(tmp_path / name / "scratch") for name in ("whole", "cut"))
@@ -488,7 +488,7 @@ def test_class_that_was_not_trained_on_is_refused(run: Path, few: Path, medtl: T
 
 
 def test_classifier_is_refused_where_regions_are_segmented(tmp_path: Path, medtl: Terminal) -> None:
-    from medtl.phantom import write_phantom
+    from medtl.data.phantom import write_phantom
 
     write_phantom(tmp_path / "phantom", cases=3, size=24, sites=1, seed=0, workers=1)
     words = ("train", "brats", "--data", tmp_path / "phantom", "-q", "--width", "4")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from medtl.builtin import COMMANDS
-from medtl.cli.boundary import guarded
+from medtl.cli.errors import guarded
 from medtl.cli.main import _from_home
 from medtl.errors import DataError
+from medtl.plugins.builtin import COMMANDS
 
 PLUGIN = """
 from medtl import Component, hookimpl
@@ -57,7 +57,7 @@ def installed_plugin(folder: Path, name: str, source: str) -> str:
     info = folder / f"{module}-2.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 2.5\n")
-    (info / "entry_points.txt").write_text(f"[medtl.plugins]\n{name} = {module}\n")
+    (info / "entry_points.txt").write_text(f"[medtl.plugins.loader]\n{name} = {module}\n")
     return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 

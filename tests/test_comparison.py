@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medtl.classification.patients import hits_by_patient
-from medtl.comparison import against_controls, verdict
-from medtl.intervals import Interval, paired_difference
-from medtl.metrics import dice_by_patient
-from medtl.report.tables import gain_table
+from medtl.evaluation.class_metrics import hits_by_patient
+from medtl.evaluation.controls import against_controls, verdict
+from medtl.evaluation.intervals import Interval, paired_difference
+from medtl.evaluation.metrics import dice_by_patient
+from medtl.evaluation.tables import gain_table
 
 
 def between(low: float | None, high: float | None) -> Interval:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medtl.catalog import load_catalog
-from medtl.cli.complete import choice, component
-from medtl.cli.completion import SHELLS
+from medtl.cli.completion import SHELLS, choice, component
+from medtl.plugins.catalog import load_catalog
 
 
 def medtl(*words: str, **environment: str) -> str:

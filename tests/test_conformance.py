@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from medtl.catalog import GROUP
+from medtl.plugins.catalog import GROUP
 from medtl.testing import checks
 
 BUNDLED = sorted(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtl.convolutions import suited_to_cpu
+from medtl.networks.cpu.convolutions import suited_to_cpu
 
 
 def stir() -> None:
@@ -64,7 +64,7 @@ def test_only_small_volumes_leave_bf16() -> None:
 OVERRUN = """
 import torch
 from torch import nn
-from medtl.convolutions import suited_to_cpu
+from medtl.networks.cpu.convolutions import suited_to_cpu
 torch.set_num_threads(1)
 for size in (8, 16, 32, 64):
     for _ in range(5):

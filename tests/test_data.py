@@ -17,24 +17,24 @@ import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medtl.case import Case
-from medtl.data import (
-    Preprocessor,
+from medtl.data.case import Case
+from medtl.data.cohort import check_case, region_masks
+from medtl.data.content_hash import check_content, fingerprint
+from medtl.data.io.nifti import read_header
+from medtl.data.phantom import write_phantom
+from medtl.errors import DataError
+from medtl.runtime.memory import free_memory_bytes
+from medtl.runtime.signals import leave_signals_to_parent
+from medtl.training.samples.augmented import Patches
+from medtl.training.samples.loader import SampleRange, build_loader
+from medtl.training.samples.prepared import (
     cached_cases,
-    check_case,
     choose_cache,
     choose_workers,
     prepared_bytes,
-    region_masks,
 )
-from medtl.errors import DataError
-from medtl.fingerprint import check_content, fingerprint
-from medtl.interruption import leave_signals_to_parent
-from medtl.io.nifti import read_header
-from medtl.loading import Patches, SampleRange, build_loader
-from medtl.memory import free_memory_bytes
-from medtl.phantom import write_phantom
-from medtl.transforms import brain_mr
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr
 from medtl_brats.task import Brats
 
 REGIONS = ("WT", "TC", "ET")
@@ -153,7 +153,7 @@ def test_every_pass_shows_every_case_once() -> None:
             empty = {name: torch.empty(0, dtype=torch.long) for name in REGIONS}
             return {"image": image, "target": torch.zeros(3, 4, 4, 4), "centres": empty}
 
-    from medtl.transforms import brain_mr_plain
+    from medtl.transforms.presets import brain_mr_plain
 
     recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain())
     patches = Patches(Numbered(), 5, recipe, (1, 1, 1), "0/x")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medtl.catalog import load_catalog
-from medtl.plugins import COMPONENT_KINDS
+from medtl.plugins.catalog import load_catalog
+from medtl.plugins.loader import COMPONENT_KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -59,7 +59,7 @@ def test_hook_is_documented_with_its_exact_arguments(hook: str) -> None:
     assert ast.get_docstring(SPECIFIED[hook])
     arguments = ast.unparse(SPECIFIED[hook].args)
     returned = ast.unparse(SPECIFIED[hook].returns or ast.Constant(None))
-    shown = f".. py:function:: medtl.hookspecs.{hook}({arguments}) -> {returned}"
+    shown = f".. py:function:: medtl.plugins.hookspecs.{hook}({arguments}) -> {returned}"
     assert shown.replace("Component", "medtl.Component") in generated()["hooks.md"]
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medtl.case import Case, ImageFile
-from medtl.domain import Domain, parse_domain, select
+from medtl.data.case import Case, ImageFile
+from medtl.data.domain import Domain, parse_domain, select
+from medtl.data.modality import Modality, parse_modalities
 from medtl.errors import ConfigError, DataError
-from medtl.modality import Modality, parse_modalities
 
 
 def case(name: str, site: str = "", part: str = "", modalities: str = "flair,t1") -> Case:

@@ -12,14 +12,14 @@ from PIL import Image as Picture
 from PIL import ImageOps
 from scipy.ndimage import gaussian_filter
 
-from medtl.case import Case, ImageFile
-from medtl.console import Reporter
-from medtl.duplicates import Group, groups_of, joined, look_at
+from medtl.data.case import Case, ImageFile
+from medtl.data.duplicates import Group, groups_of, joined, look_at
+from medtl.data.modality import Modality
+from medtl.data.phantom import write_phantom
 from medtl.errors import DataError
-from medtl.modality import Modality
-from medtl.phantom import write_phantom
-from medtl.shift.duplicates import merged_patients, overlap, sort_out
-from medtl.shift.sides import Image
+from medtl.runtime.console import Reporter
+from medtl.shift.images.domains import Image
+from medtl.shift.images.duplicates import merged_patients, overlap, sort_out
 from medtl_brats.task import Brats
 
 QUIET = Reporter(quiet=True)

@@ -15,21 +15,21 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from medtl.case import Case, Cohort
-from medtl.catalog import load_catalog
-from medtl.console import Reporter
-from medtl.data import Preprocessor
-from medtl.device import build_fabric
+from medtl.data.case import Case, Cohort
+from medtl.data.io.nifti import read_header, to_canonical
+from medtl.data.phantom import write_phantom
 from medtl.errors import DataError, RunError
-from medtl.evaluation import OUTSIDE, Segmenter, score_cases, validation_dice
-from medtl.io.nifti import read_header, to_canonical
-from medtl.networks import Block, Network
-from medtl.phantom import write_phantom
-from medtl.prediction import paint
-from medtl.runs import Run
-from medtl.scoring import pick_cases
-from medtl.specks import least_component_ml
-from medtl.transforms import brain_mr_plain
+from medtl.evaluation.evaluate import pick_cases
+from medtl.evaluation.segmentation import score_cases
+from medtl.inference.predict import paint
+from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml, validation_dice
+from medtl.networks.blocks import Block, Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import Run
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr_plain
 from medtl_brats.task import Brats
 
 REGIONS = ("WT", "TC", "ET")

@@ -16,17 +16,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medtl.building import build_losses
-from medtl.catalog import load_catalog
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted
-from medtl.networks import Network, describe_blocks, partition, tensors
-from medtl.norms import estimate_norms
-from medtl.preparation import prepare_network
-from medtl.strategies import LossSpec, Request, Stage, on_target
-from medtl.training import Fit, fit, snapshot
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, describe_blocks, partition, tensors
+from medtl.networks.norms import estimate_norms
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.training.build import build_losses
+from medtl.training.loop import Fit, fit, snapshot
+from medtl.transfer.prepare import prepare_network
+from medtl.transfer.strategies.base import LossSpec, Request, Stage, on_target
+from medtl.transfer.weights import Weights
 
 #: Name -> dimensions, edge and width: an eighth of the published one, or less.
 NETWORKS = {

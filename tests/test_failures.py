@@ -20,16 +20,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from medtl.cache import cache_dir
 from medtl.cli.main import main
-from medtl.data import Preprocessor, cached_cases
+from medtl.data.phantom import write_phantom
 from medtl.errors import RunError
-from medtl.locking import LOCK, locked, refuse_held
-from medtl.phantom import write_phantom
-from medtl.runs import read_lines
-from medtl.trainer import LAST
-from medtl.transforms import brain_mr
-from medtl.weights import BEST
+from medtl.runtime.cache import cache_dir
+from medtl.runtime.lock import LOCK, locked, refuse_held
+from medtl.runtime.run_folder import read_lines
+from medtl.training.samples.prepared import cached_cases
+from medtl.training.trainer import LAST
+from medtl.transfer.weights import BEST
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr
 from medtl_brats.task import Brats
 
 TINY = ("--network", "unet", "--width", "4", "--steps", "16", "--device", "cpu", "-q")
@@ -268,7 +269,7 @@ def test_run_is_held_by_one_command_at_a_time(
 
 def test_killed_command_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from medtl.locking import locked\n"
+        "import sys, time; from pathlib import Path; from medtl.runtime.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -15,15 +15,15 @@ from matplotlib.text import Text
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from PIL import Image
 
-from medtl.case import Case
+from medtl.data.case import Case
+from medtl.data.splits import Split
 from medtl.errors import RunError
-from medtl.kinds import CLASSIFICATION
-from medtl.metrics import BOUNDS, summarise
-from medtl.report import canvas
-from medtl.report.figures import loss_curves, split_sizes, stage_scores
-from medtl.report.montage import PICTURE_AXES, _slices, montage, to_lps
-from medtl.results import median_case, sizes_by_stratum
-from medtl.splits import Split
+from medtl.evaluation.figures import loss_curves, split_sizes, stage_scores
+from medtl.evaluation.metrics import BOUNDS, summarise
+from medtl.evaluation.montage import PICTURE_AXES, _slices, montage, to_lps
+from medtl.evaluation.results import median_case, sizes_by_stratum
+from medtl.inference.task_types import CLASSIFICATION
+from medtl.runtime import figure_style as canvas
 
 SIZE = (24, 30, 12)
 
@@ -127,7 +127,7 @@ def test_figures_leave_matplotlib_as_it_was(tmp_path):
 
 
 def test_figures_need_no_display_and_no_pyplot():
-    code = "import sys, medtl.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, medtl.evaluation.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

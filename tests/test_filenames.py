@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 import pytest
 
-import medtl.locking
+import medtl.runtime.lock
 from medtl.cli.main import main
 from medtl.errors import DataError, RunError
-from medtl.filenames import check_apart, file_name
-from medtl.runs import append_line, start_run, write_text
+from medtl.runtime.files import check_apart, file_name
+from medtl.runtime.run_folder import append_line, start_run, write_text
 
 ODD = ["CON", "con.T1", "aux ", "nul", "COM1.a", "LPT9", "a:b", 'a<b>c"d', "a|b?c*", "dot.", "gap "]
 ODD += ["50%", "%3A", "a\tb"]
@@ -105,7 +105,7 @@ def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     stand_in.LK_UNLCK, stand_in.LK_NBLCK, stand_in.locking = 0, 2, locking  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setitem(sys.modules, "msvcrt", stand_in)
-    spec = importlib.util.spec_from_file_location("locking_elsewhere", medtl.locking.__file__)
+    spec = importlib.util.spec_from_file_location("locking_elsewhere", medtl.runtime.lock.__file__)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -116,7 +116,7 @@ def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_run_is_held_with_and_without_fcntl(
     elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locking = as_on_windows(monkeypatch) if elsewhere else medtl.locking
+    locking = as_on_windows(monkeypatch) if elsewhere else medtl.runtime.lock
     with locking.locked(tmp_path):
         with pytest.raises(RunError, match="another process"):
             locking.refuse_held(tmp_path)

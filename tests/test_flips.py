@@ -10,14 +10,14 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from medtl.catalog import load_catalog
-from medtl.data import Preprocessor
-from medtl.device import build_fabric
-from medtl.evaluation import Segmenter
-from medtl.flips import flipped, orientations
-from medtl.inference import sliding_window
-from medtl.networks import Block, Network
-from medtl.transforms import brain_mr_plain
+from medtl.inference.flips import flipped, orientations
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.sliding_window import sliding_window
+from medtl.networks.blocks import Block, Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr_plain
 
 SIZE, ROI = (17, 22, 14), (12, 16, 8)
 

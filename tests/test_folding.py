@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtl.folding import fits_folded, folded, shuffled
-from medtl.layout import ChannelsLast
+from medtl.networks.cpu.channels_last import ChannelsLast, fits_folded, folded, shuffled
 
 SIZE = (5, 6, 8)
 

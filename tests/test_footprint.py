@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medtl import footprint, preview
-from medtl.catalog import load_catalog
 from medtl.config import TrainConfig
-from medtl.console import Reporter
-from medtl.device import build_fabric
+from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError
-from medtl.footprint import Footprint, advice, measure_footprint
-from medtl.phantom import write_phantom
-from medtl.planning import Plan, make_plan
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.training import memory_estimate as footprint
+from medtl.training import preview
+from medtl.training.memory_estimate import Footprint, advice, measure_footprint
+from medtl.training.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="module")

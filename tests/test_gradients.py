@@ -18,13 +18,13 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
 
-from medtl.catalog import load_catalog
-from medtl.device import build_fabric
-from medtl.gradients import Gradients, Objective
-from medtl.losses import dice_ce
-from medtl.networks import Network
-from medtl.profiling import Profile
-from medtl.runs import read_lines
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import read_lines
+from medtl.training.losses import dice_ce
+from medtl.training.profiler import Profile
+from medtl.training.step import Gradients, Objective
 
 #: With so many MB to spare, a batch of so many patches fits, or only a part of it.
 BATCH, PLENTY, LITTLE = 12, 2000, 250

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medtl.catalog import load_catalog
-from medtl.device import build_fabric
+from medtl.data.io.images import read_volume
+from medtl.data.io.resample import resample_array
+from medtl.data.modality import Modality
+from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError, RunError
-from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard, moved
-from medtl.io.images import read_volume
-from medtl.modality import Modality
-from medtl.phantom import write_phantom
-from medtl.resampling import resample_array
-from medtl.runs import Run
+from medtl.inference.load import read_stage, restore_stage
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import Run
 from medtl.shift.contract import Harmoniser, Settings, View
-from medtl.trained import read_stage, restore_stage
-from medtl.transforms import brain_mr_plain
-from medtl.weights import BEST, read_weights
+from medtl.transfer.weights import BEST, read_weights
+from medtl.transforms.histogram import HISTOGRAM, NYUL, Landmarks, Standard, moved
+from medtl.transforms.presets import brain_mr_plain
 from medtl_brats.task import Brats
 
 EVERY = ("zscore", "histogram-matching", "nyul", "resampling")
@@ -290,7 +290,7 @@ def test_a_run_with_a_standard_predicts_and_evaluates(run, phantom, command, tmp
 def test_standards_change_what_is_prepared_and_presets_without_one_do_not() -> None:
     image, affine = view().image_CIJK, np.eye(4)
     standard = Standard("nyul", NYUL.percentiles, (("t1", tuple(np.linspace(0, 100, 11) ** 2)),))
-    from medtl.data import Preprocessor
+    from medtl.transforms.preprocessor import Preprocessor
 
     plain = Preprocessor((Modality("t1"),), (), brain_mr_plain().at(1.0))
     onto = replace(plain, preset=plain.preset.onto(standard))

@@ -14,17 +14,17 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from medtl.catalog import load_catalog
 from medtl.cli.weights import app
-from medtl.device import build_fabric
 from medtl.errors import ConfigError, WeightsError
-from medtl.imagenet import read_imagenet
-from medtl.networks import tensors
-from medtl.options import check_accepted, cut_blocks
-from medtl.runs import open_run
-from medtl.trained import read_stage
-from medtl.transfer import transfer
-from medtl.weights import BEST, Weights, read_weights
+from medtl.inference.load import read_stage
+from medtl.networks.blocks import tensors
+from medtl.networks.options import check_accepted, cut_blocks
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import open_run
+from medtl.transfer.imagenet import read_imagenet
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import BEST, Weights, read_weights
 
 BLOCKS = ("stem", "encoder1", "encoder2")
 

@@ -8,7 +8,7 @@ from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 from torch import nn
 
-from medtl.inference import OUTSIDE, _box, shown, slice_wise, sliding_window
+from medtl.inference.sliding_window import OUTSIDE, _box, shown, slice_wise, sliding_window
 
 SIZE = (31, 40, 26)
 ROI = (16, 20, 12)
@@ -55,7 +55,7 @@ def test_equals_monai_on_volumes_smaller_than_or_like_a_window(size):
 @pytest.mark.parametrize("roi", [(16, 20, 12), (5, 64, 1)])
 def test_weights_are_monais_gaussian(roi):
     """One window that shouts at one voxel shows the weight of that voxel among its neighbours."""
-    from medtl.inference import _importance
+    from medtl.inference.sliding_window import _importance
 
     expected = compute_importance_map(roi, mode="gaussian", sigma_scale=0.125)
     torch.testing.assert_close(_importance(roi, torch.device("cpu")), expected)

@@ -13,14 +13,14 @@ import torch
 from scipy.stats import lognorm
 from torch import Tensor
 
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
-from medtl.initialisers import SHORTEST_WAVE, _log_normal, gabor, mean_var
-from medtl.networks import Network, tensors
-from medtl.preparation import PreparedNetwork, prepare_network
-from medtl.strategies import Stage
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, tensors
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.initialisers import SHORTEST_WAVE, _log_normal, gabor, mean_var
+from medtl.transfer.prepare import PreparedNetwork, prepare_network
+from medtl.transfer.strategies.base import Stage
+from medtl.transfer.weights import Weights
 
 REGIONS = ("a", "b")
 STAGE = Stage("adapt", parse_domain("t1,t2"), steps=1)

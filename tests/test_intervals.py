@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from medtl.errors import DataError
-from medtl.intervals import interval, paired_difference, patient_means, set_intervals
+from medtl.evaluation.intervals import interval, paired_difference, patient_means, set_intervals
 
 
 def scores(n: int, seed: int = 0) -> dict[str, float]:

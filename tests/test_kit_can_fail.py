@@ -20,19 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from medtl import Component
-from medtl.assemble import finish
-from medtl.augment import FULL, NONE
-from medtl.case import Case, Cohort, ImageFile
-from medtl.catalog import GROUP, Catalog, Registry, load_catalog
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.modality import Modality
+from medtl.data.phantom.cohort import read_index
+from medtl.data.task import Defaults
 from medtl.errors import ConfigError, DataError, MedtlError
-from medtl.modality import Modality
-from medtl.networks import Block, Network, tensors
-from medtl.phantom.cohort import read_index
-from medtl.plugins import COMPONENT_KINDS
-from medtl.receipts import Receipt
+from medtl.networks.blocks import Block, Network, tensors
+from medtl.networks.builder import finish
+from medtl.plugins.catalog import GROUP, Catalog, Registry, load_catalog
+from medtl.plugins.loader import COMPONENT_KINDS
 from medtl.shift.contract import Features, Harmoniser, Measured, Rows, ShiftMetric, View
-from medtl.strategies import LossSpec, Request, Stage, stage
-from medtl.task import Defaults
 from medtl.testing import (
     CheckFailed,
     commands,
@@ -48,9 +45,12 @@ from medtl.testing import (
     transforms,
 )
 from medtl.testing.check import Tried
-from medtl.testing.collecting import kind_checks
-from medtl.testing.finding import Found
-from medtl.transforms import Preset
+from medtl.testing.collect import kind_checks
+from medtl.testing.find import Found
+from medtl.transfer.receipt import Receipt
+from medtl.transfer.strategies.base import LossSpec, Request, Stage, stage
+from medtl.transforms.augment import FULL, NONE
+from medtl.transforms.presets import Preset
 
 NAME = "odd"
 Broken = tuple[Callable[[Tried], None], Any, str]

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.catalog import load_catalog
-from medtl.convolutions import suited_to_cpu
-from medtl.device import has_bf16
-from medtl.inference import sliding_window
-from medtl.layout import ChannelsLast
+from medtl.inference.sliding_window import sliding_window
+from medtl.networks.cpu.channels_last import ChannelsLast
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import has_bf16
 
 BF16 = torch.autocast("cpu", torch.bfloat16)
 

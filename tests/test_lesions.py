@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter, generate_binary_structure, label
 
-from medtl.lesions import REACH_MM, dilated, lesion_metrics
-from medtl.metrics import case_metrics
+from medtl.evaluation.lesions import REACH_MM, dilated, lesion_metrics
+from medtl.evaluation.metrics import case_metrics
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 EVERY = np.ones((3, 3, 3))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from medtl.losses import dice_ce
+from medtl.training.losses import dice_ce
 
 
 def sample(

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import yaml
 
-from medtl.catalog import load_catalog
 from medtl.cli.main import main
 from medtl.config import TrainConfig, read_config
-from medtl.console import Reporter
-from medtl.phantom import write_phantom
-from medtl.planning import make_plan
-from medtl.splits import read_splits
-from medtl.weights import BEST, read_weights
+from medtl.data.phantom import write_phantom
+from medtl.data.splits import read_splits
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.training.plan import make_plan
+from medtl.transfer.weights import BEST, read_weights
 from medtl_brats.task import Brats
 
 METRICS = ["dice", "iou", "hd95_mm", "surface_dice", "sensitivity", "specificity", "precision"]
@@ -177,7 +177,7 @@ def test_steps_are_those_of_the_plan(job: Job) -> None:
 
 def test_frozen_block_is_bitwise_that_of_the_source(job: Job) -> None:
     network = load_catalog().networks["unet"].load()(in_channels=2, out_channels=3, width=4)
-    from medtl.networks import partition
+    from medtl.networks.blocks import partition
 
     owners = partition(network)
     stem, second = (block.name for block in network.blocks[:2])

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from medtl.errors import RunError
-from medtl.memory import free_memory_bytes, group_room, out_of_memory, peak_memory_bytes
-from medtl.windows import Shrinking, WindowSize
+from medtl.inference.window_size import Shrinking, WindowSize
+from medtl.runtime.memory import free_memory_bytes, group_room, out_of_memory, peak_memory_bytes
 
 SHORT = Path(__file__).parent / "short_of_memory.py"
 

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
 from medtl.errors import DataError, RunError
-from medtl.metrics import (
+from medtl.evaluation.metrics import (
     BOUNDS,
     case_metrics,
     metric_rows,

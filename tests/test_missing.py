@@ -9,20 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.case import Case
-from medtl.catalog import load_catalog
-from medtl.console import Reporter
-from medtl.data import Preprocessor, region_masks
-from medtl.device import build_fabric
-from medtl.evaluation import Segmenter, score_cases
-from medtl.inference import OUTSIDE, shown
-from medtl.io.nifti import read_labels
-from medtl.metrics import mask_dice, summarise
-from medtl.missing import SUBSETS, subset_dice, subsets, summarise_subsets
-from medtl.networks import Block, Network
-from medtl.phantom import write_phantom
-from medtl.report.tables import missing_table
-from medtl.transforms import Placement, brain_mr_plain
+from medtl.data.case import Case
+from medtl.data.cohort import region_masks
+from medtl.data.io.nifti import read_labels
+from medtl.data.phantom import write_phantom
+from medtl.evaluation.metrics import mask_dice, summarise
+from medtl.evaluation.missing_modalities import SUBSETS, subset_dice, subsets, summarise_subsets
+from medtl.evaluation.segmentation import score_cases
+from medtl.evaluation.tables import missing_table
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.sliding_window import OUTSIDE, shown
+from medtl.networks.blocks import Block, Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import build_fabric
+from medtl.transforms.preprocess import Placement
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import brain_mr_plain
 from medtl_brats.task import Brats
 
 REGIONS = ("WT", "TC", "ET")

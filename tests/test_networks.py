@@ -6,12 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.activations import block_features, record_blocks
-from medtl.assemble import finish, network_builder
-from medtl.catalog import load_catalog
-from medtl.derive import derive_blocks
 from medtl.errors import ConfigError, UnknownNameError
-from medtl.networks import (
+from medtl.networks.blocks import (
     Block,
     Network,
     all_logits,
@@ -23,6 +19,9 @@ from medtl.networks import (
     tensors,
     train_mode,
 )
+from medtl.networks.builder import derive_blocks, finish, network_builder
+from medtl.networks.hooks import block_features, record_blocks
+from medtl.plugins.catalog import load_catalog
 
 BLOCKS = (
     Block("stem", "stem", ("first.*",)),

@@ -17,12 +17,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtl.cache import cache_dir
-from medtl.case import Case, ImageFile
-from medtl.errors import DataError, RunError
-from medtl.fingerprint import fingerprint, image_fingerprint
-from medtl.io.foreground import enclosed, foreground
-from medtl.io.nifti import (
+from medtl.data.case import Case, ImageFile
+from medtl.data.content_hash import fingerprint, image_fingerprint
+from medtl.data.io.foreground import enclosed, foreground
+from medtl.data.io.nifti import (
     check_same_grid,
     from_canonical,
     label_values,
@@ -32,7 +30,9 @@ from medtl.io.nifti import (
     to_canonical,
     write_nifti,
 )
-from medtl.modality import Modality
+from medtl.data.modality import Modality
+from medtl.errors import DataError, RunError
+from medtl.runtime.cache import cache_dir
 
 AFFINE = np.array([[1, 0, 0, -5], [0, 2, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1]], dtype=float)
 SHAPE = (8, 9, 10)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from medtl.console import Reporter
+from medtl.data.cohort import read_cohort
+from medtl.data.phantom.cohort import OWN_CASES, own_phantom
 from medtl.errors import DataError
-from medtl.phantom.cohort import OWN_CASES, own_phantom
-from medtl.planning import read_cohort
+from medtl.runtime.console import Reporter
 
 MODULE = """
 class Eyes:
@@ -22,7 +22,7 @@ class Eyes:
         {body}
 
     def cases(self, root, **options):
-        from medtl.case import Cohort
+        from medtl.data.case import Cohort
         return Cohort(root, ())
 """
 WRITES = '(folder / "eyes.txt").write_text(f"{cases} {seed}")'

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medtl.cli import boundary
-from medtl.console import Reporter
+from medtl.cli import errors as boundary
 from medtl.errors import DataError, Interrupted
-from medtl.report.tables import Table
+from medtl.runtime.console import Reporter
+from medtl.runtime.table import Table
 
 ESCAPE = "\x1b["
 PAGE = Path(__file__).parents[1] / "docs" / "exit-codes.md"

@@ -16,18 +16,25 @@ import numpy as np
 import pytest
 import torch
 
-from medtl.case import Case, ImageFile
 from medtl.cli.main import main
-from medtl.console import Reporter
+from medtl.data.case import Case, ImageFile
+from medtl.data.splits import fold_patients, listed_fold
+from medtl.data.task import Defaults
+from medtl.data.tasks.fingerprint import Fingerprint, measure_fingerprint, window
+from medtl.data.tasks.segmentation_defaults import (
+    advice,
+    choose_patch,
+    choose_preset,
+    choose_spacing,
+    describe,
+)
 from medtl.errors import ConfigError
-from medtl.evaluation import decide
-from medtl.owndata.choices import advice, choose_patch, choose_preset, choose_spacing, describe
-from medtl.owndata.measure import Fingerprint, measure_fingerprint, window
-from medtl.prediction import paint
-from medtl.splits import fold_patients, listed_fold
-from medtl.task import Defaults
-from medtl.transforms import ct, prepare
-from medtl.weights import BEST, read_weights
+from medtl.inference.predict import paint
+from medtl.inference.segmentation import decide
+from medtl.runtime.console import Reporter
+from medtl.transfer.weights import BEST, read_weights
+from medtl.transforms.preprocess import prepare
+from medtl.transforms.presets import ct
 
 
 def fingerprint(**changes: Any) -> Fingerprint:
@@ -264,9 +271,9 @@ def test_impossible_folds_are_refused() -> None:
 
 
 def plan_split(listed: Path, **settings: Any) -> Any:
-    from medtl.catalog import load_catalog
     from medtl.config import TrainConfig
-    from medtl.planning import make_plan
+    from medtl.plugins.catalog import load_catalog
+    from medtl.training.plan import make_plan
 
     small = {"width": 4, "patch_size": (32, 32, 32), "steps": 1}
     config = TrainConfig.model_validate(

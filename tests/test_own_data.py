@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from medtl.case import Case
 from medtl.cli.main import main
-from medtl.phantom import write_phantom
-from medtl.weights import BEST, read_weights
+from medtl.data.case import Case
+from medtl.data.phantom import write_phantom
+from medtl.transfer.weights import BEST, read_weights
 from medtl_brats.task import Brats
 
 TINY = ("--network", "unet", "--width", "4", "--device", "cpu", "--precision", "fp32")
@@ -156,10 +156,10 @@ def test_folder_of_numbered_files_is_predicted_without_a_list(
 def test_mean_of_two_runs_is_the_mean_of_their_probabilities(
     runs: dict[str, Path], cases: tuple[Case, ...], tmp_path: Path, medtl: Terminal
 ) -> None:
-    from medtl.catalog import load_catalog
-    from medtl.device import build_fabric
-    from medtl.trained import restore_stage
-    from medtl.weights import resolve_weights
+    from medtl.inference.load import restore_stage
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.device import build_fabric
+    from medtl.transfer.weights import resolve_weights
 
     members = [runs["nnunet"], runs["other seed"]]
     fabric = build_fabric("cpu", "fp32")

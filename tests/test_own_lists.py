@@ -15,11 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtl.case import Cohort
 from medtl.cli.main import main
+from medtl.data.case import Cohort
+from medtl.data.formats.label_names import dataset_regions, parse_labels
+from medtl.data.tasks.segmentation import OwnData, Segmentation
 from medtl.errors import ConfigError, DataError
-from medtl.owndata.names import dataset_regions, parse_labels
-from medtl.owndata.task import OwnData, Segmentation
 
 WHERE = Path("dataset.json")
 V2 = {

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medtl.case import Cohort
-from medtl.console import Reporter
-from medtl.errors import ConfigError, DataError
-from medtl.phantom import cohort as cohort_module
-from medtl.phantom import default_phantom, write_phantom
-from medtl.phantom.cohort import read_index, write_own
-from medtl.phantom.fields import ellipsoid, grid_CIJK, random_field, tube
-from medtl.phantom.physics import (
+from medtl.data.case import Cohort
+from medtl.data.cohort import read_cohort
+from medtl.data.phantom import cohort as cohort_module
+from medtl.data.phantom import default_phantom, write_phantom
+from medtl.data.phantom.brats_layout import render_case, scanner_of, site_of, tumour_count
+from medtl.data.phantom.cohort import read_index, write_own
+from medtl.data.phantom.fields import ellipsoid, grid_CIJK, random_field, tube
+from medtl.data.phantom.physics import (
     NOMINAL_SEQUENCES,
     TISSUE_NAMES,
     TISSUES,
@@ -30,8 +30,8 @@ from medtl.phantom.physics import (
     shorten_t1,
     spin_echo,
 )
-from medtl.phantom.render import render_case, scanner_of, site_of, tumour_count
-from medtl.planning import read_cohort
+from medtl.errors import ConfigError, DataError
+from medtl.runtime.console import Reporter
 
 SIZE = 24
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medtl.data.phantom import write_phantom
+from medtl.data.phantom.kaggle_layout import CLASSES, shown
+from medtl.data.phantom.lgg_layout import HOSPITALS, SLICES
 from medtl.errors import ConfigError
-from medtl.phantom import write_phantom
-from medtl.phantom.kaggle import CLASSES, shown
-from medtl.phantom.lgg import HOSPITALS, SLICES
 
 SIZE = 20
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medtl.augment import FULL, NONE, PICTURE, ChannelDraw, Draw
-from medtl.case import Case
-from medtl.classification.pictures import augmented, framed
-from medtl.classification.views import Views, views
-from medtl.data import Preprocessor
-from medtl.loading import build_loader
-from medtl.transforms import picture
+from medtl.data.case import Case
+from medtl.training.samples.augmented import Views
+from medtl.training.samples.loader import build_loader
+from medtl.transforms.augment import FULL, NONE, PICTURE, ChannelDraw, Draw
+from medtl.transforms.augment_pictures import augmented, framed
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import picture
+from medtl.transforms.views import views
 
 STILL = ChannelDraw(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, False)
 

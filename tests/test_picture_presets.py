@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from medtl.case import Case, ImageFile
-from medtl.data import Preprocessor
+from medtl.data.case import Case, ImageFile
+from medtl.data.io.foreground import head_box
+from medtl.data.io.images import read_labels
 from medtl.errors import ConfigError, DataError
-from medtl.intensities import IMAGENET_STATISTICS
-from medtl.io.foreground import head_box
-from medtl.io.images import read_labels
-from medtl.transforms import Preset, head_picture, picture, picture_imagenet, picture_raw
+from medtl.transforms.intensity import IMAGENET_STATISTICS
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import Preset, head_picture, picture, picture_imagenet, picture_raw
 
 SIZE = (32, 32)
 COLOURS = ("red", "green", "blue")
@@ -114,11 +114,11 @@ def test_mask_that_was_resized_is_refused(tmp_path: Path) -> None:
 
 
 def test_3d_network_is_refused_for_pictures(tmp_path: Path) -> None:
-    from medtl.catalog import load_catalog
     from medtl.config import TrainConfig
-    from medtl.console import Reporter
-    from medtl.phantom import write_phantom
-    from medtl.planning import make_plan
+    from medtl.data.phantom import write_phantom
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.training.plan import make_plan
 
     data = write_phantom(
         tmp_path / "d", cases=3, size=16, sites=2, seed=0, layout="lgg-mri", workers=1

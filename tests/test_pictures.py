@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl.case import ImageFile
+from medtl.data.case import ImageFile
+from medtl.data.io.images import read_header, read_volume
+from medtl.data.io.pictures import is_picture, picture_facts
 from medtl.errors import DataError
-from medtl.io.images import read_header, read_volume
-from medtl.io.pictures import is_picture, picture_facts
 
 RANDOM = np.random.default_rng(0)
 GREY_IJ = RANDOM.integers(0, 256, (7, 5), dtype=np.uint8)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import medtl.plugins
-from medtl import builtin
-from medtl.catalog import GROUP, build_catalog
+import medtl.plugins.loader
 from medtl.errors import ConfigError, UnknownNameError
+from medtl.plugins import builtin
+from medtl.plugins.catalog import GROUP, build_catalog
 from medtl.testing import checks, outcome, parametrize_with_checks
 from medtl.testing.plugins import heavy_after
 
-PROJECT = '[project]\nname = "medtl-{name}"\n[project.entry-points."medtl.plugins"]\n'
+PROJECT = '[project]\nname = "medtl-{name}"\n[project.entry-points."medtl.plugins.loader"]\n'
 PLUGIN = """
 from medtl import Component, hookimpl
 
@@ -177,13 +177,13 @@ def test_older_contract_is_read_and_said_to_be_deprecated(
     path = tree("j")
     monkeypatch.syspath_prepend(path)
     point = EntryPoint("kitj", "medtl_kitj.plugin", GROUP)
-    monkeypatch.setattr(medtl.plugins, "PLUGIN_API", 2)
+    monkeypatch.setattr(medtl.plugins.loader, "PLUGIN_API", 2)
     (row,) = build_catalog([point]).plugins
     assert (row.status, row.components) == ("ok", 1)
     assert row.reason.startswith("speaks plugin API 1, read but deprecated; port it to 2")
     found = {check.name: check for check in checks(path) if check.kind == "plugin"}
     assert "port it to 2" in outcome(found["speaks-the-present-contract"])
-    monkeypatch.setattr(medtl.plugins, "OLDEST_PLUGIN_API", 2)
+    monkeypatch.setattr(medtl.plugins.loader, "OLDEST_PLUGIN_API", 2)
     (row,) = build_catalog([point]).plugins
     assert (row.status, row.reason) == (
         "broken",
@@ -216,7 +216,7 @@ def test_command_prints_a_table_and_counts_what_fails(
 def test_component_that_ends_the_program_fails_its_checks(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "quits"\nversion = "1"\n'
-        '[project.entry-points."medtl.plugins"]\nquits = "medtl_quits.plugin"\n'
+        '[project.entry-points."medtl.plugins.loader"]\nquits = "medtl_quits.plugin"\n'
     )
     package = tmp_path / "medtl_quits"
     package.mkdir()

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError, UnknownNameError, WeightsError
-from medtl.networks import Network, partition, tensors
-from medtl.preparation import prepare_network
-from medtl.strategies import Stage
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, partition, tensors
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.prepare import prepare_network
+from medtl.transfer.strategies.base import Stage
+from medtl.transfer.weights import Weights
 
 REGIONS = ("WT", "TC", "ET")
 STAGE = Stage("adapt", parse_domain("flair,t1ce"), steps=1)

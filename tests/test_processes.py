@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medtl.phantom import write_phantom
-from medtl.runs import read_lines
-from medtl.trainer import LAST
+from medtl.data.phantom import write_phantom
+from medtl.runtime.run_folder import read_lines
+from medtl.training.trainer import LAST
 
 KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")

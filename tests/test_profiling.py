@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from medtl import profiling
 from medtl.cli.main import main
-from medtl.phantom import write_phantom
-from medtl.profiling import BACKWARD, DATA, FORWARD, VALIDATION, Profiling, write_summary
-from medtl.trainer import LAST
+from medtl.data.phantom import write_phantom
+from medtl.training import profiler as profiling
+from medtl.training.profiler import BACKWARD, DATA, FORWARD, VALIDATION, Profiling, write_summary
+from medtl.training.trainer import LAST
 
 TINY = ("--network", "unet", "--width", "4", "--device", "cpu", "-q", "--batch-size", "2")
 TINY += ("--transforms", "brain-mr", "--set=patch_size=32,32,32", "--strategy", "scratch")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from medtl.case import Case, Cohort
 from medtl.config import TrainConfig
-from medtl.console import Reporter
+from medtl.data.case import Case, Cohort
+from medtl.data.task import choose_protocol
 from medtl.errors import ConfigError
-from medtl.folds import split_as_asked
-from medtl.protocols import choose_protocol
-from medtl.report.tables import Table, warned
+from medtl.evaluation.tables import warned
+from medtl.runtime.console import Reporter
+from medtl.runtime.table import Table
+from medtl.training.split import split_as_asked
 from medtl_brats.task import Brats
 
 QUIET = Reporter(quiet=True)

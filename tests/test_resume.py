@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from medtl.interruption import watching
-from medtl.phantom import write_phantom
-from medtl.resume import STATE
-from medtl.trainer import LAST
-from medtl.weights import BEST
+from medtl.data.phantom import write_phantom
+from medtl.runtime.signals import watching
+from medtl.training.state import STATE
+from medtl.training.trainer import LAST
+from medtl.transfer.weights import BEST
 
 KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from medtl.cli.main import main
-from medtl.phantom import write_phantom
-from medtl.trainer import LAST
-from medtl.weights import BEST, read_weights
+from medtl.data.phantom import write_phantom
+from medtl.training.trainer import LAST
+from medtl.transfer.weights import BEST, read_weights
 from medtl_brats.task import Brats
 
 CPU = ("--device", "cpu", "--precision", "fp32")

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medtl.console import Reporter
 from medtl.errors import RunError
-from medtl.runs import append_line, environment, open_run, read_json, read_lines, start_run
+from medtl.runtime.console import Reporter
+from medtl.runtime.run_folder import (
+    append_line,
+    environment,
+    open_run,
+    read_json,
+    read_lines,
+    start_run,
+)
 
 
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

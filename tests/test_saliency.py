@@ -19,27 +19,27 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtl.case import Case, ImageFile
-from medtl.catalog import load_catalog
-from medtl.classification.evaluation import Classifier
-from medtl.data import Preprocessor
-from medtl.device import build_fabric
+from medtl.data.case import Case, ImageFile
 from medtl.errors import ConfigError, DataError, UnknownNameError
-from medtl.evaluation import Segmenter
-from medtl.intervals import interval
-from medtl.networks import Block, Network
-from medtl.saliency.explain import spread_over_classes
-from medtl.saliency.gradcam import feature_layer, grad_cam, of_class, of_region
-from medtl.saliency.grid import Axis, cell_grid, enlarged
-from medtl.saliency.localisation import (
+from medtl.evaluation.intervals import interval
+from medtl.explain.feature_grid import Axis, cell_grid, enlarged
+from medtl.explain.gradcam import feature_layer, grad_cam, of_class, of_region
+from medtl.explain.localisation import (
     SCORES,
     localisation,
     localisation_table,
     summarise_localisation,
 )
-from medtl.saliency.maps import class_mask, explain_classes, explain_regions
-from medtl.saliency.showing import cut_at, plane, slice_number
-from medtl.transforms import mr, picture_plain
+from medtl.explain.maps import class_mask, explain_classes, explain_regions
+from medtl.explain.run import spread_over_classes
+from medtl.explain.slices import cut_at, plane, slice_number
+from medtl.inference.classification import Classifier
+from medtl.inference.segmentation import Segmenter
+from medtl.networks.blocks import Block, Network
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import mr, picture_plain
 
 CLASSES = ("dark", "spot")
 SIZES = {1: (37, 20), 2: (30, 30), 3: (20, 41)}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medtl import sampling
-from medtl.sampling import Affine
+from medtl.transforms import affine as sampling
+from medtl.transforms.affine import Affine
 
 SHAPE = (9, 7, 12)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from clean_environment import CleanEnvironment
 
-from medtl.catalog import load_catalog
 from medtl.errors import ConfigError, RunError, UnknownNameError
-from medtl.scaffold.package import COMPONENT_KINDS, LONGEST_NAME, write_plugin
+from medtl.plugins.catalog import load_catalog
+from medtl.plugins.scaffold import COMPONENT_KINDS, LONGEST_NAME, write_plugin
 
 Command = Callable[..., None]
 

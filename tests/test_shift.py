@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl.cli.boundary import guarded
+from medtl.cli.errors import guarded
 from medtl.cli.main import app
-from medtl.phantom.cohort import write_phantom
+from medtl.data.phantom.cohort import write_phantom
 
 COLUMNS = {
     "source", "target", "metric", "features", "value", "null_low", "null_high", "low", "high",

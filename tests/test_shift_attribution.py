@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medtl.shift.advice import advise
-from medtl.shift.attribution import Attribution, Part, Removal, Test, parts_of
 from medtl.shift.contract import Rows
-from medtl.shift.design import permutations
-from medtl.shift.measure import Comparison, measure
-from medtl.shift.mmd import mmd, mmd_linear
-from medtl.shift.pooling import Pooled
-from medtl.shift.removals import removals_of
-from medtl.shift.result import ShiftRow, verdict_of
+from medtl.shift.images.pool import Pooled
+from medtl.shift.metrics.mmd import mmd, mmd_linear
+from medtl.shift.report.advice import advise
+from medtl.shift.report.attribution import Attribution, Part, Removal, Test, parts_of
+from medtl.shift.report.removals import removals_of
+from medtl.shift.report.result import ShiftRow, verdict_of
+from medtl.shift.stats.outcome import Comparison, measure
+from medtl.shift.stats.permutations import permutations
 
 PATIENTS = 24
 NAMES = ("scale/median", "scale/iqr", "noise/laplacian", "contrast/skewness")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from medtl.shift.contract import ShiftMetric
-from medtl.shift.design import Arrangements, Design, design_of, permutations
-from medtl.shift.measure import Comparison, Outcome, adjust, measure, p_value
+from medtl.shift.stats.outcome import Comparison, Outcome, adjust, measure, p_value
+from medtl.shift.stats.permutations import Arrangements, Design, design_of, permutations
 
 
 def mean_gap(values_U: NDArray[np.float64]):  # type: ignore[no-untyped-def]

@@ -12,13 +12,15 @@ from scipy import linalg, stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from medtl.catalog import load_catalog
-from medtl.shift import distributions, legacy, moments, separability
+from medtl.plugins.catalog import load_catalog
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import permutations
-from medtl.shift.measure import Comparison, measure
-from medtl.shift.mmd import mmd2
-from medtl.shift.weights import patients_of
+from medtl.shift.metrics import classifier as separability
+from medtl.shift.metrics import distributions, legacy
+from medtl.shift.metrics import gaussian as moments
+from medtl.shift.metrics.base import patients_of
+from medtl.shift.metrics.mmd import mmd2
+from medtl.shift.stats.outcome import Comparison, measure
+from medtl.shift.stats.permutations import permutations
 
 ROOT = Path(__file__).parents[1]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
@@ -265,7 +267,7 @@ def test_arrangements_together_are_scored_as_each_alone(name: str) -> None:
 def test_patient_weighs_the_same_with_copies_of_an_image(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medtl.shift.kernels.median_gamma", lambda values_NF: 0.1)
+    monkeypatch.setattr("medtl.shift.metrics.kernels.median_gamma", lambda values_NF: 0.1)
     rows, source_U = cohort()
     copies_U = np.repeat(np.arange(12), [1, 4, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1])
     values_NF = rows.values_NF.reshape(12, 5, -1)[copies_U].reshape(5 * len(copies_U), -1)

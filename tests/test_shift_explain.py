@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medtl.phantom import write_phantom
+from medtl.data.phantom import write_phantom
 
 
 @pytest.fixture(scope="module")

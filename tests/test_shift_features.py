@@ -11,14 +11,14 @@ import pytest
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from medtl.case import Case, ImageFile
-from medtl.catalog import load_catalog
-from medtl.modality import Modality
-from medtl.resampling import resample_array
+from medtl.data.case import Case, ImageFile
+from medtl.data.io.resample import resample_array
+from medtl.data.modality import Modality
+from medtl.plugins.catalog import load_catalog
 from medtl.shift.contract import Settings, View
-from medtl.shift.grid import orientation_number
-from medtl.shift.reading import read_view
-from medtl.shift.wording import feature_words
+from medtl.shift.features.resolution import orientation_number
+from medtl.shift.images.read import read_view
+from medtl.shift.report.sentences import feature_words
 
 EDGE = 48
 ROWS = ("appearance", "intensity", "texture", "lines", "slices", "patches", "pca")

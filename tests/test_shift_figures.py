@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from medtl.report import canvas
+from medtl.runtime import figure_style as canvas
 from medtl.shift.contract import Rows
-from medtl.shift.figures import _draw_densities, _draw_embedding
-from medtl.shift.pooling import Pooled
+from medtl.shift.images.pool import Pooled
+from medtl.shift.report.figures import _draw_densities, _draw_embedding
 
 NAMES = ("resolution/width_k", "scale/p01", "thumbnail/3")
 

@@ -11,13 +11,13 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 
 from medtl.errors import ConfigError, DataError
-from medtl.shift import mmd as metrics
 from medtl.shift.contract import Rows
-from medtl.shift.design import permutations
-from medtl.shift.kernels import distance, median_gamma, polynomial, rbf
-from medtl.shift.measure import p_value
-from medtl.shift.mmd import mmd2
-from medtl.shift.sums import unit_sums
+from medtl.shift.metrics import mmd as metrics
+from medtl.shift.metrics.kernel_sums import unit_sums
+from medtl.shift.metrics.kernels import distance, median_gamma, polynomial, rbf
+from medtl.shift.metrics.mmd import mmd2
+from medtl.shift.stats.outcome import p_value
+from medtl.shift.stats.permutations import permutations
 
 KERNELS = ("rbf", "linear", "polynomial", "distance")
 
@@ -103,8 +103,8 @@ def test_sums_take_the_memory_of_one_matrix() -> None:
     """4,000 units are 128 MB; a copy would be as much again."""
     code = """
 import numpy as np
-from medtl.shift.kernels import rbf
-from medtl.shift.sums import unit_sums
+from medtl.shift.metrics.kernels import rbf
+from medtl.shift.metrics.kernel_sums import unit_sums
 
 def peak_mb():
     lines = open("/proc/self/status").read().splitlines()

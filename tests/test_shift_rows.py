@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from medtl.catalog import load_catalog
-from medtl.device import build_fabric
+from medtl.data.modality import Modality
+from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError, UnknownNameError
-from medtl.modality import Modality
-from medtl.phantom import write_phantom
-from medtl.runs import Run
+from medtl.inference.load import read_stage
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import Run
 from medtl.shift.contract import Features, Settings, View
-from medtl.shift.embedding import principal_components
-from medtl.trained import read_stage
+from medtl.shift.features.pca import principal_components
 
 
 def features(name: str, **settings: object) -> Features:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.catalog import load_catalog
-from medtl.device import in_double
-from medtl.norms import estimate_norms
-from medtl.response import measure_response
-from medtl.shift.activated import _Pooled
+from medtl.networks.norms import estimate_norms
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import in_double
+from medtl.shift.features.activations import _Pooled
+from medtl.transfer.response import measure_response
 
 
 class SingleOnly(Tensor):

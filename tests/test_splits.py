@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from medtl.case import Case
+from medtl.data.case import Case
+from medtl.data.splits import Split, cases_of, read_splits, split_patients, write_splits
 from medtl.errors import ConfigError
-from medtl.splits import Split, cases_of, read_splits, split_patients, write_splits
 
 
 def cohort(patients: int, studies: int = 1, strata: int = 1, sites: int = 1) -> list[Case]:

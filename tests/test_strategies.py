@@ -10,12 +10,13 @@ from itertools import pairwise
 
 import pytest
 
-from medtl.catalog import load_catalog
 from medtl.config import TrainConfig
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
+from medtl.data.task import Defaults
 from medtl.errors import ConfigError
-from medtl.requesting import lay_out, unused
-from medtl.strategies import (
+from medtl.plugins.catalog import load_catalog
+from medtl.training.stages import lay_out, unused
+from medtl.transfer.strategies.base import (
     CONTROL_A,
     CONTROL_B,
     LossSpec,
@@ -27,9 +28,8 @@ from medtl.strategies import (
     stage,
     steps_so_far,
 )
-from medtl.task import Defaults
-from medtl.transferring import fine_tune, l2_sp, linear_probe, scratch, transfusion
-from medtl.unfreezing import gradual_unfreeze, head_first
+from medtl.transfer.strategies.finetune import fine_tune, l2_sp, linear_probe, scratch, transfusion
+from medtl.transfer.strategies.unfreeze import gradual_unfreeze, head_first
 
 SOURCE, TARGET = parse_domain("flair,t1ce"), parse_domain("t1,t2")
 REQUEST = Request(SOURCE, TARGET, steps=100, batch_size=3, rate=1e-3)
@@ -112,7 +112,7 @@ def test_plans_are_plain_data() -> None:
 
 
 def test_planning_needs_no_torch() -> None:
-    code = "import medtl.strategies, sys; sys.exit('torch' in sys.modules)"
+    code = "import medtl.transfer.strategies.base, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

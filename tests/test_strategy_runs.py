@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from medtl.weights import BEST
+from medtl.transfer.weights import BEST
 
 TINY = ("--width", 4, "--batch-size", 4, "--device", "cpu", "--precision", "fp32", "-q")
 TINY += ("--set=patch_size=32,32", "--transforms", "picture-plain", "--cache", "memory")
@@ -80,12 +80,12 @@ def test_run_that_starts_from_a_run_gets_both_controls(train, source: Path, tmp_
 def test_schedule_cut_short_goes_on_to_the_same_weights(
     train, command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import medtl.training
+    import medtl.training.loop
 
     words = ("--strategy", "gradual-unfreeze", "--init", source, "--steps", 5, "--depth", 1)
     words += ("--initialiser", "gabor")
     whole = train(tmp_path / "whole", *words)
-    append = medtl.training.append_line
+    append = medtl.training.loop.append_line
 
     def killed(path: Path, row: dict[str, Any]) -> None:
         append(path, row)
@@ -93,7 +93,7 @@ def test_schedule_cut_short_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(medtl.training, "append_line", killed)
+        patch.setattr(medtl.training.loop, "append_line", killed)
         train(tmp_path / "cut", *words, code=130)
     command("train", "--resume", tmp_path / "cut", "-q")
     for stage in ("unfreeze-1", "unfreeze-2"):

@@ -7,8 +7,9 @@ import sys
 import pytest
 from rich.console import Console
 
-from medtl.intervals import interval
-from medtl.report.tables import Table, score_cell, score_table
+from medtl.evaluation.intervals import interval
+from medtl.evaluation.tables import score_cell, score_table
+from medtl.runtime.table import Table
 
 
 def summary(n: int) -> dict:
@@ -81,7 +82,7 @@ def test_brackets_are_text_not_markup():
 
 def test_tables_import_neither_rich_nor_anything_heavy():
     code = (
-        "import sys, medtl.report.tables;"
+        "import sys, medtl.evaluation.tables;"
         "sys.exit(bool({'rich', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

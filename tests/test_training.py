@@ -17,16 +17,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
-from medtl.losses import dice_ce
-from medtl.networks import Block, Network, freeze, partition, tensors
-from medtl.optimisation import EMA, build_optimizer, scheduled
-from medtl.resume import STATE
-from medtl.runs import read_lines
-from medtl.strategies import Stage
-from medtl.training import Fit, Objective, fit, snapshot
+from medtl.networks.blocks import Block, Network, freeze, partition, tensors
+from medtl.runtime.device import build_fabric
+from medtl.runtime.run_folder import read_lines
+from medtl.training.loop import Fit, Objective, fit, snapshot
+from medtl.training.losses import dice_ce
+from medtl.training.optimizer import EMA, build_optimizer, scheduled
+from medtl.training.state import STATE
+from medtl.transfer.strategies.base import Stage
 
 STAGE = Stage("adapt", parse_domain("t1,t2"), steps=20, rates={"*": 1e-2})
 

@@ -14,15 +14,15 @@ from monai.networks.nets import DynUNet, SegResNet, UNet
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from medtl.catalog import load_catalog
 from medtl.cli.weights import app
 from medtl.errors import ConfigError, MedtlError, UnknownNameError, WeightsError
-from medtl.layers import Conv2dReLU
-from medtl.networks import Block, Network, tensors
-from medtl.receipts import Receipt, ReceiptRow
-from medtl.response import calibrate_response, measure_response, norm_follows
-from medtl.transfer import load_exactly, transfer
-from medtl.weights import Weights, read_weights, write_checkpoint
+from medtl.networks.blocks import Block, Network, tensors
+from medtl.networks.layers import Conv2dReLU
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.receipt import Receipt, ReceiptRow
+from medtl.transfer.response import calibrate_response, measure_response, norm_follows
+from medtl.transfer.transfer import load_exactly, transfer
+from medtl.transfer.weights import Weights, read_weights, write_checkpoint
 
 FLAIR_T1CE, T1_T2 = ("flair", "t1ce"), ("t1", "t2")
 REGIONS = ("WT", "TC", "ET")

@@ -16,16 +16,9 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import gaussian_filter, zoom
 
 from medtl.errors import DataError
-from medtl.intensities import CLIP_PERCENTILES, n4_correct, zscore_in_brain
-from medtl.transforms import (
-    brain_mr,
-    brain_mr_n4,
-    brain_mr_plain,
-    picture_plain,
-    prepare,
-    resampled_shape,
-    to_native,
-)
+from medtl.transforms.intensity import CLIP_PERCENTILES, n4_correct, zscore_in_brain
+from medtl.transforms.preprocess import prepare, resampled_shape, to_native
+from medtl.transforms.presets import brain_mr, brain_mr_n4, brain_mr_plain, picture_plain
 
 # ITK's wrappers are built by an old SWIG.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")

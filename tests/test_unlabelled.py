@@ -17,22 +17,21 @@ import torch
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from medtl.anchoring import l2_sp
-from medtl.augment import NONE
-from medtl.case import Case, ImageFile
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
+from medtl.data.case import Case, ImageFile
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted
-from medtl.features import FeatureLoss, before_head
-from medtl.gradients import Gradients, Objective
-from medtl.losses import cross_entropy
-from medtl.networks import Block, Network, freeze, partition, tensors
-from medtl.norms import estimate_norms, in_batches
-from medtl.profiling import Profile
-from medtl.selection import LABEL_FREE, check_selector, select_score
-from medtl.strategies import Stage
-from medtl.training import Fit, fit
-from medtl.unlabelled import Images, blind
+from medtl.evaluation.label_free import LABEL_FREE, check_selector, select_score
+from medtl.networks.blocks import Block, Network, freeze, partition, tensors
+from medtl.networks.norms import estimate_norms, in_batches
+from medtl.runtime.device import build_fabric
+from medtl.training.feature_loss import FeatureLoss, before_head
+from medtl.training.loop import Fit, fit
+from medtl.training.losses import cross_entropy, l2_sp
+from medtl.training.profiler import Profile
+from medtl.training.samples.augmented import Images, blind
+from medtl.training.step import Gradients, Objective
+from medtl.transfer.strategies.base import Stage
+from medtl.transforms.augment import NONE
 
 DOMAIN, OTHER = parse_domain("grey,site:A"), parse_domain("grey,site:B")
 STAGE = Stage("adapt", DOMAIN, 6, rates={"*": 1e-2}, batch_size=6, unlabelled=OTHER)

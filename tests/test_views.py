@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medtl.augment import FULL, NONE, PICTURE
-from medtl.case import Case
-from medtl.classification.views import Views, view
-from medtl.data import Preprocessor
-from medtl.losses import cross_entropy
-from medtl.transforms import picture, picture_plain, prepare
+from medtl.data.case import Case
+from medtl.training.losses import cross_entropy
+from medtl.training.samples.augmented import Views
+from medtl.transforms.augment import FULL, NONE, PICTURE
+from medtl.transforms.preprocess import prepare
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import picture, picture_plain
+from medtl.transforms.views import view
 
 
 def prepared(rows: int, columns: int, size: tuple[int, int]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from medtl.errors import RunError, WeightsError
-from medtl.weights import BEST, read_weights, resolve_weights, write_checkpoint
+from medtl.transfer.weights import BEST, read_weights, resolve_weights, write_checkpoint
 
 STATE = {"stem.weight": torch.arange(6.0).view(1, 2, 3), "stem.bias": torch.ones(1)}
 METADATA = {"modalities": ["flair", "t1ce"], "regions": ["WT"], "seen": ["ab", "cd"]}

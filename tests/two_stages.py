@@ -20,15 +20,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from medtl.catalog import load_catalog
-from medtl.device import build_fabric
-from medtl.domain import parse_domain
-from medtl.features import FeatureLoss
-from medtl.losses import dice_ce
-from medtl.networks import freeze, select_blocks
-from medtl.processes import share
-from medtl.strategies import Stage
-from medtl.training import fit
+from medtl.data.domain import parse_domain
+from medtl.networks.blocks import freeze, select_blocks
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.device import build_fabric
+from medtl.runtime.distributed import share
+from medtl.training.feature_loss import FeatureLoss
+from medtl.training.loop import fit
+from medtl.training.losses import dice_ce
+from medtl.transfer.strategies.base import Stage
 
 GLOBAL_BATCH = 4
 STAGE = Stage("adapt", parse_domain("t1,t2"), 8, optimizer="sgd", rates={"*": 1e-2})

@@ -16,20 +16,30 @@ needed.
 
 from __future__ import annotations
 
-from medtl.api.data import Phantom, phantom
-from medtl.api.explaining import Explanation, explain
-from medtl.api.installed import Listing, Machine, catalog, components, doctor, plugins
-from medtl.api.pictures import Picture, Pictures
-from medtl.api.plans import Plan
-from medtl.api.receipts import Receipt
-from medtl.api.runs import Run, open_run
-from medtl.api.scores import Scores
+from medtl.api.calls import (
+    Explanation,
+    Listing,
+    Machine,
+    Phantom,
+    Predictions,
+    Shift,
+    WeightsFile,
+    catalog,
+    components,
+    doctor,
+    evaluate,
+    explain,
+    inspect_weights,
+    phantom,
+    plan,
+    plugins,
+    predict,
+    resume,
+    shift,
+    train,
+)
+from medtl.api.results import Picture, Pictures, Plan, Receipt, Run, Scores, Split, open_run
 from medtl.api.settings import ShiftSettings, TrainSettings
-from medtl.api.shifting import Shift, shift
-from medtl.api.splits import Split
-from medtl.api.training import plan, resume, train
-from medtl.api.using import Predictions, evaluate, predict
-from medtl.api.weights import WeightsFile, inspect_weights
 
 __all__ = [
     "Explanation",

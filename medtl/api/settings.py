@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from medtl.files import from_home
+from medtl.errors import ConfigError
+from medtl.runtime.console import Recorder
+from medtl.runtime.files import from_home
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: A path, or anything that stands for one: a run, a phantom.
 Where = str | os.PathLike[str]
@@ -100,3 +107,40 @@ def path_of(where: Where) -> Path:
 
 def path_or_none(where: Where | None) -> Path | None:
     return None if where is None else path_of(where)
+
+
+#: torch's generator is the process's: of several threads one works at a time, else each would draw
+#: what the other was to draw.
+_DRAWING = RLock()
+
+
+def recorder(verbose: bool) -> Recorder:
+    return Recorder(quiet=not verbose)
+
+
+def one_process(device: str, precision: str) -> Fabric:
+    """Fabric on one device; within ``torchrun``, on this process's share of them."""
+    from medtl.runtime.device import build_fabric
+
+    return build_fabric(device, precision)
+
+
+def check_processes(devices: int, nodes: int) -> None:
+    """Raise ConfigError where a call would have to start its own program once more."""
+    if devices * nodes > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            f"devices={devices}, num_nodes={nodes}: other processes would run this program again; "
+            "start it by torchrun, or use medtl train --devices"
+        )
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """torch's random state is afterwards what it was before."""
+    import torch
+
+    # Of all GPUs only the one in use; asking for the others' states would wake them.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = [torch.cuda.current_device()] if used else []
+    with _DRAWING, torch.random.fork_rng(devices):
+        yield

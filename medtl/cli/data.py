@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import choice
+from medtl.cli.completion import choice
 
 app = typer.Typer(add_completion=False)
 
@@ -37,8 +37,8 @@ def phantom(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Write synthetic MR of heads with tumours, in the layout of a public data set."""
-    from medtl.console import Reporter
-    from medtl.phantom import write_phantom
+    from medtl.data.phantom import write_phantom
+    from medtl.runtime.console import Reporter
 
     reporter = Reporter(quiet)
     with reporter.progress("synthetic phantom", cases) as advance:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.machine import examine, shown
+from medtl.runtime.doctor import examine, shown
 
 
 def doctor(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import DEVICES, PRECISIONS, choice
+from medtl.cli.completion import DEVICES, PRECISIONS, choice
 
 
 def evaluate(
@@ -45,14 +45,14 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
-    from medtl.catalog import load_catalog
-    from medtl.console import Reporter
-    from medtl.runs import open_run
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.run_folder import open_run
 
     opened, catalog = open_run(run), load_catalog()
 
-    from medtl.device import build_fabric
-    from medtl.scoring import evaluate as score
+    from medtl.evaluation.evaluate import evaluate as score
+    from medtl.runtime.device import build_fabric
 
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet or not fabric.is_global_zero)

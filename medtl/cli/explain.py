@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import DEVICES, choice
+from medtl.cli.completion import DEVICES, choice
 
 
 def explain(
@@ -52,14 +52,14 @@ def explain(
 
     Where the cases have masks, the maps are scored against them: pointing game and Dice.
     """
-    from medtl.catalog import load_catalog
-    from medtl.console import Reporter
-    from medtl.runs import open_run
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.run_folder import open_run
 
     opened, catalog = open_run(run), load_catalog()
 
-    from medtl.device import build_fabric
-    from medtl.saliency.explain import Wanted, explain_run, explained_tables
+    from medtl.explain.run import Wanted, explain_run, explained_tables
+    from medtl.runtime.device import build_fabric
 
     reporter = Reporter(quiet)
     folder, found = explain_run(

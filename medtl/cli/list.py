@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from medtl.catalog import load_catalog
 from medtl.cli.light import LightCommand, LightGroup
-from medtl.cli.tables import print_table
-from medtl.plugins import COMPONENT_KINDS
+from medtl.plugins.catalog import load_catalog
+from medtl.plugins.loader import COMPONENT_KINDS
+from medtl.runtime.table import print_table
 
 app = typer.Typer(
     cls=LightGroup, add_completion=False, invoke_without_command=True, subcommand_metavar="[KIND]"
 )
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

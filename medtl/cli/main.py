@@ -13,15 +13,19 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from medtl import Component, __version__
-from medtl.builtin import COMMANDS
-from medtl.cli.boundary import guarded
+from medtl.cli.errors import guarded
 from medtl.cli.light import LightGroup
-from medtl.commands import load_command
-from medtl.files import from_home
+from medtl.plugins.builtin import COMMANDS
+from medtl.plugins.commands import load_command
+from medtl.runtime.files import from_home
 
 _DEBUG = "--debug"
+
+
 #: Set by the scripts of ``medtl completion``.
 _COMPLETE = "_MEDTL_COMPLETE"
+
+
 #: ``~/x``, ``--out=~/x``, ``-o~/x``: of these a shell expands the first alone, and no quoted one.
 _HOME = re.compile(r"(--[\w-]+=|-\w)?(~.*)", re.DOTALL)
 
@@ -40,7 +44,7 @@ class LazyGroup(LightGroup):
             self.commands[name] = TyperCommand(name=name, help=component.summary, callback=None)
 
     def _add_plugin_commands(self) -> None:
-        from medtl.catalog import load_catalog
+        from medtl.plugins.catalog import load_catalog
 
         found = load_catalog().commands
         bare = [name.partition(":")[2] for name in found]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medtl.catalog import load_catalog
 from medtl.cli.light import LightCommand, LightGroup
-from medtl.cli.new_plugin import new_plugin
-from medtl.cli.tables import print_table
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.table import print_table
 
 if TYPE_CHECKING:
-    from medtl.console import Reporter
+    from medtl.runtime.console import Reporter
     from medtl.testing import Check
 
 app = typer.Typer(cls=LightGroup, add_completion=False)
@@ -59,8 +59,8 @@ def check_plugin(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what fails.")] = False,
 ) -> None:
     """Try every component of a plugin, installed or not: the conformance kit of medtl.testing."""
-    from medtl.console import Reporter
     from medtl.errors import ConfigError
+    from medtl.runtime.console import Reporter
     from medtl.testing import checks
 
     rows = _tried(list(checks(plugin)), Reporter(quiet=json or quiet))
@@ -122,4 +122,26 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
         console.print(Text(f"{kind} {component}, {names[0]}{more}: {reason}"), style="red")
 
 
-app.command("new")(new_plugin)
+@app.command("new")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called, e.g. liver-ct.")],
+    kind: Annotated[str, typer.Option(help="task, network, strategy, shift-metric or transform.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to put medtl-NAME into; without it the current one."),
+    ] = None,
+) -> None:
+    """Write a plugin package that works and passes its tests, to be changed into yours."""
+    import shlex
+
+    from medtl.plugins.scaffold import write_plugin
+
+    folder = write_plugin(name, kind, out or Path(), load_catalog())
+    print(f"wrote {folder}:")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        print(f"  {path.relative_to(folder)}")
+    print("next:")
+    print(f"  cd {shlex.quote(str(folder))}")
+    print("  pip install -e '.[dev]'")
+    print("  pytest")
+    print("then make it yours: README.md says what to change first")

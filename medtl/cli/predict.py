@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import DEVICES, PRECISIONS, choice
+from medtl.cli.completion import DEVICES, PRECISIONS, choice
 
 
 def predict(
@@ -42,10 +42,10 @@ def predict(
 
     Writes NIfTI label maps, or of a classification predictions.csv.
     """
-    from medtl.catalog import load_catalog
-    from medtl.console import Reporter
-    from medtl.device import build_fabric
-    from medtl.prediction import predict as predict_with
+    from medtl.inference.predict import predict as predict_with
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.device import build_fabric
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import choice, component
+from medtl.cli.completion import choice, component
 
 
 def shift(
@@ -72,13 +72,13 @@ def shift(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Measure the shift between two domains, with p-values by patient."""
-    from medtl.catalog import load_catalog
-    from medtl.console import Reporter
-    from medtl.runs import check_out
-    from medtl.shift.pipeline import measure_shift
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.run_folder import check_out
+    from medtl.shift.report.result import tables
+    from medtl.shift.report.write import write_shift
     from medtl.shift.request import build_request
-    from medtl.shift.result import tables
-    from medtl.shift.writing import write_shift
+    from medtl.shift.run import measure_shift
 
     request = build_request(
         {

@@ -1,4 +1,4 @@
-"""``medtl train TASK``: from words to a TrainConfig; the rest is ``medtl.pipeline``."""
+"""``medtl train TASK``: from words to a TrainConfig; the rest is ``medtl.training.run``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.complete import DEVICES, PRECISIONS, choice, component
+from medtl.cli.completion import DEVICES, PRECISIONS, choice, component
 
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the config.")
@@ -152,14 +152,14 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Train a task with a transfer strategy and score it on locked test patients."""
-    from medtl.adaptation import parse_mapping
-    from medtl.catalog import load_catalog
     from medtl.config import TrainConfig, resolve
-    from medtl.console import Reporter
-    from medtl.continuing import going_on, requeued
+    from medtl.data.modality import parse_mapping
     from medtl.errors import ConfigError
-    from medtl.launching import launch
-    from medtl.runs import Run, check_out, open_run
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.run_folder import Run, check_out, open_run
+    from medtl.training.launch import launch
+    from medtl.training.resume import going_on, requeued
 
     options = {
         "task": task,

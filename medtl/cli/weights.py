@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medtl.cli.complete import component
+from medtl.cli.completion import component
 
 if TYPE_CHECKING:
     from rich.console import Console
-
 
 app = typer.Typer(add_completion=False)
 
@@ -46,9 +45,9 @@ def inspect(
     """Say what a file of weights holds and, with --network, what would become of each tensor."""
     from rich.console import Console
 
-    from medtl.catalog import load_catalog
-    from medtl.inspection import inspect as look_into
-    from medtl.report.receipts import receipt_table
+    from medtl.plugins.catalog import load_catalog
+    from medtl.transfer.inspect import inspect as look_into
+    from medtl.transfer.receipt_table import receipt_table
 
     found = look_into(
         file,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.harmonisation import Landmarks
-from medtl.modality import Modality
+from medtl.data.modality import Modality
+from medtl.transforms.histogram import Landmarks
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from statistics import median, median_low
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.data.io.resample import resample_array
 from medtl.errors import DataError
-from medtl.harmonisation import HISTOGRAM, NYUL, Landmarks, Standard
-from medtl.intensities import zscore_in_brain
-from medtl.resampling import resample_array
 from medtl.shift.contract import Fitted, Harmoniser, View
+from medtl.transforms.histogram import HISTOGRAM, NYUL, Landmarks, Standard
+from medtl.transforms.intensity import zscore_in_brain
 
 #: What resampling keeps: mm per axis of volumes, or the longest edge of pictures in pixels.
 SPACING, EDGE = "spacing_mm", "edge_px"

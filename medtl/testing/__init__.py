@@ -16,6 +16,6 @@ plugin offers one.
 from __future__ import annotations
 
 from medtl.testing.check import Check, CheckFailed, outcome
-from medtl.testing.collecting import checks, parametrize_with_checks
+from medtl.testing.collect import checks, parametrize_with_checks
 
 __all__ = ["Check", "CheckFailed", "checks", "outcome", "parametrize_with_checks"]

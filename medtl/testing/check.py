@@ -11,9 +11,9 @@ from sysconfig import get_path
 from typing import Any
 
 from medtl import Component
-from medtl.catalog import Catalog
 from medtl.errors import MedtlError
-from medtl.testing.finding import Found
+from medtl.plugins.catalog import Catalog
+from medtl.testing.find import Found
 
 
 class CheckFailed(AssertionError):
@@ -31,7 +31,7 @@ class Tried:
     """A component under test."""
 
     plugin: Found
-    kind: str  #: as :data:`medtl.plugins.COMPONENT_KINDS` calls one of them
+    kind: str  #: as :data:`medtl.plugins.loader.COMPONENT_KINDS` calls one of them
     component: Component
     catalog: Callable[[], Catalog]  #: of all that is installed, and the plugin
 

@@ -11,20 +11,23 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from medtl.case import Cohort
-from medtl.console import Reporter
+from medtl.data.case import Cohort
+from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
+from medtl.data.task import Named, Task, bound, protocols_of
 from medtl.errors import MedtlError
-from medtl.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
-from medtl.protocols import protocols_of
-from medtl.task import Named, Task, bound
+from medtl.runtime.console import Reporter
 from medtl.testing.check import CheckFailed, require
 
 #: Cases of a task's own writer.
 CASES = 8
+
+
 NEEDED = (
     *("name", "kind", "regions", "modalities", "nested"),
     *("defaults", "phantom_defaults", "cases"),
 )
+
+
 #: Layout -> cases, voxels along an edge, sites: as few as show every region and class.
 SIZES = {BRATS: (6, 24, 2), KAGGLE: (24, 32, 2), LGG: (6, 32, 3)}
 
@@ -62,7 +65,7 @@ def tiny(target: Any) -> Tiny:
             if own
             else (
                 "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), "
-                "see medtl.task.Task"
+                "see medtl.data.task.Task"
             )
         )
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
@@ -71,7 +74,7 @@ def tiny(target: Any) -> Tiny:
 
 def _check_whole(task: object) -> None:
     lacking = [name for name in NEEDED if not hasattr(task, name)]
-    require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.task.Task")
+    require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.data.task.Task")
 
 
 def read(task: Task | Named, root: Path, **options: Any) -> Cohort:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from medtl.commands import load_command
+from medtl.plugins.commands import load_command
 from medtl.testing.check import CheckFailed, Tried, require
 
 

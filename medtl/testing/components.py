@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from medtl.plugins import canonical
+from medtl.plugins.loader import canonical
 from medtl.testing.check import Tried, require
 
 #: Longer ones do not fit into the tables that show them.

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from medtl.data.modality import Modality
 from medtl.errors import DataError
-from medtl.modality import Modality
 from medtl.shift.contract import Fitted, Harmoniser, View
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import toy_view

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from medtl.networks import Network, tensors
-from medtl.receipts import Receipt
+from medtl.networks.blocks import Network, tensors
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import MODALITIES, REGIONS, changed, copied, toy_network, toy_weights
-from medtl.transfer import transfer
+from medtl.transfer.receipt import Receipt
+from medtl.transfer.transfer import transfer
 
 
 def initialised(tried: Tried, seed: int = 0) -> tuple[Network, dict[str, Tensor], Receipt, Receipt]:
@@ -22,7 +22,8 @@ def initialised(tried: Tried, seed: int = 0) -> tuple[Network, dict[str, Tensor]
     found = tried.target()(network, receipt, seed)
     require(
         isinstance(found, Receipt),
-        f"it returns {type(found).__name__}, not the receipt with what it did (medtl.receipts)",
+        f"it returns {type(found).__name__}, not the receipt with what it did "
+        "(medtl.transfer.receipt)",
     )
     return network, before, receipt, found
 
@@ -58,7 +59,7 @@ def receipt_says_what_it_changed(tried: Tried) -> None:
     require(
         not silent,
         f"it changed {', '.join(silent[:3])} and its receipt does not say so; use "
-        "medtl.receipts.redrawn",
+        "medtl.transfer.receipt.redrawn",
     )
 
 

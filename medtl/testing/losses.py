@@ -1,4 +1,4 @@
-"""What a loss must keep, by what it says it sees (:mod:`medtl.losses`).
+"""What a loss must keep, by what it says it sees (:mod:`medtl.training.losses`).
 
 Axes: B batch, L region or class, F feature, I J voxels.
 """
@@ -13,12 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from medtl.features import FeatureLoss
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import BATCH, seeded, toy_batches, toy_network
+from medtl.training.feature_loss import FeatureLoss
 
 SEES = ("target", "features", "weights")
+
+
 CLASSES, EDGE = 3, 8
+
+
 #: How sure the logits are that a loss is asked to tell apart.
 SURE = 4.0
 

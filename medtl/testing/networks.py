@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medtl.networks import (
+from medtl.networks.blocks import (
     Network,
     execution_layers,
     freeze,
@@ -20,12 +20,12 @@ from medtl.networks import (
     tensors,
     train_mode,
 )
+from medtl.networks.trace import layers, own_tensors
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.smallest import IN, OUT, Small, another, every, fresh, logits_of, predicted
 from medtl.testing.toys import changed, copied, seeded
-from medtl.tracing import layers, own_tensors
-from medtl.transfer import load_exactly
-from medtl.weights import Weights
+from medtl.transfer.transfer import load_exactly
+from medtl.transfer.weights import Weights
 
 LEARNING_RATE = 0.01
 

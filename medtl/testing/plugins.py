@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from medtl.catalog import GROUP
-from medtl.plugins import canonical, load_plugin, outdated
+from medtl.plugins.catalog import GROUP
+from medtl.plugins.loader import canonical, load_plugin, outdated
 from medtl.testing.check import require
-from medtl.testing.finding import Found
+from medtl.testing.find import Found
 
 #: Too slow to import for a listing.
 HEAVY = (
@@ -37,7 +37,7 @@ def loads(plugin: Found) -> None:
     """It states the PLUGIN_API it speaks, and offers components by known hooks."""
     require(
         any(load_plugin(plugin.point).values()),
-        f"{plugin.point.value} offers nothing; implement a hook, see medtl/hookspecs.py",
+        f"{plugin.point.value} offers nothing; implement a hook, see medtl/plugins/hookspecs.py",
     )
 
 
@@ -63,7 +63,7 @@ def listing_imports_nothing_heavy(plugin: Found) -> None:
     """``medtl list`` loads every plugin, so its module imports no torch, numpy or the like."""
     loaded = heavy_after(
         "from importlib.metadata import EntryPoint\n"
-        "from medtl.plugins import load_plugin\n"
+        "from medtl.plugins.loader import load_plugin\n"
         f"load_plugin(EntryPoint({plugin.point.name!r}, {plugin.point.value!r}, {GROUP!r}))"
     )
     require(

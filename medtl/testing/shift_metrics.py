@@ -11,23 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.design import permutations
+from medtl.shift.stats.permutations import permutations
 from medtl.testing.check import Tried, require
 
 PATIENTS, ROWS, FEATURES = 40, 5, 4
+
+
 ARRANGEMENTS = 199
+
+
 #: Sums in another order differ by less.
 ROUNDING = 1e-6
+
+
 #: A metric is at its value of no shift if it is this close, as a share of what a large one gives.
 NEAR = 0.1
+
+
 #: The same for sides drawn from one domain, where a metric is rarely 0 with few patients.
 ABOUT = 0.4
+
+
 #: How far apart: deviations between the means, or by how many times one deviation is the larger.
 NONE, SMALL, LARGE = 0.0, 1.0, 4.0
+
+
 KINDS = ("mean", "scale")
 
+
 Floats = NDArray[np.float64]
+
+
 Chosen = NDArray[np.bool_]
+
 
 SOURCE_U: Chosen = np.arange(PATIENTS) % 2 == 0
 

@@ -15,13 +15,19 @@ import torch
 from torch import Tensor
 
 from medtl.errors import ConfigError, MedtlError
-from medtl.networks import Network, all_logits, tensors
+from medtl.networks.blocks import Network, all_logits, tensors
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import seeded
 
 IN, OUT = 2, 3
+
+
 WIDTHS = (2, 4, 8, 12, 16, None)
+
+
 EDGES = (16, 32, 64, 96, 128)
+
+
 #: Numbers of channels or outputs that are built to compare with; not every module takes every one.
 OTHERS = (1, 2, 3, 4)
 
@@ -80,11 +86,11 @@ def _built(builder: Callable[..., Any], **settings: Any) -> Network:
         told = ", ".join(f"{key}={value}" for key, value in settings.items())
         raise CheckFailed(
             f"building it with {told} raised {type(error).__name__}: {error}; raise ConfigError "
-            "for numbers it cannot take, as medtl.assemble.network_builder does"
+            "for numbers it cannot take, as medtl.networks.builder.network_builder does"
         ) from error
     require(
         isinstance(network, Network),
-        f"the target returns {type(network).__name__}, not a medtl.networks.Network",
+        f"the target returns {type(network).__name__}, not a medtl.networks.blocks.Network",
     )
     return network
 

@@ -15,14 +15,10 @@ from typing import Any
 
 import torch
 
-from medtl.building import build_losses
-from medtl.device import build_fabric
 from medtl.errors import ConfigError
-from medtl.networks import select_blocks
-from medtl.optimisation import WEIGHT_DECAY, scheduled
-from medtl.preparation import prepare_network
-from medtl.selection import check_selector
-from medtl.strategies import LossSpec, Request, Stage, on_target
+from medtl.evaluation.label_free import check_selector
+from medtl.networks.blocks import select_blocks
+from medtl.runtime.device import build_fabric
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import (
     BATCH,
@@ -36,16 +32,33 @@ from medtl.testing.toys import (
     toy_network,
     toy_weights,
 )
-from medtl.training import fit
-from medtl.weights import Weights
+from medtl.training.build import build_losses
+from medtl.training.loop import fit
+from medtl.training.optimizer import WEIGHT_DECAY, scheduled
+from medtl.transfer.prepare import prepare_network
+from medtl.transfer.strategies.base import LossSpec, Request, Stage, on_target
+from medtl.transfer.weights import Weights
 
 INIT = "source.safetensors"
+
+
 STEPS, RATE = 3, 1e-2
+
+
 BUDGETS = (1, 2, 7, 100)
+
+
 NORM_STATS, NEXT_FROM = ("train", "frozen", "target"), ("best", "last")
+
+
 NAMES = tuple(block.name for block in BLOCKS)
+
+
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
 _YEAR = re.compile(r"\b(19|20)\d\d\b")
+
 
 Plan = tuple[Request, tuple[Stage, ...]]
 
@@ -77,7 +90,10 @@ def plans(strategy: Callable[[Request], tuple[Stage, ...]]) -> tuple[Plan, ...]:
 def _planned(strategy: Callable[[Request], tuple[Stage, ...]], asked: Request) -> tuple[Stage, ...]:
     stages = strategy(asked)
     whole = isinstance(stages, tuple) and stages and all(isinstance(s, Stage) for s in stages)
-    require(whole, f"it returns {type(stages).__name__}, not a tuple of medtl.strategies.Stage")
+    require(
+        whole,
+        f"it returns {type(stages).__name__}, not a tuple of medtl.transfer.strategies.base.Stage",
+    )
     return on_target(asked, stages)
 
 
@@ -177,7 +193,7 @@ def steps_keep_to_the_budget(tried: Tried) -> None:
             require(
                 used <= steps,
                 f"the {side}'s stages take {used} steps of a budget of {steps}; divide it among "
-                "them (medtl.strategies.divided)",
+                "them (medtl.transfer.strategies.base.divided)",
             )
 
 
@@ -192,8 +208,8 @@ def weights_that_are_given_are_used(tried: Tried) -> None:
         if asked.init:
             require(
                 asked.init in starts,
-                "no stage starts from the weights of --init; use medtl.strategies.opening, or "
-                "raise ConfigError for them",
+                "no stage starts from the weights of --init; use "
+                "medtl.transfer.strategies.base.opening, or raise ConfigError for them",
             )
 
 

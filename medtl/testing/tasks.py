@@ -12,21 +12,24 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.case import Case
 from medtl.config import TrainConfig
-from medtl.data import Preprocessor, check_case, region_masks
-from medtl.domain import parse_domain
+from medtl.data.case import Case
+from medtl.data.cohort import check_case, region_masks
+from medtl.data.domain import parse_domain
+from medtl.data.io.images import read_labels, read_volume
+from medtl.data.splits import cases_of, split_patients
+from medtl.data.task import Defaults
 from medtl.errors import ConfigError, MedtlError
-from medtl.io.images import read_labels, read_volume
-from medtl.kinds import task_type_named
-from medtl.splits import cases_of, split_patients
-from medtl.suited import check_suited
-from medtl.task import Defaults
+from medtl.inference.task_types import task_type_named
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.cohorts import Tiny, empty_folder, own_cache, read, tiny
 from medtl.testing.smallest import Small, smallest
+from medtl.training.checks import check_suited
+from medtl.transforms.preprocessor import Preprocessor
 
 SEEDS = 3
+
+
 Masks = NDArray[np.bool_]
 
 
@@ -37,7 +40,7 @@ def phantom_is_read(tried: Tried) -> None:
     require(
         found.cohort.synthetic,
         "it does not say that its synthetic cohort is; set Cohort(synthetic=...) where "
-        "medtl.phantom.cohort.read_index(root) says so",
+        "medtl.data.phantom.cohort.read_index(root) says so",
     )
     require(found.task.name == tried.name, f"its name is {found.task.name!r}; use {tried.name!r}")
     task_type_named(found.task.kind, f"task {tried.name}")

@@ -15,16 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medtl.assemble import finish
-from medtl.domain import parse_domain
-from medtl.modality import Modality
-from medtl.networks import Block, Network, tensors
+from medtl.data.domain import parse_domain
+from medtl.data.modality import Modality
+from medtl.networks.blocks import Block, Network, tensors
+from medtl.networks.builder import finish
 from medtl.shift.contract import View
-from medtl.weights import Weights
+from medtl.transfer.weights import Weights
 
 MODALITIES, REGIONS = ("t1", "t2"), ("outer", "inner")
+
+
 SOURCE, TARGET = parse_domain("t1,t2,site:A"), parse_domain("t1,t2,site:B")
+
+
 EDGE, BATCH = 16, 4
+
+
 BLOCKS = (
     Block("stem", "stem", ("first.*",)),
     Block("encoder1", "encoder", ("second.*",)),

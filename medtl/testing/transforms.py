@@ -15,19 +15,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medtl.augment import NONE, apply, draw
-from medtl.data import Preprocessor
-from medtl.modality import Modality
+from medtl.data.modality import Modality
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import MODALITIES, REGIONS, ball
-from medtl.transforms import Placement, Preset, to_native
+from medtl.transforms.augment import NONE, apply, draw
+from medtl.transforms.preprocess import Placement, to_native
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import Preset
 
 EDGE, SIZE = 40, 48
+
+
 #: From the patient's left and back, and 3 mm slices: orientation and spacing have to be seen to.
 AFFINE = np.diag([-1.5, 1.5, 3.0, 1.0])
+
+
 SAMPLES = 8
+
+
 #: Dice of the regions before and after; resampling moves their edges.
 OVERLAP = 0.7
+
+
 #: How often a voxel of the region is brighter than one outside of it.
 BRIGHTER = 0.8
 
@@ -44,7 +53,7 @@ def preset_of(tried: Tried) -> Preset:
     found = tried.target()()
     require(
         isinstance(found, Preset),
-        f"the target returns {type(found).__name__}, not a medtl.transforms.Preset",
+        f"the target returns {type(found).__name__}, not a medtl.transforms.presets.Preset",
     )
     return found.into((SIZE, SIZE))  # type: ignore[no-any-return]
 

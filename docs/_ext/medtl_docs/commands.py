@@ -10,7 +10,7 @@ from typing import Any
 from typer.main import get_command
 
 from medtl.cli.main import app
-from medtl.plugins import COMPONENT_KINDS
+from medtl.plugins.loader import COMPONENT_KINDS
 from medtl_docs.markdown import code, fenced, link, page, table, text, toctree
 
 #: What Typer puts behind the help text, e.g. ``  [default: 999; x>=1]``.

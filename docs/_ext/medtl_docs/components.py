@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medtl import Component
-from medtl.catalog import Registry, load_catalog
-from medtl.plugins import COMPONENT_KINDS
+from medtl.plugins.catalog import Registry, load_catalog
+from medtl.plugins.loader import COMPONENT_KINDS
 from medtl_docs.details import DETAILS
 from medtl_docs.markdown import code, documented, fenced, link, page, table, text, toctree
 

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from medtl import Component
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
-from medtl.strategies import Request, Stage
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.strategies.base import Request, Stage
 from medtl_docs.markdown import code, documented, table, text
 
 Section = tuple[str, str]
@@ -52,7 +52,7 @@ def task_details(component: Component, target: Callable[[], Any]) -> Iterator[Se
 
 
 def network_details(component: Component, builder: Callable[..., Any]) -> Iterator[Section]:
-    from medtl.networks import describe_blocks
+    from medtl.networks.blocks import describe_blocks
 
     network = _built(builder, in_channels=4, out_channels=3)
     if not network.dense:

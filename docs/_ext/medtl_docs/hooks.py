@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medtl import hookspecs
+from medtl.plugins import hookspecs
 from medtl_docs.markdown import code, documented, fenced, link, page, table
 
 ROOT = Path(__file__).parents[3]
@@ -57,7 +57,7 @@ def hooks_page() -> dict[str, str]:
     return {
         "hooks.md": page(
             "Hooks",
-            documented("automodule", "medtl.hookspecs"),
+            documented("automodule", "medtl.plugins.hookspecs"),
             *(part for hook in hook_names() for part in _hook(hook, uses)),
         )
     }
@@ -69,7 +69,9 @@ def _hook(hook: str, uses: list[Use]) -> Iterator[str]:
     offered = "commands/index.md" if kind == "commands" else f"components/{kind}/index.md"
     yield f"## {hook}"
     words = textwrap.indent(inspect.getdoc(getattr(hookspecs, hook)) or "", "   ")
-    yield fenced("{eval-rst}", f".. py:function:: medtl.hookspecs.{signature(hook)}\n\n{words}")
+    yield fenced(
+        "{eval-rst}", f".. py:function:: medtl.plugins.hookspecs.{signature(hook)}\n\n{words}"
+    )
     yield f"What is offered by it: {link(kind.replace('-', ' '), offered)}."
     yield table(("used in", "line"), [(code(use.path), str(use.line)) for use in own])
     if own:

@@ -10,10 +10,10 @@ from typing import Any
 
 from typer.main import get_command
 
-from medtl.catalog import load_catalog
 from medtl.cli.main import app
 from medtl.config import TrainConfig
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
+from medtl.plugins.catalog import load_catalog
 
 _FENCE = re.compile(r"^ *(`{3,}|~{3,}|:{3,}) *(\S*)[^\n]*\n(.*?)^ *\1", re.MULTILINE | re.DOTALL)
 _SHELLS = ("bash", "sh", "shell", "console", "slurm")

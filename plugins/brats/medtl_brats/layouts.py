@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medtl.case import ImageFile
+from medtl.data.case import ImageFile
+from medtl.data.modality import Modality, parse_modality
 from medtl.errors import ConfigError, DataError
-from medtl.modality import Modality, parse_modality
 
 UNDERSTOOD = (
     "BraTS 2013-2021 (X_flair, X_t1, X_t1ce, X_t2, X_seg), "

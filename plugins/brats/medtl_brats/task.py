@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from medtl.case import Case, Cohort
+from medtl.data.case import Case, Cohort
+from medtl.data.phantom.cohort import notes_of
+from medtl.data.task import Defaults
 from medtl.errors import DataError
-from medtl.phantom.cohort import notes_of
-from medtl.task import Defaults
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
 
@@ -110,7 +110,7 @@ def _check_modalities(case: Found, required: Iterable[str]) -> None:
 
 def _read_values(cases: Sequence[Found]) -> dict[str, tuple[int, ...]]:
     """Label values by case id. The first time every segmentation is read, in threads."""
-    from medtl.io.nifti import label_values
+    from medtl.data.io.nifti import label_values
 
     labelled = {case.id: case.target for case in cases if case.target is not None}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

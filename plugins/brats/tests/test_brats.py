@@ -16,10 +16,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medtl.case import Case
+from medtl.data.case import Case
+from medtl.data.content_hash import fingerprint
+from medtl.data.io.nifti import check_same_grid, read_header, read_labels, read_volume, to_canonical
 from medtl.errors import ConfigError, DataError
-from medtl.fingerprint import fingerprint
-from medtl.io.nifti import check_same_grid, read_header, read_labels, read_volume, to_canonical
 from medtl_brats.task import Brats, patient_of
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

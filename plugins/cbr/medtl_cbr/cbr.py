@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medtl.assemble import Architecture, network_builder
-from medtl.layers import BatchNorm2dReLU, BatchNorm3dReLU, start_as_published
-from medtl.networks import Block, NetworkBuilder
-from medtl.options import cut_blocks
+from medtl.networks.blocks import Block, NetworkBuilder
+from medtl.networks.builder import Architecture, network_builder
+from medtl.networks.layers import BatchNorm2dReLU, BatchNorm3dReLU, start_as_published
+from medtl.networks.options import cut_blocks
 
 _CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM_RELU = {2: BatchNorm2dReLU, 3: BatchNorm3dReLU}

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medtl.activations import block_features
 from medtl.errors import ConfigError
-from medtl.networks import Network, freeze, partition, select_blocks, tensors, train_mode
+from medtl.networks.blocks import Network, freeze, partition, select_blocks, tensors, train_mode
+from medtl.networks.hooks import block_features
 from medtl_cbr.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}

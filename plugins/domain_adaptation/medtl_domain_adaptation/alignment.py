@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medtl.features import check_pairs
+from medtl.training.feature_loss import check_pairs
 
 #: Factors on the median distance squared, one Gaussian kernel each.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)

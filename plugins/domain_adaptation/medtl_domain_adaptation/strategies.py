@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from medtl.errors import ConfigError
-from medtl.strategies import SOURCE, LossSpec, Request, Stage, stage
+from medtl.transfer.strategies.base import SOURCE, LossSpec, Request, Stage, stage
 
 #: Weight of each method's loss, where none is given.
 WEIGHTS = {"dann": 1.0, "coral": 10.0, "mmd": 1.0}

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from medtl.cli.main import main
-from medtl.trainer import LAST
-from medtl.weights import BEST, read_weights
+from medtl.training.trainer import LAST
+from medtl.transfer.weights import BEST, read_weights
 
 CLASSES = ("dark", "light")
 DOMAINS = ("--src", "grey,site:A", "--dst", "grey,site:B")

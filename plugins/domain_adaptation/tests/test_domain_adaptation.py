@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
-from medtl.shift.mmd import mmd2
-from medtl.strategies import Request, Stage
+from medtl.shift.metrics.mmd import mmd2
+from medtl.transfer.strategies.base import Request, Stage
 from medtl_domain_adaptation.adversary import DANN, ramp, reverse
 from medtl_domain_adaptation.alignment import BANDWIDTHS, coral, mmd
 from medtl_domain_adaptation.strategies import WEIGHTS, adabn, dann

@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medtl.case import Case, Cohort, ImageFile
-from medtl.console import Reporter
-from medtl.duplicates import LEAST_PICTURE, groups_of, look_at
-from medtl.errors import DataError
-from medtl.io.pictures import COLOURS, is_picture
-from medtl.modality import Modality
-from medtl.owndata.classes import check_every_class, class_defaults, picture_advice
-from medtl.owndata.folders import read_class_folders
-from medtl.owndata.listing import Entry, checked, shortened
-from medtl.phantom.cohort import INDEX, KAGGLE, notes_of, read_index
-from medtl.task import Advice, check_no_labels
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.duplicates import LEAST_PICTURE, groups_of, look_at
+from medtl.data.formats.case_list import Entry, checked
+from medtl.data.formats.class_folders import read_class_folders
+from medtl.data.io.pictures import COLOURS, is_picture
+from medtl.data.modality import Modality
+from medtl.data.phantom.cohort import INDEX, KAGGLE, notes_of, read_index
+from medtl.data.task import Advice, check_no_labels
+from medtl.data.tasks.classification_defaults import (
+    check_every_class,
+    class_defaults,
+    picture_advice,
+)
+from medtl.errors import DataError, shortened
+from medtl.runtime.console import Reporter
 
 GROUPS = "groups of near-duplicates"
 GROUPED, OFFICIAL = "grouped", "official"
@@ -116,7 +120,7 @@ class KaggleMri:
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.task.Named`; DataError where a class has no training case."""
+        """See :class:`medtl.data.task.Named`; DataError where a class has no training case."""
         folder = cases[0].images[Modality(modalities[0])].path.parent.parent
         check_every_class(cases, self.regions, folder)
         found = tuple(map(Modality, modalities))

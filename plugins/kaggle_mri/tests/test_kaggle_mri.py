@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from medtl.cli.main import main
+from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError
-from medtl.phantom import write_phantom
 from medtl_kaggle_mri.task import UNKNOWN_PATIENTS, KaggleMri
 
 TINY = ("--width", "4", "--batch-size", "4", "--steps", "2", "--set=patch_size=32,32", "--quiet")

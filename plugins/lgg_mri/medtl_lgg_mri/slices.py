@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl.cache import remembered
-from medtl.case import ImageFile
-from medtl.console import Reporter
-from medtl.errors import DataError
-from medtl.io.pictures import read_picture, read_picture_labels
-from medtl.modality import Modality
-from medtl.owndata.listing import shortened
+from medtl.data.case import ImageFile
+from medtl.data.io.pictures import read_picture, read_picture_labels
+from medtl.data.modality import Modality
+from medtl.errors import DataError, shortened
+from medtl.runtime.cache import remembered
+from medtl.runtime.console import Reporter
 
 #: Red, green and blue; where T1 or T1ce is missing, FLAIR stands in for it.
 MODALITIES = tuple(map(Modality, ("t1", "flair", "t1ce")))

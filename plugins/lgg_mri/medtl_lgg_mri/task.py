@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from medtl.case import Case, Cohort, ImageFile
-from medtl.console import Reporter
-from medtl.errors import DataError
-from medtl.modality import Modality
-from medtl.owndata.classes import check_every_class, class_defaults, picture_advice
-from medtl.owndata.listing import shortened
-from medtl.phantom.cohort import LGG, notes_of, read_index
-from medtl.task import Advice, Defaults, check_no_labels
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.modality import Modality
+from medtl.data.phantom.cohort import LGG, notes_of, read_index
+from medtl.data.task import Advice, Defaults, check_no_labels
+from medtl.data.tasks.classification_defaults import (
+    check_every_class,
+    class_defaults,
+    picture_advice,
+)
+from medtl.errors import DataError, shortened
+from medtl.runtime.console import Reporter
 from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, tell
 
 PATIENTS, HOSPITALS, SLICES = "patients", "hospitals", "slices"
@@ -103,7 +106,7 @@ class LggMri(_Slices):
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.task.Named`; DataError where a class has no training case."""
+        """See :class:`medtl.data.task.Named`; DataError where a class has no training case."""
         found = tuple(map(Modality, modalities))
         check_every_class(cases, self.regions, cases[0].images[found[0]].path.parent.parent)
         return picture_advice(cases, found, self.defaults, spacing_mm, patch_size)

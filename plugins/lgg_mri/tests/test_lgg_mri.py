@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from medtl.cli.main import main
-from medtl.data import Preprocessor
+from medtl.data.phantom import write_phantom
+from medtl.data.phantom.lgg_layout import HOSPITALS, LACKS_T1CE, SLICES
 from medtl.errors import ConfigError, DataError
-from medtl.phantom import write_phantom
-from medtl.phantom.lgg import HOSPITALS, LACKS_T1CE, SLICES
-from medtl.transforms import picture_plain
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import picture_plain
 from medtl_lgg_mri.task import LggMri, LggMriSegmentation
 
 TINY = ("--width", "4", "--batch-size", "4", "--steps", "2", "--set=patch_size=32,32", "--quiet")

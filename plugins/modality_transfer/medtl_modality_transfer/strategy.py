@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medtl.strategies import Request, Stage, opening, stage
+from medtl.transfer.strategies.base import Request, Stage, opening, stage
 
 #: The stem is exempt where it holds a new modality, so two blocks mean: freeze the first encoder.
 FROZEN_BLOCKS = "2"

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from medtl.catalog import load_catalog
-from medtl.domain import parse_domain
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
-from medtl.networks import Network, partition, tensors, train_mode
-from medtl.preparation import PreparedNetwork, prepare_network
-from medtl.strategies import Request, Stage, controls
-from medtl.transferring import fine_tune
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, partition, tensors, train_mode
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.prepare import PreparedNetwork, prepare_network
+from medtl.transfer.strategies.base import Request, Stage, controls
+from medtl.transfer.strategies.finetune import fine_tune
+from medtl.transfer.weights import Weights
 from medtl_modality_transfer.strategy import modality_transfer
 
 REGIONS = ("WT", "TC", "ET")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from monai.networks import nets
 from torch import nn
 
-from medtl.assemble import Architecture, network_builder
-from medtl.layers import perceptron, start_as_published
-from medtl.networks import Block, NetworkBuilder
-from medtl.options import choose_head, cut_blocks
+from medtl.networks.blocks import Block, NetworkBuilder
+from medtl.networks.builder import Architecture, network_builder
+from medtl.networks.layers import perceptron, start_as_published
+from medtl.networks.options import choose_head, cut_blocks
 
 WIDTH = 64
 STOCK = "torchvision"

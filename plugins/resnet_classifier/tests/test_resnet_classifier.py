@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medtl.errors import ConfigError, WeightsError
-from medtl.networks import (
+from medtl.networks.blocks import (
     Network,
     execution_layers,
     freeze,
@@ -17,8 +17,8 @@ from medtl.networks import (
     tensors,
     train_mode,
 )
-from medtl.transfer import transfer
-from medtl.weights import Weights
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import Weights
 from medtl_resnet_classifier.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medtl.networks import Block, Role
+from medtl.networks.blocks import Block, Role
 
 Patterns = str | tuple[str, ...]
 

@@ -14,8 +14,8 @@ from monai.networks.nets.vnet import (
 )
 from torch import nn
 
-from medtl.assemble import Architecture, network_builder
 from medtl.errors import ConfigError
+from medtl.networks.builder import Architecture, network_builder
 from medtl_unet3d.layout import ladder
 
 

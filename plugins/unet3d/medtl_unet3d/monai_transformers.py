@@ -9,8 +9,8 @@ from __future__ import annotations
 from monai.networks import nets
 from torch import nn
 
-from medtl.assemble import Architecture, finish, network_builder
-from medtl.networks import Network
+from medtl.networks.blocks import Network
+from medtl.networks.builder import Architecture, finish, network_builder
 from medtl_unet3d.layout import ladder
 
 UNETR_PATCH = 96

@@ -9,7 +9,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor
 
-from medtl.assemble import Architecture, network_builder
+from medtl.networks.builder import Architecture, network_builder
 from medtl_unet3d.layout import ladder
 
 DOUBLING = (1, 2, 4, 8, 16)

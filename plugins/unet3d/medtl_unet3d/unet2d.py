@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtl.assemble import Architecture, network_builder
+from medtl.networks.builder import Architecture, network_builder
 from medtl_unet3d.layout import attributes
 from medtl_unet3d.unet3d import DOWN, LEVELS, UP, Levels, start_for_relu
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medtl.assemble import Architecture, network_builder
 from medtl.errors import ConfigError
-from medtl.options import cut_blocks
+from medtl.networks.builder import Architecture, network_builder
+from medtl.networks.options import cut_blocks
 from medtl_unet3d.layout import attributes
 
 #: The parts of a U-Net in order of execution; a shallower one lacks the middle of it.

@@ -13,9 +13,9 @@ from monai.networks.nets.mednext import create_mednext
 from torch import nn
 
 from medtl.errors import ConfigError
-from medtl.networks import Network, execution_layers, freeze, select_blocks, tensors
-from medtl.transfer import transfer
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, execution_layers, freeze, select_blocks, tensors
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import Weights
 from medtl_unet3d.plugin import medtl_networks
 
 BUILDERS = {component.name: component for component in medtl_networks()}

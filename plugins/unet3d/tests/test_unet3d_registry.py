@@ -14,9 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.activations import block_features
 from medtl.errors import ConfigError
-from medtl.networks import (
+from medtl.networks.blocks import (
     Network,
     all_logits,
     describe_blocks,
@@ -27,6 +26,7 @@ from medtl.networks import (
     tensors,
     train_mode,
 )
+from medtl.networks.hooks import block_features
 from medtl_unet3d.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}

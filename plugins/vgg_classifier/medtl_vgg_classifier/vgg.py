@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medtl.assemble import Architecture, network_builder
-from medtl.layers import (
+from medtl.networks.blocks import Block, NetworkBuilder
+from medtl.networks.builder import Architecture, network_builder
+from medtl.networks.layers import (
     BatchNorm2dReLU,
     BatchNorm3dReLU,
     Conv2dReLU,
@@ -20,8 +21,7 @@ from medtl.layers import (
     perceptron,
     start_as_published,
 )
-from medtl.networks import Block, NetworkBuilder
-from medtl.options import choose_head, cut_blocks
+from medtl.networks.options import choose_head, cut_blocks
 
 #: Convolutions in each of the five stages, and the stages' channels in units of the width.
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

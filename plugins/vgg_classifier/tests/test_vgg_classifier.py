@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from medtl.activations import block_features
 from medtl.errors import ConfigError, UnknownNameError, WeightsError
-from medtl.networks import Network, freeze, partition, select_blocks, tensors, train_mode
-from medtl.transfer import transfer
-from medtl.weights import Weights
+from medtl.networks.blocks import Network, freeze, partition, select_blocks, tensors, train_mode
+from medtl.networks.hooks import block_features
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import Weights
 from medtl_vgg_classifier.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}

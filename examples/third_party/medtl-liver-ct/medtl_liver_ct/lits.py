@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from medtl.data.modality import Modality
 from medtl.errors import DataError
-from medtl.modality import Modality
 
 CT = Modality("ct")
 #: What the voxels of a segmentation may hold.

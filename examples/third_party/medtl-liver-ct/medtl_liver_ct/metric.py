@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.shift.chunks import in_chunks
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.weights import Patients, patients_of, thinned
+from medtl.shift.metrics.base import Patients, in_chunks, patients_of, thinned
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]

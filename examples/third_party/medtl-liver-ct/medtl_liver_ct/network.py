@@ -10,8 +10,8 @@ from monai.networks.blocks.convolutions import Convolution, ResidualUnit
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from medtl.assemble import Architecture, network_builder
-from medtl.networks import Block
+from medtl.networks.blocks import Block
+from medtl.networks.builder import Architecture, network_builder
 
 #: Every tensor belongs to one block, in the order in which they run: freezing, transfer and rates
 #: go by them. The patterns are of tensor names, as in a shell.

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medtl.io.nifti import write_nifti
+from medtl.data.io.nifti import write_nifti
 from medtl_liver_ct.lits import BACKGROUND, LIVER, SITES, TUMOUR
 
 SHAPE, SPACING_MM = (48, 40, 32), 7.5

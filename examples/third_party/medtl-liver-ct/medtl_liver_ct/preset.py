@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from medtl.augment import FULL
-from medtl.transforms import Preset
+from medtl.transforms.augment import FULL
+from medtl.transforms.presets import Preset
 from medtl_liver_ct.lits import CT
 
 #: The window in which radiologists read soft tissue: level 50 HU, width 400 HU.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medtl.case import Case, Cohort, ImageFile
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.phantom.cohort import read_index
+from medtl.data.task import Defaults
 from medtl.errors import ConfigError, DataError
-from medtl.phantom.cohort import read_index
-from medtl.task import Defaults
 from medtl_liver_ct.lits import BACKGROUND, CT, LIVER, TUMOUR, Scan, find_scans
 from medtl_liver_ct.phantom import write_phantom
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl.case import ImageFile
-from medtl.data import Preprocessor
+from medtl.data.case import ImageFile
+from medtl.data.io.nifti import read_labels, read_volume
 from medtl.errors import ConfigError, DataError
-from medtl.io.nifti import read_labels, read_volume
+from medtl.transforms.preprocessor import Preprocessor
 from medtl_liver_ct.lits import CT, LIVER, SITES, TUMOUR
 from medtl_liver_ct.phantom import SCANNERS
 from medtl_liver_ct.preset import abdomen_ct

@@ -1,1 +1,0 @@
-"""Whole images into classes: samples, scores and predictions of tasks of that kind."""

@@ -1,0 +1,119 @@
+"""The one place where an exception becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from typer import Abort
+from typer.exceptions import TyperException
+
+from medtl.errors import MedtlError, in_plain_words
+from medtl.runtime.memory import out_of_memory
+
+USER_ERROR = 2
+
+
+BUG = 1
+
+
+INTERRUPTED = 130
+
+
+def guarded(command: Callable[[], object], *, debug: bool) -> int:
+    """Run ``command`` and return the exit code; an int that it returns is its own.
+
+    Known errors, bad options and what the system refuses (files, memory) print one line and give 2;
+    an interrupt gives 130; a closed pipe is quiet; anything else is a bug of ours. ``debug`` adds
+    the traceback.
+    """
+    try:
+        result = command()
+        if sys.stdout is not None:  # a caller may have closed it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        return BUG
+    except (KeyboardInterrupt, Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except MedtlError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except TyperException as error:
+        return _fail(_usage(error), USER_ERROR, debug)
+    except OSError as error:
+        return _fail(_refused(error), USER_ERROR, debug)
+    except Exception as error:
+        if out_of_memory(error):
+            message = "out of memory; lower --batch-size or patch_size"
+            return _fail(message, USER_ERROR, debug)
+        if "closed by peer" in str(error) or "reset by peer" in str(error):  # torch.distributed
+            return _fail("another process of this run ended; see its line", USER_ERROR, debug)
+        hint = "" if debug else "; run again with --debug to see where, and please report it"
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _fail(f"this is a bug in medtl or a plugin ({told}){hint}", BUG, debug)
+    if result == INTERRUPTED:  # Typer catches the interrupt itself
+        return _fail("interrupted", INTERRUPTED)
+    return result if type(result) is int else 0
+
+
+def _fail(message: str, code: int, debug: bool = False) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    process = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    if process == "0":
+        print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    elif code != INTERRUPTED:  # of that, one process tells
+        told = f"error in process {process}:"
+        print(told, " ".join(message.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    message = _refused_value(error) or error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    option = getattr(error, "option_name", "")
+    instead = _instead(option, context)
+    if instead:
+        return f"{context.command_path} has no option {option}; {instead}"
+    joint = " See" if message.endswith("?") else "; see"
+    return f"{message}{joint} `{context.command_path} --help`"
+
+
+def _refused_value(error: TyperException) -> str:
+    """``--steps: must be a whole number, not 'x'``; "" where no value was refused."""
+    reason, parameter = error.__cause__, getattr(error, "param", None)
+    if parameter is None or type(reason).__name__ != "ValidationError":
+        return ""
+    first = reason.errors()[0]  # type: ignore[union-attr]
+    name = max(parameter.opts, key=len) if parameter.opts[0][:1] == "-" else parameter.metavar
+    name = name or parameter.name.upper()
+    return f"{name}: {in_plain_words(first['msg'])}, not {first['input']!r}"
+
+
+def _instead(option: str, context: Any) -> str:
+    """How to give what an unknown option means: an argument, or a setting where the command takes
+    any by --set; else ""."""
+    name, parameters = option.lstrip("-").replace("-", "_"), context.command.params
+    if any(each.opts == [name] for each in parameters):
+        return f"write {context.command_path} {name.upper()}, without a name"
+    if not name or not any("--set" in each.opts for each in parameters):
+        return ""
+    from medtl.config import TrainConfig
+
+    return f"use --set {name}=..." if name in TrainConfig.model_fields else ""
+
+
+def _refused(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _discard_stdout() -> None:
+    # Python flushes stdout once more at exit, and would complain about the closed pipe there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,60 @@
+"""Content hashes of images: has a model seen this patient before, under whatever file name?
+
+Axes: I J K voxels (K J I: the same array as it lies in memory).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.data.case import Case, ImageFile
+from medtl.data.io.geometry import to_canonical
+from medtl.data.io.images import read_volume
+from medtl.data.modality import Modality
+from medtl.runtime.cache import remembered
+
+#: Part of the key under which hashes are remembered; raise it whenever they change.
+_FACT = "fingerprint 2"
+
+
+def fingerprint(case: Case) -> tuple[str, ...]:
+    """One hash of each image's voxels, in the order of the case's modalities.
+
+    Compression, storage type, and flipped or permuted axes do not change it. Constant images, as
+    some data sets write for missing ones, show nobody and are left out. Remembered between runs.
+    Errors as :func:`medtl.data.io.images.read_volume`.
+    """
+    return tuple(filter(None, map(image_fingerprint, case.images.values())))
+
+
+def check_content(case: Case, modalities: Iterable[Modality]) -> None:
+    """Refuse a case whose ``modalities`` hold a damaged, NaN or constant image: a DataError."""
+    for name in modalities:
+        if not image_fingerprint(case.images[name]):
+            read_volume(case.images[name])  # says what is wrong
+
+
+def image_fingerprint(file: ImageFile) -> str:
+    """Hash of the float32 voxels in canonical (RAS) order and of their shape; constant: empty."""
+    return str(remembered(_FACT, file, lambda: _hash(file)))
+
+
+def _hash(file: ImageFile) -> str:
+    return content_hash(*read_volume(file, allow_constant=True))
+
+
+def content_hash(array_IJK: NDArray[Any], affine: NDArray[np.float64]) -> str:
+    """As :func:`image_fingerprint`, of an image that has been read."""
+    if array_IJK.min() == array_IJK.max():
+        return ""
+    canonical_IJK, _, _ = to_canonical(array_IJK, affine)
+    content_KJI = np.ascontiguousarray(canonical_IJK.T)
+    content_KJI += 0.0  # -0.0 and 0.0 are one value
+    digest = hashlib.blake2b(repr(content_KJI.shape).encode(), digest_size=16)
+    digest.update(content_KJI.data)
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Where voxels lie in the patient: headers, shared grids, and the canonical orientation.
+
+Axes: I J K voxels. Affines map voxel indices to millimetres, x to the right, y to the front, z up
+(RAS), as in NIfTI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from medtl.data.case import Case
+from medtl.errors import DataError
+
+#: How far the corners of two grids may lie apart.
+GRID_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """What an image file says about itself; ``dtype`` is how its voxels are stored."""
+
+    path: Path
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+    dtype: np.dtype[Any]
+
+
+def ras_grid(header: Header) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing (mm) of an image, its axes in the order right, front, up."""
+    order = np.argsort(orientations.io_orientation(header.affine)[:, 0])
+    return tuple(header.shape[n] for n in order), tuple(header.spacing_mm[n] for n in order)
+
+
+def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
+    """Refuse images of one case that do not share a grid.
+
+    Args:
+        headers: modality (or "segmentation") -> header.
+
+    Raises:
+        DataError: two of them differ in shape, or their corners lie apart; it names both files.
+    """
+    (first, reference), *others = headers.items()
+    for name, header in others:
+        if header.shape != reference.shape:
+            what = "shape", _joined(reference.shape), _joined(header.shape)
+        elif _largest_gap_mm(reference, header) <= GRID_TOLERANCE_MM:
+            continue
+        else:
+            what = _differing_affines(reference, header)
+        aspect, a, b = what
+        raise DataError(
+            f"{case.id}: {first} ({reference.path}) has {aspect} {a}, {name} ({header.path}) "
+            f"has {b}; resample them to the same grid first"
+        )
+
+
+def _corners_mm(header: Header) -> NDArray[np.float64]:
+    corners = np.array(list(product(*((0, n - 1) for n in header.shape))), dtype=float)
+    return np.asarray(corners @ header.affine[:3, :3].T + header.affine[:3, 3])
+
+
+def _largest_gap_mm(a: Header, b: Header) -> float:
+    return float(np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1).max())
+
+
+def _differing_affines(a: Header, b: Header) -> tuple[str, str, str]:
+    aspects = {
+        "orientation": lambda h: "".join(map(str, orientations.aff2axcodes(h.affine))),
+        "spacing (mm)": lambda h: _listed(h.spacing_mm),
+        "origin (mm)": lambda h: _listed(h.affine[:3, 3]),
+    }
+    for aspect, describe in aspects.items():
+        if describe(a) != describe(b):
+            return aspect, describe(a), describe(b)
+    return "affine", _listed(a.affine[:3].ravel()), _listed(b.affine[:3].ravel())
+
+
+def _joined(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _listed(lengths_mm: Any) -> str:
+    return "[" + ", ".join(f"{round(float(mm), 3) + 0:g}" for mm in lengths_mm) + "]"
+
+
+def to_canonical(
+    array_IJK: NDArray[Any], affine: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Flip and permute the axes, without resampling, to the nearest RAS orientation.
+
+    Returns:
+        the array (voxel axes run right, front, up; a view where nothing had to move), its affine,
+        and the orientation it had, to be given to :func:`from_canonical`.
+    """
+    orientation = orientations.io_orientation(affine)
+    moved_IJK = orientations.apply_orientation(array_IJK, orientation)
+    back = orientations.inv_ornt_aff(orientation, array_IJK.shape[:3])
+    return moved_IJK, np.asarray(affine @ back), orientation
+
+
+def from_canonical(array_IJK: NDArray[Any], orientation: NDArray[np.float64]) -> NDArray[Any]:
+    """Undo :func:`to_canonical`: bring a canonical array back to the ``orientation`` it had."""
+    canonical = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+    way_back = orientations.ornt_transform(canonical, orientation)
+    return np.asarray(orientations.apply_orientation(array_IJK, way_back))

@@ -1,0 +1,65 @@
+"""Images of any kind, told by their content: NIfTI volumes, and pictures as volumes of one slice.
+
+Axes: I J K voxels, as stored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.data.case import ImageFile
+from medtl.data.io import nifti
+from medtl.data.io.geometry import Header
+from medtl.data.io.pictures import (
+    is_picture,
+    read_picture,
+    read_picture_header,
+    read_picture_labels,
+    write_picture_labels,
+)
+from medtl.runtime.files import file_name
+
+
+def read_header(file: ImageFile) -> Header:
+    """See :func:`medtl.data.io.nifti.read_header`,
+    :func:`medtl.data.io.pictures.read_picture_header`."""
+    if is_picture(file.path):
+        return read_picture_header(file)
+    return nifti.read_header(file)
+
+
+def read_volume(
+    file: ImageFile, *, allow_constant: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """See :func:`medtl.data.io.nifti.read_volume` and
+    :func:`medtl.data.io.pictures.read_picture`."""
+    if is_picture(file.path):
+        return read_picture(file, allow_constant=allow_constant)
+    return nifti.read_volume(file, allow_constant=allow_constant)
+
+
+def read_labels(
+    file: ImageFile, allowed: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """See :func:`medtl.data.io.nifti.read_labels` and
+    :func:`medtl.data.io.pictures.read_picture_labels`."""
+    if is_picture(file.path):
+        return read_picture_labels(file, allowed)
+    return nifti.read_labels(file, allowed)
+
+
+def label_path(folder: Path, case_id: str, like: Header) -> Path:
+    """Where a label map on the grid of ``like`` is written: a NIfTI file, or a PNG of a picture."""
+    return folder / f"{file_name(case_id)}.{'png' if is_picture(like.path) else 'nii.gz'}"
+
+
+def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:
+    """To a path of :func:`label_path`. RunError where it cannot be written."""
+    if is_picture(like.path):
+        write_picture_labels(path, label_IJK)
+    else:
+        nifti.write_nifti(path, label_IJK, like.affine, like=like.path)

@@ -1,0 +1,326 @@
+"""NIfTI files -> array + affine (mm), and back. Whatever is wrong with a file is one line.
+
+Axes: I J K voxels, as stored; :func:`to_canonical` makes them RAS.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
+from nibabel.nifti2 import Nifti2Image
+from nibabel.spatialimages import HeaderDataError, ImageDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from medtl.data.case import ImageFile
+from medtl.data.io.geometry import Header, check_same_grid, from_canonical, to_canonical
+from medtl.errors import DataError, RunError
+from medtl.runtime.cache import remembered
+from medtl.runtime.files import replacing
+
+__all__ = [
+    "Header",
+    "check_same_grid",
+    "count_volumes",
+    "from_canonical",
+    "label_counts",
+    "label_values",
+    "read_header",
+    "read_labels",
+    "read_volume",
+    "to_canonical",
+    "write_nifti",
+]
+
+
+#: Labels stored as numbers with a fraction may miss the whole number by this much.
+LABEL_TOLERANCE = 1e-3
+
+
+def read_header(file: ImageFile) -> Header:
+    """Read and check what a file says about itself; its voxels are not decoded.
+
+    Raises:
+        DataError: no NIfTI file, not 3-D (or 4-D with ``file.channel``), an affine that cannot be
+            inverted, an impossible spacing, or fewer voxels than the header declares.
+    """
+    with opened(file.path) as (image, stream):
+        shape = volume_shape(image, file)
+        affine = checked_affine(image, file.path)
+        dtype = checked_dtype(image, file.path)
+        proxy: Any = image.dataobj
+        voxels = int(np.prod(image.shape, dtype=np.int64))
+        check_length(file.path, stream, int(proxy.offset) + voxels * dtype.itemsize)
+    x, y, z = (float(edge) for edge in voxel_sizes(affine))
+    return Header(file.path, shape, affine, (x, y, z), dtype)
+
+
+def read_volume(
+    file: ImageFile, *, allow_constant: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Read one volume as it is stored: float32 array_IJK and its affine (mm).
+
+    Raises:
+        DataError: as :func:`read_header`, and for truncated files, NaN or infinite voxels, and
+            volumes whose voxels all have one value, unless ``allow_constant``.
+    """
+    array, affine = _read(file)
+    with np.errstate(over="ignore"):
+        array_IJK = np.array(array, dtype=np.float32)
+    low, high = float(array_IJK.min()), float(array_IJK.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(array_IJK.size - np.isfinite(array_IJK).sum())
+        raise DataError(f"{file.path}: {bad} voxels are NaN or infinite; repair the case")
+    if low == high and not allow_constant:
+        kind = "all-zero volume" if low == 0 else f"every voxel is {low:g}"
+        raise DataError(f"{file.path}: {kind}; leave out the case")
+    return array_IJK, affine
+
+
+def read_labels(
+    file: ImageFile, allowed: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Read a segmentation, stored as whole or as floating-point numbers: int16 array_IJK, affine.
+
+    Raises:
+        DataError: as :func:`read_header`, and for values that are no whole numbers or not among
+            ``allowed``.
+    """
+    array, affine = _read(file)
+    labels_IJK = _whole_numbers(array, file.path)
+    unknown = sorted(set(_values(labels_IJK)) - set(allowed))
+    if unknown:
+        raise DataError(
+            f"{file.path}: label values {_listed(unknown)} are not among {_listed(allowed)}; "
+            "name the right scheme with --labels"
+        )
+    return labels_IJK, affine
+
+
+def label_values(file: ImageFile) -> tuple[int, ...]:
+    """All values of a segmentation, sorted; remembered between runs. Errors as read_labels."""
+    values = remembered("label values", file, lambda: _distinct(_read(file)[0], file.path))
+    return tuple(values)
+
+
+def label_counts(file: ImageFile) -> dict[int, int]:
+    """Voxels of each value of a segmentation; remembered between runs. Errors as read_labels."""
+
+    def count() -> list[tuple[int, int]]:
+        labels_IJK = _whole_numbers(_read(file)[0], file.path)
+        counts = np.bincount(labels_IJK.ravel(order="K"))
+        return [(value, int(counts[value])) for value in map(int, np.flatnonzero(counts))]
+
+    return {int(value): int(voxels) for value, voxels in remembered("label counts", file, count)}
+
+
+def count_volumes(path: Path) -> int:
+    """How many volumes a file holds: 1, or the length of its fourth axis. Errors as read_header."""
+    with opened(path) as (image, _):
+        volumes = image.shape[3] if len(image.shape) == 4 else 1
+        volume_shape(image, ImageFile(path, 0 if len(image.shape) == 4 else None))
+    return int(volumes)
+
+
+def write_nifti(
+    path: Path,
+    array_IJK: NDArray[Any],
+    affine: NDArray[np.float64],
+    like: Path | None = None,
+) -> None:
+    """Write a ``.nii`` or ``.nii.gz``; the same input gives the same bytes.
+
+    Of ``like`` only the codes that say what the affine refers to are taken over: free text in a
+    header may name a patient.
+
+    Raises:
+        RunError: the path has another suffix, or the folder cannot be written.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise RunError(f"{path}: NIfTI files are called .nii or .nii.gz")
+    sform_code, qform_code = 1, 1
+    if like is not None:
+        with opened(like) as (model, _):
+            qform_code = int(model.header["qform_code"])
+            # Without a code readers would ignore the affine, and a qform cannot hold them all.
+            sform_code = int(model.header["sform_code"]) or qform_code or 1
+    image = Nifti1Image(_storable(array_IJK), None)
+    image.set_qform(affine, qform_code)
+    image.set_sform(affine, sform_code)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    if path.name.lower().endswith(".gz"):
+        content = gzip.compress(content, compresslevel=4, mtime=0)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _storable(array_IJK: NDArray[Any]) -> NDArray[Any]:
+    smaller = {"b": np.uint8, "i8": np.int32, "u8": np.uint32, "f8": np.float32, "f2": np.float32}
+    kind = "b" if array_IJK.dtype.kind == "b" else array_IJK.dtype.str[1:]
+    return array_IJK.astype(smaller[kind]) if kind in smaller else array_IJK
+
+
+def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    with opened(file.path) as (image, stream):
+        shape, affine = volume_shape(image, file), checked_affine(image, file.path)
+        checked_dtype(image, file.path)
+        proxy: Any = image.dataobj
+        part = (..., file.channel) if file.channel is not None else ...
+        array_IJK = np.asanyarray(proxy[part]).reshape(shape, order="F")
+        stream.read(1)  # at its end a gzip stream checks its checksum
+    return array_IJK, affine
+
+
+def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int16]:
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        off = ~(np.abs(array - whole) <= LABEL_TOLERANCE)
+        if off.any():
+            raise DataError(
+                f"{path}: label value {float(array[off][0]):g} is not a whole number; "
+                "is it a segmentation? (--labels names the scheme of one)"
+            )
+        array = whole
+    limits = np.iinfo(np.int16)
+    low, high = array.min(), array.max()
+    if low < 0 or high > limits.max:
+        worst = low if low < 0 else high
+        raise DataError(f"{path}: label value {int(worst)} is impossible; is it a segmentation?")
+    return array.astype(np.int16)
+
+
+def _values(labels_IJK: NDArray[np.int16]) -> list[int]:
+    return [int(v) for v in np.flatnonzero(np.bincount(labels_IJK.ravel(order="K")))]
+
+
+def _distinct(array: NDArray[Any], path: Path) -> list[int]:
+    inside = array[array != 0]  # a few per cent of the voxels: all that is worth rounding
+    found = set(_values(_whole_numbers(inside, path))) if inside.size else set()
+    return sorted(found | {0} if inside.size < array.size else found)
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+#: Voxel edges outside this range (mm) come from a broken header or another unit.
+SPACING_RANGE_MM = (0.01, 100.0)
+
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+_KINDS: dict[bytes, Any] = {
+    size.to_bytes(4, order): kind
+    for size, kind in ((348, Nifti1Image), (540, Nifti2Image))
+    for order in ("little", "big")
+}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
+    """The image, nothing read but its header, and the decompressed stream it is read from.
+
+    Raises:
+        DataError: whatever goes wrong here or while the caller reads from the image.
+    """
+    try:
+        with open(path, "rb") as raw:
+            zipped = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+            start = stream.read(4)
+            if not start:
+                raise DataError(f"{path}: the file is empty; fetch it again")
+            kind = _KINDS.get(start)
+            if kind is None:
+                raise DataError(f"{path}: not a NIfTI file; convert it to .nii.gz first")
+            stream.seek(0)
+            yield kind.from_stream(stream), stream
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: truncated or damaged; fetch the file again") from error
+    except (OSError, MemoryError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)}); fetch it again") from error
+    except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError) as error:
+        raise DataError(f"{path}: broken header ({_reason(error)}); fetch it again") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or "too large"
+    return str(text).splitlines()[0]
+
+
+def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
+    """Shape of the one volume that ``file`` names; DataError where it names none."""
+    axes = list(image.shape)
+    while len(axes) > 3 and axes[-1] == 1:
+        axes.pop()
+    listed = "x".join(map(str, image.shape))
+    if min(axes, default=0) < 1 or len(axes) not in (3, 4):
+        raise DataError(
+            f"{file.path}: shape {listed} is not a volume; convert it or leave out the case"
+        )
+    volumes = axes[3] if len(axes) == 4 else 1
+    if file.channel is None and volumes > 1:
+        raise DataError(
+            f"{file.path}: shape {listed} holds {volumes} volumes, one is expected; split it"
+        )
+    if file.channel is not None and (len(image.shape) != 4 or file.channel >= volumes):
+        raise DataError(f"{file.path}: shape {listed} has no volume number {file.channel}")
+    return axes[0], axes[1], axes[2]
+
+
+def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
+    """The affine (mm), finite, invertible and of a possible spacing, else DataError."""
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(f"{path}: its affine cannot be inverted; repair the header")
+    spacing_mm = voxel_sizes(affine)
+    low, high = SPACING_RANGE_MM
+    if spacing_mm.min() < low or spacing_mm.max() > high:
+        edges = " x ".join(f"{edge:g}" for edge in spacing_mm)
+        raise DataError(f"{path}: voxels of {edges} mm are not possible; repair the header")
+    return affine
+
+
+def checked_dtype(image: Nifti1Image, path: Path) -> np.dtype[Any]:
+    """How the voxels are stored: whole or floating-point numbers, else DataError."""
+    dtype: np.dtype[Any] = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: its voxels are {dtype}, not plain numbers; convert it")
+    return dtype
+
+
+def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -> None:
+    """Find files that end too early, without decoding those that look whole.
+
+    Test cases are read only at the end of a run: a broken one should not wait that long.
+    """
+    size = path.stat().st_size
+    if not isinstance(stream, gzip.GzipFile):
+        found = size
+    else:
+        # A gzip file ends with its length. Files of several members fail that test as well as
+        # truncated ones; only they are read to the end.
+        with open(path, "rb") as raw:
+            raw.seek(-4, os.SEEK_END)
+            if int.from_bytes(raw.read(4), "little") == expected % 2**32:
+                return
+        found = stream.tell()
+        while chunk := stream.read(1 << 20):
+            found += len(chunk)
+    if found < expected:
+        raise DataError(f"{path}: truncated ({found} of {expected} bytes); fetch it again")

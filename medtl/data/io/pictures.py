@@ -1,0 +1,178 @@
+"""Pictures (PNG, JPEG, TIFF, BMP) -> arrays; told by their content, whatever their suffix.
+
+Axes: I rows (down), J columns (right), K the one slice: a picture is read as a volume, its pixels
+taken for cubes of 1 mm, so that all that works on volumes works on it. H colours.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medtl.data.case import ImageFile
+from medtl.data.io.geometry import Header
+from medtl.errors import DataError
+from medtl.runtime.files import replacing
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+#: What the channels of a coloured picture are called.
+COLOURS = ("red", "green", "blue")
+
+
+#: Colours that differ from grey by less than this (of 255), on average, are compression.
+GREY_TOLERANCE = 1.0
+
+
+#: ITU-R BT.601: how bright red, green and blue appear.
+LUMINANCE_H = (0.299, 0.587, 0.114)
+
+
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+
+
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: rows and columns are exchanged
+
+
+_GREY_MODES = ("L", "I", "F")
+
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
+
+
+def is_picture(path: Path) -> bool:
+    """By its first bytes; by its suffix where they say nothing, so that reading it can complain."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError:
+        head = b""
+    return head.startswith(_MAGIC) or path.suffix.lower() in SUFFIXES
+
+
+def read_picture_header(file: ImageFile) -> Header:
+    """Size and storage of a picture; its pixels are not decoded. DataError as read_picture."""
+    with _opened(file.path) as image:
+        columns, rows = image.size
+        if image.getexif().get(_ORIENTATION) in _TURNED:
+            columns, rows = rows, columns
+        stored = np.dtype({"I": np.int32, "F": np.float32}.get(image.mode, np.uint8))
+        stored = np.dtype(np.uint16) if image.mode.startswith("I;16") else stored
+    return Header(file.path, (rows, columns, 1), np.eye(4), (1.0, 1.0, 1.0), stored)
+
+
+def read_picture(
+    file: ImageFile, *, allow_constant: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """One channel of a picture as it is meant to be seen: float32 array_IJK and an affine of 1 mm.
+
+    Palettes are looked up; what is transparent is black; 16 bits stay 16 bits; grey pictures have
+    the same red, green and blue.
+
+    Raises:
+        DataError: no picture, damaged, several pictures in one file, or all pixels of one value,
+            unless ``allow_constant``.
+    """
+    array = _decoded(file.path)
+    if array.ndim == 3:
+        array = _grey(array) if file.channel is None else array[..., file.channel]
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{file.path}: holds NaN or infinite pixels; repair it")
+    if low == high and not allow_constant:
+        raise DataError(f"{file.path}: every pixel is {low:g}; leave out the case")
+    return np.ascontiguousarray(array, dtype=np.float32)[:, :, None], np.eye(4)
+
+
+def read_picture_labels(
+    file: ImageFile, allowed: tuple[int, ...]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """A picture whose grey levels are labels: int16 array_IJK and an affine of 1 mm.
+
+    Raises:
+        DataError: as :func:`read_picture`, and for levels that are not among ``allowed``.
+    """
+    array_IJK, affine = read_picture(file, allow_constant=True)
+    unknown = sorted(set(np.unique(array_IJK).tolist()) - set(allowed))
+    if unknown:
+        known = ", ".join(map(str, allowed))
+        raise DataError(
+            f"{file.path}: level {unknown[0]:g} is no label of a mask, which knows {known}; was it "
+            "resized, or stored as JPEG?"
+        )
+    return array_IJK.astype(np.int16), affine
+
+
+def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
+    """Write a label map of one slice as a PNG of 8 bits. RunError where it cannot be written."""
+    content = BytesIO()
+    Image.fromarray(label_IJK[..., 0].astype(np.uint8)).save(content, format="PNG")
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def picture_facts(path: Path) -> dict[str, Any]:
+    """``{"mode": as stored, "coloured": whether its colours are more than grey}``."""
+    with _opened(path) as image:
+        mode = image.mode
+    array = _decoded(path)
+    return {"mode": mode, "coloured": array.ndim == 3 and _is_coloured(array)}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # Photographs (MPO) may hold a preview beside the picture; TIFF holds equals.
+            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                raise DataError(f"{path}: holds several pictures, one is expected; split it")
+            yield image
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        if not path.stat().st_size:
+            raise DataError(f"{path}: the file is empty; fetch it again") from error
+        raise DataError(
+            f"{path}: not a picture in {', '.join(FORMATS)}; convert it or fetch it again"
+        ) from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise DataError(f"{path}: too many pixels; make it smaller") from error
+    except _DAMAGE as error:
+        reason = str(getattr(error, "strerror", None) or error or "no reason given").splitlines()[0]
+        raise DataError(f"{path}: damaged ({reason}); fetch it again") from error
+
+
+def _decoded(path: Path) -> NDArray[Any]:
+    """Grey (I, J) as stored, or colours (I, J, H) of 0 to 255."""
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "1":
+            upright = upright.convert("L")  # white is 255, as in every picture of 8 bits
+        if upright.mode in _GREY_MODES or upright.mode.startswith("I;16"):
+            return np.asarray(upright, dtype=np.float32)
+        if "A" in upright.getbands() or upright.has_transparency_data:
+            seen = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
+        return np.asarray(upright.convert("RGB"), dtype=np.float32)
+
+
+def _grey(array_IJH: NDArray[Any]) -> NDArray[Any]:
+    if (array_IJH == array_IJH[..., :1]).all():
+        return np.asarray(array_IJH[..., 0])
+    return np.asarray(array_IJH @ np.asarray(LUMINANCE_H, dtype=np.float32))
+
+
+def _is_coloured(array_IJH: NDArray[Any]) -> bool:
+    return bool(np.abs(array_IJH - _grey(array_IJH)[..., None]).mean() > GREY_TOLERANCE)

@@ -1,0 +1,276 @@
+"""Splits by patient: stratified, seeded, and readable as nnU-Net's ``splits_final.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from medtl.data.case import Case
+from medtl.errors import ConfigError, nearest
+from medtl.runtime.files import replacing
+
+TEST_FRACTION = 0.2
+
+
+VAL_FRACTION = 0.2
+
+
+#: Test patients from which intervals are bootstrapped (``medtl.evaluation.intervals``).
+FEWEST_FOR_BOOTSTRAP = 20
+
+
+#: With fewer patients than this outside the test set, none is spared for validation by default.
+MIN_PATIENTS_FOR_VALIDATION = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Patient ids, sorted; a patient on two sides is refused."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        sides = (("train", self.train), ("val", self.val), ("test", self.test))
+        seen: dict[str, str] = {}
+        for side, patients in sides:
+            for patient in patients:
+                if patient in seen:
+                    where = f"{seen[patient]} and {side}" if seen[patient] != side else side
+                    raise ConfigError(f"patient {patient} is in {where} of the split; keep one")
+                seen[patient] = side
+
+
+def cases_of(patients: Iterable[str], cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The cases of these patients, in the order of ``cases``."""
+    wanted = set(patients)
+    return tuple(case for case in cases if case.patient in wanted)
+
+
+def split_patients(
+    cases: Iterable[Case],
+    *,
+    seed: int,
+    test_fraction: float | None = None,
+    val_fraction: float | None = None,
+    test: Iterable[str] | None = None,
+) -> Split:
+    """Split by patient, as evenly over strata, and sites within them, as whole patients allow.
+
+    The result depends on the patients and the seed, not on the order of the cases. ``test`` names
+    the test patients (or any of their cases) instead of a fraction. ``val_fraction`` is that of
+    the patients outside the test set; if it is None and they are fewer than
+    ``MIN_PATIENTS_FOR_VALIDATION``, no patient is spared for validation. At least one patient is
+    left to train on.
+
+    Raises:
+        ConfigError: too few patients, a fraction outside [0, 1), or an unknown test patient.
+    """
+    cases = tuple(cases)
+    groups = strata_and_sites(cases)
+    if test is None:
+        held = _spread(groups, _test_count(len(groups), test_fraction), f"{seed}:test")
+    else:
+        held = _named_patients(test, cases)
+    rest = {patient: group for patient, group in groups.items() if patient not in held}
+    if not rest:
+        raise ConfigError(
+            f"all {len(groups)} patients are test patients; none is left to train on; choose fewer"
+        )
+    if val_fraction is None:
+        val_fraction = VAL_FRACTION if len(rest) >= MIN_PATIENTS_FOR_VALIDATION else 0.0
+    n_val = _count(len(rest), _fraction("val", val_fraction), "val")
+    val = _spread(rest, n_val, f"{seed}:val")
+    return Split(
+        train=tuple(sorted(set(rest) - val)), val=tuple(sorted(val)), test=tuple(sorted(held))
+    )
+
+
+def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) -> tuple[str, ...]:
+    """The patients of one of ``folds`` parts, as even over strata, and sites within them, as whole
+    patients allow. Every patient is in one part; the parts depend on patients and seed alone.
+
+    Raises:
+        ConfigError: there are fewer patients than folds, or no such fold.
+    """
+    groups = strata_and_sites(cases)
+    if not 0 <= fold < folds:
+        raise ConfigError(f"--fold {fold}: the {folds} folds are numbered from 0 to {folds - 1}")
+    if len(groups) < folds:
+        raise ConfigError(
+            f"{len(groups)} patients cannot be divided into {folds} folds; choose fewer"
+        )
+    return tuple(sorted(_ordered(groups, f"{seed}:folds")[fold::folds]))
+
+
+def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
+    """The patients whom the data set's own list puts into ``fold``.
+
+    Raises:
+        ConfigError: the list knows no folds or not this one, or puts a patient into two.
+    """
+    found: dict[str, int | None] = {}
+    for case in cases:
+        if found.setdefault(case.patient, case.fold) != case.fold:
+            raise ConfigError(
+                f"the data's own list puts patient {case.patient} into two folds; keep one"
+            )
+    known = sorted({number for number in found.values() if number is not None})
+    if not known:
+        raise ConfigError(f"--fold {fold}: of how many? Add --folds 5, or --splits FILE")
+    if fold not in known:
+        listed = ", ".join(map(str, known))
+        raise ConfigError(f"--fold {fold}: the data's own list has folds {listed}")
+    return tuple(sorted(patient for patient, number in found.items() if number == fold))
+
+
+def _test_count(patients: int, fraction: float | None) -> int:
+    """By default 20%, and enough for a bootstrap where that leaves two thirds to train on."""
+    if fraction is None:
+        few = FEWEST_FOR_BOOTSTRAP if patients >= 3 * FEWEST_FOR_BOOTSTRAP else 0
+        return max(_count(patients, TEST_FRACTION, "test"), few)
+    return _count(patients, _fraction("test", fraction), "test")
+
+
+def strata_and_sites(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
+    """Patient -> what it is balanced over: strata first, then sites; several are joined by "+"."""
+    strata: dict[str, set[str]] = {}
+    sites: dict[str, set[str]] = {}
+    for case in cases:
+        strata.setdefault(case.patient, set()).add(case.stratum)
+        sites.setdefault(case.patient, set()).add(case.site)
+    return {
+        patient: ("+".join(sorted(s)), "+".join(sorted(sites[patient])))
+        for patient, s in strata.items()
+    }
+
+
+def _fraction(side: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{side}_fraction is {value:g}; it must be at least 0 and below 1")
+    return value
+
+
+def _count(patients: int, fraction: float, side: str) -> int:
+    """A positive fraction gives one patient at least, and leaves one at least."""
+    if fraction and patients < 2:
+        raise ConfigError(
+            f"{patients} patient(s) cannot be divided; give more, or set {side}_fraction to 0"
+        )
+    return min(max(1, floor(patients * fraction + 0.5)), patients - 1) if fraction else 0
+
+
+def _spread(groups: Mapping[str, tuple[str, ...]], count: int, key: str) -> set[str]:
+    """Systematic sampling: every n-th patient after sorting by group, at random within a group.
+
+    Each stratum, and each site within one, thus gives its share to within one patient.
+    """
+    if not count:
+        return set()
+    ordered = _ordered(groups, key)
+    start = _draw(key)
+    marks = [floor(i * count / len(ordered) + start) for i in range(len(ordered) + 1)]
+    return {patient for i, patient in enumerate(ordered) if marks[i + 1] > marks[i]}
+
+
+def _ordered(groups: Mapping[str, tuple[str, ...]], key: str) -> list[str]:
+    """Patients by group, at random within a group."""
+    draws = {patient: _draw(f"{key}:{patient}") for patient in groups}
+    return sorted(groups, key=lambda patient: (groups[patient], draws[patient], patient))
+
+
+def _draw(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone, on every machine."""
+    return int.from_bytes(sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
+    known = {case.id: case.patient for case in cases} | {
+        case.patient: case.patient for case in cases
+    }
+    held = set()
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"--test-cases: no patient or case is called {name!r}{nearest(name, known)}"
+            )
+        held.add(known[name])
+    return held
+
+
+def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
+    """Write case ids per side as nnU-Net does (one fold), test cases and patients beside them."""
+    cases = tuple(cases)
+    fold: dict[str, Any] = {
+        side: sorted(case.id for case in cases_of(getattr(split, side), cases))
+        for side in ("train", "val", "test")
+    }
+    fold["patients"] = {case.id: case.patient for case in sorted(cases, key=lambda case: case.id)}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8", newline="")
+
+
+def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Split:
+    """Read one fold of :func:`write_splits` or of a plain nnU-Net ``splits_final.json``.
+
+    A plain file knows no patients: they are looked up in ``cases``. Listed cases that are not
+    among ``cases``, where given, are an error; cases that the file does not list are on no side.
+
+    Raises:
+        ConfigError: the file is unreadable, or puts a patient on two sides.
+    """
+    content = _read_fold(path, fold)
+    patients = _patients(path, content.get("patients", {}), tuple(cases))
+    sides = {}
+    for side in ("train", "val", "test"):
+        ids = content.get(side, [])
+        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+            raise ConfigError(f"{path}: {side!r} must be a list of case names")
+        unknown = [name for name in ids if name not in patients]
+        if unknown:
+            raise ConfigError(
+                f"{path}: case {unknown[0]!r} in {side!r} is not among the cases; is it the list "
+                "of these data?"
+            )
+        sides[side] = tuple(sorted({patients[name] for name in ids}))
+    try:
+        return Split(**sides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file of splits is nnU-Net's own: it names no test cases at all."""
+    return "test" not in _read_fold(path, 0)
+
+
+def _read_fold(path: Path, fold: int) -> dict[str, Any]:
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(folds, list) or not all(isinstance(item, dict) for item in folds):
+        raise ConfigError(f'{path}: must be a list of {{"train": [...], "val": [...]}}')
+    if not 0 <= fold < len(folds):
+        raise ConfigError(f"{path}: has {len(folds)} folds, numbered from 0; there is no {fold}")
+    content: dict[str, Any] = folds[fold]
+    if not content.get("train"):
+        raise ConfigError(f"{path}: fold {fold} has no training cases; choose another --fold")
+    return content
+
+
+def _patients(path: Path, recorded: Any, cases: Sequence[Case]) -> dict[str, str]:
+    """Case id -> patient; what the cases themselves say comes before what the file recorded."""
+    if not isinstance(recorded, dict) or not all(isinstance(p, str) for p in recorded.values()):
+        raise ConfigError(f"{path}: 'patients' must map case names to patients")
+    if cases:
+        return {case.id: case.patient for case in cases}
+    return recorded

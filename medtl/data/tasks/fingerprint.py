@@ -1,0 +1,141 @@
+"""The fingerprint of a data set: what its training cases look like, measured.
+
+Axes: I J K voxels, RAS where a name ends in ``_ras``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.data.case import Case, ImageFile
+from medtl.data.formats.case_list import spread
+from medtl.data.io.foreground import within_uniform
+from medtl.data.io.geometry import ras_grid
+from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume, to_canonical
+from medtl.data.modality import Modality
+from medtl.runtime.cache import remembered
+
+#: Images of at most so many cases are read, evenly spread; headers and labels of all.
+SAMPLE = 12
+
+
+#: Labelled voxels of each sampled case that CT windows are measured on.
+WINDOW_VOXELS = 20_000
+
+
+PERCENTILES = (0.5, 50, 99.5)
+
+
+_FACT = "image facts 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Medians are over cases; ``extent_mm`` is the 90th percentile, so that most fit in it."""
+
+    cases: int
+    sampled: int
+    shape_ras: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]  #: right, front, up
+    extent_mm: tuple[float, float, float]  #: of what is shown
+    shown_ml: float
+    uniform: bool  #: one value surrounds what is shown, in every sampled image
+    intensities: Mapping[str, tuple[float, float, float]]  #: modality -> PERCENTILES, medians
+    volumes_ml: Mapping[str, tuple[float, ...]]  #: region -> of each case that has it
+
+
+def measure_fingerprint(
+    cases: Sequence[Case], modalities: Sequence[Modality], regions: Sequence[str]
+) -> Fingerprint:
+    """Read headers and label volumes of all cases, images of some. Errors as read_volume."""
+    grids = [ras_grid(read_header(case.images[modalities[0]])) for case in cases]
+    sampled = sample(cases)
+    facts = {m: [_image_facts(case.images[m]) for case in sampled] for m in modalities}
+    extents = [fact["extent_mm"] for found in facts.values() for fact in found]
+    volumes: dict[str, tuple[float, ...]] = {}
+    for region in regions:
+        found = (_volume_ml(case, region) for case in cases)
+        volumes[region] = tuple(volume for volume in found if volume > 0)
+    return Fingerprint(
+        len(cases),
+        len(sampled),
+        _three(round(median(shape[axis] for shape, _ in grids)) for axis in range(3)),
+        _three(round(median(mm[axis] for _, mm in grids), 3) for axis in range(3)),
+        _three(map(float, np.percentile(extents, 90, axis=0))),
+        median(fact["shown_ml"] for found in facts.values() for fact in found),
+        all(fact["uniform"] for found in facts.values() for fact in found),
+        {
+            m: _three(median(fact["percentiles"][n] for fact in found) for n in range(3))
+            for m, found in facts.items()
+        },
+        volumes,
+    )
+
+
+def sample(cases: Sequence[Case]) -> list[Case]:
+    """At most ``SAMPLE`` cases, evenly spread."""
+    return spread(cases, SAMPLE)
+
+
+def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, float, float]:
+    """Percentiles .5 and 99.5, mean and deviation of the labelled voxels of sampled cases, pooled
+    (Isensee et al. 2021: "intensities are clipped to the foreground's percentiles")."""
+    pooled = []
+    for case in sample(cases):
+        assert case.target is not None  # only labelled cases are trained on
+        labels_IJK, _ = read_labels(case.target, case.labels)
+        values = read_volume(case.images[modality])[0][labels_IJK > 0]
+        pooled.append(values[:: max(1, len(values) // WINDOW_VOXELS)])
+    values = np.concatenate(pooled)
+    if not values.size:
+        values = np.concatenate([read_volume(c.images[modality])[0].ravel() for c in cases[:1]])
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    inside = np.clip(values, low, high).astype(np.float64)
+    return low, high, float(inside.mean()), float(inside.std()) or 1.0
+
+
+def _image_facts(file: ImageFile) -> dict[str, Any]:
+    return dict(remembered(_FACT, file, lambda: _read_facts(file)))
+
+
+def _read_facts(file: ImageFile) -> dict[str, Any]:
+    array_IJK, affine = read_volume(file)
+    shown_IJK = within_uniform(array_IJK)
+    uniform = shown_IJK is not None
+    if shown_IJK is None:
+        shown_IJK = np.ones(array_IJK.shape, dtype=bool)
+    percentiles = np.percentile(array_IJK[shown_IJK], PERCENTILES)
+    shown_ras, affine_ras, _ = to_canonical(shown_IJK, affine)
+    spacing_mm = np.linalg.norm(affine_ras[:3, :3], axis=0)
+    return {
+        "uniform": uniform,
+        "extent_mm": [n * float(mm) for n, mm in zip(_edges(shown_ras), spacing_mm, strict=True)],
+        "shown_ml": float(np.count_nonzero(shown_IJK) * spacing_mm.prod() / 1000),
+        "percentiles": [float(value) for value in percentiles],
+    }
+
+
+def _edges(mask_IJK: NDArray[Any]) -> list[int]:
+    edges = []
+    for axis in range(3):
+        line = np.flatnonzero(mask_IJK.any(axis=tuple(a for a in range(3) if a != axis)))
+        edges.append(int(line[-1] - line[0] + 1))
+    return edges
+
+
+def _volume_ml(case: Case, region: str) -> float:
+    assert case.target is not None  # only labelled cases are trained on
+    counts = label_counts(case.target)
+    voxel_ml = float(np.prod(read_header(case.target).spacing_mm)) / 1000
+    return voxel_ml * sum(counts.get(value, 0) for value in case.regions[region])
+
+
+def _three(values: Any) -> tuple[Any, Any, Any]:
+    a, b, c = values
+    return a, b, c

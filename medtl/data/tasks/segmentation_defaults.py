@@ -1,0 +1,171 @@
+"""From a fingerprint to settings, each with its reason."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
+
+from medtl.data.case import Case
+from medtl.data.modality import CANONICAL, Modality
+from medtl.data.task import Advice, Defaults
+from medtl.data.tasks.fingerprint import Fingerprint, window
+
+#: Voxels of a training step that two cores and a small GPU can afford: ``brats`` takes as many.
+VOXELS = 80 * 96 * 80
+
+
+#: A median structure of the smallest region keeps so many voxels.
+LEAST_VOXELS = 64
+
+
+#: Never coarser than so many times the data's own spacing.
+MOST_COARSENING = 3.0
+
+
+MULTIPLE = 16  # patch edges, as planning rounds them
+
+
+MOST_PATCHES = 8
+
+
+#: Voxels are called anisotropic where the longest edge is so many times the shortest.
+ANISOTROPIC = 2.0
+
+
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
+
+
+_CT = re.compile(r"(cb)?ct(a|[_-].*)?\d*")
+
+
+def advice(
+    cases: Sequence[Case],
+    found: Fingerprint,
+    defaults: Defaults,
+    given_mm: float | None = None,
+    given_patch: Sequence[int] | None = None,
+) -> Advice:
+    """Spacing, patch, batch, network and preset for the training ``cases``, as ``found``.
+
+    What the user gave (spacing, patch) is what the rest is chosen for.
+    """
+    modalities = [Modality(name) for name in found.intensities]
+    spacing_mm, why_spacing = choose_spacing(found)
+    patch, why_patch = choose_patch(found, given_mm or spacing_mm)
+    per_step = math.prod(given_patch) if given_patch else math.prod(patch)
+    batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
+    tomographic = [name for name in modalities if _CT.fullmatch(name)]
+    preset, why_preset = choose_preset(found, modalities, tomographic)
+    if any(_SIDE.search(region) for region in found.volumes_ml):
+        why_preset += "; its flips mix up left and right, which the labels name"
+    return Advice(
+        replace(
+            defaults,
+            transforms=preset,
+            spacing_mm=spacing_mm,
+            patch_size=patch,
+            batch_size=batch,
+        ),
+        tuple(describe(found)),
+        {
+            "spacing_mm": why_spacing,
+            "patch_size": why_patch,
+            "batch_size": f"as many patches as fit into {VOXELS / 1e6:.1f} million voxels",
+            "network": "3-D U-Net with residual units, the fast one; see `medtl list networks`",
+            "transforms": why_preset,
+        },
+        {name: window(cases, name) for name in tomographic},
+    )
+
+
+def choose_spacing(found: Fingerprint, voxels: int = VOXELS) -> tuple[float, str]:
+    """The data's own spacing (anisotropic: the cube of the same volume), coarsened until a patch
+    holds what the images show, but not so far that small structures vanish."""
+    native_mm = math.prod(found.spacing_mm) ** (1 / 3)
+    whole_mm = (math.prod(found.extent_mm) / voxels) ** (1 / 3)
+    smallest = min((median(v) for v in found.volumes_ml.values() if v), default=math.inf)
+    fine_mm = (1000 * smallest / LEAST_VOXELS) ** (1 / 3)
+    limits = {
+        "a patch then holds all that the images show": whole_mm,
+        f"coarser, a median structure of the smallest region ({smallest:.2g} ml) would have fewer "
+        f"than {LEAST_VOXELS} voxels": fine_mm,
+        f"{MOST_COARSENING:g} times the data's own, at most": MOST_COARSENING * native_mm,
+    }
+    why, coarse_mm = min(limits.items(), key=lambda item: item[1])
+    if coarse_mm <= native_mm:
+        why = "the data's own"
+        if max(found.spacing_mm) > min(found.spacing_mm) * 1.05:
+            why = "a cube of the data's own voxel volume"
+    up = why.startswith("a patch")
+    chosen_mm = _rounded(max(native_mm, coarse_mm), up) if coarse_mm > native_mm else native_mm
+    if max(found.spacing_mm) > ANISOTROPIC * min(found.spacing_mm):
+        why += (
+            f"; slices {max(found.spacing_mm):g} mm apart are resampled to cubes: between them "
+            "nothing is gained"
+        )
+    return round(max(chosen_mm, native_mm), 2), why
+
+
+def _rounded(mm: float, up: bool) -> float:
+    """To half millimetres, below 1 mm to twentieths: ``up`` or down."""
+    step = 0.5 if mm >= 1 else 0.05
+    return step * (math.ceil(mm / step) if up else max(1, math.floor(mm / step)))
+
+
+def choose_patch(
+    found: Fingerprint, spacing_mm: float, voxels: int = VOXELS
+) -> tuple[tuple[int, int, int], str]:
+    """All that is shown, cut along the longest edges until a step can afford it."""
+    needed = [mm / spacing_mm for mm in found.extent_mm]
+    edges = [MULTIPLE * max(1, math.ceil(edge / MULTIPLE)) for edge in needed]
+    while math.prod(edges) > voxels:
+        edges[edges.index(max(edges))] -= MULTIPLE
+    share = math.prod(min(1.0, e / n) for e, n in zip(edges, needed, strict=True))
+    shown = "x".join(f"{mm:.0f}" for mm in found.extent_mm)
+    why = f"holds {share:.0%} of what the images show ({shown} mm in nine of ten)"
+    return (edges[0], edges[1], edges[2]), why
+
+
+def choose_preset(
+    found: Fingerprint, modalities: Sequence[Modality], tomographic: Sequence[Modality]
+) -> tuple[str, str]:
+    if tomographic:
+        return "ct", (
+            f"{', '.join(tomographic)} clipped to the labelled voxels' 0.5 and 99.5 percentiles, "
+            "scaled alike in every case"
+        )
+    if found.uniform and all(name in CANONICAL for name in modalities):
+        return "brain-mr", "MR contrasts, and one value surrounds what the images show"
+    return "mr", (
+        "one value surrounds what the images show: it is cut away"
+        if found.uniform
+        else "no uniform background: the whole image counts, z-scored"
+    )
+
+
+def describe(found: Fingerprint) -> Iterator[tuple[str, str]]:
+    """Rows of the printed fingerprint."""
+    yield "training cases", f"{found.cases}; the images of {found.sampled} were read"
+    yield "median shape", "x".join(map(str, found.shape_ras))
+    spacing = "x".join(f"{mm:g}" for mm in found.spacing_mm)
+    ratio = max(found.spacing_mm) / min(found.spacing_mm)
+    kind = "isotropic" if ratio < 1.05 else f"anisotropic, 1:{ratio:.1f}"
+    yield "median spacing", f"{spacing} mm ({kind})"
+    extent = "x".join(f"{mm:.0f}" for mm in found.extent_mm)
+    around = "the background has one value" if found.uniform else "there is no uniform background"
+    yield "without background", f"{extent} mm, {found.shown_ml:.0f} ml; {around}"
+    for name, (low, middle, high) in found.intensities.items():
+        yield f"intensities of {name}", f"median {middle:.4g}, 0.5% {low:.4g}, 99.5% {high:.4g}"
+    for region, volumes in found.volumes_ml.items():
+        if volumes:
+            share = median(volumes) / found.shown_ml
+            yield (
+                f"region {region}",
+                f"median {median(volumes):.3g} ml ({share:.2%} of what is shown), smallest "
+                f"{min(volumes):.2g} ml, in {len(volumes)} of {found.cases} cases",
+            )
+        else:
+            yield f"region {region}", "in no training case"

@@ -1,0 +1,203 @@
+"""``medtl evaluate``: the stages of a run, scored on cases that their training did not see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from medtl.config import TrainConfig, read_config
+from medtl.data.case import Case, Cohort
+from medtl.data.cohort import read_cohort
+from medtl.data.content_hash import fingerprint
+from medtl.data.domain import parse_domain, select
+from medtl.data.task import bound
+from medtl.errors import ConfigError, DataError, RunError
+from medtl.evaluation.controls import against_controls
+from medtl.evaluation.missing_modalities import subset_dice, summarise_subsets
+from medtl.evaluation.tables import tables_of
+from medtl.inference.load import LoadedStage, finished_stages, read_stage, with_flips
+from medtl.inference.task_types import TaskType
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run, write_text
+from medtl.runtime.table import Table
+
+
+def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[Case, ...], int]:
+    """Cases of patients none of whose images any stage was trained on, and how many cases fell."""
+    seen = frozenset().union(*(stage.seen for stage in stages))
+    known = {case.patient for case in cases if seen & set(fingerprint(case))}
+    kept = tuple(case for case in cases if case.patient not in known)
+    return kept, len(cases) - len(kept)
+
+
+def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
+    """ "test": the run's locked test cases, by id; "all": every case."""
+    if wanted == "all":
+        return cohort.cases
+    locked = set(test_ids(run))
+    test = tuple(case for case in cohort.cases if case.id in locked)
+    if not test:
+        raise DataError(
+            f"{cohort.root} holds none of the test cases of {run.path}; use --cases all"
+        )
+    return test
+
+
+def test_ids(run: Run) -> list[str]:
+    """The locked test cases that the run's ``splits.json`` names."""
+    recorded = run.read_json(SPLITS)
+    try:
+        return [str(name) for name in recorded[0]["test"]]
+    except (LookupError, TypeError) as problem:
+        raise RunError(
+            f"{run.path / 'splits.json'} names no test cases; it is damaged"
+        ) from problem
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
+
+    kind: TaskType
+    data: dict[str, Any]
+    summary: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]]
+    #: stage -> {"modality_dropout": share, "dice": modalities left -> region -> interval}
+    missing: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """``data`` beside the stages, in one object; ``missing_modalities`` where it was scored."""
+        missing = {"missing_modalities": self.missing} if self.missing else {}
+        return {"data": self.data, **self.summary, **missing}
+
+    def tables(self) -> list[Table]:
+        """For people: scores, and where it was measured what missing modalities cost."""
+        return tables_of(self.summary, self.data, self.missing)
+
+    def write(self, folder: Path) -> None:
+        """A table of the cases, and last ``summary.json``: a run that has it is finished."""
+        table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
+        self.kind.write_rows(folder, table)
+        write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
+
+
+def score_stages(
+    stages: Sequence[LoadedStage],
+    cohort: Cohort,
+    cases: Sequence[Case],
+    run: Run,
+    reporter: Reporter,
+    *,
+    narrow: bool,
+    missing_modalities: bool = False,
+) -> Scores:
+    """Score each stage on its own modalities; cases that any stage was trained on are left out.
+
+    ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
+    ``missing_modalities``: also score every subset of the stage's modalities.
+    """
+    kind = stages[0].kind
+    if missing_modalities and not kind.dense:
+        raise ConfigError(
+            "--missing-modalities is for segmentation; this run tells classes; drop it"
+        )
+    for stage in stages:
+        kind.check(cohort, stage.predictor.recipe.regions)
+    kept, dropped = unseen(cases, stages)
+    known = {case.id for case in kept}
+    again = {case.id for case in cases if case.patient in cohort.test} - known
+    if cohort.keeps_seen:
+        reporter.say(f"{len(again)} test cases were seen in training (same images): kept")
+        kept, dropped = tuple(c for c in cases if c.id in known | again), dropped - len(again)
+    if dropped:
+        reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
+    if not kept:
+        raise DataError(f"{cohort.root}: every case was seen in training; give others by --data")
+    data: dict[str, Any] = {
+        "synthetic": cohort.synthetic,
+        "trained_on_synthetic": any(stage.synthetic for stage in stages),
+        "patients": len({case.patient for case in kept}),
+        "cases": len(kept),
+        "excluded_seen": dropped,
+        "kept_seen": len(again) if cohort.keeps_seen else 0,
+        "leak": cohort.leak,
+        "unit": "pixel" if cohort.pixels else "mm",  # of whatever says mm
+        "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
+        "run": run.path.name,
+    }
+    rows, missing = {}, {}
+    extra = (subset_dice,) if missing_modalities else ()
+    for stage in stages:
+        recipe = stage.predictor.recipe
+        own = select(parse_domain(stage.domain), kept) if narrow else kept
+        if not own:
+            reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
+            continue
+        what = f"scoring {stage.stage}"
+        found = rows[stage.stage] = kind.score(stage.predictor, own, reporter, what, *extra)
+        for name, detail in kind.details(stage.predictor, found).items():
+            data.setdefault(name, {})[stage.stage] = detail
+        if missing_modalities:
+            missing[stage.stage] = {
+                "modality_dropout": recipe.preset.augmentation.modality_dropout,
+                "dice": summarise_subsets(found, recipe.modalities),
+            }
+    summary = {stage: kind.summarise(found) for stage, found in rows.items()}
+    gain = against_controls(
+        kind.compared_by, {stage: kind.paired(found) for stage, found in rows.items()}
+    )
+    if gain:
+        data["against_controls"] = gain
+    return Scores(kind, data, summary, rows, missing)
+
+
+def evaluate(
+    run: Run,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    *,
+    data: Path | None = None,
+    stage: str | None = None,
+    cases: str | None = None,
+    labels: str | None = None,
+    flips: bool = False,
+    missing_modalities: bool = False,
+) -> Scores:
+    """Score the finished stages of a run, or one of them.
+
+    ``data``: a folder of labelled cases; None: the run's own. ``cases``: "test", the run's locked
+    ones, or "all"; None: "test" of its own data, all of others.
+    """
+    if cases not in (None, "all", "test"):
+        raise ConfigError(f"--cases {cases}: use all or test")
+    config = read_config(run.path / CONFIG, TrainConfig)
+    names = (stage,) if stage else finished_stages(run)
+    if not names:
+        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
+    stages = [read_stage(run, name, catalog, fabric) for name in names]
+    if flips:
+        stages = with_flips(stages, reporter)
+    needed = {name for each in stages for name in each.predictor.recipe.modalities}
+    own = data is None or data.resolve() == config.data
+    scheme = labels or (config.labels if own else None)
+    offered = catalog.tasks[config.task].load()()
+    task = bound(offered, data or config.data, scheme, stages[0].names)
+    cohort = read_cohort(
+        task,
+        data or config.data,
+        reporter,
+        config.protocol if own else None,
+        labels=scheme,
+        required=sorted(needed),
+    )
+    picked = pick_cases(cohort, run, cases or ("test" if own else "all"))
+    return score_stages(
+        stages, cohort, picked, run, reporter, narrow=own, missing_modalities=missing_modalities
+    )

@@ -1,0 +1,216 @@
+"""Scores of one case on its native grid, and their summary over patients.
+
+Axes: L region, I J K voxels. A missed or an invented structure counts as a failure; no case ever
+drops out of a mean.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.errors import DataError
+from medtl.evaluation.intervals import interval
+from medtl.evaluation.lesions import Mask, lesion_metrics
+from medtl.runtime.files import replacing
+
+#: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and perhaps more (``stage``).
+Row = Mapping[str, Any]
+
+
+#: Every metric and its range.
+BOUNDS = {
+    "dice": (0.0, 1.0),
+    "iou": (0.0, 1.0),
+    "hd95_mm": (0.0, math.inf),
+    "surface_dice": (0.0, 1.0),
+    "sensitivity": (0.0, 1.0),
+    "specificity": (0.0, 1.0),
+    "precision": (0.0, 1.0),
+    "lesion_dice": (0.0, 1.0),
+    "lesion_precision": (0.0, 1.0),
+    "lesion_recall": (0.0, 1.0),
+    "lesion_f1": (0.0, 1.0),
+    "true_lesions": (0.0, math.inf),
+    "predicted_lesions": (0.0, math.inf),
+    "missed_lesions": (0.0, math.inf),
+    "false_lesions": (0.0, math.inf),
+    "truth_ml": (0.0, math.inf),
+    "predicted_ml": (0.0, math.inf),
+    "volume_error_ml": (0.0, math.inf),
+    "relative_volume_error": (0.0, math.inf),
+}
+
+
+def case_metrics(
+    prediction_LIJK: NDArray[Any],
+    truth_LIJK: NDArray[Any],
+    spacing_mm: Sequence[float],
+    regions: Sequence[str],
+    tolerance_mm: float = 1.0,
+) -> dict[str, dict[str, float]]:
+    """Every metric of :data:`BOUNDS` for each region; both arrays are masks (bool or 0/1).
+
+    ``hd95_mm`` is the larger of the two directed 95th percentiles (linear interpolation) of the
+    distances from each surface voxel of one mask to the nearest surface voxel of the other.
+    Surface voxels are those of the mask that its erosion by a 6-neighbourhood removes; outside the
+    volume is background. ``surface_dice`` is the share of all surface voxels within
+    ``tolerance_mm`` of the other surface (Nikolov et al. 2021, with voxels for areas). Lesions:
+    see :mod:`medtl.evaluation.lesions`. ``volume_error_ml`` is the absolute difference of the
+    volumes, ``relative_volume_error`` that difference over the true volume.
+
+    Empty masks: truth and prediction both empty are a perfect score (distance and errors 0). One of
+    them empty is a complete failure: every overlap, sensitivity and precision 0, ``hd95_mm`` the
+    diagonal of the image in mm, and ``relative_volume_error`` 1.
+
+    Raises:
+        DataError: prediction and truth lie on different grids.
+    """
+    if prediction_LIJK.shape != truth_LIJK.shape:
+        raise DataError(
+            f"prediction {prediction_LIJK.shape} and truth {truth_LIJK.shape} differ in shape; "
+            "bring the prediction to the grid of the truth"
+        )
+    return {
+        region: _mask_metrics(prediction, truth, spacing_mm, tolerance_mm)
+        for region, prediction, truth in zip(
+            regions, prediction_LIJK.astype(bool), truth_LIJK.astype(bool), strict=True
+        )
+    }
+
+
+def _mask_metrics(
+    prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict[str, float]:
+    shape, voxels = truth_IJK.shape, truth_IJK.size
+    either_IJK = prediction_IJK | truth_IJK
+    box = bounding_box(either_IJK) if either_IJK.any() else (slice(1),) * either_IJK.ndim
+    prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]
+    positive, actual = int(prediction_IJK.sum()), int(truth_IJK.sum())
+    hit = int((prediction_IJK & truth_IJK).sum())
+    negative = voxels - actual
+    false_positive = positive - hit
+    voxel_ml = float(math.prod(spacing_mm)) / 1000
+    if positive and actual:
+        hd95_mm, surface_dice = _surface_scores(prediction_IJK, truth_IJK, spacing_mm, tolerance_mm)
+    elif positive or actual:
+        hd95_mm, surface_dice = _diagonal_mm(shape, spacing_mm), 0.0
+    else:
+        hd95_mm, surface_dice = 0.0, 1.0
+
+    def share(part: int, whole: int) -> float:
+        return part / whole if whole else float(positive == actual)  # 0/0: right only if both empty
+
+    return {
+        "dice": share(2 * hit, positive + actual),
+        "iou": share(hit, actual + false_positive),
+        "hd95_mm": hd95_mm,
+        "surface_dice": surface_dice,
+        "sensitivity": share(hit, actual),
+        "specificity": (negative - false_positive) / negative if negative else 1.0,
+        "precision": share(hit, positive),
+        **lesion_metrics(prediction_IJK, truth_IJK, spacing_mm),
+        "truth_ml": actual * voxel_ml,
+        "predicted_ml": positive * voxel_ml,
+        "volume_error_ml": abs(positive - actual) * voxel_ml,
+        "relative_volume_error": abs(positive - actual) / actual if actual else float(positive > 0),
+    }
+
+
+def mask_dice(prediction: Mask, truth: Mask) -> float:
+    """The Dice of :func:`case_metrics` alone."""
+    total = int(prediction.sum()) + int(truth.sum())
+    return 2 * int((prediction & truth).sum()) / total if total else 1.0
+
+
+def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    return math.hypot(*(n * mm for n, mm in zip(shape, spacing_mm, strict=True)))
+
+
+def _surface_scores(
+    prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
+) -> tuple[float, float]:
+    """HD95 in mm and surface Dice of two masks that are not empty, cut to a box around both."""
+    from scipy.ndimage import distance_transform_edt
+
+    # A margin of one voxel makes the border of the volume a surface, as outside is background.
+    surface_p = _surface(np.pad(prediction_IJK, 1))
+    surface_t = _surface(np.pad(truth_IJK, 1))
+    to_truth = distance_transform_edt(~surface_t, sampling=spacing_mm)[surface_p]
+    to_prediction = distance_transform_edt(~surface_p, sampling=spacing_mm)[surface_t]
+    hd95_mm = max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95))
+    near = (to_truth <= tolerance_mm).sum() + (to_prediction <= tolerance_mm).sum()
+    return float(hd95_mm), float(near / (to_truth.size + to_prediction.size))
+
+
+def bounding_box(mask_IJK: Mask) -> tuple[slice, ...]:
+    """Slices around the voxels of a mask that is not empty."""
+    axes = range(mask_IJK.ndim)
+    hits = [np.flatnonzero(mask_IJK.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
+
+
+def _surface(mask_IJK: Mask) -> Mask:
+    """Voxels of the mask with a face neighbour outside it; the mask must not touch the border."""
+    inside = mask_IJK.copy()
+    for axis in range(mask_IJK.ndim):  # shifted views: ten times as fast as scipy's erosion
+        inside_a, mask_a = np.moveaxis(inside, axis, 0), np.moveaxis(mask_IJK, axis, 0)
+        inside_a[1:] &= mask_a[:-1]
+        inside_a[:-1] &= mask_a[1:]
+    return mask_IJK & ~inside
+
+
+def metric_rows(
+    case: str, patient: str, scores: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """What :func:`case_metrics` returned, as one row per region."""
+    return [
+        {"case": case, "patient": patient, "region": region, "metrics": dict(metrics)}
+        for region, metrics in scores.items()
+    ]
+
+
+def scores_by_patient(rows: Iterable[Row], region: str, metric: str) -> dict[str, list[float]]:
+    """The scores of each patient's cases: what :mod:`medtl.evaluation.intervals` takes."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["region"] == region:
+            scores.setdefault(row["patient"], []).append(row["metrics"][metric])
+    return scores
+
+
+def dice_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """The Dice of each region's cases, by patient."""
+    regions = dict.fromkeys(row["region"] for row in rows)
+    return {region: scores_by_patient(rows, region, "dice") for region in regions}
+
+
+def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """``{region: {metric: {"mean", "n", "low", "high", "method"}}}``; below 5 patients "values"."""
+    return {
+        region: {
+            metric: interval(
+                scores_by_patient(rows, region, metric), bounds=bounds, seed=seed
+            ).to_json()
+            for metric, bounds in BOUNDS.items()
+        }
+        for region in dict.fromkeys(row["region"] for row in rows)
+    }
+
+
+def write_metrics_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line per case and region, the metrics as columns at full precision."""
+    keys = [key for key in (rows[0] if rows else ()) if key != "metrics"]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*keys, *BOUNDS])
+        writer.writerows(
+            [*(row[key] for key in keys), *(row["metrics"][metric] for metric in BOUNDS)]
+            for row in rows
+        )

@@ -1,0 +1,69 @@
+"""What a network makes of cases that lack modalities: every subset of them, the others blanked.
+
+A missing modality is 0 throughout, as in training (:mod:`medtl.transforms.augment`). Which part
+of the image is computed does not depend on the subset: else rows would differ by the windows'
+places, too.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.data.modality import Modality
+from medtl.evaluation.intervals import interval
+from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, scores_by_patient
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.sliding_window import shown
+
+#: In a row: Dice by the modalities left, named as in ``flair+t1``; all of them are its metrics'.
+SUBSETS = "dice_by_modalities"
+
+
+def subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
+    """Every choice but none of them: first all, then ever fewer, each in the order given."""
+    counts = range(len(modalities), 0, -1)
+    return [kept for count in counts for kept in combinations(modalities, count)]
+
+
+def subset_dice(
+    predictor: Segmenter, prepared: Mapping[str, Any], truth_LIJK: NDArray[np.bool_]
+) -> list[dict[str, dict[str, float]]]:
+    """``{SUBSETS: {"flair": Dice}}`` of one case for each region, all modalities left out."""
+    modalities, image_CIJK = predictor.recipe.modalities, prepared["image"]
+    found: list[dict[str, float]] = [{} for _ in predictor.recipe.regions]
+    for kept in subsets(modalities)[1:]:
+        blanked_CIJK = image_CIJK.clone()
+        for channel, name in enumerate(modalities):
+            if name not in kept:
+                blanked_CIJK[channel] = 0.0
+        masks_LIJK = predictor.masks(
+            {**prepared, "image": blanked_CIJK, "shown": shown(image_CIJK)}
+        )
+        for scores, mask_IJK, truth_IJK in zip(found, masks_LIJK, truth_LIJK, strict=True):
+            scores["+".join(kept)] = mask_dice(mask_IJK, truth_IJK)
+    return [{SUBSETS: scores} for scores in found]
+
+
+def summarise_subsets(
+    rows: Sequence[Row], modalities: Sequence[Modality]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """``{"flair+t1": {region: {"mean", "n", "low", "high", "method"}}}``; all modalities first."""
+    whole = "+".join(modalities)
+    scored = [{**row, "metrics": {whole: row["metrics"]["dice"], **row[SUBSETS]}} for row in rows]
+    regions = dict.fromkeys(row["region"] for row in rows)
+    return {
+        name: {
+            region: interval(
+                scores_by_patient(scored, region, name), bounds=BOUNDS["dice"]
+            ).to_json()
+            for region in regions
+        }
+        for name in scored[0]["metrics"]
+    }

@@ -1,0 +1,187 @@
+"""Slices of one case: its modalities, and truth against prediction for each region.
+
+Axes: C modality, L region, I J K voxels; after :func:`to_lps` I runs to the left, J to the back
+and K up, so that a slice is shown as radiologists hang it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from medtl.evaluation.lesions import Mask
+from medtl.evaluation.metrics import bounding_box
+from medtl.runtime.figure_style import ORANGE, SKY, new_grid, note, outline, save, styled
+
+#: Rows of a picture run down and columns to the right: it is shown as it is.
+PICTURE_AXES = "PLS"
+
+
+_AXES = ("LR", "PA", "SI")
+
+
+_LINES = {"truth": (SKY, 1.7), "prediction": (ORANGE, 0.9)}
+
+
+_PANEL_INCHES = 1.55
+
+
+_MARGIN = 4  # voxels around the head
+
+
+#: Slices below, at and above the largest: where the tumour's volume reaches these shares.
+_SHARES = (0.2, 0.8)
+
+
+def montage(
+    path: Path,
+    image_CIJK: NDArray[Any],
+    modalities: Sequence[str],
+    truth_LIJK: NDArray[Any],
+    prediction_LIJK: NDArray[Any],
+    regions: Sequence[str],
+    title: str,
+    spacing_mm: Sequence[float],
+    *,
+    axes: str = "LPS",
+    synthetic: bool,
+) -> Figure:
+    """Three slices, the middle one with most tumour; columns: modalities, then regions.
+
+    Each region is drawn on the modality that shows it best.
+
+    Args:
+        axes: where the array axes I, J and K run to, as ``nibabel.aff2axcodes(affine)`` gives it.
+    """
+    image_CIJK = to_lps(np.asarray(image_CIJK, dtype=np.float32), axes)
+    truth_LIJK = to_lps(np.asarray(truth_LIJK, dtype=bool), axes)
+    prediction_LIJK = to_lps(np.asarray(prediction_LIJK, dtype=bool), axes)
+    spacing_mm = lps_order(spacing_mm, axes)
+    head_CIJK = np.stack([image_IJK != image_IJK.flat[0] for image_IJK in image_CIJK])
+    tumour_LIJK = truth_LIJK if truth_LIJK.any() else prediction_LIJK
+    shown_IJK = _union(tumour_LIJK if tumour_LIJK.any() else head_CIJK)
+    slices, depth = _slices(shown_IJK), shown_IJK.shape[2]
+    view = (slice(None), *_plane_box(_union(head_CIJK) | shown_IJK), slices)
+    image_CIJK, head_CIJK = image_CIJK[view], head_CIJK[view]
+    truth_LIJK, prediction_LIJK = truth_LIJK[view], prediction_LIJK[view]
+    best = [_clearest(image_CIJK, head_CIJK, truth_IJK) for truth_IJK in truth_LIJK]
+    grey_CIJK = np.stack([_window(*pair) for pair in zip(image_CIJK, head_CIJK, strict=True)])
+
+    columns = len(modalities) + len(regions)
+    width, height = image_CIJK.shape[1:3]
+    aspect = spacing_mm[1] / spacing_mm[0]
+    size_inches = (
+        columns * _PANEL_INCHES + 0.2,
+        len(slices) * _PANEL_INCHES * aspect * height / width + (0.85 if synthetic else 0.7),
+    )
+    with styled():
+        figure, grid = new_grid(len(slices), columns, size_inches, pad_inches=0.03)
+        for row, (panels, k) in enumerate(zip(grid, slices, strict=True)):
+            for axis, channel in zip(panels, [*range(len(modalities)), *best], strict=True):
+                grey_JI = grey_CIJK[channel, ..., row].T
+                axis.imshow(grey_JI, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.spines[:].set_visible(False)
+            for region, axis in enumerate(panels[len(modalities) :]):
+                pair = truth_LIJK[region, ..., row].T, prediction_LIJK[region, ..., row].T
+                for mask_JI, line in zip(pair, _LINES.values(), strict=True):
+                    outline(axis, mask_JI, *line)
+                _say_absent(axis, regions[region], *pair)
+            if depth > 1:
+                panels[0].set_ylabel(f"slice {native_slice(k, depth, axes)}", fontsize=8)
+        names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
+        for axis, name in zip(grid[0], [*modalities, *names], strict=True):
+            axis.set_title(name)
+        drawn = zip(_LINES, (truth_LIJK, prediction_LIJK), strict=True)
+        handles = {
+            name: Line2D([], [], color=_LINES[name][0], linewidth=_LINES[name][1])
+            for name, mask_LIJK in drawn
+            if mask_LIJK.any()
+        }
+        if handles:
+            figure.legend(handles.values(), list(handles), loc="outside lower center", ncols=2)
+        return save(figure, path, title, synthetic)
+
+
+def _say_absent(axis: Axes, region: str, truth_JI: Mask, prediction_JI: Mask) -> None:
+    """What a panel has no outline of."""
+    lines = [] if truth_JI.any() else [f"no {region} here"]
+    lines += [] if prediction_JI.any() else ["none predicted"]
+    note(axis, "\n".join(lines))
+
+
+def _union(mask_xIJK: Mask) -> Mask:
+    return np.asarray(mask_xIJK.any(axis=0))
+
+
+def lps_order(spacing_mm: Sequence[float], axes: str) -> list[float]:
+    """The spacing of what :func:`to_lps` returns."""
+    return [spacing_mm[_source_axis(pair, axes)] for pair in _AXES]
+
+
+def _source_axis(pair: str, axes: Sequence[str]) -> int:
+    return next(index for index, code in enumerate(axes) if code in pair)
+
+
+def to_lps(array_xIJK: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
+    """An array whose last three axes run to ``axes`` -> to the left, to the back and up."""
+    order = [_source_axis(pair, axes) for pair in _AXES]
+    turned = np.transpose(array_xIJK, (0, *(axis + 1 for axis in order)))
+    against = [i + 1 for i, axis in enumerate(order) if axes[axis] not in "LPS"]
+    return np.asarray(np.flip(turned, tuple(against)))
+
+
+def native_slice(k: int, depth: int, axes: Sequence[str]) -> int:
+    """The number, as stored, of slice ``k`` of what :func:`to_lps` returns, from the feet."""
+    return k if "S" in axes else depth - 1 - k
+
+
+def _slices(mask_IJK: Mask) -> list[int]:
+    """The largest slice and, where there are any, one on either side of it within the mask."""
+    area_K = mask_IJK.sum(axis=(0, 1))
+    share_K = np.cumsum(area_K) / max(int(area_K.sum()), 1)
+    largest = int(area_K.argmax())
+    below, above = (int(np.searchsorted(share_K, share)) for share in _SHARES)
+    wanted = (min(below, largest - 1), largest, max(above, largest + 1))
+    return sorted({min(max(k, 0), len(area_K) - 1) for k in wanted})
+
+
+def _clearest(image_CIJK: NDArray[np.float32], head_CIJK: Mask, region_IJK: Mask) -> int:
+    """The channel in which the region differs most from the rest of the head, in its spread."""
+    if not region_IJK.any():
+        return 0
+    contrast = []
+    for image_IJK, head_IJK in zip(image_CIJK, head_CIJK, strict=True):
+        rest = image_IJK[head_IJK & ~region_IJK]
+        spread = float(rest.std()) if rest.size else 0.0
+        gap = abs(float(image_IJK[region_IJK].mean()) - float(rest.mean())) if spread else 0.0
+        contrast.append(gap / spread if spread else 0.0)
+    return int(np.argmax(contrast))
+
+
+def _plane_box(head_IJK: Mask) -> tuple[slice, slice]:
+    plane_IJ: Mask = np.asarray(head_IJK.any(axis=2))
+    if not plane_IJ.any():
+        return slice(0, plane_IJ.shape[0]), slice(0, plane_IJ.shape[1])
+    i, j = (
+        slice(max(hit.start - _MARGIN, 0), min(hit.stop + _MARGIN, size))
+        for hit, size in zip(bounding_box(plane_IJ), plane_IJ.shape, strict=True)
+    )
+    return i, j
+
+
+def _window(image_IJK: NDArray[np.float32], head_IJK: Mask) -> NDArray[np.float32]:
+    """Grey values 0 to 1 over the 1st to 99.5th percentile of the head; outside it black."""
+    if not head_IJK.any():
+        return np.zeros_like(image_IJK)
+    low, high = np.percentile(image_IJK[head_IJK], [1, 99.5])
+    scaled = np.clip((image_IJK - low) / max(float(high - low), 1e-12), 0, 1)
+    return np.where(head_IJK, 0.04 + 0.96 * scaled, 0).astype(np.float32)

@@ -1,0 +1,57 @@
+"""Whole cases through a trained network, back to the native grid, and their scores.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.data.case import Case
+from medtl.data.cohort import region_masks
+from medtl.data.io.images import read_header, read_labels
+from medtl.evaluation.metrics import case_metrics, metric_rows
+from medtl.inference.segmentation import Segmenter
+from medtl.runtime.console import Reporter
+from medtl.runtime.distributed import gather, share
+from medtl.runtime.parallel import ahead
+
+#: Predictor, prepared case, its truth on the native grid -> more keys for the row of each region.
+Extra = Callable[[Segmenter, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
+
+
+def score_cases(
+    predictor: Segmenter,
+    cases: Sequence[Case],
+    reporter: Reporter,
+    what: str,
+    extra: Extra | None = None,
+) -> list[dict[str, Any]]:
+    """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids.
+
+    ``extra``: what else to score of each case while it is in memory.
+    """
+    predictor.windows.tell = reporter.say
+    scored: list[list[dict[str, Any]]] = []  # rows of each case
+    own = share(predictor.fabric, cases)
+    with reporter.progress(what, len(own)) as advance:
+        prepared = ahead(partial(predictor.recipe, with_target=False), own)
+        for done, (case, image) in enumerate(zip(own, prepared, strict=True), 1):
+            assert case.target is not None  # labelled cases only
+            labels_IJK, _ = read_labels(case.target, case.labels)
+            truth_LIJK = region_masks(labels_IJK, case, predictor.recipe.regions)
+            spacing_mm = read_header(case.target).spacing_mm
+            masks_LIJK = predictor.masks(image)
+            scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
+            rows = metric_rows(case.id, case.patient, scores)
+            if extra is not None:
+                more = extra(predictor, image, truth_LIJK)
+                rows = [row | keys for row, keys in zip(rows, more, strict=True)]
+            scored.append(rows)
+            advance(done)
+    return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]

@@ -1,0 +1,178 @@
+"""Grad-CAM (Selvaraju et al. 2017): which places of a feature map raise an output.
+
+Axes: B batch, C channel, L class or region, I J K voxel axes (2-D networks have no K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import pooling
+
+from medtl.errors import ConfigError, UnknownNameError
+from medtl.networks.blocks import Network, all_logits, partition, tensors
+from medtl.networks.hooks import tensors_in
+from medtl.networks.trace import dry_run, layers, own_tensors
+
+#: Of these the input is the better map: pooling is coarser, the others change nothing at test time.
+_PASSED_OVER = (
+    pooling._MaxPoolNd,
+    pooling._AvgPoolNd,
+    pooling._AdaptiveAvgPoolNd,
+    pooling._AdaptiveMaxPoolNd,
+    nn.modules.dropout._DropoutNd,
+    nn.Identity,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One of a module's calls in a forward pass: activations are often shared and run again."""
+
+    name: str
+    call: int
+    block: str
+    shape: tuple[int, ...]  #: of the map: channels, then voxels per axis
+
+
+def feature_layer(network: Network, patch: Sequence[int], block: str | None = None) -> Layer:
+    """The last layer of a block whose output is a map: after its activation, before pooling.
+
+    ``block`` None: the one before the head. Raises UnknownNameError for a block that there is not,
+    ConfigError for one that gives no map of more than one place.
+    """
+    known = [each.name for each in network.blocks]
+    if block is not None and block not in known:
+        raise UnknownNameError(f"block of {network.name}", block, known)
+    heads = {each.name for each in network.blocks if each.role == "head"}
+    shape = (2, network.in_channels, *patch)
+    found: list[Layer] = []
+    for layer, is_map in _calls(network, shape):
+        if block is None and layer.block in heads:
+            break
+        if is_map and (block is None or layer.block == block):
+            found.append(layer)
+    if not found:
+        where = f"block {block} of {network.name}" if block else f"{network.name} before its head"
+        images = "x".join(map(str, patch))
+        others = ", ".join(name for name in known if name not in {block, *heads})
+        raise ConfigError(
+            f"{where} gives no map of more than one place for images of {images}; name another "
+            f"--layer of {others}"
+        )
+    return found[-1]
+
+
+def _calls(network: Network, shape_BCIJK: Sequence[int]) -> list[tuple[Layer, bool]]:
+    """Every call of a layer in order, and whether its output is a map of several places.
+
+    What has no weights belongs to the block that ran before it.
+    """
+    parts = layers(network.module)
+    state, owners = tensors(network), partition(network)
+    block_of = {id(state[name]): block for name, block in owners.items()}
+    own = {name: next(own_tensors(part), None) for name, part in parts.items()}
+    found: list[tuple[Layer, bool]] = []
+    counts: dict[str, int] = dict.fromkeys(parts, 0)
+    current = network.blocks[0].name
+
+    def note(name: str) -> Any:
+        def hook(part: nn.Module, _inputs: Any, output: Any) -> None:
+            nonlocal current
+            tensor = own[name]
+            if tensor is not None:
+                current = owned.get(name, current)
+            maps = [t for t in tensors_in(output) if t.ndim == network.spatial_dims + 2]
+            size = tuple(maps[-1].shape[1:]) if maps else ()
+            is_map = prod(size[1:]) > 1 and not isinstance(part, _PASSED_OVER)
+            found.append((Layer(name, counts[name], current, size), is_map))
+            counts[name] += 1
+
+        return hook
+
+    owned = {
+        name: block_of[id(tensor)]
+        for name, tensor in own.items()
+        if tensor is not None and id(tensor) in block_of
+    }
+    handles = [part.register_forward_hook(note(name)) for name, part in parts.items()]
+    try:
+        dry_run(network.module, shape_BCIJK)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def grad_cam(
+    network: Network,
+    batch_BCIJK: Tensor,
+    layer: Layer,
+    score: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """cam_BIJK on the grid of ``layer``, 0 or more, and the network's logits.
+
+    The features weighted by the mean gradient of each channel, summed, negative places cut off
+    (eqs. 1 and 2). Runs in evaluation mode, so that no image depends on its batch.
+
+    Args:
+        score: logits -> what is to be explained (B).
+    """
+    module = network.module.eval()
+    with torch.enable_grad(), _captured(module, layer) as kept:
+        raw = module(batch_BCIJK)
+        logits = all_logits(raw, network.spatial_dims)[0] if network.dense else raw
+        features = kept[0]
+        (slopes,) = torch.autograd.grad(score(logits).sum(), features)
+    over = tuple(range(2, features.ndim))
+    weights = slopes.mean(over, keepdim=True)
+    return (weights * features.detach()).sum(1).clamp_min(0), logits.detach()
+
+
+@contextmanager
+def _captured(module: nn.Module, layer: Layer) -> Iterator[list[Tensor]]:
+    """Yield a list that a forward fills with the layer's output, of which what follows is made."""
+    kept: list[Tensor] = []
+    count = 0
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count - 1 != layer.call:
+            return None
+        kept.append(tensors_in(output)[-1].detach().requires_grad_())
+        passed_on = kept[0].clone()  # the next layer may work in place
+        if isinstance(output, Tensor):
+            return passed_on
+        return type(output)([*output[:-1], passed_on])
+
+    handle = module.get_submodule(layer.name).register_forward_hook(hook)
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def of_class(classes_B: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """The logit of each image's class."""
+
+    def score(logits_BL: Tensor) -> Tensor:
+        return logits_BL[torch.arange(len(classes_B)), list(classes_B)]
+
+    return score
+
+
+def of_region(region: int) -> Callable[[Tensor], Tensor]:
+    """The sum of a region's logits where they say that it is there (Vinogradova et al. 2020)."""
+
+    def score(logits_BLIJK: Tensor) -> Tensor:
+        logits_BX = logits_BLIJK[:, region].flatten(1)
+        return (logits_BX * (logits_BX.detach() > 0)).sum(1)
+
+    return score

@@ -1,0 +1,126 @@
+"""Whether a map points at what is really there.
+
+Axes: I J K voxels.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.evaluation.intervals import interval
+from medtl.evaluation.metrics import mask_dice
+from medtl.evaluation.tables import score_cell
+from medtl.runtime.files import replacing
+from medtl.runtime.table import Table
+
+#: Zhang et al. 2018 let a point miss by so many pixels of a photograph; in images that have them,
+#: so many millimetres.
+TOLERANCE = 15
+
+
+#: Every score and what it says; those in pixels are of pictures, those in mm of other images.
+SCORES = {
+    "pointing": "the map's highest place lies within the mask (pointing game)",
+    "pointing_15mm": f"or within {TOLERANCE} mm of it",
+    "pointing_15px": f"or within {TOLERANCE} pixels of it, as in Zhang et al.",
+    "dice": "Dice of the map, cut at a share of its maximum, and the mask",
+    "chance_pointing": "a random place of the image lies within the mask: its share of the image",
+    "chance_pointing_15mm": f"or within {TOLERANCE} mm of it",
+    "chance_pointing_15px": f"or within {TOLERANCE} pixels of it",
+    "centre_pointing": "the middle of the image lies within the mask",
+}
+
+
+Row = Mapping[str, Any]
+
+
+def localisation(
+    cam_IJK: NDArray[np.floating[Any]],
+    mask_IJK: NDArray[np.bool_],
+    threshold: float,
+    spacing_mm: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """The :data:`SCORES` of one map against a mask that is not empty, both on one grid.
+
+    Pointing game: Zhang et al. 2016 (2018, 10.1007/s11263-017-1059-x); of equally high places their
+    mean position counts. A map that is 0 throughout points nowhere: it misses, with Dice 0.
+    ``spacing_mm`` None: a picture, whose tolerance is in pixels.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    near = "pointing_15px" if spacing_mm is None else "pointing_15mm"
+    middle = tuple((n - 1) // 2 for n in mask_IJK.shape)
+    near_IJK = distance_transform_edt(~mask_IJK, spacing_mm) <= TOLERANCE
+    baselines = {
+        "chance_pointing": float(mask_IJK.mean()),
+        f"chance_{near}": float(near_IJK.mean()),
+        "centre_pointing": float(mask_IJK[middle]),
+    }
+    highest = float(cam_IJK.max())
+    if highest <= 0:
+        return {"pointing": 0.0, near: 0.0, "dice": 0.0, **baselines}
+    point = tuple(np.argwhere(cam_IJK == highest).mean(0).round().astype(int).tolist())
+    return {
+        "pointing": float(mask_IJK[point]),
+        near: float(near_IJK[point]),
+        "dice": mask_dice(cam_IJK >= threshold * highest, mask_IJK),
+        **baselines,
+    }
+
+
+def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
+    """``{"images_scored": int, "localisation": {score: interval}, "meaning"}`` of rows of which
+    some have :data:`SCORES`; intervals are over patients, the images of each averaged."""
+    scored = [row for row in rows if "dice" in row]
+    if not scored:
+        return {"images_scored": 0}
+    meaning = {score: told for score, told in SCORES.items() if any(score in row for row in scored)}
+    by_patient: dict[str, dict[str, list[float]]] = {score: {} for score in meaning}
+    for row in scored:
+        for score in meaning.keys() & row.keys():
+            by_patient[score].setdefault(row["patient"], []).append(row[score])
+    intervals = {score: interval(own, seed=seed).to_json() for score, own in by_patient.items()}
+    return {"images_scored": len(scored), "localisation": intervals, "meaning": meaning}
+
+
+def localisation_table(found: Mapping[str, Any]) -> Table:
+    """What ``saliency.json`` holds, its scores with their intervals over patients."""
+    summary = found["localisation"]
+    rows = tuple(
+        (score, str(summary[score]["n"]), score_cell(score, summary[score]), meaning)
+        for score, meaning in found["meaning"].items()
+    )
+    title = (
+        f"{found['stage']}: maps against masks, {found['images_scored']} of {found['images']} "
+        f"images, cut at "
+        f"{found['threshold']:g} of the maximum: mean over patients [95% interval]"
+    )
+    if found["synthetic"]:
+        title += "; synthetic phantom"
+    methods = "; ".join(dict.fromkeys(summary[score]["method"] for score in summary))
+    notes = [f"intervals: {methods}"]
+    if found["not_scored"]:
+        notes.append(f"not scored: {left_out(found['not_scored'])}")
+    return Table(title, ("score", "n", "value", "what"), rows, tuple(notes))
+
+
+def left_out(not_scored: Mapping[str, int]) -> str:
+    """``{"seen in training": 1}`` -> ``"1 image seen in training"``."""
+    return ", ".join(
+        f"{count} image{'s' if count > 1 else ''} {reason}" for reason, count in not_scored.items()
+    )
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """A line per case; scores are empty where there is no mask, or in the other unit."""
+    columns = ["case", "patient", "explained", "predicted", "probability", *SCORES]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

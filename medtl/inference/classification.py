@@ -1,0 +1,139 @@
+"""Whole images through a trained network, and their classes.
+
+Axes: C modality, I J K voxels, L class, N case.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.data.case import Case
+from medtl.evaluation.class_metrics import Row
+from medtl.inference.temperature import Temperature, fit_temperature
+from medtl.networks.blocks import Network
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.runtime.device import autocast_dtype, in_double
+from medtl.runtime.distributed import gather, share
+from medtl.runtime.files import replacing
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.views import view
+
+#: Voxels of the images that run through the network at once.
+VOXELS = 32 * 128 * 128
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A network with all it takes to name the class of a case."""
+
+    network: Network
+    recipe: Preprocessor
+    patch_size: tuple[int, ...]
+    fabric: Fabric
+    temperature: Temperature = field(default_factory=Temperature)
+
+    @property
+    def batch_size(self) -> int:
+        return max(1, VOXELS // math.prod(self.patch_size))
+
+    def probabilities(self, images: Iterable[Tensor]) -> Iterator[list[float]]:
+        """The probability of each class (L) of every prepared image (C, I, J, K), in order."""
+        module = self.network.module.eval()
+        waiting = iter(images)
+        while batch := [view(x, self.patch_size) for x in islice(waiting, self.batch_size)]:
+            dtype = autocast_dtype(self.fabric)
+            device = self.fabric.device
+            with (
+                torch.no_grad(),
+                suited_to_cpu(module),
+                torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+            ):
+                logits_NL = module(torch.stack(batch).to(device))
+            scaled_NL = in_double(logits_NL) / self.temperature.value
+            yield from scaled_NL.softmax(1).cpu().tolist()
+
+
+def soft_sensitivity(
+    classifier: Classifier, cached: Dataset[Any], cases: Sequence[Case]
+) -> dict[str, float]:
+    """The mean probability of the true class over the validation cases of each class.
+
+    Their mean is balanced accuracy in which every case counts by degrees. It tells checkpoints
+    apart where accuracy and the area under the ROC curve are equal, as on few cases they often are.
+    """
+    own = share(classifier.fabric, range(len(cases)))
+    found = list(classifier.probabilities(cached[n]["image"] for n in own))
+    classes = classifier.recipe.regions
+    hits: dict[str, list[float]] = {}
+    for case, row_L in zip(cases, gather(classifier.fabric, found, len(cases)), strict=True):
+        hits.setdefault(case.class_name, []).append(row_L[classes.index(case.class_name)])
+    return {name: fmean(hits[name]) for name in classes if name in hits}
+
+
+def class_probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
+    """The probability of each class of so many cached cases, as one table of rows (N, L)."""
+    own = share(classifier.fabric, range(count))
+    found = list(classifier.probabilities(cached[n]["image"] for n in own))
+    return [torch.tensor(gather(classifier.fabric, found, count), dtype=torch.float64)]
+
+
+def calibrated_on(classifier: Classifier, validation: Iterable[Mapping[str, Any]]) -> Classifier:
+    """The classifier with the temperature of prepared cases (``image``) of known ``class``."""
+    truth: list[int] = []
+
+    def images() -> Iterator[Tensor]:
+        for case in validation:
+            truth.append(classifier.recipe.regions.index(case["class"]))
+            yield case["image"]
+
+    found_NL = np.array(
+        list(replace(classifier, temperature=Temperature()).probabilities(images()))
+    )
+    return replace(classifier, temperature=fit_temperature(np.array(truth, int), found_NL))
+
+
+def classify(
+    classifiers: Sequence[Classifier],
+    prepared: Iterable[Sequence[Mapping[str, Any]]],
+) -> Iterator[dict[str, float]]:
+    """Probability by class of each case: the mean over ``classifiers``, to each of which belongs
+    one of the case's prepared images."""
+    batch_size = min(classifier.batch_size for classifier in classifiers)
+    waiting = iter(prepared)
+    while chunk := list(islice(waiting, batch_size)):
+        found = [
+            list(classifier.probabilities(case[member]["image"] for case in chunk))
+            for member, classifier in enumerate(classifiers)
+        ]
+        for row_L in np.mean(found, axis=0):
+            yield dict(zip(classifiers[0].recipe.regions, row_L.tolist(), strict=True))
+
+
+def most_likely(probability: Mapping[str, float]) -> str:
+    """The class of the highest probability, of equals the first."""
+    return max(probability, key=lambda name: probability[name])
+
+
+def write_predictions_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line per case: what is known of it, a column ``p_CLASS`` per class, ``predicted``."""
+    known = [key for key in rows[0] if key not in ("probability", "predicted")]
+    classes = list(rows[0]["probability"])
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*known, *(f"p_{name}" for name in classes), "predicted"])
+        for row in rows:
+            shares = (f"{row['probability'][name]:.6g}" for name in classes)
+            writer.writerow([*(row[key] for key in known), *shares, row["predicted"]])

@@ -1,0 +1,143 @@
+"""A stage of a finished run, read back from its checkpoint alone and ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from medtl.data.modality import Modality
+from medtl.errors import ConfigError, RunError, UnknownNameError
+from medtl.inference.flips import orientations
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.task_types import AnyPredictor, TaskType, task_type_named
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.run_folder import Run
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
+from medtl.transfer.transfer import load_exactly
+from medtl.transfer.weights import BEST, Weights, read_weights
+from medtl.transforms.histogram import Standard
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import Preset
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStage:
+    """A stage's predictor, with what its checkpoint says of the training data."""
+
+    stage: str
+    kind: TaskType
+    predictor: AnyPredictor
+    seen: frozenset[str]
+    synthetic: bool
+    task: str
+    domain: str  #: selector of the domain it was trained on
+    names: Mapping[str, Any] | None  #: what its data were called, see medtl.data.task.Named
+
+
+def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[LoadedStage]:
+    """The same stages with test-time flips; says what they cost.
+
+    Raises ConfigError for stages that tell classes.
+    """
+    if not all(stage.kind.dense for stage in stages):
+        raise ConfigError("--flips is for segmentation; this run tells classes; drop it")
+    dims = max(stage.predictor.network.spatial_dims for stage in stages)
+    mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
+    reporter.say(
+        f"--flips: {len(orientations(dims))} passes of the network per window instead of one"
+        + ("" if mirrored else "; it was trained without flips, so they may do harm")
+    )
+    return [
+        replace(stage, predictor=replace(stage.predictor, flips=True))
+        for stage in stages
+        if isinstance(stage.predictor, Segmenter)
+    ]
+
+
+def finished_stages(run: Run) -> tuple[str, ...]:
+    """Stages with a checkpoint: the transfer's in order, then the controls."""
+    planned = run.read_json("stages.json")
+    if not isinstance(planned, list) or not all(isinstance(name, str) for name in planned):
+        raise RunError(f"{run.path / 'stages.json'} is not a list of stages; it is damaged")
+    names = [*planned, CONTROL_A, CONTROL_B]
+    return tuple(name for name in names if (run.path / name / BEST).is_file())
+
+
+def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> LoadedStage:
+    """Build the recorded network and load its best weights; every tensor must be there."""
+    path = run.path / stage / BEST
+    if not path.is_file():
+        choices = ", ".join(finished_stages(run)) or "none"
+        raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
+    weights = read_weights(path)
+    return restore_stage(weights, catalog, fabric)
+
+
+def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
+    """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
+    if "network" not in weights.metadata:
+        raise RunError(
+            f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
+        )
+    try:
+        return _restore(weights, catalog, fabric)
+    except UnknownNameError as problem:
+        raise RunError(
+            f"{weights.path} needs a plugin that is not in use here: {problem}"
+        ) from problem
+    except (LookupError, TypeError, ValueError) as problem:
+        raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
+
+
+def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
+    recorded = weights.metadata
+    modalities = tuple(map(Modality, recorded["modalities"]))
+    regions = tuple(recorded["regions"])
+    network_record: Mapping[str, Any] = recorded["network"]
+    patch_size = tuple(network_record["patch_size"])
+    network = catalog.networks[network_record["name"]].load()(
+        in_channels=len(modalities),
+        out_channels=len(regions),
+        spatial_dims=network_record["spatial_dims"],
+        width=network_record["width"],
+        patch_size=patch_size,
+        **network_record.get("options", {}),
+    )
+    load_exactly(network, weights)
+    network.module.to(fabric.device).eval()
+    preset = _preset(weights.path, recorded["preprocessing"], catalog)
+    kind = task_type_named(recorded.get("kind", "segmentation"), str(weights.path))
+    predictor = kind.predictor(
+        network, Preprocessor(modalities, regions, preset), patch_size, fabric, recorded
+    )
+    return LoadedStage(
+        recorded["stage"],
+        kind,
+        predictor,
+        frozenset(recorded["seen"]),
+        recorded["synthetic"],
+        recorded["task"],
+        recorded["domain"],
+        recorded.get("names"),
+    )
+
+
+def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
+    """The preset by name at its spacing, with the run's modality dropout; one that has changed
+    since training is refused."""
+    preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
+    preset = preset.through(recorded.get("windows", {})).into(recorded.get("size", ()))
+    if "harmonise" in recorded:
+        preset = preset.onto(Standard.from_json(recorded["harmonise"]))
+    now = {**preset.to_json(), "augmentation": None}
+    if now != {**recorded, "augmentation": None}:
+        raise RunError(
+            f"{path}: preset {preset.name!r} prepares images differently by now; train anew"
+        )
+    augmentation = dict(recorded["augmentation"])
+    return preset.dropping(float(augmentation.get("modality_dropout", 0.0)))

@@ -1,0 +1,175 @@
+"""``medtl predict``: a folder of cases -> label maps in each case's native grid, or their classes.
+
+Axes: L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from medtl.data.case import Case, Cohort
+from medtl.data.io.images import label_path, read_header, write_labels
+from medtl.data.task import Task, bound
+from medtl.errors import DataError, RunError, shortened
+from medtl.inference.classification import most_likely, write_predictions_csv
+from medtl.inference.ensemble import Ensemble, read_ensemble
+from medtl.inference.load import with_flips
+from medtl.inference.segmentation import Segmenter
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.distributed import gather, share
+from medtl.runtime.files import check_apart
+from medtl.runtime.parallel import ahead
+from medtl.runtime.run_folder import check_writable
+
+
+def predict(
+    runs: Sequence[str],
+    inputs: Path,
+    out: Path,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    *,
+    labels: str | None = None,
+    flips: bool = False,
+) -> tuple[Ensemble, list[Path]]:
+    """:func:`predict_folder` with a run, a stage of one, or the mean of several; what predicted,
+    and the files."""
+    check_writable(out)
+    ensemble = read_ensemble(runs, catalog, fabric)
+    if flips:
+        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
+    offered = catalog.tasks[ensemble.first.task].load()()
+    task = bound(offered, inputs, labels, ensemble.first.names)
+    return ensemble, predict_folder(ensemble, task, inputs, out, labels, reporter)
+
+
+def predict_folder(
+    ensemble: Ensemble,
+    task: Task,
+    inputs: Path,
+    out: Path,
+    labels: str | None,
+    reporter: Reporter,
+) -> list[Path]:
+    """Predict every case under ``inputs`` into ``out``; each file is written whole.
+
+    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd characters as
+    :func:`medtl.runtime.files.file_name` has them), classes of all cases to ``predictions.csv``.
+    """
+    trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
+    cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
+    for note in cohort.notes:
+        reporter.say(note)
+    if ensemble.synthetic and not cohort.synthetic:
+        reporter.say("warning: this model was trained on the synthetic phantom alone")
+    who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
+    reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
+    return WRITERS[trained.kind.name](ensemble, cohort, out, reporter)
+
+
+def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
+    """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
+    path = out / "predictions.csv"
+    _tell_replaced([path], reporter)
+    own = share(ensemble.fabric, cohort.cases)
+    rows = []
+    with reporter.progress("predicting", len(own)) as advance:
+        found = ensemble.probabilities(ahead(ensemble.prepare, own))
+        for done, (case, probability) in enumerate(zip(own, found, strict=True), 1):
+            predicted = most_likely(probability)
+            rows.append({"case": case.id, "probability": probability, "predicted": predicted})
+            advance(done, case.id)
+    rows = gather(ensemble.fabric, rows, len(cohort.cases))
+    if ensemble.fabric.is_global_zero:
+        write_predictions_csv(path, rows)
+    reporter.say(f"classes of {len(rows)} case{'s' if len(rows) > 1 else ''} in {path}")
+    return [path]
+
+
+def write_label_maps(
+    ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter
+) -> list[Path]:
+    """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
+    regions, modalities = ensemble.regions, ensemble.modalities
+    for member in ensemble.members:
+        if isinstance(member.predictor, Segmenter):
+            member.predictor.windows.tell = reporter.say
+    written = []
+    inputs_read = {
+        file.path.resolve()
+        for case in cohort.cases
+        for file in (*case.images.values(), *([case.target] if case.target else []))
+    }
+    targets = []
+    for case in cohort.cases:
+        if not case.regions:
+            raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
+        target = label_path(out, case.id, read_header(case.images[modalities[0]]))
+        if target.resolve() in inputs_read:
+            raise RunError(f"{target} is an input; choose another --out")
+        targets.append(target)
+    check_apart(target.name for target in targets)
+    cohort.check_regions(regions)
+    _tell_replaced(targets, reporter)
+
+    def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
+        header = read_header(case.images[modalities[0]])
+        label_map = paint(masks_LIJK, regions, case.regions)
+        target = label_path(out, case.id, header)
+        write_labels(target, label_map, header)
+        return target
+
+    cases = share(ensemble.fabric, cohort.cases)
+    # While one case is computed, the next one is read and the one before is written.
+    with (
+        reporter.progress("predicting", len(cases)) as advance,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: Future[Path] | None = None
+        prepared = ahead(ensemble.prepare, cases)
+        for done, (case, images) in enumerate(zip(cases, prepared, strict=True), 1):
+            masks_LIJK = ensemble.masks(images)
+            if writing is not None:
+                written.append(writing.result())
+            writing = writer.submit(write, case, masks_LIJK)
+            advance(done, case.id)
+        if writing is not None:
+            written.append(writing.result())
+    maps = "label map" if len(cohort.cases) == 1 else "label maps"
+    reporter.say(f"{len(cohort.cases)} {maps} in {out}")
+    return written
+
+
+def _tell_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
+    """Say which files of an earlier call are about to be replaced."""
+    there = [target for target in targets if target.exists()]
+    if there:
+        names = shortened([target.name for target in there])
+        reporter.say(f"warning: {there[0].parent} has {names} already: replaced")
+
+
+#: By the kind of task.
+WRITERS = {"segmentation": write_label_maps, "classification": write_classes}
+
+
+def paint(
+    masks_LIJK: NDArray[np.bool_], regions: Sequence[str], values: Mapping[str, Sequence[int]]
+) -> NDArray[Any]:
+    """Region masks -> label values (uint8 where they fit): later regions are painted over the ones
+    that hold them, each with the first of its values that no later region has."""
+    largest = max(value for region in regions for value in values[region])
+    label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8 if largest < 256 else np.int16)
+    for index, (region, mask_IJK) in enumerate(zip(regions, masks_LIJK, strict=True)):
+        inner = {value for later in regions[index + 1 :] for value in values[later]}
+        own = [value for value in values[region] if value not in inner]
+        label_IJK[mask_IJK] = (own or list(values[region]))[0]
+    return label_IJK

@@ -1,0 +1,228 @@
+"""Whole cases through a trained network, back to the native grid, and their scores.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.inference.flips import flipped
+from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
+from medtl.inference.window_size import Shrinking, WindowSize
+from medtl.networks.blocks import Network
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.runtime.device import autocast_dtype
+from medtl.runtime.distributed import gather, share
+from medtl.transforms.preprocess import to_native
+from medtl.transforms.preprocessor import Preprocessor
+
+#: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
+#: ones norms over the volume would see other values than in the patches of the training.
+WHOLE_LIMIT = 2.5
+
+
+#: Small windows are computed together, up to so many voxels and windows: alone each would be slow.
+BATCH_VOXELS = 96**3
+
+
+MOST_WINDOWS = 8
+
+
+#: Slices that a 2-D network sees at once.
+SLICES = 16
+
+
+#: Voxels of a case whose probabilities tell weights apart without labels.
+MOST_VOXELS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Segmenter:
+    """A network with all it takes to run on a case."""
+
+    network: Network
+    recipe: Preprocessor
+    patch_size: tuple[int, ...]
+    fabric: Fabric
+    nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
+    min_component_ml: float = 0.0  #: smaller components of the first region are dropped
+    exclusive: bool = False  #: whether no voxel is in two regions
+    flips: bool = False  #: average over all mirrorings of each window
+    windows: Shrinking = field(default_factory=Shrinking, compare=False)
+
+    def prepared_logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None = None) -> Tensor:
+        """logits_LIJK on the prepared grid, small components put out.
+
+        ``shown_IJK``: where there is something to segment, if not where the image shows something.
+        """
+        logits_LIJK = self._logits(image_CIJK, shown_IJK)
+        if self.nested and self.min_component_ml > 0:
+            small_IJK = small_components(logits_LIJK[0] > 0, self.min_component_ml / self.voxel_ml)
+            logits_LIJK = logits_LIJK.masked_fill(small_IJK, OUTSIDE)
+        return logits_LIJK
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel of the prepared grid."""
+        return self.recipe.preset.spacing_mm**3 / 1000
+
+    def _logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Tensor:
+        module = self.network.module.eval()
+        forward = flipped(module, self.network.spatial_dims) if self.flips else module
+        image_CIJK = image_CIJK.to(self.fabric.device)
+        if shown_IJK is not None:
+            shown_IJK = shown_IJK.to(self.fabric.device)
+        settings: dict[str, Any] = {
+            "out_channels": self.network.out_channels,
+            "autocast": autocast_dtype(self.fabric),
+            "multiple": self.network.patch_multiple,
+        }
+        fixed = self.network.patch_size  # a network built for patches of one size takes no other
+        if self.network.spatial_dims == 2:
+            wanted = WindowSize((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
+
+            def compute(cut: WindowSize) -> Tensor:
+                roi = None if cut.whole else (cut.roi[0], cut.roi[1])
+                return slice_wise(
+                    forward, image_CIJK, roi=roi, batch_size=cut.batch_size, **settings
+                )
+        else:
+            wanted = WindowSize(self.patch_size, at_once(self.patch_size), whole=not fixed)
+
+            def compute(cut: WindowSize) -> Tensor:
+                i, j, k = cut.roi
+                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole else 0
+                return sliding_window(
+                    forward,
+                    image_CIJK,
+                    (i, j, k),
+                    batch_size=cut.batch_size,
+                    crop=True,
+                    shown_IJK=shown_IJK,
+                    pass_voxels=limit,
+                    **settings,
+                )
+
+        with suited_to_cpu(module):
+            multiple = self.network.patch_multiple
+            return self.windows.run(compute, wanted, multiple, fixed=bool(fixed))
+
+    def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
+        """logits_LIJK on the native grid of a case that ``recipe`` has prepared; it may say what
+        is ``shown`` (:meth:`prepared_logits`)."""
+        logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
+        return to_native(logits_LIJK, prepared["placement"], OUTSIDE)
+
+    def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """One mask per region on the native grid."""
+        logits_LIJK = self.native_logits(prepared)
+        return decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+
+
+def at_once(roi: Sequence[int]) -> int:
+    """How many windows of this size are computed together."""
+    return min(MOST_WINDOWS, max(1, BATCH_VOXELS // math.prod(roi)))
+
+
+def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.bool_]:
+    """Positive logits, made to agree: a nested region lies within the one before it, and of regions
+    that exclude each other the highest logit has the voxel."""
+    masks_LIJK = logits_LIJK.numpy() > 0
+    if nested:
+        return np.logical_and.accumulate(masks_LIJK, axis=0)
+    if exclusive:
+        highest_1IJK = logits_LIJK.argmax(0, keepdim=True).numpy()
+        masks_LIJK &= np.arange(len(masks_LIJK))[:, None, None, None] == highest_1IJK
+    return masks_LIJK
+
+
+def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
+    """The voxels of components (6-neighbourhood) with fewer than ``min_voxels``."""
+    labels_IJK, _ = label(mask_IJK.cpu().numpy())
+    small = np.bincount(labels_IJK.ravel()) < min_voxels
+    small[0] = False
+    return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
+
+
+def validation_dice(predictor: Segmenter, cached: Dataset[Any], count: int) -> dict[str, float]:
+    """Mean Dice per region over cached validation cases, on the prepared grid."""
+    scores = []
+    for index in share(predictor.fabric, range(count)):
+        case = cached[index]
+        logits_LIJK = predictor.prepared_logits(case["image"]).cpu()
+        masks_LIJK = decide(logits_LIJK, nested=predictor.nested, exclusive=predictor.exclusive)
+        scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
+    means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
+    return dict(zip(predictor.recipe.regions, means, strict=True))
+
+
+def voxel_probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:
+    """The probabilities of each region and of its absence at voxels, at equal steps, of so many
+    cached cases: a table of rows (N, 2) per region."""
+    found = []
+    for index in share(predictor.fabric, range(count)):
+        logits_LIJK = predictor.prepared_logits(cached[index]["image"]).cpu()
+        shares_LN = logits_LIJK.double().flatten(1).sigmoid()
+        found.append(shares_LN[:, :: max(1, -(-shares_LN.shape[1] // MOST_VOXELS))])
+    shares_LN = torch.cat(gather(predictor.fabric, found, count), dim=1)
+    return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]
+
+
+def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:
+    """Dice per region; 1 where neither has a voxel."""
+    overlap = (predicted_LIJK & truth_LIJK).flatten(1).sum(1)
+    total = predicted_LIJK.flatten(1).sum(1) + truth_LIJK.flatten(1).sum(1)
+    return torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones(()))
+
+
+#: Candidates, as shares of the smallest training lesion's volume.
+SHARES = (0.0, 0.1, 0.2, 0.3)
+
+
+#: Mean Dice that dropping specks may cost: patients without a lesion, whose Dice one speck takes
+#: from 1 to 0, are rare, and validation patients may show none.
+TOLERANCE = 0.01
+
+
+PreparedCase = Mapping[str, Tensor]
+
+
+def least_component_ml(
+    predictor: Segmenter, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
+) -> float:
+    """The volume below which components of the first region are to be dropped.
+
+    The largest candidate whose mean Dice over the validation patients is within ``TOLERANCE`` of
+    the best. 0 without validation patients or lesions, or where the regions do not lie within each
+    other. ``predictor`` itself drops none yet.
+    """
+    volumes = [float(case["target"][0].sum()) * predictor.voxel_ml for case in train]
+    smallest_ml = min((volume for volume in volumes if volume > 0), default=0.0)
+    if not smallest_ml or not predictor.nested:
+        return 0.0
+    scores: dict[float, list[float]] = {share: [] for share in SHARES}
+    for case in validation:
+        predicted_IJK = (predictor.prepared_logits(case["image"])[0] > 0).cpu()
+        truth_1IJK = case["target"][:1] > 0
+        for portion in SHARES:
+            least_voxels = portion * smallest_ml / predictor.voxel_ml
+            kept_IJK = predicted_IJK & ~small_components(predicted_IJK, least_voxels)
+            scores[portion].append(float(dice(kept_IJK[None], truth_1IJK)))
+    if not scores[0.0]:
+        return 0.0
+    means = {share: fmean(scores[share]) for share in SHARES}
+    near = [share for share in SHARES if means[share] >= max(means.values()) - TOLERANCE]
+    return smallest_ml * max(near)

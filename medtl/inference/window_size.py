@@ -1,0 +1,86 @@
+"""How a volume is cut into windows, and how they get smaller when the memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from medtl.errors import RunError
+from medtl.runtime.memory import give_back_freed_memory, out_of_memory
+
+#: No edge of a window is halved to less, nor to less than two steps of the coarsest level.
+LEAST_EDGE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSize:
+    """Windows of ``roi`` voxels, ``batch_size`` at once; ``whole``: small volumes in one pass."""
+
+    roi: tuple[int, ...]
+    batch_size: int
+    whole: bool
+
+    def halved(self, multiple: int, fixed: bool) -> WindowSize | None:
+        """The next smaller cut: fewer windows at once, then windows in place of whole volumes, then
+        windows with their longest edge halved. None if there is none; ``fixed``: the network takes
+        windows of this size alone."""
+        if self.batch_size > 1:
+            return replace(self, batch_size=self.batch_size // 2)
+        if self.whole:
+            return replace(self, whole=False)
+        longest = max(range(len(self.roi)), key=lambda axis: self.roi[axis])
+        edge = multiple * -(-self.roi[longest] // (2 * multiple))
+        if fixed or edge == self.roi[longest] or edge < max(LEAST_EDGE, 2 * multiple):
+            return None
+        return replace(self, roi=(*self.roi[:longest], edge, *self.roi[longest + 1 :]))
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"{self.batch_size} at once"
+        several = f", {self.batch_size} at once" if self.batch_size > 1 else ""
+        return f"windows of {'x'.join(map(str, self.roi))} voxels{several}"
+
+
+@dataclass(slots=True)
+class Shrinking:
+    """The cut that the memory holds: once it had to be halved, it stays so for all later cases."""
+
+    tell: Callable[[str], None] = lambda text: None
+    cut: WindowSize | None = None
+
+    def run(
+        self,
+        compute: Callable[[WindowSize], Tensor],
+        wanted: WindowSize,
+        multiple: int,
+        *,
+        fixed: bool,
+    ) -> Tensor:
+        """``compute`` with ``wanted``, or with the largest smaller cut that fits.
+
+        Raises:
+            RunError: no cut fits.
+        """
+        known = self.cut
+        while True:
+            cut = self.cut or wanted
+            try:
+                computed = compute(cut)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Out here the traceback, which holds the tensors, is gone.
+            give_back_freed_memory()
+            self.cut = cut.halved(multiple, fixed)
+            if self.cut is None:
+                only = ", and the network takes no other size" if fixed else ""
+                raise RunError(
+                    f"the memory does not hold {replace(cut, whole=False)}{only}; "
+                    "free some, or take another --device"
+                )
+        if self.cut != known:
+            self.tell(f"the memory ran out: {self.cut} from here on")
+        return computed

@@ -1,1 +1,0 @@
-"""Files -> array + affine (mm), and back."""

@@ -1,0 +1,262 @@
+"""The block protocol: a network is an ordered partition of all its tensors into named blocks.
+
+Axes: B batch, C channel, L label or region, I J K voxel axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+from medtl.errors import ConfigError, UnknownNameError
+from medtl.networks.trace import execution_order, layers, own_tensors
+
+Role = Literal["stem", "encoder", "bottleneck", "decoder", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A named part of a network: the tensors whose names match ``patterns`` (shell-style)."""
+
+    name: str
+    role: Role
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A torch module with its blocks, in execution order.
+
+    ``input_tensors`` names the weights whose axis 1 counts the image's channels, ``head_tensors``
+    those with an axis that counts the outputs. ``declared`` is False if the blocks were derived
+    from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it.
+    ``patch_size``: the patch it was built for; empty if it takes any multiple. ``dense``: the
+    outputs are maps as large as the image; else logits_BL of the whole image. ``options``: what its
+    builder was told beside these, as plain data.
+    """
+
+    name: str
+    module: nn.Module
+    blocks: tuple[Block, ...]
+    in_channels: int
+    out_channels: int
+    spatial_dims: int
+    width: int
+    input_tensors: tuple[str, ...]
+    head_tensors: tuple[str, ...]
+    patch_multiple: int = 1
+    declared: bool = True
+    patch_size: tuple[int, ...] = ()
+    dense: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class NetworkBuilder(Protocol):
+    """What a network component's target must be. ``width`` None means the published width.
+
+    It may take ``options`` of its own, by keyword (:mod:`medtl.networks.options`).
+    """
+
+    def __call__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        width: int | None = None,
+        patch_size: tuple[int, ...] | None = None,
+        **options: Any,
+    ) -> Network: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """One line of a network's table: how many numbers a block holds."""
+
+    block: str
+    role: Role
+    parameters: int
+    buffers: int
+
+
+def names_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """First name -> all names of each tensor in the state dict; tensors are told by identity."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):
+            names.setdefault(id(tensor), []).append(name)
+    return {aliases[0]: tuple(aliases) for aliases in names.values()}
+
+
+def tensor_ids(module: nn.Module) -> set[int]:
+    """The identities of all tensors below a module, as far as they are saved with it."""
+    state = module.state_dict(keep_vars=True)
+    return {id(tensor) for tensor in state.values() if isinstance(tensor, Tensor)}
+
+
+def tensors(network: Network) -> dict[str, Tensor]:
+    """All parameters and saved buffers once each, by first name, shared ones told by identity."""
+    state = network.module.state_dict(keep_vars=True)
+    return {name: state[name] for name in names_of(network.module)}
+
+
+def partition(network: Network) -> dict[str, str]:
+    """Tensor name -> block name, in the order of :func:`tensors`.
+
+    A tensor belongs to the block that one of its names matches. ConfigError if it belongs to none
+    or to several, or if a block holds nothing: the declaration of the blocks is then wrong.
+    """
+    owners: dict[str, str] = {}
+    for name, aliases in names_of(network.module).items():
+        found = match_block(network, aliases)
+        if len(found) != 1:
+            where = f"in blocks {' and '.join(found)}" if found else "in no block"
+            raise ConfigError(
+                f"network {network.name}: tensor {name} is {where}; correct the block patterns"
+            )
+        owners[name] = found[0]
+    for block in network.blocks:
+        if block.name not in owners.values():
+            raise ConfigError(
+                f"network {network.name}: block {block.name} holds no tensor; "
+                f"correct its patterns {', '.join(block.patterns)}"
+            )
+    return owners
+
+
+def match_block(network: Network, aliases: Collection[str]) -> list[str]:
+    """Names of the blocks that claim a tensor of these names; one, where all is well."""
+    return [
+        block.name
+        for block in network.blocks
+        if any(fnmatchcase(name, pattern) for pattern in block.patterns for name in aliases)
+    ]
+
+
+def describe_blocks(network: Network) -> tuple[BlockRow, ...]:
+    """How many parameters and buffer elements each block holds, in execution order."""
+    owners, state = partition(network), tensors(network)
+
+    def count(block: str, *, parameters: bool) -> int:
+        held = (state[name] for name, owner in owners.items() if owner == block)
+        return sum(t.numel() for t in held if isinstance(t, nn.Parameter) == parameters)
+
+    return tuple(
+        BlockRow(b.name, b.role, count(b.name, parameters=True), count(b.name, parameters=False))
+        for b in network.blocks
+    )
+
+
+def execution_layers(network: Network, patch_size: Sequence[int] | None = None) -> list[str]:
+    """Names of the layers in order of execution, those without weights included.
+
+    Found by running the module on shapes alone. Layers that inference does not use (heads for deep
+    supervision) are left out. ``patch_size`` matters only to networks built for one.
+    """
+    edge = max(32, 2 * network.patch_multiple)
+    patch = tuple(patch_size or network.patch_size or (edge,) * network.spatial_dims)
+    return execution_order(network.module, (2, network.in_channels, *patch))
+
+
+def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
+    """Names of the tensors that a freeze spec covers, in the order of :func:`tensors`.
+
+    ``none``; ``all``; ``3``: the first three blocks; ``stem,encoder1``: these blocks;
+    ``all-but:head``: every block but these; ``layers:25``: the first 25 layers that run
+    (:func:`execution_layers`). ConfigError for unknown blocks and for more than there are.
+    """
+    spec = spec.strip().lower()
+    names = [block.name for block in network.blocks]
+    if spec.startswith("layers:"):
+        return _first_layers(network, _number(spec.removeprefix("layers:"), spec))
+    if spec.startswith("all-but:"):
+        kept = _block_names(network, spec.removeprefix("all-but:"))
+        chosen = [name for name in names if name not in kept]
+    elif spec in ("none", "all"):
+        chosen = names if spec == "all" else []
+    elif spec.lstrip("-").isdigit():
+        count = _number(spec, spec)
+        if count > len(names):
+            raise ConfigError(
+                f"--freeze {count}: {network.name} has {len(names)} blocks ({', '.join(names)})"
+            )
+        chosen = names[:count]
+    else:
+        chosen = _block_names(network, spec)
+    return tuple(name for name, owner in partition(network).items() if owner in chosen)
+
+
+def _number(text: str, spec: str) -> int:
+    if not text.isdigit():
+        raise ConfigError(f"--freeze {spec}: needs a whole number, 0 or more")
+    return int(text)
+
+
+def _block_names(network: Network, text: str) -> list[str]:
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    known = [block.name for block in network.blocks]
+    for name in chosen or [text]:
+        if name not in known:
+            raise UnknownNameError(f"block of {network.name}", name, known)
+    return chosen
+
+
+def _first_layers(network: Network, count: int) -> tuple[str, ...]:
+    order = execution_layers(network)
+    if count > len(order):
+        raise ConfigError(f"--freeze layers:{count}: {network.name} runs {len(order)} layers")
+    parts = layers(network.module)
+    held = {id(tensor) for name in order[:count] for tensor in own_tensors(parts[name])}
+    return tuple(name for name, tensor in tensors(network).items() if id(tensor) in held)
+
+
+def freeze(network: Network, frozen: Collection[str]) -> None:
+    """Make the named tensors untrainable and all other parameters trainable.
+
+    Replaces an earlier selection. Buffers hold still only while training goes through
+    :func:`train_mode`, called in place of ``module.train()`` with the same names.
+    """
+    state = tensors(network)
+    for name in frozen:
+        if name not in state:
+            raise UnknownNameError(f"tensor of {network.name}", name, state)
+    names = frozenset(frozen)
+    for name, tensor in state.items():
+        if isinstance(tensor, nn.Parameter):
+            tensor.requires_grad_(name not in names)
+            if name in names:
+                tensor.grad = None
+
+
+def train_mode(network: Network, frozen: Collection[str]) -> None:
+    """``module.train()``, but parts that hold only frozen tensors stay in evaluation mode.
+
+    Their norm statistics then stay bit-identical and their dropout is off. Call it at the start of
+    every epoch, as validation puts the module into evaluation mode.
+    """
+    names = frozenset(frozen)
+    held = {id(tensor) for name, tensor in tensors(network).items() if name in names}
+    network.module.train()
+    for part in network.module.modules():
+        ids = tensor_ids(part)
+        if ids and ids <= held:
+            part.eval()
+
+
+def all_logits(raw: Any, spatial_dims: int = 3) -> tuple[Tensor, ...]:
+    """What a network returned -> logits_BLIJK at full resolution, then those of deep supervision.
+
+    Understands a tensor, heads stacked on axis 1 (DynUNet, BHLIJK) and a sequence of tensors; other
+    members of a sequence (an auxiliary loss) are ignored. ConfigError for anything else.
+    """
+    if isinstance(raw, Tensor):
+        return raw.unbind(1) if raw.ndim == spatial_dims + 3 else (raw,)
+    members = raw if isinstance(raw, list | tuple) else ()
+    found = [t for t in members if isinstance(t, Tensor) and t.ndim == spatial_dims + 2]
+    if not found:
+        raise ConfigError(f"the network returned no logits but {type(raw).__name__}")
+    return tuple(sorted(found, key=lambda t: -t[0, 0].numel()))

@@ -1,0 +1,299 @@
+"""From a torch module to a Network: which tensors see the image or the outputs, which blocks.
+
+Axes: B batch, C channel, I J K voxel axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medtl.errors import ConfigError
+from medtl.networks.blocks import (
+    Block,
+    Network,
+    NetworkBuilder,
+    Role,
+    names_of,
+    partition,
+    tensor_ids,
+)
+from medtl.networks.options import check_options, options_of
+from medtl.networks.trace import dry_run, mode, watch
+
+#: in_channels, out_channels -> a module with random weights
+MakeModule = Callable[[int, int], nn.Module]
+
+
+#: how to make the module, and its blocks (None: derive them)
+Architecture = tuple[MakeModule, Sequence[Block] | None]
+
+
+def network_builder(
+    name: str,
+    *,
+    width: int,
+    patch_multiple: int = 1,
+    dimensions: Sequence[int] = (2, 3),
+    dense: bool = True,
+    imagenet: str = "",
+) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
+    """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
+
+    It goes by way of :func:`finish`. ``width`` is the published one. The first of ``dimensions`` is
+    the default if 3 is not offered. ``imagenet``: torchvision's file of weights for the network.
+    """
+    published, usual = width, 3 if 3 in dimensions else dimensions[0]
+
+    def decorate(plan: Callable[..., Architecture]) -> NetworkBuilder:
+        known = options_of(plan)
+
+        def build(
+            *,
+            in_channels: int,
+            out_channels: int,
+            spatial_dims: int = usual,
+            width: int | None = None,
+            patch_size: tuple[int, ...] | None = None,
+            **options: Any,
+        ) -> Network:
+            check_options(name, options, known)
+            check_dimensions(name, spatial_dims, dimensions)
+            chosen, settled = published if width is None else width, {**known, **options}
+            make, blocks = plan(spatial_dims, chosen, **settled)
+            return finish(
+                name,
+                make,
+                blocks,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                spatial_dims=spatial_dims,
+                width=chosen,
+                dimensions=dimensions,
+                patch_multiple=patch_multiple,
+                patch_size=patch_size,
+                dense=dense,
+                options=settled,
+            )
+
+        build.__name__, build.__doc__ = plan.__name__, plan.__doc__
+        build.__dict__["imagenet"] = (
+            imagenet  # read by medtl.transfer.imagenet, before anything is built
+        )
+        return build
+
+    return decorate
+
+
+def finish(
+    name: str,
+    make: MakeModule,
+    blocks: Sequence[Block] | None,
+    *,
+    in_channels: int,
+    out_channels: int,
+    spatial_dims: int,
+    width: int,
+    dimensions: Sequence[int] = (2, 3),
+    patch_multiple: int = 1,
+    patch_size: Sequence[int] | None = None,
+    fixed_patch: bool = False,
+    dense: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> Network:
+    """Build the module and find the tensors whose shapes follow the channels and the outputs.
+
+    They are found by building it again with other numbers, so shortcuts around the first
+    convolution and heads for deep supervision are found too. ``make`` raises ConfigError or
+    ValueError for numbers that it cannot take. A ``patch_size`` is tried on shapes alone;
+    ``fixed_patch``: the module takes no other. ``blocks`` None: they are derived
+    (:mod:`medtl.networks.builder`). ``options`` are those that ``make`` was made with, kept in
+    checkpoints. ConfigError names what does not fit.
+    """
+    _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
+    module = _make(name, make, in_channels, out_channels)
+    with torch.random.fork_rng(devices=[]):
+        inputs = [(other, out_channels) for other in _others(in_channels)]
+        outputs = [(in_channels, other) for other in _others(out_channels)]
+        wider = _comparable(name, module, make, inputs)
+        more_outputs = _comparable(name, module, make, outputs)
+    patch = tuple(patch_size or ())
+    declared = blocks is not None
+    if blocks is None:
+        edges = patch or (max(32, 2 * patch_multiple),) * spatial_dims
+        blocks = derive_blocks(module, torch.zeros(1, in_channels, *edges))
+    network = Network(
+        name=name,
+        module=module,
+        blocks=tuple(blocks),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        spatial_dims=spatial_dims,
+        width=width,
+        input_tensors=_differing(module, wider, axis=1),
+        head_tensors=_differing(module, more_outputs),
+        patch_multiple=patch_multiple,
+        declared=declared,
+        patch_size=patch if fixed_patch else (),
+        dense=dense,
+        options=dict(options or {}),
+    )
+    partition(network)
+    if patch:
+        _try_patch(network, more_outputs, patch)
+    return network
+
+
+def _check_numbers(
+    name: str,
+    in_channels: int,
+    out_channels: int,
+    spatial_dims: int,
+    width: int,
+    dimensions: Sequence[int],
+) -> None:
+    check_dimensions(name, spatial_dims, dimensions)
+    for what, number in zip(
+        ("input channels", "outputs", "width"), (in_channels, out_channels, width), strict=True
+    ):
+        if number < 1:
+            raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
+
+
+def check_dimensions(name: str, spatial_dims: int, dimensions: Sequence[int]) -> None:
+    """Raises ConfigError for a network that is not offered in so many dimensions."""
+    if spatial_dims not in dimensions:
+        offered = " and ".join(f"{n}-D" for n in dimensions)
+        raise ConfigError(f"{name} is a {offered} network; it cannot be built in {spatial_dims}-D")
+
+
+def _make(name: str, make: MakeModule, in_channels: int, out_channels: int) -> nn.Module:
+    try:
+        return make(in_channels, out_channels)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise ConfigError(
+            f"{name} cannot be built with {in_channels} channels and {out_channels} outputs: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def _others(number: int) -> list[int]:
+    """Numbers to compare with; the later ones for modules that take not every number (VNet)."""
+    candidates = (number + 1, number + 2, 2 * number, max(1, number // 2), 1)
+    return [other for other in candidates if other != number]
+
+
+def _comparable(
+    name: str, module: nn.Module, make: MakeModule, numbers: Iterable[tuple[int, int]]
+) -> nn.Module:
+    """The first of these that can be built and has all of the module's tensors.
+
+    Some shortcuts exist only where two numbers of channels differ, so not every one has them.
+    """
+    needed = set(module.state_dict())
+    for in_channels, out_channels in numbers:
+        try:
+            other = _on_meta(make, in_channels, out_channels)
+        except (ConfigError, ValueError):
+            continue
+        if needed <= set(other.state_dict()):
+            return other
+    raise ConfigError(f"{name}: no other number of channels can be built to compare with")
+
+
+def _on_meta(make: MakeModule, in_channels: int, out_channels: int) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return make(in_channels, out_channels)
+    except (RuntimeError, NotImplementedError):  # a constructor that reads values (SwinUNETR)
+        return make(in_channels, out_channels)
+
+
+def _differing(module: nn.Module, other: nn.Module, axis: int | None = None) -> tuple[str, ...]:
+    """First names of the tensors whose shape differs, on the given axis or anywhere."""
+    state, others = module.state_dict(), other.state_dict()
+
+    def differs(shape: torch.Size, changed: torch.Size) -> bool:
+        if axis is None:
+            return shape != changed
+        return len(shape) > axis and shape[axis] != changed[axis]
+
+    return tuple(
+        name for name in names_of(module) if differs(state[name].shape, others[name].shape)
+    )
+
+
+def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> None:
+    shown = "x".join(map(str, patch))
+    if len(patch) != network.spatial_dims:
+        raise ConfigError(f"{network.name} is {network.spatial_dims}-D; the patch is {shown}")
+    if any(edge % network.patch_multiple or edge < 1 for edge in patch):
+        raise ConfigError(
+            f"{network.name} takes patches with edges that are multiples of "
+            f"{network.patch_multiple}, not {shown}"
+        )
+    # Batch norm refuses a single value per channel, to which one image may come down.
+    batch = 1 if network.dense else 2
+    try:
+        dry_run(probe, (batch, network.in_channels, *patch), training=True)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{network.name} cannot take patches of {shown}; set another patch_size "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def derive_blocks(module: nn.Module, example_BCIJK: Tensor) -> tuple[Block, ...]:
+    """Blocks for a module that declares none: its children, grouped by first execution.
+
+    A lone child is looked into. The first block is the stem and takes tensors that the module
+    holds itself; the last that runs is the head, as is anything that does not run. The network
+    made of them is not ``declared``.
+    """
+    parts = dict(_main_parts(module))
+    if not parts:
+        return (Block("network", "stem", ("*",)),)
+    with watch(parts) as order, mode(module, training=False), torch.no_grad():
+        module(example_BCIJK)
+    return tuple(_blocks_in_order(module, parts, order))
+
+
+def _main_parts(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """The children; a lone one is looked into, and so are lists, which never run themselves."""
+    parts: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        listed = isinstance(child, nn.ModuleList | nn.ModuleDict)
+        inner = _main_parts(child, f"{prefix}{name}.") if listed else []
+        parts += inner or [(f"{prefix}{name}", child)]
+    if len(parts) == 1:
+        name, child = parts[0]
+        return _main_parts(child, f"{name}.") or parts
+    return parts
+
+
+def _blocks_in_order(
+    module: nn.Module, parts: dict[str, nn.Module], order: list[str]
+) -> Iterator[Block]:
+    state = module.state_dict(keep_vars=True)
+    unclaimed = list(names_of(module))
+    below = {identity for part in parts.values() for identity in tensor_ids(part)}
+    own = [name for name in unclaimed if id(state[name]) not in below]
+    held: list[tuple[str, list[str]]] = []
+    for part in [*order, *(name for name in parts if name not in order)]:
+        ids = tensor_ids(parts[part])
+        claimed = [name for name in unclaimed if id(state[name]) in ids]
+        unclaimed = [name for name in unclaimed if name not in claimed]
+        if claimed:
+            held.append((part, claimed))
+    running = [part for part, _ in held if part in order]
+    for part, claimed in held:
+        first = part == running[0]
+        role: Role = "stem" if first else "encoder" if part in running[:-1] else "head"
+        yield Block(part, role, tuple([*own, *claimed] if first else claimed))

@@ -1,0 +1,128 @@
+"""Convolutions on the CPU, where oneDNN (as of torch 2.13) needs help to be right and fast.
+
+Over volumes smaller than the kernel or stride, bf16 leaves those parts of the weight's gradient
+unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
+gradient, NaN included. They run in float32.
+On processors that have AVX2 and no AVX-512, a pointwise 2-D convolution with a stride, over a
+channels-last map of fewer channels than a vector register holds, writes its weight's gradient past
+the end of its memory, and the process crashes or hangs. They run channels-first.
+With hardly any channels, as at the output of a U-Net, the channels-first layout takes twice the
+time of channels-last; all others in 3-D are faster channels-first, unless everything between them
+is channels-last too (`medtl.networks.cpu.channels_last`). In 2-D a network is faster
+channels-last, training too, but for maps of a few pixels; torch's norms other than batch norm are
+slow there and outweigh that. `benchmarks/inference.py`, `benchmarks/training.py` and
+`benchmarks/classification.py` show what that gives.
+
+Axes: B batch, C channel, then the spatial axes.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from medtl.networks.cpu.channels_last import FreeViews, runs_last
+
+#: At most so many channels, in or out, are hardly any.
+FEW_CHANNELS = 3
+
+
+#: Floats in a vector register of AVX2.
+VECTOR = 8
+
+
+#: 2-D maps of at most so many pixels are faster channels-first.
+FEW_PIXELS = 16
+
+
+#: Norms that are slow channels-last.
+SLOW_LAST = (_InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+class _Running(threading.local):
+    """What the convolutions that now run in this thread have to undo."""
+
+    def __init__(self) -> None:
+        self.stacks: list[ExitStack] = []
+
+
+@contextmanager
+def suited_to_cpu(module: nn.Module) -> Iterator[None]:
+    """Within it, the convolutions of ``module`` run so; on other devices nothing changes."""
+    running = _Running()
+    parts = list(module.modules())
+    convolutions = [part for part in parts if isinstance(part, _ConvNd)]
+    last = not any(isinstance(part, SLOW_LAST) for part in parts)
+
+    def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        image: Tensor = inputs[0]
+        running.stacks.append(ExitStack())
+        if image.device.type != "cpu":
+            return None
+        if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
+            running.stacks[-1].enter_context(torch.autocast("cpu", enabled=False))
+            return (image.float(), *inputs[1:])
+        if _overruns_last(convolution):
+            return (image.contiguous(), *inputs[1:])
+        if _few_channels(convolution) and image.ndim == 5:
+            return (image.to(memory_format=torch.channels_last_3d), *inputs[1:])
+        if last and image.ndim == 4:
+            return (_laid_out(image), *inputs[1:])
+        return None
+
+    def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
+        running.stacks.pop().close()
+        few = isinstance(output, Tensor) and _few_channels(convolution)  # no tensor: it raised
+        if not few or (last and output.ndim == 4 and output.shape[1] > FEW_CHANNELS):
+            return None
+        stays = runs_last() and convolution.out_channels > FEW_CHANNELS
+        return None if stays else output.contiguous()
+
+    handles = [part.register_forward_pre_hook(enter) for part in convolutions]
+    handles += [part.register_forward_hook(leave, always_call=True) for part in convolutions]
+    flat = any(isinstance(part, nn.Conv2d) for part in convolutions)
+    try:
+        with FreeViews() if flat and last else nullcontext():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _laid_out(image_BCIJ: Tensor) -> Tensor:
+    """Channels-last where the map has more than a few pixels, told by the strides of one channel
+    too, which alone would do for either layout."""
+    _, channels, *size = image_BCIJ.shape
+    if math.prod(size) <= FEW_PIXELS:
+        return image_BCIJ.contiguous()
+    if channels == 1:
+        return image_BCIJ.reshape(-1, *size, 1).movedim(3, 1)
+    return image_BCIJ.contiguous(memory_format=torch.channels_last)
+
+
+def _few_channels(convolution: _ConvNd) -> bool:
+    few = min(convolution.in_channels, convolution.out_channels) <= FEW_CHANNELS
+    return few and max(convolution.kernel_size) > 1
+
+
+def _overruns_last(convolution: _ConvNd) -> bool:
+    pointwise = isinstance(convolution, nn.Conv2d) and max(convolution.kernel_size) == 1
+    return pointwise and max(convolution.stride) > 1 and convolution.in_channels < VECTOR
+
+
+def _smaller_than_kernel(convolution: _ConvNd, image: Tensor) -> bool:
+    widths, dilations = convolution.kernel_size, convolution.dilation
+    for size, width, dilation, stride in zip(
+        image.shape[2:], widths, dilations, convolution.stride, strict=True
+    ):
+        if size < max(dilation * (width - 1) + 1, stride):
+            return True
+    return False

@@ -1,0 +1,80 @@
+"""What each block of a network makes of a batch.
+
+Axes: B batch, C channel, I J K voxel axes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from medtl.errors import UnknownNameError
+from medtl.networks.blocks import Network, partition, tensor_ids, tensors
+
+
+def block_features(
+    network: Network, batch_BCIJK: Tensor, blocks: Collection[str]
+) -> dict[str, Tensor]:
+    """The last output of each named block for this batch, in the module's present mode."""
+    with record_blocks(network, blocks) as features:
+        network.module(batch_BCIJK)
+    return features
+
+
+@contextmanager
+def record_blocks(network: Network, blocks: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that every forward fills with the last output of each named block.
+
+    The outputs stay in the graph, so a loss can be put on them. They are copies, as later layers
+    may work in place. UnknownNameError for a block that the network has not.
+    """
+    known = [block.name for block in network.blocks]
+    for name in blocks:
+        if name not in known:
+            raise UnknownNameError(f"block of {network.name}", name, known)
+    features: dict[str, Tensor] = {}
+    depth: Counter[str] = Counter()  # of running modules, so that only the outermost is copied
+
+    def watch(part: nn.Module, block: str) -> list[Any]:
+        def enter(_module: nn.Module, _inputs: Any) -> None:
+            depth[block] += 1
+
+        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            depth[block] -= 1
+            if depth[block] == 0 and (found := tensors_in(output)):
+                features[block] = found[-1].clone()
+
+        return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+
+    parts = [(part, block) for part, block in _parts(network) if block in blocks]
+    handles = [handle for part, block in parts for handle in watch(part, block)]
+    try:
+        yield features
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tensors_in(output: Any) -> list[Tensor]:
+    members = output if isinstance(output, list | tuple) else (output,)
+    return [member for member in members if isinstance(member, Tensor)]
+
+
+def _parts(network: Network) -> Iterator[tuple[nn.Module, str]]:
+    """The modules whose tensors all lie in one block, and what they consist of."""
+    state, owners = tensors(network), partition(network)
+    block_of = {id(state[name]): block for name, block in owners.items()}
+
+    def visit(part: nn.Module, inherited: str | None) -> Iterator[tuple[nn.Module, str]]:
+        found = {block_of[identity] for identity in tensor_ids(part)}
+        block = found.pop() if len(found) == 1 else inherited
+        if block is not None:
+            yield part, block
+        for child in part.children():
+            yield from visit(child, block)
+
+    yield from visit(network.module, None)

@@ -1,0 +1,109 @@
+"""Running statistics of norms: held still, or taken anew from other images.
+
+Axes: B batch, C channel, then the spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from medtl.errors import ConfigError
+from medtl.networks.blocks import Network
+from medtl.networks.trace import execution_order, mode
+from medtl.runtime.device import in_double
+
+
+def running_norms(module: nn.Module) -> dict[str, _NormBase]:
+    """The layers that normalise by running statistics, by name."""
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, _NormBase) and part.running_mean is not None
+    }
+
+
+def hold_norms(network: Network) -> None:
+    """Put the norms into evaluation mode: their running statistics are used and stay."""
+    for norm in running_norms(network.module).values():
+        norm.eval()
+
+
+def check_norms(network: Network) -> None:
+    """Refuse a network whose norms have no running statistics to take anew."""
+    if not running_norms(network.module):
+        raise ConfigError(
+            f"network {network.name} keeps no running statistics of its norms, so there are none "
+            "to adapt; choose one with batch norm, for example unet-batch-norm or resnet18"
+        )
+
+
+@torch.no_grad()
+def estimate_norms(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
+    """Set running statistics to the mean and variance over all the images (Li et al. 2016, AdaBN).
+
+    Layer by layer as they run, so that each sees what the layers before it give with their new
+    statistics. The result does not depend on how the images are cut into ``batches`` (B, C, ...).
+    """
+    check_norms(network)
+    norms = running_norms(network.module)
+    first = next(iter(batches()))
+    order = [name for name in execution_order(network.module, first.shape) if name in norms]
+    with mode(network.module, training=False):
+        for name in order:
+            norm = norms[name]
+            moments = _Moments()
+            handle = norm.register_forward_pre_hook(_watching(moments))
+            try:
+                for batch in batches():
+                    network.module(batch)
+            finally:
+                handle.remove()
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean.copy_(moments.mean_C)
+            norm.running_var.copy_(moments.squares_C / max(1, moments.count - 1))
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Mean, and sum of squared distances from it, per channel (Chan et al. 1979)."""
+
+    count: int = 0
+    mean_C: Tensor = field(default_factory=lambda: torch.zeros(()))
+    squares_C: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def add(self, values: Tensor) -> None:
+        values_CN = in_double(values).transpose(0, 1).flatten(1)
+        count, mean_C = values_CN.shape[1], values_CN.mean(1)
+        total = self.count + count
+        gap_C = mean_C - self.mean_C.to(mean_C)
+        self.squares_C = (
+            self.squares_C.to(mean_C)
+            + (values_CN - mean_C[:, None]).square().sum(1)
+            + gap_C.square() * self.count * count / total
+        )
+        self.mean_C = self.mean_C.to(mean_C) + gap_C * count / total
+        self.count = total
+
+
+def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def watch(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        moments.add(inputs[0])
+
+    return watch
+
+
+def in_batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Stacked, so many at a time."""
+    waiting: list[Tensor] = []
+    for image in images:
+        waiting.append(image)
+        if len(waiting) == size:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)

@@ -1,0 +1,94 @@
+"""What a network's builder may be told beside channels, outputs and width.
+
+A plan under :func:`medtl.networks.builder.network_builder` names its options as keyword
+parameters. These are shared: ``keep_blocks=k``, the first k blocks and then the head;
+``slim_from=k``, the blocks from number k on have a quarter of the width. Blocks count from 1, the
+stem; the head has no number.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medtl.errors import ConfigError, UnknownNameError
+
+#: What every builder takes; see :class:`medtl.networks.blocks.NetworkBuilder`.
+NUMBERS = ("in_channels", "out_channels", "spatial_dims", "width", "patch_size")
+
+
+#: Channels of a slim block: so many times fewer.
+SLIM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCut:
+    """Which blocks before the head a network has, and how many of those at full width."""
+
+    kept: int
+    full: int
+
+    def channels(self, published: Sequence[int]) -> tuple[int, ...]:
+        """The channels of the blocks that are kept, from those of all."""
+        return tuple(
+            count if number < self.full else max(1, count // SLIM)
+            for number, count in enumerate(published[: self.kept])
+        )
+
+
+def cut_blocks(
+    network: str, blocks: Sequence[str], keep_blocks: Any = None, slim_from: Any = None
+) -> BlockCut:
+    """The two options checked; ``blocks`` names all that come before the head.
+
+    Raises:
+        ConfigError: not a number of these blocks.
+    """
+    kept = _number(network, "keep_blocks", keep_blocks, blocks)
+    slim = _number(network, "slim_from", slim_from, blocks[:kept])
+    return BlockCut(kept or len(blocks), slim - 1 if slim else len(blocks))
+
+
+def _number(network: str, option: str, value: Any, blocks: Sequence[str]) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= len(blocks):
+        raise ConfigError(
+            f"{network}: {option} counts the blocks before the head, 1 to {len(blocks)} "
+            f"({', '.join(blocks)}), not {value!r}"
+        )
+    return value
+
+
+def choose_head(network: str, head: Any, known: Mapping[str, Any]) -> Any:
+    """The entry of ``known``; UnknownNameError for a head that is not there."""
+    if not isinstance(head, str) or head not in known:
+        raise UnknownNameError(f"head of {network}", str(head), known)
+    return known[head]
+
+
+def options_of(plan: Callable[..., Any]) -> dict[str, Any]:
+    """A plan's options with their defaults: its keyword-only parameters."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(plan).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def check_accepted(network: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """:func:`check_options` for any builder; one that takes ``**options`` checks them itself."""
+    parameters = inspect.signature(builder).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        own = {key: value for key, value in options_of(builder).items() if key not in NUMBERS}
+        check_options(network, options, own)
+
+
+def check_options(network: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an option that the network has not; names those that it has."""
+    for name in given:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"network {network} has no option {name!r}; {has}")

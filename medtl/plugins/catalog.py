@@ -1,0 +1,248 @@
+"""Entry points -> the Catalog of all components; one broken plugin never breaks the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from medtl import Component
+from medtl.errors import ConfigError, UnknownNameError
+from medtl.plugins.loader import (
+    COMPONENT_KINDS,
+    NAME,
+    Offer,
+    PluginError,
+    canonical,
+    load_plugin,
+    outdated,
+)
+
+GROUP = "medtl.plugins.loader"
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Component):
+    """A component whose object is at hand: nothing is imported."""
+
+    thing: Any = None
+
+    def load(self) -> Any:
+        return self.thing
+
+
+class Registry(Mapping[str, Component]):
+    """Components of one kind by full name, ``plugin:component``; a unique bare name works too."""
+
+    def __init__(
+        self,
+        kind: str,
+        components: Mapping[str, Component],
+        missing: str = "",
+        kinds: Mapping[str, str] | None = None,
+    ) -> None:
+        """``kinds``: of what kind components of any registry are, by bare name."""
+        self._kind = kind
+        self._components = dict(components)
+        self._missing = missing
+        self._kinds = kinds or {}
+
+    def full_name(self, name: str) -> str:
+        """Resolve a bare or full name.
+
+        Raises:
+            UnknownNameError: nobody offers it; the message suggests the nearest.
+            ConfigError: several plugins offer it; the message lists the choices.
+        """
+        found = self._matches(name)
+        if len(found) > 1:
+            choices = ", ".join(sorted(found))
+            raise ConfigError(f"{self._kind} {name!r} is ambiguous; write one of {choices}")
+        if not found and canonical(name) in self._kinds:
+            kind = self._kinds[canonical(name)]
+            article = "an" if kind[0] in "aeiou" else "a"
+            raise ConfigError(f"{name!r} is no {self._kind} but {article} {kind}")
+        if not found:
+            known = self if ":" in name else {_bare(key) for key in self}
+            error = UnknownNameError(self._kind, name, known)
+            error.args = (f"{error}{self._missing}",)
+            raise error
+        return found[0]
+
+    def _matches(self, name: str) -> list[str]:
+        wanted = canonical(name)
+        return [key for key in self if wanted in (key, _bare(key))]
+
+    def including(self, plugin: str, things: Mapping[str, Any]) -> Registry:
+        """This registry with objects that are at hand, called ``plugin:name``."""
+        own: dict[str, Component] = {}
+        for given, thing in things.items():
+            name = canonical(given)
+            if not NAME.fullmatch(name) or f"{plugin}:{name}" in {*self, *own}:
+                raise ConfigError(f"{given!r} cannot name a {self._kind} of {plugin}")
+            own[f"{plugin}:{name}"] = Given(name, "", _summary(thing), thing)
+        return Registry(self._kind, {**self._components, **own}, self._missing, self._kinds)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What there is, by full name: name, plugin, summary, target."""
+        return [
+            {
+                "name": _bare(full_name),
+                "plugin": full_name.partition(":")[0],
+                "summary": " ".join(component.summary.split()),
+                "target": component.target,
+            }
+            for full_name, component in sorted(self.items())
+        ]
+
+    def __getitem__(self, name: str) -> Component:
+        return self._components[self.full_name(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self._matches(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except UnknownNameError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRow:
+    """One installed plugin. ``reason`` says in one line why it is broken or disabled, or that it is
+    ok, but deprecated."""
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["ok", "broken", "disabled"]
+    reason: str = ""
+    components: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All components found, by kind, and how each plugin fared."""
+
+    tasks: Registry
+    networks: Registry
+    initialisers: Registry
+    transforms: Registry
+    harmonisers: Registry
+    strategies: Registry
+    losses: Registry
+    features: Registry
+    shift_metrics: Registry
+    commands: Registry
+    plugins: tuple[PluginRow, ...]
+
+    def registries(self) -> dict[str, Registry]:
+        return {kind: getattr(self, kind) for kind in COMPONENT_KINDS}
+
+    def including(self, plugin: str, given: Mapping[str, Mapping[str, Any]]) -> Catalog:
+        """This catalog with objects that are at hand: kind -> name -> what a component's target
+        would be. They are called ``plugin:name``.
+
+        Raises:
+            UnknownNameError: there is no such kind.
+            ConfigError: a name cannot be used.
+        """
+        registries = self.registries()
+        for kind, things in given.items():
+            if kind not in COMPONENT_KINDS:
+                raise UnknownNameError("kind of component", kind, COMPONENT_KINDS)
+            registries[kind] = registries[kind].including(plugin, things)
+        return Catalog(**registries, plugins=self.plugins)
+
+
+@cache
+def load_catalog() -> Catalog:
+    """The catalog of what is installed, less what ``MEDTL_DISABLE_PLUGINS=a,b`` names."""
+    disabled = os.environ.get("MEDTL_DISABLE_PLUGINS", "")
+    return build_catalog(entry_points(group=GROUP), disabled.split(","))
+
+
+def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) -> Catalog:
+    """Load the plugins behind ``points``, each on its own."""
+    off = {canonical(name) for name in disabled}
+    offers: dict[str, Offer] = {}
+    rows: list[PluginRow] = []
+    for point in sorted(points, key=_bundled_first):
+        name, row = canonical(point.name), _row(point)
+        if name in offers:
+            reason = f"another plugin is called {name} too; uninstall one of them"
+            rows.append(replace(row, status="broken", reason=reason))
+            continue
+        offers[name] = {}
+        if name in off:
+            rows.append(replace(row, status="disabled", reason="by MEDTL_DISABLE_PLUGINS"))
+            continue
+        try:
+            offers[name] = load_plugin(point)
+        except PluginError as error:
+            rows.append(replace(row, status="broken", reason=str(error)))
+        else:
+            count = sum(map(len, offers[name].values()))
+            rows.append(replace(row, components=count, reason=outdated(point)))
+    missing = _missing(rows)
+    kinds = {
+        name: noun
+        for kind, noun in COMPONENT_KINDS.items()
+        for offer in offers.values()
+        for name in offer.get(kind, ())
+    }
+    registries = {
+        kind: Registry(
+            noun,
+            {
+                f"{p}:{name}": c
+                for p, offer in offers.items()
+                for name, c in offer.get(kind, {}).items()
+            },
+            missing,
+            kinds,
+        )
+        for kind, noun in COMPONENT_KINDS.items()
+    }
+    return Catalog(**registries, plugins=tuple(rows))
+
+
+def _row(point: EntryPoint) -> PluginRow:
+    distribution = point.dist
+    return PluginRow(
+        canonical(point.name),
+        distribution.name if distribution else "",
+        distribution.version if distribution else "",
+        "ok",
+    )
+
+
+def _bundled_first(point: EntryPoint) -> tuple[bool, bool, str, str]:
+    """The bundled plugins' names cannot be taken by others; the order does not depend on paths."""
+    distribution = point.dist.name if point.dist else ""
+    return distribution != "medtl", point.name != "core", canonical(point.name), distribution
+
+
+def _missing(rows: Iterable[PluginRow]) -> str:
+    """What an unknown name may be due to."""
+    named = ", ".join(f"{row.name} ({row.status})" for row in rows if row.status != "ok")
+    return f"; plugins not in use: {named}, see `medtl plugins list`" if named else ""
+
+
+def _summary(thing: Any) -> str:
+    """The first line of its docstring."""
+    return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
+
+
+def _bare(full_name: str) -> str:
+    return full_name.partition(":")[2]

@@ -1,1 +1,0 @@
-"""Figures and tables of a run. Each one says so when its data are synthetic."""

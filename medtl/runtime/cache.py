@@ -1,0 +1,86 @@
+"""The user's cache folder, and small facts about files remembered between runs.
+
+The index never holds a path: patients' names often stand in them. Its keys are hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from medtl.data.case import ImageFile
+from medtl.runtime.files import from_home
+
+#: Seconds to wait for another process that is writing to the index.
+BUSY_TIMEOUT_S = 10.0
+
+
+def cache_dir() -> Path:
+    """``MEDTL_CACHE`` where it is set, else the user's cache folder; it may not exist yet."""
+    chosen = os.environ.get("MEDTL_CACHE")
+    if chosen:
+        return from_home(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("medtl"))
+
+
+def remembered(fact: str, file: ImageFile, compute: Callable[[], Any]) -> Any:
+    """``compute()``, or what it gave before for the same unchanged file; the value must be JSON.
+
+    A file counts as unchanged while its path, size, modification time and channel are the same.
+    Threads and processes may ask at once. Without a usable cache folder the value is computed.
+    """
+    key = _key(fact, file)
+    if key is None:
+        return compute()
+    known = _recall(key)
+    if known is not None:
+        return json.loads(known)
+    value = compute()
+    _store(key, json.dumps(value))
+    return value
+
+
+def _key(fact: str, file: ImageFile) -> str | None:
+    try:
+        path = file.path.resolve(strict=True)
+        stat = path.stat()
+    except OSError:
+        return None  # compute() says what is wrong with the file
+    what = (fact, os.fspath(path), stat.st_size, stat.st_mtime_ns, file.channel)
+    return hashlib.blake2b(
+        repr(what).encode("utf-8", "surrogateescape"), digest_size=16
+    ).hexdigest()
+
+
+def _recall(key: str) -> str | None:
+    path = cache_dir() / "files.sqlite"
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as index:
+            row = index.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else str(row[0])
+
+
+def _store(key: str, value: str) -> None:
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "files.sqlite", timeout=BUSY_TIMEOUT_S)
+        with closing(connection) as index, index:
+            # Waiting for the disk takes longer than computing most facts anew after a power cut.
+            index.execute("PRAGMA synchronous = OFF")
+            index.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT)")
+            index.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+    except (OSError, sqlite3.Error):
+        return  # a read-only or broken cache costs time, never a result

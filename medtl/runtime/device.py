@@ -1,0 +1,90 @@
+"""Where and in which precision to compute: Fabric set up from the words of the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from medtl.errors import ConfigError
+from medtl.runtime.memory import keep_freed_memory
+
+#: What ``--precision`` takes, and what Fabric calls it.
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Fabric, its processes started. ``auto`` takes bf16 where the chip computes in it.
+
+    Within ``torchrun`` the numbers of devices and nodes are those that it was told.
+    """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if device == "auto":
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
+    if device not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {device}: use auto, cpu, cuda or mps")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no CUDA device is available; use --device auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("--device mps: no Apple GPU is available; use --device auto")
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--precision {precision}: use auto, {', '.join(PRECISIONS)}")
+    keep_freed_memory()
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    if local is not None:
+        devices, nodes = int(local), int(os.environ["WORLD_SIZE"]) // int(local)
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision=PRECISIONS[precision],
+    )
+    if devices * nodes > 1:
+        # Said of 1x1 kernels, whose two layouts are the same numbers in the same order.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        fabric.launch()
+    return fabric
+
+
+def processes_here(fabric: Fabric) -> int:
+    """How many of the run's processes share this machine's cores."""
+    return len(getattr(fabric.strategy, "parallel_devices", None) or (fabric.device,))
+
+
+def precision_name(fabric: Fabric) -> str:
+    """The precision as ``--precision`` names it."""
+    named = str(fabric._precision.precision)
+    return next(name for name, fabrics in PRECISIONS.items() if fabrics == named)
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bf16, not merely emulates it."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def in_double(values: Tensor) -> Tensor:
+    """The values in double precision; on the CPU where their device (Apple's) has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
+    """The autocast type of a fabric's precision, for inference; None in fp32."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
+        str(fabric._precision.precision)
+    )

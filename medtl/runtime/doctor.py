@@ -1,0 +1,134 @@
+"""What this machine offers, and what is missing; light until it is asked."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
+
+_GB = 1e9
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """Everything ``medtl doctor`` knows, by section; sizes in GB."""
+    return {
+        "versions": _versions(),
+        "devices": _devices(),
+        "memory_gb": _memory_gb(),
+        "cache": _cache(),
+        "plugins": _plugins(),
+        "extras": _extras(),
+    }
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Extra -> names of the packages it needs; "" stands for those that medtl always needs."""
+    packages: dict[str, list[str]] = {"": []}
+    for line in requires("medtl") or ():
+        requirement, _, marker = line.partition(";")
+        found = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
+        extra = re.search(r"""extra == ['"](.+?)['"]""", marker)
+        if found:
+            packages.setdefault(extra[1] if extra else "", []).append(found[0])
+    return packages
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> dict[str, Any]:
+    return {
+        "medtl": _installed("medtl"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **{package: _installed(package) for package in sorted(_requirements()[""])},
+    }
+
+
+def _devices() -> dict[str, Any]:
+    try:
+        import torch
+
+        from medtl.runtime.device import has_bf16
+    except ImportError as error:  # a broken installation is what a doctor is called for
+        return {"error": f"cannot be examined: {error}"}
+
+    found: dict[str, Any] = {
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_bf16": has_bf16("cpu"),
+        "cuda": [],
+        "mps": torch.backends.mps.is_available(),
+    }
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found["cuda"].append(
+            {
+                "name": properties.name,
+                "memory_gb": round(properties.total_memory / _GB, 1),
+                "bf16": has_bf16("cuda"),
+            }
+        )
+    return found
+
+
+def _memory_gb() -> dict[str, Any]:
+    return {"total": _pages_gb("SC_PHYS_PAGES"), "free": _pages_gb("SC_AVPHYS_PAGES")}
+
+
+def _pages_gb(name: str) -> float | None:
+    """None where the system does not tell; a container's limit may be lower."""
+    try:
+        return round(os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") / _GB, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cache() -> dict[str, Any]:
+    from medtl.runtime.cache import cache_dir
+
+    folder = cache_dir()
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return {
+        "folder": str(folder),
+        "writable": os.access(existing, os.W_OK),
+        "free_gb": round(shutil.disk_usage(existing).free / _GB, 1),
+    }
+
+
+def _plugins() -> dict[str, Any]:
+    from medtl.plugins.catalog import load_catalog
+
+    return {row.name: asdict(row) for row in load_catalog().plugins}
+
+
+def _extras() -> dict[str, Any]:
+    return {
+        extra: {package: _installed(package) for package in packages}
+        for extra, packages in sorted(_requirements().items())
+        if extra
+    }
+
+
+def shown(value: Any) -> str:
+    """A value of :func:`examine` in words."""
+    if value is None:
+        return "not found"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(shown, value)) or "none"
+    if isinstance(value, dict):
+        if "status" in value:
+            return f"{value['status']} {value['reason']}".strip()
+        return ", ".join(f"{name} {shown(inner)}" for name, inner in value.items())
+    return str(value)

@@ -1,0 +1,119 @@
+"""What all figures share: palette, look, and writing a PNG that repeats byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import wrap
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from medtl.runtime.files import replacing
+
+SYNTHETIC = "synthetic phantom"
+
+
+# Okabe and Ito (2008): told apart with any colour vision.
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+
+
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#6E6E6E"
+
+
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+}
+
+
+#: Of a title's letters, on average and a little more.
+_LETTER_INCHES = 0.088
+
+
+_DRAWING = RLock()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The context in which a figure must be built and saved; matplotlib's settings are put back.
+
+    They are the process's: of several threads one draws at a time, else one would put back those
+    of another.
+    """
+    with _DRAWING, rc_context(_STYLE):
+        yield
+
+
+def new_grid(
+    rows: int,
+    columns: int,
+    size_inches: tuple[float, float],
+    *,
+    pad_inches: float = 0.04,
+    **subplots: Any,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure without pyplot, laid out so that nothing overlaps."""
+    layout = ConstrainedLayoutEngine(w_pad=pad_inches, h_pad=pad_inches, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=size_inches, layout=layout)
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots).tolist()
+
+
+def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
+    """Write a PNG, whole or not at all; synthetic data are named in its title and metadata."""
+    metadata: dict[str, Any] = {"Software": None, "Title": title}
+    if synthetic:
+        metadata["Description"] = SYNTHETIC
+        title = f"{title}\n{SYNTHETIC}"
+    across = int(figure.get_figwidth() / _LETTER_INCHES)
+    title = "\n".join(line for given in title.split("\n") for line in wrap(given, across))
+    figure.suptitle(title, fontsize=10, fontweight="bold")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", metadata=metadata)
+    return figure
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour of the palette for each name, in order."""
+    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
+
+
+def outline(axis: Axes, mask_JI: NDArray[np.bool_], colour: str, width: float) -> None:
+    """The border of a mask (rows, columns) over the image that ``axis`` shows."""
+    if mask_JI.any():
+        view = axis.axis()
+        lines = axis.contour(
+            np.pad(mask_JI, 1), [0.5], colors=colour, linewidths=width,
+            extent=(-1, mask_JI.shape[1], -1, mask_JI.shape[0]),
+        )  # fmt: skip
+        lines.set_path_effects([withStroke(linewidth=width + 0.8, foreground="black", alpha=0.5)])
+        axis.axis(view)  # a contour takes more room than the image
+
+
+def note(axis: Axes, words: str) -> None:
+    """Words at the foot of the image that ``axis`` shows."""
+    shade = [withStroke(linewidth=1.5, foreground="black")]
+    axis.text(
+        0.5, 0.02, words, transform=axis.transAxes, ha="center", va="bottom", fontsize=6,
+        color="white", path_effects=shade,
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medtl.errors import DataError, RunError
+
+#: The temporary files of :func:`replacing`.
+_TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
+
+
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """``~/x`` below the user's home folder; left as it is where nobody has that home."""
+    return Path(os.path.expanduser(path))
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a process left when it was killed while writing."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` to write to; it takes ``path``'s place on success.
+
+    Raises:
+        RunError: the folder cannot be made or written; a former ``path`` is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside ``folder`` to fill; on success it becomes ``folder``.
+
+    Nothing is left behind where filling it fails. Raises OSError where it cannot be made, where
+    ``folder`` holds something, and where it is the current folder, which cannot be replaced.
+    """
+    if folder.resolve() == Path.cwd():
+        raise OSError(errno.EBUSY, "it is the current folder")
+    partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.is_dir():
+            folder.rmdir()  # empty; not every system renames onto a folder
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The line for a file that could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "make room" if full else "check the folder"
+    return RunError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*%\x00-\x1f]|[. ]$')
+
+
+#: Names of devices on Windows, whatever follows their first dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$) *(?=\.|$)", re.IGNORECASE)
+
+
+def file_name(text: str) -> str:
+    """``text`` as the name of a file, or its beginning; different texts have different names.
+
+    What some system does not allow is written as in URLs: ``a:b`` as ``a%3Ab``, ``CON`` as
+    ``%43ON``.
+    """
+    safe = _FORBIDDEN.sub(lambda found: _escaped(found[0]), text)
+    return _escaped(safe[0]) + safe[1:] if _DEVICE.match(safe) else safe
+
+
+def _escaped(character: str) -> str:
+    return f"%{ord(character):02X}"
+
+
+def check_apart(names: Iterable[str]) -> None:
+    """Refuse names that would be one file where capitals, or ways to write an accent, are equal.
+
+    Raises:
+        DataError: names both.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if first != name:
+            raise DataError(
+                f"{first} and {name} would be one file on Windows and macOS; rename one of these "
+                "cases"
+            )

@@ -1,0 +1,173 @@
+"""The run folder: everything needed to read, repeat and report a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medtl.errors import RunError, nearest
+from medtl.runtime.files import file_name, replacing, unwritable
+
+RUNS = Path("runs")
+
+
+CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
+
+
+ENVIRONMENT, RECEIPTS = "environment.json", "receipt.json"
+
+
+_RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder. Every write is atomic; nothing is written outside ``path``."""
+
+    path: Path
+
+    def stage(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def write_json(self, name: str, value: Any) -> Path:
+        return write_text(self.path / name, json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return read_json(self.path / name)
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse, before any work, a run folder that is in use or could not be made."""
+    if out is not None and (out / CONFIG).is_file():
+        raise RunError(
+            f"{out} is a run already; choose another --out, or go on with it by --resume {out}"
+        )
+    check_writable(out or RUNS)
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} exists and is not an empty folder; choose another --out")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse, before any work, a folder that could not be made or written to; makes nothing."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        what = "a file, not a folder" if there.is_file() else "not a folder"
+        where = "" if there == folder else f"cannot write to {folder}: "
+        raise RunError(f"{where}{there} is {what}; choose another --out")
+    try:
+        # Only trying tells: /proc and its like let root through, and then refuse.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as problem:
+        raise RunError(
+            f"cannot write to {folder}: {there} does not allow it; choose another --out"
+        ) from problem
+
+
+def start_run(task: str, strategy: str, out: Path | None) -> Run:
+    """Make the folder: ``out``, which must be new or empty, else ``runs/<task>-<strategy>-<n>``."""
+    check_out(out)
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            folder = out
+        else:
+            named = "-".join(name.rpartition(":")[2] for name in (task, strategy))
+            folder = _next_folder(file_name(named))
+    except OSError as problem:
+        raise RunError(
+            f"cannot write to {problem.filename or out}: {problem.strerror}; choose another --out"
+        ) from problem
+    run = Run(folder)
+    run.write_json(ENVIRONMENT, environment())
+    return run
+
+
+def open_run(path: Path) -> Run:
+    """An existing run folder, recognised by its settings."""
+    if not path.is_dir():
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RunError(f"{path}: no such run folder{nearest(path.name, beside)}")
+    if not (path / CONFIG).is_file():
+        raise RunError(
+            f"{path} is not a run folder: it has no {CONFIG}; name a folder that medtl train wrote"
+        )
+    return Run(path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without names of users, hosts or folders."""
+    versions = {}
+    for name in _RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that nobody ever sees half of it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run; damage is a RunError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise RunError(f"cannot read {path}: {problem.strerror}") from problem
+    except ValueError as problem:
+        raise RunError(
+            f"{path} is not valid JSON ({problem}); fetch the run again, or train anew"
+        ) from problem
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON line (``metrics.jsonl``). Raises RunError if that cannot be done."""
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as problem:
+        raise unwritable(path, problem) from problem
+
+
+def read_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:
+    """Read a file of JSON lines; ``torn``: the last one may be cut off, and is then left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if torn and lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return [json.loads(line) for line in lines]
+
+
+def _next_folder(stem: str) -> Path:
+    RUNS.mkdir(exist_ok=True)
+    for number in range(1, 100_000):
+        folder = RUNS / f"{stem}-{number:02d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"{RUNS} is full; choose --out")

@@ -1,1 +1,0 @@
-"""Where a network looks, as maps and as scores of these maps."""

@@ -1,1 +1,0 @@
-"""Writes new plugin packages: small, complete, and passing their own tests at once."""

@@ -1,0 +1,1 @@
+"""Images to rows of features. Components; each module is loaded by name through the catalog."""

@@ -1,0 +1,73 @@
+"""What the user asked ``medtl shift`` for, and the cohorts that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from medtl.data.case import Cohort
+from medtl.data.cohort import read_cohort
+from medtl.data.domain import parse_domain
+from medtl.data.task import Defaults, Named, Task, Unbound, bound, check_modalities
+from medtl.errors import ConfigError
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.shift.images.domains import Side, check_apart, check_groups, read_side
+from medtl.shift.request import Request
+
+
+class Cohorts:
+    """Cohorts by task and folder, each read once."""
+
+    def __init__(self, request: Request, catalog: Catalog, reporter: Reporter) -> None:
+        self.request, self.catalog, self.reporter = request, catalog, reporter
+        self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
+        self.tasks: dict[str, Task] = {}
+
+    def sides(self) -> tuple[Side, Side]:
+        """Source and target; twice the same where its groups are compared with each other."""
+        source, target = self.request.src, self.request.dst
+        if self.request.across:
+            if self.request.across not in ("site", "part"):
+                raise ConfigError(f"--across {self.request.across}: use site or part")
+            if target:
+                raise ConfigError("--across compares all groups of --src; leave out --dst")
+            source = target = source or self._defaults().src
+        elif (source is None) != (target is None):
+            raise ConfigError(f"name --{'src' if source is None else 'dst'}, too")
+        source, target = source or self._defaults().src, target or self._defaults().dst
+        domains = parse_domain(source), parse_domain(target)
+        for domain in domains:
+            folder = domain.data or self.request.data
+            check_modalities(domain, self._task(domain.task or self.request.task, folder))
+        if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
+            raise ConfigError("--src or --dst names a data set and the other none; give both data=")
+        first, second = (read_side(domain, self.read) for domain in domains)
+        check_apart(first, second)
+        if self.request.across:
+            check_groups(first, self.request.across)
+        return first, second
+
+    def _defaults(self) -> Defaults:
+        return self._task(self.request.task, self.request.data).defaults
+
+    def regions(self) -> tuple[str, ...]:
+        return next(iter(self.tasks.values())).regions
+
+    def read(self, task: str | None, data: Path | None) -> Cohort:
+        chosen = data or self.request.data
+        key = (task or self.request.task, chosen.resolve() if chosen else None)
+        if key not in self.cohorts:
+            self.cohorts[key] = read_cohort(
+                self._task(*key), key[1], self.reporter,
+                labels=self.request.labels, need_target=False,
+            )  # fmt: skip
+        return self.cohorts[key]
+
+    def _task(self, name: str, data: Path | None) -> Task:
+        offered = self.catalog.tasks[name].load()()
+        task = bound(offered, data, self.request.labels)
+        if isinstance(offered, Unbound):  # by its own names: with the parts kept apart in training
+            task = bound(offered, data, self.request.labels, cast(Named, task).names)
+        self.tasks.setdefault(name, task)
+        return task

@@ -1,0 +1,69 @@
+"""Images from disk -> views, right-anterior-superior, with the part that shows the patient.
+
+Axes: C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from nibabel.orientations import aff2axcodes
+from numpy.typing import NDArray
+
+from medtl.data.case import Case
+from medtl.data.cohort import check_case, region_masks
+from medtl.data.io.foreground import foreground
+from medtl.data.io.geometry import to_canonical
+from medtl.data.io.images import read_labels, read_volume
+from medtl.data.io.pictures import is_picture
+from medtl.data.modality import Modality
+from medtl.errors import DataError
+from medtl.shift.contract import View
+
+#: Voxels that must show the patient, else there is nothing to measure.
+FEWEST_SHOWN = 8
+
+
+def read_view(
+    case: Case,
+    modalities: tuple[Modality, ...],
+    regions: tuple[str, ...] = (),
+    *,
+    with_target: bool = False,
+) -> View:
+    """Read one or several modalities of a case, and its target where ``with_target``.
+
+    Raises:
+        DataError: a file is missing, damaged or empty, or the modalities differ in their grids.
+    """
+    headers = check_case(case, modalities)
+    picture = is_picture(case.images[modalities[0]].path)
+    images, shown = [], []
+    for name in modalities:
+        stored_IJK, affine = read_volume(case.images[name])
+        image_IJK, _, _ = to_canonical(stored_IJK, affine)
+        shown_IJK = foreground(image_IJK)
+        if int(shown_IJK.sum()) < FEWEST_SHOWN:
+            raise DataError(
+                f"{case.images[name].path}: shows nothing but background; leave out the case"
+            )
+        images.append(image_IJK)
+        shown.append(shown_IJK)
+    target_LIJK: NDArray[np.bool_] | None = None
+    if with_target and case.target is not None:
+        labels_IJK, label_affine = read_labels(case.target, case.labels)
+        ras_IJK, _, _ = to_canonical(labels_IJK, label_affine)
+        target_LIJK = region_masks(ras_IJK, case, regions)
+    ras_affine = to_canonical(stored_IJK, affine)[1]
+    x, y, z = (float(mm) for mm in np.linalg.norm(ras_affine[:3, :3], axis=0))
+    header = headers[modalities[0]]
+    return View(
+        case.id,
+        modalities,
+        np.ascontiguousarray(np.stack(images), dtype=np.float32),
+        np.stack(shown),
+        (x, y, z),
+        "".join(aff2axcodes(header.affine)),  # type: ignore[no-untyped-call]
+        picture,
+        target_LIJK,
+        case.class_name,
+    )

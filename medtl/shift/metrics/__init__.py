@@ -1,0 +1,1 @@
+"""Distances between two sets of features. Components, loaded by name through the catalog."""

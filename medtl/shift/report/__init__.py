@@ -1,0 +1,1 @@
+"""What a measured shift means: tables, figures, attribution and advice."""

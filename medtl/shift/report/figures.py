@@ -1,0 +1,250 @@
+"""Pictures of a shift, each with its points as CSV: embeddings, densities, and a grid of values.
+
+The same input gives the same bytes. Axes: N row, F feature, U unit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
+from medtl.runtime.run_folder import write_text
+from medtl.shift.images.pool import Pooled
+from medtl.shift.report.result import ShiftRow
+from medtl.shift.report.sentences import feature_words
+
+#: Points in an embedding at most; more rows are thinned evenly.
+MOST_POINTS = 1000
+
+
+#: Patients whose points are joined, at most: more lines would hide the points.
+MOST_JOINED = 30
+
+
+DENSITIES = 6
+
+
+#: Of a density; few images are told apart by few bins.
+BINS, FEWEST_BINS, ROWS_PER_BIN = 30, 6, 4
+
+
+FEWEST_FOR_TSNE = 8
+
+
+MARKERS = "os^Dv*XP"
+
+
+BOTH = "both"
+
+
+def write_figures(
+    folder: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
+) -> list[Path]:
+    """PCA, t-SNE and densities of one set of features; the files written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen_N = _thinned(len(pooled.rows.values_NF))
+    written = []
+    for name, points_N2 in _embeddings(pooled.rows.values_NF[chosen_N]):
+        path = folder / f"{features}-{name.lower()}.png"
+        _draw_embedding(path, name, points_N2, chosen_N, pooled, features, ends, synthetic)
+        _write_points(path.with_suffix(".csv"), points_N2, chosen_N, pooled)
+        written.append(path)
+    path = folder / f"{features}-densities.png"
+    _draw_densities(path, pooled, features, ends, synthetic)
+    return [*written, path]
+
+
+def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
+    """A heat map of one metric between every source and target of ``rows``."""
+    sources = list(dict.fromkeys(row.source for row in rows))
+    targets = list(dict.fromkeys(row.target for row in rows))
+    values = np.full((len(sources), len(targets)), np.nan)
+    for row in rows:
+        values[sources.index(row.source), targets.index(row.target)] = row.value
+    with styled():
+        size = 2.2 + 0.9 * len(targets), 1.6 + 0.6 * len(sources)
+        figure, ((axes,),) = new_grid(1, 1, size)
+        low = min(0.0, float(np.nanmin(values)))
+        grid = np.ma.masked_invalid(values)
+        shown = axes.imshow(grid, cmap="viridis", aspect="auto", vmin=low)
+        axes.set_xticks(range(len(targets)), targets, rotation=20, ha="right")
+        axes.set_yticks(range(len(sources)), sources)
+        axes.set_xlabel("target")
+        axes.set_ylabel("source")
+        middle = low / 2 + np.nanmax(values) / 2
+        for (i, j), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "black" if value > middle else "white"
+                axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour)
+        figure.colorbar(shown, label=rows[0].metric)
+        save(figure, path, f"{rows[0].metric} of {rows[0].features}", synthetic)
+
+
+def _thinned(rows: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, rows - 1, min(rows, MOST_POINTS)).round().astype(np.intp))
+
+
+def _embeddings(values_NF: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float64]]]:
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows, columns = values_NF.shape
+    if columns < 2 or rows < 3:
+        return []
+    made = [("PCA", PCA(2, svd_solver="full").fit_transform(values_NF))]
+    if rows >= FEWEST_FOR_TSNE:
+        tsne = TSNE(2, perplexity=min(30.0, (rows - 1) / 3), init="pca", random_state=0, n_jobs=1)
+        made.append(("t-SNE", tsne.fit_transform(values_NF.astype(np.float32))))
+    return [(name, np.asarray(points, dtype=np.float64)) for name, points in made]
+
+
+def _side_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
+    """What each unit is coloured by: its group, or its side."""
+    if any(pooled.group_U):
+        return list(pooled.group_U)
+    names = {(True, False): ends[0], (False, True): ends[1], (True, True): BOTH}
+    return [names[bool(a), bool(b)] for a, b in zip(pooled.source_U, pooled.target_U, strict=True)]
+
+
+def _in_order(names: Sequence[str], ends: tuple[str, str]) -> list[str]:
+    """The source first, then the target, then others by name."""
+    return sorted(set(names), key=lambda name: (name not in ends, name != ends[0], name))
+
+
+def _draw_embedding(
+    path: Path,
+    name: str,
+    points_N2: NDArray[np.float64],
+    chosen_N: NDArray[np.intp],
+    pooled: Pooled,
+    features: str,
+    ends: tuple[str, str],
+    synthetic: bool,
+) -> Figure:
+    """Colours are sides, markers modalities, where the sides do not tell these already."""
+    unit_N = pooled.rows.unit_N[chosen_N]
+    sides_U = _side_U(pooled, ends)
+    side_N = np.array(sides_U)[unit_N]
+    modality_N = np.array(pooled.modality_U)[unit_N]
+    palette = colours(_in_order(sides_U, ends))
+    marked = set(pooled.modality_U) if tuple(sides_U) != pooled.modality_U else {""}
+    markers = dict(zip(sorted(marked), cycle(MARKERS), strict=False))
+    with styled():
+        figure, ((axes,),) = new_grid(1, 1, (5.8, 4.2))
+        joined = _join_patients(axes, points_N2, pooled.rows.patient_U[unit_N])
+        for side, colour in palette.items():
+            for modality, marker in markers.items():
+                here_N = side_N == side
+                if len(markers) > 1:
+                    here_N = here_N & (modality_N == modality)
+                x, y = points_N2[here_N].T
+                axes.scatter(x, y, s=16, color=colour, alpha=0.75, linewidths=0, marker=marker)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(f"{name} 1")
+        axes.set_ylabel(f"{name} 2")
+        handles = [_key("s", colour, _end(side, ends)) for side, colour in palette.items()]
+        if len(markers) > 1:
+            handles += [_key(marker, GREY, modality) for modality, marker in markers.items()]
+        figure.legend(handles=[*handles, *joined], loc="outside right center")
+        return save(figure, path, f"{name} of {features}", synthetic)
+
+
+def _key(marker: str, colour: str, label: str) -> Line2D:
+    return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=5, label=label)
+
+
+def _end(side: str, ends: tuple[str, str]) -> str:
+    """What a side is called, and which of the two it is."""
+    roles = dict(zip(ends, ("source", "target"), strict=True))
+    return f"{side} ({roles[side]})" if side in roles and ends[0] != ends[1] else side
+
+
+def _join_patients(
+    axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]
+) -> list[Line2D]:
+    """Lines from each patient's points to their mean; what the legend says of them."""
+    patients, counts = np.unique(patient_N, return_counts=True)
+    several = patients[counts > 1]
+    chosen = several[:: max(1, -(-len(several) // MOST_JOINED))]
+    look: dict[str, Any] = {"color": GREY, "lw": 0.4, "marker": ".", "markersize": 2.5}
+    for patient in chosen:
+        own_N2 = points_N2[patient_N == patient]
+        middle = own_N2.mean(axis=0)
+        axes.plot(*middle, **look, zorder=0)
+        for point in own_N2:
+            axes.plot(*zip(middle, point, strict=True), color=GREY, lw=0.4, alpha=0.5, zorder=0)
+    if not len(chosen):
+        return []
+    some = "" if len(chosen) == len(several) else f"\n({len(chosen)} of {len(several)} patients)"
+    return [Line2D([], [], **look, label=f"to the mean of\na patient's points{some}")]
+
+
+def _write_points(
+    path: Path, points_N2: NDArray[np.float64], chosen_N: NDArray[np.intp], pooled: Pooled
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("patient", "modality", "group", "in_source", "in_target", "x", "y"))
+    for unit, (x, y) in zip(pooled.rows.unit_N[chosen_N], points_N2, strict=True):
+        patient = pooled.patients[pooled.rows.patient_U[unit]].rpartition(":")[2]
+        where = pooled.modality_U[unit], pooled.group_U[unit]
+        sides = int(pooled.source_U[unit]), int(pooled.target_U[unit])
+        writer.writerow((patient, *where, *sides, f"{x:.6g}", f"{y:.6g}"))
+    write_text(path, text.getvalue())
+
+
+def _draw_densities(
+    path: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
+) -> Figure:
+    """The features that differ most, as histograms: pooled deviations along the abscissa."""
+    values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
+    sides_N = np.array(_side_U(pooled, ends))[unit_N]
+    found = _in_order(sides_N.tolist(), ends)
+    groups = [name for name in found if name != BOTH] or found
+    means_GF = np.array([values_NF[sides_N == name].mean(axis=0) for name in groups])
+    leading = np.argsort(-np.ptp(means_GF, axis=0), kind="stable")[:DENSITIES]
+    columns = min(3, len(leading))
+    rows = -(-len(leading) // columns)
+    with styled():
+        figure, grid = new_grid(rows, columns, (2.6 * columns, 1.2 + 1.9 * rows))
+        palette, lowest = colours(groups), {}
+        bins = min(BINS, max(FEWEST_BINS, len(values_NF) // ROWS_PER_BIN))
+        for cell, feature in enumerate(leading):
+            axes = lowest[cell % columns] = grid[cell // columns][cell % columns]
+            low, high = np.percentile(values_NF[:, feature], (0.5, 99.5))
+            edges = np.linspace(low, high if high > low else low + 1, bins + 1).tolist()
+            for name in groups:
+                shown = np.clip(values_NF[sides_N == name, feature], edges[0], edges[-1])
+                axes.hist(
+                    shown, edges, density=True, histtype="step", color=palette[name], label=name
+                )
+            axes.set_title(_titled(pooled.rows.names, feature), fontsize=8)
+            axes.set_yticks([])
+        for cell in range(len(leading), rows * columns):
+            grid[cell // columns][cell % columns].set_axis_off()
+        for axes in lowest.values():
+            axes.set_xlabel("standard deviations from the mean", fontsize=8)
+        for line in grid:
+            line[0].set_ylabel("density", fontsize=8)
+        lines = [Line2D([], [], color=palette[name], label=_end(name, ends)) for name in groups]
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(groups)))
+        return save(figure, path, f"{features}: what differs most", synthetic)
+
+
+def _titled(names: Sequence[str], feature: int) -> str:
+    """A feature in words, and its name in the tables below."""
+    name, volumes = names[feature], any(each.endswith("_k") for each in names)
+    words = feature_words(name, pictures=not volumes)
+    return words if words == name else f"{words}\n({name})"

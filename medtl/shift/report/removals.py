@@ -1,0 +1,103 @@
+"""What each way to harmonise leaves of a shift, and the share of it that is gone.
+
+What is compared is the squared difference of the scaled columns' means, the same that is shared out
+to the families: it adds up over columns, so a repaired column takes away its part whatever the
+others do. Why not MMD: ``docs/decisions/0015-advice.md``.
+
+Axes: N row, F feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.shift.contract import ShiftMetric
+from medtl.shift.images.pool import Pooled, scale
+from medtl.shift.report.attribution import Removal, Test, family_of, without_interval
+from medtl.shift.stats.permutations import ALPHA
+
+#: A column whose variation, relative to the size of its family, falls to less than this share of
+#: what it was as stored, is equal in all images but for rounding.
+EQUAL = 1e-3
+
+
+#: Shares are shown in whole per cent.
+ROUNDED = 0.005
+
+
+NO_SHIFT = "no shift as stored, by mmd or by the means"
+
+
+WORSE = "farther apart than as stored"
+
+
+NOTHING_LEFT = "not tested: the features are the same in every image afterwards"
+
+
+def removals_of(
+    stored: Pooled,
+    harmonised: Mapping[str, Pooled],
+    test: Test,
+    metric: ShiftMetric,
+    linear: ShiftMetric,
+) -> Iterator[Removal]:
+    """What each harmoniser leaves of the shift between the ``stored`` rows.
+
+    Rows come as :func:`medtl.shift.images.pool.gather` leaves them. ``metric`` tests whether a
+    shift is left; ``linear`` (MMD with the linear kernel) is the unbiased squared difference of
+    the means.
+
+    Raises DataError where no stored column varies.
+    """
+    scaled_NF, names, _ = scale(stored.rows.values_NF, stored.rows.names, "as stored")
+    chosen = [stored.rows.names.index(name) for name in names]
+    rows = replace(stored.rows, values_NF=scaled_NF, names=names)
+    before = test(linear, linear.prepare(rows))
+    found = test(metric, metric.prepare(rows))
+    there = before.value if _significant(before.p) and _significant(found.p) else None
+    for harmoniser, sample in harmonised.items():
+        values_NF = rescaled(
+            sample.rows.values_NF[:, chosen], stored.rows.values_NF[:, chosen], names
+        )
+        if not values_NF.any():
+            gone = None if there is None else 1.0
+            yield Removal(harmoniser, 0.0, None, gone, NOTHING_LEFT)
+            continue
+        rows = replace(stored.rows, values_NF=values_NF, names=names)
+        left = test(linear, linear.prepare(rows)).value
+        after = test(metric, metric.prepare(rows))
+        gone = None if there is None or left is None else 1 - max(0.0, left) / there
+        note = without_interval(after.note)
+        if there is None:
+            note = note or NO_SHIFT
+        elif gone is not None and gone < -ROUNDED:
+            note = "; ".join(filter(None, (WORSE, note)))
+        yield Removal(harmoniser, left, after.p, gone, note)
+
+
+def rescaled(
+    values_NF: NDArray[np.float64], stored_NF: NDArray[np.float64], names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Pooled z-scores of harmonised columns: a change of unit changes nothing. Columns that are
+    equal in all rows, but for rounding, are 0, and so count as columns without a shift."""
+    equal_F = _variation(values_NF, names) <= EQUAL * _variation(stored_NF, names)
+    deviation_F = np.where(equal_F, np.inf, values_NF.std(axis=0))
+    return np.asarray((values_NF - values_NF.mean(axis=0)) / deviation_F)
+
+
+def _variation(values_NF: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+    """Deviations over the largest value of the family. Relative to the column itself, a percentile
+    that was moved to 0 would vary by its rounding errors alone."""
+    families = np.array([family_of(name) for name in names])
+    size_F = np.abs(values_NF).max(axis=0)
+    for family in set(families):
+        size_F[families == family] = size_F[families == family].max()
+    return np.asarray(values_NF.std(axis=0) / np.where(size_F > 0, size_F, 1.0))
+
+
+def _significant(p: float | None) -> bool:
+    return p is not None and p <= ALPHA

@@ -1,0 +1,1 @@
+"""Permutation tests of whole patients, corrected p-values and jackknife intervals."""

@@ -1,0 +1,112 @@
+"""What a stage is made of: its network with the weights it starts from, and its losses."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from medtl.data.domain import Domain
+from medtl.errors import ConfigError
+from medtl.networks.blocks import Network
+from medtl.networks.options import check_accepted
+from medtl.plugins.catalog import Catalog
+from medtl.training.feature_loss import FeatureLoss
+from medtl.training.plan import Plan
+from medtl.transfer.initialisers import Initialiser
+from medtl.transfer.prepare import PreparedNetwork, prepare_network
+from medtl.transfer.receipt import Receipt
+from medtl.transfer.strategies.base import Stage
+from medtl.transfer.weights import Weights
+
+
+def build_network(
+    plan: Plan, catalog: Catalog, domain: Domain, options: Mapping[str, Any] | None = None
+) -> Network:
+    """The plan's network for a domain's channels, with random weights, on the CPU.
+
+    ``options``: the stage's, laid over the config's.
+    """
+    builder = catalog.networks[plan.network].load()
+    told = {**plan.config.options, **(options or {})}
+    check_accepted(plan.network, builder, told)
+    network: Network = builder(
+        in_channels=len(domain.modalities),
+        out_channels=len(plan.task.regions),
+        spatial_dims=plan.spatial_dims,
+        width=plan.config.width,
+        patch_size=plan.patch_size,
+        **told,
+    )
+    return network
+
+
+def build_losses(
+    stage: Stage, catalog: Catalog, network: Network, batch: Tensor, new: Collection[str] = ()
+) -> list[tuple[float, nn.Module]]:
+    """Each loss of the stage with its weight, bound to the network where it sees more than logits.
+
+    ``batch``: any images the network takes; ``new``: tensors that start from random weights.
+    Raises ConfigError for losses that this stage gives nothing to see.
+    """
+    built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
+    seen = [getattr(loss, "sees", "target") for _, loss in built]
+    for (spec, loss), sees in zip(built, seen, strict=True):
+        if sees == "features" and stage.unlabelled is None:
+            raise ConfigError(
+                f"stage {stage.name}: loss {spec.name} compares two domains, and this stage sees "
+                "one; choose a --strategy that adapts, for example dann"
+            )
+        if sees == "weights":
+            loss.bind(network, new)
+    if stage.steps and "target" not in seen:
+        names = ", ".join(spec.name for spec in stage.losses)
+        raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
+    return [
+        (
+            spec.weight,
+            FeatureLoss(loss, network, spec.features_from, batch) if sees == "features" else loss,
+        )
+        for (spec, loss), sees in zip(built, seen, strict=True)
+    ]
+
+
+def stage_network(
+    plan: Plan,
+    catalog: Catalog,
+    network: Network,
+    stage: Stage,
+    previous: Weights | None,
+    batch: Tensor | None = None,
+) -> PreparedNetwork:
+    """``network`` with the weights that the stage starts from: random, the previous stage's, or
+    those that ``--init`` names. Raises ConfigError where there are none."""
+    starts = {"random": None, "previous": previous}
+    weights = starts.get(stage.init, plan.outside)
+    if weights is None and stage.init != "random":
+        raise ConfigError(
+            f"stage {stage.name} starts from {stage.init!r}, which is not there; give --init"
+        )
+    return prepare_network(
+        network,
+        stage,
+        weights,
+        plan.task.regions,
+        mapping=plan.config.map,
+        allow_partial=plan.config.allow_partial,
+        source_modalities=None if stage.init in starts else plan.config.init_modalities,
+        batch=batch,
+        initialise=_initialise(plan, catalog, stage),
+    )
+
+
+def _initialise(
+    plan: Plan, catalog: Catalog, stage: Stage
+) -> Callable[[Network, Receipt], Receipt] | None:
+    if stage.initialiser is None:
+        return None
+    seed = zlib.crc32(f"{plan.config.seed}/{stage.initialiser}".encode())
+    initialiser: Initialiser = catalog.initialisers[stage.initialiser].load()
+    return lambda network, receipt: initialiser(network, receipt, seed)

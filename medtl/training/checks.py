@@ -1,0 +1,130 @@
+"""What plans with unlabelled images must hold to, so that no label of the target is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from medtl.config import TrainConfig
+from medtl.data.case import Case, Cohort
+from medtl.data.domain import select
+from medtl.data.task import Defaults, Task
+from medtl.errors import ConfigError
+from medtl.evaluation.label_free import check_selector
+from medtl.inference.task_types import TaskType
+from medtl.networks.blocks import Network
+from medtl.runtime.console import Reporter
+from medtl.transfer.strategies.base import Stage
+from medtl.transforms.presets import Preset
+
+
+def check_adaptation(stages: Sequence[Stage], config: TrainConfig) -> None:
+    """Refuse plans that could not run, or would train on labels of their unlabelled domain, and
+    settings that only they have."""
+    if all(stage.unlabelled is None for stage in stages):
+        for name in ("alignment", "select_by"):
+            if getattr(config, name) is not None:
+                raise ConfigError(
+                    f"{name}: strategy {config.strategy} sees no unlabelled images; drop it, or "
+                    "choose one that does, for example dann"
+                )
+    for stage in stages:
+        check_selector(stage.select_by, unlabelled=stage.unlabelled is not None)
+        if stage.norm_stats == "target" and stage.unlabelled is None:
+            raise ConfigError(f"stage {stage.name} takes norms from unlabelled images it has not")
+        if stage.unlabelled is None:
+            continue
+        ours, theirs = stage.domain.modalities, stage.unlabelled.modalities
+        if ours != theirs:
+            raise ConfigError(
+                f"{stage.name}: --src has {'+'.join(ours)}, --dst {'+'.join(theirs)}; without "
+                "labels both need the same modalities (for other ones: modality-transfer)"
+            )
+        if config.with_control:
+            raise ConfigError(
+                f"{stage.name} uses no label of --dst, the controls would; drop --with-control: "
+                "the stage source is what it is compared with"
+            )
+
+
+def labelled_cases(stages: Sequence[Stage], cases: Sequence[Case]) -> tuple[Case, ...]:
+    """The cases whose labels the stages may use: those of no unlabelled domain.
+
+    Raises ConfigError where a stage would train on the labels of its unlabelled cases.
+    """
+    hidden: set[str] = set()
+    for stage in stages:
+        if stage.unlabelled is None:
+            continue
+        own = {case.id for case in select(stage.domain, cases)}
+        other = [case.id for case in select(stage.unlabelled, cases)]
+        shared = [name for name in other if name in own]
+        if shared:
+            raise ConfigError(
+                f"{stage.name}: {len(shared)} cases ({shared[0]}, ...) are in both --src and "
+                f"--dst, so their labels would be trained on; {_narrower(stage, cases)}"
+            )
+        hidden.update(other)
+    return tuple(case for case in cases if case.id not in hidden)
+
+
+def _narrower(stage: Stage, cases: Sequence[Case]) -> str:
+    """How the two domains can be kept apart in these data."""
+    for field in ("site", "part"):
+        values = sorted({getattr(case, field) for case in cases} - {""})
+        if len(values) > 1:
+            modalities = "mod:" + "+".join(stage.domain.modalities)
+            one, other = (f"{modalities},{field}:{value}" for value in values[:2])
+            return f"narrow them, for example --src {one} --dst {other}"
+    return "these data name no sites or parts to tell them apart by"
+
+
+def usable_cases(stages: Sequence[Stage], cohort: Cohort, reporter: Reporter) -> Cohort:
+    """The cohort without cases that should be labelled, and are not."""
+    bare = {case.id for case in labelled_cases(stages, cohort.cases) if not case.labelled}
+    if not bare:
+        return cohort
+    reporter.say(f"{len(bare)} cases outside of --dst are unlabelled and were left out")
+    return replace(cohort, cases=tuple(case for case in cohort.cases if case.id not in bare))
+
+
+def check_suited(
+    kind: TaskType,
+    task: Task,
+    network: Network,
+    preset: Preset,
+    defaults: Defaults,
+    config: TrainConfig,
+) -> None:
+    """Raises ConfigError for a network, preset or size that is not for this task or its images."""
+    if network.dense != kind.dense:
+        what = "maps of regions" if network.dense else "the classes of whole images"
+        raise ConfigError(
+            f"network {network.name} predicts {what}, task {task.name} needs another; see "
+            "medtl list networks"
+        )
+    dims = len(defaults.patch_size)
+    if kind.dense and dims == 3:
+        if preset.fits:
+            raise ConfigError(
+                f"transforms {preset.name} is for whole images, not for patches; see medtl list "
+                "transforms"
+            )
+        return
+    if network.spatial_dims != dims:
+        raise ConfigError(
+            f"network {network.name} is for volumes, task {task.name} has pictures; take a 2-D one"
+        )
+    if config.patch_size and len(config.patch_size) != dims:
+        raise ConfigError(
+            f"patch_size: these images have {dims} axes, not {len(config.patch_size)}"
+        )
+    if dims == 2 and not preset.fits:
+        raise ConfigError(
+            f"transforms {preset.name} is for volumes in mm; these are pictures: use picture"
+        )
+    if preset.fits and config.spacing_mm:
+        raise ConfigError(
+            f"--spacing: {preset.name} scales every image to fit; give a size instead, for example "
+            "--set patch_size=128,128"
+        )

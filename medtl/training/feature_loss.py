@@ -1,0 +1,83 @@
+"""Losses on a block's features of labelled and unlabelled images, side by side.
+
+Axes: B batch, F feature, then the spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from medtl.errors import ConfigError
+from medtl.networks.blocks import Network
+from medtl.networks.hooks import block_features, record_blocks
+from medtl.networks.trace import mode
+from medtl.runtime.distributed import gathered
+
+
+class FeatureLoss(nn.Module):
+    """A loss that sees features, bound to a network and to one of its blocks.
+
+    ``loss(source_BF, target_BF, progress)`` sees the block's output, averaged over space, in
+    float32: of the labelled images, of as many unlabelled ones, of all processes together.
+    ``progress`` goes from 0 at a stage's first step towards 1. If ``loss`` has a method ``bind``,
+    it is told the number of features once.
+    """
+
+    def __init__(self, loss: nn.Module, network: Network, block: str, batch: Tensor) -> None:
+        """``block``: "" is the one before the head; ``batch``: any images (B, C, ...)."""
+        super().__init__()
+        self.block = block or before_head(network)
+        self.network = network  # no module: its weights are not the loss's
+        if hasattr(loss, "bind"):
+            with torch.no_grad(), mode(network.module, training=False):
+                found = block_features(network, batch, (self.block,))
+            cast(Any, loss).bind(pooled(found[self.block]).shape[1])
+        self.loss = loss
+
+    def forward(self, features: Tensor, labelled: int, progress: float) -> Tensor:
+        """``features``: the block's output; the first so many are of labelled images."""
+        features_BF = pooled(features)
+        with torch.autocast(features.device.type, enabled=False):
+            found: Tensor = self.loss(
+                gathered(features_BF[:labelled]), gathered(features_BF[labelled:]), progress
+            )
+        return found
+
+
+def before_head(network: Network) -> str:
+    """The last block that is not the head."""
+    names = [block.name for block in network.blocks if block.role != "head"]
+    if not names:
+        raise ConfigError(
+            f"{network.name} is all head: it has no features to align; choose another --network"
+        )
+    return names[-1]
+
+
+def pooled(features: Tensor) -> Tensor:
+    """features_BF: the mean over space, in float32."""
+    features = features.float()
+    return features.flatten(2).mean(2) if features.ndim > 2 else features
+
+
+@contextmanager
+def watched(losses: list[FeatureLoss]) -> Iterator[Mapping[str, Tensor]]:
+    """Within it, forward passes leave the blocks' outputs that ``losses`` see."""
+    if not losses:
+        yield {}
+        return
+    with record_blocks(losses[0].network, {loss.block for loss in losses}) as features:
+        yield features
+
+
+def check_pairs(source_BF: Tensor, target_BF: Tensor, least: int) -> None:
+    """Refuse batches that a distance between distributions cannot be told from."""
+    if min(len(source_BF), len(target_BF)) < least:
+        raise ConfigError(
+            f"aligning features takes batches of {least} images or more; choose a --batch-size"
+        )

@@ -1,0 +1,79 @@
+"""From a TrainConfig to its plan and, unless that is all that was asked for, to a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medtl.config import TrainConfig
+from medtl.errors import ConfigError
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.run_folder import Run
+
+if TYPE_CHECKING:
+    from medtl.training.plan import Plan
+    from medtl.training.preview import Preview
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What was decided before the first step, and the run; None if nothing was to be trained."""
+
+    plan: Plan
+    preview: Preview
+    run: Run | None
+
+
+def check_names(config: TrainConfig, catalog: Catalog) -> None:
+    """Raise UnknownNameError for a component that nobody offers, and ConfigError where no task is
+    named; torch is not imported yet, so that a typo costs no seconds."""
+    for registry, name in (
+        (catalog.tasks, config.task or None),
+        (catalog.strategies, config.strategy),
+        (catalog.networks, config.network),
+        (catalog.transforms, config.transforms),
+        (catalog.harmonisers, config.harmonise),
+        (catalog.losses, config.loss),
+        (catalog.initialisers, config.initialiser),
+    ):
+        if name is not None:
+            registry.full_name(name)
+    if not config.task:
+        known = sorted({name.rpartition(":")[2] for name in catalog.tasks})
+        raise ConfigError(
+            f"name a task, for example medtl train {known[0]}; there are {', '.join(known)}"
+            if known
+            else "no plugin offers a task; see medtl plugins list"
+        )
+
+
+def launch(
+    config: TrainConfig,
+    catalog: Catalog,
+    reporter: Reporter,
+    run: Run | None = None,
+    *,
+    dry_run: bool = False,
+    profile: bool = False,
+) -> Launched:
+    """Plan, tell the plan, and train; of several processes the first alone tells.
+
+    ``run``: the unfinished run to go on with; without it a new one is made.
+    ``profile``: measure where the time of the first stage's steps goes.
+    """
+    check_names(config, catalog)
+    from medtl.runtime.device import build_fabric
+    from medtl.training.plan import make_plan
+    from medtl.training.preview import show_plan, with_minutes
+    from medtl.training.run import run_plan
+
+    fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
+    reporter.quiet = reporter.quiet or not fabric.is_global_zero
+    plan = make_plan(config, catalog, reporter, fabric.world_size)
+    plan = with_minutes(plan, catalog, fabric)
+    preview = show_plan(plan, catalog, fabric, reporter)
+    if dry_run:
+        return Launched(plan, preview, None)
+    finished = run_plan(plan, catalog, fabric, reporter, run or config.out, profile=profile)
+    return Launched(plan, preview, finished)

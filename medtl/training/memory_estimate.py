@@ -1,0 +1,215 @@
+"""How much memory a training step will take, before the first one.
+
+Weights, gradients, the optimiser's moments and the running average are counted. What the batch
+takes is measured as a forward and a backward pass over two small patches, as it depends on what
+the layers keep and on the library's working space, and carried on in proportion to the voxels.
+
+Axes: B batch, C modality, L region, then the spatial axes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import lcm, prod
+
+import torch
+from lightning_fabric import Fabric
+from torch.profiler import ProfilerActivity, profile
+
+from medtl.networks.blocks import tensors
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.distributed import gather
+from medtl.runtime.memory import free_memory_bytes, give_back_freed_memory, in_words, out_of_memory
+from medtl.training.build import build_losses, build_network
+from medtl.training.plan import Plan
+from medtl.training.profiler import exported, quiet
+from medtl.training.step import Objective
+from medtl.transfer.strategies.base import Stage
+
+#: The larger of the two patches has no longer edge. Smaller ones show the weights, not the batch.
+PROBE_EDGE = 64
+
+
+#: What the process holds over what torch's allocator gives out: gaps, and the libraries' own space.
+#: Measured against the peak of the process; see benchmarks/memory.py.
+OVERHEAD = {"cpu": 1.5, "cuda": 1.1}
+
+
+#: Moments that an optimiser keeps for every weight.
+MOMENTS = {"sgd": 1}
+
+
+USUAL_MOMENTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that a step takes on its device, in each process."""
+
+    weights_bytes: int  #: with gradients, moments and average
+    base_bytes: float  #: of a batch, however small its patches
+    voxel_bytes: float  #: of a batch, per voxel
+
+    def step_bytes(self, batch_size: int, patch_size: Sequence[int]) -> int:
+        batch = self.base_bytes + self.voxel_bytes * batch_size * prod(patch_size)
+        return self.weights_bytes + max(0, round(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What the steps of a plan will take on each device, and what there is."""
+
+    batch_bytes: int
+    weights_bytes: int
+    free_bytes: int  #: the processes of a node share its RAM, but have a GPU each
+    shortage: str  #: what is short and what to change; empty if it fits
+
+    def __str__(self) -> str:
+        return (
+            f"a step takes about {in_words(self.batch_bytes + self.weights_bytes)} of the "
+            f"{in_words(self.free_bytes)} free: batch {in_words(self.batch_bytes)}, "
+            f"weights and optimiser {in_words(self.weights_bytes)}"
+        )
+
+
+def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
+    """What a step will take, the same in every process; None where it cannot be told."""
+    footprint = fabric.broadcast(_seen(plan, catalog, fabric))
+    if footprint is None:
+        return None
+    on_cpu = fabric.device.type == "cpu"
+    sharing = fabric.world_size // plan.config.num_nodes if on_cpu else 1
+    # What one process is short of, all are: they decide together.
+    free = min(gather(fabric, [free_bytes(fabric.device) // sharing], fabric.world_size))
+    step = footprint.step_bytes(plan.request.batch_size // fabric.world_size, plan.patch_size)
+    shortage = ""
+    if step > free:
+        shortage = (
+            f"a step takes about {in_words(step)}, but {in_words(free)} are free on "
+            f"{fabric.device}; try {advice(footprint, plan, fabric.world_size, free)}"
+        )
+    weights = footprint.weights_bytes
+    return Foreseen(step - weights, weights, free, shortage)
+
+
+def _seen(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
+    try:
+        return measure_footprint(plan, catalog, fabric)
+    except (OSError, json.JSONDecodeError):
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    give_back_freed_memory()  # out here the traceback, which holds the tensors, is gone
+    return None
+
+
+def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
+    """The footprint of the plan's largest stage, all trained; None where it cannot be seen."""
+    device = fabric.device.type
+    if device not in OVERHEAD:
+        return None
+    stage = _largest(plan)
+    network = build_network(plan, catalog, stage.domain, stage.options)
+    copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
+    weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
+    large = tuple(min(edge, PROBE_EDGE) for edge in plan.patch_size[: network.spatial_dims])
+    small = _halved(large, lcm(16, network.patch_multiple))
+    batch_size = stage.batch_size // fabric.world_size
+    # What is made at first use is not counted. (Batch norm of one small image is undefined.)
+    _batch_bytes(plan, catalog, fabric, small, min(2, batch_size))
+    bytes_ = [_batch_bytes(plan, catalog, fabric, edges, batch_size) for edges in (small, large)]
+    voxels = [batch_size * prod(edges) for edges in (small, large)]
+    if small == large:
+        per_voxel, base = bytes_[1] / voxels[1], 0.0
+    else:
+        per_voxel = (bytes_[1] - bytes_[0]) / (voxels[1] - voxels[0])
+        base = bytes_[1] - per_voxel * voxels[1]
+    factor = OVERHEAD[device]
+    return Footprint(weights, factor * base, factor * per_voxel)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory to be had on the device of a step."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_memory_bytes()
+
+
+def advice(footprint: Footprint, plan: Plan, processes: int, free: float) -> str:
+    """What to change so that a step takes no more than ``free`` bytes in each process."""
+    batch_size = plan.request.batch_size // processes
+    for fewer in range(batch_size - 1, 0, -1):
+        if footprint.step_bytes(fewer, plan.patch_size) <= free:
+            return f"--batch-size {fewer * processes}"
+    edges = list(plan.patch_size)
+    while (longest := max(edges)) > 32:
+        edges[edges.index(longest)] = 16 * ((longest - 1) // 16)
+        if footprint.step_bytes(1, edges) <= free:
+            fewer_patches = f"--batch-size {processes} " if batch_size > 1 else ""
+            return f"{fewer_patches}--set patch_size={','.join(map(str, edges))}"
+    return "a smaller --width"
+
+
+def _largest(plan: Plan) -> Stage:
+    """The stage that takes most: with unlabelled images the batch is twice as large."""
+    return next((stage for stage in plan.stages if stage.unlabelled), plan.stages[0])
+
+
+def _halved(edges: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    """With the longest edge halved, unless that leaves less than two steps of the last level."""
+    longest = edges.index(max(edges))
+    half = multiple * round(edges[longest] / 2 / multiple)
+    if not 2 * multiple <= half < edges[longest]:
+        return edges
+    return (*edges[:longest], half, *edges[longest + 1 :])
+
+
+def _batch_bytes(
+    plan: Plan, catalog: Catalog, fabric: Fabric, edges: tuple[int, ...], batch_size: int
+) -> int:
+    """Peak of what a forward and a backward pass take beside weights and gradients."""
+    stage = _largest(plan)
+    network = build_network(replace(plan, patch_size=edges), catalog, stage.domain, stage.options)
+    shape = (batch_size, network.in_channels, *edges)
+    losses = build_losses(stage, catalog, network, torch.zeros(shape))
+    objective = Objective(network.module, losses).to(fabric.device).train()
+    for parameter in network.module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def step() -> None:
+        image = torch.randn(shape, device=fabric.device)
+        unlabelled = torch.randn_like(image) if stage.unlabelled else None
+        outputs = edges if network.dense else ()
+        target = torch.zeros((batch_size, network.out_channels, *outputs), device=fabric.device)
+        with fabric.autocast(), suited_to_cpu(network.module):
+            loss = objective(image, target, None, unlabelled)
+        loss.backward()
+
+    return _peak_on_gpu(step) if fabric.device.type == "cuda" else _peak_on_cpu(step)
+
+
+def _peak_on_gpu(step: Callable[[], None]) -> int:
+    before: int = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    peak: int = torch.cuda.max_memory_allocated()
+    return peak - before
+
+
+def _peak_on_cpu(step: Callable[[], None]) -> int:
+    """By the allocations that torch's profiler records, the libraries' own through it included."""
+    quiet()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    changes = sorted(
+        (event["ts"], event["args"]["Bytes"])
+        for event in exported(profiler)["traceEvents"]
+        if event["name"] == "[memory]"
+    )
+    return int(max(accumulate((bytes_ for _, bytes_ in changes), initial=0)))

@@ -1,0 +1,264 @@
+"""From a TrainConfig to a Plan: cases read, patients split, stages laid out; no weights yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import lcm
+from statistics import median
+
+from medtl.config import TrainConfig
+from medtl.data.case import Case, Cohort
+from medtl.data.cohort import check_case, read_cohort
+from medtl.data.domain import Domain, select
+from medtl.data.io.geometry import Header, ras_grid
+from medtl.data.modality import Modality
+from medtl.data.splits import Split, cases_of
+from medtl.data.task import Advice, Named, Task, bound
+from medtl.errors import ConfigError, DataError
+from medtl.inference.task_types import TaskType, task_type_named
+from medtl.networks.norms import check_norms
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.table import Table
+from medtl.training.checks import check_suited, labelled_cases, usable_cases
+from medtl.training.samples.prepared import prepared_bytes
+from medtl.training.split import split_as_asked
+from medtl.training.stages import build_request, lay_out, outside_weights, unused
+from medtl.transfer.strategies.base import Request, Stage
+from medtl.transfer.weights import Weights
+from medtl.transforms.fit_histogram import fit_standard
+from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.presets import Preset
+
+DEFAULT_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything decided before the first step."""
+
+    config: TrainConfig
+    task: Task
+    kind: TaskType
+    cohort: Cohort
+    split: Split
+    request: Request
+    stages: tuple[Stage, ...]
+    preset: Preset
+    network: str
+    spatial_dims: int
+    patch_size: tuple[int, ...]
+    headers: tuple[Header, ...]
+    outside: Weights | None  #: that ``--init`` names
+
+    def recipe(self, domain: Domain) -> Preprocessor:
+        return Preprocessor(domain.modalities, self.task.regions, self.preset)
+
+    def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
+        """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
+        patients = set(getattr(self.split, part))
+        return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
+
+    def memory_bytes(self) -> int:
+        """Upper bound of all prepared training and validation cases, over the domains."""
+        domains = {domain for stage in self.stages for domain in stage.domains()}
+        count = len(self.split.train) + len(self.split.val)
+        share = count / max(1, len({case.patient for case in self.cohort.cases}))
+        return round(
+            sum(
+                prepared_bytes(header, self.recipe(domain)) * share
+                for domain in domains
+                for header in self.headers
+            )
+        )
+
+
+def make_plan(
+    config: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1
+) -> Plan:
+    """Read headers, split patients and lay out the stages; raises on the first bad input.
+
+    ``processes``: how many share every batch.
+    """
+    task = bound(catalog.tasks[config.task].load()(), config.data, config.labels)
+    kind = task_type_named(task.kind, f"task {task.name}")
+    config = config.model_copy(update={"strategy": _strategy(config, task)})
+    network = config.network or task.defaults.network
+    outside = outside_weights(config, catalog, network)
+    request, probe = build_request(config, task, kind, catalog, outside)
+    # Which domains a strategy visits is known before the data: no other modality is asked for.
+    laid_out = lay_out(config, catalog, request)
+    for line in unused(config, request, laid_out):
+        reporter.say(line)
+    visited = [domain for stage in laid_out for domain in stage.domains()]
+    needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
+    cohort = read_cohort(
+        task,
+        config.data,
+        reporter,
+        config.protocol,
+        labels=config.labels,
+        required=needed,
+        need_target=all(stage.unlabelled is None for stage in laid_out),
+    )
+    cohort = usable_cases(laid_out, cohort, reporter)
+    defaults = task.phantom_defaults if cohort.synthetic else task.defaults
+    headers = _check_headers(cohort.cases, needed)
+    split = split_as_asked(config, cohort, reporter)
+    labelled = cases_of(split.train, labelled_cases(laid_out, cohort.cases))
+    advice = _advice(task, labelled, needed, config, reporter)
+    defaults = advice.defaults if advice else defaults
+    preset = catalog.transforms[config.transforms or defaults.transforms].load()()
+    if preset.windowed and advice:
+        preset = preset.through(advice.windows)
+    if not preset.fits:
+        preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    preset = preset.dropping(_modality_dropout(config, visited))
+    if config.harmonise:
+        # Of each domain, as one of its sites may have no training patient.
+        training = {
+            domain: cases_of(split.train, select(domain, cohort.cases)) for domain in visited
+        }
+        preset = preset.onto(fit_standard(config.harmonise, catalog, preset, training, reporter))
+    check_suited(kind, task, probe, preset, defaults, config)
+    if any(stage.norm_stats == "target" for stage in laid_out):
+        check_norms(probe)
+    if probe.spatial_dims == len(defaults.patch_size):
+        edges = defaults.patch_size
+        batch_size = config.batch_size or defaults.batch_size
+        steps = defaults.steps_for(len(cases_of(split.train, cohort.cases)), batch_size)
+    else:
+        edges, steps = defaults.slice_size, defaults.steps
+        batch_size = config.batch_size or defaults.slice_batch_size
+    if batch_size % processes:
+        raise ConfigError(
+            f"--batch-size {batch_size} cannot be shared by {processes} processes; "
+            f"choose a multiple of {processes}"
+        )
+    if not kind.dense and batch_size < 2 * processes:
+        raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
+    multiple = lcm(16, probe.patch_multiple)
+    patch = config.patch_size or (
+        tuple(multiple * -(-edge // multiple) for edge in edges)
+        if preset.fits
+        else _patch(edges, headers, preset.spacing_mm, multiple)
+    )
+    request = replace(
+        request,
+        steps=config.steps or steps,
+        batch_size=batch_size,
+        rate=config.rate or defaults.rate,
+    )
+    plan = Plan(
+        config,
+        task,
+        kind,
+        cohort,
+        split,
+        request,
+        lay_out(config, catalog, request),
+        preset.into(patch),
+        network,
+        probe.spatial_dims,
+        patch,
+        headers,
+        outside,
+    )
+    _check_domains(plan)
+    if advice:
+        reporter.show(_choices(plan, advice))
+    return plan
+
+
+def _strategy(config: TrainConfig, task: Task) -> str:
+    default = task.defaults.strategy
+    if config.strategy is None and config.src and default == "scratch":
+        raise ConfigError(
+            f"task {task.name} trains from scratch on --dst unless told otherwise; with --src name "
+            "a --strategy, for example modality-transfer"
+        )
+    return config.strategy or default
+
+
+def _advice(
+    task: Task | Named,
+    cases: Sequence[Case],
+    modalities: Sequence[Modality],
+    config: TrainConfig,
+    reporter: Reporter,
+) -> Advice | None:
+    """What a task that measures its data makes of the training cases; shown as a fingerprint."""
+    if not hasattr(task, "advise") or not cases:
+        return None
+    advice: Advice = task.advise(cases, modalities, config.spacing_mm, config.patch_size)
+    reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
+    return advice
+
+
+def _choices(plan: Plan, advice: Advice) -> Table:
+    """Each setting and why it was chosen; what the user gave needs no reason."""
+    every = {
+        "spacing_mm": f"{plan.preset.spacing_mm:g} mm",
+        "patch_size": "x".join(map(str, plan.patch_size)),
+        "batch_size": str(plan.request.batch_size),
+        "network": plan.network,
+        "transforms": plan.preset.name,
+        "loss": plan.request.losses[0].name,
+        "steps": str(plan.request.steps),
+    }
+    values = {name: value for name, value in every.items() if name in advice.reasons}
+    rows = tuple(
+        (
+            name.removesuffix("_mm").replace("_", " "),
+            value,
+            advice.reasons[name] if getattr(plan.config, name) is None else "as given",
+        )
+        for name, value in values.items()
+    )
+    return Table("Choices", ("setting", "value", "why"), rows)
+
+
+def _modality_dropout(config: TrainConfig, visited: Sequence[Domain]) -> float:
+    if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
+        raise ConfigError(
+            f"--modality-dropout {config.modality_dropout:g}: every stage has one modality alone, "
+            "and one always stays; name more in --src or --dst"
+        )
+    return config.modality_dropout
+
+
+def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> tuple[Header, ...]:
+    """One header per case, every file's header read; the first bad case in order is reported."""
+    with ThreadPoolExecutor(8) as pool:
+        return tuple(
+            headers[modalities[0]]
+            for headers in pool.map(lambda case: check_case(case, modalities), cases)
+        )
+
+
+def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
+    """The task's spacing, or the data's own where that is coarser already."""
+    native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in headers)
+    return max(default_mm, round(native_mm, 2))
+
+
+def _patch(
+    default: tuple[int, ...], headers: Sequence[Header], spacing_mm: float, multiple: int
+) -> tuple[int, ...]:
+    """The task's patch, no larger than the data: edges are rounded up to a ``multiple``."""
+    edges = []
+    grids = [ras_grid(header) for header in headers]
+    for axis, edge in enumerate(default):
+        extent = median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm
+        edges.append(multiple * -(-min(edge, round(extent)) // multiple))
+    return tuple(edges)
+
+
+def _check_domains(plan: Plan) -> None:
+    for stage in plan.stages:
+        if not plan.cases(stage.domain, "train"):
+            raise DataError(f"stage {stage.name}: no training patient in domain {stage.domain}")
+        if stage.unlabelled and not plan.cases(stage.unlabelled, "train"):
+            raise DataError(f"stage {stage.name}: no training patient in domain {stage.unlabelled}")

@@ -1,0 +1,56 @@
+"""Going on with a run that was stopped: its own settings, its own split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medtl.config import TrainConfig, read_config
+from medtl.errors import ConfigError
+from medtl.runtime.lock import refuse_held
+from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run
+
+#: Settings that change no weight, so that they may differ from the run's.
+CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
+
+
+def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
+    """The settings to go on with; ``options`` are those of the command line, None if not given.
+
+    Raises:
+        ConfigError: an option contradicts the run.
+    """
+    config = read_config(run.path / CONFIG, TrainConfig)
+    given = {key: value for key, value in options.items() if value is not None}
+    wanted = TrainConfig.model_validate({**config.model_dump(), **given})
+    for key in given:
+        if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
+            name = "TASK" if key == "task" else f"--{key.removesuffix('_mm').replace('_', '-')}"
+            raise ConfigError(
+                f"--resume goes on with the settings of {run.path}; drop {name}, or start a new run"
+            )
+    # The patients stay where they are, whatever has become of the data since.
+    kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
+    return wanted.model_copy(update=kept)
+
+
+def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
+    """The settings to go on with, as :func:`settings_of` finds them; None for a finished run.
+
+    Raises:
+        ConfigError: an option contradicts the run.
+        RunError: another process is working on it.
+    """
+    if run.has(SUMMARY):
+        settings_of(run, options)
+        return None
+    refuse_held(run.path)
+    return settings_of(run, options)
+
+
+def requeued(out: Path) -> bool:
+    """Whether SLURM runs this job again and ``out`` is what its first part left."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    return again and (out / CONFIG).is_file()

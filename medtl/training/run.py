@@ -1,0 +1,212 @@
+"""``medtl train`` after the words: a Plan runs stage by stage, then meets the locked test cases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from lightning_fabric import Fabric
+
+from medtl.config import write_config
+from medtl.data.case import Case
+from medtl.data.content_hash import check_content, fingerprint
+from medtl.data.modality import Modality
+from medtl.data.splits import Split, write_splits
+from medtl.errors import DataError, Interrupted, RunError
+from medtl.evaluation.results import write_results
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import precision_name, processes_here
+from medtl.runtime.files import from_home, sweep
+from medtl.runtime.lock import locked
+from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
+from medtl.runtime.signals import Interruption, watching
+from medtl.training.plan import Plan
+from medtl.training.samples.prepared import choose_cache, choose_workers
+from medtl.training.trainer import Trainer
+from medtl.transfer.imagenet import IMAGENET
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, carried_over
+
+#: What a run holds before its first step.
+STARTED = (ENVIRONMENT, SPLITS, "stages.json", CONFIG)
+
+
+def run_plan(
+    plan: Plan,
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
+    out: Path | Run | None,
+    *,
+    profile: bool = False,
+) -> Run:
+    """Train every stage, then score each on the locked test cases and write the run's results.
+
+    ``out``: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
+    ``profile``: measure where the time of the first stage's steps goes.
+
+    Raises:
+        Interrupted: a signal came; the run can be resumed.
+    """
+    started = perf_counter()
+    outside = plan.outside
+    if outside is not None and not outside.seen and plan.config.init != IMAGENET:
+        reporter.say(
+            f"warning: {outside.path} does not say what it was trained on: overlap is unknown"
+        )
+    if outside is not None and plan.config.with_control and not plan.request.init_steps:
+        reporter.say(
+            f"{outside.path} does not say how many steps it was trained for: control A only, no "
+            "control B"
+        )
+    if not (plan.config.with_control or isinstance(out, Run)) and carried_over(plan.stages):
+        reporter.say("no controls: whether the transfer helps is not asked; --with-control asks it")
+    reporter.say("reading every image once: what was trained on is kept out of the test")
+    with fabric.rank_zero_first():  # the others find what it remembered
+        plan, hashes = without_seen(plan, reporter)
+    cache = choose_cache(plan.memory_bytes(), plan.config.cache, fabric.world_size)
+    reporter.say(f"prepared cases are kept in {cache}")
+    workers = plan.config.workers
+    if workers is None:
+        workers = choose_workers(fabric.device.type, processes_here(fabric))
+    with (
+        open_folder(plan, fabric, out) as run,
+        resumable(run, reporter) as interruption,
+    ):
+        trainer = Trainer(
+            plan,
+            run,
+            catalog,
+            fabric,
+            reporter,
+            cache,
+            workers,
+            hashes,
+            interruption,
+            profile,
+        )
+        write_results(plan, run, trainer.train(), fabric, reporter)
+        fabric.barrier()
+    reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
+    return run
+
+
+@contextmanager
+def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
+    """The run that all processes work on; the first makes its folder, or tidies it up, and holds
+    it against other commands."""
+    path = ""
+    with ExitStack() as holding:
+        if fabric.is_global_zero:
+            if isinstance(out, Run):
+                run = out
+                holding.enter_context(locked(run.path))
+                sweep(run.path)
+            else:
+                assert plan.config.strategy is not None  # make_plan has asked the task
+                run = start_run(plan.config.task, plan.config.strategy, out)
+                holding.enter_context(locked(run.path))
+                try:
+                    write_start(plan, run, fabric)
+                except RunError:
+                    for name in STARTED:  # so that the same command can be given again
+                        (run.path / name).unlink(missing_ok=True)
+                    raise
+            path = str(run.path)
+        yield Run(Path(fabric.broadcast(path)))
+
+
+@contextmanager
+def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
+    """Within it, being asked to stop, and what can be put right, ends in a line that says how to
+    go on."""
+    hint = f"go on with: medtl train --resume {run.path}"
+    with watching() as interruption:
+        try:
+            yield interruption
+        except (Interrupted, KeyboardInterrupt) as reason:
+            if interruption.requeue_job():
+                reporter.say("SLURM queues the job again")
+            raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
+        except (DataError, RunError) as problem:
+            raise type(problem)(f"{problem}; then {hint}") from problem
+
+
+def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]:
+    """The plan without test patients that ``--init`` has seen, and the hashes seen from now on.
+
+    Reads the images of every patient, so that a damaged one is refused before training starts.
+    """
+    sides = plan.split.train + plan.split.val, plan.split.test
+    train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
+    needed = {name for stage in plan.stages for name in stage.domain.modalities}
+    hashes = {value for values in fingerprints(train, needed) for value in values}
+    outside = plan.outside
+    seen = outside.seen if outside else frozenset()
+    known = {
+        case.patient
+        for case, values in zip(test, fingerprints(test, needed), strict=True)
+        if seen & set(values)
+    }
+    if outside is None or not known:
+        return plan, tuple(sorted(hashes | seen))
+    kept = tuple(patient for patient in plan.split.test if patient not in known)
+    if not kept:
+        raise DataError(
+            f"{outside.path} was trained on every test patient; choose others with --test-cases"
+        )
+    reporter.say(
+        f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
+    )
+    changed = replace(plan, split=Split(plan.split.train, plan.split.val, kept))
+    return changed, tuple(sorted(hashes | seen))
+
+
+def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:
+    """Content hashes of each case's images, read in parallel, remembered between runs.
+
+    Raises DataError for damaged images, and for constant ones of the ``needed`` modalities.
+    """
+
+    def checked(case: Case) -> tuple[str, ...]:
+        check_content(case, needed)
+        return fingerprint(case)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(checked, cases))
+
+
+def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
+    """Write what the run is about, fully resolved, before its first step; the settings last: a
+    folder that holds them can be resumed."""
+    init, imagenet = plan.config.init, plan.config.init == IMAGENET
+    visited = {domain for stage in plan.stages for domain in stage.domains()}
+    resolved = plan.config.model_copy(
+        update={
+            "steps": plan.request.steps,
+            "minutes": None,  # they have chosen the steps
+            "batch_size": plan.request.batch_size,
+            "rate": plan.request.rate,
+            "network": plan.network,
+            "loss": plan.request.losses[0].name,
+            "transforms": plan.preset.name,
+            "spacing_mm": None if plan.preset.fits else plan.preset.spacing_mm,
+            "patch_size": plan.patch_size,
+            "src": str(plan.request.source) if plan.request.source in visited else None,
+            "dst": str(plan.request.target),
+            "data": plan.config.data.resolve() if plan.config.data else None,
+            "splits": plan.config.splits.resolve() if plan.config.splits else None,
+            "init": str(from_home(init).resolve()) if init and not imagenet else init,
+            "weights": plan.outside.path.resolve() if plan.outside and imagenet else None,
+            "precision": precision_name(fabric),
+            "out": None,  # so that the same settings can be run again
+        }
+    )
+    write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
+    names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
+    run.write_json("stages.json", names)
+    write_config(run.path / CONFIG, resolved)

@@ -1,0 +1,159 @@
+"""Cases -> prepared, cached arrays -> patches whose randomness depends on the sample alone.
+
+Axes: B batch, C modality, L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from monai.transforms.transform import Transform
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medtl.data.case import Case
+from medtl.data.io.geometry import Header
+from medtl.errors import DataError, MedtlError
+from medtl.runtime.cache import cache_dir
+from medtl.runtime.memory import free_memory_bytes
+from medtl.training.samples.disk_cache import Stored
+from medtl.transforms.preprocess import prepared_shape
+from medtl.transforms.preprocessor import Preprocessor
+
+#: Voxels kept per region as possible patch centres.
+MAX_CENTRES = 20_000
+
+
+#: Share of the free memory that cached cases may take before they go to disk.
+MEMORY_SHARE = 0.6
+
+
+MOST_WORKERS = 8
+
+
+def prepared_bytes(header: Header, recipe: Preprocessor) -> int:
+    """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
+    shape = prepared_shape(header.shape[:3], header.spacing_mm, recipe.preset)
+    voxels = math.prod(shape)
+    return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
+
+
+def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
+    """ "memory" where the prepared cases fit, else "disk"; an explicit wish is kept.
+
+    Several processes prepare each its share and find the others' on disk.
+    """
+    if wanted != "auto":
+        return wanted
+    if processes > 1:
+        return "disk"
+    return "memory" if needed_bytes < MEMORY_SHARE * free_memory_bytes() else "disk"
+
+
+def choose_workers(device: str, processes: int) -> int:
+    """Processes that make patches for each of the ``processes`` on this node.
+
+    On the CPU the cores are busy with the network, and a thread beside it is enough.
+    """
+    if device == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
+
+
+def cached_cases(
+    cases: Sequence[Case], recipe: Preprocessor, cache: str, workers: int
+) -> Dataset[Any]:
+    """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all."""
+    from monai.data.dataset import CacheDataset
+    from monai.data.dataset import Dataset as PlainDataset
+
+    items = [_Item(case) for case in cases]
+    steps = _Prepare(recipe)
+    if cache == "disk":
+        folder = cache_dir() / "prepared" / _digest(repr((recipe.preset.version, recipe.plain)))
+        return Stored(items, steps, folder, _item_hash)
+    if cache == "none":
+        return _Cached(PlainDataset(items, steps))
+    with _own_errors():
+        return _Cached(
+            CacheDataset(
+                items, steps, num_workers=max(1, workers), progress=False, copy_cache=False
+            )
+        )
+
+
+class _Cached(Dataset[Any]):
+    """One of MONAI's datasets; what is wrong with a case is told as it was raised."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        with _own_errors():
+            return self.dataset[index]
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """MONAI wraps what a transform raises in a RuntimeError: take it out again."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if isinstance(problem.__cause__, MedtlError):
+            raise problem.__cause__ from None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    case: Case
+
+
+def _item_hash(item: _Item) -> str:
+    """Changes with the case's files. Raises DataError if one of them is gone."""
+    files = [*item.case.images.values(), *([item.case.target] if item.case.target else [])]
+    try:
+        states = [(str(f.path), f.channel, f.path.stat()) for f in files]
+    except OSError as problem:
+        raise DataError(
+            f"{item.case.id}: {problem.filename} cannot be read: {problem.strerror}"
+        ) from problem
+    stamps = [(path, channel, s.st_mtime_ns, s.st_size) for path, channel, s in states]
+    return _digest(repr((item.case.regions, stamps)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class _Prepare(Transform):
+    """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
+
+    def __init__(self, recipe: Preprocessor) -> None:
+        self.recipe = recipe
+
+    def __call__(self, item: _Item) -> dict[str, Any]:
+        prepared = self.recipe(item.case)
+        if "target" not in prepared:  # the case itself names its class
+            return {"image": prepared["image"]}
+        return {
+            "image": prepared["image"],
+            "target": prepared["target"],
+            "centres": {
+                name: _centres(mask)
+                for name, mask in zip(self.recipe.regions, prepared["target"], strict=True)
+            },
+        }
+
+
+def _centres(mask_IJK: Tensor) -> Tensor:
+    """Up to ``MAX_CENTRES`` flat indices of a region's voxels, evenly spaced."""
+    voxels = mask_IJK.flatten().nonzero().flatten()
+    return voxels[:: max(1, -(-len(voxels) // MAX_CENTRES))].clone()

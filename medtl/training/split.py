@@ -1,0 +1,89 @@
+"""Who is trained on and who is tested on, as the settings ask: file, fold, names or fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medtl.config import TrainConfig
+from medtl.data.case import Case, Cohort
+from medtl.data.splits import (
+    Split,
+    cases_of,
+    fold_patients,
+    is_plain,
+    listed_fold,
+    read_splits,
+    split_patients,
+)
+from medtl.errors import ConfigError
+from medtl.runtime.console import Reporter
+
+
+def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> Split:
+    """The split as asked for: the protocol's, a file's, one fold, named test cases, or a fraction.
+
+    Raises ConfigError where a protocol's own test set or folds are contradicted, or none is named.
+    """
+    cases: Sequence[Case] = cohort.cases
+    test: Sequence[str] | None = config.test_cases
+    if cohort.test or cohort.folds:
+        _check_protocol(config, cohort)
+        test = cohort.test or None
+    folded = config.folds is not None or config.fold is not None
+    if folded and (test or config.test_fraction is not None):
+        raise ConfigError("--fold says who is tested on; drop --test-cases and test_fraction")
+    if config.splits is not None:
+        if config.folds is not None:
+            raise ConfigError("--splits has folds of its own: drop --folds, and name one by --fold")
+        split = read_splits(config.splits, cases, fold=config.fold or 0)
+        if not is_plain(config.splits):
+            return split
+        # What nnU-Net reports on is locked away; to choose a checkpoint others are spared.
+        reporter.say(
+            f"fold {config.fold or 0} of {config.splits.name}: its {len(split.val)} val patients "
+            "are the locked test set"
+        )
+        test = split.val
+        cases = cases_of((*split.train, *split.val), cases)
+    elif config.folds is not None:
+        if config.fold is None:
+            last = config.folds - 1
+            raise ConfigError(f"--folds {config.folds}: name one by --fold, from 0 to {last}")
+        test = fold_patients(cases, folds=config.folds, fold=config.fold, seed=config.seed)
+        reporter.say(f"fold {config.fold} of {config.folds} is the locked test set")
+    elif config.fold is not None:
+        test = listed_fold(cases, config.fold)
+        sites = sorted({case.site for case in cases if case.patient in test})
+        of = f", {sites[0]}," if len(sites) == 1 and sites[0] else ""
+        whose = f"--protocol {config.protocol}" if cohort.folds else "the data's own list"
+        reporter.say(f"fold {config.fold}{of} of {whose} is the locked test set")
+    return split_patients(
+        cases,
+        test_fraction=config.test_fraction,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        test=test,
+    )
+
+
+def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
+    given = {
+        "--test-cases": config.test_cases,
+        "test_fraction": config.test_fraction,
+        "--splits": config.splits,
+        "--folds": config.folds,
+        "--fold": config.fold if cohort.test else None,
+    }
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise ConfigError(
+            f"--protocol {config.protocol} says who is tested on; drop {wrong[0]}, or the protocol"
+        )
+    if cohort.folds and config.fold is None:
+        raise ConfigError(
+            f"--protocol {config.protocol}: name one fold by --fold; there are {cohort.folds}"
+        )
+    if cohort.folds and config.fold not in {case.fold for case in cohort.cases}:
+        raise ConfigError(
+            f"--fold {config.fold}: the folds of --protocol {config.protocol} are {cohort.folds}"
+        )

@@ -1,0 +1,141 @@
+"""From a TrainConfig to what a strategy is asked to plan, and to its stages; no data yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from medtl.config import TrainConfig
+from medtl.data.domain import Domain, parse_domain
+from medtl.data.task import Task, check_modalities
+from medtl.errors import ConfigError
+from medtl.inference.task_types import TaskType
+from medtl.networks.blocks import Network
+from medtl.networks.options import check_accepted
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.files import file_name
+from medtl.training.checks import check_adaptation
+from medtl.transfer.imagenet import IMAGENET, read_imagenet
+from medtl.transfer.strategies.base import (
+    LossSpec,
+    Request,
+    Stage,
+    Strategy,
+    controls,
+    on_target,
+    refuse,
+)
+from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps_behind
+
+
+def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weights | None:
+    """The weights that ``--init`` names for ``network``, if any."""
+    if config.init == IMAGENET:
+        return read_imagenet(catalog, network, config.weights)
+    if config.weights:
+        raise ConfigError("--weights names the file of --init imagenet; other files go to --init")
+    return read_weights(resolve_weights(config.init)) if config.init else None
+
+
+def build_request(
+    config: TrainConfig, task: Task, kind: TaskType, catalog: Catalog, outside: Weights | None
+) -> tuple[Request, Network]:
+    """The request, with the task's defaults, and the target's network, which names its blocks;
+    ``outside``: the weights of ``--init``."""
+    source = _domain(config.src or task.defaults.src, task)
+    target = _domain(config.dst or task.defaults.dst, task)
+    network = _target_network(config, task, kind, catalog, target)
+    request = Request(
+        source,
+        target,
+        steps=config.steps or task.defaults.steps,
+        batch_size=config.batch_size or task.defaults.batch_size,
+        rate=config.rate or task.defaults.rate,
+        init=config.init,
+        freeze=config.freeze,
+        schedule=config.schedule,
+        losses=(LossSpec(config.loss or task.defaults.loss),),
+        blocks=tuple(block.name for block in network.blocks),
+        depth=config.depth,
+        keep_blocks=config.keep_blocks,
+        optimizer=config.optimizer,
+        initialiser=config.initialiser,
+        options=config.options,
+        init_steps=steps_behind(outside) if outside else None,
+        alignment=config.alignment,
+        select_by=config.select_by,
+    )
+    return request, network
+
+
+def _target_network(
+    config: TrainConfig, task: Task, kind: TaskType, catalog: Catalog, target: Domain
+) -> Network:
+    name = config.network or task.defaults.network
+    twice = config.keep_blocks and config.options.get("keep_blocks")
+    refuse(twice, "--keep-blocks and options.keep_blocks are the same setting; drop one")
+    builder = catalog.networks[name].load()
+    cut = {"keep_blocks": config.keep_blocks} if config.keep_blocks else {}
+    options = {**config.options, **cut}
+    check_accepted(name, builder, options)
+    count = len(task.defaults.patch_size)
+    dims = {} if kind.dense and count != 2 else {"spatial_dims": count}
+    network: Network = builder(
+        in_channels=len(target.modalities),
+        out_channels=len(task.regions),
+        width=config.width,
+        **dims,
+        **options,
+    )
+    return network
+
+
+def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
+    """The strategy's stages, with the from-scratch controls where they are asked for."""
+    assert config.strategy is not None  # make_plan has asked the task
+    strategy: Strategy = catalog.strategies[config.strategy].load()
+    planned = strategy(request)
+    if config.depth is not None:
+        _check_depth(config.strategy, strategy, request, planned)
+    for each in planned:
+        if file_name(each.name) != each.name:
+            raise ConfigError(
+                f"strategy {config.strategy} calls a stage {each.name!r}, which cannot be the name "
+                "of a folder everywhere; rename the stage"
+            )
+    stages = on_target(request, planned)
+    check_adaptation(stages, config)
+    return (*stages, *controls(request, stages)) if config.with_control else stages
+
+
+def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> Iterator[str]:
+    """A line for each setting that was given and changes nothing."""
+    if config.minutes and config.steps:
+        yield f"--minutes {config.minutes:g} is not used: --steps {config.steps} comes first"
+    visited = {domain for stage in stages for domain in stage.domains()}
+    if config.src and request.source not in visited:
+        start = "the weights of --init" if request.init else "random weights"
+        yield f"--src {config.src} is not used: strategy {config.strategy} starts from {start}"
+
+
+def _check_depth(
+    name: str, strategy: Strategy, request: Request, planned: tuple[Stage, ...]
+) -> None:
+    """Refuse ``--depth`` for a strategy that has ``planned`` what it plans whatever the depth."""
+    for depth in range(len(request.blocks) + 1):
+        try:
+            if strategy(replace(request, depth=depth)) != planned:
+                return
+        except ConfigError:  # no depth that the strategy takes: it has some
+            return
+    raise ConfigError(f"strategy {name} has no --depth; drop it")
+
+
+def _domain(text: str, task: Task) -> Domain:
+    domain = parse_domain(text)
+    check_modalities(domain, task)
+    if domain.task or domain.data:
+        raise ConfigError(f"{text!r}: training takes task and data from TASK and --data alone")
+    if not domain.modalities:
+        raise ConfigError(f"{text!r} names no modalities; write for example mod:flair+t1ce,{text}")
+    return domain

@@ -1,0 +1,264 @@
+"""The objective of a stage and its gradients for one batch: at once, or in parts where the memory
+does not hold all of it.
+
+Parts give the same gradients to rounding, whatever the loss: it is taken over the logits of the
+whole batch, which a first pass without gradients collects; a second pass carries what it asks of
+each logit back through the network, part by part. That costs one more forward pass. Only batch
+norm, which sees one part at a time, and dropout, drawn per part, make a difference.
+
+Axes: B batch, C modality, L region, then the spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medtl.errors import ConfigError
+from medtl.networks.blocks import all_logits
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.runtime.memory import give_back_freed_memory, out_of_memory
+from medtl.training.feature_loss import FeatureLoss, watched
+from medtl.training.profiler import BACKWARD, FORWARD, Profile
+
+
+class Objective(nn.Module):
+    """Network and losses as one module whose forward returns the loss: DDP reduces everything."""
+
+    def __init__(self, network: nn.Module, losses: Iterable[tuple[float, nn.Module]]) -> None:
+        super().__init__()
+        terms = list(losses)
+        self.network = network
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+        self.on_features = [(w, loss) for w, loss in terms if isinstance(loss, FeatureLoss)]
+        rest = [(w, loss) for w, loss in terms if not isinstance(loss, FeatureLoss)]
+        self.on_weights = [(w, loss) for w, loss in rest if _sees(loss) == "weights"]
+        self.on_logits = [(w, loss) for w, loss in rest if _sees(loss) != "weights"]
+
+    def forward(
+        self,
+        image: Tensor,
+        target: Tensor,
+        slopes: Sequence[Tensor] | None = None,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """The loss; given its ``slopes`` by the logits, a sum with the same gradients instead.
+
+        Images with and without labels go through the network as one batch, so that norms see
+        both; ``progress``: the share of the stage's steps that is done.
+        """
+        count = len(image)
+        both = image if unlabelled is None else torch.cat((image, unlabelled))
+        with watched([loss for _, loss in self.on_features]) as features:
+            levels = all_logits(self.network(both), image.ndim - 2)
+        if unlabelled is not None:
+            levels = tuple(logits[:count] for logits in levels)
+        if slopes is None:
+            total = self.loss(levels, target)
+            for weight, loss in self.on_features:
+                total = total + weight * loss(features[loss.block], count, progress)
+            return total
+        products = (
+            (logits.float() * slope).sum() for logits, slope in zip(levels, slopes, strict=True)
+        )
+        return torch.stack(list(products)).sum()
+
+    def loss(self, levels: Sequence[Tensor], target: Tensor) -> Tensor:
+        """Weighted sum of the losses of logits and of weights; deep supervision halves the weight
+        per level."""
+        shares = [0.5**level for level in range(len(levels))]
+        total = torch.zeros((), device=target.device)
+        for share, logits in zip(shares, levels, strict=True):
+            truth = target
+            if logits.shape[2:] != target.shape[2:]:
+                truth = functional.interpolate(target, size=logits.shape[2:], mode="nearest")
+            for weight, loss in self.on_logits:
+                total = total + share * weight * loss(logits, truth)
+        total = total / sum(shares)
+        for weight, loss in self.on_weights:
+            total = total + weight * loss()
+        return total
+
+    def beyond_logits(self) -> bool:
+        """Whether the losses pass gradients on by other ways than the logits: to parameters of
+        their own, or to weights that they see."""
+        owned = any(parameter.requires_grad for parameter in self.losses.parameters())
+        return owned or bool(self.on_weights)
+
+
+def _sees(loss: nn.Module) -> str:
+    return str(getattr(loss, "sees", "target"))
+
+
+class Gradients:
+    """Loss and gradients of a batch; ``at_once``: so many samples at a time (None: all)."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        fabric: Fabric,
+        model: Callable[..., Tensor],
+        clear: Callable[[], None],
+        *,
+        at_once: int | None,
+        tell: Callable[[str], None],
+        profile: Profile,
+    ) -> None:
+        """``model``: the objective as Fabric set it up; ``clear`` drops the gradients there are."""
+        self.objective = objective
+        self.fabric = fabric
+        self.model = model
+        self.clear = clear
+        self.at_once = at_once
+        self.tell = tell
+        self.profile = profile
+        self.buffers = list(objective.network.buffers())
+        self.kept = [buffer.clone() for buffer in self.buffers]
+
+    def __call__(
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Fill the gradients and return the loss; ``seed`` decides what is drawn at random.
+
+        When the memory runs out, fewer samples are taken at once, for good; beside unlabelled
+        images that is refused, as a loss on features compares whole batches.
+
+        Raises:
+            ConfigError: the memory does not hold a single one.
+        """
+        known = self.at_once
+        _copy(self.buffers, self.kept)
+        while True:
+            try:
+                if self.at_once is None:
+                    loss = self._all(image, target, seed, unlabelled, progress)
+                else:
+                    loss = self._in_parts(image, target, seed, self.at_once)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Out here the traceback, which holds the tensors, is gone.
+            self.clear()
+            _copy(self.kept, self.buffers)
+            give_back_freed_memory()
+            self._halve(image, unlabelled)
+        if self.at_once != known:
+            self._tell(len(image))
+        return loss
+
+    def _all(
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        unlabelled: Tensor | None,
+        progress: float,
+    ) -> Tensor:
+        loss = self._forward(image, target, seed, None, unlabelled, progress)
+        self.clear()
+        self._backward(loss)
+        return loss.detach()
+
+    def _in_parts(self, image: Tensor, target: Tensor, seed: int, size: int) -> Tensor:
+        self.clear()
+        parts = list(zip(torch.split(image, size), torch.split(target, size), strict=True))
+        found = [self._logits(part, seed + _own(n)) for n, (part, _) in enumerate(parts)]
+        _copy(self.kept, self.buffers)  # the second pass moves them
+        levels = [torch.cat(level).requires_grad_() for level in zip(*found, strict=True)]
+        with self.profile.span(FORWARD), self.fabric.autocast():
+            loss = self.objective.loss(levels, target)
+        beyond = self.objective.beyond_logits()
+        slopes = torch.autograd.grad(loss, levels, retain_graph=beyond)
+        if beyond:
+            self._backward(loss)
+        for n, (part, truth) in enumerate(parts):
+            own = [torch.split(slope, size)[n] for slope in slopes]
+            self._backward(self._forward(part, truth, seed + _own(n), own))
+        return loss.detach()
+
+    def _forward(
+        self,
+        image: Tensor,
+        target: Tensor,
+        seed: int,
+        slopes: Sequence[Tensor] | None = None,
+        unlabelled: Tensor | None = None,
+        progress: float = 0.0,
+    ) -> Tensor:
+        torch.manual_seed(seed)
+        with self.profile.span(FORWARD), suited_to_cpu(self.objective.network):
+            return self.model(image, target, slopes, unlabelled, progress)
+
+    @torch.no_grad()
+    def _logits(self, image: Tensor, seed: int) -> tuple[Tensor, ...]:
+        torch.manual_seed(seed)
+        network = self.objective.network
+        with self.profile.span(FORWARD), self.fabric.autocast(), suited_to_cpu(network):
+            return tuple(level.float() for level in all_logits(network(image), image.ndim - 2))
+
+    def _backward(self, loss: Tensor) -> None:
+        with self.profile.span(BACKWARD):
+            self.fabric.backward(loss)
+
+    def _halve(self, image: Tensor, unlabelled: Tensor | None) -> None:
+        size = min(self.at_once or len(image), len(image))
+        edges = "x".join(map(str, image.shape[2:]))
+        if unlabelled is not None:
+            raise ConfigError(
+                f"the memory does not hold {size} labelled and {len(unlabelled)} unlabelled images "
+                f"of {edges}, which are compared as a whole; start a new run with a smaller "
+                "--batch-size, patch_size or --width"
+            )
+        if self.fabric.world_size > 1:
+            # The others wait within the step for this process, and cannot be told.
+            raise ConfigError(
+                f"the memory does not hold {size} patches of {edges} per process; start a new run "
+                "with a smaller --batch-size or patch_size, or with more devices"
+            )
+        if size == 1:
+            raise ConfigError(
+                f"the memory does not hold a step with one patch of {edges}; start a new run with "
+                f"{smaller(image.shape[2:])}a smaller --width"
+            )
+        self.at_once = -(-size // 2)
+
+    def _tell(self, batch_size: int) -> None:
+        norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
+        self.tell(
+            f"the memory ran out: {self.at_once} of the {batch_size} patches of a batch at once "
+            "from here on; the loss is still that of the whole batch, and a step takes longer"
+            + ("; batch norm sees only the patches at hand" if norm else "")
+        )
+
+
+def smaller(edges: Sequence[int]) -> str:
+    """The setting of a patch whose longest edges are shorter, "or "; empty if they are as short as
+    they can be."""
+    longest = max(edges)
+    if longest <= 16:
+        return ""
+    fewer = (16 * ((edge - 1) // 16) if edge == longest else edge for edge in edges)
+    return f"--set patch_size={','.join(map(str, fewer))} or "
+
+
+def _own(part: int) -> int:
+    """What a part adds to the seed of its step: beyond the numbers of all steps."""
+    return part << 40
+
+
+@torch.no_grad()
+def _copy(source: list[Tensor], target: list[Tensor]) -> None:
+    if source:
+        torch._foreach_copy_(target, source)

@@ -1,0 +1,379 @@
+"""The stages of one run, trained one after the other, each with its checkpoints and receipt."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from medtl.data.domain import Domain
+from medtl.evaluation.label_free import LABEL_FREE
+from medtl.inference.load import LoadedStage, read_stage
+from medtl.inference.segmentation import Segmenter
+from medtl.inference.task_types import AnyPredictor
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.device import precision_name
+from medtl.runtime.distributed import share
+from medtl.runtime.run_folder import RECEIPTS, Run
+from medtl.runtime.signals import Interruption
+from medtl.training.build import build_losses, build_network, stage_network
+from medtl.training.loop import Batches, Fit, Validate, as_it_is, fit, snapshot
+from medtl.training.plan import Plan
+from medtl.training.profiler import Profile, Profiling, write_summary
+from medtl.training.samples.augmented import blind
+from medtl.training.samples.loader import build_loader, plainly
+from medtl.training.samples.prepared import cached_cases
+from medtl.training.state import STATE
+from medtl.training.unlabelled import Unlabelled
+from medtl.transfer.prepare import PreparedNetwork
+from medtl.transfer.response import measure_response
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Stage, steps_so_far
+from medtl.transfer.weights import BEST, read_weights, steps_behind, write_checkpoint
+
+#: Training patches on which a stage's first layers are measured.
+RESPONSE_PATCHES = 8
+
+
+LAST = Path("checkpoint_last") / "weights.safetensors"
+
+
+@dataclass(slots=True)
+class Trainer:
+    """What the stages of one run share."""
+
+    plan: Plan
+    run: Run
+    catalog: Catalog
+    fabric: Fabric
+    reporter: Reporter
+    cache: str
+    workers: int
+    seen: tuple[str, ...]  #: content hashes of the training patients' images
+    interruption: Interruption
+    profile: bool = False  #: whether to profile the first stage that is trained
+    _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
+
+    def train(self) -> tuple[LoadedStage, ...]:
+        """Run every stage in order; returns each with its best weights, ready to predict.
+
+        Stages that the run folder holds already are read, and an unfinished one goes on.
+        """
+        ready: list[LoadedStage] = []
+        previous: Path | None = None
+        used: Counter[Domain] = Counter()
+        for stage in self.plan.stages:
+            folder = self.run.stage(stage.name)
+            control = stage.name in (CONTROL_A, CONTROL_B)
+            # What goes on from no stage starts at the first sample, as what it is compared with.
+            first = used[stage.domain] if stage.init == "previous" else 0
+            used[stage.domain] = first + stage.steps * stage.batch_size
+            if (folder / LAST).is_file():
+                self.reporter.say(f"{stage.name}: trained already")
+                ready.append(read_stage(self.run, stage.name, self.catalog, self.fabric))
+            else:
+                ready.append(self._train_stage(stage, previous, first, folder))
+            if not control:
+                previous = folder / (BEST if stage.next_from == "best" else LAST)
+        return tuple(ready)
+
+    def _train_stage(
+        self, stage: Stage, previous: Path | None, first: int, folder: Path
+    ) -> LoadedStage:
+        """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
+        patches = self._samples(stage)
+        batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
+        batch = batch.to(self.fabric.device)
+        prepared = self._prepare(stage, previous, batch)
+        self._receive(stage, prepared)
+        predictor = self._predictor(stage, prepared.network)
+        result = self._fit(stage, prepared, predictor, patches, batch, first, folder)
+        prepared.network.module.load_state_dict(result.best, strict=False)
+        parts = (self._cases(stage, part) for part in ("train", "val"))
+        predictor = self.plan.kind.settled(predictor, *parts)
+        if stage.norm_stats == "target":  # after that: these cases are the source's
+            result = self._on_target(stage, prepared.network, result)
+            prepared.network.module.load_state_dict(result.best, strict=False)
+        self._keep(stage, predictor, result, batch, folder)
+        self.fabric.barrier()  # the next stage reads what this one has written
+        return LoadedStage(
+            stage.name,
+            self.plan.kind,
+            predictor,
+            frozenset(self.seen),
+            self.plan.cohort.synthetic,
+            self.plan.task.name,
+            str(stage.evaluate_on or stage.domain),
+            getattr(self.plan.task, "names", None),
+        )
+
+    def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
+        plan = self.plan
+        return plan.kind.samples(
+            self._cached(stage.domain, "train"),
+            plan.cases(stage.domain, "train"),
+            plan.recipe(stage.domain),
+            plan.patch_size,
+            # Arms of one comparison see the same patients in the same order.
+            f"{plan.config.seed}/{stage.domain}",
+        )
+
+    def _unlabelled(self, stage: Stage) -> Unlabelled:
+        domain = stage.unlabelled
+        assert domain is not None
+        count = len(self.plan.cases(domain, "train"))
+        return Unlabelled(self.plan, domain, self._cached(domain, "train", unlabelled=True), count)
+
+    def _on_target(self, stage: Stage, network: Network, result: Fit) -> Fit:
+        """The same weights with the running statistics of the unlabelled images."""
+        images = self._unlabelled(stage)
+
+        def estimated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+            network.module.load_state_dict(weights, strict=False)
+            images.set_norms(network, stage.batch_size, self.fabric.device)
+            return snapshot(network)
+
+        best = estimated(result.best)
+        last = best if result.last is result.best else estimated(result.last)
+        return replace(result, best=best, last=last)
+
+    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> PreparedNetwork:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.plan.config.seed)
+            network = build_network(self.plan, self.catalog, stage.domain, stage.options)
+        network.module.to(self.fabric.device)
+        weights = read_weights(previous) if previous and stage.init == "previous" else None
+        return stage_network(self.plan, self.catalog, network, stage, weights, batch)
+
+    def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
+        plan = self.plan
+        recorded = {**self._metadata(stage, network), "min_component_ml": 0.0}
+        predictor = plan.kind.predictor(
+            network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
+        )
+        if isinstance(predictor, Segmenter):
+            predictor.windows.tell = self.reporter.say
+        return predictor
+
+    def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
+        cached = self._cached(stage.domain, part)
+        cases = self.plan.cases(stage.domain, part)
+        return ({**cached[n], "class": case.class_name} for n, case in enumerate(cases))
+
+    def _cached(self, domain: Domain, part: str, *, unlabelled: bool = False) -> Dataset[Any]:
+        key = (domain, part, unlabelled)
+        if key not in self._datasets:
+            cases = self.plan.cases(domain, part)
+            if unlabelled:
+                cases = blind(cases)
+            cached = cached_cases(cases, self.plan.recipe(domain), self.cache, self.workers)
+            if self.fabric.world_size > 1 and self.cache == "disk":
+                for index in share(self.fabric, range(len(cases))):
+                    cached[index]
+                self.fabric.barrier()
+            self._datasets[key] = cached
+        return self._datasets[key]
+
+    def _fit(
+        self,
+        stage: Stage,
+        prepared: PreparedNetwork,
+        predictor: AnyPredictor,
+        patches: Dataset[dict[str, Tensor]],
+        batch: Tensor,
+        first: int,
+        folder: Path,
+    ) -> Fit:
+        plan = self.plan
+        if not stage.steps:
+            return as_it_is(prepared.network)
+        with (
+            self._profiled(stage) as profile,
+            self.reporter.progress(stage.name, stage.steps) as advance,
+            self.interruption.deferred(),
+        ):
+            return fit(
+                prepared.network,
+                stage,
+                prepared.frozen,
+                self._losses(stage, prepared, batch),
+                self._batches(stage, patches, first),
+                self.fabric,
+                folder,
+                seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
+                validate=self._validate(stage, predictor),
+                patience=plan.config.patience,
+                advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+                asked_to_stop=lambda: self.interruption.asked,
+                tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
+                profile=profile,
+            )
+
+    def _losses(
+        self, stage: Stage, prepared: PreparedNetwork, batch: Tensor
+    ) -> list[tuple[float, nn.Module]]:
+        """What of a loss is drawn at random depends on the run's seed alone."""
+        new = {row.name for row in prepared.receipt.rows if row.status == "random"}
+        with torch.random.fork_rng():
+            torch.manual_seed(self.plan.config.seed)
+            return build_losses(stage, self.catalog, prepared.network, batch, new)
+
+    def _batches(self, stage: Stage, patches: Dataset[dict[str, Tensor]], first: int) -> Batches:
+        """The batches that follow after so many steps; ``first`` is the stage's first sample."""
+
+        def loader(samples: Dataset[Any], done: int) -> Iterator[Any]:
+            return plainly(
+                build_loader(
+                    samples,
+                    first + done * stage.batch_size,
+                    stage.steps - done,
+                    stage.batch_size,
+                    self.workers,
+                    pin_memory=self.fabric.device.type == "cuda",
+                    process=self.fabric.global_rank,
+                    processes=self.fabric.world_size,
+                )
+            )
+
+        def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
+            if stage.unlabelled is None:
+                return loader(patches, done)
+            pairs = zip(
+                loader(patches, done), loader(self._unlabelled(stage).samples(), done), strict=True
+            )
+            return ({**labelled, "unlabelled": images} for labelled, images in pairs)
+
+        return batches_after
+
+    def _validate(self, stage: Stage, predictor: AnyPredictor) -> Validate | None:
+        """What selects the stage's best weights; None where there is nothing to look at."""
+        plan = self.plan
+        if stage.select_by in LABEL_FREE:
+            images = self._unlabelled(stage)
+            return lambda: images.score(stage, predictor)
+        held_out = plan.cases(stage.domain, "val")
+        validating = self._cached(stage.domain, "val")
+        if not held_out:
+            return None
+        return lambda: plan.kind.validate(predictor, validating, held_out)
+
+    @contextmanager
+    def _profiled(self, stage: Stage) -> Iterator[Profile]:
+        """Measures the first stage that is trained, if asked to; the first process tells."""
+        if not self.profile or not self.fabric.is_global_zero:
+            yield Profile()
+            return
+        self.profile = False
+        device = self.fabric.device
+        facts = {
+            "stage": stage.name,
+            "device": device.type,
+            "precision": precision_name(self.fabric),
+            "processes": self.fabric.world_size,
+            "workers": self.workers,
+            "batch_size": stage.batch_size,
+            "patch_size": list(self.plan.patch_size),
+            "synthetic": self.plan.cohort.synthetic,
+        }
+        profiling = Profiling(self.run.path / "profile", device, facts)
+        try:
+            yield profiling
+        finally:
+            profiling.finish()
+        self.reporter.show(write_summary(profiling))
+
+    def _keep(
+        self, stage: Stage, predictor: AnyPredictor, result: Fit, batch: Tensor, folder: Path
+    ) -> None:
+        """Write best and last weights; the network holds the best ones."""
+        if not self.fabric.is_global_zero:
+            return
+        network = predictor.network
+        response = measure_response(network, batch)
+        metadata = {
+            **self._metadata(stage, network),
+            "response_rms": response,
+            **self.plan.kind.recorded(predictor),
+        }
+        by = f"validation {self.plan.kind.selected_by}"
+        if stage.select_by in LABEL_FREE:
+            by = f"{stage.select_by} of unlabelled images"
+        score = {by.lower().replace(" ", "_"): result.best_score}
+        extra = {"best_step": result.best_step, **score}
+        if result.at_once is not None:  # the memory did not hold a whole batch
+            metadata["patches_at_once"] = result.at_once
+        write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
+        write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
+        (folder / STATE).unlink(missing_ok=True)
+        if not stage.steps:
+            self.reporter.say(f"{stage.name}: nothing was trained")
+            return
+        chosen = (
+            f"best after step {result.best_step} by {by} {result.best_score:.3f}"
+            if result.best_score is not None
+            else "last step kept (no validation patients)"
+        )
+        waited = result.waiting_seconds / max(result.seconds, 1e-9)
+        self.reporter.say(
+            f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
+        )
+        if settled := self.plan.kind.told(predictor):
+            self.reporter.say(f"{stage.name}: {settled}")
+
+    def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
+        plan = self.plan
+        before = steps_behind(self.plan.outside) if self.plan.outside else None
+        return {
+            "network": {
+                "name": plan.network,
+                "width": network.width,
+                "in_channels": network.in_channels,
+                "out_channels": network.out_channels,
+                "spatial_dims": network.spatial_dims,
+                "patch_size": list(plan.patch_size),
+                "options": dict(network.options),
+            },
+            "task": plan.task.name,
+            "kind": plan.kind.name,
+            "stage": stage.name,
+            "domain": str(stage.evaluate_on or stage.domain),
+            "modalities": list(stage.domain.modalities),
+            "regions": list(plan.task.regions),
+            "nested": plan.task.nested,
+            "exclusive": getattr(plan.task, "exclusive", False),
+            "names": getattr(plan.task, "names", None),
+            "preprocessing": plan.preset.to_json(),
+            "seen": list(self.seen),
+            "steps": steps_so_far(plan.stages, before)[stage.name],
+            "synthetic": plan.cohort.synthetic,
+        }
+
+    def _receive(self, stage: Stage, prepared: PreparedNetwork) -> None:
+        """Keep and tell what happened to the weights that the stage starts from."""
+        receipt = prepared.receipt
+        if self.fabric.is_global_zero:
+            kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
+            self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
+        trained = f"{prepared.trainable_share():.1%} trainable" if stage.steps else "none trained"
+        beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""
+        came = (
+            "random weights"
+            if receipt.origin == "random"
+            else f"{receipt.transferred:.1%} of the parameters from {receipt.origin}"
+        )
+        self.reporter.say(
+            f"{stage.name}: {'+'.join(stage.domain.modalities)}, {stage.steps} steps, {came}, "
+            f"{trained}{beside}"
+        )
+        for note in receipt.notes:
+            self.reporter.say(f"  {note}")

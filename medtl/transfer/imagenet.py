@@ -1,0 +1,52 @@
+"""``--init imagenet``: torchvision's weights for a network, from a file or torch's hub cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from medtl.data.io.pictures import COLOURS
+from medtl.errors import ConfigError, WeightsError
+from medtl.plugins.catalog import Catalog
+from medtl.transfer.weights import Weights, read_weights, resolve_weights
+
+#: What ``--init`` is called then.
+IMAGENET = "imagenet"
+
+
+URL = "https://download.pytorch.org/models/"
+
+
+def read_imagenet(catalog: Catalog, network: str, file: Path | None) -> Weights:
+    """ImageNet weights for a network of the catalog; their channels are red, green and blue.
+
+    Raises:
+        ConfigError: the network has no such weights, and no file is given.
+        WeightsError: the file cannot be read, or is not there.
+    """
+    path = resolve_weights(str(file)) if file else find_imagenet(catalog, network)
+    weights = read_weights(path)
+    if weights.modalities:
+        return weights
+    return replace(weights, metadata={**weights.metadata, "modalities": list(COLOURS)})
+
+
+def find_imagenet(catalog: Catalog, network: str) -> Path:
+    """The network's file in torch's hub cache; errors as :func:`read_imagenet`."""
+    published: str = getattr(catalog.networks[network].load(), "imagenet", "")
+    if not published:
+        raise ConfigError(
+            f"--init imagenet: torchvision has no weights for network {network}; choose one that "
+            "is named as torchvision's (medtl list networks), or name a file with --weights"
+        )
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    # Any version of them: torchvision puts eight digits of the content's hash behind the name.
+    versions = sorted(folder.glob(f"{published.partition('-')[0]}-????????.pth"))
+    if not versions:
+        raise WeightsError(
+            f"--init imagenet: {folder} holds no {published}; fetch {URL}{published} into it, or "
+            "name your copy with --weights FILE"
+        )
+    return folder / published if folder / published in versions else versions[-1]

@@ -1,0 +1,133 @@
+"""``medtl weights inspect``: what a file of weights holds, and what of it a network would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medtl.data.modality import parse_mapping, parse_modalities
+from medtl.errors import ConfigError
+from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog
+from medtl.transfer.mismatch import misfit
+from medtl.transfer.receipt import Receipt
+from medtl.transfer.transfer import transfer
+from medtl.transfer.weights import Weights, read_weights, resolve_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """``facts`` of a file; the ``receipt`` of loading it into a network, if one was named, and what
+    training would object to ("": nothing)."""
+
+    facts: dict[str, Any]
+    receipt: Receipt | None = None
+    problem: str = ""
+
+
+def inspect(
+    file: str,
+    catalog: Catalog,
+    *,
+    network: str = "",
+    width: int | None = None,
+    modalities: str = "",
+    regions: str = "",
+    mapping: Sequence[str] = (),
+    init_modalities: str = "",
+) -> Inspected:
+    """Look into weights, a run or a stage; with ``network``, preview the receipt of loading them.
+
+    ``width``, ``modalities`` and ``regions`` of that network are the file's where they are left
+    out. ``mapping``: "t1=t1ce" seeds t1 from the file's t1ce.
+
+    Raises:
+        WeightsError: there are none, or they cannot be read.
+        ConfigError: neither the file nor ``modalities`` names the network's inputs.
+    """
+    weights = read_weights(resolve_weights(file))
+    facts = facts_of(weights)
+    if not network:
+        return Inspected(facts)
+    target, names = _target(weights, catalog, network, width, modalities, regions)
+    receipt = _preview(weights, target, *names, mapping, init_modalities)
+    facts["receipt"] = {"network": target.name, **receipt.to_json()}
+    return Inspected(facts, receipt, misfit(target, weights, receipt))
+
+
+def facts_of(weights: Weights) -> dict[str, Any]:
+    """What a file of weights holds, as plain data.
+
+    Parameters are counted with the norms' running statistics: a file cannot tell them apart.
+    """
+    numbers = {
+        (tensor.data_ptr(), tuple(tensor.shape)): tensor.numel()
+        for tensor in weights.tensors.values()
+        if tensor.is_floating_point()
+    }
+    return {
+        "path": str(weights.path),
+        "format": weights.format,
+        "network": weights.metadata.get("network"),
+        "task": weights.metadata.get("task"),
+        "stage": weights.metadata.get("stage"),
+        "synthetic": weights.metadata.get("synthetic"),
+        "modalities": list(weights.modalities),
+        "regions": list(weights.regions),
+        "tensors": len(weights.tensors),
+        "parameters": sum(numbers.values()),
+        "seen": len(weights.seen),
+    }
+
+
+def _target(
+    weights: Weights,
+    catalog: Catalog,
+    name: str,
+    width: int | None,
+    modalities: str,
+    regions: str,
+) -> tuple[Network, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The network to load into, with its modalities and regions."""
+    inputs = parse_modalities(modalities) if modalities else weights.modalities
+    if not inputs:
+        raise ConfigError(f"{weights.path} does not name its modalities; state --modalities")
+    outputs = tuple(regions.split(",")) if regions else weights.regions
+    component = catalog.networks[name]
+    saved = weights.metadata.get("network")
+    saved = saved if isinstance(saved, dict) else {}
+    same = str(saved.get("name")).rpartition(":")[2] == component.name
+    network = component.load()(
+        in_channels=len(inputs),
+        out_channels=len(outputs) or 1,
+        spatial_dims=saved.get("spatial_dims", _dims_of(weights)),
+        width=width or (saved.get("width") if same else None),
+        **(saved.get("options", {}) if same else {}),
+    )
+    return network, (tuple(inputs), outputs)
+
+
+def _dims_of(weights: Weights) -> int:
+    """3 unless the file's convolutions are 2-D alone."""
+    ranks = {tensor.ndim for tensor in weights.tensors.values()}
+    return 2 if 4 in ranks and 5 not in ranks else 3
+
+
+def _preview(
+    weights: Weights,
+    network: Network,
+    modalities: tuple[str, ...],
+    regions: tuple[str, ...],
+    mapping: Sequence[str],
+    init_modalities: str,
+) -> Receipt:
+    return transfer(
+        network,
+        weights,
+        modalities=modalities,
+        regions=regions,
+        mapping=parse_mapping(mapping),
+        allow_partial=True,
+        source_modalities=parse_modalities(init_modalities) if init_modalities else None,
+    )

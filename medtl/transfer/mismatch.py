@@ -1,0 +1,177 @@
+"""Why a file's weights do not fit a network, in one line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from difflib import SequenceMatcher
+
+from torch import Tensor
+
+from medtl.networks.blocks import Network, match_block, tensors
+from medtl.transfer.nnunet_names import NNUNET
+from medtl.transfer.receipt import Receipt, ReceiptRow
+from medtl.transfer.weights import Weights
+
+#: Less than this share of the parameters, or of the tensors that hold them, is no transfer.
+ENOUGH = 0.5
+
+
+#: A larger share of a block in the file than this without a place there: it is another network's.
+WITHOUT_PLACE = 0.1
+
+
+MATCHING = "choose the matching --network"
+
+
+_VGG = {8: 11, 10: 13, 13: 16, 16: 19}
+
+
+_RESNET: dict[tuple[tuple[int, ...], int], int] = {
+    ((2, 2, 2, 2), 2): 18,
+    ((3, 4, 6, 3), 2): 34,
+    ((3, 4, 6, 3), 3): 50,
+    ((3, 4, 23, 3), 3): 101,
+    ((3, 8, 36, 3), 3): 152,
+}
+
+
+def misfit(
+    network: Network, weights: Weights, receipt: Receipt, reinit: Collection[str] = ()
+) -> str:
+    """What is wrong with loading ``weights`` into ``network``, and what to do; empty if it is a
+    transfer.
+
+    Heads belong to a task, slim blocks to a network of their own and those of ``reinit`` are to be
+    random, so only the other blocks of the ``receipt`` are asked.
+    """
+    free = {*reinit, *_new_by_nature(network)}
+    skipped = [row for row in receipt.rows if row.status == "skipped"]
+    asked = [
+        row
+        for row in receipt.rows
+        if row.parameter and row.status != "skipped" and row.block not in free
+    ]
+    if not asked:
+        return ""
+    share = Receipt("", tuple(asked)).transferred
+    number = sum(row.status != "random" for row in asked) / len(asked)
+    if min(share, number) < ENOUGH:
+        what = "parameters" if share <= number else "tensors"
+        misfits = [row for row in asked if row.status == "random"]
+        shown = "; ".join(f"{row.name} {row.shape}: {row.note}" for row in misfits[:3])
+        problem = (
+            f"only {min(share, number):.0%} of the {what} of {network.name} would be transferred"
+        )
+        if depth := _flat(network, weights, asked):
+            return (
+                f"{problem}: its 2-D convolutions fit, repeated over the slices, but what follows "
+                f"them was made for pictures ({shown}); carry the first {depth} blocks over by "
+                f"--strategy transfusion --depth {depth}"
+            )
+        return (
+            f"{problem}, these are weights of {architecture(weights)} ({shown})"
+            f"{_near_miss(network, weights, misfits, skipped)}; {MATCHING}"
+        )
+    for block in dict.fromkeys(row.block for row in asked):
+        held = [row for row in asked if row.block == block]
+        used = sum(row.numel for row in held if row.status != "random")
+        lost = [r.name for r in skipped if not r.note and block in match_block(network, (r.name,))]
+        lost += [row.source for row in held if row.source and _another_layer(row, weights)]
+        homeless = sum(weights.tensors[name].numel() for name in lost)
+        if homeless > WITHOUT_PLACE * (used + homeless):
+            return (
+                f"{homeless / (used + homeless):.0%} of what it has for {block} of {network.name} "
+                f"would have no place there ({', '.join(lost[:3])}), these are weights of "
+                f"{architecture(weights)}; {MATCHING}"
+            )
+    return ""
+
+
+def _flat(network: Network, weights: Weights, asked: Sequence[ReceiptRow]) -> int:
+    """How many first blocks a 2-D network's weights fill in a 3-D one, if all its convolutions fit
+    and only layers behind them do not."""
+    misfits = [row for row in asked if row.status == "random"]
+    if not any("inflated" in row.factors for row in asked) or any(
+        len(row.shape) > 2 or not row.source for row in misfits
+    ):
+        return 0
+    lost = {row.block for row in misfits}
+    names = [block.name for block in network.blocks]
+    return min(names.index(block) for block in lost)
+
+
+def _another_layer(row: ReceiptRow, weights: Weights) -> bool:
+    """Whether the file has a kernel where the network has a vector (a norm's), or the reverse."""
+    return (len(row.shape) == 1) != (weights.tensors[row.source].ndim == 1)
+
+
+def _new_by_nature(network: Network) -> set[str]:
+    """Heads, and the blocks that the option ``slim_from`` made slim."""
+    slim = network.options.get("slim_from")
+    blocks = [block.name for block in network.blocks]
+    heads = {block.name for block in network.blocks if block.role == "head"}
+    return heads | set(blocks[slim - 1 :] if slim else ())
+
+
+def architecture(weights: Weights) -> str:
+    """What the file says about its network, to hint at the right one."""
+    saved = weights.metadata.get("network")
+    if isinstance(saved, dict) and "name" in saved:
+        width = saved.get("width")
+        return f"network {saved['name']}" + (f" of width {width}" if width else "")
+    if weights.format == NNUNET:
+        return "nnU-Net, whose PlainConvUNet alone fits, and only dynunet of its own sizes"
+    known = torchvision_network(weights.tensors)
+    return f"torchvision's {known}" if known else "another architecture"
+
+
+def torchvision_network(state: Mapping[str, Tensor]) -> str:
+    """Which of torchvision's VGG and ResNet these tensors are of, as medtl calls it; else empty."""
+    stages = [name for name in state if re.fullmatch(r"features\.\d+\.weight", name)]
+    depth = _VGG.get(sum(state[name].ndim == 4 for name in stages))
+    if depth:
+        norm = any(name.endswith("running_mean") for name in state)
+        return f"vgg{depth}{'-bn' if norm else ''}"
+    places = [re.fullmatch(r"layer(\d)\.(\d+)\.conv(\d)\.weight", name) for name in state]
+    found = [tuple(map(int, place.groups())) for place in places if place]
+    blocks = Counter(level for level, _, convolution in found if convolution == 1)
+    counts = tuple(blocks[level] for level in range(1, 5))
+    layers = _RESNET.get((counts, max((row[2] for row in found), default=0)))
+    return f"resnet{layers}" if layers else ""
+
+
+def _near_miss(
+    network: Network,
+    weights: Weights,
+    misfits: Sequence[ReceiptRow],
+    skipped: Sequence[ReceiptRow],
+) -> str:
+    """The likeliest cause, as far as the names and shapes tell it."""
+    normed = any(name.endswith("running_mean") for name in tensors(network))
+    has_norm = any(name.endswith("running_mean") for name in weights.tensors)
+    if normed != has_norm:
+        sides = ("the file", network.name) if has_norm else (network.name, "the file")
+        return f"; {sides[0]} has batch norm, {sides[1]} has none"
+    ranks = {weights.tensors[row.source].ndim for row in misfits if row.source}
+    if network.spatial_dims == 2 and 5 in ranks:
+        return "; the file's convolutions are 3-D, these are 2-D"
+    ratios = {
+        weights.tensors[row.source].shape[0] / row.shape[0]
+        for row in misfits
+        if row.source and row.shape
+    }
+    if len(ratios) == 1 and (ratio := ratios.pop()) != 1:
+        return f"; it is {ratio:g} times as wide: try --width {round(network.width * ratio)}"
+    return _same_shape(misfits, skipped)
+
+
+def _same_shape(misfits: Sequence[ReceiptRow], skipped: Sequence[ReceiptRow]) -> str:
+    """A tensor of the file that has the shape of a missing one and the name most like it."""
+    for row in misfits:
+        alike = [other.name for other in skipped if other.shape == row.shape and row.shape]
+        if alike and not row.source:
+            name = max(alike, key=lambda name: SequenceMatcher(None, name, row.name).ratio())
+            return f"; {name} in the file has the shape of {row.name} here"
+    return ""

@@ -1,0 +1,247 @@
+"""What strategies plan: the Stages of a transfer, as plain data; nothing here needs torch.
+
+The strategies themselves are in ``medtl.transfer.strategies.finetune`` and
+``medtl.transfer.strategies.unfreeze``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from medtl.data.domain import Domain
+from medtl.errors import ConfigError
+
+#: Stage names: training on the source, and the from-scratch controls (A: the target's steps,
+#: B: source + target steps).
+SOURCE = "source"
+
+
+CONTROL_A = "control-a"
+
+
+CONTROL_B = "control-b"
+
+
+#: Options that shape the target's network alone: the source's is whole.
+CUTS = ("keep_blocks", "slim_from")
+
+
+#: How many times smaller the stem's rate is than the head's where rates follow the depth.
+SPAN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """One term of the objective, by component name.
+
+    ``features_from``: the block whose features it sees, if it sees any; "" is the one before the
+    head.
+    """
+
+    name: str
+    weight: float = 1.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    features_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One leg of a transfer: what is trained where, from what, for how long.
+
+    ``init`` is "random", "previous" (the stage before) or a weights file or run folder. ``frozen``
+    is a freeze specification (``medtl.networks.blocks.select_blocks``). ``rates`` maps block
+    names, or "*" for the rest, to learning rates. ``steps`` counts optimiser steps; a stage
+    without steps trains nothing. ``initialiser`` names a component that changes the weights once
+    they are in (``medtl.transfer.initialisers``).
+
+    ``unlabelled`` is a domain of which the stage sees training images beside the labelled ones, and
+    no label; ``evaluate_on``, the domain whose test cases it is scored on, if not its own.
+    ``norm_stats``: running statistics of norms follow the training batches ("train"), stay as they
+    are ("frozen"), or are taken from the unlabelled images at the end ("target").
+    ``select_by`` says how the best weights are told: :mod:`medtl.evaluation.label_free`.
+    """
+
+    name: str
+    domain: Domain
+    steps: int
+    init: str = "previous"
+    reinit: tuple[str, ...] = ()
+    frozen: str = "none"
+    optimizer: str = "adamw"
+    rates: Mapping[str, float] = field(default_factory=lambda: {"*": 2e-3})
+    schedule: str = "cosine"
+    batch_size: int = 2
+    losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    unlabelled: Domain | None = None
+    evaluate_on: Domain | None = None
+    norm_stats: str = "train"
+    select_by: str = "validation"
+    next_from: str = "best"
+    initialiser: str | None = None
+    weight_decay: float | None = None  #: None: the optimiser's usual one
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
+
+    def domains(self) -> tuple[Domain, ...]:
+        """Every domain that the stage sees."""
+        seen = (self.domain, self.unlabelled, self.evaluate_on)
+        return tuple(dict.fromkeys(domain for domain in seen if domain is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a strategy plans for. ``steps`` is the budget of each side, source and target.
+
+    ``blocks`` are those of the target's network in order, the head last. What ``depth`` counts is
+    the strategy's to say. ``optimizer`` None leaves the choice to it.
+    """
+
+    source: Domain
+    target: Domain
+    steps: int
+    batch_size: int
+    rate: float
+    init: str | None = None
+    freeze: str | None = None
+    schedule: str = "cosine"
+    losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    blocks: tuple[str, ...] = ("head",)
+    depth: int | None = None
+    keep_blocks: int | None = None
+    optimizer: str | None = None
+    initialiser: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
+    init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
+    alignment: float | None = None  #: weight of the loss that aligns source and target
+    select_by: str | None = None  #: how a stage with unlabelled images selects
+
+
+class Strategy(Protocol):
+    """What a strategy component's target must be: a function that plans.
+
+    >>> from medtl.data.domain import parse_domain
+    >>> from medtl.transfer.strategies.base import Request
+    >>> from medtl.transfer.strategies.finetune import linear_probe
+    >>> flair, t1 = parse_domain("flair"), parse_domain("t1")
+    >>> stages = linear_probe(Request(flair, t1, steps=100, batch_size=2, rate=1e-3))
+    >>> [(stage.name, stage.steps, stage.frozen) for stage in stages]
+    [('source', 100, 'none'), ('linear-probe', 100, 'all-but:head')]
+    """
+
+    def __call__(self, request: Request) -> tuple[Stage, ...]: ...
+
+
+def stage(request: Request, name: str, domain: Domain, steps: int, **changes: Any) -> Stage:
+    """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's.
+
+    An ``optimizer`` among the changes is the strategy's choice, which the request's replaces.
+    """
+    rate = request.rate * float(changes.pop("rate", 1.0))
+    settings = {
+        "rates": {"*": rate},
+        "schedule": request.schedule,
+        "batch_size": request.batch_size,
+        "losses": request.losses,
+        **changes,
+    }
+    if request.optimizer:
+        settings["optimizer"] = request.optimizer
+    return Stage(name, domain, steps, **settings)
+
+
+def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
+    """How a transfer starts: from ``--init`` without training, else with a stage on the source."""
+    if request.init:
+        return (), request.init
+    source = stage(request, SOURCE, request.source, request.steps, init="random")
+    return (source,), "previous"
+
+
+def by_depth(request: Request, rate: float = 1.0) -> dict[str, float]:
+    """``rate`` times the request's at the head, falling evenly to one ``SPAN``-th at the stem."""
+    top, below = request.rate * rate, len(request.blocks) - 1
+    rates = {
+        block: top * SPAN ** ((index - below) / max(1, below))
+        for index, block in enumerate(request.blocks)
+    }
+    return {**rates, "*": top}
+
+
+def depth_of(request: Request, low: int, high: int, meaning: str, usual: int | None = None) -> int:
+    """``--depth``, or the ``usual`` one; ConfigError with its ``meaning`` if out of range."""
+    depth = usual if request.depth is None else request.depth
+    if depth is None or not low <= depth <= high:
+        given = "--depth is needed" if depth is None else f"--depth {depth}"
+        raise ConfigError(
+            f"{given}: {meaning}, {low} to {high}; the blocks are {', '.join(request.blocks)}"
+        )
+    return depth
+
+
+def divided(steps: int, shares: Sequence[float]) -> list[int]:
+    """Whole steps by ``shares``, which never fall: one at least for each, and no more parts than
+    steps."""
+    shares = shares[:steps]
+    parts = [max(1, int(steps * share / sum(shares))) for share in shares]
+    return [*parts[:-1], steps - sum(parts[:-1])]
+
+
+def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages with what the request says of the target's network and of its first weights.
+
+    A source stage that is scored on the target is held against the others, so it gets the same.
+    """
+    whole = {name: None for name in CUTS if name in request.options}
+    cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
+    changed: list[Stage] = []
+    started = False
+    for each in stages:
+        if each.name == SOURCE and each.evaluate_on is None:
+            changed.append(replace(each, options={**each.options, **whole}))
+            continue
+        starts = not started or each.init != "previous"
+        started = True
+        initialiser = request.initialiser if starts else each.initialiser
+        options = {**each.options, **cut}
+        changed.append(replace(each, options=options, initialiser=initialiser))
+    return tuple(changed)
+
+
+def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """From-scratch arms for a plan, on the target: A gets the target's steps, B all steps.
+
+    A plan that starts from ``--init`` counts the steps recorded there; where none are, only A.
+    """
+    on_source = sum(each.steps for each in stages if each.name == SOURCE)
+    steps = sum(each.steps for each in stages) - on_source
+    (arm_a,) = on_target(
+        replace(request, initialiser=None),
+        (stage(request, CONTROL_A, request.target, steps, init="random"),),
+    )
+    before = on_source + (request.init_steps or 0)
+    return (arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before)) if before else (arm_a,)
+
+
+def carried_over(stages: Sequence[Stage]) -> bool:
+    """Whether labelled training starts from other weights, so that controls could be trained."""
+    labelled = all(each.unlabelled is None for each in stages)
+    return labelled and any(each.init != "random" for each in stages)
+
+
+def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
+    """Steps behind the weights of each stage; ``before``: behind those of ``--init``, if known."""
+    taken: dict[str, int | None] = {}
+    carried: int | None = 0
+    for each in stages:
+        start = {"random": 0, "previous": carried}.get(each.init, before)
+        taken[each.name] = None if start is None else start + each.steps
+        if each.name not in (CONTROL_A, CONTROL_B):
+            carried = taken[each.name]
+    return taken
+
+
+def refuse(value: object, message: str) -> None:
+    """ConfigError with the message if there is such a value."""
+    if value:
+        raise ConfigError(message)

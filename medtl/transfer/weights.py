@@ -1,0 +1,275 @@
+"""Weights in files: read what others wrote without running any of it, write medtl's checkpoints.
+
+A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
+
+    {"format": 1,
+     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size",
+                 "options"},           # what its builder was told beside these
+     "modalities": ["flair", "t1ce"],   # order of the input channels
+     "regions": ["WT", "TC", "ET"],     # order of the output channels
+     "preprocessing": {...},            # preset and spacing the images went through
+     "seen": ["<hash>", ...],           # content hashes of its training images, every stage's
+     "steps": 1600,                     # optimiser steps behind it, every stage's; null: unknown
+     "response_rms": {"<input tensor>": 0.71},  # see medtl.transfer.response.measure_response
+     "nested": true,                    # each region lies within the one before it
+     "min_component_ml": 5.1,           # smaller components of the first region are dropped
+     "exclusive": false,                # no voxel is in two regions
+     "temperature": 1.3,                # of class probabilities: logits are divided by it
+     "temperature_fitted_on": 38,       # so many validation cases; 0: it is 1
+     "names": null,                     # what the data call things, see medtl.data.task.Named
+     "patches_at_once": 1,              # only if the memory did not hold a batch
+     "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
+
+Only ``format`` is required to start from the file, all of it to predict with it; ``{}`` stands for
+a file that medtl did not write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medtl.errors import WeightsError
+from medtl.runtime.files import from_home, replacing, unwritable
+from medtl.transfer.torch_file import read_torch
+
+FORMAT = 1
+
+
+BEST = "checkpoint_best.safetensors"
+
+
+#: How files of weights are usually called; used for hints alone.
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The tensors of one file, on the CPU, names as saved but for wrapper prefixes."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]  #: medtl's own, see the module; of others only what they state
+    format: str  #: "medtl", "safetensors", "state dict", "nnU-Net v2", "checkpoint['model']", ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Order of the input channels; empty if the file does not say."""
+        return tuple(self.metadata.get("modalities", ()))
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Order of the output channels; empty if the file does not say."""
+        return tuple(self.metadata.get("regions", ()))
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Content hashes of the images these weights were trained on."""
+        return frozenset(self.metadata.get("seen", ()))
+
+
+def steps_behind(weights: Weights) -> int | None:
+    """How many optimiser steps these weights have seen, as far as they say."""
+    steps = weights.metadata.get("steps")
+    return steps if isinstance(steps, int) and steps >= 0 else None
+
+
+def read_weights(path: Path) -> Weights:
+    """Read safetensors, or what ``torch.save`` wrote, without running code from the file.
+
+    Raises WeightsError for anything else, for damaged files, and for tensors that are not plain
+    finite numbers.
+    """
+    kind = _kind(path)
+    tensors, metadata, form = _read_safetensors(path) if kind == "safetensors" else read_torch(path)
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors; name another file")
+    for name, tensor in tensors.items():
+        _check(path, name, tensor)
+    return Weights(path, _strip_prefixes(tensors), metadata, form)
+
+
+def _kind(path: Path) -> str:
+    """Tell files by their first bytes: the extension says little."""
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; name a weights file, or a run folder of medtl")
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if not head:
+        raise WeightsError(f"{path} is empty; fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer; fetch the weights with 'git lfs pull'")
+    # First, as the length that a safetensors file begins with may look like a pickle's first byte.
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04") or head[0] == 0x80:
+        return "torch"
+    raise WeightsError(
+        f"{path} is not a weights file; medtl reads safetensors and state dicts of torch.save"
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is truncated or damaged; fetch or write it again") from error
+    if "medtl" not in header:
+        return tensors, {}, "safetensors"
+    return tensors, _parse_metadata(path, header["medtl"]), "medtl"
+
+
+def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise WeightsError(
+            f"{path} has checkpoint format {found!r}, this medtl reads {FORMAT}; update medtl"
+        )
+    for key in ("modalities", "regions", "seen"):
+        names = metadata.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
+    return metadata
+
+
+def _check(path: Path, name: str, tensor: Tensor) -> None:
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_quantized
+        or tensor.is_complex()
+        or tensor.is_meta
+    ):
+        raise WeightsError(
+            f"{path}: {name} is a sparse, quantised, complex or empty-shell tensor; save plain "
+            "floating-point weights"
+        )
+    if tensor.is_floating_point():
+        plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
+        if not bool(torch.isfinite(plain).all()):
+            raise WeightsError(
+                f"{path}: {name} holds NaN or infinite values; train anew at a lower --rate"
+            )
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what DistributedDataParallel (``module.``) and torch.compile (``_orig_mod.``) add."""
+    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    while all(name.startswith("module.") for name in named):
+        named = {name.removeprefix("module."): tensor for name, tensor in named.items()}
+    return named
+
+
+def write_checkpoint(
+    path: Path, network_state: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write a medtl checkpoint, whole or not at all; ``format`` is added to the metadata.
+
+    A tensor registered under two names is saved under the first; the network ties it again.
+    Raises RunError if the file cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
+    kept: dict[str, Tensor] = {}
+    known: set[tuple[Any, ...]] = set()
+    for name, tensor in network_state.items():
+        memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        if tensor.numel() and memory in known:
+            continue
+        known.add(memory)
+        kept[name] = tensor
+    write_tensors(path, kept, text)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write tensors, and ``text`` as their metadata, as safetensors: whole or not at all.
+
+    Raises RunError if the file cannot be written.
+    """
+    # Copies: safetensors refuses views of one storage, even where they do not overlap.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(copies, temporary, metadata={"medtl": text})
+    except SafetensorError as error:  # how it reports a full disk
+        number = re.search(r"os error (\d+)", str(error))
+        reason = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(error)
+        raise unwritable(path, reason) from error
+
+
+def resolve_weights(text: str) -> Path:
+    """``FILE``, ``runs/x`` (its last stage) or ``runs/x/source`` (that stage) -> a weights file.
+
+    The stages' order is that of ``stages.json`` in the run folder, else of their checkpoints' age.
+    """
+    path = from_home(text)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"{text}: no such file or run{_nearby(path)}")
+    if (path / BEST).is_file():
+        return path / BEST
+    stages = _finished_stages(path)
+    if not stages:
+        raise WeightsError(
+            f"{text} holds no {BEST}, and none of its folders does; let `medtl train` end first"
+        )
+    planned = _planned_stages(path) or stages
+    if planned[-1] not in stages:
+        choices = ", ".join(str(path / stage) for stage in stages)
+        raise WeightsError(f"{text}: stage {planned[-1]!r} has no checkpoint; there is {choices}")
+    return path / planned[-1] / BEST
+
+
+def _finished_stages(run: Path) -> list[str]:
+    """Names of the stage folders with a checkpoint, oldest first."""
+    found = sorted(run.glob(f"*/{BEST}"), key=lambda file: (file.stat().st_mtime_ns, file))
+    return [file.parent.name for file in found]
+
+
+def _planned_stages(run: Path) -> list[str]:
+    plan = run / "stages.json"
+    if not plan.is_file():
+        return []
+    try:
+        stages = json.loads(plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{plan} is damaged; name a stage's folder instead") from error
+    if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
+        raise WeightsError(f"{plan} is not a list of stage names; name a stage's folder instead")
+    return stages
+
+
+def _nearby(path: Path) -> str:
+    """What the user may have meant: the run's stages, else the runs and weights beside it."""
+    if not path.parent.is_dir():
+        return ""
+    names = _finished_stages(path.parent)
+    if not names:
+        beside = sorted(p for p in path.parent.iterdir() if p.suffix in SUFFIXES or _is_run(p))
+        names = [p.name for p in beside]
+    return f"; {path.parent} holds {', '.join(names[:8])}" if names else ""
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and (bool(_finished_stages(path)) or (path / BEST).is_file())

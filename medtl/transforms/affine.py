@@ -1,0 +1,123 @@
+"""Patches of a volume under an affine map, computed only where they show something of it.
+
+A patch is often larger than the prepared head, and most of a target is background. Trilinear
+interpolation is eight look-ups per voxel in the flattened volume, which torch's ``index_select``
+does several times as fast as its ``grid_sample`` (CPU, torch 2.13).
+
+Axes: C channel, I J K voxels, V voxels in one row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Window = tuple[slice, slice, slice]
+
+
+#: So many are interpolated at once: their places and values then stay in the processor's cache.
+SLAB_VOXELS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """Where the voxels of a patch lie in a volume: ``matrix`` takes their offsets from the middle
+    of the patch to offsets from ``centre`` (voxels)."""
+
+    centre: Tensor
+    matrix: Tensor
+    patch: tuple[int, int, int]
+
+    def within(self, box: Sequence[slice]) -> Affine:
+        """The same map into that box of the volume alone."""
+        start = torch.tensor([side.start for side in box])
+        return Affine(self.centre - start, self.matrix, self.patch)
+
+    def window(self, shape: Sequence[int]) -> Window:
+        """The box of the patch outside of which it shows nothing of a volume of ``shape``."""
+        corners = torch.tensor(list(product(*((-1, size) for size in shape))), dtype=torch.float64)
+        offsets = (corners - self.centre) @ self.matrix.double().inverse().T
+        sides = []
+        for line, edge in zip(offsets.T.tolist(), self.patch, strict=True):
+            first, last = (value + (edge - 1) / 2 for value in (min(line), max(line)))
+            start = min(max(math.ceil(first), 0), edge)
+            sides.append(slice(start, min(max(math.floor(last) + 1, start), edge)))
+        return sides[0], sides[1], sides[2]
+
+    def sample(self, volume_CIJK: Tensor, window: Window) -> Tensor:
+        """What that window of the patch shows, float32; 0 where it leaves the volume."""
+        offsets = [
+            torch.arange(side.start, side.stop) - (edge - 1) / 2
+            for side, edge in zip(window, self.patch, strict=True)
+        ]
+        size = [len(line) for line in offsets]
+        if 0 in size:
+            return torch.zeros(len(volume_CIJK), *size)
+        if self._on_voxels():
+            ends = [
+                sorted(round(float(at + self.matrix[axis, axis] * line[end])) for end in (0, -1))
+                for axis, (at, line) in enumerate(zip(self.centre, offsets, strict=True))
+            ]
+            against = [1 + axis for axis in range(3) if self.matrix[axis, axis] < 0]
+            return _cut(volume_CIJK, [first for first, _ in ends], size).float().flip(against)
+        # One zero before and two after: what is further away than that is moved there.
+        padded_CIJK = functional.pad(volume_CIJK.float(), (1, 2) * 3)
+        places = []  # along each axis of the volume: of a voxel's i, and of its j and k
+        for axis in range(3):
+            i, j, k = (step * line for step, line in zip(self.matrix[axis], offsets, strict=True))
+            places.append((i[:, None, None] + (self.centre[axis] + 1), j[:, None] + k))
+        found_CIJK = torch.empty(len(volume_CIJK), *size)
+        step = max(1, SLAB_VOXELS // (size[1] * size[2]))
+        for first in range(0, size[0], step):
+            part = slice(first, first + step)
+            places_IJK = [row[part] + plane for row, plane in places]
+            found_CIJK[:, part] = _interpolated(padded_CIJK, places_IJK)
+        return found_CIJK
+
+    def _on_voxels(self) -> bool:
+        """Whether nothing has to be interpolated."""
+        corner = [float(c) - (n - 1) / 2 for c, n in zip(self.centre, self.patch, strict=True)]
+        return all(at.is_integer() for at in corner) and torch.equal(
+            self.matrix.abs(), torch.eye(3)
+        )
+
+
+def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
+    """Trilinear at these places, one tensor per axis, which are changed; the volume has room for
+    the next voxel after the last."""
+    sizes = volume_CIJK.shape[1:]
+    index_IJK = torch.zeros(places_IJK[0].shape, dtype=torch.int32)
+    shares_V = []
+    for place_IJK, size in zip(places_IJK, sizes, strict=True):
+        low_IJK = place_IJK.clamp_(0, size - 2).floor()
+        shares_V.append(place_IJK.sub_(low_IJK).flatten())
+        index_IJK.mul_(size).add_(low_IJK.int())
+    index_V = index_IJK.flatten().long()  # looked up faster, computed more slowly
+    strides = (sizes[1] * sizes[2], sizes[2], 1)
+    steps = [sum(step) for step in product(*((0, stride) for stride in strides))]
+    found = []
+    for channel_V in volume_CIJK.flatten(1):
+        values = [channel_V[step:].index_select(0, index_V) for step in steps]
+        for share_V in reversed(shares_V):
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [near_V.lerp_(far_V, share_V) for near_V, far_V in pairs]
+        found += values
+    return torch.stack(found).view(-1, *index_IJK.shape)
+
+
+def _cut(volume_CIJK: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The patch that begins at ``corner``, filled up with 0 where it leaves the volume."""
+    inside: list[slice] = []
+    margins: list[int] = []  # as pad() takes them, the last axis first
+    for start, edge, length in zip(corner, size, volume_CIJK.shape[1:], strict=True):
+        first, last = (min(max(at, 0), length) for at in (start, start + edge))
+        before = min(max(-start, 0), edge)
+        inside.append(slice(first, last))
+        margins = [before, edge - before - (last - first), *margins]
+    return functional.pad(volume_CIJK[(slice(None), *inside)], margins)

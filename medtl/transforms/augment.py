@@ -1,0 +1,365 @@
+"""Augmented patches: all randomness is drawn in one place, applying the draw is pure.
+
+Axes: C modality, L region, I J K voxels. The spatial part (centre, rotation, scale, flips) is one
+resampling of the patch; the intensity part follows nnU-Net's list (Isensee et al. 2021), and the
+lesion's contrast varies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medtl.transforms.affine import Affine, Window
+
+#: Zero signal lies about this many deviations below the mean of a z-scored brain.
+AIR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Ranges and probabilities; ``NONE`` leaves patches as they are."""
+
+    overhang: float = 0.2  #: share of a patch's edge that may lie outside the image
+    rotation_deg: float = 20.0
+    scale: tuple[float, float] = (0.75, 1.3)
+    spatial_p: float = 0.6
+    flip: bool = True
+    fade: tuple[float, float] = (-0.3, 0.7)  #: share of the first region's contrast taken away
+    fade_p: float = 0.6
+    noise: float = 0.15
+    noise_p: float = 0.3
+    blur_voxels: tuple[float, float] = (0.5, 1.0)
+    blur_p: float = 0.2
+    bias: float = 0.3
+    bias_p: float = 0.15
+    contrast: tuple[float, float] = (0.75, 1.3)
+    shift: float = 0.3
+    intensity_p: float = 0.5
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_p: float = 0.4
+    modality_dropout: float = 0.0  #: share of the patches that lack modalities; a run's setting
+
+
+FULL = Augmentation()
+
+
+LIGHT = Augmentation(
+    overhang=0.0, spatial_p=0.0, fade_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0
+)
+
+
+NONE = Augmentation(
+    overhang=0.0,
+    spatial_p=0.0,
+    flip=False,
+    fade_p=0.0,
+    noise_p=0.0,
+    blur_p=0.0,
+    bias_p=0.0,
+    intensity_p=0.0,
+    gamma_p=0.0,
+)
+
+
+#: For pictures shown whole: no region to fade, little leaves the frame, and how sharp and how
+#: evenly lit they are stays. Chosen on validation patients of kaggle-mri.
+PICTURE = Augmentation(
+    overhang=0.1,
+    rotation_deg=30.0,
+    scale=(0.85, 1.2),
+    fade_p=0.0,
+    noise=0.1,
+    blur_p=0.0,
+    bias_p=0.0,
+    gamma_p=0.2,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDraw:
+    """What happens to one channel's intensities; 0 or 1 where nothing does."""
+
+    fade: float
+    noise: float
+    blur_voxels: float
+    bias: float
+    contrast: float
+    shift: float
+    gamma: float
+    gamma_inverted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Everything random about a patch. ``matrix`` maps its offsets to the image's (voxels)."""
+
+    centre: Tensor
+    matrix: Tensor
+    channels: tuple[ChannelDraw, ...]
+    noise_seed: int
+    missing: tuple[int, ...] = ()  #: channels that are blanked, never all of them
+
+
+def draw(
+    augmentation: Augmentation,
+    centres: dict[str, Tensor],
+    shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+    channels: int,
+    seed: int,
+    *,
+    whole: bool = False,
+) -> Draw:
+    """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
+    patches are centred near a voxel of a randomly chosen region, the others anywhere, as far as
+    ``overhang`` lets a patch reach beyond the image. ``whole``: the patch shows all of the image,
+    off the centre by ``overhang`` at most."""
+    random = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand(1, generator=random))
+
+    def happens(probability: float) -> bool:
+        return uniform(0, 1) < probability
+
+    def pick(count: int) -> int:
+        return int(torch.randint(count, (1,), generator=random))
+
+    present = [voxels for voxels in centres.values() if len(voxels)]
+    if present and happens(0.5):
+        voxels = present[pick(len(present))]
+        flat = int(voxels[pick(len(voxels))])
+        _, j, k = shape
+        position = (flat // (j * k), flat // k % j, flat % k)
+        centre = [
+            p + uniform(-0.25, 0.25) * edge if edge > 1 else p
+            for p, edge in zip(position, patch, strict=True)
+        ]
+    else:
+        centre = [
+            uniform(0, n - 1) if edge > 1 else pick(n) for n, edge in zip(shape, patch, strict=True)
+        ]
+
+    a = augmentation
+    if whole:
+        centre = [
+            (n - 1) / 2 + (uniform(-1, 1) * a.overhang * edge if edge > 1 else 0.0)
+            for n, edge in zip(shape, patch, strict=True)
+        ]
+    else:
+        centre = [
+            _inside(c, n, edge, a.overhang * edge)
+            for c, n, edge in zip(centre, shape, patch, strict=True)
+        ]
+    angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
+    zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
+    signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
+    if patch[2] == 1:  # a 2-D patch stays in its slice
+        angles[0] = angles[1] = 0.0
+        signs[2] = 1.0
+    drawn = tuple(
+        ChannelDraw(
+            fade=uniform(*a.fade) if happens(a.fade_p) else 0.0,
+            noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
+            blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
+            bias=uniform(0, a.bias) if happens(a.bias_p) else 0.0,
+            contrast=uniform(*a.contrast) if happens(a.intensity_p) else 1.0,
+            shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
+            gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
+            gamma_inverted=happens(0.3),
+        )
+        for _ in range(channels)
+    )
+    if zoom == 1.0 and not any(angles):
+        # On the image's own voxels nothing has to be interpolated.
+        centre = [
+            math.floor(c - (edge - 1) / 2 + 0.5) + (edge - 1) / 2
+            for c, edge in zip(centre, patch, strict=True)
+        ]
+    matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
+    noise_seed = pick(2**31 - 1)
+    # Drawn last: the patch is the one that would be seen without dropout. The bits of ``lost`` are
+    # the channels; any set of them but none and all is as likely.
+    dropping = a.modality_dropout > 0 and channels > 1 and happens(a.modality_dropout)
+    lost = 1 + pick(2**channels - 2) if dropping else 0
+    missing = tuple(channel for channel in range(channels) if lost >> channel & 1)
+    return Draw(torch.tensor(centre), matrix, drawn, noise_seed, missing)
+
+
+def _inside(centre: float, size: int, edge: int, outside: float) -> float:
+    """The nearest centre of a patch, ``outside`` voxels of whose edge may leave the image."""
+    lowest = (edge - 1) / 2 - outside
+    if lowest >= (size - 1) / 2:
+        return (size - 1) / 2
+    return min(max(centre, lowest), size - 1 - lowest)
+
+
+def apply(
+    drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1.
+
+    A missing modality is 0 throughout, as the background is.
+    """
+    affine = Affine(drawn.centre, drawn.matrix, patch)
+    window = affine.window(image_CIJK.shape[1:])
+    shown_CIJK = affine.sample(image_CIJK, window)
+    target = torch.zeros((len(target_LIJK), *patch))
+    box = _box(target_LIJK)
+    if box is not None:
+        marked = _meet(affine.within(box).window([side.stop - side.start for side in box]), window)
+        share_LIJK = affine.within(box).sample(target_LIJK[(slice(None), *box)], marked)
+        target[(slice(None), *marked)] = (share_LIJK > 0.5).float()
+        inner = tuple(
+            slice(side.start - outer.start, side.stop - outer.start)
+            for side, outer in zip(marked, window, strict=True)
+        )
+        for channel_IJK, settings in zip(shown_CIJK, drawn.channels, strict=True):
+            _fade(channel_IJK, channel_IJK[inner], share_LIJK[0], settings.fade)
+    return _shown(drawn, shown_CIJK, window, patch), target
+
+
+def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """:func:`apply` for an image without regions."""
+    affine = Affine(drawn.centre, drawn.matrix, patch)
+    window = affine.window(image_CIJK.shape[1:])
+    return _shown(drawn, affine.sample(image_CIJK, window), window, patch)
+
+
+def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
+    """The patch (CIJK) with its intensities changed, from what shows in its window."""
+    noise_source = torch.Generator().manual_seed(drawn.noise_seed)
+    found = torch.zeros((len(shown_CIJK), *patch))
+    if shown_CIJK.numel() == 0:
+        return found
+    for channel, (values_IJK, settings) in enumerate(zip(shown_CIJK, drawn.channels, strict=True)):
+        shaded_IJK = shaded(values_IJK, settings, noise_source, window, patch)
+        if channel not in drawn.missing:
+            found[(channel, *window)] = shaded_IJK
+    return found
+
+
+def _box(target_LIJK: Tensor) -> Window | None:
+    """The smallest box that holds every region; None if there is none."""
+    seen_IJK = target_LIJK.amax(0)
+    lines = (seen_IJK.amax((1, 2)), seen_IJK.amax((0, 2)), seen_IJK.amax((0, 1)))
+    found = [line.nonzero().flatten().tolist() for line in lines]
+    if not found[0]:
+        return None
+    i, j, k = (slice(voxels[0], voxels[-1] + 1) for voxels in found)
+    return i, j, k
+
+
+def _meet(one: Window, other: Window) -> Window:
+    """What both windows hold; it may be empty."""
+    i, j, k = (
+        slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
+        for a, b in zip(one, other, strict=True)
+    )
+    return i, j, k
+
+
+def _fade(channel_IJK: Tensor, marked_IJK: Tensor, share_IJK: Tensor, amount: float) -> None:
+    """Move a lesion (``share_IJK`` of each voxel) towards the mean of the brain around it.
+
+    Few patients show few contrasts between lesion and brain; this makes fainter and stronger ones
+    of them, and leaves the lesion's texture. ``marked_IJK``, the part of the channel outside of
+    which there is no lesion, is changed in place.
+    """
+    if not amount:
+        return
+    brain = marked_IJK != 0
+    lesion = brain & (share_IJK > 0.5)
+    touched = brain & (share_IJK > 0)
+    lesion_voxels = torch.count_nonzero(lesion)
+    around_voxels = torch.count_nonzero(channel_IJK) - torch.count_nonzero(touched)
+    if not lesion_voxels or not around_voxels:
+        return
+    inside = (marked_IJK * lesion).sum() / lesion_voxels
+    outside = (channel_IJK.sum() - (marked_IJK * touched).sum()) / around_voxels
+    marked_IJK -= amount * (inside - outside) * share_IJK * brain
+
+
+def shaded(
+    values_IJK: Tensor,
+    settings: ChannelDraw,
+    random: torch.Generator,
+    window: Window,
+    patch: tuple[int, int, int],
+) -> Tensor:
+    """Noise, blur, bias field, contrast, shift and gamma in the brain; the background stays 0.
+
+    ``values_IJK``, the window of the patch, is changed in place.
+    """
+    brain_IJK = values_IJK.sign().square_()  # 1, and 0 where the value is
+    if settings.noise:
+        noise_IJK = torch.randn(values_IJK.shape, generator=random)
+        values_IJK.add_(noise_IJK, alpha=settings.noise)
+    if settings.blur_voxels:
+        values_IJK = _blur(values_IJK, settings.blur_voxels)
+    if settings.bias:
+        field_IJK = _bias_field(settings.bias, random, window, patch)
+        values_IJK = values_IJK.add_(AIR).mul_(field_IJK).sub_(AIR)
+    if settings.contrast != 1.0:
+        values_IJK.mul_(settings.contrast)
+    if settings.shift:
+        values_IJK.add_(settings.shift)
+    if settings.gamma != 1.0:
+        low, high = values_IJK.aminmax()
+        span = (high - low).clamp_min(1e-6)
+        unit_IJK = values_IJK.sub_(low).div_(span)
+        if settings.gamma_inverted:
+            unit_IJK.neg_().add_(1).clamp_min_(0).pow_(settings.gamma).neg_().add_(1)
+        else:
+            unit_IJK.pow_(settings.gamma)
+        values_IJK = unit_IJK.mul_(span).add_(low)
+    return values_IJK.mul_(brain_IJK)
+
+
+def _bias_field(
+    strength: float, random: torch.Generator, window: Window, patch: tuple[int, int, int]
+) -> Tensor:
+    """exp of a smooth field: normal deviates of ``strength`` on 3 points per axis of the patch,
+    interpolated."""
+    field = strength * torch.randn((3, 3, 3), generator=random)
+    for side, edge in zip(window, patch, strict=True):
+        at = torch.arange(side.start, side.stop) * (2 / max(edge - 1, 1))
+        near = (1 - (at[:, None] - torch.arange(3)).abs()).clamp_min(0)
+        field = torch.tensordot(field, near, ([0], [1]))  # this axis goes last, the next is first
+    return field.exp_()
+
+
+def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:
+    """A Gaussian of 5 voxels along every axis but those of one voxel; 0 beyond the edge."""
+    near, next_, far = (math.exp(-0.5 * (step / sigma_voxels) ** 2) for step in range(3))
+    total = near + 2 * next_ + 2 * far
+    for axis, length in enumerate(values_IJK.shape):
+        if length == 1:
+            continue
+        blurred = values_IJK * (near / total)
+        for step, weight in ((1, next_ / total), (2, far / total)):
+            count = length - step
+            if count > 0:
+                first, last = (
+                    values_IJK.narrow(axis, 0, count),
+                    values_IJK.narrow(axis, step, count),
+                )
+                blurred.narrow(axis, step, count).add_(first, alpha=weight)
+                blurred.narrow(axis, 0, count).add_(last, alpha=weight)
+        values_IJK = blurred
+    return values_IJK
+
+
+def _rotation(angles_deg: list[float]) -> Tensor:
+    # One by one: torch's cosine of several numbers hangs in forked processes (MKL, torch 2.13).
+    x, y, z = ((float(a.cos()), float(a.sin())) for a in torch.deg2rad(torch.tensor(angles_deg)))
+    about_z = torch.tensor([[z[0], -z[1], 0.0], [z[1], z[0], 0.0], [0.0, 0.0, 1.0]])
+    if not any(angles_deg[:2]):
+        return about_z
+    about_x = torch.tensor([[1.0, 0.0, 0.0], [0.0, x[0], -x[1]], [0.0, x[1], x[0]]])
+    about_y = torch.tensor([[y[0], 0.0, y[1]], [0.0, 1.0, 0.0], [-y[1], 0.0, y[0]]])
+    return about_x @ about_y @ about_z

@@ -1,0 +1,142 @@
+"""Intensities of a case's channels: z-scores, levels of pictures, bias fields, common blur.
+
+Axes: C modality, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional
+
+from medtl.data.io.grids import resample
+
+#: Intensities beyond these percentiles of the brain are clipped before the z-score.
+CLIP_PERCENTILES = (0.5, 99.5)
+
+
+#: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
+N4_SHRINK = 4
+
+
+#: N4's B-spline mesh doubles from level to level; one level leaves half of a strong field.
+N4_LEVELS = 4
+
+
+#: N4 takes logarithms: the lowest value in the brain is at least this share of their range.
+POSITIVE_SHARE = 0.01
+
+
+#: Levels of white, of 8 bits and of 16.
+WHITE = (255.0, 65535.0)
+
+
+#: Mean and deviation of red, green and blue in ImageNet, of 1 (torchvision's); grey: their mean.
+IMAGENET_STATISTICS = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+
+
+#: Deviation of the blur that hides how fine a picture was, as a share of the head's longest edge.
+HEAD_BLUR = 1 / 96
+
+
+def zscore_in_brain(
+    image_IJK: NDArray[np.float32],
+    brain_IJK: NDArray[np.bool_],
+    window: tuple[float, ...] | None = None,
+) -> NDArray[np.float32]:
+    """Clip to the brain's percentiles, subtract its mean, divide by its deviation; 0 outside, and
+    throughout where all of its values are then the same.
+
+    A ``window`` (low, high, mean, deviation) stands in for what would be measured.
+    """
+    values = image_IJK[brain_IJK]
+    low, high = np.percentile(values, CLIP_PERCENTILES) if window is None else window[:2]
+    values = np.clip(values, low, high)
+    mean, deviation = (values.mean(), float(values.std())) if window is None else window[2:]
+    scored = np.zeros(image_IJK.shape, dtype=np.float32)
+    if deviation:
+        scored[brain_IJK] = (values - mean) / deviation
+    return scored
+
+
+def white_of(stored: np.dtype[Any], image_IJK: NDArray[np.float32]) -> float:
+    """The level of white by how an image is ``stored``; where that says nothing, 16 bits if it has
+    higher levels than 8 bits do. A dark picture of 16 bits stays dark."""
+    eight, sixteen = WHITE
+    if stored in (np.uint8, np.uint16):
+        return eight if stored == np.uint8 else sixteen
+    return sixteen if image_IJK.max() > eight else eight
+
+
+def scale_levels(
+    image_IJK: NDArray[np.float32], white: float, statistics: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Levels of a picture -> 0 (black) to 1 (``white``), then less mean and by deviation if
+    given."""
+    unit_IJK = image_IJK / np.float32(white)
+    if statistics is None:
+        return np.asarray(unit_IJK)
+    mean, deviation = statistics
+    return np.asarray((unit_IJK - np.float32(mean)) / np.float32(deviation))
+
+
+def imagenet_levels(channel: int, channels: int) -> tuple[float, float]:
+    """ImageNet's mean and deviation; three channels are red, green and blue, in their order."""
+    if channels == len(IMAGENET_STATISTICS):
+        return IMAGENET_STATISTICS[channel]
+    mean, deviation = np.mean(IMAGENET_STATISTICS, axis=0).tolist()
+    return mean, deviation
+
+
+def blurred(image_CIJK: Tensor) -> Tensor:
+    """Blurred alike in shares of the head, which hides how fine the picture was."""
+    sigma = HEAD_BLUR * max(image_CIJK.shape[1:])
+    widths = [sigma if n > 1 else 0.0 for n in image_CIJK.shape[1:]]
+    return torch.from_numpy(gaussian_filter(image_CIJK.numpy(), [0.0, *widths]))
+
+
+def n4_correct(
+    image_IJK: NDArray[np.float32], brain_IJK: NDArray[np.bool_], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Divide by the bias field that ITK's N4 finds on a coarser grid (Tustison et al. 2010).
+
+    Bias is a factor, so values are moved only as far as it takes to make all of them positive.
+    The result is 0 outside the brain.
+    """
+    import itk
+
+    inside = image_IJK[brain_IJK]
+    shift = max(0.0, POSITIVE_SHARE * float(np.ptp(inside)) - float(inside.min()))
+    positive_IJK = np.where(brain_IJK, image_IJK + shift, 0.0)
+    shape = tuple(max(8, n // N4_SHRINK) for n in image_IJK.shape)
+    pair = torch.from_numpy(np.stack([positive_IJK, brain_IJK]).astype(np.float32))
+    total, share = resample(pair, shape).numpy()
+    mask = share > 0.5
+    coarse = np.where(mask, total / np.maximum(share, 0.5), 1.0).astype(np.float32)
+    source = itk.image_from_array(np.ascontiguousarray(coarse))
+    source.SetSpacing([float(mm) * N4_SHRINK for mm in spacing_mm[::-1]])
+    region = itk.image_from_array(np.ascontiguousarray(mask.astype(np.uint8)))
+    region.CopyInformation(source)
+    corrected = itk.array_from_image(
+        itk.n4_bias_field_correction_image_filter(
+            source,
+            mask_image=region,
+            number_of_fitting_levels=N4_LEVELS,
+            maximum_number_of_iterations=[50] * N4_LEVELS,
+        )
+    )
+    # The filter finds the field in the mask alone; at its rim the nearest known values count.
+    known = np.where(mask, coarse / np.where(mask, corrected, 1.0), 0.0)
+    pair = torch.from_numpy(np.stack([known, mask]).astype(np.float32))
+    field, weight = functional.interpolate(
+        pair[None], size=image_IJK.shape, mode="trilinear", align_corners=False
+    )[0].numpy()
+    found = brain_IJK & (weight > 0)
+    result_IJK = positive_IJK.astype(np.float32)
+    result_IJK[found] *= weight[found] / field[found]
+    return result_IJK
