@@ -229,7 +229,7 @@ def picks(plan: Plan, run: Run, catalog: Catalog) -> dict[str, str]:
     for stage in ("source", *METHODS):
         predictor = read_stage(run, stage, catalog, fabric).predictor
         predictor = replace(predictor, temperature=Temperature())  # as training selects
-        tables = plan.kind.beliefs(predictor, shown, len(unseen))
+        tables = plan.task_type.probabilities(predictor, shown, len(unseen))
         for name in LABEL_FREE:
             found[name][stage] = select_score(name, tables)[name]
         if held_out:

@@ -72,7 +72,7 @@ def arm(moment: str, count: int) -> None:
     places: dict[str, tuple[Any, str, int, Callable[..., None]]] = {
         "step": (medtl.training.loop, "append_line", count, nothing),
         "row": (medtl.training.loop, "append_line", count, half_row),
-        "validation": (medtl.inference.task_types, "validation_dice", count, half_validation),
+        "validation": (medtl.inference.segmentation, "validate", count, half_validation),
         "state": (medtl.training.state, "write_tensors", count, half_state),
         "between": (medtl.training.trainer, "write_checkpoint", 2 * count, nothing),
         "scoring": (medtl.inference.segmentation, "case_metrics", count, nothing),

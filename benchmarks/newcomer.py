@@ -27,7 +27,7 @@ from typing import Any
 from machine import describe
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "helpers"))
 from clean_environment import CleanEnvironment  # noqa: E402
 
 from medtl.plugins.scaffold import COMPONENT_KINDS  # noqa: E402

@@ -23,16 +23,26 @@ TINY = (
 TINY += ("--device", "cpu", "--precision", "fp32", "--set=patch_size=32,32,32", "--quiet")
 TINY += ("--transforms", "brain-mr-plain", "--set=test_fraction=0.4")
 
-#: Files of tests that start processes or train for long. They come first, so that the others fill
-#: what is left of the time in the last process at work.
-LONGEST = ("processes", "resume", "failures", "gradients", "classification", "third_party")
-LONGEST += ("main_job", "api", "memory", "profiling", "own_data", "conformance", "unet3d_registry")
+#: Folders whose tests start processes or train. They come first, so that the others fill what is
+#: left of the time in the last process at work; each such test is marked as slow.
+SLOW_FOLDERS = ("runs", "contract", "cli")
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0] if _is_ours(item) else "plugins"
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(Path(__file__).parent)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    turns = {f"test_{name}": turn for turn, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: turns.get(item.path.stem, len(turns)))
+    turns = {name: turn for turn, name in enumerate((*SLOW_FOLDERS, "plugins"))}
+    items.sort(key=lambda item: turns.get(_folder(item), len(turns)))
+    for item in items:
+        if _folder(item) in SLOW_FOLDERS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)

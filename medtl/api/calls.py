@@ -454,9 +454,10 @@ class Machine(Shown):
 
 def doctor() -> Machine:
     """What this machine offers, and what is missing. ``medtl doctor``."""
+    from medtl.plugins.catalog import load_catalog
     from medtl.runtime.doctor import examine
 
-    return Machine(examine())
+    return Machine(examine(load_catalog().plugin_rows()))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

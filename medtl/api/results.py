@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from medtl.evaluation import evaluate as scoring
     from medtl.runtime import run_folder as runs
     from medtl.runtime.console import Recorder
-    from medtl.runtime.run_folder import Run
     from medtl.runtime.table import Table
     from medtl.training.launch import Launched
     from medtl.transfer import receipt as receipts
@@ -433,7 +432,7 @@ def _flat(stage: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"stage": stage, **known, **row.get("metrics", {}), **shares, **predicted}
 
 
-def read_scores(run: Run, summary: Mapping[str, Any]) -> Scores:
+def read_scores(run: runs.Run, summary: Mapping[str, Any]) -> Scores:
     """Those of a finished run, whose ``summary.json`` holds ``summary``."""
     try:
         stages = {name: found for name, found in summary.items() if name != "data"}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medtl.plugins.catalog import load_catalog
 from medtl.runtime.doctor import examine, shown
 
 
@@ -13,7 +14,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show versions, devices, precision, memory, disk space and the state of the plugins."""
-    report = examine()
+    report = examine(load_catalog().plugin_rows())
     if json:
         import json as encoder
 

@@ -41,7 +41,7 @@ def check_content(case: Case, modalities: Iterable[Modality]) -> None:
 
 def image_fingerprint(file: ImageFile) -> str:
     """Hash of the float32 voxels in canonical (RAS) order and of their shape; constant: empty."""
-    return str(remembered(_FACT, file, lambda: _hash(file)))
+    return str(remembered(_FACT, file.path, file.channel, lambda: _hash(file)))
 
 
 def _hash(file: ImageFile) -> str:

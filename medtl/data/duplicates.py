@@ -112,7 +112,7 @@ def joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 def look(file: ImageFile) -> Look:
     """Read an image, or remember what was found in it. Errors as read_volume."""
-    known = remembered(_FACT, file, lambda: _record(file))
+    known = remembered(_FACT, file.path, file.channel, lambda: _record(file))
     details = tuple(map(_unpacked, known["details"]))
     return Look(known["hash"], details, LEAST_PICTURE if known["flat"] else LEAST_VOLUME)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
 from medtl.data.task import bound
 from medtl.errors import ConfigError, DataError, RunError
+from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
 from medtl.evaluation.missing_modalities import subset_dice, summarise_subsets
 from medtl.evaluation.tables import tables_of
@@ -26,6 +27,9 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run, write_text
 from medtl.runtime.table import Table
+
+#: Modules that offer the same functions, by the type of task.
+SCORES: Mapping[str, Any] = {"segmentation": segmentation, "classification": classification}
 
 
 def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[Case, ...], int]:
@@ -64,7 +68,7 @@ def test_ids(run: Run) -> list[str]:
 class Scores:
     """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
 
-    kind: TaskType
+    task_type: TaskType
     data: dict[str, Any]
     summary: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]]
@@ -83,7 +87,7 @@ class Scores:
     def write(self, folder: Path) -> None:
         """A table of the cases, and last ``summary.json``: a run that has it is finished."""
         table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
-        self.kind.write_rows(folder, table)
+        SCORES[self.task_type.name].write_rows(folder, table)
         write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
 
 
@@ -102,13 +106,14 @@ def score_stages(
     ``narrow``: also keep to the sites or part of the stage's domain, as in its own cohort.
     ``missing_modalities``: also score every subset of the stage's modalities.
     """
-    kind = stages[0].kind
+    kind = stages[0].task_type
+    scores = SCORES[kind.name]
     if missing_modalities and not kind.dense:
         raise ConfigError(
             "--missing-modalities is for segmentation; this run tells classes; drop it"
         )
     for stage in stages:
-        kind.check(cohort, stage.predictor.recipe.regions)
+        scores.check_cohort(cohort, stage.predictor.recipe.regions)
     kept, dropped = unseen(cases, stages)
     known = {case.id for case in kept}
     again = {case.id for case in cases if case.patient in cohort.test} - known
@@ -140,17 +145,17 @@ def score_stages(
             reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
             continue
         what = f"scoring {stage.stage}"
-        found = rows[stage.stage] = kind.score(stage.predictor, own, reporter, what, *extra)
-        for name, detail in kind.details(stage.predictor, found).items():
+        found = rows[stage.stage] = scores.score(stage.predictor, own, reporter, what, *extra)
+        for name, detail in scores.details(stage.predictor, found).items():
             data.setdefault(name, {})[stage.stage] = detail
         if missing_modalities:
             missing[stage.stage] = {
                 "modality_dropout": recipe.preset.augmentation.modality_dropout,
                 "dice": summarise_subsets(found, recipe.modalities),
             }
-    summary = {stage: kind.summarise(found) for stage, found in rows.items()}
+    summary = {stage: scores.summarise(found) for stage, found in rows.items()}
     gain = against_controls(
-        kind.compared_by, {stage: kind.paired(found) for stage, found in rows.items()}
+        scores.COMPARED_BY, {stage: scores.by_patient(found) for stage, found in rows.items()}
     )
     if gain:
         data["against_controls"] = gain

@@ -14,7 +14,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from nibabel.orientations import aff2axcodes
 
-from medtl.data.case import Case
+from medtl.data.case import Case, Cohort
 from medtl.data.cohort import region_masks
 from medtl.data.domain import parse_domain, select
 from medtl.data.io.images import read_header, read_labels, read_volume
@@ -23,66 +23,73 @@ from medtl.data.splits import Split, strata_and_sites
 from medtl.evaluation.class_figures import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.evaluation.evaluate import Scores, score_stages
 from medtl.evaluation.figures import loss_curves, split_sizes, stage_scores
-from medtl.evaluation.label_free import LABEL_FREE
 from medtl.evaluation.metrics import Row
 from medtl.evaluation.montage import PICTURE_AXES, montage
 from medtl.inference.load import LoadedStage
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import Run, read_lines
-from medtl.training.plan import Plan
 
 PARTS = ("train", "val", "test")
 
 
 def write_results(
-    plan: Plan, run: Run, stages: Sequence[LoadedStage], fabric: Fabric, reporter: Reporter
+    cohort: Cohort,
+    split: Split,
+    run: Run,
+    stages: Sequence[LoadedStage],
+    fabric: Fabric,
+    reporter: Reporter,
+    *,
+    selected_by: str,
 ) -> None:
     """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
 
+    ``selected_by``: what validation measured, for the figure of the training curves.
+
     Every process scores its share, the first writes.
     """
-    test = [case for case in plan.cohort.cases if case.patient in plan.split.test]
+    test = [case for case in cohort.cases if case.patient in split.test]
     cases = [case for case in test if case.labelled]
     if len(cases) < len(test):
         reporter.say(f"{len(test) - len(cases)} of {len(test)} test cases have no label to score")
     if fabric.is_global_zero:
-        _draw_training(plan, run, stages)
-    stages = list(_scorable(stages, plan, {case.id for case in cases}, reporter))
+        _draw_training(cohort, split, run, stages, selected_by)
+    stages = list(_scorable(stages, cohort, {case.id for case in cases}, reporter))
     if not stages:
         reporter.say("no labelled test patients: nothing is scored")
         return
-    cohort = replace(plan.cohort, cases=tuple(cases))
-    scores = score_stages(stages, cohort, cases, run, reporter, narrow=True)
+    scored_cohort = replace(cohort, cases=tuple(cases))
+    scores = score_stages(stages, scored_cohort, cases, run, reporter, narrow=True)
     if fabric.is_global_zero:
         scored = [stage for stage in stages if stage.stage in scores.rows]
-        FIGURES[plan.kind.name](run.path / "figures", scored, plan, scores)
+        FIGURES[scores.task_type.name](run.path / "figures", scored, cohort, scores)
         scores.write(run.path)
         for table in scores.tables():
             reporter.show(table)
 
 
 def _scorable(
-    stages: Sequence[LoadedStage], plan: Plan, test: Collection[str], reporter: Reporter
+    stages: Sequence[LoadedStage], cohort: Cohort, test: Collection[str], reporter: Reporter
 ) -> Iterator[LoadedStage]:
     """The stages in whose domain one of the test cases lies, by id."""
     for stage in stages:
-        if any(case.id in test for case in select(parse_domain(stage.domain), plan.cohort.cases)):
+        if any(case.id in test for case in select(parse_domain(stage.domain), cohort.cases)):
             yield stage
         else:
             reporter.say(f"{stage.stage}: no labelled test case in {stage.domain}; not scored")
 
 
-def _draw_training(plan: Plan, run: Run, stages: Sequence[LoadedStage]) -> None:
-    figures, synthetic = run.path / "figures", plan.cohort.synthetic
+def _draw_training(
+    cohort: Cohort, split: Split, run: Run, stages: Sequence[LoadedStage], measure: str
+) -> None:
+    figures, synthetic = run.path / "figures", cohort.synthetic
     figures.mkdir(exist_ok=True)
     rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
     curves = {stage: read_lines(path) for stage, path in rows.items() if path.is_file()}
-    label_free = any(stage.select_by in LABEL_FREE for stage in plan.stages)
-    measure = "or other score" if label_free else plan.kind.selected_by
     loss_curves(figures / "curves.png", curves, measure=measure, synthetic=synthetic)
-    sizes = sizes_by_stratum(plan.split, plan.cohort.cases)
-    counted = plan.cohort.counted
+    sizes = sizes_by_stratum(split, cohort.cases)
+    counted = cohort.counted
     split_sizes(figures / "split.png", sizes, synthetic=synthetic, counted=counted)
 
 
@@ -96,17 +103,21 @@ def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str,
     }
 
 
-def _of_regions(folder: Path, stages: Sequence[LoadedStage], plan: Plan, scores: Scores) -> None:
-    synthetic = plan.cohort.synthetic
+def _of_regions(
+    folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
+) -> None:
+    synthetic = cohort.synthetic
     stage_scores(folder / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
     for stage in stages:
-        _picture(folder / f"{stage.stage}.png", stage, plan, scores)
+        _picture(folder / f"{stage.stage}.png", stage, cohort, scores)
 
 
-def _of_classes(folder: Path, stages: Sequence[LoadedStage], plan: Plan, scores: Scores) -> None:
+def _of_classes(
+    folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
+) -> None:
     for stage in stages:
         found = scores.data["confusion"][stage.stage]
-        name, synthetic = stage.stage, plan.cohort.synthetic
+        name, synthetic = stage.stage, cohort.synthetic
         summary, calibration = scores.summary[name], scores.data["calibration"][name]
         confusion_matrix(folder / f"confusion-{name}.png", name, found, synthetic=synthetic)
         ranking_curves(
@@ -134,14 +145,14 @@ def median_case(rows: Sequence[Row], region: str) -> tuple[float, str, str]:
     return *ranked[len(ranked) // 2], among
 
 
-def _picture(path: Path, stage: LoadedStage, plan: Plan, scores: Scores) -> None:
+def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> None:
     """The test case whose first region scored the median Dice, of those that have it."""
     predictor = stage.predictor
     assert isinstance(predictor, Segmenter)
     recipe = predictor.recipe
     region = recipe.regions[0]
     dice, name, among = median_case(scores.rows[stage.stage], region)
-    case = next(case for case in plan.cohort.cases if case.id == name)
+    case = next(case for case in cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
     labels_IJK, affine = read_labels(case.target, case.labels)
     axes = "".join(aff2axcodes(affine))  # type: ignore[no-untyped-call]
@@ -157,5 +168,5 @@ def _picture(path: Path, stage: LoadedStage, plan: Plan, scores: Scores) -> None
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median of {among})",
         spacing_mm=read_header(case.target).spacing_mm,
         axes=axes,
-        synthetic=plan.cohort.synthetic,
+        synthetic=cohort.synthetic,
     )

@@ -1,31 +1,40 @@
-"""Whole cases through a trained network, back to the native grid, and their scores.
+"""Scores of segmenters: the same functions as :mod:`medtl.evaluation.classification`.
 
-Axes: C modality, L region, I J K voxels.
+Axes: L region, I J K voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.data.case import Case
+from medtl.data.case import Case, Cohort
 from medtl.data.cohort import region_masks
 from medtl.data.io.images import read_header, read_labels
-from medtl.evaluation.metrics import case_metrics, metric_rows
+from medtl.evaluation.metrics import case_metrics, dice_by_patient, metric_rows, write_metrics_csv
+from medtl.evaluation.metrics import summarise as summarise
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.parallel import ahead
 
-#: Predictor, prepared case, its truth on the native grid -> more keys for the row of each region.
+Rows = Sequence[Mapping[str, Any]]
+
+#: The metric by which stages are compared within patients; higher is better.
+COMPARED_BY = "dice"
+check_cohort = Cohort.check_regions
+by_patient = dice_by_patient
+
+#: Segmenter, prepared case, its truth on the native grid -> more keys for the row of each region.
 Extra = Callable[[Segmenter, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
 
 
-def score_cases(
+def score(
     predictor: Segmenter,
     cases: Sequence[Case],
     reporter: Reporter,
@@ -55,3 +64,13 @@ def score_cases(
             scored.append(rows)
             advance(done)
     return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
+
+
+def details(_predictor: Segmenter, _rows: Rows) -> dict[str, Any]:
+    """Facts beside the scores of a stage, by name."""
+    return {}
+
+
+def write_rows(folder: Path, rows: Rows) -> None:
+    """``rows`` of every stage, with its name under "stage"."""
+    write_metrics_csv(folder / "metrics.csv", rows)

@@ -159,9 +159,9 @@ def explain(
 def _output(trained: LoadedStage, output: str | None) -> str | None:
     outputs = trained.predictor.recipe.regions
     if output is not None and output not in outputs:
-        what = "region" if trained.kind.dense else "class"
+        what = "region" if trained.task_type.dense else "class"
         raise UnknownNameError(f"{what} of this run", output, outputs)
-    return outputs[0] if trained.kind.dense and output is None else output
+    return outputs[0] if trained.task_type.dense and output is None else output
 
 
 def _maps(

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
-from medtl.evaluation.class_metrics import Row
 from medtl.inference.temperature import Temperature, fit_temperature
 from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
@@ -66,7 +65,7 @@ class Classifier:
             yield from scaled_NL.softmax(1).cpu().tolist()
 
 
-def soft_sensitivity(
+def validate(
     classifier: Classifier, cached: Dataset[Any], cases: Sequence[Case]
 ) -> dict[str, float]:
     """The mean probability of the true class over the validation cases of each class.
@@ -83,14 +82,40 @@ def soft_sensitivity(
     return {name: fmean(hits[name]) for name in classes if name in hits}
 
 
-def class_probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
+def probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
     """The probability of each class of so many cached cases, as one table of rows (N, L)."""
     own = share(classifier.fabric, range(count))
     found = list(classifier.probabilities(cached[n]["image"] for n in own))
     return [torch.tensor(gather(classifier.fabric, found, count), dtype=torch.float64)]
 
 
-def calibrated_on(classifier: Classifier, validation: Iterable[Mapping[str, Any]]) -> Classifier:
+def build_classifier(
+    network: Network,
+    recipe: Preprocessor,
+    patch: tuple[int, ...],
+    fabric: Fabric,
+    recorded: Mapping[str, Any],
+) -> Classifier:
+    """``recorded``: a checkpoint's metadata."""
+    cases = int(recorded.get("temperature_fitted_on", 0))
+    temperature = Temperature(float(recorded.get("temperature", 1.0)), cases)
+    return Classifier(network, recipe, patch, fabric, temperature)
+
+
+def record(classifier: Classifier) -> dict[str, Any]:
+    temperature = classifier.temperature
+    return {"temperature": temperature.value, "temperature_fitted_on": temperature.cases}
+
+
+def describe(classifier: Classifier) -> str:
+    return str(classifier.temperature)
+
+
+def calibrate(
+    classifier: Classifier,
+    _train: Iterable[Mapping[str, Any]],
+    validation: Iterable[Mapping[str, Any]],
+) -> Classifier:
     """The classifier with the temperature of prepared cases (``image``) of known ``class``."""
     truth: list[int] = []
 
@@ -127,7 +152,7 @@ def most_likely(probability: Mapping[str, float]) -> str:
     return max(probability, key=lambda name: probability[name])
 
 
-def write_predictions_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_predictions_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per case: what is known of it, a column ``p_CLASS`` per class, ``predicted``."""
     known = [key for key in rows[0] if key not in ("probability", "predicted")]
     classes = list(rows[0]["probability"])

@@ -30,7 +30,7 @@ class LoadedStage:
     """A stage's predictor, with what its checkpoint says of the training data."""
 
     stage: str
-    kind: TaskType
+    task_type: TaskType
     predictor: AnyPredictor
     seen: frozenset[str]
     synthetic: bool
@@ -44,7 +44,7 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
 
     Raises ConfigError for stages that tell classes.
     """
-    if not all(stage.kind.dense for stage in stages):
+    if not all(stage.task_type.dense for stage in stages):
         raise ConfigError("--flips is for segmentation; this run tells classes; drop it")
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
     mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)

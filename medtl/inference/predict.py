@@ -73,7 +73,7 @@ def predict_folder(
         reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
-    return WRITERS[trained.kind.name](ensemble, cohort, out, reporter)
+    return WRITERS[trained.task_type.name](ensemble, cohort, out, reporter)
 
 
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:

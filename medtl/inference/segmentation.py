@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy.ndimage import label
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medtl.data.case import Case
 from medtl.inference.flips import flipped
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
 from medtl.inference.window_size import Shrinking, WindowSize
@@ -157,8 +158,43 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
     return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
 
 
-def validation_dice(predictor: Segmenter, cached: Dataset[Any], count: int) -> dict[str, float]:
+def build_segmenter(
+    network: Network,
+    recipe: Preprocessor,
+    patch: tuple[int, ...],
+    fabric: Fabric,
+    recorded: Mapping[str, Any],
+) -> Segmenter:
+    """``recorded``: a checkpoint's metadata."""
+    return Segmenter(
+        network,
+        recipe,
+        patch,
+        fabric,
+        recorded["nested"],
+        recorded["min_component_ml"],
+        exclusive=recorded.get("exclusive", False),
+    )
+
+
+def calibrate(
+    predictor: Segmenter, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
+) -> Segmenter:
+    """The segmenter that drops small components, of the size that suits the validation cases."""
+    return replace(predictor, min_component_ml=least_component_ml(predictor, train, validation))
+
+
+def record(predictor: Segmenter) -> dict[str, Any]:
+    return {"min_component_ml": predictor.min_component_ml}
+
+
+def describe(_predictor: Segmenter) -> str:
+    return ""
+
+
+def validate(predictor: Segmenter, cached: Dataset[Any], cases: Sequence[Case]) -> dict[str, float]:
     """Mean Dice per region over cached validation cases, on the prepared grid."""
+    count = len(cases)
     scores = []
     for index in share(predictor.fabric, range(count)):
         case = cached[index]
@@ -169,7 +205,7 @@ def validation_dice(predictor: Segmenter, cached: Dataset[Any], count: int) -> d
     return dict(zip(predictor.recipe.regions, means, strict=True))
 
 
-def voxel_probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:
+def probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:
     """The probabilities of each region and of its absence at voxels, at equal steps, of so many
     cached cases: a table of rows (N, 2) per region."""
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -145,6 +145,10 @@ class Catalog:
     shift_metrics: Registry
     commands: Registry
     plugins: tuple[PluginRow, ...]
+
+    def plugin_rows(self) -> dict[str, dict[str, Any]]:
+        """How each plugin fared, by its name, as plain data."""
+        return {row.name: asdict(row) for row in self.plugins}
 
     def registries(self) -> dict[str, Registry]:
         return {kind: getattr(self, kind) for kind in COMPONENT_KINDS}

@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from medtl.data.case import ImageFile
 from medtl.runtime.files import from_home
 
 #: Seconds to wait for another process that is writing to the index.
@@ -31,13 +30,13 @@ def cache_dir() -> Path:
     return Path(user_cache_dir("medtl"))
 
 
-def remembered(fact: str, file: ImageFile, compute: Callable[[], Any]) -> Any:
+def remembered(fact: str, path: Path, channel: int | None, compute: Callable[[], Any]) -> Any:
     """``compute()``, or what it gave before for the same unchanged file; the value must be JSON.
 
     A file counts as unchanged while its path, size, modification time and channel are the same.
     Threads and processes may ask at once. Without a usable cache folder the value is computed.
     """
-    key = _key(fact, file)
+    key = _key(fact, path, channel)
     if key is None:
         return compute()
     known = _recall(key)
@@ -48,13 +47,13 @@ def remembered(fact: str, file: ImageFile, compute: Callable[[], Any]) -> Any:
     return value
 
 
-def _key(fact: str, file: ImageFile) -> str | None:
+def _key(fact: str, path: Path, channel: int | None) -> str | None:
     try:
-        path = file.path.resolve(strict=True)
+        path = path.resolve(strict=True)
         stat = path.stat()
     except OSError:
         return None  # compute() says what is wrong with the file
-    what = (fact, os.fspath(path), stat.st_size, stat.st_mtime_ns, file.channel)
+    what = (fact, os.fspath(path), stat.st_size, stat.st_mtime_ns, channel)
     return hashlib.blake2b(
         repr(what).encode("utf-8", "surrogateescape"), digest_size=16
     ).hexdigest()

@@ -6,21 +6,21 @@ import os
 import platform
 import re
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 _GB = 1e9
 
 
-def examine() -> dict[str, dict[str, Any]]:
-    """Everything ``medtl doctor`` knows, by section; sizes in GB."""
+def examine(plugins: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Everything ``medtl doctor`` knows, by section; sizes in GB. ``plugins``: a row by name."""
     return {
         "versions": _versions(),
         "devices": _devices(),
         "memory_gb": _memory_gb(),
         "cache": _cache(),
-        "plugins": _plugins(),
+        "plugins": dict(plugins),
         "extras": _extras(),
     }
 
@@ -103,12 +103,6 @@ def _cache() -> dict[str, Any]:
         "writable": os.access(existing, os.W_OK),
         "free_gb": round(shutil.disk_usage(existing).free / _GB, 1),
     }
-
-
-def _plugins() -> dict[str, Any]:
-    from medtl.plugins.catalog import load_catalog
-
-    return {row.name: asdict(row) for row in load_catalog().plugins}
 
 
 def _extras() -> dict[str, Any]:

@@ -9,8 +9,8 @@ In a plugin's own tests::
         check()
 
 ``medtl plugins check my-plugin`` runs the same. The bundled plugins are tested by nothing else in
-``tests/test_conformance.py``. Light to import: what a kind of component needs is imported when a
-plugin offers one.
+``tests/contract/test_conformance.py``. Light to import: what a kind of component needs is
+imported when a plugin offers one.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from medtl.data.modality import Modality
 from medtl.data.splits import Split, cases_of
 from medtl.data.task import Advice, Named, Task, bound
 from medtl.errors import ConfigError, DataError
+from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.norms import check_norms
 from medtl.plugins.catalog import Catalog
@@ -41,7 +42,7 @@ class Plan:
 
     config: TrainConfig
     task: Task
-    kind: TaskType
+    task_type: TaskType
     cohort: Cohort
     split: Split
     request: Request
@@ -60,6 +61,12 @@ class Plan:
         """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
         patients = set(getattr(self.split, part))
         return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
+
+    @property
+    def selected_by(self) -> str:
+        """What validation measures, in words."""
+        label_free = any(stage.select_by in LABEL_FREE for stage in self.stages)
+        return "or other score" if label_free else self.task_type.selected_by
 
     def memory_bytes(self) -> int:
         """Upper bound of all prepared training and validation cases, over the domains."""

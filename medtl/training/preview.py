@@ -70,8 +70,9 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     reporter.say(f"strategy {strategy.name}: {strategy.summary}")
     edges = "x".join(map(str, plan.patch_size))
     scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
+    what = "patches" if plan.task_type.dense else "images"
     reporter.say(
-        f"network {plan.network}, {'patches' if plan.kind.dense else 'images'} {edges} {scale}, "
+        f"network {plan.network}, {what} {edges} {scale}, "
         f"batch {plan.request.batch_size}, on {fabric.device} in {fabric._precision.precision}"
     )
     if plan.config.modality_dropout:

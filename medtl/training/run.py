@@ -89,7 +89,15 @@ def run_plan(
             interruption,
             profile,
         )
-        write_results(plan, run, trainer.train(), fabric, reporter)
+        write_results(
+            plan.cohort,
+            plan.split,
+            run,
+            trainer.train(),
+            fabric,
+            reporter,
+            selected_by=plan.selected_by,
+        )
         fabric.barrier()
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run

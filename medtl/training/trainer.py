@@ -31,7 +31,7 @@ from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.loop import Batches, Fit, Validate, as_it_is, fit, snapshot
 from medtl.training.plan import Plan
 from medtl.training.profiler import Profile, Profiling, write_summary
-from medtl.training.samples.augmented import blind
+from medtl.training.samples.augmented import blind, build_samples
 from medtl.training.samples.loader import build_loader, plainly
 from medtl.training.samples.prepared import cached_cases
 from medtl.training.state import STATE
@@ -100,7 +100,7 @@ class Trainer:
         result = self._fit(stage, prepared, predictor, patches, batch, first, folder)
         prepared.network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
-        predictor = self.plan.kind.settled(predictor, *parts)
+        predictor = self.plan.task_type.calibrate(predictor, *parts)
         if stage.norm_stats == "target":  # after that: these cases are the source's
             result = self._on_target(stage, prepared.network, result)
             prepared.network.module.load_state_dict(result.best, strict=False)
@@ -108,7 +108,7 @@ class Trainer:
         self.fabric.barrier()  # the next stage reads what this one has written
         return LoadedStage(
             stage.name,
-            self.plan.kind,
+            self.plan.task_type,
             predictor,
             frozenset(self.seen),
             self.plan.cohort.synthetic,
@@ -119,7 +119,8 @@ class Trainer:
 
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
         plan = self.plan
-        return plan.kind.samples(
+        return build_samples(
+            plan.task_type,
             self._cached(stage.domain, "train"),
             plan.cases(stage.domain, "train"),
             plan.recipe(stage.domain),
@@ -158,7 +159,7 @@ class Trainer:
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
         recorded = {**self._metadata(stage, network), "min_component_ml": 0.0}
-        predictor = plan.kind.predictor(
+        predictor = plan.task_type.predictor(
             network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
         )
         if isinstance(predictor, Segmenter):
@@ -265,7 +266,7 @@ class Trainer:
         validating = self._cached(stage.domain, "val")
         if not held_out:
             return None
-        return lambda: plan.kind.validate(predictor, validating, held_out)
+        return lambda: plan.task_type.validate(predictor, validating, held_out)
 
     @contextmanager
     def _profiled(self, stage: Stage) -> Iterator[Profile]:
@@ -303,9 +304,9 @@ class Trainer:
         metadata = {
             **self._metadata(stage, network),
             "response_rms": response,
-            **self.plan.kind.recorded(predictor),
+            **self.plan.task_type.record(predictor),
         }
-        by = f"validation {self.plan.kind.selected_by}"
+        by = f"validation {self.plan.task_type.selected_by}"
         if stage.select_by in LABEL_FREE:
             by = f"{stage.select_by} of unlabelled images"
         score = {by.lower().replace(" ", "_"): result.best_score}
@@ -327,8 +328,8 @@ class Trainer:
         self.reporter.say(
             f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
         )
-        if settled := self.plan.kind.told(predictor):
-            self.reporter.say(f"{stage.name}: {settled}")
+        if calibration := self.plan.task_type.describe(predictor):
+            self.reporter.say(f"{stage.name}: {calibration}")
 
     def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
         plan = self.plan
@@ -344,7 +345,7 @@ class Trainer:
                 "options": dict(network.options),
             },
             "task": plan.task.name,
-            "kind": plan.kind.name,
+            "kind": plan.task_type.name,
             "stage": stage.name,
             "domain": str(stage.evaluate_on or stage.domain),
             "modalities": list(stage.domain.modalities),

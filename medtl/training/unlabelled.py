@@ -45,14 +45,16 @@ class Unlabelled:
             own if augmentation is None else augmentation,
             self.plan.patch_size,
             f"{self.plan.config.seed}/{self.domain}/unlabelled",
-            whole=not self.plan.kind.dense,
+            whole=not self.plan.task_type.dense,
         )
 
     def score(self, stage: Stage, predictor: AnyPredictor) -> dict[str, float]:
         """The stage's label-free selector on some of the images, at equal steps."""
         some = range(0, self.count, max(1, -(-self.count // SELECTION_CASES)))
         shown: Dataset[Any] = Subset(self.cached, some)
-        return select_score(stage.select_by, self.plan.kind.beliefs(predictor, shown, len(some)))
+        return select_score(
+            stage.select_by, self.plan.task_type.probabilities(predictor, shown, len(some))
+        )
 
     def set_norms(self, network: Network, batch_size: int, device: torch.device) -> None:
         """Take the network's running statistics from all the images without augmentation; where

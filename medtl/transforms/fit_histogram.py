@@ -74,7 +74,9 @@ def _measure(
             array_IJK, _ = read_volume(file)
             return landmarks.measure(array_IJK, recipe.shown(array_IJK))
 
-        return list(remembered(f"{_FACT} {landmarks.percentiles} {rule}", file, compute))
+        return list(
+            remembered(f"{_FACT} {landmarks.percentiles} {rule}", file.path, file.channel, compute)
+        )
 
     found = []
     with (

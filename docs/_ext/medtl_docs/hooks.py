@@ -37,7 +37,8 @@ def signature(hook: str) -> str:
 
 def bundled_uses() -> list[Use]:
     """Read from the sources, the core's first."""
-    places = [ROOT / "medtl" / "builtin.py", *sorted(ROOT.glob("plugins/*/medtl_*/plugin.py"))]
+    places = [ROOT / "medtl" / "plugins" / "builtin.py"]
+    places += sorted(ROOT.glob("plugins/*/medtl_*/plugin.py"))
     return [use for place in places for use in uses_in(place)]
 
 

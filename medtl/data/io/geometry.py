@@ -4,6 +4,9 @@ Axes: I J K voxels. Affines map voxel indices to millimetres, x to the right, y 
 (RAS), as in NIfTI.
 """
 
+# nibabel is typed in part only.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 from collections.abc import Mapping

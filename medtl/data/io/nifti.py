@@ -3,6 +3,9 @@
 Axes: I J K voxels, as stored; :func:`to_canonical` makes them RAS.
 """
 
+# nibabel is typed in part only.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import gzip
@@ -109,7 +112,9 @@ def read_labels(
 
 def label_values(file: ImageFile) -> tuple[int, ...]:
     """All values of a segmentation, sorted; remembered between runs. Errors as read_labels."""
-    values = remembered("label values", file, lambda: _distinct(_read(file)[0], file.path))
+    values = remembered(
+        "label values", file.path, file.channel, lambda: _distinct(_read(file)[0], file.path)
+    )
     return tuple(values)
 
 
@@ -121,7 +126,10 @@ def label_counts(file: ImageFile) -> dict[int, int]:
         counts = np.bincount(labels_IJK.ravel(order="K"))
         return [(value, int(counts[value])) for value in map(int, np.flatnonzero(counts))]
 
-    return {int(value): int(voxels) for value, voxels in remembered("label counts", file, count)}
+    return {
+        int(value): int(voxels)
+        for value, voxels in remembered("label counts", file.path, file.channel, count)
+    }
 
 
 def count_volumes(path: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from medtl.data.case import Case, ImageFile
+from medtl.data.case import Case
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import picture_facts
 from medtl.data.modality import Modality
@@ -188,7 +188,7 @@ def volume_advice(
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What :func:`picture_facts` says, remembered between runs."""
-    return dict(remembered("picture facts 1", ImageFile(path), lambda: picture_facts(path)))
+    return dict(remembered("picture facts 1", path, None, lambda: picture_facts(path)))
 
 
 def class_facts(cases: Sequence[Case], counted: str = "patients") -> Iterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
 
 
 def _image_facts(file: ImageFile) -> dict[str, Any]:
-    return dict(remembered(_FACT, file, lambda: _read_facts(file)))
+    return dict(remembered(_FACT, file.path, file.channel, lambda: _read_facts(file)))
 
 
 def _read_facts(file: ImageFile) -> dict[str, Any]:

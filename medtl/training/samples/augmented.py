@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
+from medtl.inference.task_types import TaskType
 from medtl.transforms.augment import Augmentation, apply, apply_to_image, draw
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.views import views
@@ -173,3 +174,17 @@ class Images(Dataset[Tensor]):
         )
         shown = apply_to_image(drawn, image_CIJK, (i, j, k))
         return shown[..., 0] if len(self.patch) == 2 else shown
+
+
+def build_samples(
+    task_type: TaskType,
+    cached: Dataset[Any],
+    cases: Sequence[Case],
+    recipe: Preprocessor,
+    patch: tuple[int, ...],
+    key: str,
+) -> Patches | Views:
+    """Augmented samples of cached cases: patches for segmentation, whole images for classes."""
+    if task_type.dense:
+        return Patches(cached, len(cases), recipe, patch, key)
+    return Views(cached, cases, recipe, patch, key)

@@ -106,10 +106,10 @@ def _number(name: str) -> int:
 
 
 def _slice(name: str, path: Path, match: re.Match[str], mask: Path | None) -> Slice:
-    facts = remembered(_FACT, ImageFile(path), lambda: _facts(path))
+    facts = remembered(_FACT, path, None, lambda: _facts(path))
     tumor = False
     if mask is not None:
-        tumor = bool(remembered(_FACT, ImageFile(mask), lambda: _shows_tumor(mask)))
+        tumor = bool(remembered(_FACT, mask, None, lambda: _shows_tumor(mask)))
     return Slice(
         id=name,
         patient=match["patient"].upper(),

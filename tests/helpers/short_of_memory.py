@@ -1,7 +1,7 @@
 """Inference and training in a process whose address space is limited after a first small run.
 
-    python tests/short_of_memory.py predict DIMS FREE_MB FIXED
-    python tests/short_of_memory.py train BATCH FREE_MB FOLDER [STOP_AFTER]
+    python tests/helpers/short_of_memory.py predict DIMS FREE_MB FIXED
+    python tests/helpers/short_of_memory.py train BATCH FREE_MB FOLDER [STOP_AFTER]
 
 Prints as JSON what fitted and what was said; ends as the command line would.
 Axes: B batch, C modality, I J K voxels.

@@ -16,7 +16,7 @@ from medtl.data.phantom import write_phantom
 from medtl.runtime.run_folder import read_lines
 from medtl.training.trainer import LAST
 
-KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
+KILLED = Path(__file__).parents[2] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
 TINY += ("--precision", "fp32", "--batch-size", "2", "--transforms", "brain-mr", "--freeze", "2")
@@ -78,7 +78,7 @@ def scored(out: Path) -> list[tuple[str, str]]:
 
 
 def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "two_stages.py"
+    script = Path(__file__).parents[1] / "helpers" / "two_stages.py"
     run(tmp_path / "one", program=(script,))
     run(tmp_path / "two", program=(*TORCHRUN, script))
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")

@@ -18,7 +18,7 @@ from medtl.transfer.adapt import identical_pairs, plan_channels
 from medtl.transforms.augment import NONE
 from medtl_lgg_mri.task import LggMri
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Stages of training by SGD, frozen, unfrozen and beside unlabelled images, on batches shared by
 all processes.
 
-    torchrun --nproc-per-node 2 tests/two_stages.py OUT.safetensors
+    torchrun --nproc-per-node 2 tests/helpers/two_stages.py OUT.safetensors
 
 Adam would turn rounding into steps of full size wherever a gradient is almost 0, as a bias's is
 before a norm; SGD shows whether the gradients are the same.

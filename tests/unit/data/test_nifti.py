@@ -54,7 +54,7 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> ImageFil
 
 
 def shared(*names: str) -> Path:
-    default = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+    default = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
     path = Path(os.environ.get("MEDTL_SHARED_DATA", default)).joinpath(*names)
     if not path.exists():
         pytest.skip(f"no real data at {path} (MEDTL_SHARED_DATA)")

@@ -13,7 +13,7 @@ import pytest
 from medtl.plugins.catalog import load_catalog
 from medtl.plugins.loader import COMPONENT_KINDS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
@@ -29,7 +29,7 @@ OTHERS = (
 )
 SPECIFIED = {
     node.name: node
-    for node in ast.parse((ROOT / "medtl" / "hookspecs.py").read_text()).body
+    for node in ast.parse((ROOT / "medtl" / "plugins" / "hookspecs.py").read_text()).body
     if isinstance(node, ast.FunctionDef)
 }
 

@@ -20,9 +20,9 @@ from medtl.data.io.nifti import read_header, to_canonical
 from medtl.data.phantom import write_phantom
 from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
-from medtl.evaluation.segmentation import score_cases
+from medtl.evaluation.segmentation import score
 from medtl.inference.predict import paint
-from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml, validation_dice
+from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml, validate
 from medtl.networks.blocks import Block, Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -143,7 +143,7 @@ def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> 
     found = predictor()
     prepared = [found.recipe(case) for case in cases]
     empty = {"image": prepared[0]["image"] * 0 - 5, "target": prepared[0]["target"] * 0}
-    scores = validation_dice(found, [*prepared, empty], 3)
+    scores = validate(found, [*prepared, empty], [None] * 3)
     for index, (region, threshold) in enumerate(zip(REGIONS, (0.5, 0.0, 1.0), strict=True)):
         dice = [1.0]
         for case in prepared:
@@ -157,7 +157,7 @@ def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> 
 
 def test_rows_name_case_and_patient_and_progress_is_plain(cases) -> None:
     told, stream = reporter()
-    rows = score_cases(predictor(), cases, told, "scoring source")
+    rows = score(predictor(), cases, told, "scoring source")
     assert [(row["case"], row["region"]) for row in rows] == [
         (case.id, region) for case in cases for region in REGIONS
     ]

@@ -18,7 +18,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.table import Table
 
 ESCAPE = "\x1b["
-PAGE = Path(__file__).parents[1] / "docs" / "exit-codes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 #: What decides about colours; whatever the machine that tests says.
 UNSET = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM", "GITHUB_ACTIONS", "PY_COLORS")
 

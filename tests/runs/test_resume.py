@@ -17,7 +17,7 @@ from medtl.training.state import STATE
 from medtl.training.trainer import LAST
 from medtl.transfer.weights import BEST
 
-KILLED = Path(__file__).parents[1] / "benchmarks" / "killed.py"
+KILLED = Path(__file__).parents[2] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
 TINY += ("--batch-size", "2", "--transforms", "brain-mr")

@@ -22,7 +22,7 @@ from medtl.shift.metrics.mmd import mmd2
 from medtl.shift.stats.outcome import Comparison, measure
 from medtl.shift.stats.permutations import permutations
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
 BY_PATIENT = tuple(name for name in NAMES if name != "mmd-legacy")
 

@@ -15,7 +15,7 @@ from medtl.data.io.nifti import read_labels
 from medtl.data.phantom import write_phantom
 from medtl.evaluation.metrics import mask_dice, summarise
 from medtl.evaluation.missing_modalities import SUBSETS, subset_dice, subsets, summarise_subsets
-from medtl.evaluation.segmentation import score_cases
+from medtl.evaluation.segmentation import score
 from medtl.evaluation.tables import missing_table
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.sliding_window import OUTSIDE, shown
@@ -101,8 +101,8 @@ def test_missing_modalities_are_zero_throughout(cases) -> None:
 
 
 def test_nothing_missing_is_the_plain_evaluation_to_the_last_bit(cases) -> None:
-    plain = score_cases(predictor(), cases, QUIET, "")
-    rows = score_cases(predictor(), cases, QUIET, "", subset_dice)
+    plain = score(predictor(), cases, QUIET, "")
+    rows = score(predictor(), cases, QUIET, "", subset_dice)
     assert [{k: v for k, v in row.items() if k != SUBSETS} for row in rows] == plain
     found = summarise_subsets(rows, MODALITIES)
     assert list(found) == ["+".join(kept) for kept in subsets(MODALITIES)]
@@ -117,7 +117,7 @@ def test_nothing_missing_is_the_plain_evaluation_to_the_last_bit(cases) -> None:
 def test_each_case_is_prepared_once_for_all_subsets(cases) -> None:
     found = predictor()
     counting = Counting(found.recipe)
-    score_cases(replace(found, recipe=counting), cases, QUIET, "", subset_dice)
+    score(replace(found, recipe=counting), cases, QUIET, "", subset_dice)
     assert sorted(counting.made) == sorted(case.id for case in cases)
 
 
@@ -150,13 +150,13 @@ def test_the_same_part_of_the_head_is_computed_whatever_is_missing() -> None:
 def test_networks_of_2_and_3_dimensions_are_scored(cases, name: str) -> None:
     network = load_catalog().networks[name].load()(in_channels=3, out_channels=3, width=2)
     found = replace(predictor(), network=network, patch_size=(32,) * network.spatial_dims)
-    rows = score_cases(found, cases[:1], QUIET, "", subset_dice)
+    rows = score(found, cases[:1], QUIET, "", subset_dice)
     assert len(rows[0][SUBSETS]) == 6
 
 
 def test_dice_alone_is_that_of_the_metrics(cases) -> None:
     masks = predictor().masks(predictor().recipe(cases[0]))
-    rows = score_cases(predictor(), cases[:1], QUIET, "")
+    rows = score(predictor(), cases[:1], QUIET, "")
     for row, mask_IJK, truth_IJK in zip(rows, masks, truth(cases[0]), strict=True):
         assert mask_dice(mask_IJK, truth_IJK) == row["metrics"]["dice"]
     assert mask_dice(masks[0] & False, masks[0] & False) == 1.0

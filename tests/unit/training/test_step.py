@@ -28,7 +28,7 @@ from medtl.training.step import Gradients, Objective
 
 #: With so many MB to spare, a batch of so many patches fits, or only a part of it.
 BATCH, PLENTY, LITTLE = 12, 2000, 250
-SHORT = Path(__file__).parent / "short_of_memory.py"
+SHORT = Path(__file__).parents[2] / "helpers" / "short_of_memory.py"
 
 
 def network(name: str) -> Network:

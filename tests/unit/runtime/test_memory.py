@@ -17,7 +17,7 @@ from medtl.errors import RunError
 from medtl.inference.window_size import Shrinking, WindowSize
 from medtl.runtime.memory import free_memory_bytes, group_room, out_of_memory, peak_memory_bytes
 
-SHORT = Path(__file__).parent / "short_of_memory.py"
+SHORT = Path(__file__).parents[2] / "helpers" / "short_of_memory.py"
 
 
 def chain(cut: WindowSize, multiple: int, fixed: bool = False) -> list[WindowSize]:

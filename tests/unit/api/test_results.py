@@ -19,7 +19,7 @@ from medtl.shift.request import Request
 from medtl.transfer.receipt import Receipt as CoreReceipt
 from medtl.transfer.receipt import ReceiptRow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SCRIPT = "<script>alert('x')</script>"
 GALLERY = sorted((ROOT / "examples").glob("plot_*.py"))
 
