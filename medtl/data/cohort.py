@@ -1,11 +1,11 @@
-"""Cases -> prepared, cached arrays -> patches whose randomness depends on the sample alone.
+"""The cases of a task under a folder, and the checks of their headers and labels.
 
-Axes: B batch, C modality, L region, I J K voxels.
+Axes: L region, I J K voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from medtl.data.io.geometry import Header, check_same_grid
 from medtl.data.io.images import read_header
 from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom, read_index
-from medtl.data.task import Task, choose_protocol, protocols_of
+from medtl.data.task import Task, Unbound, bound, choose_protocol, protocols_of
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
 
@@ -43,18 +43,32 @@ def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
     return headers
 
 
-def read_cohort(
-    task: Task,
+def open_cohort(
+    task: Task | Unbound,
     data: Path | None,
     reporter: Reporter,
     protocol: str | None = None,
+    *,
+    names: Mapping[str, Any] | None = None,
+    divided: bool = True,
     **options: Any,
 ) -> Cohort:
-    """The cases under ``data``, or of the built-in phantom cohort; the first line says which.
+    """The cases under ``data``, with the reader's notes reported.
 
-    Raises ConfigError for a ``protocol`` that the task does not have.
+    Args:
+        task: as its plugin offers it, or bound to the data already.
+        data: None: the built-in phantom cohort, or the task's own; a line says which.
+        protocol: how the task divides its patients; None: its default.
+        names: what a checkpoint calls the data, for data that name nothing themselves.
+        divided: False: every case, whatever protocols the task has.
+        options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
+
+    Raises:
+        ConfigError: the task does not have the protocol.
+        DataError: cases are missing or cannot be read.
     """
-    chosen = choose_protocol(task, protocol)
+    task = bound(task, data, options.get("labels"), names)
+    chosen = choose_protocol(task, protocol) if divided else None
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
     if data is None:
@@ -64,7 +78,7 @@ def read_cohort(
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
-    for note in (*cohort.notes, cohort.leak):
+    for note in (*cohort.notes, cohort.leak if divided else None):
         if note:
             reporter.say(note)
     return cohort

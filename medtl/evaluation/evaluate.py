@@ -12,10 +12,9 @@ from lightning_fabric import Fabric
 
 from medtl.config import TrainConfig, read_config
 from medtl.data.case import Case, Cohort
-from medtl.data.cohort import read_cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
-from medtl.data.task import bound
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
@@ -192,13 +191,12 @@ def evaluate(
     needed = {name for each in stages for name in each.predictor.recipe.modalities}
     own = data is None or data.resolve() == config.data
     scheme = labels or (config.labels if own else None)
-    offered = catalog.tasks[config.task].load()()
-    task = bound(offered, data or config.data, scheme, stages[0].names)
-    cohort = read_cohort(
-        task,
+    cohort = open_cohort(
+        catalog.tasks[config.task].load()(),
         data or config.data,
         reporter,
         config.protocol if own else None,
+        names=stages[0].names,
         labels=scheme,
         required=sorted(needed),
     )

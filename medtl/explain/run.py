@@ -14,10 +14,9 @@ from lightning_fabric import Fabric
 
 from medtl.config import TrainConfig, read_config
 from medtl.data.case import Case
-from medtl.data.cohort import read_cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import is_picture
-from medtl.data.task import bound
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation.evaluate import pick_cases, unseen
 from medtl.evaluation.tables import warned
@@ -256,12 +255,12 @@ def explain_run(
     trained = read_stage(run, stage or (transfer or finished)[-1], catalog, fabric)
     data = inputs or config.data
     scheme = labels or (None if inputs else config.labels)
-    task = bound(catalog.tasks[config.task].load()(), data, scheme, trained.names)
-    cohort = read_cohort(
-        task,
+    cohort = open_cohort(
+        catalog.tasks[config.task].load()(),
         data,
         reporter,
         None if inputs else config.protocol,
+        names=trained.names,
         labels=scheme,
         required=trained.predictor.recipe.modalities,
         need_target=inputs is None,

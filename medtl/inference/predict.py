@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from medtl.data.case import Case, Cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.io.images import label_path, read_header, write_labels
-from medtl.data.task import Task, bound
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, read_ensemble
@@ -41,39 +41,39 @@ def predict(
     labels: str | None = None,
     flips: bool = False,
 ) -> tuple[Ensemble, list[Path]]:
-    """:func:`predict_folder` with a run, a stage of one, or the mean of several; what predicted,
-    and the files."""
-    check_writable(out)
-    ensemble = read_ensemble(runs, catalog, fabric)
-    if flips:
-        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
-    offered = catalog.tasks[ensemble.first.task].load()()
-    task = bound(offered, inputs, labels, ensemble.first.names)
-    return ensemble, predict_folder(ensemble, task, inputs, out, labels, reporter)
-
-
-def predict_folder(
-    ensemble: Ensemble,
-    task: Task,
-    inputs: Path,
-    out: Path,
-    labels: str | None,
-    reporter: Reporter,
-) -> list[Path]:
     """Predict every case under ``inputs`` into ``out``; each file is written whole.
 
     Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd characters as
     :func:`medtl.runtime.files.file_name` has them), classes of all cases to ``predictions.csv``.
+
+    Args:
+        runs: run folders or stages of one; of several, the mean predicts.
+        labels: the label scheme of the inputs.
+        flips: predict with test-time flips.
+
+    Returns:
+        What predicted, and the files written.
     """
+    check_writable(out)
+    ensemble = read_ensemble(runs, catalog, fabric)
+    if flips:
+        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
-    cohort = task.cases(inputs, labels=labels, required=modalities, need_target=False)
-    for note in cohort.notes:
-        reporter.say(note)
+    cohort = open_cohort(
+        catalog.tasks[trained.task].load()(),
+        inputs,
+        reporter,
+        names=trained.names,
+        divided=False,
+        labels=labels,
+        required=modalities,
+        need_target=False,
+    )
     if ensemble.synthetic and not cohort.synthetic:
         reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
-    return WRITERS[trained.task_type.name](ensemble, cohort, out, reporter)
+    return ensemble, WRITERS[trained.task_type.name](ensemble, cohort, out, reporter)
 
 
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:

@@ -10,7 +10,7 @@ from statistics import median
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
-from medtl.data.cohort import check_case, read_cohort
+from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
@@ -101,7 +101,7 @@ def make_plan(
         reporter.say(line)
     visited = [domain for stage in laid_out for domain in stage.domains()]
     needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
-    cohort = read_cohort(
+    cohort = open_cohort(
         task,
         config.data,
         reporter,

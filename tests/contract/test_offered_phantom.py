@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medtl.data.cohort import read_cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.phantom.cohort import OWN_CASES, own_phantom
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
@@ -92,7 +92,7 @@ def test_its_cases_are_synthetic_whatever_the_task_says(
     task_of: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = task_of()
-    cohort = read_cohort(task, None, Reporter())
+    cohort = open_cohort(task, None, Reporter())
     assert cohort.synthetic and not task.cases(cohort.root).synthetic
     assert "using the synthetic phantom cohort of task eyes" in capsys.readouterr().err
-    assert read_cohort(task, cohort.root, Reporter(quiet=True)).synthetic
+    assert open_cohort(task, cohort.root, Reporter(quiet=True)).synthetic

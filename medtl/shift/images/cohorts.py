@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from medtl.data.case import Cohort
-from medtl.data.cohort import read_cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.domain import parse_domain
 from medtl.data.task import Defaults, Named, Task, Unbound, bound, check_modalities
 from medtl.errors import ConfigError
@@ -58,7 +58,7 @@ class Cohorts:
         chosen = data or self.request.data
         key = (task or self.request.task, chosen.resolve() if chosen else None)
         if key not in self.cohorts:
-            self.cohorts[key] = read_cohort(
+            self.cohorts[key] = open_cohort(
                 self._task(*key), key[1], self.reporter,
                 labels=self.request.labels, need_target=False,
             )  # fmt: skip

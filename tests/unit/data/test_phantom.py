@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from medtl.data.case import Cohort
-from medtl.data.cohort import read_cohort
+from medtl.data.cohort import open_cohort
 from medtl.data.phantom import cohort as cohort_module
 from medtl.data.phantom import default_phantom, write_phantom
 from medtl.data.phantom.brats_layout import render_case, scanner_of, site_of, tumour_count
@@ -296,7 +296,7 @@ def test_own_phantom_of_a_task_is_written_once_and_marked_as_synthetic(
         def cases(self, root: Path) -> Cohort:
             return Cohort(root, (), synthetic=bool(read_index(root)["synthetic"]))
 
-    found = [read_cohort(Dots(), None, Reporter(quiet=True)) for _ in range(2)]
+    found = [open_cohort(Dots(), None, Reporter(quiet=True)) for _ in range(2)]
     assert found[0] == found[1] and found[0].synthetic
     assert written == [(40, 0)]
     assert (found[0].root / "dots.txt").read_text() == 40 * "."
