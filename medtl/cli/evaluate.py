@@ -41,6 +41,9 @@ def evaluate(
         str, typer.Option(help="auto, fp32, bf16 or fp16.", autocompletion=choice(*PRECISIONS))
     ] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also the scores of each class and the calibration.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -73,7 +76,7 @@ def evaluate(
 
         print(encoder.dumps(scores.to_json(), indent=2))
     elif not json:
-        for table in scores.tables():
+        for table in scores.tables(details=details):
             reporter.show(table)
         if scores.data["trained_on_synthetic"] and not scores.data["synthetic"]:
-            reporter.say("warning: these models were trained on the synthetic phantom alone")
+            reporter.say("warning: these models were trained on the synthetic phantom only")

@@ -79,9 +79,12 @@ class Scores:
         missing = {"missing_modalities": self.missing} if self.missing else {}
         return {"data": self.data, **self.summary, **missing}
 
-    def tables(self) -> list[Table]:
-        """For people: scores, and where it was measured what missing modalities cost."""
-        return tables_of(self.summary, self.data, self.missing)
+    def tables(self, *, details: bool = True) -> list[Table]:
+        """Scores, differences from the controls and, where scored, missing modalities.
+
+        ``details``: also each class and the probabilities.
+        """
+        return tables_of(self.summary, self.data, self.missing, details=details)
 
     def write(self, folder: Path) -> None:
         """A table of the cases, and last ``summary.json``: a run that has it is finished."""

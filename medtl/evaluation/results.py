@@ -65,8 +65,10 @@ def write_results(
         scored = [stage for stage in stages if stage.stage in scores.rows]
         FIGURES[scores.task_type.name](run.path / "figures", scored, cohort, scores)
         scores.write(run.path)
-        for table in scores.tables():
+        for table in scores.tables(details=False):
             reporter.show(table)
+        if scores.task_type.name == "classification":
+            reporter.say(f"Scores of each class: medtl evaluate {run.path} --details")
 
 
 def _scorable(

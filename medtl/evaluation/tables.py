@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medtl.runtime.table import Table
-
-if TYPE_CHECKING:
-    pass
 
 #: ``{stage: {region: {metric: interval}}}``
 Summary = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
@@ -58,12 +55,12 @@ _UNSEEN, _PERHAPS_SEEN = "patients not seen in training", "test cases"
 
 
 _BY_PATIENT = (
-    "by patient: of the mean probability of a patient's images; where patients have images of "
-    "several classes, a patient's images share one vote"
+    "By patient: scores of the mean probability over a patient's images; where a patient has "
+    "images of several classes, the patient's images share one vote."
 )
 
 
-_WITHIN = "differences within patients, the cases of each averaged first [95% interval]"
+_WITHIN = "Mean difference within patients [95% interval]; a patient's cases are averaged first."
 
 
 #: What the rows are, title, metrics.
@@ -75,7 +72,7 @@ _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "classes",
-        "What their probabilities are worth (areas: mean over classes)",
+        "Probabilities: discrimination and calibration (AUROC, AUPRC: mean over classes)",
         ("auroc", "auprc", "log_loss", "brier", "ece"),
     ),
     (
@@ -85,7 +82,7 @@ _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "class",
-        "How well each class is ranked before the rest",
+        "Ranking of each class against the rest",
         ("auroc", "auprc", "sensitivity_at_specificity_90", "sensitivity_at_specificity_95"),
     ),
 )
@@ -126,13 +123,16 @@ def score_table(
     if synthetic:
         title += "; synthetic phantom"
     columns = ("stage", outputs, "n", *(LABELS[metric] for metric in metrics))
-    return Table(title, columns, tuple(rows), (_methods_note(methods),))
+    return Table(title, columns, tuple(rows), (_methods_note(methods),), grouped=True)
 
 
 def warned(tables: Iterable[Table], leak: str, *, pixels: bool = False) -> list[Table]:
-    """The tables with what flatters their scores below them, and no title that denies it (nothing
-    changes where ``leak`` is empty). ``pixels``: what is in mm is in pixels, as no size of these
-    is known."""
+    """The tables with the ``leak`` noted below them, and without a title that denies it.
+
+    Args:
+        leak: a sentence on what flatters the scores; empty: nothing changes.
+        pixels: distances are in pixels, since the size of a pixel is unknown.
+    """
     tables = [_in_pixels(table) if pixels else table for table in tables]
     if not leak:
         return tables
@@ -176,16 +176,23 @@ def _of_classes(summary: Summary, *, together: bool) -> dict[str, dict[str, Any]
 
 
 def tables_of(
-    summary: Summary, data: Mapping[str, Any], missing: Mapping[str, Any] | None = None
+    summary: Summary,
+    data: Mapping[str, Any],
+    missing: Mapping[str, Any] | None = None,
+    *,
+    details: bool = True,
 ) -> list[Table]:
-    """The tables of a run's scores: ``summary`` and ``data`` as in
-    :class:`medtl.evaluation.evaluate.Scores`.
+    """The tables of a run's scores.
 
-    Those of classes together are told by their accuracy, which regions do not have.
+    Args:
+        summary, data, missing: as in :class:`medtl.evaluation.evaluate.Scores`.
+        details: also the tables of each class, and of probabilities.
     """
     synthetic = data["synthetic"]
-    classes = any("accuracy" in found for scores in summary.values() for found in scores.values())
+    classes = any("accuracy" in scores for stage in summary.values() for scores in stage.values())
     made = class_tables(summary, synthetic) if classes else [score_table(summary, synthetic)]
+    if not details:
+        made = made[:1]
     if "against_controls" in data:
         made.append(gain_table(data["against_controls"], synthetic))
     made = warned(made, data["leak"], pixels=data.get("unit") == "pixel")
@@ -206,14 +213,16 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
         )
         for name, found in outputs.items()
     ]
-    title = f"Did the transfer help? {LABELS[gain['metric']]} of {gain['stage']} less each control"
+    metric, stage = LABELS[gain["metric"]], gain["stage"]
+    title = f"Did the transfer help? Difference in {metric}: {stage} minus each control"
     if synthetic:
         title += "; synthetic phantom"
     methods = dict.fromkeys(found[c]["method"] for found in outputs.values() for c in controls)
     notes = [_WITHIN, _methods_note(methods)]
     if len(outputs) > 1:
-        notes.append("several are asked at once: name the one that counts beforehand")
-    columns = ("of", "n", *(f"less {control}" for control in controls), "verdict")
+        notes.append("Several verdicts at once: name the one that counts before you look.")
+    outputs_are = "region" if gain["metric"] == "dice" else "class"
+    columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
     return Table(title, columns, tuple(rows), tuple(notes))
 
 
@@ -244,7 +253,8 @@ def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:
     found = next(iter(missing.values()))
     names = next(iter(found["dice"].values()))
     columns = ("stage", "modalities", "n", *(f"{region} Dice" for region in names))
-    return Table(title, columns, tuple(rows), (*_dropout_notes(missing), _methods_note(methods)))
+    notes = (*_dropout_notes(missing), _methods_note(methods))
+    return Table(title, columns, tuple(rows), notes, grouped=True)
 
 
 def _dropout_notes(missing: Mapping[str, Any]) -> Iterator[str]:
@@ -262,4 +272,4 @@ def _dropout_notes(missing: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _methods_note(methods: Iterable[str]) -> str:
-    return f"intervals: {'; '.join(methods)}"
+    return f"Intervals: {'; '.join(methods)}."

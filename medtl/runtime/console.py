@@ -1,15 +1,18 @@
-"""What a command tells its user, on stderr: stdout is for machine-readable output alone."""
+"""What a command prints: results on stdout, notes and progress on stderr."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from medtl.runtime.table import Table
 
 #: Without a terminal, progress becomes a plain line at most this often.
 PLAIN_SECONDS = 15.0
@@ -25,26 +28,29 @@ def _silent(done: int, note: str = "") -> None:
     """Progress that nobody sees."""
 
 
-def _stderr() -> Console:
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
 @dataclass(slots=True)
 class Reporter:
-    """Lines, tables and progress; ``quiet`` silences all of it."""
+    """Notes and progress on ``console``, tables of results on ``results``; ``quiet`` silences all
+    of it."""
 
     quiet: bool = False
-    console: Console = field(default_factory=_stderr)
+    console: Console = field(default_factory=partial(_console, stderr=True))
+    results: Console = field(default_factory=partial(_console, stderr=False))
 
     def say(self, text: str) -> None:
         if not self.quiet:
             self.console.print(text, markup=False)
 
-    def show(self, renderable: Any) -> None:
+    def show(self, table: Table) -> None:
+        """A table of results."""
         if not self.quiet:
-            self.console.print(renderable)
+            self.results.print(table)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
@@ -102,15 +108,15 @@ class Reporter:
 
 @dataclass(slots=True)
 class Recorder(Reporter):
-    """A Reporter that also keeps what it was told, quiet or not."""
+    """A Reporter that also keeps every note and table, quiet or not."""
 
     lines: list[str] = field(default_factory=list)
-    tables: list[Any] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         self.lines.append(text)
         Reporter.say(self, text)
 
-    def show(self, renderable: Any) -> None:
-        self.tables.append(renderable)
-        Reporter.show(self, renderable)
+    def show(self, table: Table) -> None:
+        self.tables.append(table)
+        Reporter.show(self, table)

@@ -1,42 +1,84 @@
-"""Plain tables on stdout, without rich: listings must start fast and be easy to grep."""
+"""Tables as text: on a terminal, in a file, as Markdown or HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby, zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+_GAP = "  "
+
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Left-aligned columns; the last one may be as long as it likes."""
-    table = [headers, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(headers))]
-    for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+    """Print a table on stdout without rich: listings start fast and are easy to grep.
+
+    Columns are aligned on the left; the last one may be as long as it likes.
+    """
+    for line in _aligned([headers, *rows]):
+        print(*line, sep="\n")
+
+
+def _aligned(lines: Sequence[Sequence[str]], width: int | None = None) -> list[list[str]]:
+    """The lines of text of each row; cells wider than ``width`` allows are wrapped between
+    words."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [
+        max(len(word) for cell in column for word in cell.split() or [""]) for column in columns
+    ]
+    while width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        slack = [own - fewest for own, fewest in zip(widths, least, strict=True)]
+        if not any(slack):
+            break
+        widest = max(range(len(widths)), key=lambda n: (slack[n] > 0, widths[n]))
+        widths[widest] -= 1
+    return [_wrapped(line, widths) for line in lines]
+
+
+def _wrapped(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    cells = [
+        wrap(cell, max(1, width), break_long_words=False, break_on_hyphens=False)
+        if len(cell) > width
+        else [cell]
+        for cell, width in zip(line, widths, strict=True)
+    ]
+    return [
+        _GAP.join(map(str.ljust, parts, widths)).rstrip()
+        for parts in zip_longest(*cells, fillvalue="")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text. Print it with rich (plain where there is no terminal), or as Markdown."""
+    """Cells as text. ``grouped``: a text shows the first column as headings over its rows."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    grouped: bool = False
 
-    def plain(self) -> str:
-        lines = [self.columns, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        body = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
-        return "\n".join([self.title, *body, *self.notes])
+    def plain(self, width: int | None = None) -> str:
+        """The table as text, in lines of at most ``width`` characters where its words allow it."""
+        return "\n".join([self.title, *self._body(width), *self.notes])
+
+    def _body(self, width: int | None) -> Iterator[str]:
+        if not self.grouped:
+            for line in _aligned([self.columns, *self.rows], width):
+                yield from line
+            return
+        inner = width - len(_GAP) if width else None
+        head, *lines = _aligned([row[1:] for row in (self.columns, *self.rows)], inner)
+        yield from (_GAP + text for text in head)
+        for group, pairs in groupby(zip(self.rows, lines, strict=True), lambda pair: pair[0][0]):
+            yield group
+            yield from (_GAP + text for _, line in pairs for text in line)
 
     def markdown(self) -> str:
         lines = [self.columns, ("---",) * len(self.columns), *self.rows]
@@ -61,18 +103,16 @@ class Table:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        from rich import box
-        from rich.table import Table as RichTable
         from rich.text import Text
 
-        if not console.is_terminal:
-            yield Text(self.plain())
-            return
-        table = RichTable(title=Text(self.title, style="bold"), box=box.SIMPLE_HEAD)
-        table.title_justify = "left"
-        for name in self.columns:
-            table.add_column(Text(name))
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        yield table
-        yield from map(Text, self.notes)
+        width = console.width
+        yield Text(_folded(self.title, width, console), style="bold")
+        for line in self._body(width):
+            yield Text(line)
+        for note in self.notes:
+            yield Text(_folded(note, width, console))
+
+
+def _folded(text: str, width: int, console: Console) -> str:
+    """A sentence in lines of a terminal; in a file it stays one line, which is easy to search."""
+    return "\n".join(wrap(text, width)) if console.is_terminal else text

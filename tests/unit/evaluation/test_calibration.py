@@ -157,7 +157,7 @@ def test_tables_show_every_score_and_say_what_by_patient_means() -> None:
     text = "\n".join(each.plain() for each in tables)
     for label in ("macro precision", "weighted F1", "AUPRC", "ECE", "sensitivity at specificity"):
         assert label in text
-    assert "a patient's images share one vote" in tables[0].notes[-1]
+    assert "the patient's images share one vote" in tables[0].notes[-1]
     assert [row[1] for row in tables[0].rows] == ["all", "all by patient"]
 
 

@@ -105,9 +105,9 @@ def test_the_table_tells_difference_and_verdict() -> None:
     gain = against_controls("dice", paired)
     table = gain_table(gain, synthetic=True)
     assert table.title == (
-        "Did the transfer help? Dice of adapt less each control; synthetic phantom"
+        "Did the transfer help? Difference in Dice: adapt minus each control; synthetic phantom"
     )
-    assert table.columns == ("of", "n", "less control-a", "less control-b", "verdict")
+    assert table.columns == ("region", "n", "vs control-a", "vs control-b", "verdict")
     [(region, n, to_a, _, said)] = table.rows
     low, high = (gain["outputs"]["WT"]["control-a"][end] for end in ("low", "high"))
     assert (region, n, said) == ("WT", "12", "helped")

@@ -26,7 +26,7 @@ def test_a_score_stands_with_n_interval_and_method():
     found = summary(24)["adapt"]["WT"]["dice"]
     assert dice == f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
     assert hd95_mm.startswith("15.5 [") and lesion_f1 == dice
-    assert table.notes == ("intervals: BCa bootstrap by patient 95%, 9999 resamples",)
+    assert table.notes == ("Intervals: BCa bootstrap by patient 95%, 9999 resamples.",)
 
 
 def test_few_patients_are_listed_instead_of_an_interval():
@@ -67,6 +67,21 @@ def test_plain_columns_line_up():
     table = Table("t", ("a", "long name"), (("wide cell", "1"), ("x", "2")))
     _, header, first, second = table.plain().splitlines()
     assert header.index("long name") == first.index("1") == second.index("2")
+
+
+def test_a_stage_is_a_heading_over_its_rows():
+    rows = (("source", "WT", "1"), ("source", "TC", "2"), ("transferred", "WT", "3"))
+    text = Table("t", ("stage", "region", "n"), rows, grouped=True).plain()
+    assert text == "t\n  region  n\nsource\n  WT      1\n  TC      2\ntransferred\n  WT      3"
+
+
+def test_wide_tables_are_wrapped_between_words():
+    rows = (("transferred-longest-name", "0.81 (0.80, 0.81, 0.82)", "0.71 (0.70, 0.71, 0.72)"),)
+    table = Table("t", ("stage", "Dice", "lesion F1"), rows)
+    lines = table.plain(50).splitlines()
+    assert max(map(len, lines)) <= 50 < max(map(len, table.plain().splitlines()))
+    assert sorted(" ".join(lines).split()) == sorted(table.plain().split())
+    assert "transferred-longest-name" in table.plain(10)
 
 
 def test_markdown_is_a_table_with_title_and_notes():
