@@ -305,7 +305,7 @@ def test_training_refuses_what_is_no_standard(
     word, phantom, tiny_run, tmp_path, command, capfd
 ) -> None:
     command("train", "brats", "--data", phantom, "--set", f"harmonise={word}", "--quiet", code=2)
-    told = capfd.readouterr().err
+    told = "".join(capfd.readouterr())
     wanted = {
         "zscore": "harmonise=zscore is for measuring shift",
         "resampling": "use nyul or histogram-matching",

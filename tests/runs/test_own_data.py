@@ -54,7 +54,7 @@ class Terminal:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
             patch.setattr(sys, "argv", ["medtl", *map(str, words)])
             main()
-        err = self.capture.readouterr().err if self.capture else ""
+        err = "".join(self.capture.readouterr()) if self.capture else ""
         assert ended.value.code == code, err
         return err
 

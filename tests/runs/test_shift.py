@@ -100,7 +100,7 @@ def test_few_patients_are_told_that_nothing_can_be_significant(
         shutil.copytree(case, tmp_path / "three" / case.name)
     words = ("--data", tmp_path / "three", "--src", "flair", "--dst", "t1", "--out", tmp_path / "o")
     assert run(*words) == 0
-    told = capsys.readouterr().err
+    told = "".join(capsys.readouterr())
     assert "cannot be significant" in told
     assert "0.25" in told
     assert "6 patients" in told
@@ -113,7 +113,7 @@ def test_the_folder_holds_rows_figures_and_their_points(
     ends = ("--src", "flair,t1ce", "--dst", "t1,t2", "--metrics", "mmd,domain-auroc")
     words = ("--data", phantom, *ends, "--out", out)
     assert run(*words) == 0
-    told = capsys.readouterr().err
+    told = "".join(capsys.readouterr())
     assert "synthetic phantom" in told
     told_as_json = json.loads((out / "attribution.json").read_text())
     assert told_as_json["synthetic"] is True
@@ -239,7 +239,7 @@ def test_lines_of_other_lengths_are_an_error_that_says_so(
     ends = [f"data={tmp_path / name},mod:flair" for name in "ab"]
     words = ("--src", ends[0], "--dst", ends[1], "--features", "lines", "-q", "--no-attribute")
     assert run(*words) == 2
-    told = capsys.readouterr().err
+    told = "".join(capsys.readouterr())
     assert "has 20 of them" in told and "24; resample" in told
 
 

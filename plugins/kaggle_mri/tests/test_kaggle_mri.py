@@ -179,7 +179,7 @@ def test_official_run_scores_the_twins_and_says_so_everywhere(
     assert data["leak"].startswith("LEAK: 2 of 4") and data["cases"] == 4
     assert medtl("evaluate", run) == 0
     # Said once, and under both tables of train and of evaluate.
-    assert capsys.readouterr().err.count("LEAK: 2 of 4") == 5
+    assert "".join(capsys.readouterr()).count("LEAK: 2 of 4") == 5
     # Test pictures alone are scored though they were trained on.
     assert medtl("evaluate", run, "--cases", "all", "--json", "--quiet") == 0
     data = json.loads(capsys.readouterr().out)["data"]

@@ -171,7 +171,7 @@ def test_one_hospital_is_locked_away_whole(
     assert medtl(monkeypatch, *words) == 2
     assert "name one fold by --fold; there are 0 CS (" in capsys.readouterr().err
     assert medtl(monkeypatch, *words, "--fold", 9) == 2
-    told = capsys.readouterr().err
+    told = "".join(capsys.readouterr())
     assert "--fold 9: the folds of --protocol hospitals are 0 CS (" in told
     assert "each is a hospital (its patients)" in told
     run = tmp_path / "run"

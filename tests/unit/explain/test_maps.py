@@ -449,10 +449,10 @@ def test_explain_shows_unlabelled_pictures_and_never_scores_what_was_trained_on(
     (data / "list.csv").write_text("\n".join(lines))
     words = ("--layer", "stem", "--device", "cpu", "--cases", 1)
     command("explain", run, "-i", data, "-o", tmp_path / "out", *words)
-    told = capfd.readouterr().err
+    told = "".join(capfd.readouterr())
     assert "no map is scored: 1 image without a mask" in told
     command("explain", run, "-i", run.parent / "list.csv", "-o", tmp_path / "all", *words)
-    told = capfd.readouterr().err
+    told = "".join(capfd.readouterr())
     assert "cases were seen in training: never scored" in told
     found = json.loads((tmp_path / "all" / "saliency.json").read_text())
     assert found["images_scored"] < 12
