@@ -111,6 +111,12 @@ class TrainConfig(BaseModel):
     out: UserPath | None = None
 
 
+class ResolvedConfig(TrainConfig):
+    """A :class:`TrainConfig` with the strategy that the task chose where none was given."""
+
+    strategy: str
+
+
 def read_config(path: Path, cls: type[Config]) -> Config:
     """Read a whole configuration, as :func:`write_config` wrote it."""
     return resolve(cls, file=path, sets=(), options={})

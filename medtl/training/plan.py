@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import lcm
 from statistics import median
 
-from medtl.config import TrainConfig
+from medtl.config import ResolvedConfig, TrainConfig
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
@@ -40,7 +40,7 @@ DEFAULT_TEST_FRACTION = 0.2
 class Plan:
     """Everything decided before the first step."""
 
-    config: TrainConfig
+    config: ResolvedConfig
     task: Task
     task_type: TaskType
     cohort: Cohort
@@ -82,16 +82,14 @@ class Plan:
         )
 
 
-def make_plan(
-    config: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1
-) -> Plan:
+def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1) -> Plan:
     """Read headers, split patients and lay out the stages; raises on the first bad input.
 
     ``processes``: how many share every batch.
     """
-    task = bound(catalog.tasks[config.task].load()(), config.data, config.labels)
+    task = bound(catalog.tasks[given.task].load()(), given.data, given.labels)
     kind = task_type_named(task.kind, f"task {task.name}")
-    config = config.model_copy(update={"strategy": _strategy(config, task)})
+    config = ResolvedConfig(**{**dict(given), "strategy": _strategy(given, task)})
     network = config.network or task.defaults.network
     outside = outside_weights(config, catalog, network)
     request, probe = build_request(config, task, kind, catalog, outside)

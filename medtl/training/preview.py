@@ -65,7 +65,6 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     )
     if not split.val:
         reporter.say(f"too few {counted} to validate on: the last step of each stage is kept")
-    assert plan.config.strategy is not None  # make_plan has asked the task
     strategy = catalog.strategies[plan.config.strategy]
     reporter.say(f"strategy {strategy.name}: {strategy.summary}")
     edges = "x".join(map(str, plan.patch_size))

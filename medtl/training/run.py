@@ -115,7 +115,6 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[
                 holding.enter_context(locked(run.path))
                 sweep(run.path)
             else:
-                assert plan.config.strategy is not None  # make_plan has asked the task
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from medtl.config import TrainConfig
+from medtl.config import ResolvedConfig, TrainConfig
 from medtl.data.domain import Domain, parse_domain
 from medtl.data.task import Task, check_modalities
 from medtl.errors import ConfigError
@@ -90,9 +90,8 @@ def _target_network(
     return network
 
 
-def lay_out(config: TrainConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
+def lay_out(config: ResolvedConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
     """The strategy's stages, with the from-scratch controls where they are asked for."""
-    assert config.strategy is not None  # make_plan has asked the task
     strategy: Strategy = catalog.strategies[config.strategy].load()
     planned = strategy(request)
     if config.depth is not None:
