@@ -175,9 +175,9 @@ def test_transfer_from_a_domain_to_itself_is_warned_of(pictures: Path, medtl: Te
 def test_plan_shows_the_fingerprint_and_a_reason_for_each_choice(
     pictures: Path, medtl: Terminal
 ) -> None:
-    _, err = medtl("train", "classification", "--data", pictures, "--dry-run", "--width", "4")
+    out, err = medtl("train", "classification", "--data", pictures, "--dry-run", "--width", "4")
     assert "patient leakage cannot be excluded" in err and "no transfer" not in err
-    words = " ".join(err.split())
+    words = " ".join((out + err).split())
     for text in (
         "class disc 14 training cases (33%)",
         "median size 48x48 pixels",
