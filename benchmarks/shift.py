@@ -238,7 +238,7 @@ def rows_of(values_NF: Any) -> Any:
 
 
 def sides(n: int, m: int, draws: int) -> Any:
-    """The observed arrangement and ``draws`` random ones."""
+    """The observed permutation and ``draws`` random ones."""
     source_N = np.arange(n + m) < n
     random = np.random.default_rng(1)
     return np.stack([source_N, *(random.permutation(source_N) for _ in range(draws))])

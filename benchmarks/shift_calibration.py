@@ -31,10 +31,10 @@ from medtl.data.phantom import write_phantom
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.request import DRAWS, Request
+from medtl.shift.request import DRAWS, ShiftRequest
 from medtl.shift.run import measure_shift
-from medtl.shift.stats.outcome import p_value, scored
-from medtl.shift.stats.permutations import permutations
+from medtl.shift.stats.metric_result import p_value, scored
+from medtl.shift.stats.permutations import draw_permutations
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENTS, ROWS, FEATURES = 20, 6, 4
@@ -97,10 +97,10 @@ class Uneven:
 def p_of(metric: ShiftMetric, sample: Simulated, draws: int, seed: int) -> float:
     source_U, patient_U = sample.source_U, sample.rows.patient_U
     scorer = metric.prepare(sample.rows)
-    arrangements = permutations(source_U, ~source_U, patient_U, draws, seed)
+    permutations = draw_permutations(source_U, ~source_U, patient_U, draws, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
-    null_R = scored(scorer, *arrangements.sides(source_U, ~source_U, patient_U))
-    return p_value(value, null_R, arrangements.exhaustive)
+    null_R = scored(scorer, *permutations.sides(source_U, ~source_U, patient_U))
+    return p_value(value, null_R, permutations.exhaustive)
 
 
 def as_told(sample: Simulated) -> Simulated:
@@ -206,7 +206,7 @@ def phantom_p(metric: str, cases: int, shift: float, seed: int) -> tuple[float, 
         data = write_phantom(
             Path(work) / "data", cases=cases, size=24, sites=2, seed=seed, shift=shift, workers=1
         )
-        request = Request(
+        request = ShiftRequest(
             "brats", data, src="site:S1", dst="site:S2", metrics=(metric,), attribute=False
         )
         first = measure_shift(request, load_catalog(), Reporter(quiet=True)).rows[0]

@@ -23,7 +23,7 @@ from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import replacing
 from medtl.shift.report.result import tables
-from medtl.shift.request import Request
+from medtl.shift.request import ShiftRequest
 from medtl.shift.run import measure_shift
 
 
@@ -37,9 +37,11 @@ def main() -> None:
         table = write_lgg_table(options.data / "lgg", Path(folder) / "lgg.csv")
         kaggle = options.data / "kaggle"
         requests = {
-            "brats modalities": Request("brats", options.data / "brats", "flair,t1ce", "t1,t2"),
-            "lgg hospitals": Request("classification", table, "green", across="site"),
-            "kaggle parts": Request(
+            "brats modalities": ShiftRequest(
+                "brats", options.data / "brats", "flair,t1ce", "t1,t2"
+            ),
+            "lgg hospitals": ShiftRequest("classification", table, "green", across="site"),
+            "kaggle parts": ShiftRequest(
                 "classification",
                 src=f"data={kaggle / 'Training'}",
                 dst=f"data={kaggle / 'Testing_sample'}",
@@ -51,7 +53,7 @@ def main() -> None:
                 temporary.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measured(name: str, request: Request) -> dict[str, Any]:
+def measured(name: str, request: ShiftRequest) -> dict[str, Any]:
     started = perf_counter()
     reporter = Reporter()
     reporter.say(f"== {name}")

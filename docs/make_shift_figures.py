@@ -19,8 +19,8 @@ from medtl.data.phantom.brats_layout import render_case, scanner_of
 from medtl.shift.contract import Rows, View
 from medtl.shift.harmonisers import nyul, zscore
 from medtl.shift.metrics.mmd import mmd
-from medtl.shift.stats.outcome import p_value, scored
-from medtl.shift.stats.permutations import permutations
+from medtl.shift.stats.metric_result import p_value, scored
+from medtl.shift.stats.permutations import draw_permutations
 
 COHORTS, DRAWS = 200, 99
 PATIENTS, ROWS, FEATURES = 12, 8, 4  # patients of each domain, rows of each
@@ -90,10 +90,10 @@ def _p(values_NF: NDArray[np.float64], unit_N: NDArray[np.intp], seed: int) -> f
     unit_U = np.arange(unit_N[-1] + 1)
     source_U = unit_U < len(unit_U) / 2
     scorer = mmd().prepare(Rows(values_NF, ("f/1",) * FEATURES, unit_N, unit_U))
-    arrangements = permutations(source_U, ~source_U, unit_U, DRAWS, seed)
+    permutations = draw_permutations(source_U, ~source_U, unit_U, DRAWS, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
-    null_R = scored(scorer, *arrangements.sides(source_U, ~source_U, unit_U))
-    return p_value(value, null_R, arrangements.exhaustive)
+    null_R = scored(scorer, *permutations.sides(source_U, ~source_U, unit_U))
+    return p_value(value, null_R, permutations.exhaustive)
 
 
 def _view(scanner: int, index: int) -> View:
@@ -112,7 +112,7 @@ def _view(scanner: int, index: int) -> View:
 
 
 def _inside(view: View) -> NDArray[np.float32]:
-    return view.image_CIJK[view.shown_CIJK]
+    return view.image_CIJK[view.foreground_CIJK]
 
 
 FIGURES = {"shift-units": units_of_exchange, "shift-harmonising": harmonising}

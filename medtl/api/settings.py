@@ -74,8 +74,8 @@ class TrainSettings(TypedDict, total=False):
 
 
 class ShiftSettings(TypedDict, total=False):
-    """The fields of :class:`medtl.shift.request.Request`, and ``run`` and ``layer`` for features of
-    a trained network."""
+    """The fields of :class:`medtl.shift.request.ShiftRequest`, and ``run`` and ``layer`` for
+    features of a trained network."""
 
     data: Where | None
     src: str | None

@@ -87,7 +87,8 @@ def medtl_losses() -> list[Component]:
 @hookspec
 def medtl_features() -> list[Component]:
     """Ways to turn images into rows of features, for measuring shift. Targets take a
-    :class:`medtl.shift.contract.Settings` and return a :class:`medtl.shift.contract.Features`."""
+    :class:`medtl.shift.contract.FeatureSettings` and return a
+    :class:`medtl.shift.contract.FeatureExtractor`."""
     raise NotImplementedError
 
 

@@ -9,19 +9,33 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.shift.contract import Features, Fitted, Harmoniser, Measured, ShiftMetric, View
-from medtl.shift.images.domains import Image, Side, images_of, some_patients
-from medtl.shift.images.duplicates import Sorted
+from medtl.shift.contract import (
+    FeatureExtractor,
+    FeatureRows,
+    Fitted,
+    Harmoniser,
+    ShiftMetric,
+    View,
+)
+from medtl.shift.images.domains import DomainCases, Image, images_of, some_patients
+from medtl.shift.images.duplicates import Screening
 from medtl.shift.images.extract import in_parallel, measure_images, view_of
 from medtl.shift.images.pool import Pooled, gather, pool
-from medtl.shift.report.attribution import LABEL, Attribution, Part, Removal, Test, parts_of
+from medtl.shift.report.attribution import (
+    LABEL,
+    Attribution,
+    FamilyShift,
+    MetricTest,
+    Removal,
+    parts_of,
+)
 from medtl.shift.report.removals import removals_of
-from medtl.shift.request import PRIMARY, Request
+from medtl.shift.request import PRIMARY, ShiftRequest
+from medtl.shift.stats.metric_result import evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus
-from medtl.shift.stats.outcome import measure
-from medtl.shift.stats.permutations import permutations
+from medtl.shift.stats.permutations import draw_permutations
 
-#: Features that fall into families, and the label prior.
+#: FeatureExtractor that fall into families, and the label prior.
 APPEARANCE, LABELS = "appearance", "labels"
 
 
@@ -44,22 +58,22 @@ ANY = Modality("any")
 
 
 @dataclass(frozen=True, slots=True)
-class Explainer:
+class Attributor:
     """What all parts of an explanation need."""
 
-    request: Request
+    request: ShiftRequest
     catalog: Catalog
     reporter: Reporter
-    source: Side
-    target: Side
-    sorted_out: Sorted
+    source: DomainCases
+    target: DomainCases
+    screening: Screening
 
     def attribution(self, appearance: Pooled | None) -> Attribution:
         """``appearance``: that pooled sample, where it has been measured already."""
         features = self._features(APPEARANCE)
         across = self.request.across
         images = images_of(self.source, self.target, joint=False, across=across)
-        images = self.sorted_out.of(images)
+        images = self.screening.of(images)
         before = appearance or pool(
             images, measure_images(images, features, self.request, self.reporter), features
         )
@@ -70,7 +84,7 @@ class Explainer:
         sample = (label, self._test(label)) if isinstance(label, Pooled) else None
         parts = parts_of(before, self._test(before), metric, linear, sample)
         if isinstance(label, str):
-            parts = (*parts, Part(LABEL, None, None, None, None, label))
+            parts = (*parts, FamilyShift(LABEL, None, None, None, None, label))
         few = some_patients(images, MOST_PATIENTS)
         notes: tuple[str, ...] = ()
         if len(few) < len(images):
@@ -88,7 +102,7 @@ class Explainer:
             return SAME_LABELS
         features = self._features(LABELS)
         try:
-            images = self.sorted_out.of(images)
+            images = self.screening.of(images)
             measured = measure_images(images, features, self.request, self.reporter)
             return pool(images, measured, features)
         except DataError as problem:
@@ -97,7 +111,7 @@ class Explainer:
     def _removals(
         self,
         images: Sequence[Image],
-        features: Features,
+        features: FeatureExtractor,
         metric: ShiftMetric,
         linear: ShiftMetric,
     ) -> Iterator[Removal]:
@@ -107,7 +121,7 @@ class Explainer:
             fitted = harmoniser.fit(self._source_views(images, features))
             harmonisers[harmoniser.name] = _applying(harmoniser, fitted)
 
-        def rows(index: int) -> dict[str, Measured]:
+        def rows(index: int) -> dict[str, FeatureRows]:
             view = self._view(images[index], features)
             return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
 
@@ -118,7 +132,7 @@ class Explainer:
         stored = samples.pop(AS_STORED)
         return removals_of(stored, samples, self._test(stored), metric, linear)
 
-    def _test(self, sample: Pooled) -> Test:
+    def _test(self, sample: Pooled) -> MetricTest:
         """The comparison that is explained, on this sample."""
         request = self.request
         if request.across:
@@ -127,15 +141,15 @@ class Explainer:
                 metric, scorer, groups, request.draws, request.seed
             )
         sides = sample.sides
-        drawn = permutations(*sides.units, request.draws, request.seed)
-        return lambda metric, scorer: measure(metric, scorer, sides, drawn, request.seed)
+        drawn = draw_permutations(*sides.units, request.draws, request.seed)
+        return lambda metric, scorer: evaluate_metric(metric, scorer, sides, drawn, request.seed)
 
-    def _source_views(self, images: Sequence[Image], features: Features) -> Iterator[View]:
+    def _source_views(self, images: Sequence[Image], features: FeatureExtractor) -> Iterator[View]:
         chosen = [image for image in images if image.in_source]
         step = -(-len(chosen) // MOST_FITTED)
         return (self._view(image, features) for image in chosen[::step])
 
-    def _view(self, image: Image, features: Features) -> View:
+    def _view(self, image: Image, features: FeatureExtractor) -> View:
         view = view_of(image, self.request.settings.regions, features)
         return replace(view, modalities=(ANY,)) if self._modalities_differ else view
 
@@ -143,8 +157,8 @@ class Explainer:
     def _modalities_differ(self) -> bool:
         return set(self.source.modalities) != set(self.target.modalities)
 
-    def _features(self, name: str) -> Features:
-        made: Features = self.catalog.features[name].load()(self.request.settings)
+    def _features(self, name: str) -> FeatureExtractor:
+        made: FeatureExtractor = self.catalog.features[name].load()(self.request.settings)
         return made
 
     def _metric(self, name: str) -> ShiftMetric:

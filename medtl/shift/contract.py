@@ -4,7 +4,7 @@ An extractor turns an image into rows of features; a metric scores how far two s
 apart. The framework knows which rows belong to which image of which patient, and tests by
 exchanging or permuting whole patients, never rows.
 
-Axes: N row, F feature, U unit (all rows of one patient's image of one modality), R arrangement,
+Axes: N row, F feature, U unit (all rows of one patient's image of one modality), R permutation,
 C modality, L region, I J K voxels (right-anterior-superior).
 """
 
@@ -31,16 +31,16 @@ class View:
     case: str  #: id, for errors
     modalities: tuple[Modality, ...]
     image_CIJK: NDArray[np.float32]
-    shown_CIJK: NDArray[np.bool_]  #: where each shows the patient (the brain, where it was cut out)
+    foreground_CIJK: NDArray[np.bool_]  #: where an image shows the patient (or the brain)
     spacing_mm: tuple[float, float, float]
     orientation: str  #: of the stored axes, e.g. "LPS"
-    picture: bool  #: no millimetres are known, and K is 1
+    is_2d: bool  #: a 2-D image: its pixel size is unknown, and K is 1
     target_LIJK: NDArray[np.bool_] | None = None
     class_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class FeatureRows:
     """Rows of one view, and what the columns are called: ``family/name``, e.g. ``scale/median``."""
 
     values_NF: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FeatureSettings:
     """What a user can tell an extractor."""
 
     run: Path | None = None  #: a trained run, for ``activations``
@@ -57,15 +57,15 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """A feature extractor. A component's target makes one from :class:`Settings`."""
+class FeatureExtractor:
+    """A feature extractor. A component's target makes one from :class:`FeatureSettings`."""
 
     name: str
-    rows: Callable[[View], Measured]
+    rows: Callable[[View], FeatureRows]
     joint: bool = False  #: needs all modalities of a domain at once
     target: bool = False  #: needs the case's target or class
     #: fitted on the pooled, scaled rows of both domains, e.g. a principal component analysis
-    embed: Callable[[NDArray[np.float64]], Measured] | None = None
+    embed: Callable[[NDArray[np.float64]], FeatureRows] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +82,20 @@ class Rows:
         return len(self.patient_U)
 
 
-#: source_RU, target_RU (bool: which units are on which side in each arrangement) -> values_R.
+#: source_RU, target_RU (bool: which units are on which side in each permutation) -> values_R.
 #: NaN where a side has too few patients.
 Scorer = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftMetric:
-    """Larger is farther apart. ``prepare`` does once what all arrangements share."""
+    """Larger is farther apart. ``prepare`` does once what all permutations share."""
 
     name: str
     prepare: Callable[[Rows], Scorer]
     jackknife: bool = False  #: whether a delete-one-patient interval makes sense
     tested: bool = True  #: False: a value alone, no p-value
-    at_none: float = 0.0  #: what it is where there is no shift
+    no_shift_value: float = 0.0  #: what it is where there is no shift
     symmetric: bool = True  #: whether it stays the same where source and target change places
     warning: str = ""  #: what the user must know about it
 

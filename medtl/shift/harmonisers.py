@@ -27,7 +27,7 @@ def zscore() -> Harmoniser:
     mean, divide by its deviation; 0 where nothing is shown. There is nothing to fit."""
 
     def apply(view: View, _fitted: Fitted) -> View:
-        pairs = zip(view.image_CIJK, view.shown_CIJK, strict=True)
+        pairs = zip(view.image_CIJK, view.foreground_CIJK, strict=True)
         return replace(view, image_CIJK=np.stack([_zscored(*pair) for pair in pairs]))
 
     return Harmoniser("zscore", lambda views: {}, apply)
@@ -54,7 +54,7 @@ def resampling() -> Harmoniser:
         return replace(
             view,
             image_CIJK=np.stack([resample_array(one, shape) for one in view.image_CIJK]),
-            shown_CIJK=_masks(view.shown_CIJK, shape),
+            foreground_CIJK=_masks(view.foreground_CIJK, shape),
             target_LIJK=None if target_LIJK is None else _masks(target_LIJK, shape),
             spacing_mm=spacing_mm,
         )
@@ -62,9 +62,11 @@ def resampling() -> Harmoniser:
     return Harmoniser("resampling", _fit_grid, apply)
 
 
-def _zscored(image_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_]) -> NDArray[np.float32]:
-    if shown_IJK.any():
-        return zscore_in_brain(image_IJK, shown_IJK)
+def _zscored(
+    image_IJK: NDArray[np.float32], foreground_IJK: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    if foreground_IJK.any():
+        return zscore_in_brain(image_IJK, foreground_IJK)
     return np.zeros(image_IJK.shape, dtype=np.float32)
 
 
@@ -72,15 +74,15 @@ def _by_landmarks(name: str, landmarks: Landmarks) -> Harmoniser:
     def fit(views: Iterable[View]) -> Fitted:
         measured: dict[str, list[list[float]]] = {}
         for view in views:
-            channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
-            for modality, image_IJK, shown_IJK in channels:
-                found = landmarks.measure(image_IJK, shown_IJK)
+            channels = zip(view.modalities, view.image_CIJK, view.foreground_CIJK, strict=True)
+            for modality, image_IJK, foreground_IJK in channels:
+                found = landmarks.measure(image_IJK, foreground_IJK)
                 measured.setdefault(modality, []).append(found)
         return {name: landmarks.standard(rows, name) for name, rows in measured.items()}
 
     def apply(view: View, fitted: Fitted) -> View:
         standard = Standard(name, landmarks.percentiles, tuple(fitted.items()))
-        channels = zip(view.modalities, view.image_CIJK, view.shown_CIJK, strict=True)
+        channels = zip(view.modalities, view.image_CIJK, view.foreground_CIJK, strict=True)
         moved = [standard.apply(*channel) for channel in channels]
         return replace(view, image_CIJK=np.stack(moved))
 
@@ -91,7 +93,7 @@ def _fit_grid(views: Iterable[View]) -> Fitted:
     spacings: list[tuple[float, ...]] = []
     edges: list[int] = []
     for view in views:
-        if view.picture:
+        if view.is_2d:
             edges.append(max(view.image_CIJK.shape[1:]))
         else:
             spacings.append(view.spacing_mm)
@@ -103,10 +105,10 @@ def _grid(view: View, fitted: Fitted) -> tuple[tuple[int, ...], tuple[float, flo
     """The new shape, and the new spacing as it is meant: the ends of the grid may move by half a
     voxel, but equal grids are equal."""
     i, j, k = view.image_CIJK.shape[1:]
-    if (EDGE if view.picture else SPACING) not in fitted:
-        wanted, other = ("pictures", "volumes") if view.picture else ("volumes", "pictures")
+    if (EDGE if view.is_2d else SPACING) not in fitted:
+        wanted, other = ("pictures", "volumes") if view.is_2d else ("volumes", "pictures")
         raise DataError(f"{view.case}: resampling was fitted on {other}, not on {wanted}")
-    if view.picture:
+    if view.is_2d:
         factor = fitted[EDGE][0] / max(i, j)
         return (max(1, round(i * factor)), max(1, round(j * factor)), k), view.spacing_mm
     x, y, z = fitted[SPACING]

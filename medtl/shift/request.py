@@ -10,7 +10,7 @@ from typing import Any
 from medtl.errors import ConfigError, UnknownNameError
 from medtl.plugins.loader import canonical
 from medtl.runtime.files import from_home
-from medtl.shift.contract import Settings
+from medtl.shift.contract import FeatureSettings
 
 PRIMARY = "mmd"
 
@@ -28,7 +28,7 @@ FEWEST_DRAWS, MOST_DRAWS = 19, 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ShiftRequest:
     """None: the task's or this module's default."""
 
     task: str = "brats"
@@ -38,7 +38,7 @@ class Request:
     across: str | None = None  #: "site" or "part": all of them, instead of two domains
     features: tuple[str, ...] = FEATURES
     metrics: tuple[str, ...] = METRICS
-    settings: Settings = field(default_factory=Settings)
+    settings: FeatureSettings = field(default_factory=FeatureSettings)
     draws: int = DRAWS
     rows_per_image: int | None = None
     labels: str | None = None
@@ -49,15 +49,15 @@ class Request:
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
-def build_request(options: Mapping[str, Any]) -> Request:
-    """A Request from words: its fields and those of Settings by name, lists perhaps as text with
-    commas; None leaves the default.
+def build_request(options: Mapping[str, Any]) -> ShiftRequest:
+    """A ShiftRequest from the settings by name: its own fields, ``run`` and ``layer``. Lists may be
+    text with commas; None leaves the default.
 
     Raises:
         ConfigError: a name is unknown, or two options contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    known = {each.name for each in fields(Request)} - {"settings"} | {"run", "layer"}
+    known = {each.name for each in fields(ShiftRequest)} - {"settings"} | {"run", "layer"}
     for name in given:
         if name not in known:
             raise UnknownNameError("setting of medtl shift", name, known)
@@ -75,7 +75,7 @@ def build_request(options: Mapping[str, Any]) -> Request:
             raise ConfigError(f"{option}: must be a whole number, {least} or more, not {number!r}")
     if "data" in given:
         given["data"] = from_home(given["data"])
-    return Request(settings=Settings(from_home(run) if run else None, layer), **given)
+    return ShiftRequest(settings=FeatureSettings(from_home(run) if run else None, layer), **given)
 
 
 def _listed(value: Any) -> tuple[str, ...]:

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.shift.attribute import APPEARANCE, Explainer
-from medtl.shift.contract import Features, ShiftMetric
+from medtl.shift.attribute import APPEARANCE, Attributor
+from medtl.shift.contract import FeatureExtractor, ShiftMetric
 from medtl.shift.images.cohorts import Cohorts
-from medtl.shift.images.domains import Side, end_names, images_of, pairs_of
-from medtl.shift.images.duplicates import sort_out
+from medtl.shift.images.domains import DomainCases, domain_names, grid_cells, images_of
+from medtl.shift.images.duplicates import screen_images
 from medtl.shift.images.extract import measure_images
 from medtl.shift.images.pool import Pooled, pool
 from medtl.shift.metrics.distributions import FeatureShift, ks_features
 from medtl.shift.report.advice import advise
 from medtl.shift.report.result import EACH, Shift, ShiftRow, verdict_of
-from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, Request
+from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, ShiftRequest
+from medtl.shift.stats.metric_result import Comparison, MetricResult, adjust, evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus, pair, pairs
-from medtl.shift.stats.outcome import Comparison, Outcome, adjust, measure
-from medtl.shift.stats.permutations import ALPHA, permutations
+from medtl.shift.stats.permutations import ALPHA, draw_permutations
 
-#: Features that are listed one by one, at most.
+#: FeatureExtractor that are listed one by one, at most.
 MOST_LISTED = 100
 
 
@@ -38,10 +38,10 @@ class Finding:
     design: str
     n_source: int
     n_target: int
-    outcome: Outcome
+    outcome: MetricResult
 
 
-def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shift:
+def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -> Shift:
     """Measure the shift between two domains, or across sites, test it, and say what it means.
 
     Raises ConfigError and DataError for whatever is wrong with the request or the data.
@@ -58,13 +58,13 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     source, target = cohorts.sides()
     request = replace(request, settings=replace(request.settings, regions=cohorts.regions()))
     single = images_of(source, target, joint=False, across=request.across)
-    sorted_out = sort_out(single, reporter, request.across)
+    screening = screen_images(single, reporter, request.across)
     found: list[Finding] = []
-    notes = [*sorted_out.notes, *_warnings(metrics)]
+    notes = [*screening.notes, *_warnings(metrics)]
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
         joint = features.joint
-        images = sorted_out.of(images_of(source, target, joint=joint, across=request.across))
+        images = screening.of(images_of(source, target, joint=joint, across=request.across))
         measured = measure_images(images, features, request, reporter)
         pooled = pool(images, measured, features)
         notes += pooled.notes
@@ -78,7 +78,7 @@ def measure_shift(request: Request, catalog: Catalog, reporter: Reporter) -> Shi
     rows = tuple(_row(finding, synthetic) for finding in _corrected(found, list(samples.values())))
     attribution = None
     if request.attribute and rows[0].p is not None:
-        explainer = Explainer(request, catalog, reporter, source, target, sorted_out)
+        explainer = Attributor(request, catalog, reporter, source, target, screening)
         attribution = explainer.attribution(samples.get(APPEARANCE))
         if rows[0].p > ALPHA:
             attribution = attribution.without_shares()
@@ -99,14 +99,16 @@ def _warnings(metrics: Sequence[ShiftMetric]) -> list[str]:
     return [f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning]
 
 
-def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, list[FeatureShift]]:
+def _by_feature(
+    samples: Mapping[str, Pooled], request: ShiftRequest
+) -> dict[str, list[FeatureShift]]:
     """Which features differ, by Kolmogorov and Smirnov; of sets that people can read."""
     found = {}
     for name, sample in samples.items():
         sides = sample.sides
         if len(sample.rows.names) > MOST_LISTED or sides.identical:
             continue
-        drawn = permutations(*sides.units, request.draws, request.seed)
+        drawn = draw_permutations(*sides.units, request.draws, request.seed)
         found[name] = ks_features(
             sample.rows,
             sides.source_U,
@@ -119,21 +121,21 @@ def _by_feature(samples: Mapping[str, Pooled], request: Request) -> dict[str, li
 
 def _between(
     pooled: Pooled,
-    features: Features,
+    features: FeatureExtractor,
     metrics: Sequence[ShiftMetric],
-    source: Side,
-    target: Side,
-    request: Request,
+    source: DomainCases,
+    target: DomainCases,
+    request: ShiftRequest,
 ) -> list[Finding]:
     """Every metric on the domains as wholes, and on each cell of the grid."""
     compared = _comparisons(pooled, source, target, features)
     whole = compared[0][2]
-    arrangements = permutations(*whole.units, request.draws, request.seed)
+    permutations = draw_permutations(*whole.units, request.draws, request.seed)
     found = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
         for source_name, target_name, sides in compared:
-            outcome = measure(metric, scorer, sides, arrangements, request.seed)
+            outcome = evaluate_metric(metric, scorer, sides, permutations, request.seed)
             found.append(
                 Finding(
                     source_name, target_name, features.name, metric.name,
@@ -144,21 +146,24 @@ def _between(
 
 
 def _comparisons(
-    pooled: Pooled, source: Side, target: Side, features: Features
+    pooled: Pooled, source: DomainCases, target: DomainCases, features: FeatureExtractor
 ) -> list[tuple[str, str, Comparison]]:
     patient_U = pooled.rows.patient_U
-    ends = end_names(source, target, source.modalities, target.modalities)
+    ends = domain_names(source, target, source.modalities, target.modalities)
     made = [(*ends, pooled.sides)]
-    for a, b in [] if features.joint else pairs_of(source, target):
+    for a, b in [] if features.joint else grid_cells(source, target):
         sides = Comparison(
             pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
         )
-        made.append((*((a, b) if a != b else end_names(source, target, (a,), (b,))), sides))
+        made.append((*((a, b) if a != b else domain_names(source, target, (a,), (b,))), sides))
     return made
 
 
 def _across(
-    pooled: Pooled, features: Features, metrics: Sequence[ShiftMetric], request: Request
+    pooled: Pooled,
+    features: FeatureExtractor,
+    metrics: Sequence[ShiftMetric],
+    request: ShiftRequest,
 ) -> list[Finding]:
     """Every metric over all groups; the first also between each two of them."""
     what = request.across or ""
@@ -183,12 +188,12 @@ def _across(
 def _corrected(found: Sequence[Finding], samples: Sequence[Pooled]) -> list[Finding]:
     """The first carries the verdict as it stands; all others are corrected together.
 
-    Where feature sets do not hold the same patients, arrangements cannot be shared: each set is
+    Where feature sets do not hold the same patients, permutations cannot be shared: each set is
     corrected by itself, and for the number of sets (Bonferroni).
     """
     primary, *others = found
     sets = list(dict.fromkeys(finding.features for finding in others))
-    shared = all(sample.patients_alike(samples[0]) for sample in samples)
+    shared = all(sample.same_patients(samples[0]) for sample in samples)
     families = [set(sets)] if shared else [{name} for name in sets]
     corrected = {}
     for family in families:

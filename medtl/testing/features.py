@@ -11,27 +11,27 @@ from dataclasses import replace
 import numpy as np
 
 from medtl.errors import ConfigError, DataError
-from medtl.shift.contract import Features, Measured, Settings, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import REGIONS, toy_view
 
 IMAGES = 6
 
 
-def extractor(tried: Tried) -> Features | None:
+def extractor(tried: Tried) -> FeatureExtractor | None:
     """The extractor; None for one that says it needs a setting, such as a trained run."""
     try:
-        found = tried.target()(Settings(regions=REGIONS))
+        found = tried.target()(FeatureSettings(regions=REGIONS))
     except ConfigError:
         return None
     require(
-        isinstance(found, Features),
-        f"the target returns {type(found).__name__}, not a medtl.shift.contract.Features",
+        isinstance(found, FeatureExtractor),
+        f"the target returns {type(found).__name__}, not a medtl.shift.contract.FeatureExtractor",
     )
     return found  # type: ignore[no-any-return]
 
 
-def measured(features: Features, seeds: int = 1) -> list[list[tuple[View, Measured]]]:
+def measured(features: FeatureExtractor, seeds: int = 1) -> list[list[tuple[View, FeatureRows]]]:
     """Images of each kind that it takes, and their rows."""
     kinds, problem = [], ""
     for picture in (False, True):
@@ -47,7 +47,7 @@ def measured(features: Features, seeds: int = 1) -> list[list[tuple[View, Measur
 def says_what_it_is(tried: Tried) -> None:
     """It has the component's name, or says in one line what setting it needs."""
     try:
-        found = tried.target()(Settings(regions=REGIONS))
+        found = tried.target()(FeatureSettings(regions=REGIONS))
     except ConfigError as error:
         require("\n" not in str(error), "what it needs must be said in one line")
         return
@@ -63,7 +63,7 @@ def rows_have_named_columns(tried: Tried) -> None:
             _check_columns(found)
 
 
-def _check_columns(found: Measured) -> None:
+def _check_columns(found: FeatureRows) -> None:
     values_NF, names = np.asarray(found.values_NF), found.names
     require(
         values_NF.ndim == 2 and len(values_NF), f"rows have shape {values_NF.shape}; give (N, F)"
@@ -94,7 +94,7 @@ def an_image_is_measured_the_same_again(tried: Tried) -> None:
     features = extractor(tried)
     for kind in measured(features) if features else ():
         view, found = kind[0]
-        fresh = toy_view(0, picture=view.picture, joint=view.image_CIJK.shape[0] > 1)
+        fresh = toy_view(0, picture=view.is_2d, joint=view.image_CIJK.shape[0] > 1)
         kept = np.array_equal(view.image_CIJK, fresh.image_CIJK)
         require(kept, f"it changes the image of {view.case} in place; work on a copy")
         assert features is not None
@@ -125,7 +125,7 @@ def problems_name_the_image(tried: Tried) -> None:
     empty = replace(
         view,
         image_CIJK=np.zeros_like(view.image_CIJK),
-        shown_CIJK=np.zeros_like(view.shown_CIJK),
+        foreground_CIJK=np.zeros_like(view.foreground_CIJK),
     )
     try:
         features.rows(empty)

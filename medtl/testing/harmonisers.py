@@ -54,8 +54,8 @@ def images_stay_finite_and_whole(tried: Tried) -> None:
     require(isinstance(found, View), f"apply returns {type(found).__name__}, not a View")
     require(np.isfinite(found.image_CIJK).all(), "the image is not finite afterwards")
     require(
-        found.image_CIJK.shape == found.shown_CIJK.shape,
-        f"the image is {found.image_CIJK.shape}, its mask {found.shown_CIJK.shape}",
+        found.image_CIJK.shape == found.foreground_CIJK.shape,
+        f"the image is {found.image_CIJK.shape}, its mask {found.foreground_CIJK.shape}",
     )
     kept = (found.case, found.modalities) == (given.case, given.modalities)
     require(kept, "the case or its modalities changed; use dataclasses.replace on the view")
@@ -90,7 +90,7 @@ def unknown_modalities_are_refused(tried: Tried) -> None:
 
 def _same(one: View, other: View) -> bool:
     return np.array_equal(one.image_CIJK, other.image_CIJK) and np.array_equal(
-        one.shown_CIJK, other.shown_CIJK
+        one.foreground_CIJK, other.foreground_CIJK
     )
 
 

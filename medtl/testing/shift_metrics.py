@@ -1,6 +1,6 @@
 """What a shift metric must keep, on rows whose shift is known.
 
-Axes: N row, F feature, U unit, R arrangement.
+Axes: N row, F feature, U unit, R permutation.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.stats.permutations import permutations
+from medtl.shift.stats.permutations import draw_permutations
 from medtl.testing.check import Tried, require
 
 PATIENTS, ROWS, FEATURES = 40, 5, 4
 
 
-ARRANGEMENTS = 199
+PERMUTATIONS = 199
 
 
 #: Sums in another order differ by less.
@@ -76,11 +76,11 @@ def metric_of(tried: Tried) -> ShiftMetric:
 
 
 def values(metric: ShiftMetric, rows: Rows, source_RU: Chosen, target_RU: Chosen) -> Floats:
-    """values_R. Raises CheckFailed unless there is one number per arrangement."""
+    """values_R. Raises CheckFailed unless there is one number per permutation."""
     found = np.asarray(metric.prepare(rows)(source_RU, target_RU))
     require(
         found.shape == (len(source_RU),),
-        f"{len(source_RU)} arrangements give values of shape {found.shape}; return one for each",
+        f"{len(source_RU)} permutations give values of shape {found.shape}; return one for each",
     )
     return found.astype(np.float64)
 
@@ -93,12 +93,12 @@ def says_what_it_is(tried: Tried) -> None:
     """It is a ShiftMetric of the component's name; an untested one warns."""
     metric = metric_of(tried)
     require(metric.name == tried.name, f"its name is {metric.name!r}; call it {tried.name!r}")
-    require(np.isfinite(metric.at_none), "at_none is not finite")
+    require(np.isfinite(metric.no_shift_value), "no_shift_value is not finite")
     require(metric.tested or metric.warning, "it is not tested; say why in its warning")
 
 
 def values_are_finite_and_repeatable(tried: Tried) -> None:
-    """A number for every arrangement of two patients a side and more, the same each time."""
+    """A number for every permutation of two patients a side and more, the same each time."""
     metric, rows = metric_of(tried), cohort(SMALL)
     source_RU, target_RU = _arranged()
     found = values(metric, rows, source_RU, target_RU)
@@ -118,7 +118,7 @@ def rows_are_left_as_they_are(tried: Tried) -> None:
 
 
 def arrangements_are_scored_as_each_alone(tried: Tried) -> None:
-    """What one arrangement scores does not depend on those beside it."""
+    """What one permutation scores does not depend on those beside it."""
     metric, rows = metric_of(tried), cohort(SMALL)
     source_RU, target_RU = (side_RU[:6].copy() for side_RU in _arranged())
     source_RU[3, :2] = target_RU[3, :2] = False  # the jackknife leaves a patient out
@@ -127,7 +127,7 @@ def arrangements_are_scored_as_each_alone(tried: Tried) -> None:
     alone = [scorer(source_RU[r : r + 1], target_RU[r : r + 1])[0] for r in range(6)]
     require(
         _close(together, np.array(alone, dtype=np.float64)),
-        "an arrangement scores differently beside others; score each row of source_RU by itself",
+        "a permutation scores differently beside others; score each row of source_RU by itself",
     )
 
 
@@ -140,24 +140,25 @@ def an_empty_side_has_no_value(tried: Tried) -> None:
 
 
 def equal_samples_are_no_shift(tried: Tried) -> None:
-    """Where both sides hold the same rows it is no more than ``at_none``, or than chance makes it,
-    and where sides are drawn at random it is about ``at_none``."""
+    """For the same rows in both domains the value is at most ``no_shift_value`` or chance level;
+    for domains drawn at random it is close to ``no_shift_value``."""
     metric = metric_of(tried)
     if not metric.tested:
         return
     equal, far = observed(metric, cohort(NONE)), observed(metric, cohort(LARGE))
     null_R = values(metric, cohort(NONE), *_arranged())
     usual, high = np.quantile(null_R, (0.5, 0.975))
-    reach = abs(far - metric.at_none)
-    told = f"at_none says {metric.at_none:g}, and a large shift gives {far:.3g}"
+    reach = abs(far - metric.no_shift_value)
+    told = f"no_shift_value says {metric.no_shift_value:g}, and a large shift gives {far:.3g}"
     require(
-        equal <= max(metric.at_none + NEAR * reach, high),
-        f"equal samples give {equal:.3g}, but {told}; it must be 0 there, or state its at_none",
+        equal <= max(metric.no_shift_value + NEAR * reach, high),
+        f"equal samples give {equal:.3g}, but {told}; it must be 0 there, or state "
+        "its no_shift_value",
     )
     require(
-        abs(usual - metric.at_none) <= ABOUT * reach,
+        abs(usual - metric.no_shift_value) <= ABOUT * reach,
         f"sides drawn from one domain give {usual:.3g}, but {told}; subtract the bias, or state "
-        "the at_none that it has",
+        "the no_shift_value that it has",
     )
 
 
@@ -209,7 +210,7 @@ def order_of_rows_does_not_matter(tried: Tried) -> None:
 def _arranged() -> tuple[Chosen, Chosen]:
     """source_RU, target_RU: patients at random on either side, the same each time."""
     sides = SOURCE_U, ~SOURCE_U, np.arange(PATIENTS)
-    return permutations(*sides, ARRANGEMENTS, 0).sides(*sides)
+    return draw_permutations(*sides, PERMUTATIONS, 0).sides(*sides)
 
 
 def _close(one: Floats, other: Floats) -> bool:

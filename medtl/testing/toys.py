@@ -121,16 +121,17 @@ def toy_view(seed: int = 0, *, picture: bool = False, joint: bool = False) -> Vi
     """An image of a ball with two nested regions; of one modality, or of two."""
     modalities = tuple(map(Modality, MODALITIES if joint else MODALITIES[:1]))
     cut = (slice(None), slice(None), slice(14, 15)) if picture else (slice(None),) * 3
-    shown_IJK = ball(24, 0.9, (0, 0, 0))[cut]
+    foreground_IJK = ball(24, 0.9, (0, 0, 0))[cut]
     target_LIJK = np.stack(
         [ball(24, 0.5, (0.2, 0, 0.2))[cut], ball(24, 0.25, (0.2, 0.1, 0.2))[cut]]
     )
     random = np.random.default_rng(seed)
     channels = [
-        np.where(shown_IJK, random.gamma(4, 50 * (n + 1), shown_IJK.shape), 0) + 50 * target_LIJK[0]
+        np.where(foreground_IJK, random.gamma(4, 50 * (n + 1), foreground_IJK.shape), 0)
+        + 50 * target_LIJK[0]
         for n in range(len(modalities))
     ]
-    covered = np.ones_like(shown_IJK) if picture else shown_IJK
+    covered = np.ones_like(foreground_IJK) if picture else foreground_IJK
     return View(
         f"case-{seed}",
         modalities,

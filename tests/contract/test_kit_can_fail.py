@@ -1,6 +1,6 @@
 """Every check of the kit catches a component that was broken on purpose.
 
-Axes: N M row, R arrangement, U unit, B batch, C channel, I J K voxels.
+Axes: N M row, R permutation, U unit, B batch, C channel, I J K voxels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from medtl.networks.blocks import Block, Network, tensors
 from medtl.networks.builder import finish
 from medtl.plugins.catalog import GROUP, Catalog, Registry, load_catalog
 from medtl.plugins.loader import COMPONENT_KINDS
-from medtl.shift.contract import Features, Harmoniser, Measured, Rows, ShiftMetric, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, Harmoniser, Rows, ShiftMetric, View
 from medtl.testing import (
     CheckFailed,
     commands,
@@ -234,7 +234,7 @@ METRICS: tuple[Broken, ...] = (
     (
         shift_metrics.equal_samples_are_no_shift,
         metric(lambda x, y: 100 + apart(x, y)),
-        "one domain give 100, but at_none says 0",
+        "one domain give 100, but no_shift_value says 0",
     ),
     (
         shift_metrics.equal_samples_are_no_shift,
@@ -264,7 +264,7 @@ METRICS: tuple[Broken, ...] = (
 class Noisy:
     """A standard that moves intensities at random."""
 
-    def apply(self, modality: str, image_IJK: np.ndarray, shown_IJK: np.ndarray) -> np.ndarray:
+    def apply(self, modality: str, image_IJK: np.ndarray, foreground_IJK: np.ndarray) -> np.ndarray:
         return (image_IJK + drawn.random(image_IJK.shape)).astype(np.float32)
 
 
@@ -433,20 +433,20 @@ def extractor(
     names: Callable[[View], tuple[str, ...]] = lambda view: ("a/mean", "a/one"),
     **changes: Any,
 ) -> Any:
-    def rows(view: View) -> Measured:
-        return Measured(np.array(values(view), dtype=np.float64), names(view))
+    def rows(view: View) -> FeatureRows:
+        return FeatureRows(np.array(values(view), dtype=np.float64), names(view))
 
-    return lambda settings: replace(Features(NAME, rows), **changes)
+    return lambda settings: replace(FeatureExtractor(NAME, rows), **changes)
 
 
 def refused(view: View) -> Any:
-    if not view.shown_CIJK.any():
+    if not view.foreground_CIJK.any():
         raise DataError("nothing to see")
     return [[0.0, 1.0]]
 
 
-def halved(values_NF: np.ndarray) -> Measured:
-    return Measured(values_NF[::2], ("a/mean", "a/one"))
+def halved(values_NF: np.ndarray) -> FeatureRows:
+    return FeatureRows(values_NF[::2], ("a/mean", "a/one"))
 
 
 EXTRACTORS: tuple[Broken, ...] = (

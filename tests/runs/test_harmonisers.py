@@ -20,7 +20,7 @@ from medtl.inference.load import read_stage, restore_stage
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
 from medtl.runtime.run_folder import Run
-from medtl.shift.contract import Harmoniser, Settings, View
+from medtl.shift.contract import FeatureSettings, Harmoniser, View
 from medtl.transfer.weights import BEST, read_weights
 from medtl.transforms.histogram import HISTOGRAM, NYUL, Landmarks, Standard, moved
 from medtl.transforms.presets import brain_mr_plain
@@ -41,7 +41,7 @@ def view(seed: int = 0, modalities: tuple[str, ...] = ("t1",), edge: int = 24) -
     values = np.random.default_rng(seed).gamma(2, 100, shape)
     image = np.where(shown, values, 0).astype(np.float32)
     names = tuple(map(Modality, modalities))
-    return View("one", names, image, shown, (1.0, 1.0, 1.0), "RAS", picture=False)
+    return View("one", names, image, shown, (1.0, 1.0, 1.0), "RAS", is_2d=False)
 
 
 def changed(given: View, by) -> View:
@@ -49,7 +49,7 @@ def changed(given: View, by) -> View:
 
 
 def shown_values(given: View) -> np.ndarray:
-    return given.image_CIJK[given.shown_CIJK].astype(np.float64)
+    return given.image_CIJK[given.foreground_CIJK].astype(np.float64)
 
 
 def test_harmonisers_and_presets_are_told_apart() -> None:
@@ -105,7 +105,7 @@ def test_histogram_matching_gives_the_reference_its_quantiles() -> None:
 
 def test_harmonised_factor_is_no_shift() -> None:
     """The row of an image and of three times the image are the same afterwards."""
-    rows = load_catalog().features["intensity"].load()(Settings()).rows
+    rows = load_catalog().features["intensity"].load()(FeatureSettings()).rows
     given = view()
     brighter = changed(given, lambda values: 3 * values)
     for name in ("zscore", "histogram-matching", "nyul"):
@@ -121,7 +121,7 @@ def test_a_modality_is_brought_onto_its_own_standard() -> None:
     fitted = chosen.fit([both])
     alone = replace(
         both, modalities=both.modalities[1:], image_CIJK=both.image_CIJK[1:],
-        shown_CIJK=both.shown_CIJK[1:],
+        foreground_CIJK=both.foreground_CIJK[1:],
     )  # fmt: skip
     assert np.array_equal(
         chosen.apply(both, fitted).image_CIJK[1:], chosen.apply(alone, fitted).image_CIJK
@@ -165,9 +165,9 @@ def test_resampling_brings_volumes_to_the_median_spacing_and_pictures_to_the_med
     fitted = chosen.fit([view(), fine, view()])
     found = chosen.apply(replace(fine, target_LIJK=target), fitted)
     assert found.spacing_mm == (1.0, 1.0, 1.0) and found.image_CIJK.shape == (1, 12, 24, 48)
-    assert found.shown_CIJK.shape == found.target_LIJK.shape == (1, 12, 24, 48)
-    flat = replace(view(), picture=True, image_CIJK=np.ones((1, 30, 20, 1), dtype=np.float32),
-                   shown_CIJK=np.ones((1, 30, 20, 1), dtype=bool))  # fmt: skip
+    assert found.foreground_CIJK.shape == found.target_LIJK.shape == (1, 12, 24, 48)
+    flat = replace(view(), is_2d=True, image_CIJK=np.ones((1, 30, 20, 1), dtype=np.float32),
+                   foreground_CIJK=np.ones((1, 30, 20, 1), dtype=bool))  # fmt: skip
     small = chosen.apply(flat, {"edge_px": (15.0,)})
     assert small.image_CIJK.shape == (1, 15, 10, 1)
     assert chosen.fit([flat]) == {"edge_px": (30.0,)}
@@ -210,13 +210,13 @@ def test_a_standard_that_cannot_be_one_is_refused(key, value, told) -> None:
 
 
 def test_an_image_that_shows_nothing_stays_as_it_is_and_sets_no_standard() -> None:
-    empty = replace(view(), shown_CIJK=np.zeros_like(view().shown_CIJK))
+    empty = replace(view(), foreground_CIJK=np.zeros_like(view().foreground_CIJK))
     for name in ("nyul", "histogram-matching"):
         chosen = harmoniser(name)
         fitted = chosen.fit([view(), empty])
         assert fitted == chosen.fit([view()])
         standard = Standard(name, chosen.landmarks.percentiles, tuple(fitted.items()))
-        found = standard.apply("t1", empty.image_CIJK[0], empty.shown_CIJK[0])
+        found = standard.apply("t1", empty.image_CIJK[0], empty.foreground_CIJK[0])
         assert np.array_equal(found, empty.image_CIJK[0])
 
 
@@ -317,6 +317,6 @@ def test_training_refuses_what_is_no_standard(
 
 def test_landmarks_are_numpys_percentiles() -> None:
     given = view()
-    own = HISTOGRAM.measure(given.image_CIJK[0], given.shown_CIJK[0])
+    own = HISTOGRAM.measure(given.image_CIJK[0], given.foreground_CIJK[0])
     assert np.allclose(own, np.percentile(shown_values(given), HISTOGRAM.percentiles), rtol=1e-5)
     assert isinstance(own[0], float) and Landmarks((50,)).ends is None

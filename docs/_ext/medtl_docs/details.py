@@ -28,7 +28,7 @@ FIELDS = {
     "target": "needs the target or the class",
     "jackknife": "has an interval, by leaving patients out",
     "tested": "has a p-value",
-    "at_none": "value where there is no shift",
+    "no_shift_value": "value where there is no shift",
     "warning": "to know",
 }
 
@@ -156,11 +156,11 @@ def plain_details(make: Callable[[], Any]) -> Iterator[Section]:
 
 
 def feature_details(component: Component, make: Callable[..., Any]) -> Iterator[Section]:
-    from medtl.shift.contract import Settings
+    from medtl.shift.contract import FeatureSettings
 
     if component.name == "activations":
         return  # takes a run
-    yield from plain_details(lambda: make(Settings()))
+    yield from plain_details(lambda: make(FeatureSettings()))
 
 
 def metric_details(component: Component, make: Callable[[], Any]) -> Iterator[Section]:

@@ -21,12 +21,12 @@ from medtl.networks.blocks import Network
 from medtl.networks.hooks import record_blocks, tensors_in
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric, in_double
-from medtl.shift.contract import Features, Measured, Settings, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.region import one_row
 from medtl.transfer.weights import read_weights, resolve_weights
 
 
-def activations(settings: Settings) -> Features:
+def activations(settings: FeatureSettings) -> FeatureExtractor:
     """Mean and deviation of each channel of one layer, over the image as the run prepares it.
 
     ``settings.run``: ``runs/x`` for its last stage, ``runs/x/source`` for that one, or a weights
@@ -47,7 +47,7 @@ def activations(settings: Settings) -> Features:
     with watching(network, layer, pooled.add):
         pass  # an unknown layer is told before any image is read
 
-    def rows(view: View) -> Measured:
+    def rows(view: View) -> FeatureRows:
         image_CIJK = _prepared(view, trained)
         with one_at_a_time, watching(network, layer, pooled.add):
             pooled.clear()
@@ -58,7 +58,7 @@ def activations(settings: Settings) -> Features:
         found |= {f"{layer}/deviation_{n:0{digits}}": float(v) for n, v in enumerate(deviations)}
         return one_row(found)
 
-    return Features("activations", rows, joint=True)
+    return FeatureExtractor("activations", rows, joint=True)
 
 
 class _Pooled:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from medtl.data.io.resample import box_of
-from medtl.shift.contract import Features, Measured, Settings, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.intensity import contrast_columns, scale_columns
-from medtl.shift.features.region import Shown, cut_out, one_row, shown_in, shown_mask, voxel_step
+from medtl.shift.features.region import (
+    Foreground,
+    crop_foreground,
+    foreground_mask,
+    measure_foreground,
+    one_row,
+    voxel_step,
+)
 from medtl.shift.features.resolution import resolution_columns, view_columns
 from medtl.shift.features.texture import noise_columns
 
@@ -21,56 +28,56 @@ SLICES = 16
 LEAST_SHOWN = 0.25
 
 
-def appearance(_settings: Settings) -> Features:
+def appearance(_settings: FeatureSettings) -> FeatureExtractor:
     """Intensity scale, contrast, noise and sharpness, resolution, and field of view."""
 
-    def rows(view: View) -> Measured:
-        shown = cut_out(view)
+    def rows(view: View) -> FeatureRows:
+        shown = crop_foreground(view)
         return one_row(_statistics(shown) | resolution_columns(view, shown) | view_columns(view))
 
-    return Features("appearance", rows)
+    return FeatureExtractor("appearance", rows)
 
 
-def intensity(_settings: Settings) -> Features:
+def intensity(_settings: FeatureSettings) -> FeatureExtractor:
     """Location and scale of the intensities, and the shape of their histogram."""
 
-    def rows(view: View) -> Measured:
-        shown = cut_out(view)
+    def rows(view: View) -> FeatureRows:
+        shown = crop_foreground(view)
         return one_row(scale_columns(shown) | contrast_columns(shown))
 
-    return Features("intensity", rows)
+    return FeatureExtractor("intensity", rows)
 
 
-def texture(_settings: Settings) -> Features:
+def texture(_settings: FeatureSettings) -> FeatureExtractor:
     """Noise, gradients and local contrast, relative to the spread of the intensities."""
-    return Features("texture", lambda view: one_row(noise_columns(cut_out(view))))
+    return FeatureExtractor("texture", lambda view: one_row(noise_columns(crop_foreground(view))))
 
 
-def slices(_settings: Settings) -> Features:
+def slices(_settings: FeatureSettings) -> FeatureExtractor:
     """Intensity and texture of up to 16 evenly spaced slices across the axis with the thickest
     voxels (of equals the last) that show at least a quarter of what the fullest one does."""
 
-    def rows(view: View) -> Measured:
+    def rows(view: View) -> FeatureRows:
         found = [one_row(_statistics(shown)) for shown in _slices(view)]
-        return Measured(np.concatenate([one.values_NF for one in found]), found[0].names)
+        return FeatureRows(np.concatenate([one.values_NF for one in found]), found[0].names)
 
-    return Features("slices", rows)
+    return FeatureExtractor("slices", rows)
 
 
-def _statistics(shown: Shown) -> dict[str, float]:
+def _statistics(shown: Foreground) -> dict[str, float]:
     return scale_columns(shown) | contrast_columns(shown) | noise_columns(shown)
 
 
-def _slices(view: View) -> list[Shown]:
-    image_IJK, shown_IJK, step = view.image_CIJK[0], shown_mask(view), voxel_step(view)
+def _slices(view: View) -> list[Foreground]:
+    image_IJK, foreground_IJK, step = view.image_CIJK[0], foreground_mask(view), voxel_step(view)
     across = 2 - int(np.argmax([round(edge, 3) for edge in step[::-1]]))
     others = tuple(axis for axis in range(3) if axis != across)
-    area = np.count_nonzero(shown_IJK, axis=others)
+    area = np.count_nonzero(foreground_IJK, axis=others)
     enough = np.flatnonzero(area >= LEAST_SHOWN * area.max())
     places = np.linspace(0, len(enough) - 1, min(SLICES, len(enough))).round().astype(int)
     found = []
     for number in enough[places]:
         cut = tuple(slice(number, number + 1) if a == across else slice(None) for a in range(3))
-        box = box_of(shown_IJK[cut])
-        found.append(shown_in(image_IJK[cut][box], shown_IJK[cut][box], step))
+        box = box_of(foreground_IJK[cut])
+        found.append(measure_foreground(image_IJK[cut][box], foreground_IJK[cut][box], step))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.shift.features.region import CLIP_PERCENTILES, Shown
+from medtl.shift.features.region import CLIP_PERCENTILES, Foreground
 from medtl.transforms.histogram import quantiles
 
 PERCENTILES = (1, 5, 25, 75, 95, 99)
@@ -17,7 +17,7 @@ PERCENTILES = (1, 5, 25, 75, 95, 99)
 BINS = 64
 
 
-def scale_columns(shown: Shown) -> dict[str, float]:
+def scale_columns(shown: Foreground) -> dict[str, float]:
     """Median, interquartile range and outer percentiles of the stored intensities.
 
     Each through asinh: log(2x) for the large numbers that scanners store, so that a factor is a
@@ -28,7 +28,7 @@ def scale_columns(shown: Shown) -> dict[str, float]:
     return {f"scale/{name}": float(np.arcsinh(value)) for name, value in found.items()}
 
 
-def contrast_columns(shown: Shown) -> dict[str, float]:
+def contrast_columns(shown: Foreground) -> dict[str, float]:
     """The histogram's shape: the same for a x + b as for x, if a > 0.
 
     Percentiles from the median in units of the spread, skewness and log kurtosis, how evenly the
@@ -44,7 +44,7 @@ def contrast_columns(shown: Shown) -> dict[str, float]:
     return {f"contrast/{name}": float(value) for name, value in zip(names, numbers, strict=True)}
 
 
-def _moments(shown: Shown) -> tuple[float, float]:
+def _moments(shown: Foreground) -> tuple[float, float]:
     scaled_N = _clipped(shown)
     scaled_N -= scaled_N.mean()
     square_N = scaled_N * scaled_N
@@ -53,7 +53,7 @@ def _moments(shown: Shown) -> tuple[float, float]:
     return skewness, float(np.log((square_N * square_N).mean() / variance**2))
 
 
-def _histogram(shown: Shown) -> tuple[float, float]:
+def _histogram(shown: Foreground) -> tuple[float, float]:
     """Entropy over its maximum, and the place of the peak in units of the spread."""
     clipped_N = _clipped(shown)
     low, high = clipped_N[0], clipped_N[-1]
@@ -66,6 +66,6 @@ def _histogram(shown: Shown) -> tuple[float, float]:
     return entropy, float(peak)
 
 
-def _clipped(shown: Shown) -> NDArray[np.float64]:
+def _clipped(shown: Foreground) -> NDArray[np.float64]:
     low, high = quantiles(shown.values_N, CLIP_PERCENTILES)
     return shown.scaled(np.clip(shown.values_N.astype(np.float64), low, high))

@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from medtl.errors import DataError
-from medtl.shift.contract import Features, Measured, Settings, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.region import one_row
 
 
-def labels(settings: Settings) -> Features:
+def labels(settings: FeatureSettings) -> FeatureExtractor:
     """Of each region its share of the voxels shown, and log(1 + ml); or 1 for the case's class and
     0 for the others. ``settings.regions`` names the regions or classes."""
 
-    def rows(view: View) -> Measured:
+    def rows(view: View) -> FeatureRows:
         if view.target_LIJK is not None:
             return one_row(_volumes(view, settings.regions))
         if not view.class_name:
@@ -28,7 +28,7 @@ def labels(settings: Settings) -> Features:
             )
         return one_row({f"label/{name}": float(name == view.class_name) for name in known})
 
-    return Features("labels", rows, joint=True, target=True)
+    return FeatureExtractor("labels", rows, joint=True, target=True)
 
 
 def _volumes(view: View, regions: tuple[str, ...]) -> dict[str, float]:
@@ -38,12 +38,12 @@ def _volumes(view: View, regions: tuple[str, ...]) -> dict[str, float]:
             f"{view.case} has masks of {len(view.target_LIJK)} regions, not of "
             f"{len(regions)} ({', '.join(regions)})"
         )
-    shown = int(np.count_nonzero(view.shown_CIJK.any(axis=0))) or view.shown_CIJK[0].size
+    shown = int(np.count_nonzero(view.foreground_CIJK.any(axis=0))) or view.foreground_CIJK[0].size
     voxel_ml = float(np.prod(view.spacing_mm)) / 1000
     found = {}
     for name, mask_IJK in zip(regions, view.target_LIJK, strict=True):
         voxels = int(np.count_nonzero(mask_IJK))
         found[f"label/{name}"] = voxels / shown
-        if not view.picture:
+        if not view.is_2d:
             found[f"label/{name}_ml"] = float(np.log1p(voxels * voxel_ml))
     return found

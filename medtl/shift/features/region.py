@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.data.io.resample import box_of
-from medtl.shift.contract import Measured, View
+from medtl.shift.contract import FeatureRows, View
 from medtl.transforms.histogram import quantiles
 
 #: Lengths in a picture are in units of its longest edge over this: no millimetres are known.
@@ -28,7 +28,7 @@ MOST_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Foreground:
     """The box around what one modality shows.
 
     ``scaled_IJK`` is its image less the median, in units of the spread; ``values_N`` are the shown
@@ -36,7 +36,7 @@ class Shown:
     """
 
     scaled_IJK: NDArray[np.float32]
-    shown_IJK: NDArray[np.bool_]
+    foreground_IJK: NDArray[np.bool_]
     step: tuple[float, float, float]  #: edges of a voxel, mm (pictures: see NOMINAL_EDGE)
     values_N: NDArray[np.float32]
     median: float
@@ -50,40 +50,42 @@ class Shown:
         return (values - self.median) / (self.spread or 1.0)
 
 
-def cut_out(view: View) -> Shown:
+def crop_foreground(view: View) -> Foreground:
     """What the view's one modality shows."""
-    image_IJK, shown_IJK = view.image_CIJK[0], shown_mask(view)
-    box = box_of(shown_IJK)
-    return shown_in(image_IJK[box], shown_IJK[box], voxel_step(view))
+    image_IJK, foreground_IJK = view.image_CIJK[0], foreground_mask(view)
+    box = box_of(foreground_IJK)
+    return measure_foreground(image_IJK[box], foreground_IJK[box], voxel_step(view))
 
 
-def shown_mask(view: View) -> NDArray[np.bool_]:
+def foreground_mask(view: View) -> NDArray[np.bool_]:
     """Of its one modality (IJK); all of the image where that shows nothing."""
-    shown_IJK = view.shown_CIJK[0]
-    return shown_IJK if shown_IJK.any() else np.ones_like(shown_IJK)
+    foreground_IJK = view.foreground_CIJK[0]
+    return foreground_IJK if foreground_IJK.any() else np.ones_like(foreground_IJK)
 
 
 def voxel_step(view: View) -> tuple[float, float, float]:
-    if not view.picture:
+    if not view.is_2d:
         return view.spacing_mm
     pixel = NOMINAL_EDGE / max(view.image_CIJK.shape[1:])
     return pixel, pixel, pixel
 
 
-def shown_in(
-    image_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_], step: tuple[float, float, float]
-) -> Shown:
-    """Measure a box; ``shown_IJK`` holds something."""
-    shown_IJK = np.ascontiguousarray(shown_IJK)
-    values_N = image_IJK[shown_IJK]
+def measure_foreground(
+    image_IJK: NDArray[np.float32],
+    foreground_IJK: NDArray[np.bool_],
+    step: tuple[float, float, float],
+) -> Foreground:
+    """Measure a box; ``foreground_IJK`` holds something."""
+    foreground_IJK = np.ascontiguousarray(foreground_IJK)
+    values_N = image_IJK[foreground_IJK]
     values_N = np.sort(values_N[:: -(-len(values_N) // MOST_VALUES)])
     low, median, high = quantiles(values_N, (CLIP_PERCENTILES[0], 50, CLIP_PERCENTILES[1]))
     clipped_N = np.clip(values_N, low, high)
     spread = float(np.abs(clipped_N - np.float32(median)).mean(dtype=np.float64))
     scaled_IJK = np.subtract(image_IJK, np.float32(median), order="C")
     scaled_IJK /= np.float32(spread or 1.0)
-    return Shown(scaled_IJK, shown_IJK, step, values_N, float(median), spread)
+    return Foreground(scaled_IJK, foreground_IJK, step, values_N, float(median), spread)
 
 
-def one_row(columns: Mapping[str, float]) -> Measured:
-    return Measured(np.array([list(columns.values())], dtype=np.float64), tuple(columns))
+def one_row(columns: Mapping[str, float]) -> FeatureRows:
+    return FeatureRows(np.array([list(columns.values())], dtype=np.float64), tuple(columns))

@@ -11,7 +11,7 @@ import numpy as np
 
 from medtl.data.io.resample import box_of
 from medtl.shift.contract import View
-from medtl.shift.features.region import CLIP_PERCENTILES, Shown, shown_mask
+from medtl.shift.features.region import CLIP_PERCENTILES, Foreground, foreground_mask
 from medtl.shift.features.texture import Image, Mask, eroded, finest_plane, noise_deviation, three
 from medtl.transforms.histogram import quantiles
 
@@ -29,14 +29,14 @@ AXES = "ijk"
 _LETTERS = ("RL", "AP", "SI")  # right-anterior-superior, and the other way round
 
 
-def resolution_columns(view: View, shown: Shown) -> dict[str, float]:
+def resolution_columns(view: View, shown: Foreground) -> dict[str, float]:
     """Logs of the spacing (pictures: of the longest edge in pixels), and of the width of details
     along each axis, in mm (pictures: 256ths of the longest edge).
 
     The width is what the content needs, whatever grid it is stored on: an enlarged image has a
     finer grid and details as wide as before.
     """
-    if view.picture:
+    if view.is_2d:
         found = {"pixels": np.log(max(view.image_CIJK.shape[1:]))}
     else:
         found = {
@@ -44,22 +44,22 @@ def resolution_columns(view: View, shown: Shown) -> dict[str, float]:
         }
     widths = zip(AXES, shown.step, detail_widths(shown), strict=True)
     found |= {f"width_{axis}": np.log(width * edge) for axis, edge, width in widths}
-    if view.picture:
+    if view.is_2d:
         del found["width_k"]
     return {f"resolution/{name}": float(value) for name, value in found.items()}
 
 
-def detail_widths(shown: Shown) -> tuple[float, ...]:
+def detail_widths(shown: Foreground) -> tuple[float, ...]:
     """Along each axis, in voxels: the deviation of the Gaussian correlation that makes the squared
     differences of neighbours and of voxels two apart as they are, white noise taken off.
 
     1 where no three shown voxels lie in a row, or all are alike.
     """
     plane = finest_plane(shown.shape, shown.step)
-    sigma = noise_deviation(shown.scaled_IJK, shown.shown_IJK, plane) if plane else 0.0
+    sigma = noise_deviation(shown.scaled_IJK, shown.foreground_IJK, plane) if plane else 0.0
     limits = shown.scaled(quantiles(shown.values_N, CLIP_PERCENTILES))
     image_IJK = np.clip(shown.scaled_IJK, *limits.astype(np.float32))
-    return tuple(_width(image_IJK, shown.shown_IJK, axis, sigma) for axis in range(3))
+    return tuple(_width(image_IJK, shown.foreground_IJK, axis, sigma) for axis in range(3))
 
 
 def _width(image_IJK: Image, inside_IJK: Mask, axis: int, sigma: float) -> float:
@@ -92,21 +92,21 @@ def view_columns(view: View) -> dict[str, float]:
     Pictures: the log of rows over columns in place of the field of view, the extent in shares of
     the edges, and no orientation.
     """
-    shown_IJK = shown_mask(view)
-    shape = np.array(shown_IJK.shape)
-    box = box_of(shown_IJK)
+    foreground_IJK = foreground_mask(view)
+    shape = np.array(foreground_IJK.shape)
+    box = box_of(foreground_IJK)
     edges = np.array([side.stop - side.start for side in box])
     centre = np.array([(side.stop + side.start) / 2 for side in box])
-    unit = 1 / shape if view.picture else np.array(view.spacing_mm)
-    used = AXES[:2] if view.picture else AXES
-    found = {"aspect": np.log(shape[0] / shape[1])} if view.picture else {}
+    unit = 1 / shape if view.is_2d else np.array(view.spacing_mm)
+    used = AXES[:2] if view.is_2d else AXES
+    found = {"aspect": np.log(shape[0] / shape[1])} if view.is_2d else {}
     for n, axis in enumerate(used):
-        if not view.picture:
+        if not view.is_2d:
             found[f"field_{axis}"] = np.log(shape[n] * unit[n])
         found[f"extent_{axis}"] = np.log(edges[n] * unit[n])
         found[f"offset_{axis}"] = centre[n] / shape[n] - 0.5
-    found["share"] = np.count_nonzero(shown_IJK) / shown_IJK.size
-    if not view.picture:
+    found["share"] = np.count_nonzero(foreground_IJK) / foreground_IJK.size
+    if not view.is_2d:
         found["orientation"] = orientation_number(view.orientation)
     return {f"view/{name}": float(value) for name, value in found.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.data.io.resample import block_mean
-from medtl.shift.features.region import Shown
+from medtl.shift.features.region import Foreground
 
 #: Finer voxels (mm; pictures: 256ths of the longest edge) are averaged to about this first, so that
 #: an image stored on a finer grid is not taken for a smoother one.
@@ -36,7 +36,7 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def noise_columns(shown: Shown) -> dict[str, float]:
+def noise_columns(shown: Foreground) -> dict[str, float]:
     """Logs of noise, gradients and local contrast in the plane of the two finest axes.
 
     ``level``: deviation of the noise; ``gradient`` and ``edges``: median and 95th percentile of
@@ -89,15 +89,15 @@ def eroded(mask_IJK: Mask, axis: int) -> Mask:
     return np.asarray(left & middle & right)
 
 
-def _at_working_step(shown: Shown) -> tuple[Image, Mask, tuple[float, ...]]:
+def _at_working_step(shown: Foreground) -> tuple[Image, Mask, tuple[float, ...]]:
     factors = [
         min(n, max(1, round(WORKING_STEP / edge)))
         for n, edge in zip(shown.shape, shown.step, strict=True)
     ]
     if max(factors) == 1:
-        return shown.scaled_IJK, shown.shown_IJK, shown.step
+        return shown.scaled_IJK, shown.foreground_IJK, shown.step
     step = tuple(edge * factor for edge, factor in zip(shown.step, factors, strict=True))
-    inside_IJK = block_mean(shown.shown_IJK, factors) > 1 - 1e-6
+    inside_IJK = block_mean(shown.foreground_IJK, factors) > 1 - 1e-6
     return block_mean(shown.scaled_IJK, factors), inside_IJK, step
 
 

@@ -12,19 +12,19 @@ from medtl.data.task import Defaults, Named, Task, Unbound, bound, check_modalit
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.shift.images.domains import Side, check_apart, check_groups, read_side
-from medtl.shift.request import Request
+from medtl.shift.images.domains import DomainCases, check_apart, check_groups, read_domain
+from medtl.shift.request import ShiftRequest
 
 
 class Cohorts:
     """Cohorts by task and folder, each read once."""
 
-    def __init__(self, request: Request, catalog: Catalog, reporter: Reporter) -> None:
+    def __init__(self, request: ShiftRequest, catalog: Catalog, reporter: Reporter) -> None:
         self.request, self.catalog, self.reporter = request, catalog, reporter
         self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
         self.tasks: dict[str, Task] = {}
 
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[DomainCases, DomainCases]:
         """Source and target; twice the same where its groups are compared with each other."""
         source, target = self.request.src, self.request.dst
         if self.request.across:
@@ -42,7 +42,7 @@ class Cohorts:
             check_modalities(domain, self._task(domain.task or self.request.task, folder))
         if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
             raise ConfigError("--src or --dst names a data set and the other none; give both data=")
-        first, second = (read_side(domain, self.read) for domain in domains)
+        first, second = (read_domain(domain, self.read) for domain in domains)
         check_apart(first, second)
         if self.request.across:
             check_groups(first, self.request.across)

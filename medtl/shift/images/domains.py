@@ -16,7 +16,7 @@ ReadCohort = Callable[[str | None, Path | None], Cohort]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class DomainCases:
     """A domain with its cases."""
 
     domain: Domain
@@ -49,8 +49,11 @@ class Side:
         return f"{self.root}:{case.id}"
 
 
-def end_names(
-    source: Side, target: Side, ours: tuple[Modality, ...], theirs: tuple[Modality, ...]
+def domain_names(
+    source: DomainCases,
+    target: DomainCases,
+    ours: tuple[Modality, ...],
+    theirs: tuple[Modality, ...],
 ) -> tuple[str, str]:
     """What the two ends of a comparison are called: with as many folders as tell them apart."""
     for folders in range(1, len(source.root.parts) + 1):
@@ -60,7 +63,7 @@ def end_names(
     return names
 
 
-def read_side(domain: Domain, read: ReadCohort) -> Side:
+def read_domain(domain: Domain, read: ReadCohort) -> DomainCases:
     """The cases of ``domain``; without modalities in its selector all that every case has.
 
     Raises:
@@ -74,7 +77,7 @@ def read_side(domain: Domain, read: ReadCohort) -> Side:
         if not shared:
             raise ConfigError(f"domain {str(domain)!r}: its cases share no modality; name one")
         domain = replace(domain, modalities=tuple(shared))
-    return Side(domain, cohort, cases)
+    return DomainCases(domain, cohort, cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Image:
     group: str = ""  #: site or part, where these are compared
 
 
-def check_groups(side: Side, across: str) -> None:
+def check_groups(side: DomainCases, across: str) -> None:
     """Raises ConfigError for cases that name fewer than two sites or parts."""
     names = sorted({getattr(case, across) for case in side.cases} - {""})
     if len(names) < 2:
@@ -98,7 +101,7 @@ def check_groups(side: Side, across: str) -> None:
         raise ConfigError(f"--across {across}: these cases name {named}; two or more are needed")
 
 
-def check_apart(source: Side, target: Side) -> None:
+def check_apart(source: DomainCases, target: DomainCases) -> None:
     """Refuse domains of different cases that share images: those say nothing about a shift.
 
     Domains of the same cases (other modalities, or the very same) are fine.
@@ -113,7 +116,9 @@ def check_apart(source: Side, target: Side) -> None:
         )
 
 
-def images_of(source: Side, target: Side, *, joint: bool, across: str | None = None) -> list[Image]:
+def images_of(
+    source: DomainCases, target: DomainCases, *, joint: bool, across: str | None = None
+) -> list[Image]:
     """Every image once, and on which sides it is, ordered by patient and modality.
 
     ``across`` ("site" or "part") names the group that each comes from.
@@ -135,7 +140,7 @@ def images_of(source: Side, target: Side, *, joint: bool, across: str | None = N
     return [found[key] for key in sorted(found)]
 
 
-def pairs_of(source: Side, target: Side) -> list[tuple[Modality, Modality]]:
+def grid_cells(source: DomainCases, target: DomainCases) -> list[tuple[Modality, Modality]]:
     """Cells of the grid beside the pooled row: source by target modalities, or like with like where
     both sides have the same ones."""
     if set(source.modalities) == set(target.modalities):

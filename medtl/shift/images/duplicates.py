@@ -30,7 +30,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class Screening:
     """Images less those that span both domains, with the patients that they show to be one."""
 
     dropped: frozenset[tuple[str, str]]  #: key of the case, modality
@@ -53,7 +53,9 @@ class Sorted:
         return sorted(kept, key=lambda image: (image.patient, image.key, image.modalities))
 
 
-def sort_out(images: Sequence[Image], reporter: Reporter, across: str | None = None) -> Sorted:
+def screen_images(
+    images: Sequence[Image], reporter: Reporter, across: str | None = None
+) -> Screening:
     """Look for duplicates among single-modality ``images``, and say what was found.
 
     ``across``: what the images' groups are; images without one, and patients in several, are left
@@ -82,7 +84,7 @@ def sort_out(images: Sequence[Image], reporter: Reporter, across: str | None = N
             notes.append(f"images of patients in several {across}s, left out: {len(everywhere)}")
         left_out |= nowhere | everywhere
     dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
-    return Sorted(dropped, patients, tuple(notes))
+    return Screening(dropped, patients, tuple(notes))
 
 
 def _without_one_group(

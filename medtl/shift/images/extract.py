@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
-from medtl.shift.contract import Features, Measured, View
+from medtl.shift.contract import FeatureExtractor, FeatureRows, View
 from medtl.shift.images.domains import Image
 from medtl.shift.images.pool import thinned
 from medtl.shift.images.read import read_view
-from medtl.shift.request import Request
+from medtl.shift.request import ShiftRequest
 
 #: Rows of all images together, unless the user says otherwise: kernels compare each with each.
 MOST_ROWS = 20_000
@@ -29,19 +29,19 @@ T = TypeVar("T")
 
 
 def measure_images(
-    images: Sequence[Image], features: Features, request: Request, reporter: Reporter
-) -> list[Measured]:
+    images: Sequence[Image], features: FeatureExtractor, request: ShiftRequest, reporter: Reporter
+) -> list[FeatureRows]:
     """Rows of every image, in the order of ``images``."""
     most = request.rows_per_image or max(FEWEST_ROWS, MOST_ROWS // len(images))
 
-    def rows(index: int) -> Measured:
+    def rows(index: int) -> FeatureRows:
         view = view_of(images[index], request.settings.regions, features)
         return thinned(features.rows(view), most, request.seed + index)
 
     return in_parallel(rows, len(images), f"measuring {features.name}", reporter)
 
 
-def view_of(image: Image, regions: tuple[str, ...], features: Features) -> View:
+def view_of(image: Image, regions: tuple[str, ...], features: FeatureExtractor) -> View:
     """Read an image with all that ``features`` need."""
     case = image.case
     if features.target and case.target is None and not case.class_name:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.errors import DataError
-from medtl.shift.contract import Features, Measured, Rows
+from medtl.shift.contract import FeatureExtractor, FeatureRows, Rows
 from medtl.shift.images.domains import Image
-from medtl.shift.stats.outcome import Comparison
+from medtl.shift.stats.metric_result import Comparison
 
 #: A column whose deviation is a smaller share than this of its size is constant.
 CONSTANT = 1e-9
@@ -49,8 +49,8 @@ class Pooled:
         """The domains as wholes."""
         return Comparison(self.source_U, self.target_U, self.rows.patient_U)
 
-    def patients_alike(self, other: Pooled) -> bool:
-        """Whether the same patients lie in the same domains, so that arrangements are the same."""
+    def same_patients(self, other: Pooled) -> bool:
+        """Whether the same patients lie in the same domains, so that permutations are the same."""
         return self._ends() == other._ends()
 
     def _ends(self) -> set[tuple[str, bool, bool, str]]:
@@ -62,15 +62,17 @@ class Pooled:
         return np.array([name == modality for name in self.modality_U])
 
 
-def thinned(measured: Measured, most: int, seed: int) -> Measured:
+def thinned(measured: FeatureRows, most: int, seed: int) -> FeatureRows:
     """At most ``most`` rows, a random choice in their order: neighbours are alike."""
     if len(measured.values_NF) <= most:
         return measured
     chosen = np.random.default_rng(seed).choice(len(measured.values_NF), most, replace=False)
-    return Measured(measured.values_NF[np.sort(chosen)], measured.names)
+    return FeatureRows(measured.values_NF[np.sort(chosen)], measured.names)
 
 
-def pool(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> Pooled:
+def pool(
+    images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
+) -> Pooled:
     """All rows on one scale.
 
     Raises:
@@ -84,7 +86,9 @@ def pool(images: Sequence[Image], measured: Sequence[Measured], features: Featur
     return replace(found, rows=replace(found.rows, values_NF=values_NF, names=names), notes=notes)
 
 
-def gather(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> Pooled:
+def gather(
+    images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
+) -> Pooled:
     """All rows as measured, not scaled yet. One unit per patient, modality and sides; a patient's
     images of one modality share theirs.
 
@@ -134,7 +138,9 @@ def scale(
     return scaled_NF, kept, notes
 
 
-def _check(images: Sequence[Image], measured: Sequence[Measured], features: Features) -> None:
+def _check(
+    images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
+) -> None:
     what = f"features {features.name}"
     for image, found in zip(images, measured, strict=True):
         if found.names != measured[0].names:

@@ -41,13 +41,13 @@ def read_view(
     for name in modalities:
         stored_IJK, affine = read_volume(case.images[name])
         image_IJK, _, _ = to_canonical(stored_IJK, affine)
-        shown_IJK = foreground(image_IJK)
-        if int(shown_IJK.sum()) < FEWEST_SHOWN:
+        foreground_IJK = foreground(image_IJK)
+        if int(foreground_IJK.sum()) < FEWEST_SHOWN:
             raise DataError(
                 f"{case.images[name].path}: shows nothing but background; leave out the case"
             )
         images.append(image_IJK)
-        shown.append(shown_IJK)
+        shown.append(foreground_IJK)
     target_LIJK: NDArray[np.bool_] | None = None
     if with_target and case.target is not None:
         labels_IJK, label_affine = read_labels(case.target, case.labels)

@@ -1,13 +1,13 @@
 """What rows weigh: a patient weighs 1 on each side.
 
 Were all rows to weigh the same, exchanging patients with different numbers of rows would change the
-sizes of the sides, and the observed sides would not be one arrangement among the others. Weights
+sizes of the sides, and the observed sides would not be one permutation among the others. Weights
 alone do not always do: patients with few rows are noisier, and if all of them are in the smaller
 domain, or if the metric is larger where there is noise, the observed distance is larger than those
-of other arrangements. So all images give the same number of rows, and metrics that grow with noise
+of other permutations. So all images give the same number of rows, and metrics that grow with noise
 take the same number of images of every patient.
 
-Axes: N row, U unit, P patient, R arrangement.
+Axes: N row, U unit, P patient, R permutation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medtl.shift.contract import Rows, Scorer
 
 
-def thinned(rows: Rows) -> Rows:
+def equalise_rows(rows: Rows) -> Rows:
     """As many rows of every unit as the one with the fewest has, at even steps.
 
     Where rows are left out, those kept are brought back to the old deviations, around 0: units of
@@ -114,7 +114,7 @@ Chosen = NDArray[np.bool_]
 
 
 def in_chunks(score: Scorer, held: int) -> Scorer:
-    """``score``, given as many arrangements at a time as fit; each holds ``held`` numbers."""
+    """``score``, given as many permutations at a time as fit; each holds ``held`` numbers."""
     most = max(1, HELD // held)
 
     def chunked(source_RU: Chosen, target_RU: Chosen) -> Floats:
@@ -125,7 +125,7 @@ def in_chunks(score: Scorer, held: int) -> Scorer:
     return chunked
 
 
-def leading(values_NF: Floats, most: int) -> Floats:
+def reduce_columns(values_NF: Floats, most: int) -> Floats:
     """Centred rows; of more than ``most`` columns, so many principal components of them.
 
     Nothing but the rest of the variance is lost: distances, Gaussians and ridge regression do not

@@ -1,6 +1,6 @@
 """How well a linear classifier of patients it has not seen tells the domains apart.
 
-Axes: N row, F feature, U unit, P patient, R arrangement.
+Axes: N row, F feature, U unit, P patient, R permutation.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from medtl.shift.metrics.base import (
     Chosen,
     Floats,
     Patients,
+    equalise_rows,
     in_chunks,
-    leading,
     patients_of,
-    thinned,
+    reduce_columns,
 )
 
 #: Or as many as there are patients, where these are fewer.
@@ -43,12 +43,12 @@ def domain_auroc() -> ShiftMetric:
     label and takes no part. The proxy A-distance (Ben-David et al. 2007) of a classifier with error
     e is 2 (1 - 2 e).
     """
-    return ShiftMetric("domain-auroc", _prepare, at_none=0.5)
+    return ShiftMetric("domain-auroc", _prepare, no_shift_value=0.5)
 
 
 def _prepare(rows: Rows) -> Scorer:
-    rows = thinned(rows)
-    values_NF = leading(rows.values_NF, COMPONENTS)
+    rows = equalise_rows(rows)
+    values_NF = reduce_columns(rows.values_NF, COMPONENTS)
     patients = patients_of(rows)
     starts_U = np.cumsum(patients.rows_U) - patients.rows_U
     sum_UF = np.add.reduceat(values_NF, starts_U, axis=0)
@@ -86,7 +86,7 @@ class _Labelled:
     sum_UF: Floats
 
     def scorer(self, weights_U: Floats) -> Scorer:
-        """For arrangements in which rows weigh this, on one side each."""
+        """For permutations in which rows weigh this, on one side each."""
         used_N = weights_U[self.unit_N] > 0
         weights_N = weights_U[self.unit_N[used_N]]
         folds = self._folds(weights_U)
@@ -143,7 +143,7 @@ class _Labelled:
 
 
 def _aurocs(scores_RN: Floats, source_RN: Chosen, weights_N: Floats) -> Floats:
-    """Area under the receiver operating curve of each arrangement: the weight of the pairs in which
+    """Area under the receiver operating curve of each permutation: the weight of the pairs in which
     the source's row scores higher, over that of all; ties count half."""
     rows = scores_RN.shape[1]
     order_RN = np.argsort(scores_RN, axis=1)

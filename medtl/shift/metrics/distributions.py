@@ -1,10 +1,10 @@
 """Distances between distribution functions: Kolmogorov-Smirnov and sliced Wasserstein.
 
-Every column is sorted once; an arrangement weighs the rows in that order. All patients have as many
+Every column is sorted once; a permutation weighs the rows in that order. All patients have as many
 rows on a side, so that the weights are whole numbers, and equal distances come out equal to the
 last bit.
 
-Axes: N row, F column, U unit, R arrangement.
+Axes: N row, F column, U unit, R permutation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.metrics.base import Chosen, Floats, Patients, in_chunks, patients_of, thinned
-from medtl.shift.stats.outcome import p_value, scored
+from medtl.shift.metrics.base import Chosen, Floats, Patients, equalise_rows, in_chunks, patients_of
+from medtl.shift.stats.metric_result import p_value, scored
 
 #: Directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
@@ -70,12 +70,12 @@ def ks_features(
     exhaustive: bool,
 ) -> list[FeatureShift]:
     """Every feature's statistic, largest first, tested against the largest of all features under
-    each arrangement (Westfall and Young 1993).
+    each permutation (Westfall and Young 1993).
 
     Args:
         source_U: observed in the source; ``target_U`` likewise.
-        source_RU: in the source under each arrangement; ``target_RU`` likewise.
-        exhaustive: these are all arrangements, the observed one included.
+        source_RU: in the source under each permutation; ``target_RU`` likewise.
+        exhaustive: these are all permutations, the observed one included.
     """
     columns = _columns(rows, _largest)
     values_F = columns(source_U[None], target_U[None])[0]
@@ -99,7 +99,7 @@ def _projected(values_NF: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class _Columns:
     """``measured``: differences_RN of the distribution functions, times the rows of either side,
-    and the sorted values_N -> one number per arrangement."""
+    and the sorted values_N -> one number per permutation."""
 
     sorted_FN: Floats
     unit_FN: NDArray[np.unsignedinteger]  #: of the sorted rows
@@ -107,7 +107,7 @@ class _Columns:
     measured: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
-        """A number per arrangement and column (R, F); NaN where a side is empty."""
+        """A number per permutation and column (R, F); NaN where a side is empty."""
         source_RU, target_RU = self.patients.balanced(source_RU, target_RU)
         n_R, m_R = source_RU @ self.patients.rows_U, target_RU @ self.patients.rows_U
         weights_RU = source_RU * m_R[:, None] - target_RU * n_R[:, None]
@@ -130,7 +130,7 @@ def _columns(
     measured: Callable[[Tensor, Tensor], Tensor],
     turned: Callable[[Floats], Floats] = np.asarray,
 ) -> _Columns:
-    rows = thinned(rows)
+    rows = equalise_rows(rows)
     values_FN = turned(rows.values_NF).T
     order_FN = np.argsort(values_FN, axis=1, kind="stable")
     unit_FN = rows.unit_N.astype(np.min_scalar_type(rows.units))[order_FN]

@@ -1,9 +1,9 @@
 """Distances between means and covariances: Frechet distance and CORAL.
 
-Counts, sums and sums of squares of each unit's rows are taken once; every arrangement adds up
+Counts, sums and sums of squares of each unit's rows are taken once; every permutation adds up
 those of its units.
 
-Axes: N row, F G feature, U unit, R arrangement.
+Axes: N row, F G feature, U unit, R permutation.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from medtl.shift.metrics.base import (
     Chosen,
     Floats,
     Patients,
+    equalise_rows,
     in_chunks,
-    leading,
     patients_of,
-    thinned,
+    reduce_columns,
 )
 
 #: Of more columns than this, so many principal components of the pooled rows are taken.
@@ -39,7 +39,7 @@ def frechet() -> ShiftMetric:
 
     Covariances are over pairs of rows of different patients; where every row is a patient of its
     own, the usual ones (n - 1). Nothing is shrunk or added to the diagonal; covariances of few rows
-    may be singular. It is biased upwards where rows are few, under every arrangement alike.
+    may be singular. It is biased upwards where rows are few, under every permutation alike.
     """
     return ShiftMetric("frechet", lambda rows: _scorer(rows, frechet_distances))
 
@@ -139,8 +139,8 @@ class _Moments:
 
 
 def _prepared(rows: Rows) -> _Moments:
-    rows = thinned(rows)
-    values_NF = leading(rows.values_NF, COMPONENTS)
+    rows = equalise_rows(rows)
+    values_NF = reduce_columns(rows.values_NF, COMPONENTS)
     patients = patients_of(rows)
     starts_U = np.cumsum(patients.rows_U) - patients.rows_U
     features = values_NF.shape[1]

@@ -1,6 +1,6 @@
 """The MMD loop that many notebooks share, as it is: for comparison only.
 
-Axes: N M row, F feature, R arrangement, U unit.
+Axes: N M row, F feature, R permutation, U unit.
 """
 
 from __future__ import annotations

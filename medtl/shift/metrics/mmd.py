@@ -1,6 +1,6 @@
 """Maximum mean discrepancy and energy distance (Gretton et al. 2012; Szekely and Rizzo 2013).
 
-Kernel values are summed once over pairs of units; every arrangement is then a quadratic form.
+Kernel values are summed once over pairs of units; every permutation is then a quadratic form.
 
 The unbiased estimates average over pairs of rows *of different patients* in all three terms; all
 pairs of patients weigh the same, however many images they have. Rows of one patient resemble each
@@ -8,7 +8,7 @@ other, so pairs within a patient would make two random halves of a cohort look a
 modalities of the same patients look alike. Where every row is a patient of its own, this is the
 usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below 0.
 
-Axes: N M row, F feature, U unit, R arrangement.
+Axes: N M row, F feature, U unit, R permutation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medtl.errors import ConfigError, DataError
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.metrics import kernel_sums as sums
 from medtl.shift.metrics import kernels
-from medtl.shift.metrics.base import Chosen, Floats, Patients, patients_of, thinned
+from medtl.shift.metrics.base import Chosen, Floats, Patients, equalise_rows, patients_of
 from medtl.shift.metrics.kernel_sums import BLOCK, Indices
 from medtl.shift.metrics.kernels import Kernel
 
@@ -148,9 +148,9 @@ class _Quadratic:
 def _forms(
     matrix_UU: Floats, source_RU: Floats, target_RU: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """s'As, t'At and s'At of each arrangement's weights s and t.
+    """s'As, t'At and s'At of each permutation's weights s and t.
 
-    Where all arrangements weigh the same units alike, each on one side only, t is the rest: one
+    Where all permutations weigh the same units alike, each on one side only, t is the rest: one
     product of matrices does instead of two.
     """
     by_source_RU = source_RU @ matrix_UU
@@ -166,7 +166,7 @@ def _forms(
 
 def _metric(name: str, choose: Callable[[Floats], Kernel], *, biased: bool = False) -> ShiftMetric:
     def prepare(rows: Rows) -> Scorer:
-        rows = thinned(rows)
+        rows = equalise_rows(rows)
         sums_UU = sums.unit_sums(rows.values_NF, rows.unit_N, choose(rows.values_NF))
         if not biased:
             for unit, patient in enumerate(rows.patient_U):

@@ -13,7 +13,7 @@ from medtl.runtime.table import Table
 from medtl.shift.contract import Scorer, ShiftMetric
 from medtl.shift.images.pool import Pooled
 from medtl.shift.report.sentences import number, percent, probability
-from medtl.shift.stats.outcome import NEAR_ZERO, Outcome, adjust
+from medtl.shift.stats.metric_result import NEAR_ZERO, MetricResult, adjust
 from medtl.shift.stats.permutations import ALPHA
 
 LABEL = "label"
@@ -31,7 +31,7 @@ FAMILIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FamilyShift:
     """One family: its own shift, tested, and its share of the squared difference of the means."""
 
     family: str
@@ -59,7 +59,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    parts: tuple[Part, ...]
+    parts: tuple[FamilyShift, ...]
     removals: tuple[Removal, ...] = ()
     notes: tuple[str, ...] = ()
     modalities_differ: bool = False  #: harmonisers then bring the target's onto the source's
@@ -72,7 +72,7 @@ class Attribution:
         return replace(self, parts=tuple(replace(part, share=None) for part in self.parts))
 
     @property
-    def leading(self) -> Part | None:
+    def leading(self) -> FamilyShift | None:
         """The family with the largest share among those that are shifted."""
         shifted = [part for part in self.parts if part.shifted and part.share is not None]
         return max(shifted, key=lambda part: part.share or 0.0, default=None)
@@ -85,23 +85,23 @@ class Attribution:
 
 
 #: metric, its scorer -> outcome: the comparison that is explained, between two domains or several
-Test = Callable[[ShiftMetric, Scorer], Outcome]
+MetricTest = Callable[[ShiftMetric, Scorer], MetricResult]
 
 
 def parts_of(
     pooled: Pooled,
-    test: Test,
+    test: MetricTest,
     metric: ShiftMetric,
     linear: ShiftMetric,
-    label: tuple[Pooled, Test] | None = None,
-) -> tuple[Part, ...]:
+    label: tuple[Pooled, MetricTest] | None = None,
+) -> tuple[FamilyShift, ...]:
     """Each family measured by ``metric`` on its columns alone, p-values corrected over all parts.
 
     ``linear`` (MMD with the linear kernel) is the unbiased squared difference of the means, which
     adds up over features: hence the shares. ``label``: the rows of the labels, and their test.
     """
     families = [name for name in FAMILIES if _columns(pooled, name)]
-    outcomes: list[Outcome] = []
+    outcomes: list[MetricResult] = []
     squares: list[float] = []
     for family in families:
         rows = _family(pooled, family).rows
@@ -113,7 +113,7 @@ def parts_of(
         sample, label_test = label
         outcomes.append(label_test(metric, metric.prepare(sample.rows)))
         families, shares = [*families, LABEL], [*shares, None]
-        if not sample.patients_alike(pooled):
+        if not sample.same_patients(pooled):
             *others, last = outcomes
             outcomes = [*adjust(others), _bonferroni(last, len(outcomes))]
             return _parts(families, outcomes, shares)
@@ -121,10 +121,10 @@ def parts_of(
 
 
 def _parts(
-    families: Sequence[str], outcomes: Sequence[Outcome], shares: Sequence[float | None]
-) -> tuple[Part, ...]:
+    families: Sequence[str], outcomes: Sequence[MetricResult], shares: Sequence[float | None]
+) -> tuple[FamilyShift, ...]:
     return tuple(
-        Part(
+        FamilyShift(
             family,
             outcome.value,
             outcome.p_adjusted,
@@ -136,8 +136,8 @@ def _parts(
     )
 
 
-def _bonferroni(outcome: Outcome, parts: int) -> Outcome:
-    """For a test of other patients, whose arrangements are not those of the other parts."""
+def _bonferroni(outcome: MetricResult, parts: int) -> MetricResult:
+    """For a test of other patients, whose permutations are not those of the other parts."""
     if outcome.p is None:
         return outcome
     notes = [note for note in (outcome.note, "other patients than above; p by Bonferroni") if note]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medtl.shift.contract import ShiftMetric
 from medtl.shift.images.pool import Pooled, scale
-from medtl.shift.report.attribution import Removal, Test, family_of, without_interval
+from medtl.shift.report.attribution import MetricTest, Removal, family_of, without_interval
 from medtl.shift.stats.permutations import ALPHA
 
 #: A column whose variation, relative to the size of its family, falls to less than this share of
@@ -41,7 +41,7 @@ NOTHING_LEFT = "not tested: the features are the same in every image afterwards"
 def removals_of(
     stored: Pooled,
     harmonised: Mapping[str, Pooled],
-    test: Test,
+    test: MetricTest,
     metric: ShiftMetric,
     linear: ShiftMetric,
 ) -> Iterator[Removal]:

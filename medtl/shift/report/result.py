@@ -162,5 +162,5 @@ def verdict_of(row: ShiftRow) -> str:
 def _least(p: float, floor: float) -> str:
     """What the number of patients allows, where that is little or all of it was needed."""
     if 2 * floor > ALPHA:
-        return f"; {floor:.2g}, of the most extreme arrangement alone, is the least possible"
+        return f"; {floor:.2g}, of the most extreme permutation alone, is the least possible"
     return f"; {floor:.2g} is the least possible" if p <= floor * 1.001 else ""

@@ -1,6 +1,6 @@
 """Several domains at once: one omnibus test whether any differs from the rest; pairs are described.
 
-Axes: G group (site or part), P patient, U unit, R arrangement.
+Axes: G group (site or part), P patient, U unit, R permutation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtl.errors import ConfigError
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.stats.outcome import SAME, Outcome, p_value, same, scored, standardised
+from medtl.shift.stats.metric_result import SAME, MetricResult, p_value, same, scored, standardised
 from medtl.shift.stats.permutations import ALPHA
 
 PAIR_NOTE = "descriptive, not tested"
@@ -23,7 +23,7 @@ PAIR_NOTE = "descriptive, not tested"
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which group each unit belongs to; a patient belongs to one (see duplicates.sort_out)."""
+    """Which group each unit belongs to; a patient belongs to one (see duplicates.screen_images)."""
 
     names: tuple[str, ...]
     group_U: NDArray[np.intp]
@@ -40,7 +40,7 @@ class Groups:
         return group_P
 
     def floor(self, draws: int) -> float:
-        """The smallest p that ``draws`` random arrangements can give. Exchanging groups of one size
+        """The smallest p that ``draws`` random permutations can give. Exchanging groups of one size
         changes nothing."""
         sizes = self.patients_G.tolist()
         distinct = factorial(sum(sizes)) // prod(map(factorial, sizes))
@@ -64,15 +64,17 @@ def group_units(names_U: tuple[str, ...], patient_U: NDArray[np.intp], what: str
     return Groups(names, group_U, patient_U)
 
 
-def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, seed: int) -> Outcome:
+def omnibus(
+    metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, seed: int
+) -> MetricResult:
     """Does any group differ from the rest? The mean of ``metric`` between each group of two or more
     patients and all others, weighted by its patients, against permuted patients."""
     patients_G = groups.patients_G
     counted = np.flatnonzero((patients_G > 1) & (patients_G.sum() - patients_G > 1))
     if not metric.tested:
-        return Outcome(note=metric.warning)
+        return MetricResult(note=metric.warning)
     if not len(counted):
-        return Outcome(note="undefined: no group of two patients has two others beside it")
+        return MetricResult(note="undefined: no group of two patients has two others beside it")
     weights = patients_G[counted] / patients_G[counted].sum()
 
     def total(group_RU: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -82,27 +84,27 @@ def omnibus(metric: ShiftMetric, scorer: Scorer, groups: Groups, draws: int, see
     value = float(total(groups.group_U[None])[0])
     null_R = total(groups.drawn(draws, seed))
     if not np.isfinite([value, *null_R]).all():
-        return Outcome(note="undefined on these features")
+        return MetricResult(note="undefined on these features")
     if same(value, null_R):
-        return Outcome(value, note=SAME)
+        return MetricResult(value, note=SAME)
     low, high = np.quantile(null_R, (0.025, 0.975))
     floor = groups.floor(draws)
     p = max(p_value(value, null_R, exhaustive=False), floor)
     few = f"cannot be significant with so few patients: the least p is {floor:.2g}"
     note = "" if floor <= ALPHA else few
-    return Outcome(
+    return MetricResult(
         value, float(low), float(high), None, None, p, floor, None, None, note,
         standardised(value, null_R),
     )  # fmt: skip
 
 
-def pair(scorer: Scorer, groups: Groups, a: int, b: int) -> Outcome:
+def pair(scorer: Scorer, groups: Groups, a: int, b: int) -> MetricResult:
     """The value between two groups, not tested."""
     source_U, target_U = groups.group_U == a, groups.group_U == b
     value = float(scored(scorer, source_U[None], target_U[None])[0])
     if not np.isfinite(value):
-        return Outcome(note="undefined: one patient on a side")
-    return Outcome(value, note=PAIR_NOTE)
+        return MetricResult(note="undefined: one patient on a side")
+    return MetricResult(value, note=PAIR_NOTE)
 
 
 def pairs(groups: Groups) -> list[tuple[int, int]]:

@@ -1,10 +1,10 @@
-"""Which patients may change sides: the arrangements that a test of no shift compares with.
+"""Which patients may change sides: the permutations that a test of no shift compares with.
 
 A patient who lies in both domains (paired) has the two labels exchanged; patients of one domain
 only (unpaired) are permuted whole; where there are both kinds, both happen at once. Rows are never
 moved: those of one patient depend on each other.
 
-Axes: R arrangement, P patient, U unit.
+Axes: R permutation, P patient, U unit.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class Design:
         return "partly paired" if self.paired else "unpaired"
 
     @property
-    def arrangements(self) -> int:
+    def permutations(self) -> int:
         """All distinct ones, the observed one included."""
         alone = self.source_only + self.target_only
         return int(2**self.paired * comb(alone, self.source_only))
 
     @property
     def mirrored(self) -> bool:
-        """Whether exchanging the domains as a whole is one of the arrangements; a distance is then
+        """Whether exchanging the domains as a whole is one of the permutations; a distance is then
         as large there as observed."""
-        return self.source_only == self.target_only and self.arrangements > 1
+        return self.source_only == self.target_only and self.permutations > 1
 
     def floor(self, draws: int) -> float:
-        """The smallest p-value that ``draws`` draws, or all arrangements, can give."""
-        if self.arrangements > draws:
+        """The smallest p-value that ``draws`` draws, or all permutations, can give."""
+        if self.permutations > draws:
             return 1 / (draws + 1)
-        return (2 if self.mirrored else 1) / self.arrangements
+        return (2 if self.mirrored else 1) / self.permutations
 
     def enough(self) -> str:
         """How many patients it would take for p <= .05, in words."""
@@ -91,7 +91,7 @@ def _kinds(
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangements:
+class Permutations:
     """Patients on other sides, R times. ``exhaustive``: all there are, the observed one included;
     else random draws without it.
 
@@ -113,20 +113,20 @@ class Arrangements:
         )
 
 
-def permutations(
+def draw_permutations(
     source_U: NDArray[np.bool_],
     target_U: NDArray[np.bool_],
     patient_U: NDArray[np.intp],
     draws: int,
     seed: int,
-) -> Arrangements:
-    """All arrangements where they are no more than ``draws``, else so many random ones."""
+) -> Permutations:
+    """All permutations where they are no more than ``draws``, else so many random ones."""
     paired_P, source_P, target_P = _kinds(source_U, target_U, patient_U)
     design = Design(int(paired_P.sum()), int(source_P.sum()), int(target_P.sum()))
     pairs, alone = np.flatnonzero(paired_P), np.flatnonzero(source_P | target_P)
-    if design.arrangements <= draws:
+    if design.permutations <= draws:
         swapped_RP = _all(pairs, alone, source_P)
-        return Arrangements(swapped_RP, True)
+        return Permutations(swapped_RP, True)
     random = np.random.default_rng(seed)
     swapped_RP = np.zeros((draws, len(paired_P)), dtype=bool)
     swapped_RP[:, pairs] = random.random((draws, len(pairs))) < 0.5
@@ -135,7 +135,7 @@ def permutations(
         chosen_RP = np.zeros_like(swapped_RP)
         np.put_along_axis(chosen_RP, order_RA[:, : design.source_only], True, axis=1)
         swapped_RP[:, alone] = (chosen_RP != source_P)[:, alone]
-    return Arrangements(swapped_RP, False)
+    return Permutations(swapped_RP, False)
 
 
 def _all(

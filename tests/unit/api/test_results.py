@@ -15,7 +15,7 @@ import pytest
 from medtl import api
 from medtl.config import TrainConfig
 from medtl.runtime.table import Table
-from medtl.shift.request import Request
+from medtl.shift.request import ShiftRequest
 from medtl.transfer.receipt import Receipt as CoreReceipt
 from medtl.transfer.receipt import ReceiptRow
 
@@ -110,7 +110,7 @@ def test_the_machine_and_what_is_installed_as_the_command_line_lists_them(
 
 def test_settings_are_those_of_the_command_line() -> None:
     assert set(api.TrainSettings.__annotations__) == set(TrainConfig.model_fields) - {"task"}
-    known = {field.name for field in fields(Request)} - {"task", "settings"} | {"run", "layer"}
+    known = {field.name for field in fields(ShiftRequest)} - {"task", "settings"} | {"run", "layer"}
     assert set(api.ShiftSettings.__annotations__) == known
 
 

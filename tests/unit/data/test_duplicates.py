@@ -19,7 +19,7 @@ from medtl.data.phantom import write_phantom
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
 from medtl.shift.images.domains import Image
-from medtl.shift.images.duplicates import merged_patients, overlap, sort_out
+from medtl.shift.images.duplicates import merged_patients, overlap, screen_images
 from medtl_brats.task import Brats
 
 QUIET = Reporter(quiet=True)
@@ -130,7 +130,7 @@ def test_what_spans_both_domains_or_is_blank_is_left_out_and_counted(tmp_path: P
         image(tmp_path / f"{name}.png", name, source=name in "ab", target=name in "cde")
         for name in "abcde"
     ]
-    found = sort_out(images, QUIET)
+    found = screen_images(images, QUIET)
     assert [left.key for left in found.of(images)] == ["b", "d"]
     assert "both domains: 1 (1 identical" in found.notes[0] and "2 images" in found.notes[0]
     assert "blank pictures, left out: 1" in found.notes[1]

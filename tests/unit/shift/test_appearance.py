@@ -15,7 +15,7 @@ from medtl.data.case import Case, ImageFile
 from medtl.data.io.resample import resample_array
 from medtl.data.modality import Modality
 from medtl.plugins.catalog import load_catalog
-from medtl.shift.contract import Settings, View
+from medtl.shift.contract import FeatureSettings, View
 from medtl.shift.features.resolution import orientation_number
 from medtl.shift.images.read import read_view
 from medtl.shift.report.sentences import feature_words
@@ -38,25 +38,31 @@ def ball(edge: int = EDGE) -> np.ndarray:
 
 def volume(
     image_IJK: np.ndarray | None = None,
-    shown_IJK: np.ndarray | None = None,
+    foreground_IJK: np.ndarray | None = None,
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> View:
     image_IJK = blobs() if image_IJK is None else image_IJK
-    shown_IJK = ball(len(image_IJK)) if shown_IJK is None else shown_IJK
-    masked = np.where(shown_IJK, image_IJK, 0).astype(np.float32)
+    foreground_IJK = ball(len(image_IJK)) if foreground_IJK is None else foreground_IJK
+    masked = np.where(foreground_IJK, image_IJK, 0).astype(np.float32)
     return View(
-        "one", (Modality("t1"),), masked[None], shown_IJK[None], spacing_mm, "RAS", picture=False
+        "one",
+        (Modality("t1"),),
+        masked[None],
+        foreground_IJK[None],
+        spacing_mm,
+        "RAS",
+        is_2d=False,
     )
 
 
 def picture(image_IJ: np.ndarray) -> View:
     image_IJK = image_IJ.astype(np.float32)[:, :, None]
     shown = np.ones_like(image_IJK, dtype=bool)
-    return replace(volume(), image_CIJK=image_IJK[None], shown_CIJK=shown[None], picture=True)
+    return replace(volume(), image_CIJK=image_IJK[None], foreground_CIJK=shown[None], is_2d=True)
 
 
 def measure(view: View, features: str = "appearance") -> dict[str, float]:
-    measured = load_catalog().features[features].load()(Settings()).rows(view)
+    measured = load_catalog().features[features].load()(FeatureSettings()).rows(view)
     assert len(measured.names) == measured.values_NF.shape[1]
     return dict(zip(measured.names, measured.values_NF[0], strict=True))
 
@@ -70,7 +76,10 @@ def moved(before: dict[str, float], after: dict[str, float], tolerance: float = 
 
 def test_a_factor_moves_scale_alone_and_by_its_log() -> None:
     view = volume()
-    before, after = measure(view), measure(replace(view, image_CIJK=3 * view.image_CIJK))
+    before, after = (
+        measure(view),
+        measure(replace(view, image_CIJK=3 * view.image_CIJK)),
+    )
     assert moved(before, after) == {"scale"}
     for name in before:
         if name.startswith("scale/"):
@@ -79,7 +88,7 @@ def test_a_factor_moves_scale_alone_and_by_its_log() -> None:
 
 def test_scale_and_contrast_are_the_percentiles_and_moments_of_what_is_shown() -> None:
     view = volume()
-    values = view.image_CIJK[0][view.shown_CIJK[0]].astype(np.float64)
+    values = view.image_CIJK[0][view.foreground_CIJK[0]].astype(np.float64)
     found = measure(view)
     assert found["scale/median"] == pytest.approx(np.arcsinh(np.median(values)), abs=1e-6)
     low, median, high = np.percentile(values, (0.5, 50, 99.5))
@@ -105,7 +114,7 @@ def test_noise_level_is_the_deviation_of_the_noise(share: float) -> None:
     sigma = share * 200
     noise = np.random.default_rng(1).normal(0, sigma, image_IJK.shape)
     noisy = volume(image_IJK + noise.astype(np.float32))
-    values = np.sort(noisy.image_CIJK[0][noisy.shown_CIJK[0]].astype(np.float64))
+    values = np.sort(noisy.image_CIJK[0][noisy.foreground_CIJK[0]].astype(np.float64))
     clipped = np.clip(values, *np.percentile(values, (0.5, 99.5)))
     spread = np.abs(clipped - np.median(values)).mean()
     found = measure(noisy, "texture")
@@ -131,7 +140,7 @@ def test_blur_widens_details() -> None:
 
 
 def test_a_finer_grid_moves_the_spacing_and_nothing_else() -> None:
-    coarse = volume(shown_IJK=np.ones((EDGE,) * 3, dtype=bool))
+    coarse = volume(foreground_IJK=np.ones((EDGE,) * 3, dtype=bool))
     fine_IJK = resample_array(coarse.image_CIJK[0], (2 * EDGE,) * 3)
     fine = volume(fine_IJK, np.ones(fine_IJK.shape, dtype=bool), (0.5, 0.5, 0.5))
     before, after = measure(coarse), measure(fine)
@@ -181,7 +190,7 @@ def test_stored_orientation_changes_no_other_column(tmp_path: Path) -> None:
         files = {Modality("t1"): ImageFile(tmp_path / f"{name}.nii.gz")}
         found[name] = read_view(Case(name, name, files), (Modality("t1"),))
     for features in ROWS:
-        extractor = load_catalog().features[features].load()(Settings())
+        extractor = load_catalog().features[features].load()(FeatureSettings())
         first = extractor.rows(found["ras"])
         kept = [name != "view/orientation" for name in first.names]
         for other in (found["lps"], found["sra"]):
@@ -214,9 +223,11 @@ def test_degenerate_images_give_finite_rows(features: str, shape: tuple[int, int
     masks = (np.ones(shape, dtype=bool), np.zeros(shape, dtype=bool), one)
     names = set()
     for image_IJK in (constant, random, random * 1e30):
-        for shown_IJK in masks:
-            view = replace(volume(), image_CIJK=image_IJK[None], shown_CIJK=shown_IJK[None])
-            measured = load_catalog().features[features].load()(Settings()).rows(view)
+        for foreground_IJK in masks:
+            view = replace(
+                volume(), image_CIJK=image_IJK[None], foreground_CIJK=foreground_IJK[None]
+            )
+            measured = load_catalog().features[features].load()(FeatureSettings()).rows(view)
             assert len(measured.values_NF) and np.isfinite(measured.values_NF).all()
             names.add(measured.names)
     assert len(names) == 1

@@ -11,11 +11,11 @@ from medtl.shift.contract import Rows
 from medtl.shift.images.pool import Pooled
 from medtl.shift.metrics.mmd import mmd, mmd_linear
 from medtl.shift.report.advice import advise
-from medtl.shift.report.attribution import Attribution, Part, Removal, Test, parts_of
+from medtl.shift.report.attribution import Attribution, FamilyShift, MetricTest, Removal, parts_of
 from medtl.shift.report.removals import removals_of
 from medtl.shift.report.result import ShiftRow, verdict_of
-from medtl.shift.stats.outcome import Comparison, measure
-from medtl.shift.stats.permutations import permutations
+from medtl.shift.stats.metric_result import Comparison, evaluate_metric
+from medtl.shift.stats.permutations import draw_permutations
 
 PATIENTS = 24
 NAMES = ("scale/median", "scale/iqr", "noise/laplacian", "contrast/skewness")
@@ -32,13 +32,13 @@ def pooled(gaps: tuple[float, ...]) -> Pooled:
     return Pooled(rows, source_U, ~source_U, nothing, nothing, tuple(map(str, unit_N)))
 
 
-def comparison(sample: Pooled) -> Test:
+def comparison(sample: Pooled) -> MetricTest:
     sides = Comparison(sample.source_U, sample.target_U, sample.rows.patient_U)
-    made = permutations(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
-    return lambda metric, scorer: measure(metric, scorer, sides, made)
+    made = draw_permutations(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
+    return lambda metric, scorer: evaluate_metric(metric, scorer, sides, made)
 
 
-def attributed(gaps: tuple[float, ...]) -> dict[str, Part]:
+def attributed(gaps: tuple[float, ...]) -> dict[str, FamilyShift]:
     sample = pooled(gaps)
     parts = parts_of(sample, comparison(sample), mmd(), mmd_linear())
     assert sum(part.share or 0 for part in parts) == pytest.approx(1)
@@ -193,13 +193,13 @@ def advice(rows: list[ShiftRow], attribution: Attribution | None, patients: int 
 
 def test_the_verdict_says_what_few_patients_allow() -> None:
     few, many = row(p=0.0625, p_floor=0.03125), row(p=0.0625, p_floor=0.001)
-    assert "0.031, of the most extreme arrangement alone, is the least possible" in verdict_of(few)
+    assert "0.031, of the most extreme permutation alone, is the least possible" in verdict_of(few)
     assert "least possible" not in verdict_of(many)
     assert "0.001 is the least possible" in verdict_of(row())
 
 
 def explained(removed: float, p: float, *, modalities_differ: bool = False) -> Attribution:
-    parts = (Part("scale", 0.5, 0.001, 40.0, 0.9),)
+    parts = (FamilyShift("scale", 0.5, 0.001, 40.0, 0.9),)
     return Attribution(parts, (Removal("nyul", 0.1, p, removed),), (), modalities_differ)
 
 

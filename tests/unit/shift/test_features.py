@@ -19,12 +19,12 @@ from medtl.inference.load import read_stage
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
 from medtl.runtime.run_folder import Run
-from medtl.shift.contract import Features, Settings, View
+from medtl.shift.contract import FeatureExtractor, FeatureSettings, View
 from medtl.shift.features.pca import principal_components
 
 
-def features(name: str, **settings: object) -> Features:
-    found: Features = load_catalog().features[name].load()(Settings(**settings))
+def features(name: str, **settings: object) -> FeatureExtractor:
+    found: FeatureExtractor = load_catalog().features[name].load()(FeatureSettings(**settings))
     return found
 
 
@@ -35,7 +35,7 @@ def view(shape: tuple[int, int, int] = (20, 24, 28), channels: int = 1) -> View:
     shown[:, 4:16, 3:20, 2:26] = True
     image = np.where(shown, random.normal(100, 20, shown.shape), 0).astype(np.float32)
     names = tuple(Modality(name) for name in ("flair", "t1", "t1ce", "t2")[:channels])
-    return View("one", names, image, shown, (1.0, 1.0, 1.0), "RAS", picture=False)
+    return View("one", names, image, shown, (1.0, 1.0, 1.0), "RAS", is_2d=False)
 
 
 def test_lines_run_along_the_first_axis_and_leave_out_air() -> None:
@@ -56,14 +56,14 @@ def test_slices_lie_across_the_thickest_voxels_and_are_at_most_sixteen() -> None
 
 def test_slices_that_show_little_are_left_out() -> None:
     little = view()
-    little.shown_CIJK[0, :, :, 10:] = False
-    little.shown_CIJK[0, 4:7, 3:6, 10:] = True  # 9 of 204 voxels
+    little.foreground_CIJK[0, :, :, 10:] = False
+    little.foreground_CIJK[0, 4:7, 3:6, 10:] = True  # 9 of 204 voxels
     assert len(features("slices").rows(little).values_NF) == 8
 
 
 def test_a_slice_is_measured_as_an_image_of_its_own() -> None:
     whole = view((20, 24, 1))
-    whole.shown_CIJK[0, 4:16, 3:20] = True
+    whole.foreground_CIJK[0, 4:16, 3:20] = True
     appearance = features("appearance").rows(whole)
     one = features("slices").rows(whole)
     columns = [appearance.names.index(name) for name in one.names]
@@ -76,15 +76,15 @@ def test_patches_come_from_the_same_shown_places_every_time() -> None:
     assert first.values_NF.shape == (64, 64)
     assert np.array_equal(first.values_NF, again.values_NF)
     places = view()
-    places.image_CIJK[0] = places.shown_CIJK[0]
+    places.image_CIJK[0] = places.foreground_CIJK[0]
     assert (rows(places).values_NF.mean(axis=1) >= 0.5).all()
     doubled = replace(view(), image_CIJK=2 * view().image_CIJK)
     assert np.allclose(rows(doubled).values_NF, 2 * first.values_NF)
 
 
 def test_patches_of_a_picture_are_flat() -> None:
-    picture = replace(view((40, 40, 1)), picture=True)
-    picture.shown_CIJK[:] = True
+    picture = replace(view((40, 40, 1)), is_2d=True)
+    picture.foreground_CIJK[:] = True
     picture.image_CIJK[:] = np.arange(40, dtype=np.float32)[None, :, None, None]
     values_NF = features("patches").rows(picture).values_NF
     steps = np.diff(values_NF.reshape(-1, 8, 8), axis=1)
@@ -115,7 +115,7 @@ def test_thumbnails_know_neither_factor_nor_offset() -> None:
     brighter = replace(view(), image_CIJK=3 * view().image_CIJK + 50)
     assert np.allclose(rows(view()).values_NF, rows(brighter).values_NF, atol=1e-3)
     assert rows(view()).values_NF.shape == (1, 16**3)
-    assert rows(replace(view((32, 32, 1)), picture=True)).values_NF.shape == (1, 32**2)
+    assert rows(replace(view((32, 32, 1)), is_2d=True)).values_NF.shape == (1, 32**2)
 
 
 def test_labels_are_shares_and_volumes_of_the_regions() -> None:

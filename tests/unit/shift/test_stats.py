@@ -1,4 +1,4 @@
-"""Arrangements, p-values, intervals and effects, against enumeration by hand and scipy."""
+"""Permutations, p-values, intervals and effects, against enumeration by hand and scipy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from medtl.shift.contract import ShiftMetric
-from medtl.shift.stats.outcome import Comparison, Outcome, adjust, measure, p_value
-from medtl.shift.stats.permutations import Arrangements, Design, design_of, permutations
+from medtl.shift.stats.metric_result import (
+    Comparison,
+    MetricResult,
+    adjust,
+    evaluate_metric,
+    p_value,
+)
+from medtl.shift.stats.permutations import Design, Permutations, design_of, draw_permutations
 
 
 def mean_gap(values_U: NDArray[np.float64]):  # type: ignore[no-untyped-def]
@@ -39,8 +45,8 @@ def unpaired(n: int, m: int) -> Comparison:
     return Comparison(source_U, ~source_U, np.arange(n + m))
 
 
-def arrangements(sides: Comparison, draws: int = 999) -> Arrangements:
-    return permutations(sides.source_U, sides.target_U, sides.patient_U, draws, seed=1)
+def permutations(sides: Comparison, draws: int = 999) -> Permutations:
+    return draw_permutations(sides.source_U, sides.target_U, sides.patient_U, draws, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def arrangements(sides: Comparison, draws: int = 999) -> Arrangements:
 def test_smallest_p_follows_from_the_number_of_arrangements(
     design: Design, count: int, floor: float
 ) -> None:
-    assert design.arrangements == count
+    assert design.permutations == count
     assert design.floor(999) == pytest.approx(floor)
 
 
@@ -85,10 +91,10 @@ def test_design_is_detected_by_patient() -> None:
 
 @pytest.mark.parametrize("sides", [paired(5), unpaired(4, 3)])
 def test_every_arrangement_comes_once_and_keeps_the_sizes(sides: Comparison) -> None:
-    made = arrangements(sides)
+    made = permutations(sides)
     assert made.exhaustive
     source_RU, target_RU = made.sides(sides.source_U, sides.target_U, sides.patient_U)
-    assert len({row.tobytes() for row in source_RU}) == len(source_RU) == sides.design.arrangements
+    assert len({row.tobytes() for row in source_RU}) == len(source_RU) == sides.design.permutations
     assert (source_RU.sum(1) == sides.source_U.sum()).all()
     assert not (source_RU & target_RU).any()
     assert (source_RU == sides.source_U).all(1).sum() == 1
@@ -99,7 +105,7 @@ def test_random_draws_move_whole_patients_of_a_partly_paired_design() -> None:
     patient_U = np.concatenate([np.repeat(np.arange(12), 3), np.arange(12, 26)])
     source_U = np.concatenate([np.tile([True, True, False], 12), np.arange(14) < 9])
     sides = Comparison(source_U, ~source_U, patient_U)
-    made = arrangements(sides)
+    made = permutations(sides)
     assert not made.exhaustive
     source_RU, target_RU = made.sides(source_U, ~source_U, patient_U)
     assert (source_RU ^ target_RU).all()
@@ -115,7 +121,7 @@ def test_p_of_unpaired_patients_equals_scipys_exact_permutation_test() -> None:
     random = np.random.default_rng(3)
     values_U = random.normal(size=9) + np.arange(9) * 0.3
     sides = unpaired(4, 5)
-    found = measure(METRIC, mean_gap(values_U), sides, arrangements(sides))
+    found = evaluate_metric(METRIC, mean_gap(values_U), sides, permutations(sides))
     expected = stats.permutation_test(
         (values_U[:4], values_U[4:]),
         lambda a, b: abs(a.mean() - b.mean()),
@@ -130,7 +136,7 @@ def test_p_of_paired_patients_equals_scipys_exact_sign_test() -> None:
     random = np.random.default_rng(4)
     values_U = random.normal(size=16) + 1.2 * (np.arange(16) % 2)
     sides = paired(8)
-    found = measure(METRIC, mean_gap(values_U), sides, arrangements(sides))
+    found = evaluate_metric(METRIC, mean_gap(values_U), sides, permutations(sides))
     expected = stats.permutation_test(
         (values_U[::2], values_U[1::2]),
         lambda a, b: abs(a.mean() - b.mean()),
@@ -151,18 +157,18 @@ def test_max_t_corrects_against_the_largest_of_all_metrics() -> None:
     random = np.random.default_rng(0)
     standard = random.normal(size=(3, 201))
     standard[0, 0] = 4.0
-    found = adjust([Outcome(1.0, standard_R=row) for row in standard])
+    found = adjust([MetricResult(1.0, standard_R=row) for row in standard])
     largest = standard[:, 1:].max(0)
     for outcome, row in zip(found, standard, strict=True):
         assert outcome.p_adjusted == (1 + (largest >= row[0]).sum()) / 201
-    assert adjust([Outcome(note="withheld")])[0].p_adjusted is None
+    assert adjust([MetricResult(note="withheld")])[0].p_adjusted is None
 
 
 def test_jackknife_of_a_mean_difference_is_the_classical_standard_error() -> None:
     random = np.random.default_rng(5)
     values_U = random.normal(size=40) + 5.0 * (np.arange(40) % 2)
     gaps = values_U[1::2] - values_U[::2]
-    found = measure(METRIC, mean_gap(values_U), paired(20), arrangements(paired(20)))
+    found = evaluate_metric(METRIC, mean_gap(values_U), paired(20), permutations(paired(20)))
     half = stats.t.ppf(0.975, 19) * stats.sem(gaps)
     assert found.low == pytest.approx(gaps.mean() - half)
     assert found.high == pytest.approx(gaps.mean() + half)
@@ -172,7 +178,7 @@ def test_jackknife_of_two_independent_groups_adds_their_variances() -> None:
     random = np.random.default_rng(6)
     values_U = np.concatenate([random.normal(size=12), random.normal(8.0, 2.0, size=15)])
     sides = unpaired(12, 15)
-    found = measure(METRIC, mean_gap(values_U), sides, arrangements(sides))
+    found = evaluate_metric(METRIC, mean_gap(values_U), sides, permutations(sides))
     error = np.hypot(stats.sem(values_U[:12]), stats.sem(values_U[12:]))
     half = stats.t.ppf(0.975, 25) * error
     assert found.low == pytest.approx(found.value - half)
@@ -180,7 +186,7 @@ def test_jackknife_of_two_independent_groups_adds_their_variances() -> None:
 
 def test_interval_near_zero_is_marked_invalid() -> None:
     values_U = np.random.default_rng(7).normal(size=40)
-    found = measure(METRIC, mean_gap(values_U), paired(20), arrangements(paired(20)))
+    found = evaluate_metric(METRIC, mean_gap(values_U), paired(20), permutations(paired(20)))
     assert found.p is not None and found.p > 0.05
     assert found.low is None
     assert "invalid" in found.note
@@ -189,7 +195,7 @@ def test_interval_near_zero_is_marked_invalid() -> None:
 def test_effect_compares_with_halves_of_one_domain() -> None:
     values_U = np.array([0.0, 1.0, 0.0, 1.0, 10.0, 11.0, 10.0, 11.0])
     sides = unpaired(4, 4)
-    found = measure(METRIC, mean_gap(values_U), sides, arrangements(sides))
+    found = evaluate_metric(METRIC, mean_gap(values_U), sides, permutations(sides))
     gaps = [
         abs(values_U[list(half)].mean() - np.delete(values_U[:4], half).mean())
         for half in combinations(range(4), 2)
@@ -204,14 +210,14 @@ def test_one_patient_withholds_the_p_value_and_says_why() -> None:
         return np.where(few, np.nan, 1.0)
 
     sides = unpaired(1, 5)
-    found = measure(METRIC, scorer, sides, arrangements(sides))
+    found = evaluate_metric(METRIC, scorer, sides, permutations(sides))
     assert found.p is None
     assert "one patient" in found.note
 
 
 def test_a_value_that_never_changes_has_no_p() -> None:
     sides = unpaired(4, 4)
-    found = measure(METRIC, mean_gap(np.ones(8)), sides, arrangements(sides))
+    found = evaluate_metric(METRIC, mean_gap(np.ones(8)), sides, permutations(sides))
     assert found.p is None
     assert "the same however the patients are divided" in found.note
 

@@ -1,6 +1,6 @@
 """The shift metric histogram-overlap: how much of the two domains' histograms is not shared.
 
-Axes: N row, F feature, B bin, U unit (all rows of one image), R arrangement (who is on which side:
+Axes: N row, F feature, B bin, U unit (all rows of one image), R permutation (who is on which side:
 the observed one first, then those that a test compares it with).
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
-from medtl.shift.metrics.base import Patients, in_chunks, patients_of, thinned
+from medtl.shift.metrics.base import Patients, equalise_rows, in_chunks, patients_of
 
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -29,8 +29,8 @@ def histogram_overlap() -> ShiftMetric:
 
 
 def _prepare(rows: Rows) -> Scorer:
-    """Each image's histograms are counted once; an arrangement adds up those of its images."""
-    rows = thinned(rows)
+    """Each image's histograms are counted once; a permutation adds up those of its images."""
+    rows = equalise_rows(rows)
     patients = patients_of(rows)
     counts_UFB = _counts(rows)
 

@@ -1,6 +1,6 @@
 """The shift metric histogram-overlap against values known beforehand.
 
-Axes: N row, F feature, U unit, R arrangement.
+Axes: N row, F feature, U unit, R permutation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From rows and sides to values, null bands, p-values, effects and intervals; all by patient.
 
-Axes: N row, U unit, P patient, R arrangement.
+Axes: N row, U unit, P patient, R permutation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.stats.permutations import ALPHA, Arrangements, Design, design_of
+from medtl.shift.stats.permutations import ALPHA, Design, Permutations, design_of
 
 #: Random halves per domain that the effect compares with.
 HALVES = 100
@@ -32,11 +32,11 @@ SAME = "no p-value: the value is the same however the patients are divided"
 NEAR_ZERO = "interval invalid near zero"
 
 
-#: Features are scaled to deviation 1: differences as small as this are rounding.
+#: FeatureExtractor are scaled to deviation 1: differences as small as this are rounding.
 ROUNDING = 1e-12
 
 
-#: Arrangements scored at once hold at most so many unit memberships.
+#: Permutations scored at once hold at most so many unit memberships.
 CHUNK = 4_000_000
 
 
@@ -70,11 +70,11 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MetricResult:
     """One metric on one comparison; None where it could not be computed, and ``note`` says why."""
 
     value: float | None = None
-    null_low: float | None = None  #: 2.5 and 97.5% of the values under other arrangements
+    null_low: float | None = None  #: 2.5 and 97.5% of the values under other permutations
     null_high: float | None = None
     low: float | None = None  #: 95% jackknife interval by patient
     high: float | None = None
@@ -83,42 +83,44 @@ class Outcome:
     p_adjusted: float | None = None
     effect: float | None = None  #: value over its mean between random halves of one domain
     note: str = ""
-    #: values under all arrangements, standardised, for max-T; the observed one's first
+    #: values under all permutations, standardised, for max-T; the observed one's first
     standard_R: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
     exhaustive: bool = False  #: whether those are all there are
 
 
-def measure(
+def evaluate_metric(
     metric: ShiftMetric,
     scorer: Scorer,
     sides: Comparison,
-    arrangements: Arrangements,
+    permutations: Permutations,
     seed: int = 0,
-) -> Outcome:
+) -> MetricResult:
     """Value, null band, p, effect and interval of ``metric``, whose prepared ``scorer`` it is."""
     if sides.identical and metric.tested:
-        return Outcome(metric.at_none, note=IDENTICAL)
+        return MetricResult(metric.no_shift_value, note=IDENTICAL)
     value = float(scored(scorer, sides.source_U[None], sides.target_U[None])[0])
     if not math.isfinite(value):
         few = "source" if sides.n_source < 2 else "target"
         note = f"undefined: the {few} domain has one patient, two are the least"
         if min(sides.n_source, sides.n_target) > 1:
             note = "undefined on these features"
-        return Outcome(note=note)
+        return MetricResult(note=note)
     if not metric.tested:
-        return Outcome(value, note=metric.warning)
-    null_R = scored(scorer, *arrangements.sides(*sides.units))
-    if sides.design.arrangements <= 2 and min(sides.n_source, sides.n_target) < 2:
-        return Outcome(value, note="no p-value: one patient cannot be tested, two are the least")
+        return MetricResult(value, note=metric.warning)
+    null_R = scored(scorer, *permutations.sides(*sides.units))
+    if sides.design.permutations <= 2 and min(sides.n_source, sides.n_target) < 2:
+        return MetricResult(
+            value, note="no p-value: one patient cannot be tested, two are the least"
+        )
     # Halves of a domain are no yardstick where no shift is not 0.
-    effect = _effect(scorer, sides, value, seed) if metric.at_none == 0 else None
+    effect = _effect(scorer, sides, value, seed) if metric.no_shift_value == 0 else None
     notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():
         notes.append("no p-value: undefined for some ways of dividing the patients")
-        return Outcome(value, effect=effect, note="; ".join(notes))
+        return MetricResult(value, effect=effect, note="; ".join(notes))
     if same(value, null_R):
-        return Outcome(value, effect=effect, note="; ".join([*notes, SAME]))
-    p = p_value(value, null_R, arrangements.exhaustive)
+        return MetricResult(value, effect=effect, note="; ".join([*notes, SAME]))
+    p = p_value(value, null_R, permutations.exhaustive)
     null_low, null_high = np.quantile(null_R, (0.025, 0.975))
     floor = sides.design.floor(len(null_R))
     if floor > ALPHA:
@@ -129,7 +131,7 @@ def measure(
         # Near zero the estimate is no longer close to normal (degenerate U-statistic).
         low = high = None
         notes.append(NEAR_ZERO)
-    return Outcome(
+    return MetricResult(
         value,
         float(null_low),
         float(null_high),
@@ -141,23 +143,23 @@ def measure(
         effect,
         "; ".join(notes),
         standardised(value, null_R),
-        arrangements.exhaustive,
+        permutations.exhaustive,
     )
 
 
 def same(value: float, null_R: NDArray[np.float64]) -> bool:
-    """Whether no arrangement changes the value: there is nothing to test then."""
+    """Whether no permutation changes the value: there is nothing to test then."""
     return bool(np.ptp([value, *null_R]) <= max(ROUNDING, TIE * abs(value)))
 
 
 def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The observed value and those of the arrangements in deviations from the latter's mean."""
+    """The observed value and those of the permutations in deviations from the latter's mean."""
     deviation = max(float(null_R.std()), ROUNDING)
     return np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / deviation)
 
 
 def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> float:
-    """Share of arrangements with a value as large: of all, or (b + 1) / (n + 1) of random ones
+    """Share of permutations with a value as large: of all, or (b + 1) / (n + 1) of random ones
     (Phipson and Smyth 2010)."""
     tolerance = max(ROUNDING, TIE * max(abs(value), float(np.abs(null_R).max())))
     as_large = int((null_R >= value - tolerance).sum())
@@ -166,14 +168,14 @@ def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> floa
     return (as_large + 1) / (len(null_R) + 1)
 
 
-def adjust(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def adjust(outcomes: Sequence[MetricResult]) -> list[MetricResult]:
     """The outcomes with p-values corrected for there being so many (max-T, Westfall and Young
-    1993): each against the largest standardised value of all, arrangement by arrangement."""
+    1993): each against the largest standardised value of all, permutation by permutation."""
     tested = [outcome for outcome in outcomes if outcome.standard_R.size]
     if not tested:
         return list(outcomes)
     largest_R = np.max([outcome.standard_R[1:] for outcome in tested], axis=0)
-    exhaustive = tested[0].exhaustive  # all share the arrangements
+    exhaustive = tested[0].exhaustive  # all share the permutations
     return [
         replace(outcome, p_adjusted=p_value(float(outcome.standard_R[0]), largest_R, exhaustive))
         if outcome.standard_R.size
@@ -185,7 +187,7 @@ def adjust(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def scored(
     scorer: Scorer, source_RU: NDArray[np.bool_], target_RU: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """The scorer's values, a bounded number of arrangements at a time."""
+    """The scorer's values, a bounded number of permutations at a time."""
     rows = max(1, CHUNK // source_RU.shape[1])
     parts = [
         scorer(source_RU[start : start + rows], target_RU[start : start + rows])
