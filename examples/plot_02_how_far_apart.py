@@ -49,7 +49,7 @@ plt.show()
 # The first row carries the verdict. The others are exploratory, and their p-values are corrected
 # for all that was looked at.
 
-between = dict(src="mod:t2,site:S1", dst="mod:t2,site:S2", draws=199, seed=0)
+between = dict(src="mod:t2,site:S1", dst="mod:t2,site:S2", permutations=199, seed=0)
 found = api.shift("brats", data=different, **between)
 print(found.verdict)
 for sentence in found.advice:
@@ -71,7 +71,7 @@ print(control.verdict)
 # The same patients in two contrasts are a paired design: more power from as many patients. Rows are
 # plain dictionaries, so that plots and tables are yours to make.
 
-contrasts = api.shift("brats", data=different, src="flair", dst="t1", draws=199, seed=0)
+contrasts = api.shift("brats", data=different, src="flair", dst="t1", permutations=199, seed=0)
 effects = {
     "alike scanners": control,
     "different scanners": found,

@@ -1,26 +1,36 @@
-"""Frozen, validated settings: the command line over ``--set`` over the file over the defaults."""
+"""The settings of ``medtl train``, each declared once: default, bounds, help and option.
+
+The command's options, its help, shell completion, the keywords of ``api.train``, ``--config`` and
+the reference page are made from the fields of :class:`TrainConfig`, or held to them by a test.
+Settings are merged in the order defaults, ``--config``, ``--set``, options; the last one wins.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, cast
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from medtl.data.modality import Modality, parse_modality
+from medtl.data.modality import Modality, parse_mapping, parse_modality
 from medtl.errors import ConfigError, in_plain_words, near_or_known
 from medtl.runtime.files import from_home, replacing
 
-Config = TypeVar("Config", bound=BaseModel)
+#: Former names of settings, which files and ``--set`` may still use.
+RENAMED = {"rate": "lr"}
+
+#: Groups of options on the help page.
+DATA, TRANSFER, TRAINING = "Data", "Transfer", "Training"
+SPLIT, HARDWARE, OUTPUT = "Split", "Hardware", "Output"
 
 
 def _listed(value: Any) -> Any:
-    """``"a,b"`` and a single value are lists too."""
+    """Text with commas, and a single value, are lists too."""
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",")]
+        return [part.strip() for part in value.split(",")] if value else None
     return [value] if isinstance(value, int) else value
 
 
@@ -30,6 +40,13 @@ def _expanded(path: Path | None) -> Path | None:
 
 def _canonical(names: tuple[str, ...] | None) -> tuple[Modality, ...] | None:
     return tuple(map(parse_modality, names)) if names else None
+
+
+def _pairs(value: Any) -> Any:
+    """A list such as ``["t1=t1ce,t2=flair"]``, as options give it, is a mapping too."""
+    if isinstance(value, list):
+        return parse_mapping([pair for text in value for pair in text.split(",")])
+    return value
 
 
 def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
@@ -48,67 +65,201 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
+PatchSize = Annotated[
+    tuple[Natural, ...], BeforeValidator(_listed), Field(min_length=2, max_length=3)
+]
+
+
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
+
+
+class Option(TypedDict):
+    """How a setting is shown and given; the arguments of :func:`setting`."""
+
+    group: str
+    names: list[str]
+    metavar: str
+    kind: str
+    unset: str
+
+
+def setting(
+    text: str,
+    group: str = "",
+    default: Any = None,
+    *,
+    names: Sequence[str] = (),
+    metavar: str = "",
+    kind: str = "",
+    unset: str = "none",
+) -> Any:
+    """A field of :class:`TrainConfig`.
+
+    Args:
+        text: what it is; the help of the option.
+        group: of options; "" for a setting without an option of its own, given by ``--set``.
+        names: of the option, if not ``--`` and the field's name.
+        metavar: what the help shows for the value, if not its type.
+        kind: of the components that it names, for shell completion.
+        unset: what a default of None means, in words.
+    """
+    option = Option(group=group, names=list(names), metavar=metavar, kind=kind, unset=unset)
+    return Field(default, description=text, json_schema_extra=cast(Any, option))
+
+
+def option_of(field: FieldInfo) -> Option:
+    """What :func:`setting` declared beside the field's default and text."""
+    return cast(Option, field.json_schema_extra)
+
+
 class TrainConfig(BaseModel):
-    """Everything that ``medtl train`` can be told; None leaves the choice to the task."""
+    """Every setting of ``medtl train``; None leaves the choice to the task."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
     )
 
-    task: str = ""  #: its name, which must be given
-    data: UserPath | None = None
-    strategy: str | None = None
-    src: str | None = None
-    dst: str | None = None
-    network: str | None = None
-    width: Natural | None = None
-    options: dict[str, Any] = {}  #: the network's own, for example head or keep_blocks
-    transforms: str | None = None
-    harmonise: str | None = None  #: a harmoniser with landmarks, fitted on the training cases
-    spacing_mm: Positive | None = None
-    patch_size: Annotated[
-        tuple[Natural, ...] | None, BeforeValidator(_listed), Field(min_length=2, max_length=3)
-    ] = None
-    batch_size: Natural | None = None
-    steps: Natural | None = None  #: optimiser steps on the source, and again on the target
-    minutes: Positive | None = None  #: per side; only chooses ``steps``
-    rate: Positive | None = None
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    loss: str | None = None
-    #: share of the patches that lack some of their modalities
-    modality_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
-    alignment: Positive | None = None  #: weight of the loss that aligns --src and --dst
-    select_by: str | None = None  #: how weights are selected beside unlabelled images
-    patience: Natural | None = None  #: validations without improvement before a stage ends
-    optimizer: Literal["adamw", "adam", "sgd"] | None = None
-    freeze: str | None = None
-    depth: Annotated[int, Field(ge=0)] | None = None  #: in blocks; the strategy says of what
-    keep_blocks: Natural | None = None  #: of the target's network; those above are dropped
-    initialiser: str | None = None  #: changes the weights that the target starts from
-    init: str | None = None
-    weights: UserPath | None = None  #: the file that ``init`` imagenet means
-    init_modalities: Annotated[
-        tuple[str, ...] | None, BeforeValidator(_listed), AfterValidator(_canonical)
-    ] = None
-    map: Annotated[dict[str, str], AfterValidator(_modality_names)] = {}
-    allow_partial: bool = False
-    with_control: bool = False
-    labels: str | None = None
-    protocol: str | None = None  #: how the task divides its patients, where it knows several ways
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    test_fraction: Fraction | None = None
-    val_fraction: Fraction | None = None
-    splits: UserPath | None = None
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Annotated[int, Field(ge=0)] | None = None  #: of ``folds``, ``splits`` or the data's own
-    test_cases: Annotated[tuple[str, ...] | None, BeforeValidator(_listed)] = None
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    devices: Natural = 1  #: processes per node, each on a device of its own
-    num_nodes: Natural = 1
-    cache: Literal["auto", "memory", "disk", "none"] = "auto"
-    workers: Annotated[int, Field(ge=0)] | None = None  #: processes that make patches
-    out: UserPath | None = None
+    task: str = setting("Task, e.g. brats (medtl list tasks).", default="", kind="tasks")
+    data: UserPath | None = setting(
+        "Folder or list of cases; default: a synthetic phantom.", DATA, unset="the phantom"
+    )
+    strategy: str | None = setting(
+        "Transfer strategy (medtl list strategies).",
+        TRANSFER,
+        kind="strategies",
+        unset="the task's",
+    )
+    src: str | None = setting("Source domain, e.g. flair,t1ce.", TRANSFER, unset="the task's")
+    dst: str | None = setting(
+        "Target domain, e.g. t1,t2 or mod:t1+t2,site:CS.", TRANSFER, unset="the task's"
+    )
+    network: str | None = setting(
+        "Network, e.g. unet (medtl list networks).", TRAINING, kind="networks", unset="the task's"
+    )
+    width: Natural | None = setting(
+        "Channels of the network's first level.", TRAINING, unset="the network's"
+    )
+    options: dict[str, Any] = setting(
+        "Options of the network, for example options.head=...", default={}
+    )
+    transforms: str | None = setting(
+        "Preset of preprocessing and augmentation (medtl list transforms).",
+        DATA,
+        kind="transforms",
+        unset="the task's",
+    )
+    harmonise: str | None = setting(
+        "Harmoniser of intensities, fitted on the training cases (medtl list harmonisers)."
+    )
+    spacing_mm: Positive | None = setting(
+        "Voxel spacing, in mm.", DATA, names=["--spacing"], unset="the task's"
+    )
+    patch_size: PatchSize | None = setting(
+        "Size of a training patch in voxels, for example 96,96,96.", unset="the task's"
+    )
+    batch_size: Natural | None = setting(
+        "Patches per optimiser step.", TRAINING, unset="the task's"
+    )
+    steps: Natural | None = setting(
+        "Optimiser steps on the source, and again on the target.", TRAINING, unset="the task's"
+    )
+    minutes: Positive | None = setting(
+        "Training time per domain in minutes, instead of --steps.", TRAINING
+    )
+    lr: Positive | None = setting("Learning rate.", TRAINING, unset="the task's")
+    schedule: Literal["cosine", "plateau", "constant"] = setting(
+        "Schedule of the learning rate: cosine, plateau or constant.", default="cosine"
+    )
+    loss: str | None = setting("Training loss (medtl list losses).", unset="the task's")
+    modality_dropout: Annotated[float, Field(ge=0, le=1)] = setting(
+        "Share of patches with missing modalities, 0 to 1.", TRAINING, 0.0, metavar="P"
+    )
+    alignment: Positive | None = setting(
+        "Weight of the loss that aligns --src and --dst.", unset="the strategy's"
+    )
+    select_by: str | None = setting(
+        "Score that selects the checkpoint when the target has no labels, e.g. entropy.",
+        unset="the strategy's",
+    )
+    patience: Natural | None = setting("Validations without improvement that end a stage.")
+    optimizer: Literal["adamw", "adam", "sgd"] | None = setting(
+        "Optimiser: adamw, adam or sgd.", TRAINING, unset="the strategy's"
+    )
+    freeze: str | None = setting(
+        'Frozen blocks: "2", "stem,encoder1", "layers:25" or "all-but:head".', TRANSFER
+    )
+    depth: Annotated[int, Field(ge=0)] | None = setting(
+        "Number of blocks that the strategy transfers or unfreezes.",
+        TRANSFER,
+        metavar="K",
+        unset="the strategy's",
+    )
+    keep_blocks: Natural | None = setting(
+        "Number of blocks to keep; the target's network ends after them.", TRANSFER, metavar="K"
+    )
+    initialiser: str | None = setting(
+        "Change to the initial weights: mean-var or gabor.", TRANSFER, kind="initialisers"
+    )
+    init: str | None = setting(
+        "Initial weights: a file, a run, or imagenet.", TRANSFER, metavar="WEIGHTS"
+    )
+    weights: UserPath | None = setting(
+        "ImageNet checkpoint, if not in torch's hub cache.", TRANSFER
+    )
+    init_modalities: Annotated[Names, AfterValidator(_canonical)] = setting(
+        "Channel names of the --init file, if it has none.", TRANSFER
+    )
+    map: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_modality_names)] = (
+        setting(
+            "Initialise a new modality from a known one, e.g. t1=t1ce.",
+            TRANSFER,
+            {},
+            metavar="NEW=OLD",
+        )
+    )
+    allow_partial: bool = setting("Train even if few weights of --init fit.", TRANSFER, False)
+    with_control: bool = setting("Also train controls from scratch (A and B).", TRANSFER, False)
+    labels: str | None = setting(
+        "Label scheme. brats: 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2.",
+        DATA,
+        unset="as the data say",
+    )
+    protocol: str | None = setting("Published split, e.g. official or hospitals.", SPLIT)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
+        "Random seed of the split, the weights and the patches.", TRAINING, 0
+    )
+    test_fraction: Fraction | None = setting(
+        "Share of the patients held out for testing.", unset="0.2, but at least 20 of 60 or more"
+    )
+    val_fraction: Fraction | None = setting(
+        "Share of the other patients used for validation, not for training.",
+        unset="0.2, if 10 or more",
+    )
+    splits: UserPath | None = setting(
+        "Split file: splits.json, or nnU-Net's splits_final.json.", SPLIT
+    )
+    folds: Annotated[int, Field(ge=2)] | None = setting("Number of cross-validation folds.", SPLIT)
+    fold: Annotated[int, Field(ge=0)] | None = setting(
+        "Fold held out for testing, counted from 0.", SPLIT
+    )
+    test_cases: Names = setting("Patients or cases held out for testing, e.g. P1,P2.", SPLIT)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "Device: auto, cpu, cuda or mps.", HARDWARE, "auto"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "Precision: auto, fp32, bf16 or fp16.", HARDWARE, "auto"
+    )
+    devices: Natural = setting("Number of devices per node.", HARDWARE, 1)
+    num_nodes: Natural = setting("Number of nodes.", HARDWARE, 1)
+    cache: Literal["auto", "memory", "disk", "none"] = setting(
+        "Cache of prepared cases: auto, memory, disk or none.", HARDWARE, "auto"
+    )
+    workers: Annotated[int, Field(ge=0)] | None = setting(
+        "Number of processes that prepare patches.", HARDWARE, unset="automatic"
+    )
+    out: UserPath | None = setting(
+        "New run folder.", OUTPUT, names=["--out", "-o"], unset="runs/TASK-STRATEGY-NN"
+    )
 
 
 class ResolvedConfig(TrainConfig):
@@ -117,21 +268,55 @@ class ResolvedConfig(TrainConfig):
     strategy: str
 
 
-def read_config(path: Path, cls: type[Config]) -> Config:
-    """Read a whole configuration, as :func:`write_config` wrote it."""
-    return resolve(cls, file=path, sets=(), options={})
+def contradictions(config: TrainConfig) -> Iterator[str]:
+    """What is wrong with settings that cannot go together, whatever the data are.
+
+    No part of the validation, as a run of an older version may hold such settings, and must still
+    be read.
+    """
+    if config.weights and config.init != "imagenet":
+        yield "--weights names the file of --init imagenet; other files go to --init"
+    if config.minutes and config.steps:
+        yield "--minutes chooses the number of steps; drop --minutes or --steps"
+    if (config.strategy or "").lower() in ("scratch", "core:scratch"):
+        if config.src:
+            yield f"--src {config.src}: strategy scratch trains on --dst alone; drop --src"
+        if config.with_control:
+            yield (
+                "--with-control: strategy scratch is a control itself; drop --with-control, or "
+                "name a --strategy that transfers"
+            )
+    if config.folds is None and config.fold is None:
+        return
+    if config.test_cases or config.test_fraction is not None:
+        yield "--fold says who is tested on; drop --test-cases and test_fraction"
+    if config.folds and config.splits:
+        yield "--splits has folds of its own: drop --folds, and name one by --fold"
+    if config.folds and config.fold is None and not config.protocol:
+        yield f"--folds {config.folds}: name one by --fold, from 0 to {config.folds - 1}"
+
+
+def option_name(name: str) -> str:
+    """The option that gives a setting: ``spacing_mm`` -> ``--spacing``."""
+    return f"--{name.removesuffix('_mm').replace('_', '-')}"
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a whole configuration, as :func:`write_config` wrote it, also in an older version."""
+    values, origins = _read_file(path)
+    return _validated(values, origins)
 
 
 def write_config(path: Path, config: BaseModel) -> None:
     """Write every setting as YAML, defaults included."""
+    import yaml
+
     with replacing(path) as temporary:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def resolve(
-    cls: type[Config], *, file: Path | None, sets: Sequence[str], options: Mapping[str, Any]
-) -> Config:
+def resolve(*, file: Path | None, sets: Sequence[str], options: Mapping[str, Any]) -> TrainConfig:
     """Merge settings: ``options`` over ``sets`` ("a.b=c", c in YAML) over ``file`` over defaults.
 
     An option that is None was not given. A mapping given whole replaces the one below it, while
@@ -140,54 +325,66 @@ def resolve(
     Raises:
         ConfigError: the file or a setting cannot be used; names it, and the values allowed.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    if file is not None:
-        values = _read_mapping(file)
-        origins = {key: f"{file}: {key}" for key in values}
+    values, origins = _read_file(file) if file is not None else ({}, {})
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set {text}: write KEY=VALUE, for example --set rate=0.001")
-        _put(values, key.split("."), _parse_yaml(value, f"--set {text}"), text)
-        origins[key.partition(".")[0]] = f"--set {text}"
+            raise ConfigError(f"--set {text}: write KEY=VALUE, for example --set lr=0.001")
+        first, *inner = key.split(".")
+        first = _present(first)
+        _put(values, [first, *inner], _parse_yaml(value, f"--set {text}"), text)
+        origins[first] = f"--set {text}"
     for key, value in options.items():
         if value is not None:
             values[key] = value
-            origins[key] = f"--{key.removesuffix('_mm').replace('_', '-')}"
-    return checked(cls, values, origins)
+            origins[key] = option_name(key)
+    return checked(values, origins)
 
 
-def checked(
-    cls: type[Config], values: Mapping[str, Any], origins: Mapping[str, str] | None = None
-) -> Config:
+def checked(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> TrainConfig:
     """A configuration from settings by name; ``origins`` says where each was given.
 
     Raises:
-        ConfigError: a setting is unknown (the message suggests the nearest) or cannot be used.
+        ConfigError: a setting is unknown (the message suggests the nearest) or cannot be used, or
+            two contradict each other.
     """
+    config = _validated(values, origins or {})
+    for problem in contradictions(config):
+        raise ConfigError(problem)
+    return config
+
+
+def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> TrainConfig:
     try:
-        return cls.model_validate(dict(values))
+        return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_explain(error.errors()[0], cls, origins or {})) from error
+        raise ConfigError(_explain(error.errors()[0], origins)) from error
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of a file under their present names, and where each stands."""
     try:
         text = from_home(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file in UTF-8; save it as one") from error
-    values = _parse_yaml(text, str(path))
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path}: must hold lines such as `rate: 0.001`")
-    return values
+    found = _parse_yaml(text, str(path))
+    if found is None:
+        return {}, {}
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise ConfigError(f"{path}: must hold lines such as `lr: 0.001`")
+    values = {_present(key): value for key, value in found.items()}
+    return values, {_present(key): f"{path}: {key}" for key in found}
+
+
+def _present(name: str) -> str:
+    return RENAMED.get(name, name)
 
 
 def _parse_yaml(text: str, where: str) -> Any:
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -208,12 +405,14 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None
     values[keys[-1]] = value
 
 
-def _explain(error: ErrorDetails, cls: type[BaseModel], origins: Mapping[str, str]) -> str:
+def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     """The first of pydantic's complaints, in one line."""
     key = str(error["loc"][0])
     where = origins.get(key, key)
     if error["type"] == "extra_forbidden":
-        return f"{where}: there is no setting {key!r}; {near_or_known(key, cls.model_fields)}"
+        return (
+            f"{where}: there is no setting {key!r}; {near_or_known(key, TrainConfig.model_fields)}"
+        )
     if error["type"] == "literal_error":
         return f"{where}: must be {error['ctx']['expected']}, not {error['input']!r}"
     return f"{where}: {in_plain_words(error['msg'])}, not {error['input']!r}"

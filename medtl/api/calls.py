@@ -32,6 +32,7 @@ from medtl.api.settings import (
     path_or_none,
     plain,
     recorder,
+    renamed,
 )
 from medtl.errors import UnknownNameError
 from medtl.plugins.catalog import Catalog, load_catalog
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from medtl.shift.report import result
 
 
+@renamed(flips="tta")
 def evaluate(
     run: Where,
     *,
@@ -52,7 +54,7 @@ def evaluate(
     stage: str | None = None,
     cases: str | None = None,
     labels: str | None = None,
-    flips: bool = False,
+    tta: bool = False,
     missing_modalities: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -66,7 +68,8 @@ def evaluate(
         stage: one of them; None: all.
         cases: "test" or "all"; None: "test" of the run's own data, all of others.
         labels: how the data set's labels are to be read, where it does not say.
-        flips: average over mirrored windows, eight times the work (in 2-D four).
+        tta: test-time augmentation: average over mirrored windows, eight times the work (in 2-D
+            four).
         missing_modalities: also score every subset of the modalities.
     """
     from medtl.evaluation.evaluate import evaluate as score
@@ -83,7 +86,7 @@ def evaluate(
             stage=stage,
             cases=cases,
             labels=labels,
-            flips=flips,
+            flips=tta,
             missing_modalities=missing_modalities,
         )
     return scores_of(found)
@@ -130,13 +133,14 @@ class Predictions(Shown):
         return {"folder": str(self.folder), "synthetic": self.synthetic, "cases": rows}
 
 
+@renamed(flips="tta")
 def predict(
     runs: Where | Sequence[Where],
     inputs: Where,
     out: Where,
     *,
     labels: str | None = None,
-    flips: bool = False,
+    tta: bool = False,
     device: str = "auto",
     precision: str = "auto",
     verbose: bool = False,
@@ -160,7 +164,7 @@ def predict(
             one_process(device, precision),
             told,
             labels=labels,
-            flips=flips,
+            flips=tta,
         )
     return Predictions(folder, tuple(files), tuple(told.lines), ensemble.synthetic)
 
@@ -521,6 +525,7 @@ class Shift(Shown):
         return self.found.to_json()
 
 
+@renamed(draws="permutations")
 def shift(
     task: str = "brats",
     *,
@@ -534,7 +539,7 @@ def shift(
     Args:
         out: a new folder to write rows and figures to; None: nothing is written.
         settings: those of the command line: ``data``, ``src``, ``dst``, ``across``, ``features``,
-            ``metrics``, ``draws``, ``seed``, ...
+            ``metrics``, ``permutations``, ``seed``, ...
 
     Raises:
         ConfigError: a setting is unknown or cannot be used.
@@ -556,6 +561,7 @@ def shift(
     return Shift(found, folder)
 
 
+@renamed(rate="lr")
 def train(
     task: str | None = None,
     *,
@@ -594,6 +600,7 @@ def train(
     return Run(launched.run.path, tuple(told.lines))
 
 
+@renamed(rate="lr")
 def plan(
     task: str | None = None,
     *,
@@ -651,13 +658,13 @@ def resume(
 
 
 def _resolve(task: str | None, config: Where | None, settings: Any) -> TrainConfig:
-    from medtl.config import TrainConfig, checked, read_config
+    from medtl.config import checked, read_config
 
     given = plain({"task": task, **settings})
     if config is not None:
-        file = read_config(path_of(config), TrainConfig)
+        file = read_config(path_of(config))
         given = {**file.model_dump(exclude_unset=True), **given}
-    resolved = checked(TrainConfig, given)
+    resolved = checked(given)
     check_processes(resolved.devices, resolved.num_nodes)
     return resolved
 

@@ -88,10 +88,10 @@ class Run(Shown):
     @property
     def config(self) -> TrainConfig:
         """Every setting, as it was resolved."""
-        from medtl.config import TrainConfig, read_config
+        from medtl.config import read_config
         from medtl.runtime.run_folder import CONFIG
 
-        return read_config(self.path / CONFIG, TrainConfig)
+        return read_config(self.path / CONFIG)
 
     @property
     def finished(self) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from medtl.errors import ConfigError
 from medtl.runtime.console import Recorder
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: A path, or anything that stands for one: a run, a phantom.
 Where = str | os.PathLike[str]
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 class TrainSettings(TypedDict, total=False):
@@ -37,7 +41,7 @@ class TrainSettings(TypedDict, total=False):
     batch_size: int | None
     steps: int | None
     minutes: float | None
-    rate: float | None
+    lr: float | None
     schedule: str
     loss: str | None
     modality_dropout: float
@@ -83,13 +87,30 @@ class ShiftSettings(TypedDict, total=False):
     across: str | None
     features: str | Sequence[str]
     metrics: str | Sequence[str]
-    draws: int
+    permutations: int
     rows_per_image: int | None
     labels: str | None
     attribute: bool
     seed: int
     run: Where | None
     layer: str | None
+
+
+def renamed(**names: str) -> Callable[[Call], Call]:
+    """Let a call take keywords by their former names (former=present), with a warning."""
+
+    def decorate(call: Call) -> Call:
+        @wraps(call)
+        def under_present_names(*arguments: Any, **settings: Any) -> Any:
+            for former in names.keys() & settings:
+                message = f"{former} is now {names[former]}"
+                warnings.warn(message, FutureWarning, stacklevel=2)
+                settings[names[former]] = settings.pop(former)
+            return call(*arguments, **settings)
+
+        return cast(Call, under_present_names)
+
+    return decorate
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,12 +40,6 @@ for _shell, _use in SHELLS.items():
     _add_command(_shell, _use)
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-
 #: incomplete word -> (value, help) of each that fits
 Complete = Callable[[str], list[tuple[str, str]]]
 

@@ -22,6 +22,18 @@ BUG = 1
 INTERRUPTED = 130
 
 
+#: What other programs call an option -> what the command line here calls it.
+ELSEWHERE = {
+    "learning_rate": "--lr",
+    "epochs": "--steps",
+    "source": "--src",
+    "target": "--dst",
+    "gpu": "--device cuda",
+    "output": "--out",
+    "model": "--network",
+}
+
+
 def guarded(command: Callable[[], object], *, debug: bool) -> int:
     """Run ``command`` and return the exit code; an int that it returns is its own.
 
@@ -58,12 +70,22 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
     return result if type(result) is int else 0
 
 
+def notice(text: str) -> None:
+    """A line on stderr, of several processes from the first alone."""
+    if _process() == "0":
+        print("note:", text, file=sys.stderr, flush=True)
+
+
+def _process() -> str:
+    return os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+
+
 def _fail(message: str, code: int, debug: bool = False) -> int:
     if debug:
         import traceback
 
         traceback.print_exc()
-    process = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    process = _process()
     if process == "0":
         print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
     elif code != INTERRUPTED:  # of that, one process tells
@@ -97,12 +119,15 @@ def _refused_value(error: TyperException) -> str:
 
 
 def _instead(option: str, context: Any) -> str:
-    """How to give what an unknown option means: an argument, or a setting where the command takes
-    any by --set; else ""."""
-    name, parameters = option.lstrip("-").replace("-", "_"), context.command.params
-    if any(each.opts == [name] for each in parameters):
+    """How to give what an unknown option means: by another option, as an argument, or as a setting
+    where the command takes any by --set; else ""."""
+    name = option.lstrip("-").replace("-", "_")
+    known = {spelling for each in context.command.params for spelling in each.opts}
+    if name in known:
         return f"write {context.command_path} {name.upper()}, without a name"
-    if not name or not any("--set" in each.opts for each in parameters):
+    if ELSEWHERE.get(name, "").partition(" ")[0] in known:
+        return f"use {ELSEWHERE[name]} ..." if name != "gpu" else f"use {ELSEWHERE[name]}"
+    if not name or "--set" not in known:
         return ""
     from medtl.config import TrainConfig
 

@@ -7,45 +7,37 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.completion import DEVICES, PRECISIONS, choice
+from medtl.cli.completion import choice
+from medtl.cli.options import Device, Devices, Json, Labels, Precision, Quiet, Tta
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with labelled cases; without it the run's own.")
+        Path | None, typer.Option(help="Folder of labelled cases; default: the run's own.")
     ] = None,
-    stage: Annotated[str | None, typer.Option(help="One stage; without it all.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Stage to score; default: all.")] = None,
     cases: Annotated[
         str | None,
         typer.Option(
-            help="test: the run's locked cases (its own data); all (with --data).",
+            help="Cases to score: test (the run's locked cases) or all (of --data).",
             autocompletion=choice("test", "all"),
         ),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
-    ] = None,
-    flips: Annotated[
-        bool, typer.Option("--flips", help="Mean over mirrored windows: 8 passes, in 2-D 4.")
-    ] = False,
+    labels: Labels = None,
+    tta: Tta = False,
     missing_modalities: Annotated[
         bool,
         typer.Option("--missing-modalities", help="Also score every subset of the modalities."),
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16.", autocompletion=choice(*PRECISIONS))
-    ] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Devices that share the cases.")] = 1,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    devices: Devices = 1,
     details: Annotated[
         bool, typer.Option("--details", help="Also the scores of each class and the calibration.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
     from medtl.plugins.catalog import load_catalog
@@ -68,7 +60,7 @@ def evaluate(
         stage=stage,
         cases=cases,
         labels=labels,
-        flips=flips,
+        flips=tta,
         missing_modalities=missing_modalities,
     )
     if json and fabric.is_global_zero:

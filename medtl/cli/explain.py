@@ -7,46 +7,48 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.completion import DEVICES, choice
+from medtl.cli.options import Device, Json, Labels, Quiet
 
 
 def explain(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     inputs: Annotated[
         Path | None,
-        typer.Option("--input", "-i", help="Folder (or list) of cases; else the run's test cases."),
+        typer.Option(
+            "--input", "-i", help="Folder or list of cases; default: the run's test cases."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder; without it RUN/explain/STAGE.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the figures; default: RUN/explain/STAGE."),
     ] = None,
     stage: Annotated[
-        str | None, typer.Option(help="One stage; without it the last of the transfer.")
+        str | None, typer.Option(help="Stage to explain; default: the last of the transfer.")
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            "--class", help="Class or region to explain; else each case's own, the first region."
+            "--class",
+            help="Class or region to explain; default: the case's class, or the first region.",
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Block whose maps are weighted; else the last with maps.")
+        str | None,
+        typer.Option(
+            help="Block whose activation maps are weighted; default: the last one that has maps."
+        ),
     ] = None,
-    cases: Annotated[int, typer.Option(min=1, max=64, help="Cases to show.")] = 8,
+    cases: Annotated[int, typer.Option(min=1, max=64, help="Number of cases to show.")] = 8,
     threshold: Annotated[
         float,
         typer.Option(
-            min=0.01, max=1.0, help="Share of its maximum at which a map is cut for Dice."
+            min=0.01, max=1.0, help="Threshold of a map for Dice, as a share of its maximum."
         ),
     ] = 0.5,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=choice(*DEVICES))
-    ] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    labels: Labels = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what a network looks at: Grad-CAM, activations and filters.
 

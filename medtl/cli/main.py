@@ -13,13 +13,22 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from medtl import Component, __version__
-from medtl.cli.errors import guarded
+from medtl.cli.errors import guarded, notice
 from medtl.cli.light import LightGroup
 from medtl.plugins.builtin import COMMANDS
 from medtl.plugins.commands import load_command
 from medtl.runtime.files import from_home
 
 _DEBUG = "--debug"
+
+
+#: Former names of options, which still work: command -> former name -> present name.
+RENAMED = {
+    "train": {"--rate": "--lr"},
+    "shift": {"--draws": "--permutations"},
+    "evaluate": {"--flips": "--tta"},
+    "predict": {"--flips": "--tta"},
+}
 
 
 #: Set by the scripts of ``medtl completion``.
@@ -68,11 +77,22 @@ class LazyGroup(LightGroup):
             return name, None, rest
         command = load_command(self.components[name], name)
         _show_flags_bare(command, ctx)
-        return name, command, rest
+        return name, command, [_present(word, name, ctx) for word in rest]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _show_flags_bare(self, ctx)
         super().format_help(ctx, formatter)
+
+
+def _present(word: str, command: str, ctx: Any) -> str:
+    """The word with the present name of its option; says so unless a shell is completing it."""
+    former, equals, value = word.partition("=")
+    present = RENAMED.get(command, {}).get(former)
+    if present is None:
+        return word
+    if not ctx.resilient_parsing:
+        notice(f"{former} is now {present}")
+    return f"{present}{equals}{value}"
 
 
 def _show_flags_bare(command: Any, ctx: Any) -> None:
@@ -89,6 +109,7 @@ app = typer.Typer(
     cls=LazyGroup,
     add_completion=False,
     help="Does transfer learning help on my medical images, and how?",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 

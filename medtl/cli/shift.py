@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice, component
+from medtl.cli.options import Data, Json, Labels, Quiet
 
 
 def shift(
@@ -17,10 +18,7 @@ def shift(
             help="Task, e.g. brats (medtl list tasks).", autocompletion=component("tasks")
         ),
     ] = "brats",
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder (or list) of cases; without it the synthetic phantom."),
-    ] = None,
+    data: Data = None,
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
     dst: Annotated[
         str | None,
@@ -29,56 +27,50 @@ def shift(
     across: Annotated[
         str | None,
         typer.Option(
-            help="site or part: compare all those of --src with each other.",
+            help="Compare all sites (or parts) of --src with each other: site or part.",
             autocompletion=choice("site", "part"),
         ),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
-            help="What is compared, e.g. appearance,lines (medtl list features).",
+            help="Features to compare, e.g. appearance,lines (medtl list features).",
             autocompletion=component("features"),
         ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="How, e.g. mmd,energy (medtl list shift-metrics).",
+            help="Distances, e.g. mmd,energy (medtl list shift-metrics).",
             autocompletion=component("shift_metrics"),
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Random arrangements of the patients.")] = 999,
+    permutations: Annotated[int, typer.Option(help="Number of random permutations.")] = 999,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="Rows per image at most, for lines, patches, slices.")
+        int | None, typer.Option(min=1, help="Most rows per image, for lines, patches and slices.")
     ] = None,
     attribute: Annotated[
-        bool, typer.Option("--attribute/--no-attribute", help="Say what kind of shift it is.")
+        bool, typer.Option("--attribute/--no-attribute", help="Explain what kind of shift it is.")
     ] = True,
     run: Annotated[
-        Path | None, typer.Option(help="A trained run (or its stage), for features activations.")
+        Path | None, typer.Option(help="Trained run or stage, for --features activations.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer of that run's network, a block or a module.")
+        str | None, typer.Option(help="Block or module of the network of --run.")
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="brats: scheme 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    labels: Labels = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the permutations.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="New folder; else runs/TASK-shift-N (none with --json).")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="New folder; default: runs/TASK-shift-N (none with --json)."
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON list to stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the shift between two domains, with p-values by patient."""
-    from medtl.plugins.catalog import load_catalog
-    from medtl.runtime.console import Reporter
-    from medtl.runtime.run_folder import check_out
-    from medtl.shift.report.result import tables
-    from medtl.shift.report.write import write_shift
     from medtl.shift.request import build_request
-    from medtl.shift.run import measure_shift
 
     request = build_request(
         {
@@ -89,7 +81,7 @@ def shift(
             "across": across,
             "features": features,
             "metrics": metrics,
-            "draws": draws,
+            "permutations": permutations,
             "rows_per_image": rows,
             "labels": labels,
             "attribute": attribute,
@@ -98,6 +90,13 @@ def shift(
             "seed": seed,
         }
     )
+    from medtl.plugins.catalog import load_catalog
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.run_folder import check_out
+    from medtl.shift.report.result import tables
+    from medtl.shift.report.write import write_shift
+    from medtl.shift.run import measure_shift
+
     reporter = Reporter(quiet)
     writes = out is not None or not json
     if writes:

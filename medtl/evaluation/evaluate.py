@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medtl.config import TrainConfig, read_config
+from medtl.config import read_config
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
@@ -184,7 +184,7 @@ def evaluate(
     """
     if cases not in (None, "all", "test"):
         raise ConfigError(f"--cases {cases}: use all or test")
-    config = read_config(run.path / CONFIG, TrainConfig)
+    config = read_config(run.path / CONFIG)
     names = (stage,) if stage else finished_stages(run)
     if not names:
         raise RunError(f"{run.path} has no finished stage; let medtl train end first")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 
-from medtl.config import TrainConfig, read_config
+from medtl.config import read_config
 from medtl.data.case import Case
 from medtl.data.cohort import open_cohort
 from medtl.data.io.images import read_header
@@ -247,7 +247,7 @@ def explain_run(
     transfer; ``out``: None means ``explain/STAGE`` in the run.
     """
     check_writable(out or run.path)
-    config = read_config(run.path / CONFIG, TrainConfig)
+    config = read_config(run.path / CONFIG)
     finished = finished_stages(run)
     if not finished:
         raise RunError(f"{run.path} has no finished stage; let medtl train end first")

@@ -45,11 +45,11 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
     Raises ConfigError for stages that tell classes.
     """
     if not all(stage.task_type.dense for stage in stages):
-        raise ConfigError("--flips is for segmentation; this run tells classes; drop it")
+        raise ConfigError("--tta is for segmentation; this run tells classes; drop it")
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
     mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
     reporter.say(
-        f"--flips: {len(orientations(dims))} passes of the network per window instead of one"
+        f"--tta: {len(orientations(dims))} passes of the network per window instead of one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")
     )
     return [

@@ -138,10 +138,10 @@ class Attributor:
         if request.across:
             groups = group_units(sample.group_U, sample.rows.patient_U, request.across)
             return lambda metric, scorer: omnibus(
-                metric, scorer, groups, request.draws, request.seed
+                metric, scorer, groups, request.permutations, request.seed
             )
         sides = sample.sides
-        drawn = draw_permutations(*sides.units, request.draws, request.seed)
+        drawn = draw_permutations(*sides.units, request.permutations, request.seed)
         return lambda metric, scorer: evaluate_metric(metric, scorer, sides, drawn, request.seed)
 
     def _source_views(self, images: Sequence[Image], features: FeatureExtractor) -> Iterator[View]:

@@ -1,16 +1,18 @@
-"""What the user asked ``medtl shift`` for, and the cohorts that it names."""
+"""What the user asked ``medtl shift`` for. Wrong words are refused before numpy is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medtl.errors import ConfigError, UnknownNameError
 from medtl.plugins.loader import canonical
 from medtl.runtime.files import from_home
-from medtl.shift.contract import FeatureSettings
+
+if TYPE_CHECKING:
+    from medtl.shift.contract import FeatureSettings
 
 PRIMARY = "mmd"
 
@@ -21,13 +23,14 @@ METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "dom
 FEATURES = ("appearance",)
 
 
-DRAWS = 999
+PERMUTATIONS = 999
 
 
-FEWEST_DRAWS, MOST_DRAWS = 19, 100_000
+#: The fewest give p = .05 at best.
+FEWEST_PERMUTATIONS, MOST_PERMUTATIONS = 19, 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShiftRequest:
     """None: the task's or this module's default."""
 
@@ -38,15 +41,17 @@ class ShiftRequest:
     across: str | None = None  #: "site" or "part": all of them, instead of two domains
     features: tuple[str, ...] = FEATURES
     metrics: tuple[str, ...] = METRICS
-    settings: FeatureSettings = field(default_factory=FeatureSettings)
-    draws: int = DRAWS
+    settings: FeatureSettings
+    permutations: int = PERMUTATIONS
     rows_per_image: int | None = None
     labels: str | None = None
     attribute: bool = True  #: also say what kind of shift it is
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """As run folders hold it, where the permutations are called draws."""
+        names = {"permutations": "draws"}
+        return {names.get(name, name): _plain(value) for name, value in asdict(self).items()}
 
 
 def build_request(options: Mapping[str, Any]) -> ShiftRequest:
@@ -68,13 +73,21 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
     run, layer = given.pop("run", None), given.pop("layer", None)
     if (run or layer) and "activations" not in map(canonical, given.get("features", ())):
         raise ConfigError("--run and --layer are for --features activations; add that")
-    for name, least in (("draws", 1), ("rows_per_image", 1), ("seed", 0)):
+    for name, least in (("permutations", 1), ("rows_per_image", 1), ("seed", 0)):
         number = given.get(name, least)
         if not isinstance(number, int) or number < least:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: must be a whole number, {least} or more, not {number!r}")
+    number = given.get("permutations", PERMUTATIONS)
+    if not FEWEST_PERMUTATIONS <= number <= MOST_PERMUTATIONS:
+        limits = f"{FEWEST_PERMUTATIONS} (p = .05) to {MOST_PERMUTATIONS}"
+        raise ConfigError(f"--permutations {number}: choose {limits}; 999 is usual")
     if "data" in given:
         given["data"] = from_home(given["data"])
+    from medtl.shift.contract import (
+        FeatureSettings,  # imports numpy, which wrong words need not wait for
+    )
+
     return ShiftRequest(settings=FeatureSettings(from_home(run) if run else None, layer), **given)
 
 

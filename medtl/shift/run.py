@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.shift.attribute import APPEARANCE, Attributor
@@ -18,7 +17,7 @@ from medtl.shift.images.pool import Pooled, pool
 from medtl.shift.metrics.distributions import FeatureShift, ks_features
 from medtl.shift.report.advice import advise
 from medtl.shift.report.result import EACH, Shift, ShiftRow, verdict_of
-from medtl.shift.request import FEWEST_DRAWS, MOST_DRAWS, PRIMARY, ShiftRequest
+from medtl.shift.request import PRIMARY, ShiftRequest
 from medtl.shift.stats.metric_result import Comparison, MetricResult, adjust, evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus, pair, pairs
 from medtl.shift.stats.permutations import ALPHA, draw_permutations
@@ -46,9 +45,6 @@ def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -
 
     Raises ConfigError and DataError for whatever is wrong with the request or the data.
     """
-    if not FEWEST_DRAWS <= request.draws <= MOST_DRAWS:
-        limits = f"{FEWEST_DRAWS} (p = .05) to {MOST_DRAWS}"
-        raise ConfigError(f"--draws {request.draws}: choose {limits}; 999 is usual")
     names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
     metrics = [catalog.shift_metrics[name].load()() for name in names]
     metrics.sort(key=lambda metric: (not metric.tested, metric.name != PRIMARY))
@@ -108,7 +104,7 @@ def _by_feature(
         sides = sample.sides
         if len(sample.rows.names) > MOST_LISTED or sides.identical:
             continue
-        drawn = draw_permutations(*sides.units, request.draws, request.seed)
+        drawn = draw_permutations(*sides.units, request.permutations, request.seed)
         found[name] = ks_features(
             sample.rows,
             sides.source_U,
@@ -130,7 +126,7 @@ def _between(
     """Every metric on the domains as wholes, and on each cell of the grid."""
     compared = _comparisons(pooled, source, target, features)
     whole = compared[0][2]
-    permutations = draw_permutations(*whole.units, request.draws, request.seed)
+    permutations = draw_permutations(*whole.units, request.permutations, request.seed)
     found = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
@@ -172,7 +168,7 @@ def _across(
     found, described = [], []
     for number, metric in enumerate(metrics):
         scorer = metric.prepare(pooled.rows)
-        outcome = omnibus(metric, scorer, groups, request.draws, request.seed)
+        outcome = omnibus(metric, scorer, groups, request.permutations, request.seed)
         ends = f"{EACH}{what}", "the others"
         found.append(Finding(*ends, features.name, metric.name, "unpaired", total, total, outcome))
         for a, b in pairs(groups) if not number else ():

@@ -159,7 +159,7 @@ def fit(
         if not math.isfinite(value):
             raise MedtlError(
                 f"stage {stage.name}: the loss is not finite at step {step}; "
-                "lower --rate or use --precision fp32"
+                "lower --lr or use --precision fp32"
             )
         advance(step, value)
         row: dict[str, Any] = {"step": step, "loss": value, "rate_scale": scale}

@@ -154,7 +154,7 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         request,
         steps=config.steps or steps,
         batch_size=batch_size,
-        rate=config.rate or defaults.rate,
+        rate=config.lr or defaults.rate,
     )
     plan = Plan(
         config,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medtl.config import TrainConfig, read_config
+from medtl.config import TrainConfig, option_name, read_config
 from medtl.errors import ConfigError
 from medtl.runtime.lock import refuse_held
 from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run
@@ -22,12 +22,12 @@ def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: an option contradicts the run.
     """
-    config = read_config(run.path / CONFIG, TrainConfig)
+    config = read_config(run.path / CONFIG)
     given = {key: value for key, value in options.items() if value is not None}
     wanted = TrainConfig.model_validate({**config.model_dump(), **given})
     for key in given:
         if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
-            name = "TASK" if key == "task" else f"--{key.removesuffix('_mm').replace('_', '-')}"
+            name = "TASK" if key == "task" else option_name(key)
             raise ConfigError(
                 f"--resume goes on with the settings of {run.path}; drop {name}, or start a new run"
             )

@@ -197,7 +197,7 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "steps": plan.request.steps,
             "minutes": None,  # they have chosen the steps
             "batch_size": plan.request.batch_size,
-            "rate": plan.request.rate,
+            "lr": plan.request.rate,
             "network": plan.network,
             "loss": plan.request.losses[0].name,
             "transforms": plan.preset.name,

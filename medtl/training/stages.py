@@ -32,8 +32,6 @@ def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weig
     """The weights that ``--init`` names for ``network``, if any."""
     if config.init == IMAGENET:
         return read_imagenet(catalog, network, config.weights)
-    if config.weights:
-        raise ConfigError("--weights names the file of --init imagenet; other files go to --init")
     return read_weights(resolve_weights(config.init)) if config.init else None
 
 
@@ -50,7 +48,7 @@ def build_request(
         target,
         steps=config.steps or task.defaults.steps,
         batch_size=config.batch_size or task.defaults.batch_size,
-        rate=config.rate or task.defaults.rate,
+        rate=config.lr or task.defaults.rate,
         init=config.init,
         freeze=config.freeze,
         schedule=config.schedule,
@@ -109,8 +107,6 @@ def lay_out(config: ResolvedConfig, catalog: Catalog, request: Request) -> tuple
 
 def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> Iterator[str]:
     """A line for each setting that was given and changes nothing."""
-    if config.minutes and config.steps:
-        yield f"--minutes {config.minutes:g} is not used: --steps {config.steps} comes first"
     visited = {domain for stage in stages for domain in stage.domains()}
     if config.src and request.source not in visited:
         start = "the weights of --init" if request.init else "random weights"

@@ -166,7 +166,7 @@ def _check(path: Path, name: str, tensor: Tensor) -> None:
         plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
         if not bool(torch.isfinite(plain).all()):
             raise WeightsError(
-                f"{path}: {name} holds NaN or infinite values; train anew at a lower --rate"
+                f"{path}: {name} holds NaN or infinite values; train anew at a lower --lr"
             )
 
 

@@ -105,7 +105,7 @@ MISTAKES = {
     ("train",): "error: name a task, for example medtl train brats; there are brats, classif",
     ("train", "--data", "."): "error: name a task",
     ("train", "--steps", "many"): "error: --steps: must be a whole number, not 'many'; see",
-    ("train", "--rate", "x"): "error: --rate: must be a number, not 'x'; see `medtl train --help`",
+    ("train", "--lr", "x"): "error: --lr: must be a number, not 'x'; see `medtl train --help`",
     ("evaluate", "run", "--devices", "0"): "--devices: must be greater than or equal to 1, not",
     ("train", "--set", "steps=x"): "--set steps=x: must be a whole number, not 'x'",
     ("train", "--task", "brats"): "no option --task; write medtl train TASK, without a name",

@@ -42,7 +42,7 @@ LIGHT = [
     "medtl.cli.list",
     "medtl.cli.plugins",
     "medtl.testing",
-    "medtl.cli.train",
+    "medtl.cli.options",
     "medtl.cli.evaluate",
     "medtl.cli.explain",
     "medtl.cli.predict",
@@ -108,3 +108,34 @@ def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_light_modules_import_nothing_heavy() -> None:
     assert heavy_after(f"import {', '.join(LIGHT)}") == []
+
+
+def test_the_options_of_train_need_pydantic_alone() -> None:
+    """They are made from TrainConfig, when ``medtl train`` itself is asked for."""
+    assert heavy_after("import medtl.cli.train") == ["pydantic", "pydantic_core"]
+
+
+#: Words that no data can make right.
+WRONG = (
+    ["train", "brats", "--weights", "x.pth"],
+    ["train", "brats", "--folds", "5"],
+    ["train", "brats", "--minutes", "5", "--steps", "7"],
+    ["train", "brats", "--strategy", "scratch", "--src", "flair"],
+    ["train", "brats", "--strategy", "scratch", "--with-control"],
+    ["train", "brats", "--set", "weights=x.pth"],
+    ["shift", "brats", "--run", "x"],
+    ["shift", "brats", "--layer", "stem", "--features", "appearance"],
+    ["shift", "brats", "--permutations", "10"],
+)
+
+
+def test_wrong_words_are_refused_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from medtl.cli.main import main\n"
+        f"for words in {WRONG}:\n"
+        "    sys.argv = ['medtl', *words]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as stop:\n        assert stop.code == 2, words"
+    )
+    assert set(heavy_after(code)) <= {"pydantic", "pydantic_core", "yaml"}

@@ -117,7 +117,7 @@ def test_a_file_of_settings_goes_below_those_of_the_call(
     file = tmp_path / "settings.yaml"
     file.write_text("strategy: fine-tune\nrate: 0.5\nsteps: 7\n")
     plan = api.plan("brats", config=file, data=heads, **SETTINGS)
-    assert plan.config.strategy == "fine-tune" and plan.config.rate == 0.5
+    assert plan.config.strategy == "fine-tune" and plan.config.lr == 0.5
     assert plan.config.steps == SETTINGS["steps"]
 
 
@@ -301,11 +301,11 @@ def test_shift_finds_what_the_command_prints(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    wanted = {"src": "flair", "dst": "t1", "metrics": ["mmd", "ks"], "draws": 99}
+    wanted = {"src": "flair", "dst": "t1", "metrics": ["mmd", "ks"], "permutations": 99}
     capsys.readouterr()
     found = api.shift(data=heads, attribute=False, **wanted)
     assert capsys.readouterr() == ("", "")
-    words = ("shift", "--data", heads.path, "--src", "flair", "--dst", "t1", "--draws", 99)
+    words = ("shift", "--data", heads.path, "--src", "flair", "--dst", "t1", "--permutations", 99)
     words = (*words, "--metrics", "mmd,ks", "--no-attribute", "--json", "-q")
     assert found.to_json() == printed(command, capsys, *words, "--out", tmp_path / "written")
     assert found.p == found.rows()[0]["p"]
@@ -369,7 +369,11 @@ def test_verbose_tells_what_the_command_tells(
         (lambda: api.plan(steps="many"), ConfigError, "steps: must be a whole number"),
         (lambda: api.plan(devices=2), ConfigError, "torchrun"),
         (lambda: api.shift(sorc="t1"), UnknownNameError, "did you mean 'src'?"),
-        (lambda: api.shift(draws="many"), ConfigError, "--draws: must be a whole number"),
+        (
+            lambda: api.shift(permutations="many"),
+            ConfigError,
+            "--permutations: must be a whole number",
+        ),
         (lambda: api.shift(layer="stem"), ConfigError, "activations"),
         (lambda: api.components("network"), UnknownNameError, "did you mean 'networks'?"),
         (lambda: api.catalog(network={}), UnknownNameError, "did you mean 'networks'?"),

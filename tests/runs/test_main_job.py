@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from medtl.cli.main import main
-from medtl.config import TrainConfig, read_config
+from medtl.config import read_config
 from medtl.data.phantom import write_phantom
 from medtl.data.splits import read_splits
 from medtl.plugins.catalog import load_catalog
@@ -198,7 +198,7 @@ def test_checkpoints_say_what_they_were_trained_on(job: Job) -> None:
 
 
 def test_config_of_a_run_plans_the_same_run_again(job: Job, medtl: Terminal) -> None:
-    config = read_config(job.run / "config.yaml", TrainConfig)
+    config = read_config(job.run / "config.yaml")
     plan = make_plan(config, load_catalog(), Reporter(quiet=True))
     assert tuple(stage.name for stage in plan.stages) == STAGES
     assert plan.stages[0].steps == config.steps == 6

@@ -96,7 +96,7 @@ def test_table_of_subsets_says_whether_the_run_had_dropout(runs, medtl) -> None:
 
 
 def test_flips_say_their_cost_and_are_recorded(runs, medtl) -> None:
-    out, err = medtl("evaluate", runs["plain"], "--flips", "--json", *CPU)
+    out, err = medtl("evaluate", runs["plain"], "--tta", "--json", *CPU)
     assert "8 passes of the network per window instead of one" in err
     found, plain = json.loads(out), json.loads((runs["plain"] / "summary.json").read_text())
     assert (found["data"]["flips"], plain["data"]["flips"]) == (True, False)
@@ -105,8 +105,8 @@ def test_flips_say_their_cost_and_are_recorded(runs, medtl) -> None:
 
 def test_flipped_predictions_score_as_flipped_evaluation(runs, phantom, medtl, tmp_path) -> None:
     run = runs["plain"]
-    medtl("predict", run, "-i", phantom, "-o", tmp_path, "--flips", "--quiet", *CPU)
-    found = json.loads(medtl("evaluate", run, "--flips", "--json", "--quiet", *CPU)[0])
+    medtl("predict", run, "-i", phantom, "-o", tmp_path, "--tta", "--quiet", *CPU)
+    found = json.loads(medtl("evaluate", run, "--tta", "--json", "--quiet", *CPU)[0])
     test = json.loads((run / "splits.json").read_text())[0]["test"]
     dice = []
     for case in Brats().cases(phantom).cases:

@@ -9,24 +9,24 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from medtl.config import TrainConfig, read_config, resolve, write_config
+from medtl.config import TrainConfig, checked, option_of, read_config, resolve, write_config
 from medtl.errors import ConfigError, near_or_known
 
 
 def resolved(file: Path | None = None, sets: Sequence[str] = (), **options: Any) -> TrainConfig:
-    return resolve(TrainConfig, file=file, sets=sets, options=options)
+    return resolve(file=file, sets=sets, options=options)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "my.yaml"
-    path.write_text("steps: 1\nbatch_size: 1\nrate: 1e-3\nmap: {t1: t1ce}\nfreeze: 2\n")
+    path.write_text("steps: 1\nbatch_size: 1\nlr: 1e-3\nmap: {t1: t1ce}\nfreeze: 2\n")
     return path
 
 
 def test_options_come_before_sets_before_the_file_before_defaults(file: Path) -> None:
     config = resolved(file, ["steps=2", "batch_size=2"], steps=3, seed=None)
-    assert (config.steps, config.batch_size, config.rate, config.seed) == (3, 2, 0.001, 0)
+    assert (config.steps, config.batch_size, config.lr, config.seed) == (3, 2, 0.001, 0)
     assert resolved() == TrainConfig()
 
 
@@ -52,13 +52,13 @@ def test_every_setting_survives_a_file(tmp_path: Path) -> None:
         patch_size=(64, 64),
         map={"t1": "t1ce"},
         test_cases=["0012", "null", "yes"],
-        rate=1e-5,
+        lr=1e-5,
         seed=2**32 - 1,
         with_control=True,
     )
     path = tmp_path / "new" / "config.yaml"
     write_config(path, config)
-    assert read_config(path, TrainConfig) == config
+    assert read_config(path) == config
     assert set(TrainConfig.model_fields) == {
         line.partition(":")[0] for line in path.read_text().splitlines() if line[0] not in " -"
     }
@@ -78,9 +78,10 @@ BAD_SETS = {
     "device=tpu": "must be 'auto', 'cpu', 'cuda' or 'mps', not 'tpu'",
     "steps=0": "greater than or equal to 1",
     "devices=99999999999999999999": "less than or equal to",
+    "modality_dropout=1.5": "less than or equal to 1",
     "steps=1.5": "must be a whole number, not 1.5",
-    "rate=fast": "must be a number, not 'fast'",
-    "rate=.nan": "finite",
+    "lr=fast": "must be a number, not 'fast'",
+    "lr=.nan": "finite",
     "spacing_mm=-1": "greater than 0",
     "test_fraction=1": "less than 1",
     "patch_size=64,0,64": "greater than or equal to 1",
@@ -110,7 +111,7 @@ BAD_FILES = {
     "unknown": ("stepps: 3", "stepps: there is no setting 'stepps'; did you mean 'steps'"),
     "value": ("cache: ram", "cache: must be 'auto', 'memory', 'disk' or 'none'"),
     "list": ("- steps", "must hold lines such as"),
-    "not YAML": ("steps: 3\nrate: [1", "not YAML in line 2"),
+    "not YAML": ("steps: 3\nlr: [1", "not YAML in line 2"),
     "python object": ("steps: !!python/object/apply:os.getcwd []", "not YAML"),
     "control character": ("a: \x01", "not YAML"),
 }
@@ -134,6 +135,62 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             resolved(path)
 
 
+def test_former_names_are_read_from_files_and_sets(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("rate: 1e-3\n")
+    assert resolved(path).lr == read_config(path).lr == 0.001
+    assert resolved(path, ["rate=0.5"]).lr == 0.5
+    assert resolved(path, lr=0.25).lr == 0.25
+    path.write_text("rate: fast\n")
+    with pytest.raises(ConfigError, match=f"^{path}: rate: must be a number"):
+        resolved(path)
+
+
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "--weights names the file of --init imagenet": {"weights": "x.pth", "init": "y.pth"},
+    "--minutes chooses the number of steps": {"minutes": 5, "steps": 7},
+    "--src flair: strategy scratch": {"strategy": "scratch", "src": "flair"},
+    "--with-control: strategy scratch": {"strategy": "core:scratch", "with_control": True},
+    "drop --test-cases and test_fraction": {"folds": 5, "fold": 0, "test_cases": "P1"},
+    "--splits has folds of its own": {"folds": 5, "fold": 0, "splits": "splits.json"},
+    "--folds 5: name one by --fold, from 0 to 4": {"folds": 5},
+}
+
+
+@pytest.mark.parametrize(("message", "given"), CONTRADICTIONS.items(), ids=CONTRADICTIONS)
+def test_contradictions_are_refused_but_read_from_old_runs(
+    tmp_path: Path, message: str, given: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolved(**given)
+    with pytest.raises(ConfigError, match=message):
+        checked(given)
+    write_config(tmp_path / "config.yaml", TrainConfig.model_validate(given))
+    assert read_config(tmp_path / "config.yaml") == TrainConfig.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weights": "x.pth", "init": "imagenet"},
+        {"folds": 5, "fold": 0},
+        {"fold": 0, "splits": "splits_final.json"},
+        {"strategy": "scratch", "dst": "flair"},
+        {"strategy": "other:scratch", "src": "flair", "with_control": True},
+    ],
+)
+def test_what_can_go_together_is_allowed(given: dict[str, Any]) -> None:
+    assert checked(given) == TrainConfig.model_validate(given)
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_every_setting_has_a_sentence_and_a_default(name: str) -> None:
+    field = TrainConfig.model_fields[name]
+    text = field.description or ""
+    assert text[0].isupper() and (text.endswith((".", "..."))) and len(text) < 90
+    assert field.default is not None or option_of(field)["unset"]
+
+
 def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing yet\n")
@@ -152,5 +209,5 @@ def test_names_that_are_far_from_all_are_answered_by_a_short_list() -> None:
         resolved(sets=["zzz=1"])
     told = str(raised.value)
     assert told.endswith(", ...") and told.count(", ") == 12
-    assert near_or_known("stepz", ["steps", "rate"]) == "did you mean 'steps'?"
+    assert near_or_known("stepz", ["steps", "lr"]) == "did you mean 'steps'?"
     assert near_or_known("x", []) == "known: none"

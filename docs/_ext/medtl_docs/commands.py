@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from medtl.cli.main import app
+from medtl.config import TrainConfig, option_of
 from medtl.plugins.loader import COMPONENT_KINDS
 from medtl_docs.markdown import code, fenced, link, page, table, text, toctree
 
 #: What Typer puts behind the help text, e.g. ``  [default: 999; x>=1]``.
 _EXTRA = re.compile(r"^(?P<help>.*?)(?:(?:^|  )\[(?P<extra>[^][]*)\])?$", re.DOTALL)
-#: A field of a configuration with the comment behind it.
-_NOTE = re.compile(r"^    (\w+):.*?#: (.*)$", re.MULTILINE)
 _LISTED = re.compile(
     rf"medtl list ({'|'.join(kind.replace('_', '-') for kind in COMPONENT_KINDS)})\b"
 )
@@ -44,20 +43,19 @@ def command_pages() -> dict[str, str]:
 
 def _settings() -> Iterator[str]:
     """What a configuration file may hold, which is more than there are options."""
-    from medtl.config import TrainConfig
-
-    notes = dict(_NOTE.findall(inspect.getsource(TrainConfig)))
-    defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
     rows = [
-        (code(name), "" if default in (None, "", {}) else code(default), text(notes.get(name, "")))
-        for name, default in defaults.items()
+        (code(name), _default(field), _with_lists(field.description or ""))
+        for name, field in TrainConfig.model_fields.items()
     ]
     yield "## Settings"
-    yield (
-        "What `--config FILE` (YAML) and `--set KEY=VALUE` reach. A setting without a default is "
-        "the task's to choose, or off."
-    )
-    yield table(("setting", "default", ""), rows)
+    yield "For `--config FILE` (YAML), `--set KEY=VALUE` and the keywords of `medtl.api.train`."
+    yield table(("setting", "default", "what it is"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is None:
+        return text(option_of(field)["unset"])
+    return {"": "none", "{}": "none", "False": "no"}.get(str(field.default), code(field.default))
 
 
 def _commands(context: Any) -> Iterator[tuple[str, Any]]:

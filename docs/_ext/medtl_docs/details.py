@@ -96,7 +96,7 @@ def strategy_details(component: Component, plan: Callable[..., Any]) -> Iterator
         depth = f"`--depth {DEPTH}`, "
         stages = plan(replace(request, depth=DEPTH))
     told = (
-        f"From {code(SOURCE)} to {code(TARGET)} with {depth}`--steps {STEPS}`, `--rate {RATE:g}` "
+        f"From {code(SOURCE)} to {code(TARGET)} with {depth}`--steps {STEPS}`, `--lr {RATE:g}` "
         f"and the network {code(NETWORK)}; `--dry-run` prints it for your own."
     )
     head = ("stage", "trains on", "steps", "starts from", "frozen", "optimiser and rate", "beside")

@@ -160,7 +160,7 @@ def test_plateau_halves_the_rate_when_validation_stalls(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
     good = next(batches())
     bad = {"image": good["image"] * math.nan, "target": good["target"]}
-    with pytest.raises(MedtlError, match=r"stage adapt.*not finite at step 3.*--rate"):
+    with pytest.raises(MedtlError, match=r"stage adapt.*not finite at step 3.*--lr"):
         run(small(), tmp_path, loader=[good, good, bad])
 
 

@@ -281,10 +281,9 @@ def test_every_strategy_plans_serialisable_stages_by_request_alone(name: str) ->
 
 
 def test_what_was_given_and_changes_nothing_is_told() -> None:
-    config = TrainConfig(strategy="scratch", src="flair,t1ce", minutes=5, steps=7)
+    config = TrainConfig(strategy="scratch", src="flair,t1ce")
     told = list(unused(config, REQUEST, scratch(REQUEST)))
     assert told == [
-        "--minutes 5 is not used: --steps 7 comes first",
         "--src flair,t1ce is not used: strategy scratch starts from random weights",
     ]
     tuned = replace(REQUEST, init="weights.pt")
