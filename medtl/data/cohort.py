@@ -16,8 +16,8 @@ from medtl.data.case import Case, Cohort
 from medtl.data.io.geometry import Header, check_same_grid
 from medtl.data.io.images import read_header
 from medtl.data.modality import Modality
-from medtl.data.phantom.cohort import BRATS, DEFAULTS, default_phantom, own_phantom, read_index
-from medtl.data.task import Task, Unbound, bound, choose_protocol, protocols_of
+from medtl.data.phantom.cohort import DEFAULTS, default_phantom, own_phantom, read_index
+from medtl.data.task import Task, bound, choose_protocol
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
 
@@ -44,7 +44,7 @@ def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
 
 
 def open_cohort(
-    task: Task | Unbound,
+    task: Task,
     data: Path | None,
     reporter: Reporter,
     protocol: str | None = None,
@@ -77,7 +77,7 @@ def open_cohort(
     if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
-        reporter.say(f"protocol {chosen}: {protocols_of(task)[chosen]}")
+        reporter.say(f"protocol {chosen}: {task.protocols[chosen]}")
     for note in (*cohort.notes, cohort.leak if divided else None):
         if note:
             reporter.say(note)
@@ -86,10 +86,9 @@ def open_cohort(
 
 def _phantom_of(task: Task, reporter: Reporter) -> Path:
     """The task's own synthetic cohort, or the built-in one of its layout; says which."""
-    if hasattr(task, "write_phantom"):
+    if task.write_phantom is not None:
         reporter.say(f"No --data given: using the synthetic phantom cohort of task {task.name}.")
         return own_phantom(task.name, task.write_phantom)
     reporter.say("No --data given: using the built-in synthetic phantom cohort.")
-    layout = getattr(task, "phantom", BRATS)
-    with reporter.progress("making the phantom", DEFAULTS[layout].cases) as advance:
-        return default_phantom(lambda done, total: advance(done), layout)
+    with reporter.progress("making the phantom", DEFAULTS[task.phantom].cases) as advance:
+        return default_phantom(lambda done, total: advance(done), task.phantom)

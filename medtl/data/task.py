@@ -1,15 +1,11 @@
-"""What a task component must offer: cases, regions, and the defaults that suit them.
-
-Most tasks know their regions and modalities (:class:`Task`). One that reads them from the data set
-is an :class:`Unbound` one: it becomes a Task when it is bound to the data.
-"""
+"""What a task component must offer: cases, regions, and the defaults that suit them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain
@@ -40,38 +36,6 @@ class Defaults:
         return min(self.steps, max(1, self.passes * cases // batch_size))
 
 
-class Task(Protocol):
-    """A task reads a folder into cases; it knows nothing of networks."""
-
-    name: str
-    kind: str  #: "segmentation" or "classification"
-    regions: tuple[str, ...]  #: what the network's outputs are called: regions, or classes
-    modalities: tuple[str, ...]
-    nested: bool  #: each region lies within the one before it
-    defaults: Defaults
-    phantom_defaults: Defaults  #: for a cohort marked synthetic: settled in minutes, not hours
-
-    # A task may also have
-    #   phantom: str, the layout of the built-in cohort (medtl.data.phantom.cohort.DEFAULTS), else
-    # brats;
-    #   write_phantom(folder: Path, cases: int, seed: int), which writes a small synthetic cohort of
-    #       so many patients that ``cases`` reads, from the seed alone: it takes the place of the
-    #       built-in one, without --data and in medtl.testing. The folder is marked as synthetic
-    #       (medtl.data.phantom.cohort.read_index), and ``cases`` must say so in its Cohort. An
-    # Unbound
-    #       task may have it, too, for medtl.testing;
-    #   protocols: Mapping[str, str], ways to divide its patients, each in a sentence, the default
-    #       first; ``cases`` then takes ``protocol`` and the ``reporter`` of the command.
-
-    def cases(
-        self,
-        root: Path,
-        labels: str | None = None,
-        required: Sequence[str] | None = None,
-        need_target: bool = True,
-    ) -> Cohort: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Advice:
     """Settings planned from the training cases: what was measured, and each choice's reason."""
@@ -83,11 +47,74 @@ class Advice:
     windows: Mapping[str, tuple[float, float, float, float]]
 
 
-class Named(Task, Protocol):
-    """A task that has been bound to data: these named its regions and modalities."""
+class Task:
+    """A task reads a folder into cases; it knows nothing of networks. Every task inherits from it.
 
-    exclusive: bool  #: no voxel is in two regions
-    names: Mapping[str, Any]  #: what the data are called, as plain JSON; kept in checkpoints
+    A task must have the attributes without a default, and ``cases``. A task whose data set names
+    the regions and modalities has ``name`` and ``bind`` alone; what ``bind`` returns is complete.
+    The rest is optional.
+    """
+
+    name: str
+    kind: str  #: "segmentation" or "classification"
+    regions: tuple[str, ...]  #: names of the network's outputs: regions, or classes
+    modalities: tuple[str, ...]
+    nested: bool  #: each region lies within the one before it
+    defaults: Defaults
+    phantom_defaults: Defaults  #: for a synthetic cohort: settled in minutes, not hours
+
+    exclusive: bool = False  #: no voxel is in two regions
+    #: what the data call things, as plain JSON, kept in checkpoints; only after ``bind``
+    names: Mapping[str, Any] | None = None
+    #: ways to divide the patients, each with a sentence, the default first; ``cases`` then also
+    #: takes ``protocol`` and the ``reporter`` of the command
+    protocols: Mapping[str, str] = {}
+    phantom: str = "brats"  #: layout of the built-in cohort (medtl.data.phantom.cohort.DEFAULTS)
+    #: ``write_phantom(folder, cases, seed)`` writes a synthetic cohort of ``cases`` patients from
+    #: the seed alone. It takes the place of the built-in cohort, without --data and in
+    #: medtl.testing. medtl marks the folder as synthetic (medtl.data.phantom.cohort.read_index),
+    #: and ``cases`` says so in its Cohort.
+    write_phantom: Callable[[Path, int, int], None] | None = None
+
+    def bind(
+        self,
+        root: Path | None,
+        labels: str | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> Task:
+        """The task on one data set, whose ``cases(root)`` reads it.
+
+        Args:
+            root: the data set; None where no data were given.
+            labels: the value of ``--labels``.
+            names: those of a checkpoint, for data that name nothing themselves. With them, cases
+                that are not for training are read, too.
+
+        Raises:
+            ConfigError: the task needs data, or takes no ``labels``.
+            DataError: the data cannot be read.
+        """
+        return self
+
+    def cases(
+        self,
+        root: Path,
+        labels: str | None = None,
+        required: Sequence[str] | None = None,
+        need_target: bool = True,
+    ) -> Cohort:
+        """Read the cases under ``root``.
+
+        Args:
+            labels: the value of ``--labels``: the label scheme, where a task has several.
+            required: modalities that every case must have; None: those the task needs.
+            need_target: leave out cases without a target.
+
+        Raises:
+            ConfigError: ``labels`` that the task does not have.
+            DataError: no cases, or one that cannot be used; names the file.
+        """
+        raise NotImplementedError
 
     def advise(
         self,
@@ -95,30 +122,12 @@ class Named(Task, Protocol):
         modalities: Sequence[str],
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
-    ) -> Advice:
-        """Measure the training cases and choose the settings that the user left open; reads some of
-        their images."""
-        ...
+    ) -> Advice | None:
+        """Measure the training cases and choose the settings that the user left open.
 
-
-@runtime_checkable
-class Unbound(Protocol):
-    """A task whose regions and modalities are named by the data set."""
-
-    name: str
-
-    def bind(
-        self,
-        root: Path | None,
-        labels: str | None = None,
-        names: Mapping[str, Any] | None = None,
-    ) -> Named:
-        """Read what the data under ``root`` are called; ``cases(root)`` of the result reads them.
-
-        ``names``: those of a checkpoint, for data that name nothing themselves. With them, cases
-        that are not for training are found too.
+        It reads some of their images. None: ``defaults`` suit every data set.
         """
-        ...
+        return None
 
 
 def check_no_labels(task: str, labels: str | None) -> None:
@@ -140,19 +149,19 @@ def check_modalities(domain: Domain, task: Task) -> None:
 
 
 def bound(
-    task: Task | Unbound,
+    task: object,
     root: Path | None,
     labels: str | None = None,
     names: Mapping[str, Any] | None = None,
-) -> Task | Named:
-    """``task`` itself, or what it is on these data."""
-    return task.bind(root, labels, names) if isinstance(task, Unbound) else task
+) -> Task:
+    """The task on the data under ``root``; see :meth:`Task.bind`.
 
-
-def protocols_of(task: Task) -> Mapping[str, str]:
-    """Name -> what it does, in a sentence; the first is the default. Most tasks have none."""
-    found: Mapping[str, str] = getattr(task, "protocols", {})
-    return found
+    Raises:
+        ConfigError: what a plugin offers is no :class:`Task`.
+    """
+    if not isinstance(task, Task):
+        raise ConfigError(f"{type(task).__name__} is no task: it must inherit medtl.data.task.Task")
+    return task.bind(root, labels, names)
 
 
 def choose_protocol(task: Task, wanted: str | None) -> str | None:
@@ -161,7 +170,7 @@ def choose_protocol(task: Task, wanted: str | None) -> str | None:
     Raises:
         ConfigError: the task does not have it.
     """
-    known = protocols_of(task)
+    known = task.protocols
     if wanted is None:
         return next(iter(known), None)
     name = wanted.replace("_", "-").lower()

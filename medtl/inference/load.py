@@ -36,7 +36,7 @@ class LoadedStage:
     synthetic: bool
     task: str
     domain: str  #: selector of the domain it was trained on
-    names: Mapping[str, Any] | None  #: what its data were called, see medtl.data.task.Named
+    names: Mapping[str, Any] | None  #: what its data were called, see medtl.data.task.Task
 
 
 def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[LoadedStage]:

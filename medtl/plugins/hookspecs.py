@@ -38,9 +38,8 @@ hookspec = pluggy.HookspecMarker("medtl")
 
 @hookspec
 def medtl_tasks() -> list[Component]:
-    """Tasks: a folder -> cases, regions and defaults. Targets follow
-    :class:`medtl.data.task.Task`, or
-    :class:`medtl.data.task.Unbound` where the data name the regions and modalities."""
+    """Tasks: a folder -> cases, regions and defaults. Targets inherit
+    :class:`medtl.data.task.Task`."""
     raise NotImplementedError
 
 

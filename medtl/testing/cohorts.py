@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.case import Cohort
-from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
-from medtl.data.task import Named, Task, bound, protocols_of
+from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, WriteOwn, write_own, write_phantom
+from medtl.data.task import Task, bound
 from medtl.errors import MedtlError
 from medtl.runtime.console import Reporter
 from medtl.testing.check import CheckFailed, require
@@ -36,7 +36,7 @@ SIZES = {BRATS: (6, 24, 2), KAGGLE: (24, 32, 2), LGG: (6, 32, 3)}
 class Tiny:
     """A task on a tiny cohort."""
 
-    task: Task | Named
+    task: Task
     cohort: Cohort
     own: bool  #: by the task's own writer
 
@@ -48,13 +48,15 @@ def tiny(target: Any) -> Tiny:
     Raises CheckFailed where it cannot write or read its cohort.
     """
     made = target()
-    if not hasattr(made, "bind"):
-        _check_whole(made)
-    own = hasattr(made, "write_phantom")
-    layout = getattr(made, "phantom", BRATS)
+    require(isinstance(made, Task), "it does not inherit medtl.data.task.Task")
+    own, layout = made.write_phantom, made.phantom
     try:
         with own_cache():
-            root = _own(made) if own else _built_in(layout)
+            root = (
+                write_own(empty_folder() / "cohort", own, CASES, seed=0)
+                if own
+                else _built_in(layout)
+            )
             task = bound(made, root)
             _check_whole(task)
             cohort = read(task, root)
@@ -69,7 +71,7 @@ def tiny(target: Any) -> Tiny:
             )
         )
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
-    return Tiny(task, cohort, own)
+    return Tiny(task, cohort, own is not None)
 
 
 def _check_whole(task: object) -> None:
@@ -77,9 +79,9 @@ def _check_whole(task: object) -> None:
     require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.data.task.Task")
 
 
-def read(task: Task | Named, root: Path, **options: Any) -> Cohort:
+def read(task: Task, root: Path, **options: Any) -> Cohort:
     """The cases as ``medtl train`` reads them."""
-    protocol = next(iter(protocols_of(task)), None)
+    protocol = next(iter(task.protocols), None)
     if protocol is not None:
         options |= {"protocol": protocol, "reporter": Reporter(quiet=True)}
     return task.cases(root, **options)
@@ -121,5 +123,5 @@ def _built_in(layout: str) -> Path:
     )
 
 
-def _own(task: Any) -> Path:
-    return write_own(empty_folder() / "cohort", task.write_phantom, CASES, seed=0)
+def _own(write: WriteOwn) -> Path:
+    return write_own(empty_folder() / "cohort", write, CASES, seed=0)

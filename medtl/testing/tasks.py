@@ -18,7 +18,7 @@ from medtl.data.cohort import check_case, region_masks
 from medtl.data.domain import parse_domain
 from medtl.data.io.images import read_labels, read_volume
 from medtl.data.splits import cases_of, split_patients
-from medtl.data.task import Defaults
+from medtl.data.task import Defaults, Task, bound
 from medtl.errors import ConfigError, MedtlError
 from medtl.inference.task_types import task_type_named
 from medtl.testing.check import CheckFailed, Tried, require
@@ -117,15 +117,15 @@ def _masks(cases: tuple[Case, ...], regions: tuple[str, ...]) -> Iterator[tuple[
         yield case, region_masks(labels_IJK, case, regions)
 
 
-def _check_relations(task: object, case: Case, masks_LIJK: Masks) -> None:
-    if getattr(task, "nested", False):
+def _check_relations(task: Task, case: Case, masks_LIJK: Masks) -> None:
+    if task.nested:
         for outer, inner in pairwise(masks_LIJK):
             require(
                 not (inner & ~outer).any(),
                 f"{case.id}: nested is true, but a region lies outside the one before it; order "
                 "regions from the outermost, or set nested to False",
             )
-    if getattr(task, "exclusive", False):
+    if task.exclusive:
         for one, other in combinations(masks_LIJK, 2):
             require(
                 not (one & other).any(),
@@ -223,7 +223,7 @@ def a_folder_without_data_is_refused(tried: Tried) -> None:
     folder, made = empty_folder(), tried.target()()
     try:
         with own_cache():
-            made.bind(folder) if hasattr(made, "bind") else read(made, folder)
+            read(bound(made, folder), folder)
     except MedtlError as error:
         text = str(error)
         require("\n" not in text, "its error for an empty folder has several lines; write one")

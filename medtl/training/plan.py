@@ -15,7 +15,7 @@ from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.splits import Split, cases_of
-from medtl.data.task import Advice, Named, Task, bound
+from medtl.data.task import Advice, Task, bound
 from medtl.errors import ConfigError, DataError
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
@@ -188,16 +188,18 @@ def _strategy(config: TrainConfig, task: Task) -> str:
 
 
 def _advice(
-    task: Task | Named,
+    task: Task,
     cases: Sequence[Case],
     modalities: Sequence[Modality],
     config: TrainConfig,
     reporter: Reporter,
 ) -> Advice | None:
     """What a task that measures its data makes of the training cases; shown as a fingerprint."""
-    if not hasattr(task, "advise") or not cases:
+    if not cases:
         return None
-    advice: Advice = task.advise(cases, modalities, config.spacing_mm, config.patch_size)
+    advice = task.advise(cases, modalities, config.spacing_mm, config.patch_size)
+    if advice is None:
+        return None
     reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
     return advice
 

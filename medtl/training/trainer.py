@@ -114,7 +114,7 @@ class Trainer:
             self.plan.cohort.synthetic,
             self.plan.task.name,
             str(stage.evaluate_on or stage.domain),
-            getattr(self.plan.task, "names", None),
+            self.plan.task.names,
         )
 
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
@@ -351,8 +351,8 @@ class Trainer:
             "modalities": list(stage.domain.modalities),
             "regions": list(plan.task.regions),
             "nested": plan.task.nested,
-            "exclusive": getattr(plan.task, "exclusive", False),
-            "names": getattr(plan.task, "names", None),
+            "exclusive": plan.task.exclusive,
+            "names": plan.task.names,
             "preprocessing": plan.preset.to_json(),
             "seen": list(self.seen),
             "steps": steps_so_far(plan.stages, before)[stage.name],

@@ -16,7 +16,7 @@ A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this
      "exclusive": false,                # no voxel is in two regions
      "temperature": 1.3,                # of class probabilities: logits are divided by it
      "temperature_fitted_on": 38,       # so many validation cases; 0: it is 1
-     "names": null,                     # what the data call things, see medtl.data.task.Named
+     "names": null,                     # what the data call things, see medtl.data.task.Task
      "patches_at_once": 1,              # only if the memory did not hold a batch
      "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
 

@@ -23,7 +23,7 @@ from medtl import Component
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import read_index
-from medtl.data.task import Defaults
+from medtl.data.task import Defaults, Task
 from medtl.errors import ConfigError, DataError, MedtlError
 from medtl.networks.blocks import Block, Network, tensors
 from medtl.networks.builder import finish
@@ -533,7 +533,7 @@ COMMANDS: tuple[Broken, ...] = (
 # Tasks
 
 
-class Organ:
+class Organ(Task):
     """A task with a writer of its own; each broken one changes a piece."""
 
     name, kind, nested = NAME, "segmentation", False
@@ -709,7 +709,7 @@ def test_plain_metric_keeps_all(check: Any) -> None:
     check(given(metric(apart)))
 
 
-class Halfway:
+class Halfway(Task):
     """Its author has not come to the end."""
 
     name, kind, regions, modalities, nested = NAME, "segmentation", ("organ",), ("t2",), False

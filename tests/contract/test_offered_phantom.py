@@ -15,7 +15,9 @@ from medtl.errors import DataError
 from medtl.runtime.console import Reporter
 
 MODULE = """
-class Eyes:
+from medtl.data.task import Task
+
+class Eyes(Task):
     name = "eyes"
 
     def write_phantom(self, folder, cases, seed):

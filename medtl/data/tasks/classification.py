@@ -28,7 +28,7 @@ from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import KAGGLE, notes_of
-from medtl.data.task import Advice, Defaults, check_no_labels
+from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
@@ -43,7 +43,7 @@ from medtl.runtime.parallel import in_threads
 COLOUR_SAMPLE = 24
 
 
-class Classification:
+class Classification(Task):
     """Classes of anybody's images: a folder per class, a MONAI datalist or a table."""
 
     name = "classification"
@@ -55,7 +55,7 @@ class Classification:
         labels: str | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> OwnClasses:
-        """See :class:`medtl.data.task.Unbound`.
+        """See :meth:`medtl.data.task.Task.bind`.
 
         Raises:
             ConfigError: no data, or ``labels``, which are for segmentations.
@@ -143,9 +143,9 @@ def _classes(listing: Listing) -> tuple[str, ...]:
     return tuple(classes)
 
 
-@dataclass(frozen=True)
-class OwnClasses:
-    """The task on one data set; see :class:`medtl.data.task.Named`."""
+@dataclass
+class OwnClasses(Task):
+    """The task on one data set; see :meth:`medtl.data.task.Task.bind`."""
 
     root: Path
     listing: Listing
@@ -158,24 +158,18 @@ class OwnClasses:
     nested: bool = False
     exclusive: bool = True
 
-    @property
-    def names(self) -> Mapping[str, Any]:
-        return {
+    def __post_init__(self) -> None:
+        self.names = {
             "channels": list(self.modalities),
             "classes": list(self.regions),
             "pictures": self.pictures,
         }
-
-    @property
-    def defaults(self) -> Defaults:
-        found = class_defaults("mod:" + "+".join(self.modalities))
-        if self.pictures:
-            return found
-        return replace(found, transforms="mr", patch_size=(64, 64, 64), batch_size=4)
-
-    @property
-    def phantom_defaults(self) -> Defaults:
-        return self.defaults
+        self.defaults = class_defaults("mod:" + "+".join(self.modalities))
+        if not self.pictures:
+            self.defaults = replace(
+                self.defaults, transforms="mr", patch_size=(64, 64, 64), batch_size=4
+            )
+        self.phantom_defaults = self.defaults
 
     def cases(
         self,
@@ -220,7 +214,7 @@ class OwnClasses:
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.data.task.Named`; DataError where a class has no training case."""
+        """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
         check_every_class(cases, self.regions, self.listing.source)
         plan = picture_advice if self.pictures else volume_advice
         found = tuple(map(Modality, modalities))

@@ -22,7 +22,7 @@ from medtl.data.io.nifti import count_volumes, label_counts
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
 from medtl.data.phantom.cohort import notes_of
-from medtl.data.task import Advice, Defaults
+from medtl.data.task import Advice, Defaults, Task
 from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.segmentation_defaults import advice
 from medtl.errors import ConfigError, DataError, shortened
@@ -32,7 +32,7 @@ from medtl.runtime.parallel import in_threads
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
-class Segmentation:
+class Segmentation(Task):
     """Segmentation of anybody's data: nnU-Net raw, MSD, a MONAI datalist or a table."""
 
     name = "segmentation"
@@ -43,7 +43,7 @@ class Segmentation:
         labels: str | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> OwnData:
-        """See :class:`medtl.data.task.Unbound`.
+        """See :meth:`medtl.data.task.Task.bind`.
 
         Raises:
             ConfigError: no data, or ``labels`` that name no regions.
@@ -107,9 +107,9 @@ def _regions_in_files(listing: Listing, notes: list[str]) -> Regions:
     return regions
 
 
-@dataclass(frozen=True)
-class OwnData:
-    """The task on one data set; see :class:`medtl.data.task.Named`."""
+@dataclass
+class OwnData(Task):
+    """The task on one data set; see :meth:`medtl.data.task.Task.bind`."""
 
     root: Path
     listing: Listing
@@ -119,30 +119,12 @@ class OwnData:
     name: str = Segmentation.name
     kind: str = "segmentation"
 
-    @property
-    def regions(self) -> tuple[str, ...]:
-        return tuple(self.found.values)
-
-    @property
-    def nested(self) -> bool:
-        return self.found.nested
-
-    @property
-    def exclusive(self) -> bool:
-        return self.found.exclusive
-
-    @property
-    def names(self) -> Mapping[str, Any]:
-        return {"channels": list(self.modalities), **self.found.to_json()}
-
-    @property
-    def defaults(self) -> Defaults:
+    def __post_init__(self) -> None:
+        self.regions = tuple(self.found.values)
+        self.nested, self.exclusive = self.found.nested, self.found.exclusive
+        self.names = {"channels": list(self.modalities), **self.found.to_json()}
         every = "mod:" + "+".join(self.modalities)
-        return Defaults(src=every, dst=every, strategy="scratch")
-
-    @property
-    def phantom_defaults(self) -> Defaults:
-        return self.defaults
+        self.defaults = self.phantom_defaults = Defaults(src=every, dst=every, strategy="scratch")
 
     def cases(
         self,
@@ -181,7 +163,7 @@ class OwnData:
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.data.task.Named`."""
+        """See :meth:`medtl.data.task.Task.advise`."""
         found = measure_fingerprint(cases, tuple(map(Modality, modalities)), self.regions)
         return advice(cases, found, self.defaults, spacing_mm, patch_size)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from medtl.data.case import Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.domain import parse_domain
-from medtl.data.task import Defaults, Named, Task, Unbound, bound, check_modalities
+from medtl.data.task import Defaults, Task, bound, check_modalities
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -67,7 +66,7 @@ class Cohorts:
     def _task(self, name: str, data: Path | None) -> Task:
         offered = self.catalog.tasks[name].load()()
         task = bound(offered, data, self.request.labels)
-        if isinstance(offered, Unbound):  # by its own names: with the parts kept apart in training
-            task = bound(offered, data, self.request.labels, cast(Named, task).names)
+        if task.names is not None:  # by its own names: with the parts kept apart in training
+            task = bound(offered, data, self.request.labels, task.names)
         self.tasks.setdefault(name, task)
         return task

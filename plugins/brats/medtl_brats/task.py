@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medtl.data.case import Case, Cohort
 from medtl.data.phantom.cohort import notes_of
-from medtl.data.task import Defaults
+from medtl.data.task import Defaults, Task
 from medtl.errors import DataError
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
@@ -30,7 +30,7 @@ _SITE = re.compile(r"brats1[789]_(?P<centre>[A-Z0-9]+)_.+|TCGA[-_](?P<tcga>\w\w)
 _GRADES = {"hgg": "HGG", "hg": "HGG", "lgg": "LGG", "lg": "LGG"}
 
 
-class Brats:
+class Brats(Task):
     """Glioma segmentation: whole tumour, tumour core, enhancing tumour."""
 
     name = "brats"

@@ -15,7 +15,7 @@ from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import INDEX, KAGGLE, notes_of, read_index
-from medtl.data.task import Advice, check_no_labels
+from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
@@ -36,7 +36,7 @@ UNKNOWN_PATIENTS = (
 _TESTING = "testing"
 
 
-class KaggleMri:
+class KaggleMri(Task):
     """Glioma, meningioma, pituitary tumour or none, of one picture."""
 
     name = "kaggle-mri"
@@ -120,7 +120,7 @@ class KaggleMri:
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.data.task.Named`; DataError where a class has no training case."""
+        """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
         folder = cases[0].images[Modality(modalities[0])].path.parent.parent
         check_every_class(cases, self.regions, folder)
         found = tuple(map(Modality, modalities))

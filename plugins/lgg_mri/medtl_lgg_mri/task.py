@@ -10,7 +10,7 @@ from typing import ClassVar
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import LGG, notes_of, read_index
-from medtl.data.task import Advice, Defaults, check_no_labels
+from medtl.data.task import Advice, Defaults, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
@@ -29,7 +29,7 @@ LEAK = (
 _EVERY = "mod:" + "+".join(MODALITIES)
 
 
-class _Slices:
+class _Slices(Task):
     """What both tasks share: reading, patients, hospitals and protocols."""
 
     name: ClassVar[str]
@@ -106,7 +106,7 @@ class LggMri(_Slices):
         spacing_mm: float | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
-        """See :class:`medtl.data.task.Named`; DataError where a class has no training case."""
+        """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
         found = tuple(map(Modality, modalities))
         check_every_class(cases, self.regions, cases[0].images[found[0]].path.parent.parent)
         return picture_advice(cases, found, self.defaults, spacing_mm, patch_size)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.phantom.cohort import read_index
-from medtl.data.task import Defaults
+from medtl.data.task import Defaults, Task
 from medtl.errors import ConfigError, DataError
 from medtl_liver_ct.lits import BACKGROUND, CT, LIVER, TUMOUR, Scan, find_scans
 from medtl_liver_ct.phantom import write_phantom
 
 
-class LiverCt:
+class LiverCt(Task):
     """Segmentation of the liver and of the tumours in it, in CT of the abdomen.
 
     Data: LiTS (Bilic et al. 2023, The Liver Tumor Segmentation Benchmark), or your own files called
