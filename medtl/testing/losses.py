@@ -1,4 +1,4 @@
-"""What a loss must keep, by what it says it sees (:mod:`medtl.training.losses`).
+"""What a loss must keep, by what it sees (:mod:`medtl.training.losses`).
 
 Axes: B batch, L region or class, F feature, I J voxels.
 """
@@ -6,8 +6,6 @@ Axes: B batch, L region or class, F feature, I J voxels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +13,8 @@ from torch.nn.functional import one_hot
 
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import BATCH, seeded, toy_batches, toy_network
-from medtl.training.feature_loss import FeatureLoss
-
-SEES = ("target", "features", "weights")
-
+from medtl.training.feature_loss import BoundFeatureLoss
+from medtl.training.losses import FeatureLoss, WeightLoss
 
 CLASSES, EDGE = 3, 8
 
@@ -35,10 +31,6 @@ def loss_of(tried: Tried) -> nn.Module:
         f"the target returns {type(loss).__name__}, not a torch.nn.Module",
     )
     return loss  # type: ignore[no-any-return]
-
-
-def sees(loss: nn.Module) -> str:
-    return str(getattr(loss, "sees", "target"))
 
 
 def answers() -> list[Tensor]:
@@ -72,16 +64,16 @@ def noise(target: Tensor) -> Tensor:
 def values(tried: Tried) -> list[tuple[list[Tensor], Tensor]]:
     """What its gradient must reach, and its value, in each way that it can be called."""
     loss = loss_of(tried)
-    kind = sees(loss)
-    require(kind in SEES, f"sees is {kind!r}; known: {', '.join(SEES)}")
-    if kind == "target":
-        return [([logits], value) for logits, value in scored(tried, noise)]
-    return [_of_weights(loss) if kind == "weights" else _of_features(loss)]
+    if isinstance(loss, WeightLoss):
+        return [_of_weights(loss)]
+    if isinstance(loss, FeatureLoss):
+        return [_of_features(loss)]
+    return [([logits], value) for logits, value in scored(tried, noise)]
 
 
-def _of_weights(loss: Any) -> tuple[list[Tensor], Tensor]:
+def _of_weights(loss: WeightLoss) -> tuple[list[Tensor], Tensor]:
     network = toy_network()
-    loss.bind(network, ())
+    loss.bind_weights(network, ())
     weights: list[Tensor] = list(network.module.parameters())
     with torch.no_grad():
         for tensor in weights:
@@ -89,11 +81,11 @@ def _of_weights(loss: Any) -> tuple[list[Tensor], Tensor]:
     return weights, loss()
 
 
-def _of_features(loss: nn.Module) -> tuple[list[Tensor], Tensor]:
+def _of_features(loss: FeatureLoss) -> tuple[list[Tensor], Tensor]:
     batch, features = next(toy_batches())["image"], torch.Generator().manual_seed(2)
     seen = torch.randn(2 * BATCH, 6, EDGE, EDGE, generator=features).requires_grad_()
     with seeded(3):
-        return [seen], FeatureLoss(loss, toy_network(), "", batch)(seen, BATCH, 0.5)
+        return [seen], BoundFeatureLoss(loss, toy_network(), "", batch)(seen, BATCH, 0.5)
 
 
 def value_is_one_finite_number(tried: Tried) -> None:
@@ -120,7 +112,7 @@ def gradient_reaches_what_it_sees(tried: Tried) -> None:
 
 def right_answers_cost_less(tried: Tried) -> None:
     """One that sees labels is lower for logits that agree with them than for the opposite."""
-    if sees(loss_of(tried)) != "target":
+    if isinstance(loss_of(tried), FeatureLoss | WeightLoss):
         return
     right = scored(tried, lambda target: SURE * (2 * target - 1))
     wrong = scored(tried, lambda target: -SURE * (2 * target - 1))
@@ -135,10 +127,9 @@ def right_answers_cost_less(tried: Tried) -> None:
 def parameters_of_its_own_can_be_kept(tried: Tried) -> None:
     """Its state can be saved and loaded, to resume from."""
     loss, other = loss_of(tried), loss_of(tried)
-    for each in (loss, other):
-        if sees(each) == "features":
-            with suppress(AttributeError):
-                each.bind(6)  # type: ignore[operator]
+    for made in (loss, other):
+        if isinstance(made, FeatureLoss):
+            made.bind_features(6)
     other.load_state_dict(loss.state_dict())
 
 

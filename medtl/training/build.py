@@ -13,7 +13,8 @@ from medtl.errors import ConfigError
 from medtl.networks.blocks import Network
 from medtl.networks.options import check_accepted
 from medtl.plugins.catalog import Catalog
-from medtl.training.feature_loss import FeatureLoss
+from medtl.training.feature_loss import BoundFeatureLoss
+from medtl.training.losses import FeatureLoss, WeightLoss
 from medtl.training.plan import Plan
 from medtl.transfer.initialisers import Initialiser
 from medtl.transfer.prepare import PreparedNetwork, prepare_network
@@ -52,24 +53,25 @@ def build_losses(
     Raises ConfigError for losses that this stage gives nothing to see.
     """
     built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
-    seen = [getattr(loss, "sees", "target") for _, loss in built]
-    for (spec, loss), sees in zip(built, seen, strict=True):
-        if sees == "features" and stage.unlabelled is None:
+    for spec, loss in built:
+        if isinstance(loss, FeatureLoss) and stage.unlabelled is None:
             raise ConfigError(
                 f"stage {stage.name}: loss {spec.name} compares two domains, and this stage sees "
                 "one; choose a --strategy that adapts, for example dann"
             )
-        if sees == "weights":
-            loss.bind(network, new)
-    if stage.steps and "target" not in seen:
+        if isinstance(loss, WeightLoss):
+            loss.bind_weights(network, new)
+    if stage.steps and all(isinstance(loss, FeatureLoss | WeightLoss) for _, loss in built):
         names = ", ".join(spec.name for spec in stage.losses)
         raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
     return [
         (
             spec.weight,
-            FeatureLoss(loss, network, spec.features_from, batch) if sees == "features" else loss,
+            BoundFeatureLoss(loss, network, spec.features_from, batch)
+            if isinstance(loss, FeatureLoss)
+            else loss,
         )
-        for (spec, loss), sees in zip(built, seen, strict=True)
+        for spec, loss in built
     ]
 
 

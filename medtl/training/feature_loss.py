@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,36 +16,30 @@ from medtl.networks.blocks import Network
 from medtl.networks.hooks import block_features, record_blocks
 from medtl.networks.trace import mode
 from medtl.runtime.distributed import gathered
+from medtl.training.losses import FeatureLoss
 
 
-class FeatureLoss(nn.Module):
-    """A loss that sees features, bound to a network and to one of its blocks.
+class BoundFeatureLoss(nn.Module):
+    """A :class:`FeatureLoss` bound to a network and to one of its blocks."""
 
-    ``loss(source_BF, target_BF, progress)`` sees the block's output, averaged over space, in
-    float32: of the labelled images, of as many unlabelled ones, of all processes together.
-    ``progress`` goes from 0 at a stage's first step towards 1. If ``loss`` has a method ``bind``,
-    it is told the number of features once.
-    """
-
-    def __init__(self, loss: nn.Module, network: Network, block: str, batch: Tensor) -> None:
+    def __init__(self, loss: FeatureLoss, network: Network, block: str, batch: Tensor) -> None:
         """``block``: "" is the one before the head; ``batch``: any images (B, C, ...)."""
         super().__init__()
         self.block = block or before_head(network)
         self.network = network  # no module: its weights are not the loss's
-        if hasattr(loss, "bind"):
-            with torch.no_grad(), mode(network.module, training=False):
-                found = block_features(network, batch, (self.block,))
-            cast(Any, loss).bind(pooled(found[self.block]).shape[1])
+        with torch.no_grad(), mode(network.module, training=False):
+            features = block_features(network, batch, (self.block,))
+        loss.bind_features(pooled(features[self.block]).shape[1])
         self.loss = loss
 
     def forward(self, features: Tensor, labelled: int, progress: float) -> Tensor:
         """``features``: the block's output; the first so many are of labelled images."""
         features_BF = pooled(features)
         with torch.autocast(features.device.type, enabled=False):
-            found: Tensor = self.loss(
+            value: Tensor = self.loss(
                 gathered(features_BF[:labelled]), gathered(features_BF[labelled:]), progress
             )
-        return found
+        return value
 
 
 def before_head(network: Network) -> str:
@@ -66,7 +59,7 @@ def pooled(features: Tensor) -> Tensor:
 
 
 @contextmanager
-def watched(losses: list[FeatureLoss]) -> Iterator[Mapping[str, Tensor]]:
+def watched(losses: list[BoundFeatureLoss]) -> Iterator[Mapping[str, Tensor]]:
     """Within it, forward passes leave the blocks' outputs that ``losses`` see."""
     if not losses:
         yield {}

@@ -1,10 +1,10 @@
-"""Losses by name, and what a loss may see.
+"""Losses by name, and the three kinds of loss.
 
-A loss returns a scalar. By default it is called as ``loss(logits, target)`` (B, L, ...). One with
-the attribute ``sees = "features"`` is called as ``loss(source_BF, target_BF, progress)``, see
-:class:`medtl.training.feature_loss.FeatureLoss`; one with ``sees = "weights"`` as ``loss()``, after
-``bind(network, new)`` told it the weights that the stage starts from. A loss may own parameters:
-they are trained with the network and kept with the state to resume from.
+A loss is a module that returns a scalar. It is called as ``loss(logits, target)`` (B, L, ...),
+unless it inherits :class:`FeatureLoss` or :class:`WeightLoss`. A loss may own parameters: they are
+trained with the network and kept with the state to resume from.
+
+Axes: B batch, F feature, L region or class.
 """
 
 from __future__ import annotations
@@ -17,6 +17,31 @@ from torch.nn import functional
 
 from medtl.networks.blocks import Network, tensors
 from medtl.runtime.distributed import summed
+
+
+class FeatureLoss(nn.Module):
+    """A loss on features of labelled and unlabelled images: no label reaches it.
+
+    It is called as ``loss(source_BF, target_BF, progress)`` with a block's output, averaged over
+    space, in float32, of the images of all processes. ``progress`` goes from 0 at a stage's first
+    step towards 1.
+    """
+
+    def bind_features(self, features: int) -> None:
+        """Create the parameters that depend on the number of features, F. Called once."""
+
+
+class WeightLoss(nn.Module):
+    """A loss on the network's weights, called as ``loss()`` after :meth:`bind_weights`."""
+
+    def bind_weights(self, network: Network, new: Collection[str]) -> None:
+        """Take the weights that the stage starts from. Called once.
+
+        Args:
+            network: the network to be trained, transferred weights included.
+            new: names of the tensors that were not transferred.
+        """
+        raise NotImplementedError
 
 
 class DiceCE(nn.Module):
@@ -57,14 +82,12 @@ def dice_ce(smooth: float = 1.0) -> nn.Module:
     return DiceCE(smooth)
 
 
-class L2SP(nn.Module):
+class L2SP(WeightLoss):
     """``alpha/2 |w - w0|^2`` over what was transferred, ``beta/2 |w|^2`` over what starts anew.
 
     Li, Grandvalet and Davoine 2018 (L2-SP). It takes the place of weight decay: its
     stage has none.
     """
-
-    sees = "weights"
 
     def __init__(self, alpha: float = 0.1, beta: float = 0.01) -> None:
         super().__init__()
@@ -73,9 +96,8 @@ class L2SP(nn.Module):
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._new: list[Tensor] = []
 
-    def bind(self, network: Network, new: Collection[str]) -> None:
-        """Start here; ``new`` names the tensors that were not transferred. Frozen ones are left
-        out: they cannot move."""
+    def bind_weights(self, network: Network, new: Collection[str]) -> None:
+        """Start here. Frozen tensors are left out: they cannot move."""
         trained = {
             name: tensor
             for name, tensor in tensors(network).items()

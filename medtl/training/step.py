@@ -23,7 +23,8 @@ from medtl.errors import ConfigError
 from medtl.networks.blocks import all_logits
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.memory import give_back_freed_memory, out_of_memory
-from medtl.training.feature_loss import FeatureLoss, watched
+from medtl.training.feature_loss import BoundFeatureLoss, watched
+from medtl.training.losses import WeightLoss
 from medtl.training.profiler import BACKWARD, FORWARD, Profile
 
 
@@ -35,10 +36,10 @@ class Objective(nn.Module):
         terms = list(losses)
         self.network = network
         self.losses = nn.ModuleList(loss for _, loss in terms)
-        self.on_features = [(w, loss) for w, loss in terms if isinstance(loss, FeatureLoss)]
-        rest = [(w, loss) for w, loss in terms if not isinstance(loss, FeatureLoss)]
-        self.on_weights = [(w, loss) for w, loss in rest if _sees(loss) == "weights"]
-        self.on_logits = [(w, loss) for w, loss in rest if _sees(loss) != "weights"]
+        self.on_features = [(w, loss) for w, loss in terms if isinstance(loss, BoundFeatureLoss)]
+        self.on_weights = [(w, loss) for w, loss in terms if isinstance(loss, WeightLoss)]
+        beyond = (BoundFeatureLoss, WeightLoss)
+        self.on_logits = [(w, loss) for w, loss in terms if not isinstance(loss, beyond)]
 
     def forward(
         self,
@@ -90,10 +91,6 @@ class Objective(nn.Module):
         their own, or to weights that they see."""
         owned = any(parameter.requires_grad for parameter in self.losses.parameters())
         return owned or bool(self.on_weights)
-
-
-def _sees(loss: nn.Module) -> str:
-    return str(getattr(loss, "sees", "target"))
 
 
 class Gradients:

@@ -47,6 +47,7 @@ from medtl.testing import (
 from medtl.testing.check import Tried
 from medtl.testing.collect import kind_checks
 from medtl.testing.find import Found
+from medtl.training.losses import WeightLoss
 from medtl.transfer.receipt import Receipt
 from medtl.transfer.strategies.base import LossSpec, Request, Stage, stage
 from medtl.transforms.augment import FULL, NONE
@@ -306,12 +307,10 @@ def plan(
     return odd
 
 
-class Meddling(nn.Module):
+class Meddling(WeightLoss):
     """A loss that writes into the weights it is bound to."""
 
-    sees = "weights"
-
-    def bind(self, network: Network, new: object) -> None:
+    def bind_weights(self, network: Network, new: object) -> None:
         self.tensor = tensors(network)["first.0.weight"]
 
     def forward(self) -> Tensor:

@@ -25,21 +25,19 @@ from medtl.networks.blocks import freeze, select_blocks
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
 from medtl.runtime.distributed import share
-from medtl.training.feature_loss import FeatureLoss
+from medtl.training.feature_loss import BoundFeatureLoss
 from medtl.training.loop import fit
-from medtl.training.losses import dice_ce
+from medtl.training.losses import FeatureLoss, dice_ce
 from medtl.transfer.strategies.base import Stage
 
 GLOBAL_BATCH = 4
 STAGE = Stage("adapt", parse_domain("t1,t2"), 8, optimizer="sgd", rates={"*": 1e-2})
 
 
-class Gap(nn.Module):
+class Gap(FeatureLoss):
     """No mean over samples, and with a parameter of its own."""
 
-    sees = "features"
-
-    def bind(self, features: int) -> None:
+    def bind_features(self, features: int) -> None:
         self.scale = nn.Parameter(torch.ones(features))
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
@@ -73,7 +71,7 @@ def main() -> None:
             folder.mkdir()
             aligned = number == 2
             stage = replace(STAGE, name=str(number), steps=3 if aligned else STAGE.steps)
-            gap = FeatureLoss(Gap(), network, "", torch.zeros(1, 2, 32, 32, 32))
+            gap = BoundFeatureLoss(Gap(), network, "", torch.zeros(1, 2, 32, 32, 32))
             result = fit(
                 network,
                 stage,

@@ -9,6 +9,7 @@ from typing import Any
 from medtl import Component
 from medtl.plugins.catalog import Registry, load_catalog
 from medtl.plugins.loader import COMPONENT_KINDS
+from medtl.training.losses import FeatureLoss, WeightLoss
 from medtl_docs.details import DETAILS
 from medtl_docs.markdown import code, documented, fenced, link, page, table, text, toctree
 
@@ -115,7 +116,7 @@ def _use(kind: str, component: Component) -> str:
     if kind == "harmonisers":
         fits = component.load()().landmarks is not None
         return f"medtl train TASK --set harmonise={component.name} --dry-run" if fits else ""
-    if kind == "losses" and getattr(component.load()(), "sees", "target") != "target":
+    if kind == "losses" and isinstance(component.load()(), FeatureLoss | WeightLoss):
         kind = "strategies"  # the one that brings it along is called the same
     return USES[kind].format(name=component.name)
 

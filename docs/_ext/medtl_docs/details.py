@@ -12,6 +12,7 @@ from medtl import Component
 from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import load_catalog
+from medtl.training.losses import FeatureLoss, WeightLoss
 from medtl.transfer.strategies.base import Request, Stage
 from medtl_docs.markdown import code, documented, table, text
 
@@ -177,13 +178,12 @@ def loss_details(component: Component, make: Callable[..., Any]) -> Iterator[Sec
     index = ["no-index"] if made.__module__.startswith("medtl.") else []
     where = f"{made.__module__}.{made.__qualname__}"
     yield "What it computes", documented("autoclass", where, *index)
-    sees = getattr(made, "sees", "target")
-    words = {
-        "target": "logits and labels",
-        "features": "features of labelled and unlabelled images, and no label",
-        "weights": "the weights, and where they started",
-    }
-    yield "What it sees", f"It sees {words.get(sees, sees)}."
+    words = "logits and labels"
+    if issubclass(made, FeatureLoss):
+        words = "features of labelled and unlabelled images, and no label"
+    elif issubclass(made, WeightLoss):
+        words = "the weights, and where they started"
+    yield "What it sees", f"It sees {words}."
 
 
 def _options(defaults: Mapping[str, Any], how: str = "by `--set options.NAME=VALUE`") -> str:

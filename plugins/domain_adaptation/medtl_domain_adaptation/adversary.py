@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medtl.training.losses import FeatureLoss
+
 #: How fast the reversal sets in (gamma of Ganin et al. 2016, section 5.2.2).
 RAMP = 10.0
 
 
-class DANN(nn.Module):
+class DANN(FeatureLoss):
     """How badly a critic tells source from target, with its gradient reversed for the features.
 
     Ganin et al. 2016: the critic (two layers) learns to tell the domains apart, the features learn
     the opposite, times ramp(progress). Cross-entropy, the mean over both domains.
     """
 
-    sees = "features"
-
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.width = width
         self.critic: nn.Module = nn.Identity()
 
-    def bind(self, features: int) -> None:
+    def bind_features(self, features: int) -> None:
         self.critic = nn.Sequential(
             nn.Linear(features, self.width), nn.ReLU(), nn.Linear(self.width, 1)
         )

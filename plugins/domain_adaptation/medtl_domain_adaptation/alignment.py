@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from medtl.training.feature_loss import check_pairs
+from medtl.training.losses import FeatureLoss
 
 #: Factors on the median distance squared, one Gaussian kernel each.
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-class CORAL(nn.Module):
+class CORAL(FeatureLoss):
     """``|C_s - C_t|^2 / (4 F^2)``: C the features' covariances, in Frobenius' norm.
 
     Sun and Saenko 2016 (Deep CORAL), eq. 1 to 3.
     """
-
-    sees = "features"
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
         check_pairs(source_BF, target_BF, 2)
@@ -28,7 +27,7 @@ class CORAL(nn.Module):
         return gap_FF.square().sum() / (4 * source_BF.shape[1] ** 2)
 
 
-class MMD(nn.Module):
+class MMD(FeatureLoss):
     """MMD-squared with the mean of five Gaussian kernels, whose bandwidths are 1/4 to 4 times the
     median squared distance in the batch.
 
@@ -36,8 +35,6 @@ class MMD(nn.Module):
     alike, and the unbiased estimate is over all pairs (Gretton et al. 2012, eq. 3). It can be below
     0.
     """
-
-    sees = "features"
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
         check_pairs(source_BF, target_BF, 2)

@@ -137,7 +137,7 @@ def test_critic_learns_what_the_features_unlearn() -> None:
     """The critic's gradient is that of its own cross-entropy; the features' is minus ramp times."""
     torch.manual_seed(0)
     loss = DANN(width=6)
-    loss.bind(5)
+    loss.bind_features(5)
     source_BF, target_BF = features(0).requires_grad_(), features(1, 9).requires_grad_()
     logits_B = loss.critic(torch.cat((source_BF, target_BF)))[:, 0]
     truth_B = torch.tensor([1.0] * 7 + [0.0] * 9)

@@ -24,9 +24,9 @@ from medtl.evaluation.label_free import LABEL_FREE, check_selector, select_score
 from medtl.networks.blocks import Block, Network, freeze, partition, tensors
 from medtl.networks.norms import estimate_norms, in_batches
 from medtl.runtime.device import build_fabric
-from medtl.training.feature_loss import FeatureLoss, before_head
+from medtl.training.feature_loss import BoundFeatureLoss, before_head
 from medtl.training.loop import Fit, fit
-from medtl.training.losses import cross_entropy, l2_sp
+from medtl.training.losses import FeatureLoss, cross_entropy, l2_sp
 from medtl.training.profiler import Profile
 from medtl.training.samples.augmented import Images, blind
 from medtl.training.step import Gradients, Objective
@@ -68,12 +68,10 @@ def batches(done: int) -> Iterator[dict[str, Tensor]]:
         yield {"image": images(step), "target": target, "unlabelled": 2 * images(-1 - step) + 1}
 
 
-class Critic(nn.Module):
+class Critic(FeatureLoss):
     """A loss that owns parameters and sees features."""
 
-    sees = "features"
-
-    def bind(self, features: int) -> None:
+    def bind_features(self, features: int) -> None:
         self.layer = nn.Linear(features, 1)
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
@@ -83,7 +81,7 @@ class Critic(nn.Module):
 
 def losses(network: Network, block: str = "") -> list[tuple[float, nn.Module]]:
     torch.manual_seed(5)
-    return [(1.0, cross_entropy()), (0.5, FeatureLoss(Critic(), network, block, images(0)))]
+    return [(1.0, cross_entropy()), (0.5, BoundFeatureLoss(Critic(), network, block, images(0)))]
 
 
 def trained(folder: Path, stage: Stage = STAGE, network: Network | None = None, **options) -> Fit:
@@ -250,7 +248,7 @@ def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_what_is_new() -> N
     network = small()
     freeze(network, [name for name, owner in partition(network).items() if owner == "stem"])
     loss = l2_sp(alpha=0.3, beta=0.2)
-    loss.bind(network, ("head.2.weight", "head.2.bias"))
+    loss.bind_weights(network, ("head.2.weight", "head.2.bias"))
     start = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
     with torch.no_grad():
         for parameter in network.module.parameters():
@@ -270,7 +268,7 @@ def test_l2_sp_is_the_distance_from_the_start_and_the_size_of_what_is_new() -> N
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_l2_sp_follows_a_network_that_moves_to_another_device() -> None:
     network, loss = small(), l2_sp()
-    loss.bind(network, ())
+    loss.bind_weights(network, ())
     network.module.cuda()
     assert float(loss().detach()) == 0
 
@@ -284,7 +282,7 @@ def test_l2_sp_without_decay_holds_the_start(tmp_path: Path) -> None:
 
     network = small()
     loss = l2_sp()
-    loss.bind(network, ())
+    loss.bind_weights(network, ())
     before = {
         name: t.detach().clone() for name, t in tensors(network).items() if "running" not in name
     }
@@ -301,7 +299,7 @@ def test_parts_give_the_gradients_of_weights_too(at_once: int) -> None:
         network = small()
         network.module.eval()  # batch norm sees one part at a time
         loss = l2_sp(alpha=0.5)
-        loss.bind(network, ("head.2.weight",))
+        loss.bind_weights(network, ("head.2.weight",))
         fabric = build_fabric("cpu", "fp32")
         objective = Objective(network.module, [(1.0, cross_entropy()), (2.0, loss)])
         model = fabric.setup_module(objective)
