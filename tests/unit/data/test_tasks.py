@@ -160,7 +160,7 @@ def test_ct_is_scaled_alike_in_every_case() -> None:
 
 
 class Terminal:
-    """The command line in this process: stderr."""
+    """The command line in this process: stdout and stderr."""
 
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self.capture = capture
@@ -170,9 +170,9 @@ class Terminal:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
             patch.setattr(sys, "argv", ["medtl", *map(str, words)])
             main()
-        err = self.capture.readouterr().err
-        assert ended.value.code == code, err
-        return err
+        shown = "".join(self.capture.readouterr())
+        assert ended.value.code == code, shown
+        return shown
 
 
 @pytest.fixture
