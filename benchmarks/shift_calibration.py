@@ -209,7 +209,7 @@ def phantom_p(metric: str, cases: int, shift: float, seed: int) -> tuple[float, 
         request = ShiftRequest(
             "brats", data, src="site:S1", dst="site:S2", metrics=(metric,), attribute=False
         )
-        first = measure_shift(request, load_catalog(), Reporter(quiet=True)).rows[0]
+        first = measure_shift(request, load_catalog(), Reporter(quiet=True)).primary
     assert first.p is not None
     assert first.value is not None
     return first.p, first.value

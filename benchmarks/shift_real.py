@@ -22,7 +22,6 @@ from real_cases import ROOT, shared_data
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import replacing
-from medtl.shift.report.result import tables
 from medtl.shift.request import ShiftRequest
 from medtl.shift.run import measure_shift
 
@@ -60,7 +59,7 @@ def measured(name: str, request: ShiftRequest) -> dict[str, Any]:
     shift = measure_shift(request, load_catalog(), reporter)
     for each in (*shift.notes, shift.verdict, *shift.advice):
         reporter.say(each)
-    for table in tables(shift):
+    for table in shift.tables():
         reporter.show(table)
     return {
         "seconds": perf_counter() - started,

@@ -56,7 +56,7 @@ def receipts(path: Path) -> None:
     for axis, (title, (modalities, regions, random)) in zip(axes, TRANSFERS.items(), strict=True):
         network = _unet(len(modalities), len(regions))
         receipt = transfer(network, weights, modalities=modalities, regions=regions, reinit=random)
-        shares = block_shares(receipt.rows)
+        shares = block_shares(receipt.tensors)
         left = np.zeros(len(shares))
         for status, colour in STATUSES.items():
             width = np.array(

@@ -17,13 +17,6 @@ needed.
 from __future__ import annotations
 
 from medtl.api.calls import (
-    Explanation,
-    Listing,
-    Machine,
-    Phantom,
-    Predictions,
-    Shift,
-    WeightsFile,
     catalog,
     components,
     doctor,
@@ -38,8 +31,23 @@ from medtl.api.calls import (
     shift,
     train,
 )
-from medtl.api.results import Picture, Pictures, Plan, Receipt, Run, Scores, Split, open_run
+from medtl.api.results import (
+    Explanation,
+    Listing,
+    Phantom,
+    Plan,
+    Predictions,
+    Run,
+    Split,
+    open_run,
+)
 from medtl.api.settings import ShiftSettings, TrainSettings
+from medtl.evaluation.scores import Scores
+from medtl.runtime.doctor import Machine
+from medtl.runtime.shown import Picture, Pictures
+from medtl.shift.report.result import Shift
+from medtl.transfer.inspect import WeightsFile
+from medtl.transfer.receipt import Receipt
 
 __all__ = [
     "Explanation",

@@ -1,70 +1,40 @@
-"""A run read back: settings, split, receipts, history, scores and figures."""
+"""What the calls return that nothing below knows: runs read back, plans, predictions, lists."""
 
 from __future__ import annotations
 
 import csv
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from html import escape
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
-from medtl.api.settings import Where, path_of
-from medtl.errors import RunError, UnknownNameError
+from medtl.api.settings import Where
+from medtl.data.splits import listed
+from medtl.errors import RunError
+from medtl.evaluation.scores import Scores, read_scores
+from medtl.runtime import run_folder
+from medtl.runtime.files import from_home
+from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, RECEIPTS, SPLITS, SUMMARY, read_lines
+from medtl.runtime.shown import Pictures, Shown, read_pictures
+from medtl.runtime.table import Table
+from medtl.transfer.receipt import Receipt
 
 if TYPE_CHECKING:
     from medtl.config import TrainConfig
-    from medtl.evaluation import evaluate as scoring
-    from medtl.runtime import run_folder as runs
     from medtl.runtime.console import Recorder
-    from medtl.runtime.table import Table
     from medtl.training.launch import Launched
-    from medtl.transfer import receipt as receipts
 
 Found = TypeVar("Found")
 
-
-class Shown:
-    """A result with a title; it says so wherever its data are synthetic."""
-
-    __slots__ = ()
-
-    @property
-    def title(self) -> str:
-        """What it is, in a line."""
-        raise NotImplementedError
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether it rests on the synthetic phantom."""
-        return False
-
-    def tables(self) -> list[Table]:
-        """For people; ``print(table.plain())`` or ``table.markdown()`` outside of a notebook."""
-        return []
-
-    def _more(self) -> Sequence[_Html]:
-        """What a notebook shows below the tables."""
-        return ()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._told()}>"
-
-    def _told(self) -> str:
-        return f"{self.title}; {SYNTHETIC}" if self.synthetic else self.title
-
-    def _repr_html_(self) -> str:
-        parts = [each._repr_html_() for each in (*self.tables(), *self._more())]
-        return f"<div><p><b>{escape(self._told())}</b></p>{''.join(parts)}</div>"
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Run(Shown):
+class Run(Shown, run_folder.Run):
     """A run folder; every attribute is read from it when asked. It stands for its path in every
-    call that takes one. ``notes``: what training told."""
+    call that takes one. ``notes``: what training reported."""
 
-    path: Path
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __fspath__(self) -> str:
@@ -89,15 +59,12 @@ class Run(Shown):
     def config(self) -> TrainConfig:
         """Every setting, as it was resolved."""
         from medtl.config import read_config
-        from medtl.runtime.run_folder import CONFIG
 
         return read_config(self.path / CONFIG)
 
     @property
     def finished(self) -> bool:
-        from medtl.runtime.run_folder import SUMMARY
-
-        return self._folder().has(SUMMARY)
+        return self.has(SUMMARY)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -107,38 +74,27 @@ class Run(Shown):
     @property
     def scores(self) -> Scores:
         """Of the locked test patients. RunError for a run that is not finished."""
-        from medtl.runtime.run_folder import SUMMARY
-
         if not self.finished:
             raise RunError(f"{self.path} is not finished: it has no scores yet; api.resume it")
-        return read_scores(self._folder(), self._folder().read_json(SUMMARY))
+        return read_scores(self)
 
     @property
     def split(self) -> Split:
-        from medtl.runtime.run_folder import SPLITS
-
         return self._read(SPLITS, lambda content: Split.from_json(content[0]))
 
     @property
     def receipts(self) -> dict[str, Receipt]:
         """By stage, what became of every tensor; empty before the first stage."""
-        from medtl.runtime.run_folder import RECEIPTS
-        from medtl.transfer import receipt as receipts
-
-        if not self._folder().has(RECEIPTS):
+        if not self.has(RECEIPTS):
             return {}
-
-        def read(content: dict[str, Any]) -> dict[str, Receipt]:
-            found = {stage: receipts.Receipt.from_json(body) for stage, body in content.items()}
-            return {stage: Receipt(stage, receipt) for stage, receipt in found.items()}
-
-        return self._read(RECEIPTS, read)
+        return self._read(
+            RECEIPTS,
+            lambda content: {s: Receipt.from_json(body, s) for s, body in content.items()},
+        )
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """One row per step: stage, step, loss, rate_scale, and at some steps validation scores."""
-        from medtl.runtime.run_folder import read_lines
-
         rows = []
         for stage in self.stages:
             path = self.path / stage / "metrics.jsonl"
@@ -153,14 +109,12 @@ class Run(Shown):
     @property
     def environment(self) -> dict[str, Any]:
         """Versions and machine."""
-        from medtl.runtime.run_folder import ENVIRONMENT
-
-        return dict(self._folder().read_json(ENVIRONMENT))
+        return dict(self.read_json(ENVIRONMENT))
 
     def tables(self) -> list[Table]:
         return [*self.split.tables(), *(self.scores.tables() if self.finished else ())]
 
-    def _more(self) -> tuple[Pictures, ...]:
+    def pictures(self) -> tuple[Pictures, ...]:
         names = self.figures.names()
         return (self.figures.only(*(name for name in ("curves", "scores") if name in names)),)
 
@@ -174,83 +128,60 @@ class Run(Shown):
             "scores": self.scores.to_json() if self.finished else None,
         }
 
-    def _folder(self) -> runs.Run:
-        from medtl.runtime.run_folder import Run as Folder
-
-        return Folder(self.path)
-
     def _read(self, name: str, read: Callable[[Any], Found]) -> Found:
         try:
-            return read(self._folder().read_json(name))
+            return read(self.read_json(name))
         except (LookupError, TypeError, ValueError, AttributeError) as problem:
             raise RunError(f"{self.path / name} is damaged ({problem})") from problem
 
 
 def open_run(path: Where) -> Run:
     """A run folder, finished or not. RunError if it is none."""
-    from medtl.runtime.run_folder import open_run as recognise
-
-    return Run(recognise(path_of(path)).path)
+    return Run(run_folder.open_run(from_home(path)).path)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Picture:
-    """A figure as PNG; ``Path("curves.png").write_bytes(picture.png)`` keeps it."""
+class Split(Shown):
+    """Cases by part, and the patient of each case."""
 
-    name: str
-    png: bytes
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    patients: Mapping[str, str]  #: case -> patient
 
-    def __repr__(self) -> str:
-        return f"<Picture: {self.name}, {len(self.png) / 1000:.0f} kB>"
+    @classmethod
+    def from_json(cls, fold: Mapping[str, Any]) -> Split:
+        train, val, test = (tuple(map(str, fold[part])) for part in PARTS)
+        return cls(train, val, test, dict(fold["patients"]))
 
-    def _repr_png_(self) -> bytes:
-        return self.png
+    @property
+    def title(self) -> str:
+        counts = ", ".join(f"{len(self.patients_of(part))} {part}" for part in PARTS)
+        return f"patients: {counts}"
 
-    def html(self) -> str:
-        """An image that holds its own pixels."""
-        name, pixels = escape(self.name), b64encode(self.png).decode("ascii")
-        return f'<img alt="{name}" style="max-width:100%" src="data:image/png;base64,{pixels}">'
+    def patients_of(self, part: str) -> tuple[str, ...]:
+        """Patients in "train", "val" or "test"."""
+        return tuple(sorted({self.patients.get(case, case) for case in getattr(self, part)}))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """case, patient, part."""
+        return [
+            {"case": case, "patient": self.patients.get(case, case), "part": part}
+            for part in PARTS
+            for case in getattr(self, part)
+        ]
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Pictures:
-    """Figures by name, in the order of their names."""
+    def tables(self) -> list[Table]:
+        rows = [
+            (part, str(len(self.patients_of(part))), str(len(getattr(self, part))))
+            for part in PARTS
+        ]
+        return [Table("Split by patient", ("part", "patients", "cases"), tuple(rows))]
 
-    pictures: tuple[Picture, ...]
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(picture.name for picture in self.pictures)
-
-    def __getitem__(self, name: str) -> Picture:
-        for picture in self.pictures:
-            if picture.name == name:
-                return picture
-        raise UnknownNameError("figure", name, self.names())
-
-    def __iter__(self) -> Iterator[Picture]:
-        return iter(self.pictures)
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def only(self, *names: str) -> Pictures:
-        """Some of them, in this order."""
-        return Pictures(tuple(self[name] for name in names))
-
-    def __repr__(self) -> str:
-        return f"<Pictures: {', '.join(self.names()) or 'none'}>"
-
-    def _repr_html_(self) -> str:
-        return "".join(f"<p>{picture.html()}</p>" for picture in self.pictures)
-
-
-def read_pictures(folder: Path) -> Pictures:
-    """Every PNG of a folder; none where there is no such folder."""
-    try:
-        found = sorted(path for path in folder.glob("*.png") if path.is_file())
-        return Pictures(tuple(Picture(path.stem, path.read_bytes()) for path in found))
-    except OSError as problem:
-        raise RunError(f"cannot read {folder}: {problem.strerror}") from problem
+    def to_json(self) -> dict[str, Any]:
+        return {part: list(getattr(self, part)) for part in PARTS} | {
+            "patients": dict(self.patients)
+        }
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -258,7 +189,7 @@ class Plan(Shown):
     """``stages``: a row each, with its share of trainable parameters. ``receipts``: by stage, what
     its weights would start from; what is trained before it stands there as random weights would.
     ``seconds_per_step`` is None where a step does not fit the memory. ``notes``: all that
-    ``medtl train --dry-run`` tells beside the tables.
+    ``medtl train --dry-run`` says beside the tables.
     """
 
     config: TrainConfig
@@ -296,13 +227,9 @@ class Plan(Shown):
         }
 
 
-def plan_of(launched: Launched, told: Recorder) -> Plan:
+def plan_of(launched: Launched, reported: Recorder) -> Plan:
+    """What was decided before the first step, with all that was reported of it."""
     plan, preview = launched.plan, launched.preview
-    cases = plan.cohort.cases
-    train, val, test = (
-        tuple(sorted(case.id for case in cases if case.patient in getattr(plan.split, part)))
-        for part in PARTS
-    )
     rows = tuple(
         {
             "stage": each.stage.name,
@@ -321,194 +248,166 @@ def plan_of(launched: Launched, told: Recorder) -> Plan:
     return Plan(
         plan.config,
         rows,
-        Split(train, val, test, {case.id: case.patient for case in cases}),
-        {each.stage.name: Receipt(each.stage.name, each.receipt) for each in preview.stages},
+        Split.from_json(listed(plan.split, plan.cohort.cases)),
+        {s.stage.name: replace(s.receipt, whose=s.stage.name) for s in preview.stages},
         preview.seconds_per_step,
-        tuple(told.lines),
-        tuple(told.tables),
+        tuple(reported.lines),
+        tuple(reported.tables),
         plan.cohort.synthetic,
     )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Receipt(Shown):
-    """``whose``: the stage, or the network, that took the weights."""
+class Predictions(Shown):
+    """``files``: a label map per case, or ``predictions.csv``. ``notes``: what was reported."""
 
-    whose: str
-    found: receipts.Receipt
-
-    @property
-    def title(self) -> str:
-        return f"{self.whose}: {self.found.transferred:.1%} of the parameters transferred"
-
-    @property
-    def transferred(self) -> float:
-        """Share of the network's parameters that was loaded or adapted."""
-        return self.found.transferred
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the parameters that was loaded, adapted, random; the sum is 1."""
-        return self.found.shares()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.found.notes
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One per tensor: name, block, status, shape, numel, source, note, ..."""
-        return [asdict(row) for row in self.found.rows]
-
-    def tables(self) -> list[Table]:
-        from medtl.transfer.receipt_table import receipt_table
-
-        return [receipt_table(self.whose, self.found)]
-
-    def to_json(self) -> dict[str, Any]:
-        return self.found.to_json()
-
-
-#: The tables of cases that a run may hold.
-_TABLES = ("metrics.csv", "predictions.csv")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Scores(Shown):
-    """Of each stage, on patients that its training has not seen.
-
-    ``summary``: stage -> region or class ("all": classes together) -> metric -> mean, low, high, n,
-    method. ``data``: what was scored, and what flatters it (``leak``). ``cases``: a row per stage,
-    case and region, the metrics as keys. ``missing``: with modalities missing, if that was asked.
-    """
-
-    data: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    cases: Sequence[Mapping[str, Any]]
-    missing: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+    trained_on_synthetic: bool
 
     @property
     def title(self) -> str:
-        return f"{', '.join(self.summary)} on {self.data['patients']} patients"
+        what = f"{len(self.files)} files" if len(self.files) != 1 else self.files[0].name
+        return f"{what} in {self.folder}"
 
     @property
     def synthetic(self) -> bool:
-        return bool(self.data["synthetic"])
-
-    @property
-    def leak(self) -> str:
-        """What flatters these scores; "" where nothing is known to."""
-        return str(self.data["leak"])
+        """Whether what predicted was trained on the phantom alone."""
+        return self.trained_on_synthetic
 
     def rows(self) -> list[dict[str, Any]]:
-        """One per stage, output (region or class) and metric, with its interval and n."""
-        return [
-            {"stage": stage, "output": output, "metric": metric, **interval}
-            for stage, outputs in self.summary.items()
-            for output, metrics in outputs.items()
-            for metric, interval in metrics.items()
-        ]
+        """Of classes: case, probability of each (``p_CLASS``), predicted. Else: case, file."""
+        if [path.suffix for path in self.files] != [".csv"]:
+            return [{"case": _case_of(path), "file": path} for path in self.files]
+        with self.files[0].open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(text) if key.startswith("p_") else text for key, text in row.items()}
+                for row in csv.DictReader(file)
+            ]
 
     def tables(self) -> list[Table]:
-        from medtl.evaluation.tables import tables_of
-
-        return tables_of(self.summary, self.data, self.missing)
+        rows = self.rows()
+        cells = [tuple(_cell(value) for value in row.values()) for row in rows]
+        return [Table("Predictions", tuple(rows[0]), tuple(cells))] if rows else []
 
     def to_json(self) -> dict[str, Any]:
-        """As ``medtl evaluate --json`` prints it."""
-        missing = {"missing_modalities": self.missing} if self.missing else {}
-        return {"data": dict(self.data), **self.summary, **missing}
-
-
-def scores_of(found: scoring.Scores) -> Scores:
-    """What was just measured."""
-    cases = [_flat(stage, row) for stage, rows in found.rows.items() for row in rows]
-    return Scores(found.data, found.summary, cases, found.missing)
-
-
-def _flat(stage: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    shares = {f"p_{name}": value for name, value in row.get("probability", {}).items()}
-    known = {key: row[key] for key in row if key not in ("metrics", "probability", "predicted")}
-    predicted = {"predicted": row["predicted"]} if "predicted" in row else {}
-    return {"stage": stage, **known, **row.get("metrics", {}), **shares, **predicted}
-
-
-def read_scores(run: runs.Run, summary: Mapping[str, Any]) -> Scores:
-    """Those of a finished run, whose ``summary.json`` holds ``summary``."""
-    try:
-        stages = {name: found for name, found in summary.items() if name != "data"}
-        return Scores(dict(summary["data"]), stages, _read_cases(run.path))
-    except (LookupError, TypeError, ValueError) as problem:
-        raise RunError(f"{run.path}: the scores are damaged ({problem})") from problem
-
-
-def _read_cases(folder: Path) -> list[dict[str, Any]]:
-    from medtl.evaluation.tables import LABELS
-
-    path = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
-    if path is None:
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                # Names of patients and classes stay text, even where they look like numbers.
-                key: float(value) if value and (key in LABELS or key.startswith("p_")) else value
-                for key, value in row.items()
-            }
-            for row in csv.DictReader(file)
+        rows = [
+            {key: str(value) if isinstance(value, Path) else value for key, value in row.items()}
+            for row in self.rows()
         ]
+        return {"folder": str(self.folder), "synthetic": self.synthetic, "cases": rows}
 
 
-SYNTHETIC = "synthetic phantom"
+def _case_of(path: Path) -> str:
+    """The case that a label map is of, as the data set calls it (:mod:`medtl.runtime.files`)."""
+    return unquote(path.name.removesuffix(".nii.gz").removesuffix(".png"))
 
 
-class _Html(Protocol):
-    def _repr_html_(self) -> str: ...
-
-
-PARTS = ("train", "val", "test")
+def _cell(value: Any) -> str:
+    if isinstance(value, Path):
+        return value.name
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Split(Shown):
-    """Cases by part, and the patient of each case."""
+class Explanation(Shown):
+    """``found`` is what ``saliency.json`` holds: the block explained and, where cases have masks,
+    how well the maps find them."""
 
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-    patients: Mapping[str, str]  #: case -> patient
-
-    @classmethod
-    def from_json(cls, fold: Mapping[str, Any]) -> Split:
-        train, val, test = (tuple(map(str, fold[part])) for part in PARTS)
-        return cls(train, val, test, dict(fold["patients"]))
+    folder: Path
+    found: Mapping[str, Any]
+    notes: tuple[str, ...]
 
     @property
     def title(self) -> str:
-        counts = ", ".join(f"{len(self.patients_of(part))} {part}" for part in PARTS)
-        return f"patients: {counts}"
+        found = self.found
+        return f"{found['method']} of {found['stage']}, {found['block']}: {found['images']} images"
 
-    def patients_of(self, part: str) -> tuple[str, ...]:
-        """Patients in "train", "val" or "test"."""
-        return tuple(sorted({self.patients.get(case, case) for case in getattr(self, part)}))
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.found["synthetic"])
+
+    @property
+    def figures(self) -> Pictures:
+        """cam, activations and, where the first layer looks at neighbours, filters."""
+        return read_pictures(self.folder)
 
     def rows(self) -> list[dict[str, Any]]:
-        """case, patient, part."""
-        return [
-            {"case": case, "patient": self.patients.get(case, case), "part": part}
-            for part in PARTS
-            for case in getattr(self, part)
-        ]
+        """The scores of the maps, with intervals over patients; none without masks."""
+        scores = self.found.get("localisation", {})
+        return [{"score": name, **interval} for name, interval in scores.items()]
 
     def tables(self) -> list[Table]:
-        from medtl.runtime.table import Table
+        from medtl.explain.run import explained_tables
 
-        rows = [
-            (part, str(len(self.patients_of(part))), str(len(getattr(self, part))))
-            for part in PARTS
-        ]
-        return [Table("Split by patient", ("part", "patients", "cases"), tuple(rows))]
+        return explained_tables(self.found)
+
+    def pictures(self) -> tuple[Pictures, ...]:
+        return (self.figures.only("cam"),)
 
     def to_json(self) -> dict[str, Any]:
-        return {part: list(getattr(self, part)) for part in PARTS} | {
-            "patients": dict(self.patients)
-        }
+        return dict(self.found)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Phantom(Shown):
+    """A synthetic cohort on disk; it stands for its path in every call that takes ``data``."""
+
+    path: Path
+    layout: str
+    cases: int
+    size: int
+    sites: int
+    seed: int
+    shift: float
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def title(self) -> str:
+        return (
+            f"{self.cases} cases in the layout of {self.layout}, {self.sites} sites, "
+            f"shift {self.shift:g}, {self.path.name}"
+        )
+
+    @property
+    def synthetic(self) -> bool:
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"path": str(self.path), "synthetic": True}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Listing(Shown):
+    """Rows of equal keys."""
+
+    what: str
+    listed: tuple[Mapping[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.listed)} {self.what}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.listed]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(str(row["name"]) for row in self.listed)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.listed)
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def tables(self) -> list[Table]:
+        if not self.listed:
+            return []
+        cells = tuple(tuple(map(str, row.values())) for row in self.listed)
+        return [Table(self.what, tuple(self.listed[0]), cells)]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return self.rows()

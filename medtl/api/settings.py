@@ -1,4 +1,4 @@
-"""What the calls may be told; each setting is that of the command line, with ``_`` for ``-``."""
+"""What the calls take; each setting is that of the command line, with ``_`` for ``-``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 from medtl.errors import ConfigError
-from medtl.runtime.console import Recorder
 from medtl.runtime.files import from_home
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 #: A path, or anything that stands for one: a run, a phantom.
 Where = str | os.PathLike[str]
@@ -122,28 +118,13 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def path_of(where: Where) -> Path:
-    return from_home(where)
-
-
 def path_or_none(where: Where | None) -> Path | None:
-    return None if where is None else path_of(where)
+    return None if where is None else from_home(where)
 
 
 #: torch's generator is the process's: of several threads one works at a time, else each would draw
 #: what the other was to draw.
 _DRAWING = RLock()
-
-
-def recorder(verbose: bool) -> Recorder:
-    return Recorder(quiet=not verbose)
-
-
-def one_process(device: str, precision: str) -> Fabric:
-    """Fabric on one device; within ``torchrun``, on this process's share of them."""
-    from medtl.runtime.device import build_fabric
-
-    return build_fabric(device, precision)
 
 
 def check_processes(devices: int, nodes: int) -> None:

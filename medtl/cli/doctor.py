@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 
 from medtl.plugins.catalog import load_catalog
-from medtl.runtime.doctor import examine, shown
+from medtl.runtime.doctor import examine
 
 
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show versions, devices, precision, memory, disk space and the state of the plugins."""
-    report = examine(load_catalog().plugin_rows())
+    machine = examine(load_catalog().plugin_rows())
     if json:
         import json as encoder
 
-        print(encoder.dumps(report, indent=2))
+        print(encoder.dumps(machine.to_json(), indent=2))
         return
-    for section, content in report.items():
-        print(section.replace("_", " "))
-        for name, value in content.items():
-            print(f"  {name:<20} {shown(value)}")
+    for table in machine.tables():
+        print(table.title)
+        for name, value in table.rows:
+            print(f"  {name:<20} {value}")

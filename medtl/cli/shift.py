@@ -93,7 +93,6 @@ def shift(
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter
     from medtl.runtime.run_folder import check_out
-    from medtl.shift.report.result import tables
     from medtl.shift.report.write import write_shift
     from medtl.shift.run import measure_shift
 
@@ -109,7 +108,7 @@ def shift(
 
         print(encoder.dumps(found.to_json(), indent=2))
     else:
-        for table in tables(found):
+        for table in found.tables():
             reporter.show(table)
         reporter.say(" ".join((found.verdict, *found.advice)))
     if writes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +48,6 @@ def inspect(
 
     from medtl.plugins.catalog import load_catalog
     from medtl.transfer.inspect import inspect as look_into
-    from medtl.transfer.receipt_table import receipt_table
 
     found = look_into(
         file,
@@ -65,13 +65,13 @@ def inspect(
     console = Console()
     _print_facts(console, found.facts)
     if found.receipt is not None:
-        console.print(receipt_table(network, found.receipt))
+        console.print(*found.receipt.tables())
     if found.problem:
         problem = f"training refuses it without --allow-partial: {found.problem}"
         console.print(problem, markup=False)
 
 
-def _print_facts(console: Console, facts: dict[str, Any]) -> None:
+def _print_facts(console: Console, facts: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=facts["path"], show_header=False, title_justify="left")

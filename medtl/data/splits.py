@@ -204,16 +204,21 @@ def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
     return held
 
 
-def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
-    """Write case ids per side as nnU-Net does (one fold), test cases and patients beside them."""
-    cases = tuple(cases)
+def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:
+    """Case ids per side, and the patient of each case."""
+    cases = sorted(cases, key=lambda case: case.id)
     fold: dict[str, Any] = {
-        side: sorted(case.id for case in cases_of(getattr(split, side), cases))
+        side: [case.id for case in cases_of(getattr(split, side), cases)]
         for side in ("train", "val", "test")
     }
-    fold["patients"] = {case.id: case.patient for case in sorted(cases, key=lambda case: case.id)}
+    return fold | {"patients": {case.id: case.patient for case in cases}}
+
+
+def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
+    """Write case ids per side as nnU-Net does (one fold), test cases and patients beside them."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps([fold], indent=1) + "\n", encoding="utf-8", newline="")
+        text = json.dumps([listed(split, cases)], indent=1) + "\n"
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Split:

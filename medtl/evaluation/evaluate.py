@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,11 @@ from medtl.errors import ConfigError, DataError, RunError
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
 from medtl.evaluation.missing_modalities import subset_dice, summarise_subsets
-from medtl.evaluation.tables import tables_of
+from medtl.evaluation.scores import Scores, flat
 from medtl.inference.load import LoadedStage, finished_stages, read_stage, with_flips
-from medtl.inference.task_types import TaskType
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run, write_text
-from medtl.runtime.table import Table
+from medtl.runtime.run_folder import CONFIG, SPLITS, Run
 
 #: Modules that offer the same functions, by the type of task.
 SCORES: Mapping[str, Any] = {"segmentation": segmentation, "classification": classification}
@@ -61,36 +57,6 @@ def test_ids(run: Run) -> list[str]:
         raise RunError(
             f"{run.path / 'splits.json'} names no test cases; it is damaged"
         ) from problem
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """``summary``: stage -> region -> metric -> interval; ``rows``: the cases behind it."""
-
-    task_type: TaskType
-    data: dict[str, Any]
-    summary: dict[str, Any]
-    rows: dict[str, list[dict[str, Any]]]
-    #: stage -> {"modality_dropout": share, "dice": modalities left -> region -> interval}
-    missing: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """``data`` beside the stages, in one object; ``missing_modalities`` where it was scored."""
-        missing = {"missing_modalities": self.missing} if self.missing else {}
-        return {"data": self.data, **self.summary, **missing}
-
-    def tables(self, *, details: bool = True) -> list[Table]:
-        """Scores, differences from the controls and, where scored, missing modalities.
-
-        ``details``: also each class and the probabilities.
-        """
-        return tables_of(self.summary, self.data, self.missing, details=details)
-
-    def write(self, folder: Path) -> None:
-        """A table of the cases, and last ``summary.json``: a run that has it is finished."""
-        table = [{"stage": stage, **row} for stage, rows in self.rows.items() for row in rows]
-        SCORES[self.task_type.name].write_rows(folder, table)
-        write_text(folder / SUMMARY, json.dumps(self.to_json(), indent=2) + "\n")
 
 
 def score_stages(
@@ -161,7 +127,8 @@ def score_stages(
     )
     if gain:
         data["against_controls"] = gain
-    return Scores(kind, data, summary, rows, missing)
+    flattened = [flat(name, row) for name, found in rows.items() for row in found]
+    return Scores(data, summary, flattened, missing, rows)
 
 
 def evaluate(

@@ -21,14 +21,15 @@ from medtl.data.io.images import read_header, read_labels, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.splits import Split, strata_and_sites
 from medtl.evaluation.class_figures import confusion_matrix, ranking_curves, reliability_diagram
-from medtl.evaluation.evaluate import Scores, score_stages
+from medtl.evaluation.evaluate import SCORES, score_stages
 from medtl.evaluation.figures import loss_curves, split_sizes, stage_scores
 from medtl.evaluation.metrics import Row
 from medtl.evaluation.montage import PICTURE_AXES, montage
+from medtl.evaluation.scores import Scores
 from medtl.inference.load import LoadedStage
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
-from medtl.runtime.run_folder import Run, read_lines
+from medtl.runtime.run_folder import SUMMARY, Run, read_lines
 
 PARTS = ("train", "val", "test")
 
@@ -62,12 +63,15 @@ def write_results(
     scored_cohort = replace(cohort, cases=tuple(cases))
     scores = score_stages(stages, scored_cohort, cases, run, reporter, narrow=True)
     if fabric.is_global_zero:
-        scored = [stage for stage in stages if stage.stage in scores.rows]
-        FIGURES[scores.task_type.name](run.path / "figures", scored, cohort, scores)
-        scores.write(run.path)
+        scored = [stage for stage in stages if stage.stage in scores.by_stage]
+        kind = stages[0].task_type.name
+        FIGURES[kind](run.path / "figures", scored, cohort, scores)
+        rows = [{"stage": name, **row} for name, own in scores.by_stage.items() for row in own]
+        SCORES[kind].write_rows(run.path, rows)
+        run.write_json(SUMMARY, scores.to_json())  # last: a run that has it is finished
         for table in scores.tables(details=False):
             reporter.show(table)
-        if scores.task_type.name == "classification":
+        if kind == "classification":
             reporter.say(f"Scores of each class: medtl evaluate {run.path} --details")
 
 
@@ -109,7 +113,7 @@ def _of_regions(
     folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
 ) -> None:
     synthetic = cohort.synthetic
-    stage_scores(folder / "scores.png", scores.summary, scores.rows, synthetic=synthetic)
+    stage_scores(folder / "scores.png", scores.summary, scores.by_stage, synthetic=synthetic)
     for stage in stages:
         _picture(folder / f"{stage.stage}.png", stage, cohort, scores)
 
@@ -123,7 +127,11 @@ def _of_classes(
         summary, calibration = scores.summary[name], scores.data["calibration"][name]
         confusion_matrix(folder / f"confusion-{name}.png", name, found, synthetic=synthetic)
         ranking_curves(
-            folder / f"ranking-{name}.png", name, scores.rows[name], summary, synthetic=synthetic
+            folder / f"ranking-{name}.png",
+            name,
+            scores.by_stage[name],
+            summary,
+            synthetic=synthetic,
         )
         reliability_diagram(
             folder / f"calibration-{name}.png",
@@ -153,7 +161,7 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
     assert isinstance(predictor, Segmenter)
     recipe = predictor.recipe
     region = recipe.regions[0]
-    dice, name, among = median_case(scores.rows[stage.stage], region)
+    dice, name, among = median_case(scores.by_stage[stage.stage], region)
     case = next(case for case in cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
     labels_IJK, affine = read_labels(case.target, case.labels)

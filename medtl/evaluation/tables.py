@@ -185,7 +185,7 @@ def tables_of(
     """The tables of a run's scores.
 
     Args:
-        summary, data, missing: as in :class:`medtl.evaluation.evaluate.Scores`.
+        summary, data, missing: as in :class:`medtl.evaluation.scores.Scores`.
         details: also the tables of each class, and of probabilities.
     """
     synthetic = data["synthetic"]
@@ -235,7 +235,7 @@ def _gain_cell(found: Mapping[str, Any]) -> str:
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:
     """Dice per stage, modalities left and region; ``missing`` as in
-    :class:`medtl.evaluation.evaluate.Scores`.
+    :class:`medtl.evaluation.scores.Scores`.
 
     Says which stages never met a missing modality in training.
     """

@@ -7,22 +7,59 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
+
+from medtl.errors import UnknownNameError
+from medtl.runtime.shown import Shown
+from medtl.runtime.table import Table
 
 _GB = 1e9
 
 
-def examine(plugins: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, repr=False)
+class Machine(Shown):
+    """Versions, devices, memory (GB), cache, plugins and extras, by section."""
+
+    report: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def title(self) -> str:
+        versions = self.report["versions"]
+        return f"medtl {versions['medtl']}, Python {versions['python']}, {versions['system']}"
+
+    def __getitem__(self, section: str) -> Mapping[str, Any]:
+        if section not in self.report:
+            raise UnknownNameError("section", section, self.report)
+        return self.report[section]
+
+    def tables(self) -> list[Table]:
+        return [
+            Table(
+                section.replace("_", " "),
+                ("what", "value"),
+                tuple((name, _shown(value)) for name, value in content.items()),
+            )
+            for section, content in self.report.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return {section: dict(content) for section, content in self.report.items()}
+
+
+def examine(plugins: Mapping[str, Any]) -> Machine:
     """Everything ``medtl doctor`` knows, by section; sizes in GB. ``plugins``: a row by name."""
-    return {
-        "versions": _versions(),
-        "devices": _devices(),
-        "memory_gb": _memory_gb(),
-        "cache": _cache(),
-        "plugins": dict(plugins),
-        "extras": _extras(),
-    }
+    return Machine(
+        {
+            "versions": _versions(),
+            "devices": _devices(),
+            "memory_gb": _memory_gb(),
+            "cache": _cache(),
+            "plugins": dict(plugins),
+            "extras": _extras(),
+        }
+    )
 
 
 def _requirements() -> dict[str, list[str]]:
@@ -113,16 +150,16 @@ def _extras() -> dict[str, Any]:
     }
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value of :func:`examine` in words."""
     if value is None:
         return "not found"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return "; ".join(map(shown, value)) or "none"
+        return "; ".join(map(_shown, value)) or "none"
     if isinstance(value, dict):
         if "status" in value:
             return f"{value['status']} {value['reason']}".strip()
-        return ", ".join(f"{name} {shown(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     return str(value)

@@ -16,7 +16,8 @@ from medtl.shift.images.extract import measure_images
 from medtl.shift.images.pool import Pooled, pool
 from medtl.shift.metrics.distributions import FeatureShift, ks_features
 from medtl.shift.report.advice import advise
-from medtl.shift.report.result import EACH, Shift, ShiftRow, verdict_of
+from medtl.shift.report.result import Shift
+from medtl.shift.report.row import EACH, ShiftRow, verdict_of
 from medtl.shift.request import PRIMARY, ShiftRequest
 from medtl.shift.stats.metric_result import Comparison, MetricResult, adjust, evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus, pair, pairs

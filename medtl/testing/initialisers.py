@@ -52,9 +52,9 @@ def receipt_says_what_it_changed(tried: Tried) -> None:
     network, before, old, new = initialised(tried)
     moved = changed(network, before)
     require(moved, "it changed no tensor of a network with 3x3 kernels and batch norm")
-    rows = {row.name: row for row in old.rows}
-    silent = sorted(moved & {row.name for row in new.rows if row == rows.get(row.name)})
-    missing = sorted(set(rows) - {row.name for row in new.rows})
+    rows = {row.name: row for row in old.tensors}
+    silent = sorted(moved & {row.name for row in new.tensors if row == rows.get(row.name)})
+    missing = sorted(set(rows) - {row.name for row in new.tensors})
     require(not missing, f"its receipt lacks {', '.join(missing[:3])}; keep a row for each tensor")
     require(
         not silent,

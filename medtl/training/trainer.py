@@ -224,7 +224,7 @@ class Trainer:
         self, stage: Stage, prepared: PreparedNetwork, batch: Tensor
     ) -> list[tuple[float, nn.Module]]:
         """What of a loss is drawn at random depends on the run's seed alone."""
-        new = {row.name for row in prepared.receipt.rows if row.status == "random"}
+        new = {row.name for row in prepared.receipt.tensors if row.status == "random"}
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.config.seed)
             return build_losses(stage, self.catalog, prepared.network, batch, new)

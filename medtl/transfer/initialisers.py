@@ -42,7 +42,7 @@ def mean_var(network: Network, receipt: Receipt, seed: int) -> Receipt:
     Raises ConfigError if no weights were loaded.
     """
     state, draw = tensors(network), torch.Generator().manual_seed(seed)
-    loaded = [row.name for row in receipt.rows if row.status in ("loaded", "adapted")]
+    loaded = [row.name for row in receipt.tensors if row.status in ("loaded", "adapted")]
     notes = {}
     for name in loaded:
         tensor = state[name]

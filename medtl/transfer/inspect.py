@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from medtl.data.modality import parse_mapping, parse_modalities
 from medtl.errors import ConfigError
-from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
-from medtl.transfer.mismatch import misfit
+from medtl.runtime.shown import Shown
+from medtl.runtime.table import Table
 from medtl.transfer.receipt import Receipt
-from medtl.transfer.transfer import transfer
-from medtl.transfer.weights import Weights, read_weights, resolve_weights
+
+if TYPE_CHECKING:
+    from medtl.networks.blocks import Network
+    from medtl.transfer.weights import Weights
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """``facts`` of a file; the ``receipt`` of loading it into a network, if one was named, and what
-    training would object to ("": nothing)."""
+@dataclass(frozen=True, slots=True, repr=False)
+class WeightsFile(Shown):
+    """``facts``: format, network, modalities, regions, parameters, ... ``receipt``: of loading them
+    into the network that was named. ``problem``: why training would refuse that; "": it would not.
+    """
 
-    facts: dict[str, Any]
+    facts: Mapping[str, Any]
     receipt: Receipt | None = None
     problem: str = ""
+
+    @property
+    def title(self) -> str:
+        facts = self.facts
+        return f"{facts['path']}: {facts['parameters']:,} numbers ({facts['format']})"
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.facts["synthetic"])
+
+    def tables(self) -> list[Table]:
+        shown = tuple(
+            (name, _cell(value))
+            for name, value in self.facts.items()
+            if name not in ("path", "receipt") and value is not None
+        )
+        facts = Table("Weights", ("what", "value"), shown)
+        return [facts, *(self.receipt.tables() if self.receipt else ())]
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``medtl weights inspect --json`` prints it."""
+        return dict(self.facts)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "not stated"
+    return str(value)
 
 
 def inspect(
@@ -36,7 +69,7 @@ def inspect(
     regions: str = "",
     mapping: Sequence[str] = (),
     init_modalities: str = "",
-) -> Inspected:
+) -> WeightsFile:
     """Look into weights, a run or a stage; with ``network``, preview the receipt of loading them.
 
     ``width``, ``modalities`` and ``regions`` of that network are the file's where they are left
@@ -46,14 +79,17 @@ def inspect(
         WeightsError: there are none, or they cannot be read.
         ConfigError: neither the file nor ``modalities`` names the network's inputs.
     """
+    from medtl.transfer.mismatch import misfit
+    from medtl.transfer.weights import read_weights, resolve_weights
+
     weights = read_weights(resolve_weights(file))
     facts = facts_of(weights)
     if not network:
-        return Inspected(facts)
+        return WeightsFile(facts)
     target, names = _target(weights, catalog, network, width, modalities, regions)
     receipt = _preview(weights, target, *names, mapping, init_modalities)
     facts["receipt"] = {"network": target.name, **receipt.to_json()}
-    return Inspected(facts, receipt, misfit(target, weights, receipt))
+    return WeightsFile(facts, replace(receipt, whose=network), misfit(target, weights, receipt))
 
 
 def facts_of(weights: Weights) -> dict[str, Any]:
@@ -122,6 +158,8 @@ def _preview(
     mapping: Sequence[str],
     init_modalities: str,
 ) -> Receipt:
+    from medtl.transfer.transfer import transfer
+
     return transfer(
         network,
         weights,

@@ -47,10 +47,10 @@ def misfit(
     random, so only the other blocks of the ``receipt`` are asked.
     """
     free = {*reinit, *_new_by_nature(network)}
-    skipped = [row for row in receipt.rows if row.status == "skipped"]
+    skipped = [row for row in receipt.tensors if row.status == "skipped"]
     asked = [
         row
-        for row in receipt.rows
+        for row in receipt.tensors
         if row.parameter and row.status != "skipped" and row.block not in free
     ]
     if not asked:

@@ -6,7 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from medtl.runtime.shown import Shown
+from medtl.runtime.table import Table
+
 Status = Literal["loaded", "adapted", "random", "skipped"]
+
+#: Those that share the network's parameters.
+STATUSES = ("loaded", "adapted", "random")
+
+#: Notes per block, and names of skipped tensors, in a table.
+MOST_NOTES, MOST_SKIPPED = 2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +33,73 @@ class ReceiptRow:
     factors: dict[str, float] = field(default_factory=dict)  #: per modality; "all": the tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The rows of a transfer into one network; shared tensors have one row."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Receipt(Shown):
+    """A transfer into one network, by tensor; shared tensors have one row."""
 
     origin: str
-    rows: tuple[ReceiptRow, ...]
+    tensors: tuple[ReceiptRow, ...]
     new_modalities: tuple[str, ...] = ()
     identical_modalities: tuple[tuple[str, str], ...] = ()  #: equal but for a factor
     notes: tuple[str, ...] = ()
+    whose: str = "network"  #: the stage, or the network, that took the weights
 
+    @property
+    def title(self) -> str:
+        return f"{self.whose}: {self.transferred:.1%} of the parameters transferred"
+
+    @property
     def shares(self) -> dict[str, float]:
         """Share of the network's parameters per status; loaded + adapted + random = 1."""
-        total = sum(row.numel for row in self.rows if row.parameter and row.status != "skipped")
+        counted = [row for row in self.tensors if row.parameter and row.status != "skipped"]
+        total = sum(row.numel for row in counted)
         return {
-            status: sum(r.numel for r in self.rows if r.parameter and r.status == status) / total
-            if total
-            else 0.0
-            for status in ("loaded", "adapted", "random")
+            status: sum(r.numel for r in counted if r.status == status) / total if total else 0.0
+            for status in STATUSES
         }
 
     @property
     def transferred(self) -> float:
-        shares = self.shares()
+        """Share of the network's parameters that was loaded or adapted."""
+        shares = self.shares
         return shares["loaded"] + shares["adapted"]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One per tensor: name, block, status, shape, numel, source, note, ..."""
+        return [asdict(row) for row in self.tensors]
+
+    def tables(self) -> list[Table]:
+        """Of each block, how many parameters were loaded, adapted and left random."""
+        rows = []
+        total = 0
+        for block, counts in block_shares(self.tensors).items():
+            size = sum(counts.values())
+            total += size
+            shares = [_percent(counts.get(status, 0) / size) for status in STATUSES]
+            rows.append((block, f"{size:,}", *shares, self._block_notes(block)))
+        rows.append(("all", f"{total:,}", *map(_percent, self.shares.values()), "sum 100%"))
+        columns = ("block", "parameters", *STATUSES, "notes")
+        return [Table(f"into {self.whose}", columns, tuple(rows), self._table_notes())]
+
+    def _block_notes(self, block: str) -> str:
+        """What was done to the block's tensors, each once."""
+        notes = [row.note for row in self.tensors if row.block == block and row.note]
+        unique = list(dict.fromkeys(notes))
+        left = len(unique) - MOST_NOTES
+        more = f" ({left} more)" if left > 0 else ""
+        return "; ".join(unique[:MOST_NOTES]) + more
+
+    def _table_notes(self) -> tuple[str, ...]:
+        skipped = [row.name for row in self.tensors if row.status == "skipped"]
+        if not skipped:
+            return self.notes
+        left = len(skipped) - MOST_SKIPPED
+        more = f" and {left} more" if left > 0 else ""
+        names = ", ".join(skipped[:MOST_SKIPPED])
+        return f"skipped, only in the file: {names}{more}", *self.notes
+
     @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Receipt:
+    def from_json(cls, body: Mapping[str, Any], whose: str = "network") -> Receipt:
         """What ``to_json`` wrote."""
         rows = [ReceiptRow(**{**row, "shape": tuple(row["shape"])}) for row in body["tensors"]]
         return cls(
@@ -59,16 +108,17 @@ class Receipt:
             tuple(body["new_modalities"]),
             tuple((a, b) for a, b in body["identical_modalities"]),
             tuple(body["notes"]),
+            whose,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "origin": self.origin,
-            "shares": self.shares(),
+            "shares": self.shares,
             "new_modalities": list(self.new_modalities),
             "identical_modalities": [list(pair) for pair in self.identical_modalities],
             "notes": list(self.notes),
-            "tensors": [asdict(row) for row in self.rows],
+            "tensors": self.rows(),
         }
 
 
@@ -86,19 +136,19 @@ def redrawn(
 
     First layers among them hold no modality's features any more, new or alike.
     """
-    rows = tuple(
+    tensors = tuple(
         replace(row, status="random", note="; ".join(filter(None, (row.note, notes[row.name]))))
         if row.name in notes
         else row
-        for row in receipt.rows
+        for row in receipt.tensors
     )
     told = (*receipt.notes, summary)
     if not set(first_layers) & set(notes):
-        return replace(receipt, rows=rows, notes=told)
+        return replace(receipt, tensors=tensors, notes=told)
     gone = alike_notes(receipt.identical_modalities)
     return replace(
         receipt,
-        rows=rows,
+        tensors=tensors,
         new_modalities=(),
         identical_modalities=(),
         notes=tuple(note for note in told if note not in gone),
@@ -113,3 +163,7 @@ def block_shares(rows: Sequence[ReceiptRow]) -> dict[str, dict[str, int]]:
             counts = table.setdefault(row.block, {})
             counts[row.status] = counts.get(row.status, 0) + row.numel
     return table
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share else "-"

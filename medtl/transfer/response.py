@@ -95,7 +95,7 @@ def calibrate_response(
     that a normalisation follows, and layers carried over as they were, stay. Returns the receipt
     with the factors.
     """
-    adapted = {row.name for row in receipt.rows if row.status == "adapted"}
+    adapted = {row.name for row in receipt.tensors if row.status == "adapted"}
     measured = measure_response(network, batch_BCIJK)
     factors = {
         name: source_rms[name] / measured[name]
@@ -108,9 +108,10 @@ def calibrate_response(
         for name, factor in factors.items():
             state[name].mul_(factor)
     rows = tuple(
-        _calibrated(row, factors[row.name]) if row.name in factors else row for row in receipt.rows
+        _calibrated(row, factors[row.name]) if row.name in factors else row
+        for row in receipt.tensors
     )
-    return replace(receipt, rows=rows)
+    return replace(receipt, tensors=rows)
 
 
 def _calibrated(row: ReceiptRow, factor: float) -> ReceiptRow:

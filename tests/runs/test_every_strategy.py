@@ -143,7 +143,7 @@ def train(
             before = snapshot(network)
             trainable = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
             image = next(batches_after(name, 0))["image"]
-            new = [row.name for row in prepared.receipt.rows if row.status == "random"]
+            new = [row.name for row in prepared.receipt.tensors if row.status == "random"]
             losses = build_losses(stage, load_catalog(), network, image, new)
             paired = stage.unlabelled is not None
             try:

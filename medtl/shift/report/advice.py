@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medtl.shift.report.attribution import FAMILIES, Attribution, Removal
-from medtl.shift.report.result import ShiftRow
+from medtl.shift.report.row import ShiftRow
 from medtl.shift.stats.permutations import ALPHA
 
 #: From this AUROC on a linear classifier tells the domains apart almost always.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
 from medtl.runtime.run_folder import write_text
 from medtl.shift.images.pool import Pooled
-from medtl.shift.report.result import ShiftRow
+from medtl.shift.report.row import ShiftRow
 from medtl.shift.report.sentences import feature_words
 
 #: Points in an embedding at most; more rows are thinned evenly.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medtl.runtime.run_folder import start_run, write_text
-from medtl.shift.report.figures import write_figures, write_grid
-from medtl.shift.report.result import Shift, ShiftRow
+from medtl.shift.report.result import Shift
+from medtl.shift.report.row import ShiftRow
 
 ROWS = "shift"
 
@@ -29,18 +29,8 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
             "attribution.json",
             {"synthetic": shift.synthetic} | told | shift.attribution.to_json(),
         )
-    draw_shift(shift, run.path / "figures")
+    shift.draw(run.path / "figures")
     return run.path
-
-
-def draw_shift(shift: Shift, folder: Path) -> None:
-    """Embeddings and densities of each set of features, and the grid of cells if there is one."""
-    ends = shift.primary.source, shift.primary.target
-    for features, pooled in shift.samples.items():
-        write_figures(folder, pooled, features, ends, shift.synthetic)
-    cells = [row for row in shift.cells() if row.value is not None]
-    if cells:
-        write_grid(folder / "grid.png", cells, shift.synthetic)
 
 
 def _write_features(path: Path, shift: Shift) -> None:

@@ -104,9 +104,9 @@ def test_published_names_shapes_and_totals(name: str) -> None:
 def test_torchvision_s_weights_load_with_a_full_receipt(name: str) -> None:
     network, weights = build(name), narrowed(name)
     receipt = transfer(network, weights, modalities=COLOURS, regions=CLASSES)
-    loaded = {row.name for row in receipt.rows if row.status == "loaded"}
+    loaded = {row.name for row in receipt.tensors if row.status == "loaded"}
     assert loaded == set(weights.tensors) - {"classifier.6.weight", "classifier.6.bias"}
-    assert {row.status for row in receipt.rows} == {"loaded", "random"}
+    assert {row.status for row in receipt.tensors} == {"loaded", "random"}
     state = tensors(network)
     assert all(torch.equal(state[key], weights.tensors[key]) for key in loaded)
 
@@ -143,7 +143,7 @@ def test_s0_s_heads_drop_out_as_published() -> None:
 def test_imagenet_s_features_load_under_any_head() -> None:
     network = build("vgg11", head="s0-2048-256")
     receipt = transfer(network, narrowed("vgg11"), modalities=COLOURS, regions=CLASSES)
-    assert {row.block for row in receipt.rows if row.status == "random"} == {"head"}
+    assert {row.block for row in receipt.tensors if row.status == "random"} == {"head"}
 
 
 @pytest.mark.parametrize("head", ["torchvision", "s0-2048-256", "s0-128", "s0-gap-128"])
@@ -227,7 +227,7 @@ def test_slim_blocks_have_a_quarter_of_the_width_and_the_others_load() -> None:
     state = {key: tensor.detach() for key, tensor in tensors(whole).items()}
     source = Weights(Path("w"), state, {"modalities": list(COLOURS)}, "state dict")
     receipt = transfer(slim, source, modalities=COLOURS, regions=CLASSES)
-    carried = {row.block for row in receipt.rows if row.status == "loaded" and row.numel > 64}
+    carried = {row.block for row in receipt.tensors if row.status == "loaded" and row.numel > 64}
     assert carried == {"stem", "encoder1", "encoder2"}
 
 

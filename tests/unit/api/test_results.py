@@ -16,7 +16,6 @@ from medtl import api
 from medtl.config import TrainConfig
 from medtl.runtime.table import Table
 from medtl.shift.request import ShiftRequest
-from medtl.transfer.receipt import Receipt as CoreReceipt
 from medtl.transfer.receipt import ReceiptRow
 
 ROOT = Path(__file__).parents[3]
@@ -50,9 +49,8 @@ def scores(stage: str, synthetic: bool) -> api.Scores:
     return api.Scores(data, {stage: {SCRIPT: found}}, [])
 
 
-RECEIPT = api.Receipt(
-    SCRIPT, CoreReceipt("file", (ReceiptRow("a", SCRIPT, "loaded", (2,), 2, note=SCRIPT),))
-)
+TENSOR = ReceiptRow("a", SCRIPT, "loaded", (2,), 2, note=SCRIPT)
+RECEIPT = api.Receipt("file", (TENSOR,), whose=SCRIPT)
 RESULTS = [
     scores(SCRIPT, True),
     RECEIPT,

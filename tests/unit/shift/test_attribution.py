@@ -13,7 +13,7 @@ from medtl.shift.metrics.mmd import mmd, mmd_linear
 from medtl.shift.report.advice import advise
 from medtl.shift.report.attribution import Attribution, FamilyShift, MetricTest, Removal, parts_of
 from medtl.shift.report.removals import removals_of
-from medtl.shift.report.result import ShiftRow, verdict_of
+from medtl.shift.report.row import ShiftRow, verdict_of
 from medtl.shift.stats.metric_result import Comparison, evaluate_metric
 from medtl.shift.stats.permutations import draw_permutations
 

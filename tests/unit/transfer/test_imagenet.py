@@ -83,7 +83,7 @@ def test_a_grey_picture_is_answered_as_equal_colours_are() -> None:
     weights = Weights(Path("w"), state, {"modalities": ["red", "green", "blue"]}, "state dict")
     receipt = transfer(grey, weights, modalities=("image",), regions=("a", "b"))
     assert receipt.new_modalities == () and receipt.transferred == 1
-    stem = next(row for row in receipt.rows if row.name == "conv1.weight")
+    stem = next(row for row in receipt.tensors if row.name == "conv1.weight")
     assert (stem.status, stem.note) == ("adapted", "image = red+green+blue")
     image_BCIJ = torch.randn(2, 1, 32, 32)
     one, three = grey.module.eval(), colours.module.eval()

@@ -46,11 +46,11 @@ def test_a_whole_encoder_is_inflated_and_the_receipt_tells() -> None:
     flat, deep = resnet(2), resnet(3)
     receipt = transfer(deep, weights_of(flat), modalities=COLOURS, regions=CLASSES)
     assert receipt.transferred == 1
-    ways = {row.name: row.status for row in receipt.rows}
+    ways = {row.name: row.status for row in receipt.tensors}
     convolutions = {name for name, tensor in tensors(deep).items() if tensor.ndim == 5}
     assert {name for name, way in ways.items() if way == "adapted"} == convolutions
     assert {ways[name] for name in ways.keys() - convolutions} == {"loaded"}
-    stem = next(row for row in receipt.rows if row.name == "conv1.weight")
+    stem = next(row for row in receipt.tensors if row.name == "conv1.weight")
     assert stem.note.startswith("2-D, repeated over 7 slices / 7")
     assert stem.factors["inflated"] == pytest.approx(1 / 7)
     assert "20 2-D convolutions are repeated over the slices of 3-D ones" in receipt.notes

@@ -107,9 +107,9 @@ def test_tensors_that_were_random_stay_as_they_were() -> None:
 
 def test_receipt_calls_redrawn_tensors_random_and_says_why() -> None:
     receipt = initialised().receipt
-    assert receipt.shares() == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
+    assert receipt.shares == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
     assert any(note.startswith("mean-var: ") for note in receipt.notes)
-    row = next(row for row in receipt.rows if row.name == "stem.conv.weight")
+    row = next(row for row in receipt.tensors if row.name == "stem.conv.weight")
     assert "redrawn with mean 0.0" in row.note and row.source == "stem.conv.weight"
 
 

@@ -37,14 +37,14 @@ def test_no_weights_leave_the_network_as_it_is() -> None:
     before = weights(network).tensors
     prepared = prepare_network(network, STAGE, None, REGIONS, mapping={})
     assert all(torch.equal(t, before[name]) for name, t in tensors(network).items())
-    assert prepared.receipt.shares() == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
+    assert prepared.receipt.shares == {"loaded": 0.0, "adapted": 0.0, "random": 1.0}
     assert prepared.trainable_share() == 1 and prepared.frozen == ()
 
 
 def test_receipt_of_random_weights_counts_every_parameter_once() -> None:
     network = unet(1)
     receipt = prepare_network(network, STAGE, None, REGIONS, mapping={}).receipt
-    counted = sum(row.numel for row in receipt.rows if row.parameter)
+    counted = sum(row.numel for row in receipt.tensors if row.parameter)
     assert counted == sum(p.numel() for p in network.module.parameters())
 
 
@@ -107,7 +107,7 @@ def test_head_of_a_cut_classifier_is_new_even_where_the_old_one_fits(
     owners = partition(cut)
     receipt = prepare_network(cut, STAGE, source, REGIONS, mapping={}).receipt
     shapes = {name: tensor.shape for name, tensor in tensors(whole).items()}
-    for row in receipt.rows:
+    for row in receipt.tensors:
         if owners.get(row.name) == "head":
             assert shapes[row.name] == row.shape
             assert (row.status == "random") == new

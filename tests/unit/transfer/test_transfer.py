@@ -92,11 +92,11 @@ def unchanged(network: Network, before: dict[str, Tensor]) -> bool:
 
 
 def status(receipt: Receipt) -> dict[str, str]:
-    return {row.name: row.status for row in receipt.rows}
+    return {row.name: row.status for row in receipt.tensors}
 
 
 def row(receipt: Receipt, name: str) -> ReceiptRow:
-    return next(row for row in receipt.rows if row.name == name)
+    return next(row for row in receipt.tensors if row.name == name)
 
 
 def output(network: Network, batch_BCIJK: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def output(network: Network, batch_BCIJK: Tensor) -> Tensor:
 def test_the_same_network_and_names_are_loaded_whole(build):
     source, target = build(seed=0), build(seed=1)
     receipt = transfer(target, weights_of(source), modalities=FLAIR_T1CE, regions=REGIONS)
-    assert receipt.shares() == {"loaded": 1.0, "adapted": 0.0, "random": 0.0}
+    assert receipt.shares == {"loaded": 1.0, "adapted": 0.0, "random": 0.0}
     assert receipt.notes == () and receipt.new_modalities == ()
     assert unchanged(target, snapshot(source))
 
@@ -156,13 +156,13 @@ def least(name: str, in_channels: int, out_channels: int) -> Network:
 def test_the_receipt_adds_up_for_every_network(name):
     source, target = least(name, 2, 3), least(name, 2, 3)
     receipt = transfer(target, weights_of(source), modalities=T1_T2, regions=("ET", "WT", "TC"))
-    rows = [row for row in receipt.rows if row.status != "skipped"]
+    rows = [row for row in receipt.tensors if row.status != "skipped"]
     assert [row.name for row in rows] == list(tensors(target))
     assert sum(r.numel for r in rows if r.parameter) == sum(
         p.numel() for p in target.module.parameters()
     )
-    assert sum(receipt.shares().values()) == pytest.approx(1)
-    assert receipt.transferred == 1 and len(rows) == len(receipt.rows)
+    assert sum(receipt.shares.values()) == pytest.approx(1)
+    assert receipt.transferred == 1 and len(rows) == len(receipt.tensors)
     adapted = {row.name for row in rows if row.status == "adapted"}
     assert adapted == {*target.input_tensors, *target.head_tensors}
     assert receipt.new_modalities == T1_T2
@@ -313,7 +313,7 @@ def test_a_head_without_names_is_taken_in_order_and_said_so():
     receipt = transfer(
         target, weights_of(source, regions=()), modalities=FLAIR_T1CE, regions=REGIONS
     )
-    assert receipt.shares()["loaded"] == 1
+    assert receipt.shares["loaded"] == 1
     assert any("outputs are taken in order" in note for note in receipt.notes)
 
 
@@ -337,8 +337,8 @@ def test_partial_transfer_goes_on_when_allowed():
         target, weights_of(dynunet()), modalities=FLAIR_T1CE, regions=REGIONS, allow_partial=True
     )
     assert receipt.transferred < 0.5
-    assert sum(receipt.shares().values()) == pytest.approx(1)
-    skipped = [row.name for row in receipt.rows if row.status == "skipped"]
+    assert sum(receipt.shares.values()) == pytest.approx(1)
+    skipped = [row.name for row in receipt.tensors if row.status == "skipped"]
     assert "input_block.conv1.conv.weight" in skipped
     assert not any(name.startswith("skip_layers") for name in skipped)  # further names, no tensors
 
@@ -354,9 +354,9 @@ def test_blocks_left_random_on_purpose_do_not_count_as_misfits():
         reinit=("middle", "head"),
     )
     assert receipt.transferred < 0.5
-    kept = {row.name for row in receipt.rows if row.block != "stem"}
+    kept = {row.name for row in receipt.tensors if row.block != "stem"}
     assert all(torch.equal(tensors(target)[name], before[name]) for name in kept)
-    assert {row.status for row in receipt.rows if row.block == "stem"} == {"loaded"}
+    assert {row.status for row in receipt.tensors if row.block == "stem"} == {"loaded"}
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_names_that_are_not_there_are_errors_and_nothing_is_written(options, err
 def test_unnamed_channels_of_the_same_number_are_taken_in_order_and_said_so():
     source, target = unet(), unet(seed=1)
     receipt = transfer(target, weights_of(source, ()), modalities=T1_T2, regions=REGIONS)
-    assert receipt.shares()["loaded"] == 1
+    assert receipt.shares["loaded"] == 1
     assert any("taken to be t1, t2" in note for note in receipt.notes)
     with pytest.raises(ConfigError, match="init-modalities"):
         transfer(
@@ -433,7 +433,7 @@ def test_names_behind_another_prefix_are_found(rename):
     renamed = {rename(name): tensor for name, tensor in weights.tensors.items()}
     weights = Weights(weights.path, renamed, weights.metadata, "state dict")
     receipt = transfer(target, weights, modalities=FLAIR_T1CE, regions=REGIONS)
-    assert receipt.shares()["loaded"] == 1 and unchanged(target, snapshot(source))
+    assert receipt.shares["loaded"] == 1 and unchanged(target, snapshot(source))
 
 
 class StackedConvs(nn.Module):
@@ -495,8 +495,8 @@ def test_nnunet_weights_give_dynunet_the_same_outputs(tmp_path):
     receipt = transfer(
         target, read_weights(tmp_path / "c.pth"), modalities=FLAIR_T1CE, regions=REGIONS
     )
-    assert receipt.shares()["loaded"] == 1
-    skipped = {row.note for row in receipt.rows if row.status == "skipped"}
+    assert receipt.shares["loaded"] == 1
+    skipped = {row.note for row in receipt.tensors if row.status == "skipped"}
     assert skipped == {"cancelled by the norm behind it"}
     batch_BCIJK = torch.randn(1, 2, 16, 16, 16)
     target.module.train()
