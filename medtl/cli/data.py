@@ -37,19 +37,17 @@ def phantom(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Write synthetic MR of heads with tumours, in the layout of a public data set."""
-    from medtl.data.phantom import write_phantom
+    from medtl import api
     from medtl.runtime.console import Reporter
 
-    reporter = Reporter(quiet)
-    with reporter.progress("synthetic phantom", cases) as advance:
-        write_phantom(
-            folder,
-            cases=cases,
-            size=size,
-            sites=sites,
-            seed=seed,
-            shift=shift,
-            layout=layout,
-            progress=lambda done, total: advance(done, ""),
-        )
-    reporter.say(f"wrote {cases} synthetic patients to {folder}")
+    api.phantom(
+        folder,
+        cases=cases,
+        size=size,
+        sites=sites,
+        seed=seed,
+        shift=shift,
+        layout=layout,
+        verbose=not quiet,
+    )
+    Reporter(quiet).say(f"wrote {cases} synthetic patients to {folder}")

@@ -54,33 +54,28 @@ def explain(
 
     Where the cases have masks, the maps are scored against them: pointing game and Dice.
     """
-    from medtl.plugins.catalog import load_catalog
+    from medtl import api
     from medtl.runtime.console import Reporter
-    from medtl.runtime.run_folder import open_run
 
-    opened, catalog = open_run(run), load_catalog()
-
-    from medtl.explain.run import Wanted, explain_run, explained_tables
-    from medtl.runtime.device import build_fabric
-
-    reporter = Reporter(quiet)
-    folder, found = explain_run(
-        opened,
-        catalog,
-        build_fabric(device, "fp32"),
-        reporter,
-        Wanted(output, layer, cases, threshold),
+    found = api.explain(
+        run,
         inputs=inputs,
         out=out,
         stage=stage,
+        output=output,
+        layer=layer,
+        cases=cases,
+        threshold=threshold,
         labels=labels,
+        device=device,
+        verbose=not quiet,
     )
     if json:
         import json as encoder
 
-        print(encoder.dumps(found, indent=2))
+        print(encoder.dumps(found.to_json(), indent=2))
         return
-    tables = explained_tables(found)
-    for table in tables:
+    reporter = Reporter(quiet)
+    for table in found.tables():
         reporter.show(table)
-    reporter.say(f"figures, saliency.csv and saliency.json in {folder}")
+    reporter.say(f"figures, saliency.csv and saliency.json in {found.folder}")

@@ -15,7 +15,7 @@ from medtl.runtime.table import Table
 SYNTHETIC = "synthetic phantom"
 
 
-class Html(Protocol):
+class NotebookHtml(Protocol):
     """What a notebook can show."""
 
     def _repr_html_(self) -> str: ...
@@ -40,7 +40,7 @@ class Shown:
         """For people; ``print(table.plain())`` or ``table.markdown()`` outside of a notebook."""
         return []
 
-    def pictures(self) -> Sequence[Html]:
+    def pictures(self) -> Sequence[NotebookHtml]:
         """What a notebook shows below the tables."""
         return ()
 
