@@ -127,8 +127,7 @@ def score_stages(
     )
     if gain:
         data["against_controls"] = gain
-    flattened = [flat(name, row) for name, found in rows.items() for row in found]
-    return Scores(data, summary, flattened, missing, rows)
+    return Scores(data, summary, flat(rows), missing, rows)
 
 
 def evaluate(

@@ -70,8 +70,12 @@ class Scores(Shown):
         return {"data": dict(self.data), **self.summary, **missing}
 
 
-def flat(stage: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A measured row with its metrics, and the probabilities of classes (``p_CLASS``), as keys."""
+def flat(by_stage: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Measured rows with their metrics, and the probabilities of classes (``p_CLASS``), as keys."""
+    return [_flat(stage, row) for stage, rows in by_stage.items() for row in rows]
+
+
+def _flat(stage: str, row: Mapping[str, Any]) -> dict[str, Any]:
     shares = {f"p_{name}": value for name, value in row.get("probability", {}).items()}
     known = {key: row[key] for key in row if key not in ("metrics", "probability", "predicted")}
     predicted = {"predicted": row["predicted"]} if "predicted" in row else {}
