@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path, PureWindowsPath
-from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
 
-import medtl.runtime.lock
 from medtl.cli.main import main
 from medtl.errors import DataError, RunError
 from medtl.runtime.files import check_apart, file_name
+from medtl.runtime.lock import locked, refuse_held
 from medtl.runtime.run_folder import append_line, start_run, write_text
 
 ODD = ["CON", "con.T1", "aux ", "nul", "COM1.a", "LPT9", "a:b", 'a<b>c"d', "a|b?c*", "dot.", "gap "]
@@ -90,39 +88,13 @@ def test_predictions_of_odd_cases_lie_beside_each_other(
     assert "would be one file on Windows and macOS" in capsys.readouterr().err
 
 
-def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The locking module where there is no fcntl; its msvcrt refuses what the system's refuses."""
-    fcntl = pytest.importorskip("fcntl")
-    stand_in = ModuleType("msvcrt")
-
-    def locking(file: int, mode: int, count: int) -> None:
-        assert count == 1
-        try:
-            fcntl.flock(file, fcntl.LOCK_UN if mode == 0 else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PermissionError(13, "Permission denied") from None
-
-    stand_in.LK_UNLCK, stand_in.LK_NBLCK, stand_in.locking = 0, 2, locking  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setitem(sys.modules, "msvcrt", stand_in)
-    spec = importlib.util.spec_from_file_location("locking_elsewhere", medtl.runtime.lock.__file__)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_run_is_held_with_and_without_fcntl(
-    elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    locking = as_on_windows(monkeypatch) if elsewhere else medtl.runtime.lock
-    with locking.locked(tmp_path):
+def test_a_run_is_held_by_one_command(tmp_path: Path) -> None:
+    with locked(tmp_path):
         with pytest.raises(RunError, match="another process"):
-            locking.refuse_held(tmp_path)
-        with pytest.raises(RunError, match="another process"), locking.locked(tmp_path):
+            refuse_held(tmp_path)
+        with pytest.raises(RunError, match="another process"), locked(tmp_path):
             pass
-    locking.refuse_held(tmp_path)
-    with locking.locked(tmp_path):
+    refuse_held(tmp_path)
+    with locked(tmp_path):
         pass
     assert not (tmp_path / ".lock").exists()
