@@ -140,7 +140,7 @@ def compared(
 def prepared(cases: list[Case], catalog: Catalog) -> tuple[Views, float]:
     """Samples from the cache, all read once, and the seconds that this took per picture."""
     defaults = KaggleMri.defaults
-    preset = catalog.transforms[defaults.transforms].load()().into(SIZE)
+    preset = catalog.transforms[defaults.transforms].load()().with_size(SIZE)
     recipe = Preprocessor(parse_domain(defaults.src).modalities, KaggleMri.regions, preset)
     started = perf_counter()
     cached = cached_cases(cases, recipe, "memory", 0)

@@ -41,7 +41,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medtl.data.case import Case, ImageFile
-from medtl.data.io.resample import block_mean
+from medtl.data.io.grids import block_mean
 from medtl.data.modality import Modality
 from medtl.runtime.console import Reporter
 from medtl.transforms.preprocessor import Preprocessor
@@ -62,7 +62,7 @@ QUALITIES = (60, 95)
 def features(path: Path, preset: Preset) -> NDArray[np.float64]:
     """What a probe may look at (F) in the input that a network gets of a picture."""
     case = Case(str(path), str(path), {IMAGE: ImageFile(path)})
-    prepared = Preprocessor((IMAGE,), (), preset.into((EDGE, EDGE)))(case)["image"]
+    prepared = Preprocessor((IMAGE,), (), preset.with_size((EDGE, EDGE)))(case)["image"]
     shown_IJ = view(prepared, (EDGE, EDGE))[0].numpy()
     power_IJ = np.abs(np.fft.fftshift(np.fft.fft2(shown_IJ * np.hanning(EDGE)[:, None]))) ** 2
     middle = np.arange(EDGE) - EDGE // 2

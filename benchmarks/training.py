@@ -60,7 +60,7 @@ def main() -> None:
     catalog = load_catalog()
     cases = sorted_cases(options.data)[:PATIENTS]
     defaults = Brats.defaults
-    preset = catalog.transforms[defaults.transforms].load()().at(defaults.spacing_mm)
+    preset = catalog.transforms[defaults.transforms].load()().with_spacing(defaults.spacing_mm)
     recipe = Preprocessor(parse_modalities(defaults.src), Brats.regions, preset)
     cached = cached_cases(cases, recipe, "memory", 0)
     patches = Patches(cached, len(cases), recipe, defaults.patch_size, "benchmark")

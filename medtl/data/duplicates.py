@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,10 +21,11 @@ from medtl.data.case import ImageFile
 from medtl.data.content_hash import content_hash
 from medtl.data.io.foreground import foreground
 from medtl.data.io.geometry import to_canonical
+from medtl.data.io.grids import block_mean, bounding_box, resample_array
 from medtl.data.io.images import read_volume
-from medtl.data.io.resample import block_mean, box_of, resample_array
 from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 
 #: Edges of thumbnails, and the least correlation of their details that makes two images the same.
 #: Seen: copies of pictures .993 and more, T1 and contrast-enhanced T1 of a slice .979 and less; of
@@ -67,15 +67,8 @@ class Group:
 
 def look_at(files: Sequence[ImageFile], reporter: Reporter) -> list[Look]:
     """Look at all, several at once. Errors as read_volume."""
-    found: list[Look] = []
-    with (
-        reporter.progress("looking for duplicates", len(files)) as advance,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        for each in threads.map(look, files):
-            found.append(each)
-            advance(len(found))
-    return found
+    with reporter.progress("looking for duplicates", len(files)) as advance:
+        return in_threads(look, files, advance, threads=2)
 
 
 def groups_of(looks: Sequence[Look], least: float | None = None) -> list[Group]:
@@ -147,10 +140,10 @@ def _record(file: ImageFile) -> dict[str, Any]:
         if flat:
             factor = max(1, max(array_IJK.shape) // EDGE)
             small_IJK = block_mean(canonical_IJK, (factor, factor, 1))
-            shown = small_IJK[box_of(foreground(small_IJK))]
+            shown = small_IJK[bounding_box(foreground(small_IJK)) or ...]
             thumbnails = [resample_array(small_IJK, PICTURE), resample_array(shown, PICTURE)]
         else:
-            shown = canonical_IJK[box_of(foreground(canonical_IJK))]
+            shown = canonical_IJK[bounding_box(foreground(canonical_IJK)) or ...]
             thumbnails = [resample_array(shown, VOLUME)]
     packed = [_packed(thumbnail) for thumbnail in thumbnails if np.ptp(thumbnail) > 0]
     return {"hash": content_hash(array_IJK, affine), "flat": flat, "details": packed}

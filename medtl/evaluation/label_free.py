@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medtl.errors import ConfigError
+from medtl.runtime.subset import stride
 
 #: Selectors that look at labels: of validation patients of the stage's own domain.
 LABELLED = ("validation", "source-validation")
@@ -47,7 +48,7 @@ def neighbourhood_density(rows_NL: Tensor) -> float:
     """
     if len(rows_NL) < 2:
         raise ConfigError("select_by snd compares images, and there is one: choose entropy")
-    rows_NL = evenly(rows_NL, MOST_ROWS)
+    rows_NL = rows_NL[:: stride(len(rows_NL), MOST_ROWS)]
     unit_NL = functional.normalize(rows_NL)
     likeness_NN = unit_NL @ unit_NL.T / TEMPERATURE
     likeness_NN.fill_diagonal_(-torch.inf)
@@ -77,11 +78,6 @@ def select_score(name: str, tables: Sequence[Tensor]) -> dict[str, float]:
     """The score of a label-free selector: its mean over ``tables`` (rows_NL of each output)."""
     scores = [LABEL_FREE[name](rows_NL.double()) for rows_NL in tables]
     return {name: sum(scores) / len(scores)}
-
-
-def evenly(rows: Tensor, most: int) -> Tensor:
-    """At most so many rows, at equal steps."""
-    return rows[:: max(1, -(-len(rows) // most))]
 
 
 def _entropy(rows_NL: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.data.io.grids import bounding_box
 from medtl.errors import DataError
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.lesions import Mask, lesion_metrics
@@ -90,7 +91,7 @@ def _mask_metrics(
 ) -> dict[str, float]:
     shape, voxels = truth_IJK.shape, truth_IJK.size
     either_IJK = prediction_IJK | truth_IJK
-    box = bounding_box(either_IJK) if either_IJK.any() else (slice(1),) * either_IJK.ndim
+    box = bounding_box(either_IJK) or (slice(1),) * either_IJK.ndim
     prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]
     positive, actual = int(prediction_IJK.sum()), int(truth_IJK.sum())
     hit = int((prediction_IJK & truth_IJK).sum())
@@ -147,13 +148,6 @@ def _surface_scores(
     hd95_mm = max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95))
     near = (to_truth <= tolerance_mm).sum() + (to_prediction <= tolerance_mm).sum()
     return float(hd95_mm), float(near / (to_truth.size + to_prediction.size))
-
-
-def bounding_box(mask_IJK: Mask) -> tuple[slice, ...]:
-    """Slices around the voxels of a mask that is not empty."""
-    axes = range(mask_IJK.ndim)
-    hits = [np.flatnonzero(mask_IJK.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
 
 
 def _surface(mask_IJK: Mask) -> Mask:

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from medtl.data.io.geometry import orient
+from medtl.data.io.grids import bounding_box
 from medtl.evaluation.lesions import Mask
-from medtl.evaluation.metrics import bounding_box
 from medtl.runtime.figure_style import ORANGE, SKY, new_grid, note, outline, save, styled
 
 #: Rows of a picture run down and columns to the right: it is shown as it is.
@@ -134,9 +135,7 @@ def _source_axis(pair: str, axes: Sequence[str]) -> int:
 def to_lps(array_xIJK: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
     """An array whose last three axes run to ``axes`` -> to the left, to the back and up."""
     order = [_source_axis(pair, axes) for pair in _AXES]
-    turned = np.transpose(array_xIJK, (0, *(axis + 1 for axis in order)))
-    against = [i + 1 for i, axis in enumerate(order) if axes[axis] not in "LPS"]
-    return np.asarray(np.flip(turned, tuple(against)))
+    return orient(array_xIJK, order, [axes[axis] not in "LPS" for axis in order])
 
 
 def native_slice(k: int, depth: int, axes: Sequence[str]) -> int:
@@ -168,12 +167,11 @@ def _clearest(image_CIJK: NDArray[np.float32], head_CIJK: Mask, region_IJK: Mask
 
 
 def _plane_box(head_IJK: Mask) -> tuple[slice, slice]:
-    plane_IJ: Mask = np.asarray(head_IJK.any(axis=2))
-    if not plane_IJ.any():
-        return slice(0, plane_IJ.shape[0]), slice(0, plane_IJ.shape[1])
+    rows, columns = head_IJK.shape[:2]
+    box = bounding_box(head_IJK.any(axis=2)) or (slice(0, rows), slice(0, columns))
     i, j = (
         slice(max(hit.start - _MARGIN, 0), min(hit.stop + _MARGIN, size))
-        for hit, size in zip(bounding_box(plane_IJ), plane_IJ.shape, strict=True)
+        for hit, size in zip(box, (rows, columns), strict=True)
     )
     return i, j
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning_fabric import Fabric
 
 from medtl.config import read_config
@@ -53,6 +52,7 @@ from medtl.inference.load import LoadedStage, finished_stages, read_stage
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
+from medtl.runtime.subset import evenly_spaced
 from medtl.runtime.table import Table
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
@@ -179,10 +179,7 @@ def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
     for case in cases:
         by_class.setdefault(case.class_name, []).append(case)
     each = -(-count // len(by_class))
-    picked = [
-        [own[i] for i in np.unique(np.linspace(0, len(own) - 1, each).round().astype(int))]
-        for own in by_class.values()
-    ]
+    picked = [[own[index] for index in evenly_spaced(len(own), each)] for own in by_class.values()]
     turns = max(map(len, picked))
     return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]
 

@@ -130,14 +130,16 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
 def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
     """The preset by name at its spacing, with the run's modality dropout; one that has changed
     since training is refused."""
-    preset: Preset = catalog.transforms[recorded["preset"]].load()().at(recorded["spacing_mm"])
-    preset = preset.through(recorded.get("windows", {})).into(recorded.get("size", ()))
+    preset: Preset = (
+        catalog.transforms[recorded["preset"]].load()().with_spacing(recorded["spacing_mm"])
+    )
+    preset = preset.with_windows(recorded.get("windows", {})).with_size(recorded.get("size", ()))
     if "harmonise" in recorded:
-        preset = preset.onto(Standard.from_json(recorded["harmonise"]))
+        preset = preset.with_standard(Standard.from_json(recorded["harmonise"]))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(
             f"{path}: preset {preset.name!r} prepares images differently by now; train anew"
         )
     augmentation = dict(recorded["augmentation"])
-    return preset.dropping(float(augmentation.get("modality_dropout", 0.0)))
+    return preset.with_modality_dropout(float(augmentation.get("modality_dropout", 0.0)))

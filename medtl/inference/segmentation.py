@@ -27,6 +27,7 @@ from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
+from medtl.runtime.subset import stride
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.preprocessor import Preprocessor
 
@@ -212,7 +213,7 @@ def probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> lis
     for index in share(predictor.fabric, range(count)):
         logits_LIJK = predictor.prepared_logits(cached[index]["image"]).cpu()
         shares_LN = logits_LIJK.double().flatten(1).sigmoid()
-        found.append(shares_LN[:, :: max(1, -(-shares_LN.shape[1] // MOST_VOXELS))])
+        found.append(shares_LN[:, :: stride(shares_LN.shape[1], MOST_VOXELS)])
     shares_LN = torch.cat(gather(predictor.fabric, found, count), dim=1)
     return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]
 

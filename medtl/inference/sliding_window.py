@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from medtl.data.io.grids import bounding_box
 from medtl.networks.cpu.channels_last import ChannelsLast
 
 Forward = Callable[[Tensor], Tensor]
@@ -70,7 +71,7 @@ def sliding_window(
     whole: Window = tuple(slice(0, length) for length in image_CIJK.shape[1:])
     if crop and shown_IJK is None:
         shown_IJK = shown(image_CIJK)
-    box = whole if shown_IJK is None else _box(shown_IJK)
+    box = whole if shown_IJK is None else bounding_box(shown_IJK)
     if box is None:
         return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
     size = [side.stop - side.start for side in box]
@@ -151,18 +152,6 @@ def shown(image_CIJK: Tensor) -> Tensor:
 def _any(shown_IJK: Tensor) -> bool:
     """Looks at a few voxels first, which mostly do."""
     return bool(shown_IJK[::8, ::8, ::8].any()) or bool(shown_IJK.any())
-
-
-def _box(shown_IJK: Tensor) -> Window | None:
-    """The smallest box that holds every voxel shown; None if there is none."""
-    rows_IJ = shown_IJK.any(2)
-    box = []
-    for line in (rows_IJ.any(1), rows_IJ.any(0), shown_IJK.any(0).any(0)):
-        found = line.nonzero()
-        if not len(found):
-            return None
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
-    return tuple(box)
 
 
 def slice_wise(

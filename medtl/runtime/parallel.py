@@ -1,11 +1,13 @@
-"""Making the next item ready while the present one is in use."""
+"""Work in threads: many items at once, or the next item while the present one is in use."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from medtl.runtime.console import Advance
 
 Item = TypeVar("Item")
 
@@ -20,8 +22,8 @@ def ahead(
 ) -> Iterator[Result]:
     """``function`` of each item in order, the next one computed while this one is in use.
 
-    What ``function`` raises is raised when that item's turn comes. ``begin`` is called first, in
-    the thread that computes.
+    An exception of ``function`` is raised at its item's turn. ``begin`` is called first, in the
+    thread that computes.
     """
     with ThreadPoolExecutor(1, initializer=begin) as reader:
         coming: Future[Result] | None = None
@@ -34,7 +36,26 @@ def ahead(
             yield coming.result()
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``function`` of each item, in order; the first error in order is raised."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Collection[Item],
+    advance: Advance | None = None,
+    *,
+    threads: int = 8,
+) -> list[Result]:
+    """``function`` of each item, in order; the first error in order is raised and stops the rest.
+
+    Args:
+        advance: called with the number of items done, as :meth:`Reporter.progress` yields it.
+        threads: at most this many, and no more than there are cores.
+    """
+    results: list[Result] = []
+    pool = ThreadPoolExecutor(min(threads, os.cpu_count() or 1))
+    try:
+        for result in pool.map(function, items):
+            results.append(result)
+            if advance is not None:
+                advance(len(results))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results

@@ -9,6 +9,7 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 from medtl.shift.contract import (
     FeatureExtractor,
     FeatureRows,
@@ -19,7 +20,7 @@ from medtl.shift.contract import (
 )
 from medtl.shift.images.domains import DomainCases, Image, images_of, some_patients
 from medtl.shift.images.duplicates import Screening
-from medtl.shift.images.extract import in_parallel, measure_images, view_of
+from medtl.shift.images.extract import THREADS, measure_images, view_of
 from medtl.shift.images.pool import Pooled, gather, pool
 from medtl.shift.report.attribution import (
     LABEL,
@@ -125,7 +126,8 @@ class Attributor:
             view = self._view(images[index], features)
             return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
 
-        found = in_parallel(rows, len(images), "measuring after harmonising", self.reporter)
+        with self.reporter.progress("measuring after harmonising", len(images)) as advance:
+            found = in_threads(rows, range(len(images)), advance, threads=THREADS)
         samples = {
             name: gather(images, [each[name] for each in found], features) for name in harmonisers
         }

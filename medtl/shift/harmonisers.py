@@ -12,7 +12,7 @@ from statistics import median, median_low
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.data.io.resample import resample_array
+from medtl.data.io.grids import resample_array
 from medtl.errors import DataError
 from medtl.shift.contract import Fitted, Harmoniser, View
 from medtl.transforms.histogram import HISTOGRAM, NYUL, Landmarks, Standard

@@ -207,11 +207,11 @@ def a_case_can_be_prepared(tried: Tried) -> None:
     defaults = found.task.phantom_defaults
     preset = tried.catalog().transforms[defaults.transforms].load()()
     if not preset.fits:
-        preset = preset.at(max(6.0, defaults.spacing_mm))
+        preset = preset.with_spacing(max(6.0, defaults.spacing_mm))
     case = found.cohort.cases[0]
     regions = () if found.task.kind == "classification" else found.task.regions
     modalities = parse_domain(defaults.src).modalities
-    recipe = Preprocessor(modalities, regions, preset.into(defaults.patch_size))
+    recipe = Preprocessor(modalities, regions, preset.with_size(defaults.patch_size))
     with own_cache():
         prepared = recipe(case, with_target=bool(regions))
     require(prepared["image"].isfinite().all(), f"{case.id} is not finite once it is prepared")

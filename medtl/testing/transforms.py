@@ -55,7 +55,7 @@ def preset_of(tried: Tried) -> Preset:
         isinstance(found, Preset),
         f"the target returns {type(found).__name__}, not a medtl.transforms.presets.Preset",
     )
-    return found.into((SIZE, SIZE))  # type: ignore[no-any-return]
+    return found.with_size((SIZE, SIZE))  # type: ignore[no-any-return]
 
 
 def native(preset: Preset) -> Native:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import lcm
 from statistics import median
@@ -22,6 +21,7 @@ from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.norms import check_norms
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 from medtl.runtime.table import Table
 from medtl.training.checks import check_suited, labelled_cases, usable_cases
 from medtl.training.samples.prepared import prepared_bytes
@@ -117,16 +117,18 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
     defaults = advice.defaults if advice else defaults
     preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and advice:
-        preset = preset.through(advice.windows)
+        preset = preset.with_windows(advice.windows)
     if not preset.fits:
-        preset = preset.at(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
-    preset = preset.dropping(_modality_dropout(config, visited))
+        preset = preset.with_spacing(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
+    preset = preset.with_modality_dropout(_modality_dropout(config, visited))
     if config.harmonise:
         # Of each domain, as one of its sites may have no training patient.
         training = {
             domain: cases_of(split.train, select(domain, cohort.cases)) for domain in visited
         }
-        preset = preset.onto(fit_standard(config.harmonise, catalog, preset, training, reporter))
+        preset = preset.with_standard(
+            fit_standard(config.harmonise, catalog, preset, training, reporter)
+        )
     check_suited(kind, task, probe, preset, defaults, config)
     if any(stage.norm_stats == "target" for stage in laid_out):
         check_norms(probe)
@@ -164,7 +166,7 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         split,
         request,
         lay_out(config, catalog, request),
-        preset.into(patch),
+        preset.with_size(patch),
         network,
         probe.spatial_dims,
         patch,
@@ -238,11 +240,8 @@ def _modality_dropout(config: TrainConfig, visited: Sequence[Domain]) -> float:
 
 def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> tuple[Header, ...]:
     """One header per case, every file's header read; the first bad case in order is reported."""
-    with ThreadPoolExecutor(8) as pool:
-        return tuple(
-            headers[modalities[0]]
-            for headers in pool.map(lambda case: check_case(case, modalities), cases)
-        )
+    read = in_threads(lambda case: check_case(case, modalities), cases)
+    return tuple(headers[modalities[0]] for headers in read)
 
 
 def _spacing(default_mm: float, headers: Sequence[Header]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.device import precision_name, processes_here
 from medtl.runtime.files import from_home, sweep
 from medtl.runtime.lock import locked
+from medtl.runtime.parallel import in_threads
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.runtime.signals import Interruption, watching
 from medtl.training.plan import Plan
@@ -183,8 +183,7 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
         check_content(case, needed)
         return fingerprint(case)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(checked, cases))
+    return in_threads(checked, cases, threads=2)
 
 
 def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medtl.data.io.grids import bounding_box
 from medtl.transforms.affine import Affine, Window
 
 #: Zero signal lies about this many deviations below the mean of a z-scored brain.
@@ -209,7 +210,7 @@ def apply(
     window = affine.window(image_CIJK.shape[1:])
     shown_CIJK = affine.sample(image_CIJK, window)
     target = torch.zeros((len(target_LIJK), *patch))
-    box = _box(target_LIJK)
+    box = bounding_box(target_LIJK.amax(0))
     if box is not None:
         marked = _meet(affine.within(box).window([side.stop - side.start for side in box]), window)
         share_LIJK = affine.within(box).sample(target_LIJK[(slice(None), *box)], marked)
@@ -241,17 +242,6 @@ def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, in
         if channel not in drawn.missing:
             found[(channel, *window)] = shaded_IJK
     return found
-
-
-def _box(target_LIJK: Tensor) -> Window | None:
-    """The smallest box that holds every region; None if there is none."""
-    seen_IJK = target_LIJK.amax(0)
-    lines = (seen_IJK.amax((1, 2)), seen_IJK.amax((0, 2)), seen_IJK.amax((0, 1)))
-    found = [line.nonzero().flatten().tolist() for line in lines]
-    if not found[0]:
-        return None
-    i, j, k = (slice(voxels[0], voxels[-1] + 1) for voxels in found)
-    return i, j, k
 
 
 def _meet(one: Window, other: Window) -> Window:

@@ -1,9 +1,8 @@
-"""The standard that a harmoniser brings intensities onto in training, fitted on training cases."""
+"""Fit the histogram standard of a harmoniser on training cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from medtl.data.case import Case, ImageFile
 from medtl.data.domain import Domain
@@ -12,6 +11,7 @@ from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 from medtl.transforms.histogram import Landmarks, Standard
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
@@ -27,14 +27,14 @@ def fit_standard(
     training: Mapping[Domain, Sequence[Case]],
     reporter: Reporter,
 ) -> Standard:
-    """Each modality's standard, from the ``training`` cases of the first domain that has it: the
-    source comes first, so the target is brought onto the source's.
+    """Each modality's histogram standard, fitted on the first domain of ``training`` that has it.
 
-    With N4 the standard is that of the uncorrected images; it says only where percentiles go.
+    The source comes first, so the target is mapped to the source's standard. With N4 the standard
+    is fitted on uncorrected images: it only says where percentiles are mapped to.
 
     Raises:
         ConfigError: the harmoniser is not for training, or the preset has fixed windows.
-        DataError: no training image varies, or one cannot be read.
+        DataError: an image cannot be read, or all training images are constant.
     """
     name = catalog.harmonisers.full_name(harmoniser).partition(":")[2]
     landmarks: Landmarks | None = catalog.harmonisers[harmoniser].load()().landmarks
@@ -48,13 +48,13 @@ def fit_standard(
             f"harmonise={name}: transforms {preset.name} scales CT by the same window in all "
             "cases, which harmonising would undo; leave one of them out"
         )
-    recipe = Preprocessor((), (), preset)
+    preprocessor = Preprocessor((), (), preset)
     values: dict[str, tuple[float, ...]] = {}
     for domain, cases in training.items():
         for modality in domain.modalities:
             if modality not in values:
                 files = [case.images[modality] for case in cases]
-                measured = _measure(files, landmarks, recipe, f"{name} {modality}", reporter)
+                measured = _measure(files, landmarks, preprocessor, f"{name} {modality}", reporter)
                 values[modality] = landmarks.standard(measured, f"{name} on {modality}")
     return Standard(name, landmarks.percentiles, tuple(sorted(values.items())))
 
@@ -62,28 +62,21 @@ def fit_standard(
 def _measure(
     files: Sequence[ImageFile],
     landmarks: Landmarks,
-    recipe: Preprocessor,
+    preprocessor: Preprocessor,
     what: str,
     reporter: Reporter,
 ) -> list[list[float]]:
-    """Each image's values at the percentiles, where ``recipe`` says that it shows the patient."""
-    rule = recipe.preset.fits, recipe.preset.whole
+    """Each image's values at the percentiles, over the voxels that show the patient."""
+    rule = preprocessor.preset.fits, preprocessor.preset.whole
 
     def measured(file: ImageFile) -> list[float]:
         def compute() -> list[float]:
             array_IJK, _ = read_volume(file)
-            return landmarks.measure(array_IJK, recipe.shown(array_IJK))
+            return landmarks.measure(array_IJK, preprocessor.shown(array_IJK))
 
         return list(
             remembered(f"{_FACT} {landmarks.percentiles} {rule}", file.path, file.channel, compute)
         )
 
-    found = []
-    with (
-        reporter.progress(f"fitting {what}", len(files)) as advance,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        for row in threads.map(measured, files):
-            found.append(row)
-            advance(len(found))
-    return found
+    with reporter.progress(f"fitting {what}", len(files)) as advance:
+        return in_threads(measured, files, advance, threads=2)

@@ -22,6 +22,10 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
+#: Intensities beyond these percentiles of the brain are clipped before the z-score.
+CLIP_PERCENTILES = (0.5, 99.5)
+
+
 @dataclass(frozen=True, slots=True)
 class Landmarks:
     """Which percentiles are moved. The standard is their mean over images.

@@ -15,10 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medtl.data.io.grids import resample
-
-#: Intensities beyond these percentiles of the brain are clipped before the z-score.
-CLIP_PERCENTILES = (0.5, 99.5)
-
+from medtl.transforms.histogram import CLIP_PERCENTILES
 
 #: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
 N4_SHRINK = 4

@@ -1,6 +1,6 @@
-"""Named presets: deterministic preparation of a case, and the augmentation that goes with it.
+"""From native arrays to a network's input, by a preset, and logits back to the native grid.
 
-Axes: C modality, L region, I J K voxels (right-anterior-superior after preparation).
+Axes: C modality, L region, I J K voxels (right-anterior-superior after preprocessing).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medtl.data.io.grids import box, orient, resample, to_ras
+from medtl.data.io.geometry import orient, to_ras
+from medtl.data.io.grids import bounding_box, resample
 from medtl.errors import DataError
 from medtl.transforms.intensity import (
     blurred,
@@ -32,9 +33,9 @@ from medtl.transforms.presets import Preset
 class Placement:
     """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
 
-    shape: tuple[int, int, int]  #: native voxels
-    start: tuple[int, int, int]  #: first voxel of the brain box, in RAS order
-    size: tuple[int, int, int]  #: voxels of the brain box, in RAS order
+    shape: tuple[int, ...]  #: native voxels
+    start: tuple[int, ...]  #: first voxel of the brain box, in RAS order
+    size: tuple[int, ...]  #: voxels of the brain box, in RAS order
     axes: tuple[int, int, int]  #: RAS axis i is native axis axes[i]
     flips: tuple[bool, bool, bool]  #: RAS axis i runs against its native axis
 
@@ -50,62 +51,77 @@ def prepare(
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
-    Orientation to RAS, crop to the brain, where the preset has one the standard of each modality,
-    percentile clipping and z-score where it covers the brain (0 elsewhere), resampling to
-    ``preset.spacing_mm`` or into ``preset.size``.
-    ``covered_CIJK`` tells where; slabs often miss a side of the head. One mask for all modalities
-    may have C = 1.
-    ``modalities`` (C) tell which of the preset's windows and standards belongs to which channel,
-    ``stored`` (C) how its file holds it: which level is white.
+    Orientation to RAS, crop to the brain, the preset's histogram standard, percentile clipping and
+    z-score where the image covers the brain (0 elsewhere), and resampling to ``preset.spacing_mm``
+    or into ``preset.size``.
+
+    Args:
+        covered_CIJK: where each image covers the brain: slabs often miss a side of the head. One
+            mask (C = 1) may serve all modalities.
+        modalities: which of the preset's windows and standards belongs to each channel (C).
+        stored: how each channel's file stores it (C), which says what level is white.
     """
     axes, flips = to_ras(affine)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(axes)]
-    start, size = box(orient(np.logical_or.reduce(covered_CIJK), axes, flips))
-    crop = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-    channels: list[NDArray[np.float32]] = []
-    by_name = dict(preset.windows)
+    crop = bounding_box(orient(np.logical_or.reduce(covered_CIJK), axes, flips))
+    assert crop is not None  # no mask of a readable image is empty
+    native = image_CIJK.shape[1:]
     names = modalities or [""] * len(image_CIJK)
     types = stored or [image_CIJK.dtype] * len(image_CIJK)
-    covers = np.broadcast_to(covered_CIJK, image_CIJK.shape)
-    for *native, name, held in zip(image_CIJK, covers, names, types, strict=True):
-        channel_IJK, covered_IJK = (orient(array_IJK, axes, flips)[crop] for array_IJK in native)
+    image_CIJK, covered_CIJK = (
+        orient(array_CIJK, axes, flips)[(slice(None), *crop)]
+        for array_CIJK in (image_CIJK, np.broadcast_to(covered_CIJK, image_CIJK.shape))
+    )
+    scaled = _scaled(image_CIJK, covered_CIJK, preset, names, types, spacing_mm)
+    size = image_CIJK.shape[1:]
+    shape = prepared_shape(size, spacing_mm, preset)
+    image = resample(torch.from_numpy(np.stack(scaled)), shape)
+    start = tuple(side.start for side in crop)
+    prepared: dict[str, Any] = {
+        "image": blurred(image) if preset.head else image,
+        "placement": Placement(native, start, size, axes, flips),
+    }
+    if target_LIJK is not None:
+        cropped = orient(target_LIJK, axes, flips)[(slice(None), *crop)]
+        share = resample(torch.from_numpy(np.array(cropped, np.float32, order="C")), shape)
+        prepared["target"] = (share >= 0.5).to(torch.uint8)
+    return prepared
+
+
+def _scaled(
+    image_CIJK: NDArray[np.float32],
+    covered_CIJK: NDArray[np.bool_],
+    preset: Preset,
+    names: Sequence[str],
+    types: Sequence[np.dtype[Any]],
+    spacing_mm: NDArray[np.float64],
+) -> list[NDArray[np.float32]]:
+    """The channels with the preset's intensities.
+
+    Raises:
+        DataError: the case shows nothing. One slice of a picture set may show nothing in one
+            channel: at the end of a dark scan all but a few of its pixels are black.
+    """
+    windows = dict(preset.windows)
+    channels: list[NDArray[np.float32]] = []
+    for channel_IJK, covered_IJK, name, held in zip(
+        image_CIJK, covered_CIJK, names, types, strict=True
+    ):
         if preset.n4:
             channel_IJK = n4_correct(channel_IJK, covered_IJK, spacing_mm)
         if preset.standard:
             channel_IJK = preset.standard.apply(name, channel_IJK, covered_IJK)
         if preset.scaling == "zscore":
-            scaled_IJK = zscore_in_brain(channel_IJK, covered_IJK, by_name.get(name))
+            channel_IJK = zscore_in_brain(channel_IJK, covered_IJK, windows.get(name))
         else:
             colour = imagenet_levels(len(channels), len(image_CIJK))
             statistics = colour if preset.scaling == "imagenet" else None
-            scaled_IJK = scale_levels(channel_IJK, white_of(held, channel_IJK), statistics)
-        channels.append(scaled_IJK)
-    if preset.scaling == "zscore":
-        _refuse_flat(channels, preset)
-    shape = prepared_shape(size, spacing_mm, preset)
-    image = resample(torch.from_numpy(np.stack(channels)), shape)
-    prepared: dict[str, Any] = {
-        "image": blurred(image) if preset.head else image,
-        "placement": Placement(brain_shape(image_CIJK), start, size, axes, flips),
-    }
-    if target_LIJK is not None:
-        cropped = np.stack([orient(region, axes, flips)[crop] for region in target_LIJK])
-        share = resample(torch.from_numpy(cropped.astype(np.float32)), shape)
-        prepared["target"] = (share >= 0.5).to(torch.uint8)
-    return prepared
-
-
-def _refuse_flat(scored: Sequence[NDArray[np.float32]], preset: Preset) -> None:
-    """DataError for a case that shows nothing. A slice of a picture set may show nothing in one
-    channel: at the end of a dark scan all but a few of its pixels are black."""
-    varies = [channel_IJK.any() for channel_IJK in scored]
-    if not (any(varies) if preset.fits else all(varies)):
+            channel_IJK = scale_levels(channel_IJK, white_of(held, channel_IJK), statistics)
+        channels.append(channel_IJK)
+    varies = [channel_IJK.any() for channel_IJK in channels]
+    if preset.scaling == "zscore" and not (any(varies) if preset.fits else all(varies)):
         raise DataError("every voxel in the brain has the same value; leave out the case")
-
-
-def brain_shape(image_CIJK: NDArray[np.float32]) -> tuple[int, int, int]:
-    _, i, j, k = image_CIJK.shape
-    return i, j, k
+    return channels
 
 
 def prepared_shape(
@@ -124,8 +140,7 @@ def prepared_shape(
 def resampled_shape(
     size: Sequence[int], spacing_mm: Sequence[float] | NDArray[np.float64], target_mm: float
 ) -> tuple[int, int, int]:
-    """Voxels per axis after resampling a box of ``size`` voxels; axes coarser than the target keep
-    their voxels' count at least."""
+    """Voxels per axis after resampling a box of ``size`` voxels to ``target_mm``, at least 1."""
     i, j, k = (
         max(1, round(n * float(mm) / target_mm)) for n, mm in zip(size, spacing_mm, strict=True)
     )

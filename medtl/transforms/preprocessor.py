@@ -1,6 +1,6 @@
-"""Cases -> prepared, cached arrays -> patches whose randomness depends on the sample alone.
+"""Cases on disk -> preprocessed arrays.
 
-Axes: B batch, C modality, L region, I J K voxels.
+Axes: C modality, L region, I J K voxels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Preprocessor:
     preset: Preset
 
     def __call__(self, case: Case, *, with_target: bool = True) -> dict[str, Any]:
-        """Read and prepare one case, its target too where it has one; errors name the case."""
+        """Read and preprocess one case and its target, if it has one; errors name the case."""
         headers = check_case(case, self.modalities)
         stored = [headers[name].dtype for name in self.modalities]
         volumes = [read_volume(case.images[name]) for name in self.modalities]
@@ -53,8 +53,10 @@ class Preprocessor:
         target_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
         stored: Sequence[np.dtype[Any]] = (),
     ) -> dict[str, Any]:
-        """Arrays as stored, a channel per modality; see
-        :func:`medtl.transforms.preprocess.prepare`."""
+        """Preprocess arrays as stored, one channel per modality.
+
+        See :func:`medtl.transforms.preprocess.prepare`.
+        """
         if self.preset.head:
             box_IJK = head_box(image_CIJK)
             masks = [box_IJK] * len(image_CIJK)
@@ -67,7 +69,7 @@ class Preprocessor:
 
     @property
     def plain(self) -> Preprocessor:
-        """Without augmentation, which comes after: recipes alike in the rest prepare alike."""
+        """Without augmentation: equal plain preprocessors give equal arrays."""
         return replace(self, preset=replace(self.preset, augmentation=NONE))
 
     def shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -1,6 +1,6 @@
-"""Named presets: deterministic preparation of a case, and the augmentation that goes with it.
+"""Named presets: how a case is preprocessed, and the augmentation that goes with it.
 
-Axes: C modality, L region, I J K voxels (right-anterior-superior after preparation).
+Axes: C modality, L region, I J K voxels (right-anterior-superior after preprocessing).
 """
 
 from __future__ import annotations
@@ -10,66 +10,65 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
-from medtl.transforms.histogram import Standard
-from medtl.transforms.intensity import CLIP_PERCENTILES, HEAD_BLUR
+from medtl.transforms.histogram import CLIP_PERCENTILES, Standard
+from medtl.transforms.intensity import HEAD_BLUR
 
-#: Raised whenever the same files and preset are prepared into other numbers than before.
+#: Raised when the same files and preset give other numbers than before.
 VERSION = 2
 
 
-#: The same, of presets that keep the levels of pictures.
+#: The version of presets that keep the grey levels of pictures.
 LEVELS_VERSION = 3
 
 
-#: z-score; 0 (black) to 1 (white); or that less ImageNet's mean, by its deviation.
+#: z-score; 0 (black) to 1 (white); or the latter standardised by ImageNet's statistics.
 Scaling = Literal["zscore", "unit", "imagenet"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Deterministic preparation (recorded in every checkpoint) and augmentation, by name."""
+    """Deterministic preprocessing (recorded in every checkpoint) and augmentation, by name."""
 
     name: str
     augmentation: Augmentation
     spacing_mm: float = 2.0
     n4: bool = False
-    whole: bool = False  #: what no uniform value surrounds is all image; else noise is cut away
-    windowed: bool = False  #: CT channels are scaled by the windows, alike in every case
-    #: modality, lowest and highest intensity, mean and deviation of what lies between
+    whole: bool = False  #: do not cut away dark noise around the patient
+    windowed: bool = False  #: CT channels are scaled by ``windows``, the same in every case
+    #: modality; lowest and highest intensity, and mean and deviation within that range
     windows: tuple[tuple[str, tuple[float, ...]], ...] = ()
-    fits: bool = False  #: every image, all of it, is scaled to fit into ``size``: no mm are known
-    size: tuple[int, ...] = ()  #: voxels per axis; a picture's one slice has none
-    scaling: Scaling = "zscore"  #: of intensities; the others are for pictures
-    head: bool = False  #: cropped to the head, and all blurred alike: the picture's size is hidden
-    standard: Standard | None = None  #: that intensities are brought onto before the z-score
+    fits: bool = False  #: whole images are scaled to fit into ``size``; no mm are known
+    size: tuple[int, ...] = ()  #: voxels per axis; two for pictures
+    scaling: Scaling = "zscore"  #: of intensities; "unit" and "imagenet" are for pictures
+    head: bool = False  #: crop to the head and blur, which hides the picture's size
+    standard: Standard | None = None  #: histogram standard, applied before the z-score
 
     @property
     def version(self) -> int:
-        """Of the preparation; what differs in it is prepared anew."""
+        """Of the preprocessing; cached arrays of another version are not used."""
         return VERSION if self.scaling == "zscore" else LEVELS_VERSION
 
-    def at(self, spacing_mm: float) -> Preset:
+    def with_spacing(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)
 
-    def through(self, windows: Mapping[str, Sequence[float]]) -> Preset:
-        """With windows, by modality; other modalities are scaled case by case."""
+    def with_windows(self, windows: Mapping[str, Sequence[float]]) -> Preset:
+        """The preset with these windows, by modality; others are scaled case by case."""
         rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
         return replace(self, windows=tuple(rows))
 
-    def onto(self, standard: Standard | None) -> Preset:
+    def with_standard(self, standard: Standard | None) -> Preset:
         return replace(self, standard=standard)
 
-    def dropping(self, modality_dropout: float) -> Preset:
-        """The preset for a run with this ``modality_dropout``."""
-        augmentation = replace(self.augmentation, modality_dropout=modality_dropout)
-        return replace(self, augmentation=augmentation)
+    def with_modality_dropout(self, share: float) -> Preset:
+        """The preset with this ``modality_dropout`` in its augmentation."""
+        return replace(self, augmentation=replace(self.augmentation, modality_dropout=share))
 
-    def into(self, size: Sequence[int]) -> Preset:
-        """For images that are to fit into ``size``; a preset in mm stays as it is."""
+    def with_size(self, size: Sequence[int]) -> Preset:
+        """The preset for images that are scaled to fit into ``size``; one in mm is unchanged."""
         return replace(self, size=tuple(size)) if self.fits else self
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint records of the preparation."""
+        """What a checkpoint records of the preprocessing."""
         return {
             "preset": self.name,
             "version": self.version,
@@ -108,18 +107,18 @@ def brain_mr_plain() -> Preset:
 
 def mr() -> Preset:
     """``brain-mr`` for images with skull or of the body: noise around the patient is not cut away,
-    as what is dark would go with it."""
+    as dark tissue would be cut away with it."""
     return Preset("mr", FULL, whole=True)
 
 
 def ct() -> Preset:
-    """CT clipped to the 0.5 and 99.5 percentiles of the labelled voxels of the training cases, less
-    their mean, by their deviation (Isensee et al. 2021); other channels as ``mr``."""
+    """CT clipped to the 0.5 and 99.5 percentiles of the training cases' labelled voxels, then
+    standardised by their mean and deviation (Isensee et al. 2021); other channels as ``mr``."""
     return Preset("ct", FULL, whole=True, windowed=True)
 
 
 def picture() -> Preset:
-    """Pictures whole: scaled to fit, their aspect kept, and z-scored; augmented."""
+    """Whole pictures, scaled to fit with their aspect ratio, and z-scored; augmented."""
     return Preset("picture", PICTURE, fits=True)
 
 
@@ -139,12 +138,12 @@ def picture_raw_plain() -> Preset:
 
 
 def picture_imagenet() -> Preset:
-    """``picture`` with ImageNet's mean and deviation per channel, for weights from there."""
+    """``picture`` standardised by ImageNet's mean and deviation, for ImageNet weights."""
     return Preset("picture-imagenet", PICTURE, fits=True, scaling="imagenet")
 
 
 def head_picture() -> Preset:
-    """``picture`` that hides the file's size: cropped to the head, all blurred alike."""
+    """``picture`` that hides the file's size: cropped to the head and blurred equally."""
     return Preset("head-picture", PICTURE, fits=True, head=True)
 
 

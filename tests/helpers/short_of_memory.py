@@ -59,7 +59,7 @@ def predict(dims: int, free_mb: int, fixed: int) -> None:
     said: list[str] = []
     predictor = Segmenter(
         network,
-        Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr().at(2.0)),
+        Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr().with_spacing(2.0)),
         patch,
         build_fabric("cpu", "fp32"),
         nested=True,

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from medtl.data.io.grids import resample_array
 from medtl.data.io.images import read_volume
-from medtl.data.io.resample import resample_array
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError, RunError
@@ -277,7 +277,7 @@ def test_prediction_prepares_a_curved_copy_as_the_image(run, phantom) -> None:
         one, other = (of.prepare(given, affine)["image"] for given in (image_CIJK, curved))
         return float((one - other).abs().mean())
 
-    assert apart(recipe) < 0.25 * apart(replace(recipe, preset=recipe.preset.onto(None)))
+    assert apart(recipe) < 0.25 * apart(replace(recipe, preset=recipe.preset.with_standard(None)))
 
 
 def test_a_run_with_a_standard_predicts_and_evaluates(run, phantom, command, tmp_path) -> None:
@@ -292,8 +292,8 @@ def test_standards_change_what_is_prepared_and_presets_without_one_do_not() -> N
     standard = Standard("nyul", NYUL.percentiles, (("t1", tuple(np.linspace(0, 100, 11) ** 2)),))
     from medtl.transforms.preprocessor import Preprocessor
 
-    plain = Preprocessor((Modality("t1"),), (), brain_mr_plain().at(1.0))
-    onto = replace(plain, preset=plain.preset.onto(standard))
+    plain = Preprocessor((Modality("t1"),), (), brain_mr_plain().with_spacing(1.0))
+    onto = replace(plain, preset=plain.preset.with_standard(standard))
     assert "harmonise" not in plain.preset.to_json()
     assert not torch.equal(
         plain.prepare(image, affine)["image"], onto.prepare(image, affine)["image"]

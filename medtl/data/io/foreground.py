@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from medtl.data.io.resample import box_of
+from medtl.data.io.grids import bounding_box
 
 #: A constant counts as background where it fills at least this share of the border voxels ...
 MIN_BORDER_SHARE = 0.5
@@ -49,14 +49,14 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
 
 def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask (IJK) of the smallest box that holds the head in every channel; letters in the corners,
-    scales and specks are not of it. All of an image that shows no head."""
+    scales and small components are left out. All of an image that shows no head."""
     box_IJK = np.zeros(image_CIJK.shape[1:], dtype=bool)
     mask_IJK = np.logical_or.reduce([foreground(channel_IJK) for channel_IJK in image_CIJK])
     parts_IJK, _ = label(mask_IJK)
     sizes = np.bincount(parts_IJK.ravel())
     sizes[0] = 0
     large = np.flatnonzero(sizes >= max(1, LEAST_PART * sizes.max()))
-    box_IJK[box_of(np.isin(parts_IJK, large))] = True
+    box_IJK[bounding_box(np.isin(parts_IJK, large)) or ...] = True
     return box_IJK
 
 

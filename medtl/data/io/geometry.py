@@ -9,7 +9,7 @@ Axes: I J K voxels. Affines map voxel indices to millimetres, x to the right, y 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -39,8 +39,25 @@ class Header:
 
 def ras_grid(header: Header) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Shape and spacing (mm) of an image, its axes in the order right, front, up."""
-    order = np.argsort(orientations.io_orientation(header.affine)[:, 0])
-    return tuple(header.shape[n] for n in order), tuple(header.spacing_mm[n] for n in order)
+    axes, _ = to_ras(header.affine)
+    return tuple(header.shape[n] for n in axes), tuple(header.spacing_mm[n] for n in axes)
+
+
+def to_ras(
+    affine: NDArray[np.float64],
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which stored axis runs right, front and up, and whether it runs backwards."""
+    codes = orientations.io_orientation(affine)
+    i, j, k = (int(axis) for axis in np.argsort(codes[:, 0]))
+    return (i, j, k), (bool(codes[i, 1] < 0), bool(codes[j, 1] < 0), bool(codes[k, 1] < 0))
+
+
+def orient(array_xIJK: NDArray[Any], axes: Sequence[int], flips: Sequence[bool]) -> NDArray[Any]:
+    """A view of the array with its last three axes in the order ``axes``, reversed by ``flips``."""
+    lead = array_xIJK.ndim - 3
+    turned = array_xIJK.transpose(*range(lead), *(lead + axis for axis in axes))
+    steps: Any = (slice(None, None, -1 if flip else 1) for flip in flips)
+    return turned[(..., *steps)]
 
 
 def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:

@@ -1,51 +1,46 @@
-"""Orientation, cropping and resampling of voxel grids.
+"""Voxel grids: bounding boxes, and images on coarser and finer grids over the same space.
 
 Axes: C modality or region, I J K voxels.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Box = tuple[slice, ...]
 
 
-def to_ras(
-    affine: NDArray[np.float64],
-) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Which stored axis is I, J, K of right-anterior-superior, and which of them run backwards."""
-    from nibabel.orientations import io_orientation
+def bounding_box(mask: Any) -> Box | None:
+    """The smallest box that holds all voxels that are not 0; None if there are none.
 
-    codes = io_orientation(affine)  # type: ignore[no-untyped-call]
-    order = np.argsort(codes[:, 0])
-    axes = tuple(int(axis) for axis in order)
-    flips = tuple(bool(codes[axis, 1] < 0) for axis in order)
-    return axes, flips  # type: ignore[return-value]
-
-
-def orient(
-    array_IJK: NDArray[Any], axes: tuple[int, int, int], flips: tuple[bool, bool, bool]
-) -> NDArray[Any]:
-    """A view of the array with its axes as :func:`to_ras` has them."""
-    return array_IJK.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
-
-
-def box(brain_IJK: NDArray[np.bool_]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """First voxel and size of the smallest box around a mask."""
-    start, size = [], []
-    for axis in range(3):
-        inside = np.flatnonzero(brain_IJK.any(axis=tuple(a for a in range(3) if a != axis)))
-        start.append(int(inside[0]))
-        size.append(int(inside[-1] - inside[0] + 1))
-    return (start[0], start[1], start[2]), (size[0], size[1], size[2])
+    Args:
+        mask: a NumPy array or a tensor on any device, of any number of axes.
+    """
+    line = mask
+    for _ in range(mask.ndim - 1):
+        line = line.any(0)
+    hits = [index for index, hit in enumerate(line.tolist()) if hit]
+    if not hits:
+        return None
+    before = bounding_box(mask.any(mask.ndim - 1)) if mask.ndim > 1 else ()
+    return (*(before or ()), slice(hits[0], hits[-1] + 1))
 
 
 def resample(image_CIJK: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """CIJK onto another grid: the average over the new voxel where it gets coarser, trilinear where
-    it gets finer."""
+    """CIJK onto another grid by torch.
+
+    Where the grid gets coarser, a new voxel is the average of those that it covers; where it gets
+    finer, the interpolation is trilinear.
+    """
+    from torch.nn import functional
+
     old = image_CIJK.shape[1:]
     if tuple(old) == shape:
         return image_CIJK.clone()
@@ -54,3 +49,45 @@ def resample(image_CIJK: Tensor, shape: tuple[int, ...]) -> Tensor:
     if coarser == shape:
         return averaged[0]
     return functional.interpolate(averaged, size=shape, mode="trilinear", align_corners=False)[0]
+
+
+def resample_array(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:
+    """IJK onto another grid by NumPy.
+
+    Where the grid gets coarser, a new voxel is the mean of those that it covers, weighted by the
+    share that it covers; where it gets finer, the interpolation is linear between the centres.
+    """
+    moved: NDArray[np.float32] = np.asarray(image_IJK, dtype=np.float32)
+    for axis, new in enumerate(shape):
+        old = moved.shape[axis]
+        if old != new:
+            weights = _coverage(old, new) if new < old else _linear(old, new)
+            moved = np.moveaxis(np.tensordot(weights, moved, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(moved)
+
+
+def _coverage(old: int, new: int) -> NDArray[np.float32]:
+    """The share of each new voxel (rows) that each old one covers."""
+    edges = np.arange(new + 1) * (old / new)
+    starts = np.arange(old)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    return np.asarray(np.clip(overlap, 0, None) * (new / old), dtype=np.float32)
+
+
+def _linear(old: int, new: int) -> NDArray[np.float32]:
+    """The weight of each old voxel at the centre of each new one (rows)."""
+    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    near = 1 - np.abs(places[:, None] - np.arange(old))
+    return np.asarray(np.clip(near, 0, None), dtype=np.float32)
+
+
+def block_mean(image_IJK: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:
+    """The mean of blocks of ``factors`` voxels; an incomplete block at the end is dropped."""
+    blocked = np.asarray(image_IJK, dtype=np.float32)
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            before, (n, *behind) = blocked.shape[:axis], blocked.shape[axis:]
+            kept = blocked[(*[slice(None)] * axis, slice(0, n // factor * factor))]
+            split = kept.reshape(*before, n // factor, factor, *behind)
+            blocked = np.asarray(split.mean(axis=axis + 1), dtype=np.float32)
+    return blocked

@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,6 +19,7 @@ from typing import Any, Protocol, cast
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import new_folder
+from medtl.runtime.parallel import in_threads
 
 INDEX = "phantom.json"
 
@@ -233,15 +232,11 @@ def _check(settings: Settings, layout: str) -> None:
 def _run(jobs: list[Callable[[], None]], progress: Progress | None, workers: int | None) -> None:
     # Threads, not processes: numpy and zlib let go of the interpreter, and no script needs a
     # __main__ guard for its data to appear.
-    pool = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8))
-    try:
-        running = [pool.submit(job) for job in jobs]
-        for done, job in enumerate(as_completed(running), start=1):
-            job.result()
-            if progress is not None:
-                progress(done, len(jobs))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def advance(done: int, note: str = "") -> None:
+        if progress is not None:
+            progress(done, len(jobs))
+
+    in_threads(lambda job: job(), jobs, advance, threads=workers or 8)
 
 
 def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:

@@ -11,12 +11,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl.data.case import Case, ImageFile
 from medtl.data.formats.case_list import spread
 from medtl.data.io.foreground import within_uniform
 from medtl.data.io.geometry import ras_grid
+from medtl.data.io.grids import bounding_box
 from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume, to_canonical
 from medtl.data.modality import Modality
 from medtl.runtime.cache import remembered
@@ -113,20 +113,16 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
     percentiles = np.percentile(array_IJK[shown_IJK], PERCENTILES)
     shown_ras, affine_ras, _ = to_canonical(shown_IJK, affine)
     spacing_mm = np.linalg.norm(affine_ras[:3, :3], axis=0)
+    box = bounding_box(shown_ras)
+    assert box is not None  # read_volume refuses constant images
     return {
         "uniform": uniform,
-        "extent_mm": [n * float(mm) for n, mm in zip(_edges(shown_ras), spacing_mm, strict=True)],
+        "extent_mm": [
+            (side.stop - side.start) * float(mm) for side, mm in zip(box, spacing_mm, strict=True)
+        ],
         "shown_ml": float(np.count_nonzero(shown_IJK) * spacing_mm.prod() / 1000),
         "percentiles": [float(value) for value in percentiles],
     }
-
-
-def _edges(mask_IJK: NDArray[Any]) -> list[int]:
-    edges = []
-    for axis in range(3):
-        line = np.flatnonzero(mask_IJK.any(axis=tuple(a for a in range(3) if a != axis)))
-        edges.append(int(line[-1] - line[0] + 1))
-    return edges
 
 
 def _volume_ml(case: Case, region: str) -> float:

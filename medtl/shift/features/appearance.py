@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medtl.data.io.resample import box_of
+from medtl.data.io.grids import bounding_box
+from medtl.runtime.subset import evenly_spaced
 from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.intensity import contrast_columns, scale_columns
 from medtl.shift.features.region import (
@@ -74,10 +75,9 @@ def _slices(view: View) -> list[Foreground]:
     others = tuple(axis for axis in range(3) if axis != across)
     area = np.count_nonzero(foreground_IJK, axis=others)
     enough = np.flatnonzero(area >= LEAST_SHOWN * area.max())
-    places = np.linspace(0, len(enough) - 1, min(SLICES, len(enough))).round().astype(int)
     found = []
-    for number in enough[places]:
+    for number in enough[evenly_spaced(len(enough), SLICES)]:
         cut = tuple(slice(number, number + 1) if a == across else slice(None) for a in range(3))
-        box = box_of(foreground_IJK[cut])
+        box = bounding_box(foreground_IJK[cut]) or ...
         found.append(measure_foreground(image_IJK[cut][box], foreground_IJK[cut][box], step))
     return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.shift.features.region import CLIP_PERCENTILES, Foreground
-from medtl.transforms.histogram import quantiles
+from medtl.shift.features.region import Foreground
+from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 
 PERCENTILES = (1, 5, 25, 75, 95, 99)
 

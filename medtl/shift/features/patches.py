@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.data.io.resample import block_mean
+from medtl.data.io.grids import block_mean
 from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.region import foreground_mask
 

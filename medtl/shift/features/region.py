@@ -11,16 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.data.io.resample import box_of
+from medtl.data.io.grids import bounding_box
+from medtl.runtime.subset import stride
 from medtl.shift.contract import FeatureRows, View
-from medtl.transforms.histogram import quantiles
+from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 
 #: Lengths in a picture are in units of its longest edge over this: no millimetres are known.
 NOMINAL_EDGE = 256
-
-
-#: Values beyond these percentiles (vessels, implants) count as if they lay there.
-CLIP_PERCENTILES = (0.5, 99.5)
 
 
 #: More values than this are thinned out evenly: percentiles do not notice.
@@ -53,7 +50,7 @@ class Foreground:
 def crop_foreground(view: View) -> Foreground:
     """What the view's one modality shows."""
     image_IJK, foreground_IJK = view.image_CIJK[0], foreground_mask(view)
-    box = box_of(foreground_IJK)
+    box = bounding_box(foreground_IJK) or ...
     return measure_foreground(image_IJK[box], foreground_IJK[box], voxel_step(view))
 
 
@@ -78,7 +75,7 @@ def measure_foreground(
     """Measure a box; ``foreground_IJK`` holds something."""
     foreground_IJK = np.ascontiguousarray(foreground_IJK)
     values_N = image_IJK[foreground_IJK]
-    values_N = np.sort(values_N[:: -(-len(values_N) // MOST_VALUES)])
+    values_N = np.sort(values_N[:: stride(len(values_N), MOST_VALUES)])
     low, median, high = quantiles(values_N, (CLIP_PERCENTILES[0], 50, CLIP_PERCENTILES[1]))
     clipped_N = np.clip(values_N, low, high)
     spread = float(np.abs(clipped_N - np.float32(median)).mean(dtype=np.float64))

@@ -9,11 +9,11 @@ from itertools import permutations
 
 import numpy as np
 
-from medtl.data.io.resample import box_of
+from medtl.data.io.grids import bounding_box
 from medtl.shift.contract import View
-from medtl.shift.features.region import CLIP_PERCENTILES, Foreground, foreground_mask
+from medtl.shift.features.region import Foreground, foreground_mask
 from medtl.shift.features.texture import Image, Mask, eroded, finest_plane, noise_deviation, three
-from medtl.transforms.histogram import quantiles
+from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 
 #: Widths of details that can be told, in voxels: wider ones all look straight.
 WIDTHS = np.geomspace(0.3, 6.0, 400)
@@ -94,7 +94,8 @@ def view_columns(view: View) -> dict[str, float]:
     """
     foreground_IJK = foreground_mask(view)
     shape = np.array(foreground_IJK.shape)
-    box = box_of(foreground_IJK)
+    box = bounding_box(foreground_IJK)
+    assert box is not None  # foreground_mask is never empty
     edges = np.array([side.stop - side.start for side in box])
     centre = np.array([(side.stop + side.start) / 2 for side in box])
     unit = 1 / shape if view.is_2d else np.array(view.spacing_mm)

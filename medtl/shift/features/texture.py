@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.data.io.resample import block_mean
+from medtl.data.io.grids import block_mean
 from medtl.shift.features.region import Foreground
 
 #: Finer voxels (mm; pictures: 256ths of the longest edge) are averaged to about this first, so that

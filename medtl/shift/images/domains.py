@@ -10,6 +10,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain, select
 from medtl.data.modality import Modality
 from medtl.errors import ConfigError
+from medtl.runtime.subset import stride
 
 #: task name (None: the command's), folder (None: the command's) -> its cases
 ReadCohort = Callable[[str | None, Path | None], Cohort]
@@ -154,5 +155,5 @@ def some_patients(images: Sequence[Image], most: int) -> list[Image]:
     chosen: set[str] = set()
     for side in ("in_source", "in_target"):
         patients = sorted({image.patient for image in images if getattr(image, side)})
-        chosen.update(patients[:: max(1, -(-len(patients) // most))])
+        chosen.update(patients[:: stride(len(patients), most)])
     return [image for image in images if image.patient in chosen]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 from medtl.shift.contract import FeatureExtractor, FeatureRows, View
 from medtl.shift.images.domains import Image
 from medtl.shift.images.pool import thinned
@@ -25,9 +23,6 @@ FEWEST_ROWS = 10
 THREADS = 4
 
 
-T = TypeVar("T")
-
-
 def measure_images(
     images: Sequence[Image], features: FeatureExtractor, request: ShiftRequest, reporter: Reporter
 ) -> list[FeatureRows]:
@@ -38,7 +33,8 @@ def measure_images(
         view = view_of(images[index], request.settings.regions, features)
         return thinned(features.rows(view), most, request.seed + index)
 
-    return in_parallel(rows, len(images), f"measuring {features.name}", reporter)
+    with reporter.progress(f"measuring {features.name}", len(images)) as advance:
+        return in_threads(rows, range(len(images)), advance, threads=THREADS)
 
 
 def view_of(image: Image, regions: tuple[str, ...], features: FeatureExtractor) -> View:
@@ -49,20 +45,3 @@ def view_of(image: Image, regions: tuple[str, ...], features: FeatureExtractor) 
             f"features {features.name}: case {case.id} is not labelled; leave these features out"
         )
     return read_view(case, image.modalities, regions, with_target=features.target)
-
-
-def in_parallel(work: Callable[[int], T], count: int, label: str, reporter: Reporter) -> list[T]:
-    """``work`` of 0 to ``count`` - 1 in threads, in order; the first error stops the rest."""
-    found = []
-    with (
-        reporter.progress(label, count) as advance,
-        ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads,
-    ):
-        try:
-            for done, result in enumerate(threads.map(work, range(count))):
-                found.append(result)
-                advance(done + 1)
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-    return found

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
 from medtl.runtime.run_folder import write_text
+from medtl.runtime.subset import evenly_spaced, stride
 from medtl.shift.images.pool import Pooled
 from medtl.shift.report.row import ShiftRow
 from medtl.shift.report.sentences import feature_words
@@ -53,7 +54,7 @@ def write_figures(
 ) -> list[Path]:
     """PCA, t-SNE and densities of one set of features; the files written."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen_N = _thinned(len(pooled.rows.values_NF))
+    chosen_N = np.array(evenly_spaced(len(pooled.rows.values_NF), MOST_POINTS))
     written = []
     for name, points_N2 in _embeddings(pooled.rows.values_NF[chosen_N]):
         path = folder / f"{features}-{name.lower()}.png"
@@ -89,10 +90,6 @@ def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
                 axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour)
         figure.colorbar(shown, label=rows[0].metric)
         save(figure, path, f"{rows[0].metric} of {rows[0].features}", synthetic)
-
-
-def _thinned(rows: int) -> NDArray[np.intp]:
-    return np.unique(np.linspace(0, rows - 1, min(rows, MOST_POINTS)).round().astype(np.intp))
 
 
 def _embeddings(values_NF: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float64]]]:
@@ -177,7 +174,7 @@ def _join_patients(
     """Lines from each patient's points to their mean; what the legend says of them."""
     patients, counts = np.unique(patient_N, return_counts=True)
     several = patients[counts > 1]
-    chosen = several[:: max(1, -(-len(several) // MOST_JOINED))]
+    chosen = several[:: stride(len(several), MOST_JOINED)]
     look: dict[str, Any] = {"color": GREY, "lw": 0.4, "marker": ".", "markersize": 2.5}
     for patient in chosen:
         own_N2 = points_N2[patient_N == patient]

@@ -22,6 +22,7 @@ from medtl.data.io.geometry import Header
 from medtl.errors import DataError, MedtlError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.memory import free_memory_bytes
+from medtl.runtime.subset import stride
 from medtl.training.samples.disk_cache import Stored
 from medtl.transforms.preprocess import prepared_shape
 from medtl.transforms.preprocessor import Preprocessor
@@ -156,4 +157,4 @@ class _Prepare(Transform):
 def _centres(mask_IJK: Tensor) -> Tensor:
     """Up to ``MAX_CENTRES`` flat indices of a region's voxels, evenly spaced."""
     voxels = mask_IJK.flatten().nonzero().flatten()
-    return voxels[:: max(1, -(-len(voxels) // MAX_CENTRES))].clone()
+    return voxels[:: stride(len(voxels), MAX_CENTRES)].clone()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.phantom.cohort import notes_of
 from medtl.data.task import Defaults, Task
 from medtl.errors import DataError
+from medtl.runtime.parallel import in_threads
 from medtl_brats.labels import SCHEMES, USUAL, Scheme, check_values, decide, named_scheme
 from medtl_brats.layouts import MODALITIES, Found, Survey, survey
 
@@ -113,8 +112,7 @@ def _read_values(cases: Sequence[Found]) -> dict[str, tuple[int, ...]]:
     from medtl.data.io.nifti import label_values
 
     labelled = {case.id: case.target for case in cases if case.target is not None}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(labelled, pool.map(label_values, labelled.values()), strict=True))
+    return dict(zip(labelled, in_threads(label_values, labelled.values()), strict=True))
 
 
 def _schemes(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
+from medtl.runtime.parallel import in_threads
 
 #: Red, green and blue; where T1 or T1ce is missing, FLAIR stands in for it.
 MODALITIES = tuple(map(Modality, ("t1", "flair", "t1ce")))
@@ -76,15 +76,9 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
     alone = sorted(set(masks) - set(pictures))
     if alone:
         raise DataError(f"{masks[alone[0]]}: there is no picture of this mask; fetch it again")
-    with (
-        reporter.progress("reading slices", len(pictures)) as advance,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        slices = []
-        jobs = [(name, path, match, masks.get(name)) for name, (path, match) in pictures.items()]
-        for each in pool.map(lambda job: _slice(*job), jobs):
-            slices.append(each)
-            advance(len(slices))
+    jobs = [(name, path, match, masks.get(name)) for name, (path, match) in pictures.items()]
+    with reporter.progress("reading slices", len(pictures)) as advance:
+        slices = in_threads(lambda job: _slice(*job), jobs, advance, threads=2)
     return sorted(slices, key=lambda each: (each.patient, _number(each.id)))
 
 

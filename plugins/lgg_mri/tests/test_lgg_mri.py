@@ -59,9 +59,9 @@ def test_names_say_patient_and_hospital_and_masks_the_class(phantom: Path) -> No
 
 def test_red_green_and_blue_are_t1_flair_and_t1ce(phantom: Path) -> None:
     case = LggMri().cases(phantom).cases[5]
-    found = Preprocessor(("t1", "flair", "t1ce"), (), picture_plain().into((SIZE, SIZE)))(case)[
-        "image"
-    ]
+    found = Preprocessor(("t1", "flair", "t1ce"), (), picture_plain().with_size((SIZE, SIZE)))(
+        case
+    )["image"]
     stored = np.asarray(Image.open(case.images["t1"].path)).astype(float)
     for n in range(3):
         assert np.corrcoef(found[n, ..., 0].numpy().ravel(), stored[..., n].ravel())[0, 1] > 0.99
@@ -205,6 +205,6 @@ def test_segmentation_truth_is_the_mask(phantom: Path) -> None:
     cases = LggMriSegmentation().cases(phantom).cases
     for case in cases[:8]:
         assert case.target is not None
-        found = Preprocessor(("flair",), ("tumor",), picture_plain().into((SIZE, SIZE)))(case)
+        found = Preprocessor(("flair",), ("tumor",), picture_plain().with_size((SIZE, SIZE)))(case)
         truth = np.asarray(Image.open(case.target.path)) > 0
         np.testing.assert_array_equal(found["target"][0, ..., 0].numpy() > 0, truth)

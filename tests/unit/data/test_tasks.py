@@ -149,7 +149,7 @@ def test_ct_window_is_that_of_the_labelled_voxels(tmp_path: Path) -> None:
 
 
 def test_ct_is_scaled_alike_in_every_case() -> None:
-    preset = ct().at(1.0).through({"ct": (-100.0, 100.0, 10.0, 50.0)})
+    preset = ct().with_spacing(1.0).with_windows({"ct": (-100.0, 100.0, 10.0, 50.0)})
     image = np.linspace(-1000, 1000, 4**3, dtype=np.float32).reshape(1, 4, 4, 4)
     covered = np.ones((1, 4, 4, 4), dtype=bool)
     found = prepare(image, covered, None, np.eye(4), preset, ("ct",))["image"]

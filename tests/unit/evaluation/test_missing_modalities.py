@@ -60,7 +60,7 @@ class Counting:
 def predictor(module: nn.Module | None = None) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("sum", module or Sum(), blocks, 3, 3, 3, 1, (), ())
-    recipe = Preprocessor(MODALITIES, REGIONS, brain_mr_plain().at(7.5))
+    recipe = Preprocessor(MODALITIES, REGIONS, brain_mr_plain().with_spacing(7.5))
     return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested=True)
 
 

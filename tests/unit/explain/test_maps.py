@@ -234,7 +234,7 @@ def test_map_lies_on_the_pixels_of_the_picture(
     tmp_path: Path, number: int, place: tuple[int, int]
 ) -> None:
     case = spot_case(write_spot(tmp_path / "x.png", SIZES[number], place, flip=False))
-    recipe = Preprocessor(("image",), CLASSES, picture_plain().into((32, 32)))
+    recipe = Preprocessor(("image",), CLASSES, picture_plain().with_size((32, 32)))
     net = network(spot_finder(2), 2)
     classifier = Classifier(net, recipe, (32, 32), build_fabric("cpu", "fp32"))
     (found,) = explain_classes(classifier, [case], feature_layer(net, (32, 32)), None)
@@ -257,7 +257,7 @@ def test_mask_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
 def test_map_lies_on_the_voxels_of_the_volume(tmp_path: Path, flip: bool) -> None:
     shape, place = (20, 26, 14), (5, 20, 9)
     case = spot_case(write_spot(tmp_path / "x.nii.gz", shape, place, flip))
-    recipe = Preprocessor(("image",), CLASSES, mr().at(2.0))
+    recipe = Preprocessor(("image",), CLASSES, mr().with_spacing(2.0))
     net = network(spot_finder(3), 3)
     classifier = Classifier(net, recipe, (24, 24, 24), build_fabric("cpu", "fp32"))
     layer = feature_layer(net, (24, 24, 24))
@@ -287,7 +287,7 @@ def test_map_of_a_region_lies_where_it_is_predicted(tmp_path: Path, flip: bool) 
             layer.bias.fill_(bias)
     case = spot_case(write_spot(tmp_path / "x.nii.gz", shape, place, flip))
     net = network(module, 3, dense=True)
-    recipe = Preprocessor(("image",), ("A", "B"), mr().at(2.0))
+    recipe = Preprocessor(("image",), ("A", "B"), mr().with_spacing(2.0))
     predictor = Segmenter(net, recipe, (16, 16, 16), build_fabric("cpu", "fp32"), nested=False)
     layer = feature_layer(net, (16, 16, 16))
     (found,) = explain_regions(predictor, [case], layer, "B")
@@ -309,7 +309,7 @@ def test_activations_are_of_the_slice_that_the_map_shows(
     nib.save(volume.as_reoriented(turn), tmp_path / "x.nii.gz")
     nib.save(volume.as_reoriented(turn), tmp_path / "mask_x.nii.gz")
     case = spot_case(tmp_path / "x.nii.gz")
-    prepared = Preprocessor(("image",), CLASSES, mr().at(4.0))(case, with_target=False)
+    prepared = Preprocessor(("image",), CLASSES, mr().with_spacing(4.0))(case, with_target=False)
     native = nib.load(tmp_path / "x.nii.gz").get_fdata()
     for height in range(40):
         cut = cut_at(prepared, patch, height)

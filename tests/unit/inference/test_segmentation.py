@@ -49,7 +49,7 @@ class Bright(nn.Module):
 def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("bright", Bright(thresholds), blocks, 2, 3, 3, 1, (), ("thresholds",))
-    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain().at(7.5))
+    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain().with_spacing(7.5))
     return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from medtl.data.case import Case, ImageFile
-from medtl.data.io.resample import resample_array
+from medtl.data.io.grids import resample_array
 from medtl.data.modality import Modality
 from medtl.plugins.catalog import load_catalog
 from medtl.shift.contract import FeatureSettings, View

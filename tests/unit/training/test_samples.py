@@ -38,7 +38,7 @@ from medtl.transforms.presets import brain_mr
 from medtl_brats.task import Brats
 
 REGIONS = ("WT", "TC", "ET")
-RECIPE = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr().at(8.0))
+RECIPE = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr().with_spacing(8.0))
 PATCH = (16, 16, 16)
 
 
@@ -97,7 +97,7 @@ def test_second_run_reads_the_disk_cache_and_gives_the_same(cohort, tmp_path: Pa
 
 def test_runs_that_differ_in_augmentation_share_the_disk_cache(cohort, tmp_path: Path) -> None:
     for share in (0.0, 0.5):
-        recipe = replace(RECIPE, preset=RECIPE.preset.dropping(share))
+        recipe = replace(RECIPE, preset=RECIPE.preset.with_modality_dropout(share))
         cached = cached_cases(cohort, recipe, "disk", 0)
         for index in range(len(cohort)):
             cached[index]

@@ -104,7 +104,7 @@ def test_samples_are_the_same_whatever_the_batch_and_workers(batch: int, workers
     samples = Views(
         images,
         cases,
-        Preprocessor(("image",), ("a", "b"), picture().into((21, 23))),
+        Preprocessor(("image",), ("a", "b"), picture().with_size((21, 23))),
         (21, 23),
         "0/x",
     )

@@ -16,7 +16,8 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from scipy.ndimage import gaussian_filter, zoom
 
 from medtl.errors import DataError
-from medtl.transforms.intensity import CLIP_PERCENTILES, n4_correct, zscore_in_brain
+from medtl.transforms.histogram import CLIP_PERCENTILES
+from medtl.transforms.intensity import n4_correct, zscore_in_brain
 from medtl.transforms.preprocess import prepare, resampled_shape, to_native
 from medtl.transforms.presets import brain_mr, brain_mr_n4, brain_mr_plain, picture_plain
 
@@ -54,8 +55,12 @@ def test_a_slab_that_misses_a_side_is_scored_where_it_is() -> None:
     covered[1, :4] = False
     image[1, :4] = 0
     assert covered[1].any() and not (covered[1] == brain).all()
-    prepared = prepare(image, covered, None, np.eye(4), brain_mr_plain().at(1.0))["image"].numpy()
-    whole = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(1.0))["image"].numpy()
+    prepared = prepare(image, covered, None, np.eye(4), brain_mr_plain().with_spacing(1.0))[
+        "image"
+    ].numpy()
+    whole = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(1.0))[
+        "image"
+    ].numpy()
     np.testing.assert_array_equal(prepared[0], whole[0])
     crop = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(brain))
     inside = covered[1][crop]
@@ -68,7 +73,7 @@ def test_a_slab_that_misses_a_side_is_scored_where_it_is() -> None:
 def test_every_orientation_is_prepared_alike_and_restored_in_place(orientation) -> None:
     image, brain, target = native()
     affine = np.diag([1.0, 1.0, 1.0, 1.0])
-    preset = brain_mr_plain().at(1.0)
+    preset = brain_mr_plain().with_spacing(1.0)
     reference = prepare(image, brain[None], target, affine, preset)
     other = prepare(
         np.stack([turned(c, orientation) for c in image]),
@@ -91,7 +96,7 @@ def test_oblique_affine_is_oriented_by_its_nearest_axes() -> None:
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     affine = turn @ np.diag([-1.0, -1.0, 2.0, 1.0])
     assert nib.aff2axcodes(affine) == ("L", "P", "S")
-    prepared = prepare(image, brain[None], target, affine, brain_mr_plain().at(1.0))
+    prepared = prepare(image, brain[None], target, affine, brain_mr_plain().with_spacing(1.0))
     assert prepared["image"].shape[1:] == (6, 10, 18)
     back = to_native(prepared["target"].float(), prepared["placement"], fill=0.0)
     overlap = (back.numpy()[0] > 0.5) & target[0]
@@ -100,7 +105,7 @@ def test_oblique_affine_is_oriented_by_its_nearest_axes() -> None:
 
 def test_voxels_outside_the_brain_box_get_the_fill_value() -> None:
     image, brain, target = native()
-    prepared = prepare(image, brain[None], target, np.eye(4), brain_mr_plain().at(1.0))
+    prepared = prepare(image, brain[None], target, np.eye(4), brain_mr_plain().with_spacing(1.0))
     back = to_native(torch.ones(2, *prepared["image"].shape[1:]), prepared["placement"], fill=-20.0)
     assert back.shape == (2, *SHAPE)
     outside = np.ones(SHAPE, dtype=bool)
@@ -112,7 +117,7 @@ def test_voxels_outside_the_brain_box_get_the_fill_value() -> None:
 def test_image_is_cropped_to_the_brain_and_zero_around_it() -> None:
     image, brain, _ = native()
     brain[3, 2, 4] = False  # a hole: in the box, outside the brain
-    prepared = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(1.0))
+    prepared = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(1.0))
     assert prepared["image"].shape == (2, 6, 10, 9)
     assert not prepared["image"][:, 1, 1, 1].any()
     assert "target" not in prepared
@@ -148,7 +153,7 @@ def test_units_of_the_scanner_do_not_matter(gain: float, offset: float) -> None:
     image, brain, _ = native()
     other = np.where(brain, gain * image + offset, -9).astype(np.float32)
     one, two = (
-        prepare(i, brain[None], None, np.eye(4), brain_mr_plain().at(2.0))["image"]
+        prepare(i, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(2.0))["image"]
         for i in (image, other)
     )
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
@@ -158,11 +163,11 @@ def test_constant_channel_is_a_data_error() -> None:
     image, brain, _ = native()
     image[0] = np.where(brain, 4, 0)
     with pytest.raises(DataError, match="same value"):
-        prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(2.0))
+        prepare(image, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(2.0))
 
 
 def test_slice_of_a_picture_set_may_show_nothing_in_a_channel() -> None:
-    preset = picture_plain().into((24, 24))
+    preset = picture_plain().with_size((24, 24))
     slice_CIJK = np.random.default_rng(0).normal(size=(3, 24, 24, 1)).astype(np.float32)
     whole = prepare(slice_CIJK, np.ones_like(slice_CIJK, bool), None, np.eye(4), preset)["image"]
     slice_CIJK[1] = 0
@@ -178,8 +183,12 @@ def test_slice_of_a_picture_set_may_show_nothing_in_a_channel() -> None:
 def test_coarser_grid_averages_whole_blocks() -> None:
     image, _, _ = native()
     brain = np.ones(SHAPE, dtype=bool)
-    fine = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(1.0))["image"].numpy()
-    coarse = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().at(2.0))["image"].numpy()
+    fine = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(1.0))[
+        "image"
+    ].numpy()
+    coarse = prepare(image, brain[None], None, np.eye(4), brain_mr_plain().with_spacing(2.0))[
+        "image"
+    ].numpy()
     blocks = fine.reshape(2, 5, 2, 6, 2, 7, 2).mean(axis=(2, 4, 6))
     np.testing.assert_allclose(coarse, blocks, atol=1e-5)
 
@@ -187,8 +196,12 @@ def test_coarser_grid_averages_whole_blocks() -> None:
 def test_finer_grid_is_trilinear() -> None:
     image, _, _ = native()
     brain = np.ones(SHAPE, dtype=bool)
-    plain = prepare(image, brain[None], None, np.diag([2.0, 2, 2, 1]), brain_mr_plain().at(2.0))
-    fine = prepare(image, brain[None], None, np.diag([2.0, 2, 2, 1]), brain_mr_plain().at(1.0))
+    plain = prepare(
+        image, brain[None], None, np.diag([2.0, 2, 2, 1]), brain_mr_plain().with_spacing(2.0)
+    )
+    fine = prepare(
+        image, brain[None], None, np.diag([2.0, 2, 2, 1]), brain_mr_plain().with_spacing(1.0)
+    )
     expected = zoom(plain["image"][0].numpy(), 2, order=1, mode="nearest", grid_mode=True)
     np.testing.assert_allclose(fine["image"][0].numpy(), expected, atol=1e-5)
 
@@ -197,7 +210,7 @@ def test_finer_grid_is_trilinear() -> None:
 def test_prepared_voxels_have_the_presets_spacing(spacing: tuple[float, float, float]) -> None:
     image, brain, target = native()
     prepared = prepare(
-        image, brain[None], target, np.diag([*spacing, 1.0]), brain_mr_plain().at(2.0)
+        image, brain[None], target, np.diag([*spacing, 1.0]), brain_mr_plain().with_spacing(2.0)
     )
     extent_mm = np.array([6, 10, 9]) * spacing
     got_mm = np.array(prepared["image"].shape[1:]) * 2.0
@@ -216,7 +229,9 @@ def test_smooth_mask_survives_the_way_there_and_back() -> None:
     ball = ((grid - 19.5) ** 2).sum(0) < 12**2
     image = np.random.default_rng(0).normal(size=(1, 40, 40, 40)).astype(np.float32)
     brain = ((grid - 19.5) ** 2).sum(0) < 18**2
-    prepared = prepare(image, brain[None], ball[None], np.eye(4), brain_mr_plain().at(2.0))
+    prepared = prepare(
+        image, brain[None], ball[None], np.eye(4), brain_mr_plain().with_spacing(2.0)
+    )
     back = to_native(2 * prepared["target"].float() - 1, prepared["placement"], -1.0)[0].numpy() > 0
     assert 2 * (back & ball).sum() / (back.sum() + ball.sum()) > 0.96
 
@@ -240,7 +255,7 @@ def test_n4_takes_a_smooth_bias_field_out(offset: float) -> None:
 def test_n4_preset_changes_the_image_and_keeps_its_grid() -> None:
     image, brain, _ = native(channels=1)
     plain, corrected = (
-        prepare(image, brain[None], None, np.eye(4), preset.at(1.0))["image"]
+        prepare(image, brain[None], None, np.eye(4), preset.with_spacing(1.0))["image"]
         for preset in (brain_mr(), brain_mr_n4())
     )
     assert corrected.shape == plain.shape and not torch.equal(corrected, plain)

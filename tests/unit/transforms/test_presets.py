@@ -36,7 +36,7 @@ def shown(
     path: Path, preset: Preset, names: tuple[str, ...] = ("image",), size: int = SIZE[0]
 ) -> np.ndarray:
     channels = {n: ImageFile(path, COLOURS.index(n) if n in COLOURS else None) for n in names}
-    recipe = Preprocessor(names, (), preset.into((size, size)))
+    recipe = Preprocessor(names, (), preset.with_size((size, size)))
     return recipe(Case("a", "a", channels))["image"].numpy()[..., 0]
 
 
@@ -98,7 +98,9 @@ def test_letters_in_a_corner_are_not_of_the_head() -> None:
 
 
 def test_presets_record_what_tells_them_apart() -> None:
-    made = [preset().into(SIZE).to_json() for preset in (picture, picture_raw, picture_imagenet)]
+    made = [
+        preset().with_size(SIZE).to_json() for preset in (picture, picture_raw, picture_imagenet)
+    ]
     assert [one.get("scaling") for one in made] == [None, "unit", "imagenet"]
     assert head_picture().to_json()["head_blur"] == pytest.approx(1 / 96)
     assert "head_blur" not in picture().to_json()

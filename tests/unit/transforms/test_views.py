@@ -23,7 +23,7 @@ from medtl.transforms.views import view
 def prepared(rows: int, columns: int, size: tuple[int, int]) -> torch.Tensor:
     image_CIJK = np.random.default_rng(0).normal(size=(1, rows, columns, 1)).astype(np.float32)
     covered_CIJK = np.ones(image_CIJK.shape, dtype=bool)
-    found = prepare(image_CIJK, covered_CIJK, None, np.eye(4), picture_plain().into(size))
+    found = prepare(image_CIJK, covered_CIJK, None, np.eye(4), picture_plain().with_size(size))
     return found["image"]
 
 
@@ -48,7 +48,9 @@ def test_shrinking_averages_what_falls_together() -> None:
     image_CIJK = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
     covered_CIJK = np.ones(image_CIJK.shape, dtype=bool)
     whole, half = (
-        prepare(image_CIJK, covered_CIJK, None, np.eye(4), picture_plain().into((n, n)))["image"]
+        prepare(image_CIJK, covered_CIJK, None, np.eye(4), picture_plain().with_size((n, n)))[
+            "image"
+        ]
         for n in (4, 2)
     )
     assert torch.allclose(half[..., 0], functional.avg_pool2d(whole[..., 0], 2), atol=1e-6)
@@ -76,7 +78,7 @@ def test_augmented_views_hold_most_of_the_image() -> None:
 def test_a_view_depends_on_its_number_alone() -> None:
     images = [{"image": torch.randn(1, 20, 20, 1)} for _ in range(5)]
     cases = [Case(str(n), str(n), {}, class_name="ab"[n % 2]) for n in range(5)]
-    recipe = Preprocessor(("image",), ("a", "b"), picture().into((16, 16)))
+    recipe = Preprocessor(("image",), ("a", "b"), picture().with_size((16, 16)))
     views = Views(images, cases, recipe, (16, 16), "0/x")
     again = Views(images, cases, recipe, (16, 16), "0/x")
     for number in (7, 3, 12):

@@ -111,7 +111,9 @@ def test_hounsfield_units_mean_the_same_in_every_case(data: Path) -> None:
     """-150 HU and less become -2, 250 HU and more 2, 50 HU 0, whatever else a case shows."""
     for case in LiverCt().cases(data).cases[:2]:
         image_IJK, _ = read_volume(case.images[CT])
-        prepared = Preprocessor((CT,), ("liver",), abdomen_ct().at(7.5))(case)["image"][0].numpy()
+        prepared = Preprocessor((CT,), ("liver",), abdomen_ct().with_spacing(7.5))(case)["image"][
+            0
+        ].numpy()
         wanted_IJK = (np.clip(image_IJK, -150, 250) - 50) / 100
         assert prepared.shape == image_IJK.shape
         assert np.allclose(prepared, wanted_IJK, atol=1e-5)
