@@ -1,12 +1,12 @@
-"""Intervals of scores, with the patient as the unit.
+"""Confidence intervals of scores, with the patient as the unit.
 
 Fewer than 5 patients: no interval, the values are listed. 5 to 19: Student-t, clipped to the
-metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). Where all
-values are the same, a spread of 0 says nothing: at the end of the metric's range the limit is that
-of Clopper and Pearson (1934), which holds for a mean over patients of any score in the range (for
-shares of cases as far as patients have equally many), and elsewhere there is none.
-Scores of a whole set of cases, which are no mean over patients, follow the same rule: Student-t
-then rests on the jackknife by patient (Tukey 1958), which for a mean is the same.
+metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). If all
+values are equal, there is no spread to estimate. At the end of the metric's range the limit is then
+that of Clopper and Pearson (1934), which holds for a mean over patients of any score in the range
+(for shares of cases, if patients have equally many); elsewhere there is no interval.
+Scores of a whole set of cases, which are not a mean over patients, follow the same rule. Their
+Student-t interval uses the jackknife by patient (Tukey 1958), which gives the same for a mean.
 
 Axes: N case, P patient, R replicate.
 """
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.errors import DataError
 
 CONFIDENCE = 0.95
@@ -32,18 +33,18 @@ RESAMPLES = 9999
 FEWEST_FOR_INTERVAL = 5
 
 
-FEWEST_FOR_BOOTSTRAP = 20
-
-
-#: Where more of the resamples than this leave a score undefined, it has no interval.
+#: A score that is undefined in a larger share of the resamples has no interval.
 MOST_UNDEFINED = 0.05
 
 
-#: What is said where the spread is 0 within the range: there is nothing to estimate it from.
+#: The method where all values are equal within the range: there is no spread to estimate.
 _EQUAL = "no interval (all values equal)"
 
 
-#: Weights of cases that are held in memory at once.
+_BCA = f"BCa bootstrap by patient {CONFIDENCE:.0%}, {RESAMPLES} resamples"
+
+
+#: Weights of cases in memory at once.
 _CHUNK = 2_000_000
 
 
@@ -56,14 +57,14 @@ Values = float | Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over ``n`` patients with its 95% interval; ``method`` says how it was found."""
+    """A mean over ``n`` patients with its 95% interval, and the ``method`` of the interval."""
 
     mean: float
     n: int
     low: float | None
     high: float | None
     method: str
-    values: tuple[float, ...] = ()  #: per patient, listed only where there is no interval
+    values: tuple[float, ...] = ()  #: per patient; only if there is no interval
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -74,7 +75,7 @@ class Interval:
 
 
 def patient_means(values_by_patient: Mapping[str, Values]) -> dict[str, float]:
-    """Average the cases of each patient, in order of patient.
+    """The mean over the cases of each patient, sorted by patient.
 
     >>> from medtl.evaluation.intervals import patient_means
     >>> patient_means({"p2": 0.75, "p1": [0.25, 0.75]})
@@ -105,7 +106,7 @@ def interval(
     Args:
         values_by_patient: a score, or the scores of several cases that are averaged first.
         bounds: the range of the metric; ``(0, math.inf)`` for a distance.
-        seed: of the bootstrap; the order of the patients does not matter.
+        seed: of the bootstrap. The order of the patients does not matter.
     """
     values = np.array(list(patient_means(values_by_patient).values()))
     mean, n = float(values.mean()), len(values)
@@ -115,13 +116,9 @@ def interval(
     if np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
         return _of_equal(mean, n, bounds)
     if n < FEWEST_FOR_BOOTSTRAP:
-        low, high = _student_t(values)
-        lowest, highest = bounds
-        method = f"Student-t {CONFIDENCE:.0%}, clipped to [{lowest:g}, {highest:g}]"
-        return Interval(mean, n, max(low, lowest), min(high, highest), method)
-    low, high = _bca(values, seed)
-    method = f"BCa bootstrap by patient {CONFIDENCE:.0%}, {RESAMPLES} resamples"
-    return Interval(mean, n, low, high, method)
+        return _student_t(mean, n, float(values.std(ddof=1)), n, bounds)
+    low, high = _bca_of_mean(values, seed)
+    return Interval(mean, n, low, high, _BCA)
 
 
 def paired_difference(
@@ -136,7 +133,7 @@ def paired_difference(
     ``bounds`` is the range of the difference; ``(-math.inf, math.inf)`` for distances.
 
     Raises:
-        DataError: the two sides were not measured on the same patients.
+        DataError: ``a`` and ``b`` are not of the same patients.
     """
     if a.keys() != b.keys():
         odd = ", ".join(sorted(a.keys() ^ b.keys())[:3])
@@ -157,10 +154,11 @@ def set_intervals(
     """Scores of a whole set of cases, each with its 95% interval over patients.
 
     Args:
-        statistic: weights of the cases (weights_RN) -> by score, its values_R; NaN: undefined.
-        patients: of each case (N).
-        deciders: how many patients each score depends on: its ``n``.
-        shares: the scores that are a share of these, and so a mean over them.
+        statistic: weights of the cases (weights_RN) -> score -> its values_R; NaN: undefined.
+        patients: the patient of each case (N).
+        bounds: the range of each score.
+        deciders: the number of patients that each score depends on, its ``n``.
+        shares: scores that are a share of these patients, and so a mean over them.
     """
     names, case_of = np.unique(np.asarray(patients), return_inverse=True)
     count = len(names)
@@ -203,7 +201,7 @@ def _set_interval(
     *,
     share: bool,
 ) -> Interval:
-    """``without``: the score without each patient in turn; ``drawn``: of every resample."""
+    """``without``: the score without each patient in turn; ``drawn``: the score of each resample."""
     if n < FEWEST_FOR_INTERVAL or without is None or not math.isfinite(score):
         few = f"no interval (fewer than {FEWEST_FOR_INTERVAL} patients decide it)"
         return Interval(score, n, None, None, few)
@@ -214,25 +212,20 @@ def _set_interval(
         return Interval(score, n, None, None, "no interval (undefined without a few patients)")
     if np.ptp([*defined, score]) <= 1e-12 * max(1.0, abs(score)):
         return _of_equal(score, n, bounds) if share else Interval(score, n, None, None, _EQUAL)
-    lowest, highest = bounds
     if replicates is without:
-        half = _jackknife_half(jackknife, n)
-        method = (
-            f"Student-t {CONFIDENCE:.0%} on the jackknife by patient, clipped to "
-            f"[{lowest:g}, {highest:g}]"
-        )
-        return Interval(score, n, max(score - half, lowest), min(score + half, highest), method)
+        patients, squares = len(jackknife), float(((jackknife - jackknife.mean()) ** 2).sum())
+        error = math.sqrt((patients - 1) / patients * squares)
+        return _student_t(score, n, error, 1, bounds, " on the jackknife by patient")
     low, high = bca(score, defined, jackknife)
-    method = f"BCa bootstrap by patient {CONFIDENCE:.0%}, {RESAMPLES} resamples"
     # Every resample may lie above a score that chance enlarges (calibration error).
-    return Interval(score, n, min(low, score), max(high, score), method)
+    return Interval(score, n, min(low, score), max(high, score), _BCA)
 
 
 def _of_equal(value: float, n: int, bounds: tuple[float, float]) -> Interval:
-    """All of ``n`` patients have the same value.
+    """The interval if all ``n`` patients have the same value.
 
     A score within ``bounds`` reaches their end with a probability of at most its mean's share of
-    the range, so all n of them do with at most its n-th power: the limits of Clopper and Pearson.
+    the range, and all n of them with at most the n-th power: the limits of Clopper and Pearson.
     """
     end = next((bound for bound in bounds if math.isclose(value, bound, abs_tol=1e-9)), None)
     lowest, highest = bounds
@@ -244,21 +237,13 @@ def _of_equal(value: float, n: int, bounds: tuple[float, float]) -> Interval:
     return Interval(end, n, low, high, method)
 
 
-def _jackknife_half(without: NDArray[np.float64], n: int) -> float:
-    from scipy.stats import t
-
-    patients = len(without)
-    error = math.sqrt((patients - 1) / patients * float(((without - without.mean()) ** 2).sum()))
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-
-
 def bca(
     score: float, drawn: NDArray[np.float64], without: NDArray[np.float64]
 ) -> tuple[float, float]:
     """The BCa limits (Efron 1987) from bootstrap replicates and jackknife values."""
     from scipy.stats import norm
 
-    tie = 1e-12 * max(1.0, abs(score))  # what differs less is equal but for rounding
+    tie = 1e-12 * max(1.0, abs(score))  # smaller differences are rounding
     below = (np.mean(drawn < score - tie) + np.mean(drawn <= score + tie)) / 2
     edge = 1 / (2 * len(drawn))
     bias = float(norm.ppf(np.clip(below, edge, 1 - edge)))
@@ -273,15 +258,25 @@ def bca(
     return float(low), float(high)
 
 
-def _student_t(values: NDArray[np.float64]) -> tuple[float, float]:
+def _student_t(
+    score: float,
+    n: int,
+    deviation: float,
+    count: int,
+    bounds: tuple[float, float],
+    basis: str = "",
+) -> Interval:
+    """Student-t with ``n`` - 1 degrees of freedom and the error ``deviation`` / sqrt(``count``)."""
     from scipy.stats import t
 
-    n = len(values)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
-    return float(values.mean()) - half, float(values.mean()) + half
+    lowest, highest = bounds
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(count)
+    method = f"Student-t {CONFIDENCE:.0%}{basis}, clipped to [{lowest:g}, {highest:g}]"
+    return Interval(score, n, max(score - half, lowest), min(score + half, highest), method)
 
 
-def _bca(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+def _bca_of_mean(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """:func:`bca` by SciPy, whose limits of a mean differ in the last digits."""
     from scipy.stats import bootstrap
 
     result = bootstrap(

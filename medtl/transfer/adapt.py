@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,7 @@ from medtl.data.modality import NEAREST
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, tensors
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-#: The one channel of pictures without colours.
+#: The one channel of grey pictures.
 GREY = "image"
 
 
@@ -31,23 +27,23 @@ class Channel:
     target: str
     sources: tuple[int, ...]
     origin: str  #: "t1ce", or "mean(t1ce,flair)"
-    new: bool  #: the source was never trained on this modality
-    summed: bool = False  #: the sum instead: it stands for all of them at once
+    new: bool  #: the source was not trained on this modality
+    summed: bool = False  #: the sum of several instead: a grey channel stands for all colours
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedInput:
-    """A rewritten weight and all that was done to it.
+class Adapted:
+    """A weight to load, and all that was done to it; without ``notes`` it is as in the file.
 
     ``factors`` holds one factor per rescaled modality, and under ``"all"`` the one for the whole
     tensor. ``identical`` lists the pairs of channels that are equal up to a factor.
     """
 
     weight: Tensor
-    notes: tuple[str, ...]
-    factors: dict[str, float]
-    new_modalities: tuple[str, ...]
-    identical: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+    factors: dict[str, float] = field(default_factory=dict)
+    new_modalities: tuple[str, ...] = ()
+    identical: tuple[tuple[str, str], ...] = ()
 
 
 def plan_channels(
@@ -55,9 +51,10 @@ def plan_channels(
 ) -> tuple[Channel, ...]:
     """Choose every target channel's origin: as mapped, shared, nearest contrast, else the mean.
 
-    A grey picture is one whose red, green and blue are equal, so its channel sums theirs.
+    A grey picture has equal red, green and blue, so its channel is their sum.
 
-    Raises ConfigError if ``mapping`` names a modality that is not there.
+    Raises:
+        ConfigError: ``mapping`` names an unknown modality.
     """
     for wanted, origin in mapping.items():
         if wanted not in target:
@@ -95,13 +92,16 @@ def adapt_input(
     mapping: Mapping[str, str] | None = None,
     *,
     normalised: bool,
-) -> AdaptedInput:
+) -> Adapted:
     """Rewrite a first-layer weight from modalities ``source`` to ``target``, both in channel order.
 
-    A channel that stands for a new modality is rescaled to the mean L2 norm of the source's
-    channels: a mean of channels shrinks, and contrasts are not weighted alike. If S channels become
-    D and no normalisation follows (``normalised``), all is multiplied by sqrt(S/D), because the
-    variances of z-scored channels add up. Raises ConfigError as :func:`plan_channels`.
+    A channel for a new modality is rescaled to the mean L2 norm of the source's channels: a mean of
+    channels is smaller, and contrasts have different weights. If S channels become D and no
+    normalisation follows (``normalised``), the weight is multiplied by sqrt(S/D), because the
+    variances of z-scored channels add up.
+
+    Raises:
+        ConfigError: as :func:`plan_channels`.
     """
     plan = plan_channels(source, target, mapping or {})
     norms_I = weight_OIx.double().transpose(0, 1).flatten(1).norm(dim=1)
@@ -125,11 +125,11 @@ def adapt_input(
         weight_OCx *= factors["all"]
         notes.append(f"all x sqrt({len(source)}/{len(target)}) = {factors['all']:.4g}")
     new_modalities = tuple(channel.target for channel in plan if channel.new)
-    return AdaptedInput(weight_OCx, tuple(notes), factors, new_modalities, identical_pairs(plan))
+    return Adapted(weight_OCx, tuple(notes), factors, new_modalities, identical_pairs(plan))
 
 
 def identical_pairs(plan: Sequence[Channel]) -> tuple[tuple[str, str], ...]:
-    """Pairs of target channels with one origin: the network cannot tell them apart at first."""
+    """Pairs of target channels with one origin, which the network cannot distinguish at first."""
     return tuple(
         (one.target, other.target)
         for index, one in enumerate(plan)
@@ -138,21 +138,23 @@ def identical_pairs(plan: Sequence[Channel]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def select_regions(
+def adapt_head(
     network: Network, name: str, source: Tensor, known: Sequence[str], wanted: Sequence[str]
-) -> Tensor:
+) -> Adapted:
     """The head tensor ``source`` of the regions ``known``, cut and ordered to those ``wanted``."""
+    if known == wanted:
+        return Adapted(source)
     order = torch.tensor([known.index(region) for region in wanted])
     for axis in _region_axes(network, name, source, len(known)):
         source = source.index_select(axis, order)
-    return source
+    return Adapted(source, (f"regions {', '.join(wanted)} by name",))
 
 
 def _region_axes(network: Network, name: str, source: Tensor, count: int) -> list[int]:
     """The axes of a head tensor that count regions.
 
-    A layer's outputs always; its inputs too where it comes behind another layer of the head
-    (the residual unit that ends MONAI's UNet).
+    These are a layer's outputs, and its inputs too if it follows another layer of the head (the
+    residual unit at the end of MONAI's UNet).
     """
     layer = network.module.get_submodule(name.rpartition(".")[0])
     out_axis = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) and source.ndim > 1 else 0
@@ -166,10 +168,10 @@ def _region_axes(network: Network, name: str, source: Tensor, count: int) -> lis
 
 
 def inflated(network: Network, name: str, source: Tensor, target: Tensor) -> Tensor | None:
-    """``source`` repeated over the slices that ``target`` (the network's ``name``) has.
+    """``source`` repeated over the slices of ``target``, the network's tensor ``name``.
 
-    None unless the one is of a 2-D and the other of a 3-D convolution whose kernels agree in the
-    slice. Transposed convolutions are none: how many of their taps meet in a voxel varies.
+    None unless ``source`` is of a 2-D and ``target`` of a 3-D convolution whose kernels agree in
+    the slice. Transposed convolutions are excluded: the number of taps that meet in a voxel varies.
     """
     if (source.ndim, target.ndim) != (4, 5) or source.shape[2:] != target.shape[2:4]:
         return None
@@ -179,7 +181,7 @@ def inflated(network: Network, name: str, source: Tensor, target: Tensor) -> Ten
 
 
 def inflate(weight_OIhw: Tensor, slices: int) -> Tensor:
-    """weight_OIhwd that answers a volume of equal slices as ``weight_OIhw`` answers each of them.
+    """weight_OIhwd whose response to equal slices is that of ``weight_OIhw`` to one of them.
 
     Slices are the last axis, as pictures are volumes of one slice (:mod:`medtl.data.io.pictures`).
     """

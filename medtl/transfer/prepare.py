@@ -1,4 +1,4 @@
-"""A network made ready for a stage: built, weights in, blocks frozen, receipt written down."""
+"""Prepare a network for a stage: load weights, initialise, freeze; with the receipt."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, freeze, partition, select_blocks, tensors
-from medtl.transfer.receipt import Receipt, ReceiptRow
+from medtl.transfer.receipt import Receipt
 from medtl.transfer.response import calibrate_response
 from medtl.transfer.strategies.base import Stage
-from medtl.transfer.transfer import transfer
+from medtl.transfer.transfer import random_row, transfer
 from medtl.transfer.weights import Weights
 
 if TYPE_CHECKING:
@@ -49,18 +49,21 @@ def prepare_network(
     batch: Tensor | None = None,
     initialise: Callable[[Network, Receipt], Receipt] | None = None,
 ) -> PreparedNetwork:
-    """Transfer ``weights`` (None: keep the random ones), ``initialise``, and freeze what the stage
-    says.
+    """Transfer ``weights`` (None: keep the random ones), ``initialise``, and freeze the network.
 
-    A stem that holds a new modality stays trainable where blocks are counted ("2"); frozen by
-    name or layer it is taken at its word, unless two of its channels start out identical, which
-    is a ConfigError: they could never become different.
+    If blocks are frozen by number ("2"), a stem that holds a new modality stays trainable. If they
+    are frozen by name or layer, the stem is frozen as asked.
 
-    ``batch`` holds training patches of the stage (B, C, ...): where the weights record how strongly
-    their first layers answered, adapted ones are scaled to answer as strongly.
+    Args:
+        batch: training patches of the stage (B, C, ...). If the weights record how strongly their
+            first layers responded, adapted ones are scaled to respond as strongly.
+
+    Raises:
+        ConfigError: two channels of a frozen stem are identical, and could never become different.
     """
     if weights is None:
-        receipt = _untouched(network)
+        owners, state = partition(network), tensors(network)
+        receipt = Receipt("random", tuple(random_row(n, owners[n], t) for n, t in state.items()))
     else:
         receipt = transfer(
             network,
@@ -77,16 +80,7 @@ def prepare_network(
             receipt = calibrate_response(network, receipt, rms, batch)
     if initialise is not None:
         receipt = initialise(network, receipt)
-    frozen = select_blocks(network, stage.frozen)
-    if receipt.new_modalities and stage.frozen.isdigit():
-        block_of = partition(network)
-        stems = {block_of[name] for name in network.input_tensors}
-        kept = tuple(name for name in frozen if block_of[name] not in stems)
-        if len(kept) < len(frozen):
-            frozen = kept
-            new = ", ".join(receipt.new_modalities)
-            note = f"{', '.join(sorted(stems))} stays trainable: new modalities {new}"
-            receipt = replace(receipt, notes=(*receipt.notes, note))
+    frozen, receipt = _frozen(network, stage, receipt)
     if receipt.identical_modalities and set(network.input_tensors) & set(frozen):
         first, second = receipt.identical_modalities[0]
         raise ConfigError(
@@ -97,31 +91,29 @@ def prepare_network(
     return PreparedNetwork(network, frozen, receipt)
 
 
-def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
-    """The head of a classifier that is cut elsewhere than the weights' network.
+def _frozen(network: Network, stage: Stage, receipt: Receipt) -> tuple[tuple[str, ...], Receipt]:
+    """The tensors to freeze, and the receipt with a note if the stem stays trainable."""
+    frozen = select_blocks(network, stage.frozen)
+    if not (receipt.new_modalities and stage.frozen.isdigit()):
+        return frozen, receipt
+    block_of = partition(network)
+    stems = {block_of[name] for name in network.input_tensors}
+    kept = tuple(name for name in frozen if block_of[name] not in stems)
+    if len(kept) == len(frozen):
+        return frozen, receipt
+    new = ", ".join(receipt.new_modalities)
+    note = f"{', '.join(sorted(stems))} stays trainable: new modalities {new}"
+    return kept, replace(receipt, notes=(*receipt.notes, note))
 
-    It sits on other features, whatever fits. A U-Net loses levels at its bottom: its head stays.
+
+def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
+    """The head of a classifier that is cut at another block than the weights' network.
+
+    Its inputs are other features, even if its shape fits. A cut U-Net loses its lowest levels, so
+    its head keeps its inputs.
     """
     saved = weights.metadata.get("network")
     options = saved.get("options") if isinstance(saved, dict) else None
     cut = options.get("keep_blocks") if isinstance(options, dict) else None
     elsewhere = not network.dense and network.options.get("keep_blocks") != cut
     return (network.blocks[-1].name,) if elsewhere else ()
-
-
-def _untouched(network: Network) -> Receipt:
-    from torch import nn
-
-    block_of = partition(network)
-    rows = tuple(
-        ReceiptRow(
-            name,
-            block_of[name],
-            "random",
-            tuple(tensor.shape),
-            tensor.numel(),
-            isinstance(tensor, nn.Parameter),
-        )
-        for name, tensor in tensors(network).items()
-    )
-    return Receipt("random", rows)

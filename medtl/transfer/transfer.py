@@ -1,4 +1,4 @@
-"""Weights into a network, tensor by tensor, with a receipt.
+"""Load weights into a network, tensor by tensor, with a receipt.
 
 Axes: O outputs, I image channels of the source, C those of the network, x the kernel's.
 """
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from medtl.errors import ConfigError, UnknownNameError, WeightsError
 from medtl.networks.blocks import Network, names_of, partition, tensors
 from medtl.transfer.adapt import (
+    Adapted,
+    adapt_head,
     adapt_input,
     identical_pairs,
     inflated,
     plan_channels,
-    select_regions,
 )
 from medtl.transfer.mismatch import misfit
 from medtl.transfer.nnunet_names import dynunet_names, is_cancelled_bias
@@ -29,21 +30,11 @@ from medtl.transfer.weights import Weights
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How two sets of names, of modalities or of regions, face each other."""
+    """The names of modalities, or of regions, in the file and in the network."""
 
     source: tuple[str, ...]  #: empty: unknown
     target: tuple[str, ...]
     mapping: Mapping[str, str]  #: target name -> source name, as the user stated
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one tensor of the network becomes; ``value`` None leaves it random."""
-
-    status: Status
-    value: Tensor | None = None
-    note: str = ""
-    factors: dict[str, float] | None = None
 
 
 def transfer(
@@ -57,45 +48,43 @@ def transfer(
     allow_partial: bool = False,
     source_modalities: tuple[str, ...] | None = None,
 ) -> Receipt:
-    """Load ``weights`` into ``network`` in place and say what became of every tensor.
+    """Load ``weights`` into ``network`` in place; the receipt lists what became of every tensor.
 
-    Tensors of the same name and shape are loaded; first layers are adapted from the source's
-    modalities to ``modalities`` (see :mod:`medtl.transfer.adapt`), heads to ``regions`` by name;
-    what does not fit, and the blocks in ``reinit``, stay as they were (random).
-    ``source_modalities`` states what the file does not. Two files that name neither modalities
-    nor regions are taken in their order, and the receipt warns.
+    Tensors of the same name and shape are loaded. First layers are adapted from the source's
+    modalities to ``modalities``, heads to ``regions`` by name, and 2-D convolutions are inflated
+    to 3-D (:mod:`medtl.transfer.adapt`). Tensors that do not fit, and the blocks in ``reinit``,
+    keep their random values.
 
-    2-D convolutions are inflated into 3-D ones (:mod:`medtl.transfer.adapt`).
+    Args:
+        mapping: target modality -> source modality, as the user stated.
+        reinit: blocks to leave random.
+        allow_partial: accept a transfer of less than half of the weights.
+        source_modalities: the file's modalities, if it does not name them. Modalities or regions
+            that nobody names are taken in their order, with a warning in the receipt.
 
-    Raises WeightsError if less than half of what lies outside ``reinit`` and the head would be
-    transferred (:mod:`medtl.transfer.mismatch`), unless ``allow_partial``; ConfigError for names
-    that are not there. The network is untouched then.
+    Raises:
+        WeightsError: less than half of what lies outside ``reinit`` and the head would be
+            transferred (:mod:`medtl.transfer.mismatch`). The network is untouched.
+        ConfigError: an unknown block or modality. The network is untouched.
     """
-    if len(modalities) != network.in_channels:
-        raise ConfigError(
-            f"network {network.name} takes {network.in_channels} channels, "
-            f"but {len(modalities)} modalities are named: {', '.join(modalities)}"
-        )
-    for block in reinit:
-        if block not in (known := [b.name for b in network.blocks]):
-            raise UnknownNameError(f"block of {network.name}", block, known)
+    _check_names(network, modalities, reinit)
     channels = Names(source_modalities or weights.modalities, modalities, mapping or {})
     outputs = Names(weights.regions, regions, {})
     state, owners = tensors(network), partition(network)
-    found = match_names(network, weights.tensors)
+    saved = match_names(network, weights.tensors)
     rows, values = [], {}
     for name, tensor in state.items():
-        if owners[name] in reinit:
-            outcome = Outcome("random", note="left random as asked")
-        elif name not in found:
-            outcome = Outcome("random", note="not in the file")
+        row = random_row(name, owners[name], tensor, source=saved.get(name, ""))
+        if row.block in reinit:
+            row = replace(row, note="left random as asked")
+        elif name not in saved:
+            row = replace(row, note="not in the file")
         else:
-            source = weights.tensors[found[name]]
-            outcome = _outcome(network, name, tensor, source, channels, outputs, weights)
-        rows.append(_row(name, owners[name], tensor, outcome, found.get(name, "")))
-        if outcome.value is not None:
-            values[name] = outcome.value
-    rows += _skipped(weights, network, set(found.values()))
+            row, value = _placed(network, row, tensor, channels, outputs, weights)
+            if value is not None:
+                values[name] = value
+        rows.append(row)
+    rows += _skipped(weights, network, set(saved.values()))
     receipt = _receipt(network, weights, rows, channels, outputs)
     if not allow_partial and (problem := misfit(network, weights, receipt, reinit)):
         raise WeightsError(f"{weights.path}: {problem}, or go on with --allow-partial")
@@ -105,8 +94,28 @@ def transfer(
     return receipt
 
 
+def random_row(name: str, block: str, tensor: Tensor, source: str = "") -> ReceiptRow:
+    """The receipt's row of a tensor of the network that is left random."""
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return ReceiptRow(
+        name, block, "random", tuple(tensor.shape), tensor.numel(), is_parameter, source
+    )
+
+
+def _check_names(network: Network, modalities: Sequence[str], reinit: Sequence[str]) -> None:
+    if len(modalities) != network.in_channels:
+        raise ConfigError(
+            f"network {network.name} takes {network.in_channels} channels, "
+            f"but {len(modalities)} modalities are named: {', '.join(modalities)}"
+        )
+    known = [block.name for block in network.blocks]
+    for block in reinit:
+        if block not in known:
+            raise UnknownNameError(f"block of {network.name}", block, known)
+
+
 def load_exactly(network: Network, weights: Weights) -> None:
-    """Load a checkpoint into the very network it was saved from; WeightsError unless all fits."""
+    """Load a checkpoint into the network it was saved from; WeightsError unless all tensors fit."""
     state, aliases = tensors(network), names_of(network.module)
     values = {
         name: next((weights.tensors[a] for a in aliases[name] if a in weights.tensors), None)
@@ -126,58 +135,48 @@ def load_exactly(network: Network, weights: Weights) -> None:
                 state[name].copy_(value)
 
 
-def _outcome(
-    network: Network,
-    name: str,
-    tensor: Tensor,
-    source: Tensor,
-    channels: Names,
-    outputs: Names,
-    weights: Weights,
-) -> Outcome:
-    if tensor.is_floating_point() and not source.is_floating_point():
-        return Outcome("random", note=f"the file has {source.dtype}")
-    deep = inflated(network, name, source, tensor)
-    if deep is None:
-        return _placed(network, name, tensor, source, channels, outputs, weights)
-    outcome = _placed(network, name, tensor, deep, channels, outputs, weights)
-    if outcome.value is None:
-        return outcome
-    slices = tensor.shape[-1]
-    note = "; ".join(filter(None, (f"2-D, repeated over {slices} slices / {slices}", outcome.note)))
-    factors = {**(outcome.factors or {}), "inflated": 1 / slices}
-    return replace(outcome, status="adapted", note=note, factors=factors)
-
-
 def _placed(
     network: Network,
-    name: str,
+    row: ReceiptRow,
     tensor: Tensor,
-    source: Tensor,
     channels: Names,
     outputs: Names,
     weights: Weights,
-) -> Outcome:
-    if name in network.input_tensors:
-        return _first_layer(network, name, tensor, source, channels, weights)
-    if name in network.head_tensors and outputs.source and outputs.target:
-        return _head(network, name, tensor, source, outputs)
-    return _as_is(tensor, source)
-
-
-def _as_is(tensor: Tensor, source: Tensor) -> Outcome:
-    if source.shape != tensor.shape:
-        return Outcome("random", note=f"the file has {tuple(source.shape)}")
-    cast = "" if source.dtype == tensor.dtype else f"cast from {source.dtype}"
-    return Outcome("loaded", source, cast)
+) -> tuple[ReceiptRow, Tensor | None]:
+    """The row of one tensor that the file has, and its new value; None leaves it random."""
+    source = weights.tensors[row.source]
+    if tensor.is_floating_point() and not source.is_floating_point():
+        return replace(row, note=f"the file has {source.dtype}"), None
+    deep = inflated(network, row.name, source, tensor)
+    source = source if deep is None else deep
+    adapted: Adapted | None = Adapted(source)
+    if row.name in network.input_tensors:
+        adapted = _first_layer(network, row.name, tensor, source, channels, weights)
+    elif row.name in network.head_tensors and outputs.source and outputs.target:
+        missing = [region for region in outputs.target if region not in outputs.source]
+        if missing:
+            return replace(row, note=f"the file has no {', '.join(missing)}"), None
+        adapted = adapt_head(network, row.name, source, outputs.source, outputs.target)
+    if adapted is None or adapted.weight.shape != tensor.shape:
+        return replace(row, note=f"the file has {tuple(source.shape)}"), None
+    notes, factors = adapted.notes, adapted.factors
+    if not notes and source.dtype != tensor.dtype:
+        notes = (f"cast from {source.dtype}",)
+    if deep is not None:
+        slices = tensor.shape[-1]
+        notes = (f"2-D, repeated over {slices} slices / {slices}", *notes)
+        factors = {**factors, "inflated": 1 / slices}
+    status: Status = "adapted" if adapted.notes or deep is not None else "loaded"
+    return replace(row, status=status, note="; ".join(notes), factors=factors), adapted.weight
 
 
 def _first_layer(
     network: Network, name: str, tensor: Tensor, source: Tensor, channels: Names, weights: Weights
-) -> Outcome:
+) -> Adapted | None:
+    """None if the kernels or the numbers of outputs differ."""
     same_kernel = source.ndim == tensor.ndim and source.shape[2:] == tensor.shape[2:]
     if not same_kernel or source.shape[0] != tensor.shape[0]:
-        return Outcome("random", note=f"the file has {tuple(source.shape)}")
+        return None
     known = channels.source
     if not known:
         if channels.mapping:
@@ -185,7 +184,7 @@ def _first_layer(
                 f"--map: {weights.path} does not name its modalities; state --init-modalities"
             )
         if source.shape == tensor.shape:
-            return _as_is(tensor, source)
+            return Adapted(source)
         known = tuple(f"channel{index + 1}" for index in range(source.shape[1]))
     if len(known) != source.shape[1]:
         raise WeightsError(
@@ -193,44 +192,15 @@ def _first_layer(
             f"but its modalities are {', '.join(known)}; correct --init-modalities"
         )
     if known == channels.target and all(a == b for a, b in channels.mapping.items()):
-        return _as_is(tensor, source)
+        return Adapted(source)
     normalised = len(known) != len(channels.target) and norm_follows(network, name)
-    adapted = adapt_input(
+    return adapt_input(
         source.to(tensor.dtype), known, channels.target, channels.mapping, normalised=normalised
-    )
-    note = "; ".join(adapted.notes)
-    return Outcome("adapted", adapted.weight, note, adapted.factors)
-
-
-def _head(network: Network, name: str, tensor: Tensor, source: Tensor, outputs: Names) -> Outcome:
-    """A head follows its regions' names: the same ones in another order, or some of them."""
-    missing = [region for region in outputs.target if region not in outputs.source]
-    if missing:
-        return Outcome("random", note=f"the file has no {', '.join(missing)}")
-    if outputs.source == outputs.target:
-        return _as_is(tensor, source)
-    value = select_regions(network, name, source, outputs.source, outputs.target)
-    if value.shape != tensor.shape:
-        return Outcome("random", note=f"the file has {tuple(source.shape)}")
-    return Outcome("adapted", value, f"regions {', '.join(outputs.target)} by name")
-
-
-def _row(name: str, block: str, tensor: Tensor, outcome: Outcome, source: str) -> ReceiptRow:
-    return ReceiptRow(
-        name=name,
-        block=block,
-        status=outcome.status,
-        shape=tuple(tensor.shape),
-        numel=tensor.numel(),
-        parameter=isinstance(tensor, nn.Parameter),
-        source=source,
-        note=outcome.note,
-        factors=outcome.factors or {},
     )
 
 
 def _skipped(weights: Weights, network: Network, used: set[str]) -> list[ReceiptRow]:
-    """Tensors of the file that go nowhere, once each; further names of used ones are no such."""
+    """Tensors of the file that are not used; tied tensors are listed once."""
     accounted = used | {alias for known in names_of(network.module).values() for alias in known}
     memory = {weights.tensors[name].data_ptr() for name in used}
     rows = []
@@ -278,10 +248,10 @@ def _receipt(
 
 
 def match_names(network: Network, saved: Collection[str]) -> dict[str, str]:
-    """Network tensor -> name in the file (``saved``), under whichever renaming fits most of them.
+    """Network tensor -> name in the file (``saved``), by the renaming that matches most of them.
 
-    Tried: the names as they are, nnU-Net's as DynUNet's, and the names without their first part
-    or behind a first part of the network's (Lightning modules and bare encoders).
+    Tried: the names as they are; nnU-Net's as DynUNet's; the names without their first part, or
+    with a first part of the network's in front (Lightning modules and bare encoders).
     """
     aliases = names_of(network.module)
     renamings = [{name: name for name in saved}]
