@@ -12,8 +12,11 @@ from medtl.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image on disk; ``channel`` picks one volume of a 4-D file (MSD), or red (0), green or
-    blue of a picture, which is grey without it."""
+    """One image on disk.
+
+    ``channel`` selects a volume of a 4-D file (MSD), or red (0), green (1) or blue (2) of a
+    picture; a picture without it is read as grey.
+    """
 
     path: Path
     channel: int | None = None
@@ -21,12 +24,12 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One imaging study. Splits, bootstraps and permutations group by ``patient``, always.
+    """One imaging study. Splits, bootstraps and permutations always group by ``patient``.
 
-    ``regions`` maps each region of the task to the label values it consists of in ``target``
-    (they differ between data sets); ``labels`` are all values that may occur, background included.
-    Where whole images are classified, ``class_name`` is the truth; empty: unknown. ``mask`` may
-    then show where the class is seen (not 0); nothing is trained on it.
+    ``regions`` maps each region of the task to its label values in ``target`` (they differ between
+    data sets); ``labels`` are all values that may occur, with background. In classification
+    ``class_name`` is the truth (empty: unknown), and ``mask`` may show where the class is visible
+    (not 0); it is not trained on.
     """
 
     id: str
@@ -39,8 +42,8 @@ class Case:
     mask: ImageFile | None = None
     site: str = ""
     part: str = ""
-    fold: int | None = None  #: that the data set's own list puts it into
-    stratum: str = ""  #: what a split is balanced over, e.g. "enhancing" or a class name
+    fold: int | None = None  #: the fold of the data set's own list
+    stratum: str = ""  #: what splits are balanced over, e.g. "enhancing" or a class name
 
     @property
     def labelled(self) -> bool:
@@ -50,9 +53,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """The cases found, what to tell the user about them, and whether they are synthetic.
+    """The cases found, notes for the user, and whether the cases are synthetic.
 
-    ``leak`` ("" = none) says what flatters scores on these cases; it stands under every table.
+    ``leak`` ("" = none) describes a leak that flatters scores; it is printed under every table.
     """
 
     root: Path
@@ -60,17 +63,15 @@ class Cohort:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     leak: str = ""
-    test: tuple[str, ...] = ()  #: patients whom the protocol locks away, whatever the settings
-    #: what the protocol's folds are, of which one must be named, e.g. "0 CS, 1 DU"
+    test: tuple[str, ...] = ()  #: the protocol's fixed test patients
+    #: the protocol's folds, one of which must be chosen, e.g. "0 CS, 1 DU"
     folds: str = ""
-    counted: str = (
-        "patients"  #: what stands for patients: groups of pictures, or "cases" themselves
-    )
-    pixels: bool = False  #: nobody recorded how large a pixel is: it counts as 1 mm
-    keeps_seen: bool = False  #: test images that training has seen are scored all the same
+    counted: str = "patients"  #: what counts as a patient: groups of pictures, or "cases"
+    pixels: bool = False  #: pixel sizes are unknown and taken as 1 mm
+    keeps_seen: bool = False  #: score test images that were trained on, too
 
     def check_classes(self, wanted: Collection[str]) -> None:
-        """Refuse cases of a class that a model was not trained on."""
+        """Raise DataError for a case of a class that a model was not trained on."""
         for case in self.cases:
             if case.class_name not in wanted:
                 raise DataError(
@@ -79,7 +80,7 @@ class Cohort:
                 )
 
     def check_regions(self, wanted: Iterable[str]) -> None:
-        """Refuse cases that do not know one of the regions that a model was trained on."""
+        """Raise DataError for a case without one of the regions that a model was trained on."""
         for case in self.cases:
             for name in wanted:
                 if name not in case.regions:

@@ -1,6 +1,6 @@
-"""Content hashes of images: has a model seen this patient before, under whatever file name?
+"""Content hashes of images: was a model trained on this image, under any file name?
 
-Axes: I J K voxels (K J I: the same array as it lies in memory).
+Axes: I J K voxels (K J I: the same array in memory order).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from medtl.data.io.images import read_volume
 from medtl.data.modality import Modality
 from medtl.runtime.cache import remembered
 
-#: Part of the key under which hashes are remembered; raise it whenever they change.
+#: Part of the cache key of hashes; raise it whenever they change.
 _FACT = "fingerprint 2"
 
 
 def fingerprint(case: Case) -> tuple[str, ...]:
     """One hash of each image's voxels, in the order of the case's modalities.
 
-    Compression, storage type, and flipped or permuted axes do not change it. Constant images, as
-    some data sets write for missing ones, show nobody and are left out. Remembered between runs.
-    Errors as :func:`medtl.data.io.images.read_volume`.
+    Compression, storage type, and flipped or permuted axes do not change it. Constant images, which
+    some data sets write for missing ones, are left out. Hashes are kept between runs. Errors as
+    :func:`medtl.data.io.images.read_volume`.
     """
     return tuple(filter(None, map(image_fingerprint, case.images.values())))
 
 
 def check_content(case: Case, modalities: Iterable[Modality]) -> None:
-    """Refuse a case whose ``modalities`` hold a damaged, NaN or constant image: a DataError."""
+    """Raise DataError if one of the ``modalities`` is a damaged, NaN or constant image."""
     for name in modalities:
         if not image_fingerprint(case.images[name]):
-            read_volume(case.images[name])  # says what is wrong
+            read_volume(case.images[name])  # raises the error
 
 
 def image_fingerprint(file: ImageFile) -> str:
@@ -54,7 +54,7 @@ def content_hash(array_IJK: NDArray[Any], affine: NDArray[np.float64]) -> str:
         return ""
     canonical_IJK, _, _ = to_canonical(array_IJK, affine)
     content_KJI = np.ascontiguousarray(canonical_IJK.T)
-    content_KJI += 0.0  # -0.0 and 0.0 are one value
+    content_KJI += 0.0  # turns -0.0 into 0.0
     digest = hashlib.blake2b(repr(content_KJI.shape).encode(), digest_size=16)
     digest.update(content_KJI.data)
     return digest.hexdigest()

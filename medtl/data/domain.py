@@ -1,7 +1,8 @@
-"""Domains: a task's cases seen through an ordered tuple of modalities, narrowed to sites or a part.
+"""Domains: a task's cases with an ordered tuple of modalities, limited to sites or a part.
 
-A selector such as ``task=brats,data=/mri,mod:flair+t1ce,site:CS+DU,part:Training`` writes one down;
-a bare list of modalities, ``flair,t1ce``, is enough where nothing else is narrowed.
+The text of a domain is a selector such as
+``task=brats,data=/mri,mod:flair+t1ce,site:CS+DU,part:Training``; a list of modalities,
+``flair,t1ce``, is enough without other limits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _EXAMPLE = "write for example flair,t1ce or mod:flair+t1ce,site:CS"
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """``None`` and empty fields narrow nothing; ``str(domain)`` is its selector."""
+    """``None`` and empty fields set no limit; ``str(domain)`` is the selector."""
 
     task: str | None = None
     data: Path | None = None

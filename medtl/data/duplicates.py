@@ -1,7 +1,7 @@
-"""Images that are the same, pixel by pixel or nearly, under whatever file name.
+"""Duplicate images, identical or nearly, under any file name.
 
-Nearly: recompressed, resized, rescaled in intensity, or with other margins. Two modalities of one
-patient are not the same, nor are neighbouring slices, nor two patients' brains.
+Near duplicates are recompressed, resized, rescaled in intensity, or have other margins. Two
+modalities of one patient are no duplicates, nor are neighbouring slices or two patients' brains.
 
 Axes: I J K voxels, N image, F pixel of a thumbnail.
 """
@@ -27,20 +27,20 @@ from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
-#: Edges of thumbnails, and the least correlation of their details that makes two images the same.
-#: Seen: copies of pictures .993 and more, T1 and contrast-enhanced T1 of a slice .979 and less; of
-#: volumes .94 and less.
+#: Shapes of thumbnails, and the least correlation of their details for duplicates. Measured:
+#: copies of pictures 0.993 and more; T1 and contrast-enhanced T1 of a slice 0.979 and less, of
+#: volumes 0.94 and less.
 PICTURE, LEAST_PICTURE = (48, 48, 1), 0.985
 
 
 VOLUME, LEAST_VOLUME = (24, 24, 24), 0.97
 
 
-#: Pictures are averaged to about this edge before it is looked for what they show.
+#: Pictures are averaged to about this edge before their foreground is found.
 EDGE = 256
 
 
-#: Images that are compared with all others at once.
+#: Images compared with all others at once.
 BLOCK = 1024
 
 
@@ -48,47 +48,52 @@ _FACT = "thumbnails 1"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What tells an image: a hash of its content, and the details of its thumbnails, each of mean 0
-    and length 1. A constant image shows nothing: its hash is empty, and it has no thumbnail."""
+class Thumbnail:
+    """A hash of an image's content, and the details of its thumbnails, each of mean 0 and norm 1.
+
+    A constant image has an empty hash and no details.
+    """
 
     hash: str
     details: tuple[NDArray[np.float32], ...]
-    least: float  #: correlation of one of them that makes it the same as another image
+    least: float  #: correlation of details from which two images are duplicates
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Images that are the same, by their number, in order."""
+    """Indices of images that are duplicates of each other, in order."""
 
     members: tuple[int, ...]
-    identical: bool  #: every pixel of every one
+    identical: bool  #: in every pixel
 
 
-def look_at(files: Sequence[ImageFile], reporter: Reporter) -> list[Look]:
-    """Look at all, several at once. Errors as read_volume."""
+def thumbnails_of(files: Sequence[ImageFile], reporter: Reporter) -> list[Thumbnail]:
+    """The thumbnails of all files. Errors as read_volume."""
     with reporter.progress("looking for duplicates", len(files)) as advance:
-        return in_threads(look, files, advance, threads=2)
+        return in_threads(thumbnail, files, advance, threads=2)
 
 
-def groups_of(looks: Sequence[Look], least: float | None = None) -> list[Group]:
-    """All groups of two and more, by their first member. Chains count: what is the same as a member
-    is a member. ``least``: another correlation that makes two images the same."""
+def groups_of(thumbnails: Sequence[Thumbnail], least: float | None = None) -> list[Group]:
+    """All groups of two and more duplicates, by their first member.
+
+    Chains count: a duplicate of a member is a member. ``least`` replaces the correlation from which
+    two images are duplicates.
+    """
     if least is not None:
-        looks = [replace(each, least=least) for each in looks]
-    pairs = [*_identical(looks), *_alike(looks)]
+        thumbnails = [replace(each, least=least) for each in thumbnails]
+    pairs = [*_identical(thumbnails), *_similar(thumbnails)]
     members: dict[int, list[int]] = {}
-    for number, first in enumerate(joined(len(looks), pairs)):
+    for number, first in enumerate(joined(len(thumbnails), pairs)):
         members.setdefault(first, []).append(number)
     return [
-        Group(tuple(group), len({looks[number].hash for number in group}) == 1)
+        Group(tuple(group), len({thumbnails[number].hash for number in group}) == 1)
         for group in members.values()
         if len(group) > 1
     ]
 
 
 def joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """For each of ``count`` numbers the first that pairs join it to, however indirectly."""
+    """For each of ``count`` indices the first one that a chain of ``pairs`` joins it to."""
     first = list(range(count))
 
     def root(number: int) -> int:
@@ -103,28 +108,28 @@ def joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     return [root(number) for number in range(count)]
 
 
-def look(file: ImageFile) -> Look:
-    """Read an image, or remember what was found in it. Errors as read_volume."""
+def thumbnail(file: ImageFile) -> Thumbnail:
+    """The thumbnail of an image, kept between runs. Errors as read_volume."""
     known = remembered(_FACT, file.path, file.channel, lambda: _record(file))
     details = tuple(map(_unpacked, known["details"]))
-    return Look(known["hash"], details, LEAST_PICTURE if known["flat"] else LEAST_VOLUME)
+    return Thumbnail(known["hash"], details, LEAST_PICTURE if known["flat"] else LEAST_VOLUME)
 
 
-def _identical(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
+def _identical(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
     first: dict[str, int] = {}
-    for number, each in enumerate(looks):
+    for number, each in enumerate(thumbnails):
         if each.hash:
             yield first.setdefault(each.hash, number), number
 
 
-def _alike(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Thumbnails of one kind are compared with each other, a block of them at once."""
+def _similar(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
+    """Compare thumbnails of one kind with each other, in blocks."""
     kinds: dict[tuple[int, int, float], list[int]] = {}
-    for number, each in enumerate(looks):
+    for number, each in enumerate(thumbnails):
         for kind, details in enumerate(each.details):
             kinds.setdefault((kind, len(details), each.least), []).append(number)
     for (kind, _, least), numbers in kinds.items():
-        details_NF = np.stack([looks[number].details[kind] for number in numbers])
+        details_NF = np.stack([thumbnails[number].details[kind] for number in numbers])
         for start in range(0, len(numbers), BLOCK):
             correlation = details_NF[start : start + BLOCK] @ details_NF[start:].T
             for a, b in np.argwhere(np.triu(correlation, 1) >= least):
@@ -134,23 +139,23 @@ def _alike(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
 def _record(file: ImageFile) -> dict[str, Any]:
     array_IJK, affine = read_volume(file, allow_constant=True)
     flat = array_IJK.shape[2] == 1
-    thumbnails: list[NDArray[np.float32]] = []
+    small: list[NDArray[np.float32]] = []
     if array_IJK.min() < array_IJK.max():
         canonical_IJK, _, _ = to_canonical(array_IJK, affine)
         if flat:
             factor = max(1, max(array_IJK.shape) // EDGE)
             small_IJK = block_mean(canonical_IJK, (factor, factor, 1))
             shown = small_IJK[bounding_box(foreground(small_IJK)) or ...]
-            thumbnails = [resample_array(small_IJK, PICTURE), resample_array(shown, PICTURE)]
+            small = [resample_array(small_IJK, PICTURE), resample_array(shown, PICTURE)]
         else:
             shown = canonical_IJK[bounding_box(foreground(canonical_IJK)) or ...]
-            thumbnails = [resample_array(shown, VOLUME)]
-    packed = [_packed(thumbnail) for thumbnail in thumbnails if np.ptp(thumbnail) > 0]
+            small = [resample_array(shown, VOLUME)]
+    packed = [_packed(image_IJK) for image_IJK in small if np.ptp(image_IJK) > 0]
     return {"hash": content_hash(array_IJK, affine), "flat": flat, "details": packed}
 
 
 def _packed(thumbnail_IJK: NDArray[np.float32]) -> str:
-    """Its details: what is left without the mean of the 3 x 3 (x 3) around each pixel."""
+    """The details of a thumbnail: each pixel less the mean of its 3 x 3 (x 3) neighbourhood."""
     window = [3 if n > 1 else 1 for n in thumbnail_IJK.shape]
     details = thumbnail_IJK - uniform_filter(thumbnail_IJK, window)
     levels = np.round(details * (127 / max(float(np.abs(details).max()), 1e-30)))

@@ -1,4 +1,4 @@
-"""MR contrasts by name. Channels are named, never numbered."""
+"""MR contrasts by name. Channels have names, not numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medtl.errors import ConfigError
 Modality = NewType("Modality", str)
 
 
-#: Every other spelling in the public data sets (BraTS 2023+, MSD, DeepMedic) -> the canonical name.
+#: Spellings of public data sets (BraTS 2023+, MSD, DeepMedic) -> the canonical name.
 ALIASES = {
     "t2f": "flair", "t2flair": "flair", "t2-flair": "flair", "fla": "flair",
     "t1n": "t1", "t1w": "t1", "t1-weighted": "t1",
@@ -24,7 +24,7 @@ ALIASES = {
 CANONICAL = ("flair", "t1", "t1ce", "t2")
 
 
-#: Which contrast looks most alike, tried in order; used to seed the channels of a new modality.
+#: The most similar contrasts, in order; they seed the channels of a new modality.
 NEAREST = {"t1": ("t1ce",), "t1ce": ("t1",), "t2": ("flair",), "flair": ("t2",)}
 
 
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def parse_modality(text: str) -> Modality:
-    """``"T2F"`` -> ``"flair"``; names outside MR contrasts (``"ct"``) pass in lower case."""
+    """``"T2F"`` -> ``"flair"``; other names (``"ct"``) are lower-cased."""
     name = text.strip().lower()
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{text!r} is not a modality name; write for example flair,t1ce")

@@ -20,17 +20,17 @@ TEST_FRACTION = 0.2
 VAL_FRACTION = 0.2
 
 
-#: Test patients from which intervals are bootstrapped (``medtl.evaluation.intervals``).
+#: Intervals are bootstrapped from this many patients on (``medtl.evaluation.intervals``).
 FEWEST_FOR_BOOTSTRAP = 20
 
 
-#: With fewer patients than this outside the test set, none is spared for validation by default.
+#: With fewer patients than this outside the test set, there is no validation by default.
 MIN_PATIENTS_FOR_VALIDATION = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Patient ids, sorted; a patient on two sides is refused."""
+    """Patient ids, sorted. Raises ConfigError for a patient in two parts."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -61,13 +61,15 @@ def split_patients(
     val_fraction: float | None = None,
     test: Iterable[str] | None = None,
 ) -> Split:
-    """Split by patient, as evenly over strata, and sites within them, as whole patients allow.
+    """Split by patient, balanced over strata, and over sites within them.
 
-    The result depends on the patients and the seed, not on the order of the cases. ``test`` names
-    the test patients (or any of their cases) instead of a fraction. ``val_fraction`` is that of
-    the patients outside the test set; if it is None and they are fewer than
-    ``MIN_PATIENTS_FOR_VALIDATION``, no patient is spared for validation. At least one patient is
-    left to train on.
+    The result depends on the patients and the seed, not on the order of the cases. At least one
+    patient remains for training.
+
+    Args:
+        test: the test patients (or any of their cases), instead of a fraction.
+        val_fraction: of the patients outside the test set. None: no validation if they are fewer
+            than ``MIN_PATIENTS_FOR_VALIDATION``.
 
     Raises:
         ConfigError: too few patients, a fraction outside [0, 1), or an unknown test patient.
@@ -93,11 +95,12 @@ def split_patients(
 
 
 def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) -> tuple[str, ...]:
-    """The patients of one of ``folds`` parts, as even over strata, and sites within them, as whole
-    patients allow. Every patient is in one part; the parts depend on patients and seed alone.
+    """The patients of one of ``folds`` parts, balanced over strata, and over sites within them.
+
+    Every patient is in exactly one part. The parts depend only on the patients and the seed.
 
     Raises:
-        ConfigError: there are fewer patients than folds, or no such fold.
+        ConfigError: fewer patients than folds, or no such fold.
     """
     groups = strata_and_sites(cases)
     if not 0 <= fold < folds:
@@ -110,10 +113,10 @@ def fold_patients(cases: Iterable[Case], *, folds: int, fold: int, seed: int) ->
 
 
 def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
-    """The patients whom the data set's own list puts into ``fold``.
+    """The patients of ``fold`` in the data set's own list.
 
     Raises:
-        ConfigError: the list knows no folds or not this one, or puts a patient into two.
+        ConfigError: the list has no folds, or not this one, or has a patient in two of them.
     """
     found: dict[str, int | None] = {}
     for case in cases:
@@ -131,7 +134,7 @@ def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
 
 
 def _test_count(patients: int, fraction: float | None) -> int:
-    """By default 20%, and enough for a bootstrap where that leaves two thirds to train on."""
+    """By default 20%, and enough for a bootstrap if that leaves two thirds to train on."""
     if fraction is None:
         few = FEWEST_FOR_BOOTSTRAP if patients >= 3 * FEWEST_FOR_BOOTSTRAP else 0
         return max(_count(patients, TEST_FRACTION, "test"), few)
@@ -139,7 +142,7 @@ def _test_count(patients: int, fraction: float | None) -> int:
 
 
 def strata_and_sites(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
-    """Patient -> what it is balanced over: strata first, then sites; several are joined by "+"."""
+    """Patient -> its stratum and its site, several joined by "+"; splits are balanced over both."""
     strata: dict[str, set[str]] = {}
     sites: dict[str, set[str]] = {}
     for case in cases:
@@ -158,7 +161,7 @@ def _fraction(side: str, value: float) -> float:
 
 
 def _count(patients: int, fraction: float, side: str) -> int:
-    """A positive fraction gives one patient at least, and leaves one at least."""
+    """A positive fraction gives at least one patient, and leaves at least one."""
     if fraction and patients < 2:
         raise ConfigError(
             f"{patients} patient(s) cannot be divided; give more, or set {side}_fraction to 0"
@@ -169,7 +172,7 @@ def _count(patients: int, fraction: float, side: str) -> int:
 def _spread(groups: Mapping[str, tuple[str, ...]], count: int, key: str) -> set[str]:
     """Systematic sampling: every n-th patient after sorting by group, at random within a group.
 
-    Each stratum, and each site within one, thus gives its share to within one patient.
+    So each stratum, and each site within it, contributes its share to within one patient.
     """
     if not count:
         return set()
@@ -186,7 +189,7 @@ def _ordered(groups: Mapping[str, tuple[str, ...]], key: str) -> list[str]:
 
 
 def _draw(key: str) -> float:
-    """A number in [0, 1) that depends on the key alone, on every machine."""
+    """A number in [0, 1) that depends only on the key, on every machine."""
     return int.from_bytes(sha256(key.encode()).digest()[:6], "big") / 2**48
 
 
@@ -205,7 +208,7 @@ def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
 
 
 def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:
-    """Case ids per side, and the patient of each case."""
+    """Case ids per part, and the patient of each case."""
     cases = sorted(cases, key=lambda case: case.id)
     fold: dict[str, Any] = {
         side: [case.id for case in cases_of(getattr(split, side), cases)]
@@ -215,7 +218,7 @@ def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:
 
 
 def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
-    """Write case ids per side as nnU-Net does (one fold), test cases and patients beside them."""
+    """Write case ids per part as nnU-Net does (one fold), with test cases and patients."""
     with replacing(path) as temporary:
         text = json.dumps([listed(split, cases)], indent=1) + "\n"
         temporary.write_text(text, encoding="utf-8", newline="")
@@ -224,11 +227,12 @@ def write_splits(path: Path, split: Split, cases: Iterable[Case]) -> None:
 def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Split:
     """Read one fold of :func:`write_splits` or of a plain nnU-Net ``splits_final.json``.
 
-    A plain file knows no patients: they are looked up in ``cases``. Listed cases that are not
-    among ``cases``, where given, are an error; cases that the file does not list are on no side.
+    A plain file has no patients, so they are looked up in ``cases``. Cases that the file does not
+    list are in no part.
 
     Raises:
-        ConfigError: the file is unreadable, or puts a patient on two sides.
+        ConfigError: the file is unreadable, lists a case that is not among ``cases``, or has a
+            patient in two parts.
     """
     content = _read_fold(path, fold)
     patients = _patients(path, content.get("patients", {}), tuple(cases))
@@ -251,7 +255,7 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a file of splits is nnU-Net's own: it names no test cases at all."""
+    """Whether a file of splits is nnU-Net's own, which lists no test cases."""
     return "test" not in _read_fold(path, 0)
 
 
@@ -273,7 +277,7 @@ def _read_fold(path: Path, fold: int) -> dict[str, Any]:
 
 
 def _patients(path: Path, recorded: Any, cases: Sequence[Case]) -> dict[str, str]:
-    """Case id -> patient; what the cases themselves say comes before what the file recorded."""
+    """Case id -> patient, by ``cases`` if given, else as recorded in the file."""
     if not isinstance(recorded, dict) or not all(isinstance(p, str) for p in recorded.values()):
         raise ConfigError(f"{path}: 'patients' must map case names to patients")
     if cases:

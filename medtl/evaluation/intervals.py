@@ -201,7 +201,7 @@ def _set_interval(
     *,
     share: bool,
 ) -> Interval:
-    """``without``: the score without each patient in turn; ``drawn``: the score of each resample."""
+    """``without``: the score without each patient in turn; ``drawn``: of each resample."""
     if n < FEWEST_FOR_INTERVAL or without is None or not math.isfinite(score):
         few = f"no interval (fewer than {FEWEST_FOR_INTERVAL} patients decide it)"
         return Interval(score, n, None, None, few)

@@ -1,6 +1,6 @@
-"""The user's cache folder, and small facts about files remembered between runs.
+"""The user's cache folder, and small facts about files that are kept between runs.
 
-The index never holds a path: patients' names often stand in them. Its keys are hashes.
+The index holds no path, as paths often contain patients' names. Its keys are hashes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BUSY_TIMEOUT_S = 10.0
 
 
 def cache_dir() -> Path:
-    """``MEDTL_CACHE`` where it is set, else the user's cache folder; it may not exist yet."""
+    """``MEDTL_CACHE`` if it is set, else the user's cache folder; it may not exist yet."""
     chosen = os.environ.get("MEDTL_CACHE")
     if chosen:
         return from_home(chosen)
@@ -31,10 +31,10 @@ def cache_dir() -> Path:
 
 
 def remembered(fact: str, path: Path, channel: int | None, compute: Callable[[], Any]) -> Any:
-    """``compute()``, or what it gave before for the same unchanged file; the value must be JSON.
+    """``compute()``, or its stored result for the same unchanged file; the value must be JSON.
 
-    A file counts as unchanged while its path, size, modification time and channel are the same.
-    Threads and processes may ask at once. Without a usable cache folder the value is computed.
+    A file is unchanged if its path, size, modification time and channel are the same. Safe for
+    threads and processes. Without a usable cache folder the value is computed.
     """
     key = _key(fact, path, channel)
     if key is None:
@@ -52,7 +52,7 @@ def _key(fact: str, path: Path, channel: int | None) -> str | None:
         path = path.resolve(strict=True)
         stat = path.stat()
     except OSError:
-        return None  # compute() says what is wrong with the file
+        return None  # compute() reports what is wrong with the file
     what = (fact, os.fspath(path), stat.st_size, stat.st_mtime_ns, channel)
     return hashlib.blake2b(
         repr(what).encode("utf-8", "surrogateescape"), digest_size=16
@@ -77,7 +77,7 @@ def _store(key: str, value: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / "files.sqlite", timeout=BUSY_TIMEOUT_S)
         with closing(connection) as index, index:
-            # Waiting for the disk takes longer than computing most facts anew after a power cut.
+            # Waiting for the disk costs more than recomputing most facts after a power cut.
             index.execute("PRAGMA synchronous = OFF")
             index.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT)")
             index.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))

@@ -1,4 +1,4 @@
-"""Where and in which precision to compute: Fabric set up from the words of the command line."""
+"""The device and precision of a run: Fabric set up from the command's options."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from torch import Tensor
 from medtl.errors import ConfigError
 from medtl.runtime.memory import keep_freed_memory
 
-#: What ``--precision`` takes, and what Fabric calls it.
+#: Value of ``--precision`` -> Fabric's name.
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
-    """Fabric, its processes started. ``auto`` takes bf16 where the chip computes in it.
+    """Set up Fabric and start its processes. ``auto`` takes bf16 if the device computes in it.
 
-    Within ``torchrun`` the numbers of devices and nodes are those that it was told.
+    Within ``torchrun`` the numbers of devices and nodes are torchrun's.
+
+    Raises:
+        ConfigError: an unknown or unavailable device or precision.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "auto":
@@ -54,14 +57,14 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
         precision=PRECISIONS[precision],
     )
     if devices * nodes > 1:
-        # Said of 1x1 kernels, whose two layouts are the same numbers in the same order.
+        # A false alarm for 1x1 kernels, whose two memory layouts are the same.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         fabric.launch()
     return fabric
 
 
 def processes_here(fabric: Fabric) -> int:
-    """How many of the run's processes share this machine's cores."""
+    """The number of the run's processes on this machine, which share its cores."""
     return len(getattr(fabric.strategy, "parallel_devices", None) or (fabric.device,))
 
 
@@ -72,14 +75,14 @@ def precision_name(fabric: Fabric) -> str:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether the device computes in bf16, not merely emulates it."""
+    """Whether the device computes in bf16 natively."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def in_double(values: Tensor) -> Tensor:
-    """The values in double precision; on the CPU where their device (Apple's) has none."""
+    """The values in double precision; on the CPU if their device (Apple's) has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 

@@ -1,4 +1,4 @@
-"""Sharing work among the processes of a run, one per device; with one process nothing happens."""
+"""Share work among the processes of a run, one per device; a no-op with one process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Result = TypeVar("Result")
 
 
 def share(fabric: Fabric, items: Sequence[Item]) -> Sequence[Item]:
-    """The items of this process: every n-th, so that none is left out or done twice."""
+    """The items of this process: every n-th of ``n`` processes, each item once."""
     return items[fabric.global_rank :: fabric.world_size]
 
 
 def gather(fabric: Fabric, results: Sequence[Result], total: int) -> list[Result]:
-    """What all processes made of their shares of ``total`` items, in the items' order."""
+    """The results of all processes for their shares of ``total`` items, in the items' order."""
     if fabric.world_size == 1:
         return list(results)
     parts: list[Sequence[Result]] = [[] for _ in range(fabric.world_size)]
@@ -30,7 +30,7 @@ def gather(fabric: Fabric, results: Sequence[Result], total: int) -> list[Result
 
 
 def mean_over(fabric: Fabric, values: Tensor) -> Tensor:
-    """The mean of every process's values, the same in all of them."""
+    """The mean of the values of all processes, the same in all of them."""
     if fabric.world_size == 1:
         return values
     reduced = fabric.all_reduce(values, reduce_op="mean")
@@ -39,9 +39,9 @@ def mean_over(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over all processes, for a loss that is no mean over samples.
+    """The sum over all processes, for a loss that is not a mean over samples.
 
-    Its gradient is right once DistributedDataParallel has averaged those of the parameters.
+    Its gradient is right after DistributedDataParallel has averaged the parameters' gradients.
     """
     if not distributed.is_initialized() or not torch.is_grad_enabled():
         return values
@@ -69,7 +69,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(_context: Any, *slopes: Tensor) -> Tensor:
-        slope = slopes[0].clone()
-        distributed.all_reduce(slope)
-        return slope
+    def backward(_context: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        distributed.all_reduce(gradient)
+        return gradient

@@ -1,4 +1,4 @@
-"""What this machine offers, and what is missing; light until it is asked."""
+"""What this machine offers and what is missing; heavy packages are imported on demand."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def examine(plugins: Mapping[str, Any]) -> Machine:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Extra -> names of the packages it needs; "" stands for those that medtl always needs."""
+    """Extra -> names of the packages it needs; "" is for those that medtl always needs."""
     packages: dict[str, list[str]] = {"": []}
     for line in requires("medtl") or ():
         requirement, _, marker = line.partition(";")
@@ -95,7 +95,7 @@ def _devices() -> dict[str, Any]:
         import torch
 
         from medtl.runtime.device import has_bf16
-    except ImportError as error:  # a broken installation is what a doctor is called for
+    except ImportError as error:  # medtl doctor must run in a broken installation
         return {"error": f"cannot be examined: {error}"}
 
     found: dict[str, Any] = {
@@ -123,7 +123,7 @@ def _memory_gb() -> dict[str, Any]:
 
 
 def _pages_gb(name: str) -> float | None:
-    """None where the system does not tell; a container's limit may be lower."""
+    """None if the system does not report it; a container's limit may be lower."""
     try:
         return round(os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") / _GB, 1)
     except (AttributeError, ValueError, OSError):

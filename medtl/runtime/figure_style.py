@@ -1,4 +1,4 @@
-"""What all figures share: palette, look, and writing a PNG that repeats byte for byte."""
+"""The style of all figures: palette, layout, and PNG files that are reproducible byte by byte."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from medtl.runtime.files import replacing
 SYNTHETIC = "synthetic phantom"
 
 
-# Okabe and Ito (2008): told apart with any colour vision.
+# Okabe and Ito (2008): distinct with any colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 
 
@@ -47,7 +47,7 @@ _STYLE: Any = {
 }
 
 
-#: Of a title's letters, on average and a little more.
+#: Width of a title's letters, slightly above the average.
 _LETTER_INCHES = 0.088
 
 
@@ -56,10 +56,9 @@ _DRAWING = RLock()
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The context in which a figure must be built and saved; matplotlib's settings are put back.
+    """The context in which a figure is built and saved; restores matplotlib's settings.
 
-    They are the process's: of several threads one draws at a time, else one would put back those
-    of another.
+    The settings belong to the process, so one thread draws at a time.
     """
     with _DRAWING, rc_context(_STYLE):
         yield
@@ -80,7 +79,7 @@ def new_grid(
 
 
 def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
-    """Write a PNG, whole or not at all; synthetic data are named in its title and metadata."""
+    """Write a PNG atomically; title and metadata say if the data are synthetic."""
     metadata: dict[str, Any] = {"Software": None, "Title": title}
     if synthetic:
         metadata["Description"] = SYNTHETIC
@@ -107,13 +106,13 @@ def outline(axis: Axes, mask_JI: NDArray[np.bool_], colour: str, width: float) -
             extent=(-1, mask_JI.shape[1], -1, mask_JI.shape[0]),
         )  # fmt: skip
         lines.set_path_effects([withStroke(linewidth=width + 0.8, foreground="black", alpha=0.5)])
-        axis.axis(view)  # a contour takes more room than the image
+        axis.axis(view)  # a contour enlarges the view
 
 
-def note(axis: Axes, words: str) -> None:
-    """Words at the foot of the image that ``axis`` shows."""
+def note(axis: Axes, text: str) -> None:
+    """Text at the foot of the image that ``axis`` shows."""
     shade = [withStroke(linewidth=1.5, foreground="black")]
     axis.text(
-        0.5, 0.02, words, transform=axis.transAxes, ha="center", va="bottom", fontsize=6,
+        0.5, 0.02, text, transform=axis.transAxes, ha="center", va="bottom", fontsize=6,
         color="white", path_effects=shade,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic writing of files and folders, and file names that every system allows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
 
 
 def from_home(path: str | os.PathLike[str]) -> Path:
-    """``~/x`` below the user's home folder; left as it is where nobody has that home."""
+    """``~/x`` below the user's home folder; unchanged if there is no such home."""
     return Path(os.path.expanduser(path))
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that a process left when it was killed while writing."""
+    """Remove the temporary files of processes that were killed while writing."""
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
@@ -32,10 +32,10 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` to write to; it takes ``path``'s place on success.
+    """Yield a temporary path beside ``path`` to write to; it replaces ``path`` on success.
 
     Raises:
-        RunError: the folder cannot be made or written; a former ``path`` is left as it was.
+        RunError: the folder cannot be made or written; an existing ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
@@ -53,8 +53,11 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder beside ``folder`` to fill; on success it becomes ``folder``.
 
-    Nothing is left behind where filling it fails. Raises OSError where it cannot be made, where
-    ``folder`` holds something, and where it is the current folder, which cannot be replaced.
+    It is removed if filling it fails.
+
+    Raises:
+        OSError: it cannot be made, ``folder`` is not empty, or it is the current folder, which
+            cannot be replaced.
     """
     if folder.resolve() == Path.cwd():
         raise OSError(errno.EBUSY, "it is the current folder")
@@ -70,7 +73,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def unwritable(path: Path, error: OSError) -> RunError:
-    """The line for a file that could not be written."""
+    """The error for a file that could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "make room" if full else "check the folder"
     return RunError(f"{path}: cannot be written ({error.strerror or error}); {advice}")
@@ -79,15 +82,15 @@ def unwritable(path: Path, error: OSError) -> RunError:
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*%\x00-\x1f]|[. ]$')
 
 
-#: Names of devices on Windows, whatever follows their first dot.
+#: Names of devices on Windows, with any suffix.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$) *(?=\.|$)", re.IGNORECASE)
 
 
 def file_name(text: str) -> str:
     """``text`` as the name of a file, or its beginning; different texts have different names.
 
-    What some system does not allow is written as in URLs: ``a:b`` as ``a%3Ab``, ``CON`` as
-    ``%43ON``.
+    Characters and names that some system does not allow are escaped as in URLs: ``a:b`` becomes
+    ``a%3Ab``, ``CON`` becomes ``%43ON``.
     """
     safe = _FORBIDDEN.sub(lambda found: _escaped(found[0]), text)
     return _escaped(safe[0]) + safe[1:] if _DEVICE.match(safe) else safe
@@ -98,10 +101,10 @@ def _escaped(character: str) -> str:
 
 
 def check_apart(names: Iterable[str]) -> None:
-    """Refuse names that would be one file where capitals, or ways to write an accent, are equal.
+    """Refuse names that differ only in letter case or in the encoding of an accent.
 
     Raises:
-        DataError: names both.
+        DataError: two names would be one file on Windows and macOS.
     """
     seen: dict[str, str] = {}
     for name in names:

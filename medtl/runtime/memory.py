@@ -1,4 +1,4 @@
-"""How much memory there is, how this process takes it from the system, and when it ran out."""
+"""Free memory, how this process allocates it, and whether an error means that it ran out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-#: How torch's allocators, the C++ library, oneDNN and cuBLAS tell.
-_TOLD = (
+#: Messages of torch's allocators, the C++ library, oneDNN and cuBLAS.
+_OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "not enough memory",
     "bad_alloc",
@@ -26,11 +26,10 @@ _TOLD = (
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep large blocks that were freed, for the next of their size.
+    """Have glibc keep large freed blocks for the next allocation of their size.
 
-    By default it gives them back at once, and every layer of a network pays for its output with
-    page faults: a tenth of the time of inference on the CPU. Elsewhere than on glibc nothing
-    happens.
+    By default glibc returns them to the system at once, and every layer's output costs page faults:
+    a tenth of the time of inference on the CPU. A no-op without glibc.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
@@ -40,8 +39,8 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """After a failed allocation: let the next one have what is only kept, on CPU and GPU."""
-    gc.collect()  # a traceback in a cycle still holds the tensors
+    """After a failed allocation: release memory that is cached only, on CPU and GPU."""
+    gc.collect()  # a traceback in a reference cycle still holds tensors
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -58,19 +57,19 @@ def _glibc(name: str) -> Any:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory could not be had.
+    """Whether the error means that memory ran out.
 
-    Torch has a class of its own on GPUs, and words on the CPU; it is not imported here.
+    Torch raises a class of its own on GPUs, and a RuntimeError on the CPU. It is not imported here.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOLD)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def free_memory_bytes() -> int:
-    """RAM to be had without swapping, as far as the limits of the process's control groups allow.
+    """RAM that is free without swapping, within the limits of the process's control groups.
 
-    Read on Linux; elsewhere half of a cautious 8 GB.
+    Read on Linux; elsewhere assumed to be 4 GiB, half of 8.
     """
     available = 4 * 1024**3
     try:
@@ -84,12 +83,12 @@ def free_memory_bytes() -> int:
 
 
 def in_words(size: float) -> str:
-    """Bytes as they are told."""
+    """Bytes as text, in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"
 
 
 def peak_memory_bytes() -> int | None:
-    """The most RAM that this process has held so far (Linux; elsewhere None)."""
+    """The peak RAM of this process so far (Linux; elsewhere None)."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
@@ -100,8 +99,8 @@ def peak_memory_bytes() -> int | None:
 def group_room(groups: str, root: Path) -> Iterator[int]:
     """Bytes left below each memory limit of the control groups that ``groups`` names.
 
-    ``groups`` reads as ``/proc/self/cgroup``, in version 1 or 2. The limit of a group holds for all
-    within it.
+    ``groups`` is the text of ``/proc/self/cgroup``, version 1 or 2. A group's limit applies to all
+    groups within it.
     """
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -124,5 +123,5 @@ def _room(group: Path, limit: str, usage: str, cached: str) -> int:
     facts = dict(
         line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines()
     )
-    # What is only cached of files is given back when it is needed.
+    # The page cache is released when memory is needed.
     return allowed - used + int(facts.get(cached, 0))

@@ -1,4 +1,4 @@
-"""The run folder: everything needed to read, repeat and report a run."""
+"""The run folder: all that is needed to read, repeat and report a run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_out(out: Path | None) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse, before any work, a folder that could not be made or written to; makes nothing."""
+    """Refuse, before any work, a folder that could not be made or written to; creates nothing."""
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
@@ -69,7 +69,7 @@ def check_writable(folder: Path) -> None:
         where = "" if there == folder else f"cannot write to {folder}: "
         raise RunError(f"{where}{there} is {what}; choose another --out")
     try:
-        # Only trying tells: /proc and its like let root through, and then refuse.
+        # Permissions are not enough: /proc allows root, and then refuses.
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as problem:
@@ -126,14 +126,14 @@ def environment() -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file so that nobody ever sees half of it."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
     return path
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a run; damage is a RunError that names it."""
+    """Read a JSON file of a run. Raises RunError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
@@ -145,7 +145,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one JSON line (``metrics.jsonl``). Raises RunError if that cannot be done."""
+    """Append one JSON line (``metrics.jsonl``). Raises RunError if it cannot be written."""
     try:
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(json.dumps(row) + "\n")
@@ -154,7 +154,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; ``torn``: the last one may be cut off, and is then left out."""
+    """Read a file of JSON lines; ``torn``: drop the last one if it is cut off."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if torn and lines and not lines[-1].endswith("\n"):
         lines.pop()

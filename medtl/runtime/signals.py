@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1, which SLURM can send in time."""
+"""Signals to stop: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1, which SLURM can send in advance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-#: Ends the job and queues it again. ``#SBATCH --signal=USR1@120`` sends it, two minutes early, to
-#: what ``srun`` started.
+#: Ends the job and queues it again. ``#SBATCH --signal=USR1@120`` sends it to the processes of
+#: ``srun``, two minutes before the time limit.
 REQUEUE = getattr(signal, "SIGUSR1", None)
 
 
@@ -26,7 +26,7 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within it, the first signal only sets ``asked``; what it runs has to look at it."""
+        """Within it, the first signal only sets ``asked``, which the code within has to check."""
         self._deferring = True
         try:
             yield
@@ -36,7 +36,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def requeue_job(self) -> bool:
-        """Have SLURM queue this job again, if its signal came; whether that was done."""
+        """Have SLURM queue this job again, if its signal came; True if that was done."""
         job = os.environ.get("SLURM_JOB_ID")
         if not (self.requeue and job):
             return False
@@ -51,13 +51,13 @@ class Interruption:
 
 @contextmanager
 def watching() -> Iterator[Interruption]:
-    """Turn the signals into a KeyboardInterrupt, or defer them; former handlers return after it."""
+    """Turn the signals into a KeyboardInterrupt, or defer them; restores the former handlers."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield interruption  # Python lets the main thread alone handle signals
+        yield interruption  # only the main thread can handle signals
         return
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, REQUEUE) if n is not None]
-    # One that was not set from Python could not be put back.
+    # A handler that was not set from Python could not be restored.
     former = {n: handler for n in numbers if (handler := signal.getsignal(n)) is not None}
     for number in former:
         signal.signal(number, interruption._notice)
@@ -69,7 +69,7 @@ def watching() -> Iterator[Interruption]:
 
 
 def leave_signals_to_parent(_worker: int) -> None:
-    """What a process that makes patches does first: Ctrl-C reaches it too, but the parent acts."""
+    """Run first in a worker process: Ctrl-C reaches it too, but the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if REQUEUE is not None:

@@ -1,4 +1,4 @@
-"""Which voxels show the patient, and which only surround them.
+"""Foreground: the voxels that show the patient.
 
 Axes: I J K voxels.
 """
@@ -14,29 +14,29 @@ from scipy.ndimage import label
 
 from medtl.data.io.grids import bounding_box
 
-#: A constant counts as background where it fills at least this share of the border voxels ...
+#: A constant counts as background if it fills at least this share of the border voxels ...
 MIN_BORDER_SHARE = 0.5
 
 
-#: ... and of the whole volume: scanners blank a few corners of images that are full of noise.
+#: ... and this share of the volume: scanners blank a few corners of noisy images.
 MIN_VOLUME_SHARE = 0.1
 
 
-#: Parts of the foreground that are smaller than this share of the largest are not of the head.
+#: Components smaller than this share of the largest are not part of the head.
 LEAST_PART = 0.05
 
 
-#: Relative to the range of values, so that rounding in storage does not make foreground.
+#: Relative to the range of values, so that rounding in storage is not foreground.
 TOLERANCE = 1e-6
 
 
 def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask of the head or brain, whatever value its surroundings have.
+    """Mask of the head or brain, whatever the value of the background.
 
-    Skull-stripped files surround the brain with one value: 0, or a negative constant where they
-    were z-scored; everything else is foreground then. Raw files surround the head with noise: they
-    are split by Otsu's threshold (Otsu 1979), if their border is indeed the dark side of it. An
-    image with no background is all foreground, a constant one has none.
+    In skull-stripped files the background has one value: 0, or a negative constant after z-scoring;
+    all other voxels are foreground. In raw files the background is noise: they are split by Otsu's
+    threshold (Otsu 1979), if the border is darker than it. An image without background is all
+    foreground, a constant one has none.
     """
     mask_IJK = within_uniform(array_IJK)
     if mask_IJK is not None:
@@ -48,8 +48,11 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask (IJK) of the smallest box that holds the head in every channel; letters in the corners,
-    scales and small components are left out. All of an image that shows no head."""
+    """Mask (IJK) of the smallest box that holds the head in every channel.
+
+    Letters in the corners, scales and small components are left out. If no head is found, the mask
+    is the whole image.
+    """
     box_IJK = np.zeros(image_CIJK.shape[1:], dtype=bool)
     mask_IJK = np.logical_or.reduce([foreground(channel_IJK) for channel_IJK in image_CIJK])
     parts_IJK, _ = label(mask_IJK)
@@ -61,9 +64,9 @@ def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Mask of all that differs from the one value around it; None where no one value surrounds it.
+    """Mask of all voxels that differ from a uniform background; None without such a background.
 
-    A constant image is empty.
+    The mask of a constant image is empty.
     """
     low, high = float(array_IJK.min()), float(array_IJK.max())
     if low == high:
@@ -82,7 +85,7 @@ def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
 
 
 def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with its holes: all that is not joined to the volume's faces around it."""
+    """The mask with its holes filled: all voxels that are not connected to the volume's faces."""
     around_IJK, _ = label(~mask_IJK)
     at_faces = np.unique(_border(around_IJK))
     return ~np.isin(around_IJK, at_faces[at_faces > 0])
@@ -100,8 +103,7 @@ def _commonest_corner(array_IJK: NDArray[Any]) -> tuple[float, int]:
 
 
 def _otsu(array_IJK: NDArray[Any]) -> float:
-    # The brightest voxels (vessels, fat) would stretch the histogram until air and tissue share
-    # a bin.
+    # Without clipping, the brightest voxels (vessels, fat) would put air and tissue in one bin.
     sample = array_IJK.ravel(order="K")[:: max(1, array_IJK.size // 1_000_000)]
     low, high = np.percentile(sample, (0, 99.5))
     if low == high:

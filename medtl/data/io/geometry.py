@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient: headers, shared grids, and the canonical orientation.
+"""Geometry of images: headers, common grids, and the canonical (RAS) orientation.
 
 Axes: I J K voxels. Affines map voxel indices to millimetres, x to the right, y to the front, z up
 (RAS), as in NIfTI.
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from medtl.data.case import Case
 from medtl.errors import DataError
 
-#: How far the corners of two grids may lie apart.
+#: The largest distance between corners of equal grids.
 GRID_TOLERANCE_MM = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """What an image file says about itself; ``dtype`` is how its voxels are stored."""
+    """The header of an image file; ``dtype`` is the type of the stored voxels."""
 
     path: Path
     shape: tuple[int, int, int]
@@ -61,13 +61,13 @@ def orient(array_xIJK: NDArray[Any], axes: Sequence[int], flips: Sequence[bool])
 
 
 def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
-    """Refuse images of one case that do not share a grid.
+    """Refuse images of one case that are not on one grid.
 
     Args:
         headers: modality (or "segmentation") -> header.
 
     Raises:
-        DataError: two of them differ in shape, or their corners lie apart; it names both files.
+        DataError: two images differ in shape, or in the place of their corners.
     """
     (first, reference), *others = headers.items()
     for name, header in others:
@@ -119,8 +119,8 @@ def to_canonical(
     """Flip and permute the axes, without resampling, to the nearest RAS orientation.
 
     Returns:
-        the array (voxel axes run right, front, up; a view where nothing had to move), its affine,
-        and the orientation it had, to be given to :func:`from_canonical`.
+        the array (voxel axes run right, front, up; a view if possible), its affine, and the former
+        orientation, which :func:`from_canonical` takes.
     """
     orientation = orientations.io_orientation(affine)
     moved_IJK = orientations.apply_orientation(array_IJK, orientation)
@@ -129,7 +129,7 @@ def to_canonical(
 
 
 def from_canonical(array_IJK: NDArray[Any], orientation: NDArray[np.float64]) -> NDArray[Any]:
-    """Undo :func:`to_canonical`: bring a canonical array back to the ``orientation`` it had."""
+    """Undo :func:`to_canonical`: turn a canonical array back to its former ``orientation``."""
     canonical = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
     way_back = orientations.ornt_transform(canonical, orientation)
     return np.asarray(orientations.apply_orientation(array_IJK, way_back))

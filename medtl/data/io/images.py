@@ -1,4 +1,4 @@
-"""Images of any kind, told by their content: NIfTI volumes, and pictures as volumes of one slice.
+"""Read and write images, NIfTI volumes or pictures (volumes of one slice), by their content.
 
 Axes: I J K voxels, as stored.
 """
@@ -53,12 +53,12 @@ def read_labels(
 
 
 def label_path(folder: Path, case_id: str, like: Header) -> Path:
-    """Where a label map on the grid of ``like`` is written: a NIfTI file, or a PNG of a picture."""
+    """The path of a label map on the grid of ``like``: NIfTI for a volume, PNG for a picture."""
     return folder / f"{file_name(case_id)}.{'png' if is_picture(like.path) else 'nii.gz'}"
 
 
 def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:
-    """To a path of :func:`label_path`. RunError where it cannot be written."""
+    """Write to a path of :func:`label_path`. Raises RunError if it cannot be written."""
     if is_picture(like.path):
         write_picture_labels(path, label_IJK)
     else:

@@ -1,4 +1,4 @@
-"""NIfTI files -> array + affine (mm), and back. Whatever is wrong with a file is one line.
+"""NIfTI files -> array + affine (mm), and back. Errors of a file are a one-line DataError.
 
 Axes: I J K voxels, as stored; :func:`to_canonical` makes them RAS.
 """
@@ -46,12 +46,12 @@ __all__ = [
 ]
 
 
-#: Labels stored as numbers with a fraction may miss the whole number by this much.
+#: Labels stored as floats may differ from a whole number by this much.
 LABEL_TOLERANCE = 1e-3
 
 
 def read_header(file: ImageFile) -> Header:
-    """Read and check what a file says about itself; its voxels are not decoded.
+    """Read and check a file's header; its voxels are not decoded.
 
     Raises:
         DataError: no NIfTI file, not 3-D (or 4-D with ``file.channel``), an affine that cannot be
@@ -71,7 +71,7 @@ def read_header(file: ImageFile) -> Header:
 def read_volume(
     file: ImageFile, *, allow_constant: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Read one volume as it is stored: float32 array_IJK and its affine (mm).
+    """Read one volume as stored: float32 array_IJK and its affine (mm).
 
     Raises:
         DataError: as :func:`read_header`, and for truncated files, NaN or infinite voxels, and
@@ -96,7 +96,7 @@ def read_labels(
     """Read a segmentation, stored as whole or as floating-point numbers: int16 array_IJK, affine.
 
     Raises:
-        DataError: as :func:`read_header`, and for values that are no whole numbers or not among
+        DataError: as :func:`read_header`, and for values that are not whole numbers or not among
             ``allowed``.
     """
     array, affine = _read(file)
@@ -111,7 +111,7 @@ def read_labels(
 
 
 def label_values(file: ImageFile) -> tuple[int, ...]:
-    """All values of a segmentation, sorted; remembered between runs. Errors as read_labels."""
+    """All values of a segmentation, sorted; kept between runs. Errors as read_labels."""
     values = remembered(
         "label values", file.path, file.channel, lambda: _distinct(_read(file)[0], file.path)
     )
@@ -119,7 +119,7 @@ def label_values(file: ImageFile) -> tuple[int, ...]:
 
 
 def label_counts(file: ImageFile) -> dict[int, int]:
-    """Voxels of each value of a segmentation; remembered between runs. Errors as read_labels."""
+    """Voxels of each value of a segmentation; kept between runs. Errors as read_labels."""
 
     def count() -> list[tuple[int, int]]:
         labels_IJK = _whole_numbers(_read(file)[0], file.path)
@@ -133,7 +133,7 @@ def label_counts(file: ImageFile) -> dict[int, int]:
 
 
 def count_volumes(path: Path) -> int:
-    """How many volumes a file holds: 1, or the length of its fourth axis. Errors as read_header."""
+    """The number of volumes: 1, or the length of the fourth axis. Errors as read_header."""
     with opened(path) as (image, _):
         volumes = image.shape[3] if len(image.shape) == 4 else 1
         volume_shape(image, ImageFile(path, 0 if len(image.shape) == 4 else None))
@@ -148,8 +148,7 @@ def write_nifti(
 ) -> None:
     """Write a ``.nii`` or ``.nii.gz``; the same input gives the same bytes.
 
-    Of ``like`` only the codes that say what the affine refers to are taken over: free text in a
-    header may name a patient.
+    Only the codes of the affine are copied from ``like``: free text in a header may name a patient.
 
     Raises:
         RunError: the path has another suffix, or the folder cannot be written.
@@ -160,7 +159,7 @@ def write_nifti(
     if like is not None:
         with opened(like) as (model, _):
             qform_code = int(model.header["qform_code"])
-            # Without a code readers would ignore the affine, and a qform cannot hold them all.
+            # Without a code readers would ignore the affine, and a qform cannot hold every affine.
             sform_code = int(model.header["sform_code"]) or qform_code or 1
     image = Nifti1Image(_storable(array_IJK), None)
     image.set_qform(affine, qform_code)
@@ -186,7 +185,7 @@ def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
         proxy: Any = image.dataobj
         part = (..., file.channel) if file.channel is not None else ...
         array_IJK = np.asanyarray(proxy[part]).reshape(shape, order="F")
-        stream.read(1)  # at its end a gzip stream checks its checksum
+        stream.read(1)  # at its end a gzip stream verifies its checksum
     return array_IJK, affine
 
 
@@ -213,7 +212,7 @@ def _values(labels_IJK: NDArray[np.int16]) -> list[int]:
 
 
 def _distinct(array: NDArray[Any], path: Path) -> list[int]:
-    inside = array[array != 0]  # a few per cent of the voxels: all that is worth rounding
+    inside = array[array != 0]  # a few per cent of the voxels; only these are rounded
     found = set(_values(_whole_numbers(inside, path))) if inside.size else set()
     return sorted(found | {0} if inside.size < array.size else found)
 
@@ -238,10 +237,10 @@ _KINDS: dict[bytes, Any] = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
-    """The image, nothing read but its header, and the decompressed stream it is read from.
+    """Yield the image, of which only the header is read, and its decompressed stream.
 
     Raises:
-        DataError: whatever goes wrong here or while the caller reads from the image.
+        DataError: any error here, or while the caller reads from the image.
     """
     try:
         with open(path, "rb") as raw:
@@ -272,7 +271,7 @@ def _reason(error: Exception) -> str:
 
 
 def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
-    """Shape of the one volume that ``file`` names; DataError where it names none."""
+    """The shape of the volume that ``file`` names. Raises DataError if there is none."""
     axes = list(image.shape)
     while len(axes) > 3 and axes[-1] == 1:
         axes.pop()
@@ -292,7 +291,7 @@ def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
 
 
 def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
-    """The affine (mm), finite, invertible and of a possible spacing, else DataError."""
+    """The affine (mm). Raises DataError if it is not finite, invertible and of possible spacing."""
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(f"{path}: its affine cannot be inverted; repair the header")
@@ -305,7 +304,7 @@ def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
 
 
 def checked_dtype(image: Nifti1Image, path: Path) -> np.dtype[Any]:
-    """How the voxels are stored: whole or floating-point numbers, else DataError."""
+    """The type of the stored voxels. Raises DataError if they are not plain numbers."""
     dtype: np.dtype[Any] = image.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: its voxels are {dtype}, not plain numbers; convert it")
@@ -313,16 +312,16 @@ def checked_dtype(image: Nifti1Image, path: Path) -> np.dtype[Any]:
 
 
 def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -> None:
-    """Find files that end too early, without decoding those that look whole.
+    """Refuse truncated files, without decoding those that are complete.
 
-    Test cases are read only at the end of a run: a broken one should not wait that long.
+    Test cases are read only at the end of a run, which is too late to find a broken one.
     """
     size = path.stat().st_size
     if not isinstance(stream, gzip.GzipFile):
         found = size
     else:
-        # A gzip file ends with its length. Files of several members fail that test as well as
-        # truncated ones; only they are read to the end.
+        # A gzip file ends with its length. Files of several members fail this test like truncated
+        # ones; only these are read to the end.
         with open(path, "rb") as raw:
             raw.seek(-4, os.SEEK_END)
             if int.from_bytes(raw.read(4), "little") == expected % 2**32:

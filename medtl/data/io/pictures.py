@@ -1,7 +1,8 @@
-"""Pictures (PNG, JPEG, TIFF, BMP) -> arrays; told by their content, whatever their suffix.
+"""Pictures (PNG, JPEG, TIFF, BMP) -> arrays, recognised by their content, not their suffix.
 
-Axes: I rows (down), J columns (right), K the one slice: a picture is read as a volume, its pixels
-taken for cubes of 1 mm, so that all that works on volumes works on it. H colours.
+A picture is read as a volume of one slice with voxels of 1 mm, so functions for volumes apply.
+
+Axes: I rows (down), J columns (right), K the one slice, H colours.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
-#: What the channels of a coloured picture are called.
+#: The channels of a coloured picture.
 COLOURS = ("red", "green", "blue")
 
 
-#: Colours that differ from grey by less than this (of 255), on average, are compression.
+#: A picture is grey if its colours differ from grey by less than this (of 255) on average.
 GREY_TOLERANCE = 1.0
 
 
-#: ITU-R BT.601: how bright red, green and blue appear.
+#: ITU-R BT.601: perceived brightness of red, green and blue.
 LUMINANCE_H = (0.299, 0.587, 0.114)
 
 
@@ -53,7 +54,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, s
 
 
 def is_picture(path: Path) -> bool:
-    """By its first bytes; by its suffix where they say nothing, so that reading it can complain."""
+    """By its first bytes, else by its suffix, so that reading a damaged picture names the error."""
     try:
         with open(path, "rb") as file:
             head = file.read(8)
@@ -63,7 +64,7 @@ def is_picture(path: Path) -> bool:
 
 
 def read_picture_header(file: ImageFile) -> Header:
-    """Size and storage of a picture; its pixels are not decoded. DataError as read_picture."""
+    """Size and storage of a picture; its pixels are not decoded. Errors as read_picture."""
     with _opened(file.path) as image:
         columns, rows = image.size
         if image.getexif().get(_ORIENTATION) in _TURNED:
@@ -76,13 +77,13 @@ def read_picture_header(file: ImageFile) -> Header:
 def read_picture(
     file: ImageFile, *, allow_constant: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """One channel of a picture as it is meant to be seen: float32 array_IJK and an affine of 1 mm.
+    """One channel of a picture as displayed: float32 array_IJK and an affine of 1 mm.
 
-    Palettes are looked up; what is transparent is black; 16 bits stay 16 bits; grey pictures have
-    the same red, green and blue.
+    Palettes are applied, transparent pixels are black, 16 bits stay 16 bits, and grey pictures have
+    equal red, green and blue.
 
     Raises:
-        DataError: no picture, damaged, several pictures in one file, or all pixels of one value,
+        DataError: not a picture, damaged, several pictures in one file, or all pixels of one value,
             unless ``allow_constant``.
     """
     array = _decoded(file.path)
@@ -102,7 +103,7 @@ def read_picture_labels(
     """A picture whose grey levels are labels: int16 array_IJK and an affine of 1 mm.
 
     Raises:
-        DataError: as :func:`read_picture`, and for levels that are not among ``allowed``.
+        DataError: as :func:`read_picture`, and for levels not among ``allowed``.
     """
     array_IJK, affine = read_picture(file, allow_constant=True)
     unknown = sorted(set(np.unique(array_IJK).tolist()) - set(allowed))
@@ -116,7 +117,7 @@ def read_picture_labels(
 
 
 def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
-    """Write a label map of one slice as a PNG of 8 bits. RunError where it cannot be written."""
+    """Write a label map of one slice as an 8-bit PNG. Raises RunError if it cannot be written."""
     content = BytesIO()
     Image.fromarray(label_IJK[..., 0].astype(np.uint8)).save(content, format="PNG")
     with replacing(path) as temporary:
@@ -124,7 +125,7 @@ def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
 
 
 def picture_facts(path: Path) -> dict[str, Any]:
-    """``{"mode": as stored, "coloured": whether its colours are more than grey}``."""
+    """``{"mode": as stored, "coloured": whether it is not grey}``."""
     with _opened(path) as image:
         mode = image.mode
     array = _decoded(path)
@@ -135,7 +136,7 @@ def picture_facts(path: Path) -> dict[str, Any]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
-            # Photographs (MPO) may hold a preview beside the picture; TIFF holds equals.
+            # Photographs (MPO) may also hold a preview; the pages of a TIFF are equal.
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{path}: holds several pictures, one is expected; split it")
             yield image
@@ -155,16 +156,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _decoded(path: Path) -> NDArray[Any]:
-    """Grey (I, J) as stored, or colours (I, J, H) of 0 to 255."""
+    """Grey (I, J) as stored, or colours (I, J, H), 0 to 255."""
     with _opened(path) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "1":
-            upright = upright.convert("L")  # white is 255, as in every picture of 8 bits
+            upright = upright.convert("L")  # white is 255, as in all 8-bit pictures
         if upright.mode in _GREY_MODES or upright.mode.startswith("I;16"):
             return np.asarray(upright, dtype=np.float32)
         if "A" in upright.getbands() or upright.has_transparency_data:
-            seen = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
         return np.asarray(upright.convert("RGB"), dtype=np.float32)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medtl.data.duplicates import Group, groups_of, joined, look_at
+from medtl.data.duplicates import Group, groups_of, joined, thumbnails_of
 from medtl.data.io.pictures import is_picture
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
@@ -106,15 +106,15 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     """
     files = [(n, image.case.images[m]) for n, image in enumerate(images) for m in image.modalities]
     owners = [number for number, _ in files]
-    looks = look_at([file for _, file in files], reporter)
+    thumbnails = thumbnails_of([file for _, file in files], reporter)
     blank = {
         number
-        for (number, file), look in zip(files, looks, strict=True)
-        if not look.hash and is_picture(file.path)
+        for (number, file), thumbnail in zip(files, thumbnails, strict=True)
+        if not thumbnail.hash and is_picture(file.path)
     }
     groups = [
         Group(members, group.identical)
-        for group in groups_of(looks)
+        for group in groups_of(thumbnails)
         if len(members := tuple(sorted({owners[n] for n in group.members}))) > 1
     ]
     spanning = [group for group in groups if _spans([images[n] for n in group.members])]

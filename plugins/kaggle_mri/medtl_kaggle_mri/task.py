@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
-from medtl.data.duplicates import LEAST_PICTURE, groups_of, look_at
+from medtl.data.duplicates import LEAST_PICTURE, groups_of, thumbnails_of
 from medtl.data.formats.case_list import Entry, checked
 from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
@@ -84,7 +84,7 @@ class KaggleMri(Task):
             if not is_picture(entry.files[0]):
                 raise DataError(f"{entry.files[0]}: not a picture; see task classification")
         files = [ImageFile(entry.files[0]) for entry in entries]
-        found = look_at(files, reporter or Reporter(quiet=True))
+        found = thumbnails_of(files, reporter or Reporter(quiet=True))
         patients = _joined(entries, [group.members for group in groups_of(found)])
         loose = _joined(entries, [group.members for group in groups_of(found, LOOSE)])
         # A part of the phantom is synthetic, too.

@@ -13,7 +13,7 @@ from PIL import ImageOps
 from scipy.ndimage import gaussian_filter
 
 from medtl.data.case import Case, ImageFile
-from medtl.data.duplicates import Group, groups_of, joined, look_at
+from medtl.data.duplicates import Group, groups_of, joined, thumbnails_of
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
 from medtl.errors import DataError
@@ -26,7 +26,7 @@ QUIET = Reporter(quiet=True)
 
 
 def groups(*paths: Path) -> list[Group]:
-    return groups_of(look_at([ImageFile(path) for path in paths], QUIET))
+    return groups_of(thumbnails_of([ImageFile(path) for path in paths], QUIET))
 
 
 def head(seed: int) -> Picture.Image:
@@ -72,7 +72,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
 
 def test_modalities_and_patients_are_not_taken_for_copies(phantom) -> None:
     files = [file for case in phantom for file in case.images.values()]
-    assert groups_of(look_at(files, QUIET)) == []
+    assert groups_of(thumbnails_of(files, QUIET)) == []
 
 
 def test_a_turned_rescaled_and_padded_volume_is_a_copy(phantom, tmp_path: Path) -> None:
