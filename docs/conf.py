@@ -68,6 +68,11 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+html_theme_options = {
+    "source_repository": "https://github.com/medtl/medtl/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 html_title = f"medtl {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
