@@ -57,7 +57,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": ["examples"],
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
-    "ignore_pattern": r"/third_party/",
+    "ignore_pattern": r"/(third_party|studies)/",
     "abort_on_example_error": True,
     "show_signature": False,
     "show_memory": False,

@@ -72,7 +72,9 @@ def draw_table(axis: plt.Axes, gain: dict[str, Any]) -> None:
 
 
 def main(run: Path) -> None:
-    gain = json.loads((run / "summary.json").read_text(encoding="utf-8"))["data"]["against_controls"]
+    gain = json.loads((run / "summary.json").read_text(encoding="utf-8"))["data"][
+        "against_controls"
+    ]
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(8, 5), gridspec_kw={"height_ratios": (2, 3), "hspace": 0.15}
     )

@@ -18,12 +18,12 @@ from medtl.transfer.adapt import identical_pairs, plan_channels
 from medtl.transforms.augment import NONE
 from medtl_lgg_mri.task import LggMri
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STUDIES = Path(__file__).parents[2] / "examples" / "studies"
 
 
 @pytest.fixture
 def arms(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.syspath_prepend(STUDIES)
     return import_module("arms")
 
 

@@ -6,7 +6,8 @@ that. On each left-out case two ratios, after : before, of the first layers' res
 square over the brain) and of the logits' standard deviation in the brain; and how much swapping
 the two target modalities changes the logits, as a share of that deviation.
 
-    python benchmarks/response_scale.py        # $MEDTL_SHARED_DATA/brats, else ../shared/data/brats
+    python examples/studies/response_scale.py        # $MEDTL_SHARED_DATA/brats, else
+    ../shared/data/brats
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from machine import describe
-from real_cases import ROOT, add_data_option, sorted_cases, train
+from common import ROOT, add_data_option, describe, sorted_cases, train
 from torch import Tensor
 
 from medtl.data.case import Case
@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_data_option(parser)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/response_scale.json")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "examples/studies/results/response_scale.json"
+    )
     options = parser.parse_args()
     cases = sorted_cases(options.data)
     catalog = load_catalog()

@@ -6,8 +6,8 @@ protocol took for one. Beside them a shortcut that sees no picture: how near a s
 middle of its patient's. The maps of what the networks of ``patients`` look at (Grad-CAM of their
 third encoder) are held against the masks of tumour, by patient.
 
-    python benchmarks/lgg.py            # $MEDTL_SHARED_DATA/lgg, else ../shared/data/lgg
-    python benchmarks/lgg.py --protocols patients,slices --steps 100
+    python examples/studies/lgg.py            # $MEDTL_SHARED_DATA/lgg, else ../shared/data/lgg
+    python examples/studies/lgg.py --protocols patients,slices --steps 100
 
 As many folds as cores train at a time. Finished ones are read, not trained again; one that was
 interrupted goes on.
@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 from arms import rows_of, side_by_side, tcga_patient, train
-from machine import describe
+from common import ROOT, describe, medtl, shared_data
 from numpy.typing import NDArray
-from real_cases import ROOT, medtl, shared_data
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medtl.evaluation.intervals import set_intervals
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--size", default="96", help="pixels along each edge")
     parser.add_argument("--steps", default="300")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "lgg")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/lgg.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results/lgg.json")
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")

@@ -4,7 +4,7 @@ Splits as ``medtl train`` does and prints the mean test Dice of the whole tumour
 baseline is treated generously: standardised in the brain, balanced classes, squares and products
 of the contrasts as well as the plain ones, and the cut-off that is best on the training patients.
 
-    python benchmarks/phantom_baseline.py [DIR]      # default: the built-in cohort
+    python examples/studies/phantom_baseline.py [DIR]      # default: the built-in cohort
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from machine import describe
+from common import describe
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

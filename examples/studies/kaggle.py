@@ -7,8 +7,8 @@ chosen on validation patients of the training side of fold 0 alone. A processor 
 width (without bf16 it takes four times as long) gets the widest network whose steps it makes in
 time, told by a trial of some steps before the first fold.
 
-    python benchmarks/kaggle.py                  # $MEDTL_SHARED_DATA/kaggle/Training: 45 minutes
-    python benchmarks/kaggle.py --folds 2,3      # some folds; all that are there count
+    python examples/studies/kaggle.py  # 45 minutes,
+    minutes python examples/studies/kaggle.py --folds 2,3  # some folds
 
 A run that was interrupted goes on where it stopped, and finished folds are read.
 """
@@ -25,8 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from arms import rows_of, train
-from machine import describe
-from real_cases import ROOT, shared_data
+from common import ROOT, describe, shared_data
 
 from medtl import api
 from medtl.evaluation.class_metrics import summarise_classes
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, help=f"default: of {WIDTHS} the widest in time")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "kaggle")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/kaggle.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results/kaggle.json")
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from real_cases import medtl
+from common import medtl
 
 from medtl.evaluation.class_metrics import summarise_classes
 

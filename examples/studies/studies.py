@@ -7,8 +7,8 @@
 - s3: random, Mean-Var and transfused starts of a ResNet18 and a CBR on the four classes, with the
   steps each took to nine tenths of the random start's best validation score. Source: LGG slices.
 
-    python benchmarks/studies.py               # $MEDTL_SHARED_DATA, else ../shared/data
-    python benchmarks/studies.py --only s0
+    python examples/studies/studies.py               # $MEDTL_SHARED_DATA, else ../shared/data
+    python examples/studies/studies.py --only s0
 
 Widths are a quarter of the published ones and images have 64 pixels, to fit into 90 minutes on two
 cores. As many arms as cores train at a time. Finished arms are read, not trained again. Tables go
@@ -26,8 +26,7 @@ from time import perf_counter
 from typing import Any
 
 from arms import curve, overall, rows_of, shown, side_by_side, steps_to, train
-from machine import describe
-from real_cases import ROOT, shared_data
+from common import ROOT, describe, shared_data
 
 from medtl.data.phantom.cohort import read_index
 from medtl.data.splits import cases_of, read_splits
@@ -69,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shared_data())
     parser.add_argument("--only", choices=("s0", "s2", "s3"))
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "studies")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/studies.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results/studies.json")
     options = parser.parse_args()
     synthetic = bool(read_index(options.data / "kaggle"))
     result: Row = {"machine": describe(), "synthetic": synthetic, "width": WIDTH, "edge": EDGE}

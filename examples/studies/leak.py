@@ -12,7 +12,7 @@ shown, a network can, too. Two comparisons, each for preset ``picture`` and for 
 The probes (logistic regression and extremely randomised trees on a thumbnail, the power spectrum,
 black margins and intensities) are cross-fitted, with groups of near-duplicates on one side.
 
-    python benchmarks/leak.py [--data KAGGLE] [--out benchmarks/results/leak.json]
+    python examples/studies/leak.py [--data KAGGLE] [--out examples/studies/results/leak.json]
 
 Axes: I rows, J columns, N picture, F feature.
 """
@@ -29,10 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe
+from common import ROOT, describe, shared_data
 from numpy.typing import NDArray
 from PIL import Image
-from real_cases import ROOT, shared_data
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -148,7 +147,7 @@ def compare(paths: Sequence[Path], large_N: NDArray[Any], groups_N: NDArray[Any]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=shared_data() / "kaggle")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "leak.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results/leak.json")
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")

@@ -1,6 +1,6 @@
 """Shift on real images: modalities of BraTS, hospitals of the LGG set, two parts of Kaggle's.
 
-    python benchmarks/shift_real.py            # $MEDTL_SHARED_DATA, else ../shared/data
+    python examples/studies/shift_real.py            # $MEDTL_SHARED_DATA, else ../shared/data
 
 Each is `medtl shift` as it is typed; the verdicts, attributions and rows go into the result.
 """
@@ -15,9 +15,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from machine import describe
+from common import ROOT, describe, shared_data
 from PIL import Image
-from real_cases import ROOT, shared_data
 
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -29,7 +28,9 @@ from medtl.shift.run import measure_shift
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=shared_data())
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/shift_real.json")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "examples/studies/results/shift_real.json"
+    )
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": describe(), "synthetic": False}
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ rate), carried over whole and trained at the full rate, control A (from scratch,
 and control B (source + target steps). One test set of groups, never trained on by any arm; the
 interval of a difference is over its groups, scores averaged over the seeds.
 
-    python benchmarks/transfer_experiment.py   # $MEDTL_SHARED_DATA, else ../shared/data
+    python examples/studies/transfer_experiment.py   # $MEDTL_SHARED_DATA, else ../shared/data
 
 As many runs as cores train at a time. Finished ones are read, not trained again.
 """
@@ -25,8 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from arms import overall, rows_of, side_by_side, train
-from machine import describe
-from real_cases import ROOT, shared_data
+from common import ROOT, describe, shared_data
 
 from medtl.data.case import Case
 from medtl.data.splits import Split, split_patients, write_splits
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shared_data())
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "transfer-experiment")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks/results/transfer_experiment.json"
+        "--out", type=Path, default=ROOT / "examples/studies/results/transfer_experiment.json"
     )
     options = parser.parse_args()
     kaggle = options.data / "kaggle" / "Training"

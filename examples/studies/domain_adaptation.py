@@ -13,8 +13,8 @@ What a user could have known without a label of the target: each selector picks 
 (harmonised ones left out, as they see other images); its regret is how much better the best would
 have been on the test patients.
 
-    python benchmarks/domain_adaptation.py             # phantoms: 5 x 120 patients, 3 seeds
-    python benchmarks/domain_adaptation.py --real      # hospitals of $MEDTL_SHARED_DATA/lgg
+    python examples/studies/domain_adaptation.py             # phantoms: 5 x 120 patients, 3 seeds
+    python examples/studies/domain_adaptation.py --real      # hospitals of $MEDTL_SHARED_DATA/lgg
 
 Runs that are finished are read, not trained again.
 """
@@ -30,8 +30,7 @@ from statistics import fmean
 from typing import Any
 
 from arms import rows_of, tcga_patient
-from machine import describe
-from real_cases import ROOT, shared_data
+from common import ROOT, describe, shared_data
 
 from medtl.config import TrainConfig
 from medtl.data.phantom import write_phantom
@@ -69,7 +68,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=120, help="of each pair")
     parser.add_argument("--shift", type=float, default=3.0)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "domain-adaptation")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     name = "real" if options.real else "phantom"

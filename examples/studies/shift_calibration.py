@@ -1,6 +1,7 @@
 """Are the p-values of `medtl shift` what they say, and what does it find?
 
-    python benchmarks/shift_calibration.py  # writes benchmarks/results/shift_calibration.json
+    python examples/studies/shift_calibration.py  # writes
+    examples/studies/results/shift_calibration.json
 
 Simulated cohorts without any shift: 20 + 20 patients, and 20 patients who lie in both domains, with
 several rows per patient that depend on each other. The share of cohorts with p <= a must be within
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe
+from common import ROOT, describe
 
 from medtl.data.phantom import write_phantom
 from medtl.plugins.catalog import load_catalog
@@ -36,7 +37,6 @@ from medtl.shift.run import measure_shift
 from medtl.shift.stats.metric_result import p_value, scored
 from medtl.shift.stats.permutations import draw_permutations
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENTS, ROWS, FEATURES = 20, 6, 4
 LEVELS = (0.01, 0.05, 0.1)
 SHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -224,7 +224,7 @@ def main() -> None:
         "--uneven", type=int, default=UNEVEN_COHORTS, help="cohorts per uneven design"
     )
     parser.add_argument("--phantoms", type=int, default=24, help="cohorts per point of the curve")
-    default = ROOT / "benchmarks/results/shift_calibration.json"
+    default = ROOT / "examples/studies/results/shift_calibration.json"
     parser.add_argument("--out", type=Path, default=default)
     options = parser.parse_args()
     metric: ShiftMetric = load_catalog().shift_metrics[options.metric].load()()
