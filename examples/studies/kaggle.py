@@ -7,8 +7,8 @@ chosen on validation patients of the training side of fold 0 alone. A processor 
 width (without bf16 it takes four times as long) gets the widest network whose steps it makes in
 time, told by a trial of some steps before the first fold.
 
-    python examples/studies/kaggle.py  # 45 minutes,
-    minutes python examples/studies/kaggle.py --folds 2,3  # some folds
+    python examples/studies/kaggle.py              # 45 minutes
+    python examples/studies/kaggle.py --folds 2,3  # some folds
 
 A run that was interrupted goes on where it stopped, and finished folds are read.
 """
