@@ -38,11 +38,16 @@ def explain(
             help="Block whose activation maps are weighted; default: the last one that has maps."
         ),
     ] = None,
-    cases: Annotated[int, typer.Option(min=1, max=64, help="Number of cases to show.")] = 8,
+    cases: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Number of cases to show.")
+    ] = 8,
     threshold: Annotated[
         float,
         typer.Option(
-            min=0.01, max=1.0, help="Threshold of a map for Dice, as a share of its maximum."
+            min=0.01,
+            max=1.0,
+            metavar="SHARE",
+            help="Threshold of a map for Dice, as a share of its maximum.",
         ),
     ] = 0.5,
     labels: Labels = None,

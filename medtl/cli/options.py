@@ -41,7 +41,7 @@ Precision = Annotated[
 ]
 
 
-Devices = Annotated[int, typer.Option(min=1, help="Devices that share the cases.")]
+Devices = Annotated[int, typer.Option(min=1, metavar="N", help="Devices that share the cases.")]
 
 
 Tta = Annotated[

@@ -22,7 +22,7 @@ def shift(
     src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
     dst: Annotated[
         str | None,
-        typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR,part:Testing."),
+        typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR."),
     ] = None,
     across: Annotated[
         str | None,
@@ -45,9 +45,14 @@ def shift(
             autocompletion=component("shift_metrics"),
         ),
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Number of random permutations.")] = 999,
+    permutations: Annotated[
+        int, typer.Option(metavar="N", help="Number of random permutations.")
+    ] = 999,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="Most rows per image, for lines, patches and slices.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Most rows per image, for lines, patches and slices."
+        ),
     ] = None,
     attribute: Annotated[
         bool, typer.Option("--attribute/--no-attribute", help="Explain what kind of shift it is.")
@@ -59,7 +64,9 @@ def shift(
         str | None, typer.Option(help="Block or module of the network of --run.")
     ] = None,
     labels: Labels = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the permutations.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Random seed of the permutations.")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(

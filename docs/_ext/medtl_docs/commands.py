@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from medtl.cli.main import app
-from medtl.config import TrainConfig, option_of
+from medtl.config import TrainConfig, option_name, option_of
 from medtl.plugins.loader import COMPONENT_KINDS
 from medtl_docs.markdown import code, fenced, link, page, table, text, toctree
 
@@ -44,12 +44,21 @@ def command_pages() -> dict[str, str]:
 def _settings() -> Iterator[str]:
     """What a configuration file may hold, which is more than there are options."""
     rows = [
-        (code(name), _default(field), _with_lists(field.description or ""))
+        (code(name), _option(name, field), _default(field), _with_lists(field.description or ""))
         for name, field in TrainConfig.model_fields.items()
     ]
     yield "## Settings"
     yield "For `--config FILE` (YAML), `--set KEY=VALUE` and the keywords of `medtl.api.train`."
-    yield table(("setting", "default", "what it is"), rows)
+    yield table(("setting", "option", "default", "what it is"), rows)
+
+
+def _option(name: str, field: FieldInfo) -> str:
+    option = option_of(field)
+    return (
+        code(option["names"][0] if option["names"] else option_name(name))
+        if option["group"]
+        else ""
+    )
 
 
 def _default(field: FieldInfo) -> str:

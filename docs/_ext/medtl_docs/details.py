@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from medtl import Component
+from medtl.config import RENAMED
 from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import load_catalog
@@ -48,7 +49,9 @@ def task_details(component: Component, target: Callable[[], Any]) -> Iterator[Se
     rows = [(code(name), text(words)) for name, words in protocols.items()]
     yield "Protocols", table(("--protocol", "how patients are divided"), rows)
     real, phantom = asdict(task.defaults), asdict(task.phantom_defaults)
-    rows = [(code(name), _value(real[name]), _value(phantom[name])) for name in real]
+    rows = [
+        (code(RENAMED.get(name, name)), _value(real[name]), _value(phantom[name])) for name in real
+    ]
     yield "Defaults", table(("setting", "with `--data`", "on the phantom"), rows)
 
 
