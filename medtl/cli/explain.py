@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.options import Device, Json, Labels, Quiet
+from medtl.cli.options import Device, Inputs, Json, Labels, Quiet
 
 
 def explain(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            "--input", "-i", help="Folder or list of cases; default: the run's test cases."
-        ),
-    ] = None,
+    inputs: Inputs = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the figures; default: RUN/explain/STAGE."),

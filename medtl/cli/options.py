@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of commands, most of them shared."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.completion import choice
+from medtl.cli.completion import choice, component
 
 #: ``--data`` of commands that need cases.
 Data = Annotated[
     Path | None, typer.Option(help="Folder or list of cases; default: a synthetic phantom.")
+]
+
+
+Task = Annotated[
+    str,
+    typer.Argument(help="Task, e.g. brats (medtl list tasks).", autocompletion=component("tasks")),
+]
+
+
+Src = Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")]
+
+
+Dst = Annotated[str | None, typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR.")]
+
+
+Inputs = Annotated[
+    Path | None,
+    typer.Option("--input", "-i", help="Folder or list of cases; default: the run's test cases."),
 ]
 
 

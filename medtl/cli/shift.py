@@ -8,22 +8,14 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice, component
-from medtl.cli.options import Data, Json, Labels, Quiet
+from medtl.cli.options import Data, Dst, Json, Labels, Quiet, Src, Task
 
 
 def shift(
-    task: Annotated[
-        str,
-        typer.Argument(
-            help="Task, e.g. brats (medtl list tasks).", autocompletion=component("tasks")
-        ),
-    ] = "brats",
+    task: Task = "brats",
     data: Data = None,
-    src: Annotated[str | None, typer.Option(help="Source domain, e.g. flair,t1ce.")] = None,
-    dst: Annotated[
-        str | None,
-        typer.Option(help="Target domain, e.g. t1,t2, site:CS or data=DIR."),
-    ] = None,
+    src: Src = None,
+    dst: Dst = None,
     across: Annotated[
         str | None,
         typer.Option(

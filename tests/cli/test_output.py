@@ -103,7 +103,7 @@ def test_progress_is_plain_lines_where_only_colour_is_forced() -> None:
 def test_tables_are_drawn_in_ascii_where_there_is_no_more() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=file, force_terminal=True, color_system=None, width=80)
-    Reporter(console=console).show(Table("Scores", ("a", "b"), (("1", "2"),), ("note",)))
+    Reporter(results=console).show(Table("Scores", ("a", "b"), (("1", "2"),), ("note",)))
     file.flush()
     assert "Scores" in file.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
 
