@@ -8,6 +8,7 @@ Settings are merged in the order defaults, ``--config``, ``--set``, options; the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, cast
 
@@ -68,6 +69,10 @@ UserPath = Annotated[Path, AfterValidator(_expanded)]
 PatchSize = Annotated[
     tuple[Natural, ...], BeforeValidator(_listed), Field(min_length=2, max_length=3)
 ]
+
+
+#: A path, or an object that stands for one.
+Where = str | PathLike[str]
 
 
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
@@ -260,6 +265,59 @@ class TrainConfig(BaseModel):
     out: UserPath | None = setting(
         "New run folder.", OUTPUT, names=["--out", "-o"], unset="runs/TASK-STRATEGY-NN"
     )
+
+
+class TrainSettings(TypedDict, total=False):
+    """The keywords of :func:`medtl.api.train`: the fields of :class:`TrainConfig` but ``task``."""
+
+    data: Where | None
+    strategy: str | None
+    src: str | None
+    dst: str | None
+    network: str | None
+    width: int | None
+    options: Mapping[str, Any]
+    transforms: str | None
+    harmonise: str | None
+    spacing_mm: float | None
+    patch_size: Sequence[int] | None
+    batch_size: int | None
+    steps: int | None
+    minutes: float | None
+    lr: float | None
+    schedule: str
+    loss: str | None
+    modality_dropout: float
+    alignment: float | None
+    select_by: str | None
+    patience: int | None
+    optimizer: str | None
+    freeze: str | None
+    depth: int | None
+    keep_blocks: int | None
+    initialiser: str | None
+    init: Where | None
+    weights: Where | None
+    init_modalities: Sequence[str] | None
+    map: Mapping[str, str]
+    allow_partial: bool
+    with_control: bool
+    labels: str | None
+    protocol: str | None
+    seed: int
+    test_fraction: float | None
+    val_fraction: float | None
+    splits: Where | None
+    folds: int | None
+    fold: int | None
+    test_cases: Sequence[str] | None
+    device: str
+    precision: str
+    devices: int
+    num_nodes: int
+    cache: str
+    workers: int | None
+    out: Where | None
 
 
 class ResolvedConfig(TrainConfig):

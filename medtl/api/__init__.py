@@ -16,6 +16,8 @@ needed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from medtl.api.calls import (
     catalog,
     components,
@@ -41,13 +43,26 @@ from medtl.api.results import (
     Split,
     open_run,
 )
-from medtl.api.settings import ShiftSettings, TrainSettings
+from medtl.api.settings import ShiftSettings
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
 from medtl.shift.report.result import Shift
 from medtl.transfer.inspect import WeightsFile
 from medtl.transfer.receipt import Receipt
+
+if TYPE_CHECKING:
+    from medtl.config import TrainSettings
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Give ``TrainSettings``, whose module imports pydantic, when it is asked for."""
+        if name != "TrainSettings":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from medtl.config import TrainSettings
+
+        return TrainSettings
+
 
 __all__ = [
     "Explanation",

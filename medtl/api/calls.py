@@ -19,7 +19,6 @@ from medtl.api.results import (
 )
 from medtl.api.settings import (
     ShiftSettings,
-    TrainSettings,
     Where,
     check_processes,
     own_randomness,
@@ -39,7 +38,7 @@ from medtl.shift.report.result import Shift
 from medtl.transfer.inspect import WeightsFile, inspect
 
 if TYPE_CHECKING:
-    from medtl.config import TrainConfig
+    from medtl.config import TrainConfig, TrainSettings
 
 #: What goes before the names of components that a program brings itself.
 OWN = "own"

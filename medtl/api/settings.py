@@ -20,59 +20,6 @@ Where = str | os.PathLike[str]
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-class TrainSettings(TypedDict, total=False):
-    """The fields of :class:`medtl.config.TrainConfig`; what is left out, the task chooses."""
-
-    data: Where | None
-    strategy: str | None
-    src: str | None
-    dst: str | None
-    network: str | None
-    width: int | None
-    options: Mapping[str, Any]
-    transforms: str | None
-    harmonise: str | None
-    spacing_mm: float | None
-    patch_size: Sequence[int] | None
-    batch_size: int | None
-    steps: int | None
-    minutes: float | None
-    lr: float | None
-    schedule: str
-    loss: str | None
-    modality_dropout: float
-    alignment: float | None
-    select_by: str | None
-    patience: int | None
-    optimizer: str | None
-    freeze: str | None
-    depth: int | None
-    keep_blocks: int | None
-    initialiser: str | None
-    init: Where | None
-    weights: Where | None
-    init_modalities: Sequence[str] | None
-    map: Mapping[str, str]
-    allow_partial: bool
-    with_control: bool
-    labels: str | None
-    protocol: str | None
-    seed: int
-    test_fraction: float | None
-    val_fraction: float | None
-    splits: Where | None
-    folds: int | None
-    fold: int | None
-    test_cases: Sequence[str] | None
-    device: str
-    precision: str
-    devices: int
-    num_nodes: int
-    cache: str
-    workers: int | None
-    out: Where | None
-
-
 class ShiftSettings(TypedDict, total=False):
     """The fields of :class:`medtl.shift.request.ShiftRequest`, and ``run`` and ``layer`` for
     features of a trained network."""
