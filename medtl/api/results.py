@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from medtl.api.settings import Where
-from medtl.data.splits import listed
+from medtl.data.splits import PARTS, listed
 from medtl.errors import RunError
 from medtl.evaluation.scores import Scores, read_scores
+from medtl.evaluation.tables import warned
 from medtl.runtime import run_folder
 from medtl.runtime.files import from_home
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, RECEIPTS, SPLITS, SUMMARY, read_lines
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from medtl.training.launch import Launched
 
 Found = TypeVar("Found")
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -339,9 +338,11 @@ class Explanation(Shown):
         return [{"score": name, **interval} for name, interval in scores.items()]
 
     def tables(self) -> list[Table]:
-        from medtl.explain.run import explained_tables
+        from medtl.explain.localisation import localisation_table
 
-        return explained_tables(self.found)
+        if "localisation" not in self.found:
+            return []
+        return warned([localisation_table(self.found)], self.found["leak"])
 
     def pictures(self) -> tuple[Pictures, ...]:
         return (self.figures.only("cam"),)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from medtl.cli.completion import component
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(add_completion=False)
 
@@ -45,6 +41,7 @@ def inspect(
 ) -> None:
     """Say what a file of weights holds and, with --network, what would become of each tensor."""
     from rich.console import Console
+    from rich.table import Table
 
     from medtl.plugins.catalog import load_catalog
     from medtl.transfer.inspect import inspect as look_into
@@ -63,33 +60,11 @@ def inspect(
         typer.echo(json.dumps(found.facts, indent=2))
         return
     console = Console()
-    _print_facts(console, found.facts)
-    if found.receipt is not None:
-        console.print(*found.receipt.tables())
+    facts, *receipts = found.tables()
+    table = Table(title=facts.title, show_header=False, title_justify="left")
+    for row in facts.rows:
+        table.add_row(*row)
+    console.print(table, *receipts)
     if found.problem:
         problem = f"training refuses it without --allow-partial: {found.problem}"
         console.print(problem, markup=False)
-
-
-def _print_facts(console: Console, facts: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(title=facts["path"], show_header=False, title_justify="left")
-    for key, value in facts.items():
-        if key in ("path", "receipt") or value is None:
-            continue
-        if key == "network":
-            names = sorted((name for name in value if value[name] != {}), key=_name_first)
-            value = ", ".join(f"{name} {value[name]}" for name in names)
-        elif key == "seen":
-            key, value = "trained on", f"{value:,} image{'s' if value != 1 else ''}"
-        elif isinstance(value, list):
-            value = ", ".join(value) or "not stated"
-        elif isinstance(value, int) and not isinstance(value, bool):
-            value = f"{value:,}"
-        table.add_row(key, str(value))
-    console.print(table)
-
-
-def _name_first(key: str) -> tuple[bool, str]:
-    return key != "name", key

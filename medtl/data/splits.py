@@ -14,6 +14,9 @@ from medtl.data.case import Case
 from medtl.errors import ConfigError, nearest
 from medtl.runtime.files import replacing
 
+PARTS = ("train", "val", "test")
+
+
 TEST_FRACTION = 0.2
 
 
@@ -211,8 +214,7 @@ def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:
     """Case ids per part, and the patient of each case."""
     cases = sorted(cases, key=lambda case: case.id)
     fold: dict[str, Any] = {
-        side: [case.id for case in cases_of(getattr(split, side), cases)]
-        for side in ("train", "val", "test")
+        side: [case.id for case in cases_of(getattr(split, side), cases)] for side in PARTS
     }
     return fold | {"patients": {case.id: case.patient for case in cases}}
 
@@ -237,7 +239,7 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
     content = _read_fold(path, fold)
     patients = _patients(path, content.get("patients", {}), tuple(cases))
     sides = {}
-    for side in ("train", "val", "test"):
+    for side in PARTS:
         ids = content.get(side, [])
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise ConfigError(f"{path}: {side!r} must be a list of case names")

@@ -19,7 +19,7 @@ from medtl.data.cohort import region_masks
 from medtl.data.domain import parse_domain, select
 from medtl.data.io.images import read_header, read_labels, read_volume
 from medtl.data.io.pictures import is_picture
-from medtl.data.splits import Split, strata_and_sites
+from medtl.data.splits import PARTS, Split, strata_and_sites
 from medtl.evaluation.class_figures import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.evaluation.evaluate import SCORES, score_stages
 from medtl.evaluation.figures import loss_curves, split_sizes, stage_scores
@@ -30,8 +30,6 @@ from medtl.inference.load import LoadedStage
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import SUMMARY, Run, read_lines
-
-PARTS = ("train", "val", "test")
 
 
 def write_results(

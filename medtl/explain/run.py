@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,11 @@ from medtl.data.io.images import read_header
 from medtl.data.io.pictures import is_picture
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation.evaluate import pick_cases, unseen
-from medtl.evaluation.tables import warned
 from medtl.explain.figures import Shown, activations, filters, saliency_maps
 from medtl.explain.gradcam import Layer, feature_layer
 from medtl.explain.localisation import (
     left_out,
     localisation,
-    localisation_table,
     summarise_localisation,
     write_rows,
 )
@@ -53,7 +51,6 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
 from medtl.runtime.subset import evenly_spaced
-from medtl.runtime.table import Table
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: Maps of fewer places along an edge say little of where.
@@ -268,10 +265,3 @@ def explain_run(
     return folder, explain(
         trained, picked, wanted, folder, reporter, synthetic=synthetic, leak=leak
     )
-
-
-def explained_tables(found: Mapping[str, Any]) -> list[Table]:
-    """The scores of the maps, for people; none where no case has a mask."""
-    if "localisation" not in found:
-        return []
-    return warned([localisation_table(found)], found["leak"])

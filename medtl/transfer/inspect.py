@@ -39,11 +39,11 @@ class WeightsFile(Shown):
 
     def tables(self) -> list[Table]:
         shown = tuple(
-            (name, _cell(value))
+            ("trained on" if name == "seen" else name, _cell(name, value))
             for name, value in self.facts.items()
             if name not in ("path", "receipt") and value is not None
         )
-        facts = Table("Weights", ("what", "value"), shown)
+        facts = Table(self.facts["path"], ("what", "value"), shown)
         return [facts, *(self.receipt.tables() if self.receipt else ())]
 
     def to_json(self) -> dict[str, Any]:
@@ -51,12 +51,18 @@ class WeightsFile(Shown):
         return dict(self.facts)
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+        settings = sorted((key for key in value if value[key] != {}), key=_name_first)
+        return ", ".join(f"{key} {value[key]}" for key in settings)
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "not stated"
-    return str(value)
+        return ", ".join(value) or "not stated"
+    number = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{number} image{'s' if value != 1 else ''}" if name == "seen" else number
+
+
+def _name_first(key: str) -> tuple[bool, str]:
+    return key != "name", key
 
 
 def inspect(
