@@ -114,7 +114,7 @@ def test_settings_are_those_of_the_command_line() -> None:
 
 def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## From Python\n")[2].partition("\n## ")[0]
+    section = text.partition("## Python\n")[2].partition("\n## ")[0]
     return "\n".join(re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL))
 
 
