@@ -19,8 +19,8 @@ from medtl.data.phantom.brats_layout import render_case, scanner_of
 from medtl.shift.contract import Rows, View
 from medtl.shift.harmonisers import nyul, zscore
 from medtl.shift.metrics.mmd import mmd
-from medtl.shift.stats.metric_result import p_value, scored
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.metric_result import p_value, score_in_chunks
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 
 COHORTS, DRAWS = 200, 99
 PATIENTS, ROWS, FEATURES = 12, 8, 4  # patients of each domain, rows of each
@@ -90,9 +90,9 @@ def _p(values_NF: NDArray[np.float64], unit_N: NDArray[np.intp], seed: int) -> f
     unit_U = np.arange(unit_N[-1] + 1)
     source_U = unit_U < len(unit_U) / 2
     scorer = mmd().prepare(Rows(values_NF, ("f/1",) * FEATURES, unit_N, unit_U))
-    permutations = draw_permutations(source_U, ~source_U, unit_U, DRAWS, seed)
+    permutations = draw_permutations(Comparison(source_U, ~source_U, unit_U), DRAWS, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
-    null_R = scored(scorer, *permutations.sides(source_U, ~source_U, unit_U))
+    null_R = score_in_chunks(scorer, *permutations.apply(Comparison(source_U, ~source_U, unit_U)))
     return p_value(value, null_R, permutations.exhaustive)
 
 

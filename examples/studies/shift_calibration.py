@@ -34,8 +34,8 @@ from medtl.runtime.console import Reporter
 from medtl.shift.contract import Rows, ShiftMetric
 from medtl.shift.request import DRAWS, ShiftRequest
 from medtl.shift.run import measure_shift
-from medtl.shift.stats.metric_result import p_value, scored
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.metric_result import p_value, score_in_chunks
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 
 PATIENTS, ROWS, FEATURES = 20, 6, 4
 LEVELS = (0.01, 0.05, 0.1)
@@ -97,9 +97,11 @@ class Uneven:
 def p_of(metric: ShiftMetric, sample: Simulated, draws: int, seed: int) -> float:
     source_U, patient_U = sample.source_U, sample.rows.patient_U
     scorer = metric.prepare(sample.rows)
-    permutations = draw_permutations(source_U, ~source_U, patient_U, draws, seed)
+    permutations = draw_permutations(Comparison(source_U, ~source_U, patient_U), draws, seed)
     value = float(scorer(source_U[None], ~source_U[None])[0])
-    null_R = scored(scorer, *permutations.sides(source_U, ~source_U, patient_U))
+    null_R = score_in_chunks(
+        scorer, *permutations.apply(Comparison(source_U, ~source_U, patient_U))
+    )
     return p_value(value, null_R, permutations.exhaustive)
 
 

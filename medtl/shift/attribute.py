@@ -1,4 +1,4 @@
-"""The attribution of a shift: appearance by family, label prior, and what harmonisers leave."""
+"""Attribute a shift: appearance by family, label prior, and the effect of harmonisers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from medtl.shift.report.attribution import (
     FamilyShift,
     MetricTest,
     Removal,
-    parts_of,
+    family_shifts,
 )
 from medtl.shift.report.removals import removals_of
 from medtl.shift.request import PRIMARY, ShiftRequest
@@ -36,31 +36,25 @@ from medtl.shift.stats.metric_result import evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus
 from medtl.shift.stats.permutations import draw_permutations
 
-#: FeatureExtractor that fall into families, and the label prior.
+#: The extractor whose features fall into families, and that of the label prior.
 APPEARANCE, LABELS = "appearance", "labels"
 
-
-#: Source images that harmonisers are fitted on, at most; evenly chosen.
+#: Harmonisers are fitted on at most this many evenly spaced source images.
 MOST_FITTED = 50
 
-
-#: Patients of a domain on whom harmonisers are tried, at most; evenly chosen.
+#: Harmonisers are tried on at most this many evenly spaced patients per domain.
 MOST_PATIENTS = 100
 
-
 AS_STORED = "as stored"
+SAME_LABELS = "identical: the same patients in both domains; not tested"
 
-
-SAME_LABELS = "identical: the same patients on both sides; not tested"
-
-
-#: Where the domains' modalities differ, all are brought onto one standard.
+#: The modality of all images if the two domains have different ones.
 ANY = Modality("any")
 
 
 @dataclass(frozen=True, slots=True)
 class Attributor:
-    """What all parts of an explanation need."""
+    """The request, the domains and the images that all parts of an attribution use."""
 
     request: ShiftRequest
     catalog: Catalog
@@ -70,40 +64,41 @@ class Attributor:
     screening: Screening
 
     def attribution(self, appearance: Pooled | None) -> Attribution:
-        """``appearance``: that pooled sample, where it has been measured already."""
+        """Attribute the shift. ``appearance``: its pooled sample, if already measured."""
         features = self._features(APPEARANCE)
         across = self.request.across
         images = images_of(self.source, self.target, joint=False, across=across)
-        images = self.screening.of(images)
-        before = appearance or pool(
+        images = self.screening.kept(images)
+        stored = appearance or pool(
             images, measure_images(images, features, self.request, self.reporter), features
         )
         metric, linear = self._metric(PRIMARY), self._metric("mmd-linear")
         if across:
-            return Attribution(parts_of(before, self._test(before), metric, linear))
+            return Attribution(family_shifts(stored, self._test(stored), metric, linear))
         label = self._label()
         sample = (label, self._test(label)) if isinstance(label, Pooled) else None
-        parts = parts_of(before, self._test(before), metric, linear, sample)
+        families = family_shifts(stored, self._test(stored), metric, linear, sample)
         if isinstance(label, str):
-            parts = (*parts, FamilyShift(LABEL, None, None, None, None, label))
+            families = (*families, FamilyShift(LABEL, None, None, None, None, label))
         few = some_patients(images, MOST_PATIENTS)
         notes: tuple[str, ...] = ()
         if len(few) < len(images):
-            notes = (f"harmonisers were tried on {MOST_PATIENTS} patients of a domain at most",)
+            notes = (f"harmonisers were tried on at most {MOST_PATIENTS} patients per domain",)
         removals = tuple(self._removals(few, features, metric, linear))
-        return Attribution(parts, removals, notes, self._modalities_differ)
+        return Attribution(families, removals, notes, self._modalities_differ)
 
     def _label(self) -> Pooled | str | None:
-        """The rows of the labels, or why they are not compared; None where there are none."""
+        """The rows of the labels, the reason why they are not compared, or None without labels."""
         images = images_of(self.source, self.target, joint=True)
         if not all(image.case.target or image.case.class_name for image in images):
             return None
-        ours, theirs = ({side.key(c) for c in side.cases} for side in (self.source, self.target))
-        if ours == theirs:
+        domains = self.source, self.target
+        source, target = ({domain.key(case) for case in domain.cases} for domain in domains)
+        if source == target:
             return SAME_LABELS
         features = self._features(LABELS)
         try:
-            images = self.screening.of(images)
+            images = self.screening.kept(images)
             measured = measure_images(images, features, self.request, self.reporter)
             return pool(images, measured, features)
         except DataError as problem:
@@ -120,31 +115,34 @@ class Attributor:
         for name in sorted(self.catalog.harmonisers):
             harmoniser: Harmoniser = self.catalog.harmonisers[name].load()()
             fitted = harmoniser.fit(self._source_views(images, features))
-            harmonisers[harmoniser.name] = _applying(harmoniser, fitted)
+            harmonisers[harmoniser.name] = _applied(harmoniser, fitted)
 
         def rows(index: int) -> dict[str, FeatureRows]:
             view = self._view(images[index], features)
             return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
 
         with self.reporter.progress("measuring after harmonising", len(images)) as advance:
-            found = in_threads(rows, range(len(images)), advance, threads=THREADS)
+            measured = in_threads(rows, range(len(images)), advance, threads=THREADS)
         samples = {
-            name: gather(images, [each[name] for each in found], features) for name in harmonisers
+            name: gather(images, [by_name[name] for by_name in measured], features)
+            for name in harmonisers
         }
         stored = samples.pop(AS_STORED)
         return removals_of(stored, samples, self._test(stored), metric, linear)
 
     def _test(self, sample: Pooled) -> MetricTest:
-        """The comparison that is explained, on this sample."""
+        """The test of the whole comparison on this sample."""
         request = self.request
         if request.across:
             groups = group_units(sample.group_U, sample.rows.patient_U, request.across)
             return lambda metric, scorer: omnibus(
                 metric, scorer, groups, request.permutations, request.seed
             )
-        sides = sample.sides
-        drawn = draw_permutations(*sides.units, request.permutations, request.seed)
-        return lambda metric, scorer: evaluate_metric(metric, scorer, sides, drawn, request.seed)
+        comparison = sample.comparison
+        permutations = draw_permutations(comparison, request.permutations, request.seed)
+        return lambda metric, scorer: evaluate_metric(
+            metric, scorer, comparison, permutations, request.seed
+        )
 
     def _source_views(self, images: Sequence[Image], features: FeatureExtractor) -> Iterator[View]:
         chosen = [image for image in images if image.in_source]
@@ -160,13 +158,11 @@ class Attributor:
         return set(self.source.modalities) != set(self.target.modalities)
 
     def _features(self, name: str) -> FeatureExtractor:
-        made: FeatureExtractor = self.catalog.features[name].load()(self.request.settings)
-        return made
+        return self.catalog.features[name].load()(self.request.settings)  # type: ignore[no-any-return]
 
     def _metric(self, name: str) -> ShiftMetric:
-        made: ShiftMetric = self.catalog.shift_metrics[name].load()()
-        return made
+        return self.catalog.shift_metrics[name].load()()  # type: ignore[no-any-return]
 
 
-def _applying(harmoniser: Harmoniser, fitted: Fitted) -> Callable[[View], View]:
+def _applied(harmoniser: Harmoniser, fitted: Fitted) -> Callable[[View], View]:
     return lambda view: harmoniser.apply(view, fitted)

@@ -1,4 +1,4 @@
-"""``medtl shift`` from a request to a Shift: read, measure features, pool, compare, test."""
+"""``medtl shift``: read the images, measure features, compare the domains, test, report."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from medtl.shift.report.advice import advise
 from medtl.shift.report.result import Shift
 from medtl.shift.report.row import EACH, ShiftRow, verdict_of
 from medtl.shift.request import PRIMARY, ShiftRequest
-from medtl.shift.stats.metric_result import Comparison, MetricResult, adjust, evaluate_metric
+from medtl.shift.stats.metric_result import MetricResult, adjust, evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus, pair, pairs
-from medtl.shift.stats.permutations import ALPHA, draw_permutations
+from medtl.shift.stats.permutations import ALPHA, Comparison, draw_permutations
 
-#: FeatureExtractor that are listed one by one, at most.
+#: Extractors with more features than this get no table of single features.
 MOST_LISTED = 100
+
+#: Fields of a MetricResult that a ShiftRow takes over, in its order.
+NUMBERS = (
+    "value", "null_low", "null_high", "low", "high", "p", "p_floor", "p_adjusted", "effect",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One metric of some features on one source and target."""
+    """The result of one metric on some features of one source and target."""
 
     source: str
     target: str
@@ -38,49 +43,58 @@ class Finding:
     design: str
     n_source: int
     n_target: int
-    outcome: MetricResult
+    result: MetricResult
+
+    def row(self, synthetic: bool) -> ShiftRow:
+        names = self.source, self.target, self.metric, self.features
+        numbers = (getattr(self.result, name) for name in NUMBERS)
+        sizes = self.design, self.n_source, self.n_target
+        return ShiftRow(*names, *numbers, *sizes, synthetic, self.result.note)
 
 
 def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -> Shift:
-    """Measure the shift between two domains, or across sites, test it, and say what it means.
+    """Measure and test the shift between two domains, or across sites, and explain the result.
 
-    Raises ConfigError and DataError for whatever is wrong with the request or the data.
+    Raises:
+        ConfigError: a setting is unknown or cannot be used.
+        DataError: images are missing, damaged or cannot be compared.
     """
-    names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
-    metrics = [catalog.shift_metrics[name].load()() for name in names]
-    metrics.sort(key=lambda metric: (not metric.tested, metric.name != PRIMARY))
-    kinds = dict.fromkeys(map(catalog.features.full_name, request.features))
-    makers = [catalog.features[name].load() for name in kinds]
+    metrics = _metrics(request, catalog)
+    names = dict.fromkeys(map(catalog.features.full_name, request.features))
+    makers = [catalog.features[name].load() for name in names]
     cohorts = Cohorts(request, catalog, reporter)
-    source, target = cohorts.sides()
+    source, target = cohorts.domains()
     request = replace(request, settings=replace(request.settings, regions=cohorts.regions()))
-    single = images_of(source, target, joint=False, across=request.across)
-    screening = screen_images(single, reporter, request.across)
-    found: list[Finding] = []
-    notes = [*screening.notes, *_warnings(metrics)]
+    images = images_of(source, target, joint=False, across=request.across)
+    screening = screen_images(images, reporter, request.across)
+    findings: list[Finding] = []
     samples: dict[str, Pooled] = {}
     for features in [make(request.settings) for make in makers]:
-        joint = features.joint
-        images = screening.of(images_of(source, target, joint=joint, across=request.across))
-        measured = measure_images(images, features, request, reporter)
-        pooled = pool(images, measured, features)
-        notes += pooled.notes
+        images = images_of(source, target, joint=features.joint, across=request.across)
+        images = screening.kept(images)
+        pooled = pool(images, measure_images(images, features, request, reporter), features)
         samples[features.name] = pooled
-        found += (
-            _across(pooled, features, metrics, request)
+        findings += (
+            _across(pooled, features.name, metrics, request)
             if request.across
             else _between(pooled, features, metrics, source, target, request)
         )
     synthetic = source.cohort.synthetic or target.cohort.synthetic
-    rows = tuple(_row(finding, synthetic) for finding in _corrected(found, list(samples.values())))
+    corrected = _corrected(findings, list(samples.values()))
+    rows = tuple(finding.row(synthetic) for finding in corrected)
     attribution = None
     if request.attribute and rows[0].p is not None:
-        explainer = Attributor(request, catalog, reporter, source, target, screening)
-        attribution = explainer.attribution(samples.get(APPEARANCE))
+        attributor = Attributor(request, catalog, reporter, source, target, screening)
+        attribution = attributor.attribution(samples.get(APPEARANCE))
         if rows[0].p > ALPHA:
             attribution = attribution.without_shares()
-        notes += attribution.notes
     advice = () if request.across else advise(rows, attribution, rows[0].n_target)
+    notes = [
+        *screening.notes,
+        *(f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning),
+        *(note for sample in samples.values() for note in sample.notes),
+        *(attribution.notes if attribution else ()),
+    ]
     return Shift(
         rows,
         verdict_of(rows[0]),
@@ -92,28 +106,26 @@ def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -
     )
 
 
-def _warnings(metrics: Sequence[ShiftMetric]) -> list[str]:
-    return [f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning]
+def _metrics(request: ShiftRequest, catalog: Catalog) -> list[ShiftMetric]:
+    """The metrics without duplicates; the primary one first, those without a test last."""
+    names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
+    metrics: list[ShiftMetric] = [catalog.shift_metrics[name].load()() for name in names]
+    return sorted(metrics, key=lambda metric: (not metric.tested, metric.name != PRIMARY))
 
 
 def _by_feature(
     samples: Mapping[str, Pooled], request: ShiftRequest
 ) -> dict[str, list[FeatureShift]]:
-    """Which features differ, by Kolmogorov and Smirnov; of sets that people can read."""
-    found = {}
-    for name, sample in samples.items():
-        sides = sample.sides
-        if len(sample.rows.names) > MOST_LISTED or sides.identical:
-            continue
-        drawn = draw_permutations(*sides.units, request.permutations, request.seed)
-        found[name] = ks_features(
+    """Each feature's Kolmogorov-Smirnov test, for extractors of at most MOST_LISTED features."""
+    return {
+        name: ks_features(
             sample.rows,
-            sides.source_U,
-            sides.target_U,
-            *drawn.sides(*sides.units),
-            exhaustive=drawn.exhaustive,
+            sample.comparison,
+            draw_permutations(sample.comparison, request.permutations, request.seed),
         )
-    return found
+        for name, sample in samples.items()
+        if len(sample.rows.names) <= MOST_LISTED and not sample.comparison.identical
+    }
 
 
 def _between(
@@ -124,104 +136,70 @@ def _between(
     target: DomainCases,
     request: ShiftRequest,
 ) -> list[Finding]:
-    """Every metric on the domains as wholes, and on each cell of the grid."""
+    """Every metric between the whole domains, and in each cell of the grid of modalities."""
     compared = _comparisons(pooled, source, target, features)
-    whole = compared[0][2]
-    permutations = draw_permutations(*whole.units, request.permutations, request.seed)
-    found = []
+    permutations = draw_permutations(pooled.comparison, request.permutations, request.seed)
+    findings = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
-        for source_name, target_name, sides in compared:
-            outcome = evaluate_metric(metric, scorer, sides, permutations, request.seed)
-            found.append(
-                Finding(
-                    source_name, target_name, features.name, metric.name,
-                    sides.design.name, sides.n_source, sides.n_target, outcome,
-                )
-            )  # fmt: skip
-    return found
+        for names, comparison in compared:
+            result = evaluate_metric(metric, scorer, comparison, permutations, request.seed)
+            design = comparison.design
+            sizes = design.name, design.n_source, design.n_target
+            findings.append(Finding(*names, features.name, metric.name, *sizes, result))
+    return findings
 
 
 def _comparisons(
     pooled: Pooled, source: DomainCases, target: DomainCases, features: FeatureExtractor
-) -> list[tuple[str, str, Comparison]]:
-    patient_U = pooled.rows.patient_U
-    ends = domain_names(source, target, source.modalities, target.modalities)
-    made = [(*ends, pooled.sides)]
+) -> list[tuple[tuple[str, str], Comparison]]:
+    whole = pooled.comparison
+    names = domain_names(source, target, source.modalities, target.modalities)
+    compared = [(names, whole)]
     for a, b in [] if features.joint else grid_cells(source, target):
-        sides = Comparison(
-            pooled.source_U & pooled.unit_mask(a), pooled.target_U & pooled.unit_mask(b), patient_U
-        )
-        made.append((*((a, b) if a != b else domain_names(source, target, (a,), (b,))), sides))
-    return made
+        source_U = whole.source_U & pooled.unit_mask(a)
+        cell = Comparison(source_U, whole.target_U & pooled.unit_mask(b), whole.patient_U)
+        names = (a, b) if a != b else domain_names(source, target, (a,), (b,))
+        compared.append((names, cell))
+    return compared
 
 
 def _across(
-    pooled: Pooled,
-    features: FeatureExtractor,
-    metrics: Sequence[ShiftMetric],
-    request: ShiftRequest,
+    pooled: Pooled, features: str, metrics: Sequence[ShiftMetric], request: ShiftRequest
 ) -> list[Finding]:
-    """Every metric over all groups; the first also between each two of them."""
+    """Every metric over all groups; the first metric also between each two groups."""
     what = request.across or ""
     groups = group_units(pooled.group_U, pooled.rows.patient_U, what)
     total = int(groups.patients_G.sum())
-    found, described = [], []
+    tested, described = [], []
     for number, metric in enumerate(metrics):
         scorer = metric.prepare(pooled.rows)
-        outcome = omnibus(metric, scorer, groups, request.permutations, request.seed)
-        ends = f"{EACH}{what}", "the others"
-        found.append(Finding(*ends, features.name, metric.name, "unpaired", total, total, outcome))
+        kind = features, metric.name, "unpaired"
+        result = omnibus(metric, scorer, groups, request.permutations, request.seed)
+        tested.append(Finding(f"{EACH}{what}", "the others", *kind, total, total, result))
         for a, b in pairs(groups) if not number else ():
             sizes = int(groups.patients_G[a]), int(groups.patients_G[b])
             names = groups.names[a], groups.names[b]
-            outcome = pair(scorer, groups, a, b)
-            described.append(
-                Finding(*names, features.name, metric.name, "unpaired", *sizes, outcome)
-            )
-    return found + described
+            described.append(Finding(*names, *kind, *sizes, pair(scorer, groups, a, b)))
+    return tested + described
 
 
-def _corrected(found: Sequence[Finding], samples: Sequence[Pooled]) -> list[Finding]:
-    """The first carries the verdict as it stands; all others are corrected together.
+def _corrected(findings: Sequence[Finding], samples: Sequence[Pooled]) -> list[Finding]:
+    """Correct the p-values of all findings but the first, which carries the verdict.
 
-    Where feature sets do not hold the same patients, permutations cannot be shared: each set is
-    corrected by itself, and for the number of sets (Bonferroni).
+    If the feature sets do not hold the same patients, permutations cannot be shared. Each set is
+    then corrected separately, and for the number of sets (Bonferroni).
     """
-    primary, *others = found
+    primary, *others = findings
     sets = list(dict.fromkeys(finding.features for finding in others))
     shared = all(sample.same_patients(samples[0]) for sample in samples)
     families = [set(sets)] if shared else [{name} for name in sets]
     corrected = {}
     for family in families:
         chosen = [n for n, finding in enumerate(others) if finding.features in family]
-        for n, outcome in zip(chosen, adjust([others[n].outcome for n in chosen]), strict=True):
-            p = outcome.p_adjusted
+        for n, result in zip(chosen, adjust([others[n].result for n in chosen]), strict=True):
+            p = result.p_adjusted
             p = None if p is None else min(1.0, p * len(families))
-            corrected[n] = replace(others[n], outcome=replace(outcome, p_adjusted=p))
-    first = replace(primary, outcome=replace(primary.outcome, p_adjusted=primary.outcome.p))
+            corrected[n] = replace(others[n], result=replace(result, p_adjusted=p))
+    first = replace(primary, result=replace(primary.result, p_adjusted=primary.result.p))
     return [first, *(corrected[n] for n in range(len(others)))]
-
-
-def _row(finding: Finding, synthetic: bool) -> ShiftRow:
-    outcome = finding.outcome
-    return ShiftRow(
-        finding.source,
-        finding.target,
-        finding.metric,
-        finding.features,
-        outcome.value,
-        outcome.null_low,
-        outcome.null_high,
-        outcome.low,
-        outcome.high,
-        outcome.p,
-        outcome.p_floor,
-        outcome.p_adjusted,
-        outcome.effect,
-        finding.design,
-        finding.n_source,
-        finding.n_target,
-        synthetic,
-        outcome.note,
-    )

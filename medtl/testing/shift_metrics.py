@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 from medtl.testing.check import Tried, require
 
 PATIENTS, ROWS, FEATURES = 40, 5, 4
@@ -209,8 +209,8 @@ def order_of_rows_does_not_matter(tried: Tried) -> None:
 
 def _arranged() -> tuple[Chosen, Chosen]:
     """source_RU, target_RU: patients at random on either side, the same each time."""
-    sides = SOURCE_U, ~SOURCE_U, np.arange(PATIENTS)
-    return draw_permutations(*sides, PERMUTATIONS, 0).sides(*sides)
+    comparison = Comparison(SOURCE_U, ~SOURCE_U, np.arange(PATIENTS))
+    return draw_permutations(comparison, PERMUTATIONS, 0).apply(comparison)
 
 
 def _close(one: Floats, other: Floats) -> bool:

@@ -101,7 +101,7 @@ def test_few_patients_are_told_that_nothing_can_be_significant(
     words = ("--data", tmp_path / "three", "--src", "flair", "--dst", "t1", "--out", tmp_path / "o")
     assert run(*words) == 0
     told = "".join(capsys.readouterr())
-    assert "cannot be significant" in told
+    assert "too few patients for a significant result" in told
     assert "0.25" in told
     assert "6 patients" in told
 
@@ -240,7 +240,7 @@ def test_lines_of_other_lengths_are_an_error_that_says_so(
     words = ("--src", ends[0], "--dst", ends[1], "--features", "lines", "-q", "--no-attribute")
     assert run(*words) == 2
     told = "".join(capsys.readouterr())
-    assert "has 20 of them" in told and "24; resample" in told
+    assert "has 20 columns" in told and "24; resample" in told
 
 
 def test_the_legacy_loop_is_shown_with_its_warning_and_no_p(

@@ -28,7 +28,7 @@ def label_prior(command, phantom: Path, out: Path, *domains: str) -> dict[str, A
 def test_labels_of_the_same_patients_are_said_to_be_identical(command, phantom, tmp_path) -> None:
     found = label_prior(command, phantom, tmp_path / "out", "t1", "t2")
     assert found["value"] is None and found["p_adjusted"] is None
-    assert found["note"] == "identical: the same patients on both sides; not tested"
+    assert found["note"] == "identical: the same patients in both domains; not tested"
 
 
 def test_labels_of_other_patients_are_tested_with_the_families(command, phantom, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""What the user asked ``medtl shift`` for, and the cohorts that it names."""
+"""The cohorts that a request names, and its two domains."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Cohorts:
         self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
         self.tasks: dict[str, Task] = {}
 
-    def sides(self) -> tuple[DomainCases, DomainCases]:
-        """Source and target; twice the same where its groups are compared with each other."""
+    def domains(self) -> tuple[DomainCases, DomainCases]:
+        """Source and target; the same domain twice for a comparison across its groups."""
         source, target = self.request.src, self.request.dst
         if self.request.across:
             if self.request.across not in ("site", "part"):
@@ -35,13 +35,13 @@ class Cohorts:
         elif (source is None) != (target is None):
             raise ConfigError(f"name --{'src' if source is None else 'dst'}, too")
         source, target = source or self._defaults().src, target or self._defaults().dst
-        domains = parse_domain(source), parse_domain(target)
-        for domain in domains:
+        parsed = parse_domain(source), parse_domain(target)
+        for domain in parsed:
             folder = domain.data or self.request.data
             check_modalities(domain, self._task(domain.task or self.request.task, folder))
-        if self.request.data is None and (domains[0].data is None) != (domains[1].data is None):
-            raise ConfigError("--src or --dst names a data set and the other none; give both data=")
-        first, second = (read_domain(domain, self.read) for domain in domains)
+        if self.request.data is None and (parsed[0].data is None) != (parsed[1].data is None):
+            raise ConfigError("only one of --src and --dst names a data set; give both data=")
+        first, second = (read_domain(domain, self.read) for domain in parsed)
         check_apart(first, second)
         if self.request.across:
             check_groups(first, self.request.across)

@@ -1,4 +1,4 @@
-"""The two domains of a comparison: which images are on which side, and whose they are."""
+"""The two domains of a comparison: their cases, images and patients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medtl.data.modality import Modality
 from medtl.errors import ConfigError
 from medtl.runtime.subset import stride
 
-#: task name (None: the command's), folder (None: the command's) -> its cases
+#: task name, folder (None: those of the command) -> the cohort
 ReadCohort = Callable[[str | None, Path | None], Cohort]
 
 
@@ -30,12 +30,14 @@ class DomainCases:
 
     @property
     def root(self) -> Path:
-        """One path for each data set, however it was spelt."""
+        """The data set's absolute path: the same for all spellings of it."""
         return Path(self.cohort.root).resolve()
 
     def named(self, modalities: tuple[Modality, ...], folders: int = 1) -> str:
-        """``flair+t1ce``, or the selector where more than modalities tells the domain; of the data
-        set's path the last ``folders``."""
+        """``flair+t1ce``, or the whole selector if it selects by more than modalities.
+
+        A data set is named by the last ``folders`` parts of its path.
+        """
         domain = replace(self.domain, modalities=modalities)
         if not (domain.data or domain.task or domain.sites or domain.part):
             return "+".join(modalities)
@@ -43,7 +45,7 @@ class DomainCases:
         return str(replace(domain, data=data))
 
     def patient(self, case: Case) -> str:
-        """Patients of two data sets are different ones, whatever they are called."""
+        """A unique name: equal patient names of two data sets are different patients."""
         return f"{self.root}:{case.patient}"
 
     def key(self, case: Case) -> str:
@@ -56,7 +58,7 @@ def domain_names(
     ours: tuple[Modality, ...],
     theirs: tuple[Modality, ...],
 ) -> tuple[str, str]:
-    """What the two ends of a comparison are called: with as many folders as tell them apart."""
+    """Names of source and target, with as many folders as make them different."""
     for folders in range(1, len(source.root.parts) + 1):
         names = source.named(ours, folders), target.named(theirs, folders)
         if names[0] != names[1]:
@@ -65,7 +67,7 @@ def domain_names(
 
 
 def read_domain(domain: Domain, read: ReadCohort) -> DomainCases:
-    """The cases of ``domain``; without modalities in its selector all that every case has.
+    """The cases of ``domain``. Without modalities in its selector it has all that its cases share.
 
     Raises:
         ConfigError: no case, or no modality that all cases have.
@@ -83,7 +85,7 @@ def read_domain(domain: Domain, read: ReadCohort) -> DomainCases:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One modality of one case, or all of a domain's modalities where features are joint."""
+    """One modality of a case, or all of a domain's modalities for joint features."""
 
     case: Case
     patient: str
@@ -91,28 +93,28 @@ class Image:
     modalities: tuple[Modality, ...]
     in_source: bool
     in_target: bool
-    group: str = ""  #: site or part, where these are compared
+    group: str = ""  #: site or part, if groups are compared
 
 
-def check_groups(side: DomainCases, across: str) -> None:
-    """Raises ConfigError for cases that name fewer than two sites or parts."""
-    names = sorted({getattr(case, across) for case in side.cases} - {""})
+def check_groups(domain: DomainCases, across: str) -> None:
+    """Raises ConfigError if the cases have fewer than two sites or parts."""
+    names = sorted({getattr(case, across) for case in domain.cases} - {""})
     if len(names) < 2:
-        named = f"{names[0]!r} alone" if names else f"no {across} at all"
-        raise ConfigError(f"--across {across}: these cases name {named}; two or more are needed")
+        known = f"only {across} {names[0]!r}" if names else f"no {across}"
+        raise ConfigError(f"--across {across}: the cases have {known}; it needs two or more")
 
 
 def check_apart(source: DomainCases, target: DomainCases) -> None:
-    """Refuse domains of different cases that share images: those say nothing about a shift.
+    """Raises ConfigError for domains that overlap in part: shared images hide a shift.
 
-    Domains of the same cases (other modalities, or the very same) are fine.
+    Domains of the same cases are allowed.
     """
     ours = {source.key(case) for case in source.cases}
     theirs = {target.key(case) for case in target.cases}
     shared = ours & theirs
     if shared and ours != theirs and set(source.modalities) & set(target.modalities):
         raise ConfigError(
-            f"{len(shared)} cases lie in both {source.domain} and {target.domain} with the same "
+            f"{len(shared)} cases are in both {source.domain} and {target.domain} with the same "
             "modality; choose domains that do not overlap"
         )
 
@@ -120,30 +122,32 @@ def check_apart(source: DomainCases, target: DomainCases) -> None:
 def images_of(
     source: DomainCases, target: DomainCases, *, joint: bool, across: str | None = None
 ) -> list[Image]:
-    """Every image once, and on which sides it is, ordered by patient and modality.
+    """Every image once, with the domains it is in, ordered by patient and modality.
 
-    ``across`` ("site" or "part") names the group that each comes from.
+    Args:
+        joint: one image holds all modalities of a case.
+        across: "site" or "part": also record each image's group.
     """
-    found: dict[tuple[str, str, tuple[Modality, ...]], Image] = {}
-    for side in (source, target):
+    images: dict[tuple[str, str, tuple[Modality, ...]], Image] = {}
+    for domain in (source, target):
         groups: Iterable[tuple[Modality, ...]]
-        groups = [side.modalities] if joint else [(name,) for name in side.modalities]
-        for case in side.cases:
+        groups = [domain.modalities] if joint else [(name,) for name in domain.modalities]
+        for case in domain.cases:
             for modalities in groups:
-                key = (side.patient(case), side.key(case), modalities)
+                key = (domain.patient(case), domain.key(case), modalities)
                 group = getattr(case, across) if across else ""
-                image = found.get(key) or Image(case, *key, False, False, group)
-                found[key] = replace(
+                image = images.get(key) or Image(case, *key, False, False, group)
+                images[key] = replace(
                     image,
-                    in_source=image.in_source or side is source,
-                    in_target=image.in_target or side is target,
+                    in_source=image.in_source or domain is source,
+                    in_target=image.in_target or domain is target,
                 )
-    return [found[key] for key in sorted(found)]
+    return [images[key] for key in sorted(images)]
 
 
 def grid_cells(source: DomainCases, target: DomainCases) -> list[tuple[Modality, Modality]]:
-    """Cells of the grid beside the pooled row: source by target modalities, or like with like where
-    both sides have the same ones."""
+    """The pairs of modalities that are also compared one by one: every source with every target
+    modality, or each modality with itself if both domains have the same ones."""
     if set(source.modalities) == set(target.modalities):
         return [(name, name) for name in source.modalities] if len(source.modalities) > 1 else []
     cells = [(a, b) for a in source.modalities for b in target.modalities]
@@ -151,9 +155,9 @@ def grid_cells(source: DomainCases, target: DomainCases) -> list[tuple[Modality,
 
 
 def some_patients(images: Sequence[Image], most: int) -> list[Image]:
-    """The images of at most ``most`` patients of each domain, evenly chosen."""
+    """The images of at most ``most`` evenly spaced patients of each domain."""
     chosen: set[str] = set()
-    for side in ("in_source", "in_target"):
-        patients = sorted({image.patient for image in images if getattr(image, side)})
+    for domain in ("in_source", "in_target"):
+        patients = sorted({image.patient for image in images if getattr(image, domain)})
         chosen.update(patients[:: stride(len(patients), most)])
     return [image for image in images if image.patient in chosen]

@@ -1,4 +1,4 @@
-"""Images that are (nearly) the same in both domains, or twice in one."""
+"""Find images that are (nearly) the same in both domains, or twice in one domain."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from medtl.shift.images.domains import Image
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Groups of images that are the same, by their number.
+    """Groups of duplicate images, by their number.
 
-    ``spanning``: in both domains, so that they hide a shift: to be dropped, and counted.
-    ``within``: in one of them. The patients of either are one (:func:`merged_patients`).
+    ``spanning``: in both domains; they hide a shift and are dropped. ``within``: in one domain. The
+    patients of a group count as one (:func:`merged_patients`).
     """
 
     spanning: tuple[Group, ...]
     within: tuple[Group, ...]
-    blank: frozenset[int]  #: pictures of one value: slices beyond the head
+    blank: frozenset[int]  #: 2-D images of one value: slices beyond the head
 
     @property
     def shared(self) -> frozenset[int]:
@@ -31,23 +31,23 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """Images less those that span both domains, with the patients that they show to be one."""
+    """The images to drop, and the patients that count as one."""
 
-    dropped: frozenset[tuple[str, str]]  #: key of the case, modality
-    patients: Mapping[str, str]
+    dropped: frozenset[tuple[str, str]]  #: (key of the case, modality)
+    patients: Mapping[str, str]  #: patient -> the patient it counts as
     notes: tuple[str, ...]
 
-    def of(self, images: Sequence[Image]) -> list[Image]:
-        """Those of ``images`` that are left. Raises DataError if a domain has none."""
+    def kept(self, images: Sequence[Image]) -> list[Image]:
+        """The ``images`` that are not dropped. Raises DataError if a domain has none."""
         kept = [
             replace(image, patient=self.patients.get(image.patient, image.patient))
             for image in images
             if not any((image.key, name) in self.dropped for name in image.modalities)
         ]
-        for side in ("in_source", "in_target"):
-            if not any(getattr(image, side) for image in kept):
+        for domain in ("in_source", "in_target"):
+            if not any(getattr(image, domain) for image in kept):
                 raise DataError(
-                    f"all images of the {side[3:]} domain are (nearly) the same as images of the "
+                    f"all images of the {domain[3:]} domain are (nearly) the same as images of the "
                     "other; there is nothing left to compare"
                 )
         return sorted(kept, key=lambda image: (image.patient, image.key, image.modalities))
@@ -56,33 +56,32 @@ class Screening:
 def screen_images(
     images: Sequence[Image], reporter: Reporter, across: str | None = None
 ) -> Screening:
-    """Look for duplicates among single-modality ``images``, and say what was found.
+    """Find duplicates among single-modality ``images``.
 
-    ``across``: what the images' groups are; images without one, and patients in several, are left
-    out.
+    ``across``: what the groups are; images without a group and patients in several are left out.
     """
-    found = overlap(images, reporter)
-    left_out = set(found.shared | found.blank)
-    patients = merged_patients(images, (*found.spanning, *found.within))
+    duplicates = overlap(images, reporter)
+    left_out = set(duplicates.shared | duplicates.blank)
+    patients = merged_patients(images, (*duplicates.spanning, *duplicates.within))
     notes = []
-    if found.spanning:
-        identical = sum(group.identical for group in found.spanning)
+    if duplicates.spanning:
+        identical = sum(group.identical for group in duplicates.spanning)
         notes.append(
-            f"groups of the same images in both domains: {len(found.spanning)} ({identical} "
-            f"identical, the others nearly); left out with all their {len(found.shared)} images"
+            f"groups of the same images in both domains: {len(duplicates.spanning)} ({identical} "
+            f"identical, the others nearly); all {len(duplicates.shared)} images are left out"
         )
-    if found.blank:
-        notes.append(f"blank pictures, left out: {len(found.blank)}")
+    if duplicates.blank:
+        notes.append(f"blank 2-D images, left out: {len(duplicates.blank)}")
     persons = len(set(patients.values()))
     if persons < len(patients):
         notes.append(f"patients who share an image count as one: {len(patients)} are {persons}")
     if across:
-        nowhere, everywhere = _without_one_group(images, patients)
-        if nowhere:
-            notes.append(f"images that name no {across}, left out: {len(nowhere)}")
-        if everywhere:
-            notes.append(f"images of patients in several {across}s, left out: {len(everywhere)}")
-        left_out |= nowhere | everywhere
+        ungrouped, ambiguous = _without_one_group(images, patients)
+        if ungrouped:
+            notes.append(f"images without a {across}, left out: {len(ungrouped)}")
+        if ambiguous:
+            notes.append(f"images of patients in several {across}s, left out: {len(ambiguous)}")
+        left_out |= ungrouped | ambiguous
     dropped = frozenset((images[n].key, images[n].modalities[0]) for n in left_out)
     return Screening(dropped, patients, tuple(notes))
 
@@ -90,19 +89,19 @@ def screen_images(
 def _without_one_group(
     images: Sequence[Image], patients: Mapping[str, str]
 ) -> tuple[set[int], set[int]]:
-    """Images without a group, if others have one, and those of patients in several."""
+    """The images without a group, if others have one, and those of patients in several groups."""
     groups: dict[str, set[str]] = {}
     for image in images:
         groups.setdefault(patients[image.patient], set()).update({image.group} - {""})
-    nowhere = {n for n, image in enumerate(images) if not image.group}
-    everywhere = {n for n, image in enumerate(images) if len(groups[patients[image.patient]]) > 1}
-    return (nowhere if len(nowhere) < len(images) else set()), everywhere
+    ungrouped = {n for n, image in enumerate(images) if not image.group}
+    ambiguous = {n for n, image in enumerate(images) if len(groups[patients[image.patient]]) > 1}
+    return (ungrouped if len(ungrouped) < len(images) else set()), ambiguous
 
 
 def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
-    """Find them by content. Of joint images one modality that is the same is enough.
+    """Compare the images by content; joint images are equal if one modality is.
 
-    An image that lies in both domains itself is no duplicate. Errors as read_volume.
+    An image that is itself in both domains is no duplicate. Raises DataError for damaged files.
     """
     files = [(n, image.case.images[m]) for n, image in enumerate(images) for m in image.modalities]
     owners = [number for number, _ in files]
@@ -123,7 +122,7 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
 
 
 def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[str, str]:
-    """Patient -> who it is, where patients who share one of the ``groups`` are one."""
+    """Patient -> the patient it counts as; patients who share one of the ``groups`` are one."""
     patients = list(dict.fromkeys(image.patient for image in images))
     place = {patient: number for number, patient in enumerate(patients)}
     pairs = [
@@ -136,7 +135,7 @@ def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[st
 
 
 def _spans(images: Sequence[Image]) -> bool:
-    """Whether one of them is in the source and another in the target, or in another group."""
+    """Whether two of the images are in different domains or groups."""
     groups = {image.group for image in images} - {""}
     if groups:
         return len(groups) > 1

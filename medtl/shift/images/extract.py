@@ -1,4 +1,4 @@
-"""Rows of features of every image, several images at once."""
+"""Measure the features of all images, several images in parallel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 from medtl.shift.contract import FeatureExtractor, FeatureRows, View
 from medtl.shift.images.domains import Image
-from medtl.shift.images.pool import thinned
+from medtl.shift.images.pool import sample_rows
 from medtl.shift.images.read import read_view
 from medtl.shift.request import ShiftRequest
 
-#: Rows of all images together, unless the user says otherwise: kernels compare each with each.
+#: Default number of rows of all images together; kernels compare every pair of rows.
 MOST_ROWS = 20_000
 
 
@@ -26,22 +26,22 @@ THREADS = 4
 def measure_images(
     images: Sequence[Image], features: FeatureExtractor, request: ShiftRequest, reporter: Reporter
 ) -> list[FeatureRows]:
-    """Rows of every image, in the order of ``images``."""
+    """The feature rows of every image, in the order of ``images``."""
     most = request.rows_per_image or max(FEWEST_ROWS, MOST_ROWS // len(images))
 
     def rows(index: int) -> FeatureRows:
         view = view_of(images[index], request.settings.regions, features)
-        return thinned(features.rows(view), most, request.seed + index)
+        return sample_rows(features.rows(view), most, request.seed + index)
 
     with reporter.progress(f"measuring {features.name}", len(images)) as advance:
         return in_threads(rows, range(len(images)), advance, threads=THREADS)
 
 
 def view_of(image: Image, regions: tuple[str, ...], features: FeatureExtractor) -> View:
-    """Read an image with all that ``features`` need."""
+    """Read an image, with its target if ``features`` needs it. Raises DataError without a label."""
     case = image.case
     if features.target and case.target is None and not case.class_name:
         raise DataError(
-            f"features {features.name}: case {case.id} is not labelled; leave these features out"
+            f"features {features.name}: case {case.id} has no label; choose other --features"
         )
     return read_view(case, image.modalities, regions, with_target=features.target)

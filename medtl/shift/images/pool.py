@@ -1,7 +1,6 @@
-"""Rows of all images -> one pooled sample on one scale.
+"""Pool the rows of all images into one sample on one scale.
 
-Source and target are never scaled apart: that would take away the very shift in mean and scale that
-is to be measured.
+Source and target are never scaled separately: that would remove shifts in mean and scale.
 
 Axes: N row, F feature, U unit.
 """
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from medtl.errors import DataError
 from medtl.shift.contract import FeatureExtractor, FeatureRows, Rows
 from medtl.shift.images.domains import Image
-from medtl.shift.stats.metric_result import Comparison
+from medtl.shift.stats.permutations import Comparison
 
-#: A column whose deviation is a smaller share than this of its size is constant.
+#: A column is constant if its standard deviation is below this share of its largest value.
 CONSTANT = 1e-9
 
 
@@ -34,7 +33,7 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Rows with the images of each unit, and what the user should know."""
+    """The pooled rows and what each unit is."""
 
     rows: Rows
     source_U: NDArray[np.bool_]
@@ -45,52 +44,54 @@ class Pooled:
     notes: tuple[str, ...] = ()
 
     @property
-    def sides(self) -> Comparison:
-        """The domains as wholes."""
+    def comparison(self) -> Comparison:
+        """The comparison of the whole domains."""
         return Comparison(self.source_U, self.target_U, self.rows.patient_U)
 
     def same_patients(self, other: Pooled) -> bool:
-        """Whether the same patients lie in the same domains, so that permutations are the same."""
-        return self._ends() == other._ends()
+        """Whether both hold the same patients in the same domains and can share permutations."""
+        return self._memberships() == other._memberships()
 
-    def _ends(self) -> set[tuple[str, bool, bool, str]]:
+    def _memberships(self) -> set[tuple[str, bool, bool, str]]:
         patients = (self.patients[p] for p in self.rows.patient_U)
-        sides = zip(self.source_U.tolist(), self.target_U.tolist(), self.group_U, strict=True)
-        return {(patient, *side) for patient, side in zip(patients, sides, strict=True)}
+        domains = self.source_U.tolist(), self.target_U.tolist(), self.group_U
+        return set(zip(patients, *domains, strict=True))
 
     def unit_mask(self, modality: str) -> NDArray[np.bool_]:
         return np.array([name == modality for name in self.modality_U])
 
 
-def thinned(measured: FeatureRows, most: int, seed: int) -> FeatureRows:
-    """At most ``most`` rows, a random choice in their order: neighbours are alike."""
-    if len(measured.values_NF) <= most:
+def sample_rows(measured: FeatureRows, most: int, seed: int) -> FeatureRows:
+    """At most ``most`` rows, drawn at random (neighbouring rows are similar), in their order."""
+    rows = len(measured.values_NF)
+    if rows <= most:
         return measured
-    chosen = np.random.default_rng(seed).choice(len(measured.values_NF), most, replace=False)
+    chosen = np.random.default_rng(seed).choice(rows, most, replace=False)
     return FeatureRows(measured.values_NF[np.sort(chosen)], measured.names)
 
 
 def pool(
     images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
 ) -> Pooled:
-    """All rows on one scale.
+    """All rows as z-scores of the pooled sample, without constant columns, and embedded.
 
     Raises:
-        DataError: rows of different lengths, values that are not finite, or nothing that varies.
+        DataError: rows of different lengths, values that are not finite, or only constant columns.
     """
-    found = gather(images, measured, features)
-    values_NF, names, notes = scale(found.rows.values_NF, found.rows.names, features.name)
+    pooled = gather(images, measured, features)
+    values_NF, names, notes = scale(pooled.rows.values_NF, pooled.rows.names, features.name)
     if features.embed is not None:
         embedded = features.embed(values_NF)
         values_NF, names = embedded.values_NF, embedded.names
-    return replace(found, rows=replace(found.rows, values_NF=values_NF, names=names), notes=notes)
+    return replace(pooled, rows=replace(pooled.rows, values_NF=values_NF, names=names), notes=notes)
 
 
 def gather(
     images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
 ) -> Pooled:
-    """All rows as measured, not scaled yet. One unit per patient, modality and sides; a patient's
-    images of one modality share theirs.
+    """All rows as measured, without scaling.
+
+    A unit holds a patient's images of one modality in the same domains.
 
     Raises:
         DataError: rows of different lengths, or values that are not finite.
@@ -123,15 +124,15 @@ def gather(
 def scale(
     values_NF: NDArray[np.float64], names: tuple[str, ...], what: str
 ) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
-    """Pooled z-score per column, less the constant columns; and a note that says how many."""
+    """Pooled z-scores without constant columns, the columns' names, and notes for the user."""
     mean_F, deviation_F = values_NF.mean(axis=0), values_NF.std(axis=0)
     varies_F = deviation_F > CONSTANT * np.maximum(np.abs(values_NF).max(axis=0), 1e-300)
     if not varies_F.any():
-        raise DataError(f"features {what} are the same in every image; choose others by --features")
+        raise DataError(f"features {what} are the same in every image; choose other --features")
     notes: tuple[str, ...] = ()
     if not varies_F.all():
         notes = (
-            f"{what}: {int((~varies_F).sum())} of {len(names)} features are constant, left out",
+            f"{what}: {int((~varies_F).sum())} of {len(names)} features are constant and left out",
         )
     scaled_NF = (values_NF[:, varies_F] - mean_F[varies_F]) / deviation_F[varies_F]
     kept = tuple(name for name, varies in zip(names, varies_F, strict=True) if varies)
@@ -142,17 +143,17 @@ def _check(
     images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
 ) -> None:
     what = f"features {features.name}"
-    for image, found in zip(images, measured, strict=True):
-        if found.names != measured[0].names:
+    for image, rows in zip(images, measured, strict=True):
+        if rows.names != measured[0].names:
             raise DataError(
-                f"{what}: {_file(image)} has {len(found.names)} of them, {_file(images[0])} "
+                f"{what}: {_file(image)} has {len(rows.names)} columns, {_file(images[0])} has "
                 f"{len(measured[0].names)}; resample the images to one grid or use other --features"
             )
-        if not len(found.values_NF):
-            raise DataError(f"{what}: nothing to measure in {_file(image)}; leave out the case")
-        bad = ~np.isfinite(found.values_NF).all(axis=0)
+        if not len(rows.values_NF):
+            raise DataError(f"{what}: {_file(image)} gives no rows; leave out the case")
+        bad = ~np.isfinite(rows.values_NF).all(axis=0)
         if bad.any():
-            name = found.names[int(np.flatnonzero(bad)[0])]
+            name = rows.names[int(np.flatnonzero(bad)[0])]
             raise DataError(
                 f"{what}: {name} of {_file(image)} is not a finite number; leave out the case"
             )

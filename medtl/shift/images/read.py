@@ -1,4 +1,4 @@
-"""Images from disk -> views, right-anterior-superior, with the part that shows the patient.
+"""Read images as right-anterior-superior views with a foreground mask.
 
 Axes: C modality, L region, I J K voxels.
 """
@@ -19,8 +19,8 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.shift.contract import View
 
-#: Voxels that must show the patient, else there is nothing to measure.
-FEWEST_SHOWN = 8
+#: Fewest foreground voxels that can be measured.
+FEWEST_FOREGROUND = 8
 
 
 def read_view(
@@ -30,24 +30,23 @@ def read_view(
     *,
     with_target: bool = False,
 ) -> View:
-    """Read one or several modalities of a case, and its target where ``with_target``.
+    """Read one or several modalities of a case, and its target if ``with_target``.
 
     Raises:
         DataError: a file is missing, damaged or empty, or the modalities differ in their grids.
     """
-    headers = check_case(case, modalities)
-    picture = is_picture(case.images[modalities[0]].path)
-    images, shown = [], []
+    header = check_case(case, modalities)[modalities[0]]
+    images, masks = [], []
     for name in modalities:
         stored_IJK, affine = read_volume(case.images[name])
         image_IJK, _, _ = to_canonical(stored_IJK, affine)
         foreground_IJK = foreground(image_IJK)
-        if int(foreground_IJK.sum()) < FEWEST_SHOWN:
+        if int(foreground_IJK.sum()) < FEWEST_FOREGROUND:
             raise DataError(
-                f"{case.images[name].path}: shows nothing but background; leave out the case"
+                f"{case.images[name].path}: contains only background; leave out the case"
             )
         images.append(image_IJK)
-        shown.append(foreground_IJK)
+        masks.append(foreground_IJK)
     target_LIJK: NDArray[np.bool_] | None = None
     if with_target and case.target is not None:
         labels_IJK, label_affine = read_labels(case.target, case.labels)
@@ -55,15 +54,14 @@ def read_view(
         target_LIJK = region_masks(ras_IJK, case, regions)
     ras_affine = to_canonical(stored_IJK, affine)[1]
     x, y, z = (float(mm) for mm in np.linalg.norm(ras_affine[:3, :3], axis=0))
-    header = headers[modalities[0]]
     return View(
         case.id,
         modalities,
         np.ascontiguousarray(np.stack(images), dtype=np.float32),
-        np.stack(shown),
+        np.stack(masks),
         (x, y, z),
         "".join(aff2axcodes(header.affine)),  # type: ignore[no-untyped-call]
-        picture,
+        is_picture(case.images[modalities[0]].path),
         target_LIJK,
         case.class_name,
     )

@@ -1,8 +1,8 @@
 """Distances between distribution functions: Kolmogorov-Smirnov and sliced Wasserstein.
 
-Every column is sorted once; a permutation weighs the rows in that order. All patients have as many
-rows on a side, so that the weights are whole numbers, and equal distances come out equal to the
-last bit.
+Every column is sorted once; a permutation only changes the weights of the sorted rows. All patients
+have the same number of rows in a domain, so the weights are integers and equal distances are
+bit-identical.
 
 Axes: N row, F column, U unit, R permutation.
 """
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.metrics.base import Chosen, Floats, Patients, equalise_rows, in_chunks, patients_of
-from medtl.shift.stats.metric_result import p_value, scored
+from medtl.shift.stats.metric_result import p_value, score_in_chunks
+from medtl.shift.stats.permutations import Comparison, Permutations
 
 #: Directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
@@ -35,7 +36,7 @@ def sliced_wasserstein() -> ShiftMetric:
 
     def prepare(rows: Rows) -> Scorer:
         columns = _columns(rows, _area, _projected)
-        return _scorer(columns, lambda found_RF: found_RF.mean(1))
+        return _scorer(columns, lambda values_RF: values_RF.mean(1))
 
     return ShiftMetric("sliced-wasserstein", prepare)
 
@@ -46,7 +47,7 @@ def ks() -> ShiftMetric:
 
     def prepare(rows: Rows) -> Scorer:
         columns = _columns(rows, _largest)
-        return _scorer(columns, lambda found_RF: found_RF.max(1))
+        return _scorer(columns, lambda values_RF: values_RF.max(1))
 
     return ShiftMetric("ks", prepare)
 
@@ -61,30 +62,22 @@ class FeatureShift:
 
 
 def ks_features(
-    rows: Rows,
-    source_U: Chosen,
-    target_U: Chosen,
-    source_RU: Chosen,
-    target_RU: Chosen,
-    *,
-    exhaustive: bool,
+    rows: Rows, comparison: Comparison, permutations: Permutations
 ) -> list[FeatureShift]:
-    """Every feature's statistic, largest first, tested against the largest of all features under
-    each permutation (Westfall and Young 1993).
+    """The Kolmogorov-Smirnov statistic of every feature, the largest first.
 
-    Args:
-        source_U: observed in the source; ``target_U`` likewise.
-        source_RU: in the source under each permutation; ``target_RU`` likewise.
-        exhaustive: these are all permutations, the observed one included.
+    Each is tested against the largest statistic of all features in each permutation (max-T,
+    Westfall and Young 1993).
     """
     columns = _columns(rows, _largest)
-    values_F = columns(source_U[None], target_U[None])[0]
-    largest_R = scored(_scorer(columns, lambda found_RF: found_RF.max(1)), source_RU, target_RU)
-    found = [
-        FeatureShift(name, value, p_value(value, largest_R, exhaustive))
+    values_F = columns(comparison.source_U[None], comparison.target_U[None])[0]
+    scorer = _scorer(columns, lambda values_RF: values_RF.max(1))
+    largest_R = score_in_chunks(scorer, *permutations.apply(comparison))
+    shifts = [
+        FeatureShift(name, value, p_value(value, largest_R, permutations.exhaustive))
         for name, value in zip(rows.names, values_F.tolist(), strict=True)
     ]
-    return sorted(found, key=lambda feature: -feature.value)
+    return sorted(shifts, key=lambda feature: -feature.value)
 
 
 def _projected(values_NF: Floats) -> Floats:

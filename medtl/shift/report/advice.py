@@ -1,4 +1,4 @@
-"""One paragraph on what to do, each sentence tied to a number that was measured.
+"""Advice on how to transfer: sentences that each cite a measured number.
 
 The rules and their sources: ``docs/decisions/0015-advice.md``.
 """
@@ -12,26 +12,26 @@ from medtl.shift.report.attribution import FAMILIES, Attribution, Removal
 from medtl.shift.report.row import ShiftRow
 from medtl.shift.stats.permutations import ALPHA
 
-#: From this AUROC on a linear classifier tells the domains apart almost always.
+#: From this AUROC on a linear classifier separates the domains almost perfectly.
 APART = 0.9
 
 
-#: A harmoniser that removes this share of the shift is worth doing first.
+#: A harmoniser that removes this share of the shift is advised.
 WORTHWHILE = 0.5
 
 
-#: With fewer target patients than this, most weights are better kept.
+#: With fewer target patients than this, most weights should be kept.
 FEW_PATIENTS = 20
 
 
-#: With more, training from scratch is a serious rival.
+#: From this number of target patients on, training from scratch is a serious rival.
 MANY_PATIENTS = 200
 
 
-#: What training with medtl does about a kind of shift, without further ado.
+#: How to train with a harmoniser.
 PRESETS = {
-    "zscore": "medtl's presets do it already",
-    "resampling": "medtl's presets do it already",
+    "zscore": "medtl's presets do this already",
+    "resampling": "medtl's presets do this already",
     "nyul": "--set harmonise=nyul",
     "histogram-matching": "--set harmonise=histogram-matching",
 }
@@ -39,7 +39,7 @@ PRESETS = {
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Advice, and the figure it rests on."""
+    """Advice, and the measured number that supports it."""
 
     text: str
     because: str
@@ -51,7 +51,7 @@ class Sentence:
 def advise(
     rows: Sequence[ShiftRow], attribution: Attribution | None, target_patients: int
 ) -> list[Sentence]:
-    """Advice on transfer from source to target; empty where nothing could be measured."""
+    """Advice on the transfer from source to target; empty if the primary metric has no p."""
     primary = rows[0]
     if primary.p is None or primary.p_floor is None:
         return []
@@ -59,8 +59,8 @@ def advise(
     if primary.p_floor > ALPHA:
         return [
             Sentence(
-                "These patients cannot show a shift, however large: take more of them before "
-                "deciding how to transfer",
+                "These patients are too few: they cannot show a shift, however large. Collect more "
+                "before deciding how to transfer",
                 f"smallest possible p = {primary.p_floor:.2g}",
             )
         ]
@@ -82,12 +82,12 @@ def advise(
         ]
     first = _worthwhile(attribution)
     n = min(primary.n_source, primary.n_target)
-    said = [_harmonising(attribution, n), _depth(rows, first), _amount(target_patients)]
-    return [sentence for sentence in said if sentence is not None]
+    sentences = [_harmonising(attribution, n), _depth(rows, first), _amount(target_patients)]
+    return [sentence for sentence in sentences if sentence is not None]
 
 
 def _worthwhile(attribution: Attribution | None) -> Removal | None:
-    """The harmoniser that is advised to be applied first."""
+    """The harmoniser to apply first, if one is advised."""
     best = attribution.best if attribution and not attribution.modalities_differ else None
     return best if best and (best.removed or 0.0) >= WORTHWHILE else None
 
@@ -102,11 +102,11 @@ def _harmonising(attribution: Attribution | None, n: int) -> Sentence | None:
             f"it removes {first.removed:.0%} of the squared difference of the means",
         )
     if attribution.modalities_differ and (n < FEW_PATIENTS or best is None):
-        return None  # shares of a few patients say nothing of tissues
+        return None  # few patients do not separate intensities from tissues
     if attribution.modalities_differ and best is not None and best.removed is not None:
         return Sentence(
             f"Of the shift between these modalities {max(0.0, best.removed):.0%} is a mapping of "
-            "intensities, which first layers can learn; the rest is what tissues look like",
+            "intensities, which first layers can learn; the rest is tissue contrast",
             "the share of the squared difference of the means that "
             f"{best.harmoniser} to the source removes",
         )
@@ -125,9 +125,9 @@ def _harmonising(attribution: Attribution | None, n: int) -> Sentence | None:
 
 
 def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
-    """How much of the network should change, once harmonised by what comes ``first``.
+    """How much of the network should change, after harmonising with ``first``.
 
-    That no shift is found any more says little where the patients are few.
+    With few patients, no shift after harmonising is weak evidence and gives no advice.
     """
     enough = min(rows[0].n_source, rows[0].n_target) >= FEW_PATIENTS
     if first is not None and first.p is not None and first.p > ALPHA and enough:
@@ -138,17 +138,17 @@ def _depth(rows: Sequence[ShiftRow], first: Removal | None) -> Sentence | None:
     auroc = next((r for r in rows if r.metric == "domain-auroc" and r.value is not None), None)
     if auroc is None or auroc.value is None or auroc.p is None or auroc.p > ALPHA:
         return None
-    told = f"a linear classifier tells the domains apart with AUROC {auroc.value:.2f}"
+    reason = f"a linear classifier separates the domains with AUROC {auroc.value:.2f}"
     if first is not None:
-        told += ", before harmonising"
+        reason += ", before harmonising"
     if auroc.value >= APART:
         return Sentence(
-            "Let the first layers learn: what they see differs in nearly every image, so do not "
+            "Let the first layers learn: nearly every image looks different to them, so do not "
             "freeze the stem (--strategy modality-transfer or fine-tune)",
-            told,
+            reason,
         )
     return Sentence(
-        "The domains overlap in part: freezing the encoder may be enough to start with", told
+        "The domains overlap in part: freezing the encoder may be enough to start with", reason
     )
 
 
@@ -156,14 +156,14 @@ def _amount(patients: int) -> Sentence:
     number = f"{patients} target patients"
     if patients < FEW_PATIENTS:
         return Sentence(
-            "Keep most weights at first and compare with both controls (--with-control): so few "
-            "patients are soon learnt by heart, and intervals will be wide",
+            "Keep most weights at first and compare with both controls (--with-control): a network "
+            "overfits few patients soon, and intervals will be wide",
             number,
         )
     if patients >= MANY_PATIENTS:
         return Sentence(
             "Training from scratch is a serious rival; transfer may only save time "
-            "(--with-control tells)",
+            "(compare with --with-control)",
             number,
         )
     return Sentence(

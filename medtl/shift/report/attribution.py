@@ -1,25 +1,25 @@
-"""What kind of shift it is: each family of features alone, and what harmonising would remove.
+"""The kind of a shift: each family of features alone, and the effect of harmonisers.
 
 Axes: N row, F feature, U unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medtl.runtime.table import Table
-from medtl.shift.contract import Scorer, ShiftMetric
+from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.images.pool import Pooled
-from medtl.shift.report.sentences import number, percent, probability
+from medtl.shift.report.sentences import footnotes, number, percent, probability, times
 from medtl.shift.stats.metric_result import NEAR_ZERO, MetricResult, adjust
 from medtl.shift.stats.permutations import ALPHA
 
 LABEL = "label"
 
 
-#: family of columns -> what it says, in words
+#: Family of columns -> its description.
 FAMILIES = {
     "scale": "intensity scale",
     "contrast": "contrast (histogram shape)",
@@ -32,7 +32,7 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class FamilyShift:
-    """One family: its own shift, tested, and its share of the squared difference of the means."""
+    """One family: its tested shift, and its share of the squared difference of the means."""
 
     family: str
     value: float | None
@@ -48,12 +48,12 @@ class FamilyShift:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The shift that is left after one way to harmonise, and the share that this removed."""
+    """The shift that is left after a harmoniser, and the share that it removed."""
 
     harmoniser: str
     left: float | None  #: squared difference of the scaled columns' means
-    p: float | None  #: whether the primary metric still finds a shift
-    removed: float | None  #: None where no such difference was found as stored
+    p: float | None  #: of the primary metric after harmonising
+    removed: float | None  #: None if the stored images show no shift
     note: str = ""
 
 
@@ -62,90 +62,87 @@ class Attribution:
     parts: tuple[FamilyShift, ...]
     removals: tuple[Removal, ...] = ()
     notes: tuple[str, ...] = ()
-    modalities_differ: bool = False  #: harmonisers then bring the target's onto the source's
+    modalities_differ: bool = False  #: harmonisers then map the target's onto the source's
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def without_shares(self) -> Attribution:
-        """Where no shift was found, there is none to share out."""
+        """The attribution without shares, for a shift that is not significant."""
         return replace(self, parts=tuple(replace(part, share=None) for part in self.parts))
 
     @property
     def leading(self) -> FamilyShift | None:
-        """The family with the largest share among those that are shifted."""
+        """The significant family with the largest share."""
         shifted = [part for part in self.parts if part.shifted and part.share is not None]
         return max(shifted, key=lambda part: part.share or 0.0, default=None)
 
     @property
     def best(self) -> Removal | None:
-        """The harmoniser that removes most."""
-        useful = [each for each in self.removals if each.removed is not None]
-        return max(useful, key=lambda each: each.removed or 0.0, default=None)
+        """The harmoniser that removes the largest share."""
+        useful = [removal for removal in self.removals if removal.removed is not None]
+        return max(useful, key=lambda removal: removal.removed or 0.0, default=None)
 
 
-#: metric, its scorer -> outcome: the comparison that is explained, between two domains or several
+#: (metric, its scorer) -> result of the comparison, between two domains or several
 MetricTest = Callable[[ShiftMetric, Scorer], MetricResult]
 
 
-def parts_of(
+def family_shifts(
     pooled: Pooled,
     test: MetricTest,
     metric: ShiftMetric,
     linear: ShiftMetric,
     label: tuple[Pooled, MetricTest] | None = None,
 ) -> tuple[FamilyShift, ...]:
-    """Each family measured by ``metric`` on its columns alone, p-values corrected over all parts.
+    """Measure each family by ``metric`` on its columns alone, with p corrected over all families.
 
-    ``linear`` (MMD with the linear kernel) is the unbiased squared difference of the means, which
-    adds up over features: hence the shares. ``label``: the rows of the labels, and their test.
+    Args:
+        linear: MMD with the linear kernel, the unbiased squared difference of the means. It adds
+            up over features, so each family has a share of the total.
+        label: the rows of the labels, and their test.
     """
     families = [name for name in FAMILIES if _columns(pooled, name)]
-    outcomes: list[MetricResult] = []
+    results: list[MetricResult] = []
     squares: list[float] = []
     for family in families:
-        rows = _family(pooled, family).rows
-        outcomes.append(test(metric, metric.prepare(rows)))
+        rows = _family(pooled, family)
+        results.append(test(metric, metric.prepare(rows)))
         squares.append(max(0.0, test(linear, linear.prepare(rows)).value or 0.0))
     total = sum(squares)
     shares = [square / total if total else None for square in squares]
+    adjusted = adjust(results)
     if label:
         sample, label_test = label
-        outcomes.append(label_test(metric, metric.prepare(sample.rows)))
+        last = label_test(metric, metric.prepare(sample.rows))
         families, shares = [*families, LABEL], [*shares, None]
-        if not sample.same_patients(pooled):
-            *others, last = outcomes
-            outcomes = [*adjust(others), _bonferroni(last, len(outcomes))]
-            return _parts(families, outcomes, shares)
-    return _parts(families, adjust(outcomes), shares)
-
-
-def _parts(
-    families: Sequence[str], outcomes: Sequence[MetricResult], shares: Sequence[float | None]
-) -> tuple[FamilyShift, ...]:
+        if sample.same_patients(pooled):
+            adjusted = adjust([*results, last])
+        else:
+            adjusted.append(_bonferroni(last, len(families)))
     return tuple(
         FamilyShift(
             family,
-            outcome.value,
-            outcome.p_adjusted,
-            outcome.effect,
+            result.value,
+            result.p_adjusted,
+            result.effect,
             share,
-            without_interval(outcome.note),
+            without_interval(result.note),
         )
-        for family, outcome, share in zip(families, outcomes, shares, strict=True)
+        for family, result, share in zip(families, adjusted, shares, strict=True)
     )
 
 
-def _bonferroni(outcome: MetricResult, parts: int) -> MetricResult:
-    """For a test of other patients, whose permutations are not those of the other parts."""
-    if outcome.p is None:
-        return outcome
-    notes = [note for note in (outcome.note, "other patients than above; p by Bonferroni") if note]
-    return replace(outcome, p_adjusted=min(1.0, parts * outcome.p), note="; ".join(notes))
+def _bonferroni(result: MetricResult, families: int) -> MetricResult:
+    """Correct a test of other patients, which does not share the permutations of the families."""
+    if result.p is None:
+        return result
+    notes = [note for note in (result.note, "other patients than above; p by Bonferroni") if note]
+    return replace(result, p_adjusted=min(1.0, families * result.p), note="; ".join(notes))
 
 
 def without_interval(note: str) -> str:
-    """Notes on intervals say nothing where none is shown."""
+    """The note without remarks on the interval, which is not shown here."""
     return "; ".join(part for part in note.split("; ") if part != NEAR_ZERO)
 
 
@@ -157,52 +154,47 @@ def _columns(pooled: Pooled, family: str) -> list[int]:
     return [i for i, name in enumerate(pooled.rows.names) if family_of(name) == family]
 
 
-def _family(pooled: Pooled, family: str) -> Pooled:
+def _family(pooled: Pooled, family: str) -> Rows:
     chosen = _columns(pooled, family)
-    rows = replace(
-        pooled.rows,
-        values_NF=pooled.rows.values_NF[:, chosen],
-        names=tuple(pooled.rows.names[i] for i in chosen),
-    )
-    return replace(pooled, rows=rows)
+    names = tuple(pooled.rows.names[i] for i in chosen)
+    return replace(pooled.rows, values_NF=pooled.rows.values_NF[:, chosen], names=names)
 
 
-def attribution_tables(found: Attribution, synthetic: bool) -> list[Table]:
-    """The families by share, and the harmonisers by what they remove."""
+def attribution_tables(attribution: Attribution, synthetic: bool) -> list[Table]:
+    """The families by their share, and the harmonisers with the share that they remove."""
     suffix = "; synthetic phantom" if synthetic else ""
-    parts = sorted(found.parts, key=lambda part: -(part.share or 0.0))
+    families = sorted(attribution.parts, key=lambda part: -(part.share or 0.0))
     made = [
         Table(
-            f"What kind of shift, by appearance{suffix}",
-            ("part", "share", "mmd", "p adjusted", "effect", "note"),
+            f"Kind of shift: each family of appearance features alone{suffix}",
+            ("family", "share", "mmd", "adjusted p", "effect"),
             tuple(
                 (
                     FAMILIES[part.family],
                     percent(part.share),
                     number(part.value),
                     probability(part.p_adjusted),
-                    "-" if part.effect is None else f"{part.effect:.1f}x",
-                    part.note,
+                    times(part.effect),
                 )
-                for part in parts
+                for part in families
             ),
-            ("share: of the squared difference of the scaled features' means",),
+            (
+                "share: of the squared difference of the features' means (features as z-scores)",
+                *footnotes((FAMILIES[part.family], part.note) for part in families),
+            ),
         )
     ]
-    if found.removals:
-        to = " (all modalities onto the source's)" if found.modalities_differ else ""
-        made.append(
-            Table(
-                f"What harmonising would remove{to}{suffix}",
-                ("harmoniser", "removed", "difference left", "p", "note"),
-                tuple(
-                    (r.harmoniser, percent(r.removed), number(r.left), probability(r.p), r.note)
-                    for r in found.removals
-                ),
-                (
-                    "removed: of the squared difference of the scaled features' means, where there "
-                    "is one; p: whether mmd still finds a shift",
-                ),
-            )
+    if attribution.removals:
+        onto = " (all modalities onto the source's)" if attribution.modalities_differ else ""
+        rows = [
+            (r.harmoniser, percent(r.removed), number(r.left), probability(r.p))
+            for r in attribution.removals
+        ]
+        notes = (
+            "left: squared difference of the features' means (features as z-scores)",
+            "p: one-sided, whether mmd still finds a shift",
+            *footnotes((r.harmoniser, r.note) for r in attribution.removals),
         )
+        columns = "harmoniser", "removed", "left", "p"
+        made.append(Table(f"Shift after harmonising{onto}{suffix}", columns, tuple(rows), notes))
     return made

@@ -1,4 +1,4 @@
-"""Pictures of a shift, each with its points as CSV: embeddings, densities, and a grid of values.
+"""Figures of a shift: embeddings (with their points as CSV), densities, and a grid of values.
 
 The same input gives the same bytes. Axes: N row, F feature, U unit.
 """
@@ -25,18 +25,18 @@ from medtl.shift.images.pool import Pooled
 from medtl.shift.report.row import ShiftRow
 from medtl.shift.report.sentences import feature_words
 
-#: Points in an embedding at most; more rows are thinned evenly.
+#: Points in an embedding, at most; of more rows evenly spaced ones are drawn.
 MOST_POINTS = 1000
 
 
-#: Patients whose points are joined, at most: more lines would hide the points.
+#: Patients whose points are joined, at most; more lines would hide the points.
 MOST_JOINED = 30
 
 
 DENSITIES = 6
 
 
-#: Of a density; few images are told apart by few bins.
+#: Bins of a density; few images get few bins.
 BINS, FEWEST_BINS, ROWS_PER_BIN = 30, 6, 4
 
 
@@ -52,7 +52,7 @@ BOTH = "both"
 def write_figures(
     folder: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
 ) -> list[Path]:
-    """PCA, t-SNE and densities of one set of features; the files written."""
+    """Draw PCA, t-SNE and densities of one set of features; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen_N = np.array(evenly_spaced(len(pooled.rows.values_NF), MOST_POINTS))
     written = []
@@ -67,7 +67,7 @@ def write_figures(
 
 
 def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
-    """A heat map of one metric between every source and target of ``rows``."""
+    """Draw a heat map of one metric between the sources and targets of ``rows``."""
     sources = list(dict.fromkeys(row.source for row in rows))
     targets = list(dict.fromkeys(row.target for row in rows))
     values = np.full((len(sources), len(targets)), np.nan)
@@ -106,8 +106,8 @@ def _embeddings(values_NF: NDArray[np.float64]) -> list[tuple[str, NDArray[np.fl
     return [(name, np.asarray(points, dtype=np.float64)) for name, points in made]
 
 
-def _side_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
-    """What each unit is coloured by: its group, or its side."""
+def _domain_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
+    """The name that colours each unit: its group, or its domain."""
     if any(pooled.group_U):
         return list(pooled.group_U)
     names = {(True, False): ends[0], (False, True): ends[1], (True, True): BOTH}
@@ -129,20 +129,20 @@ def _draw_embedding(
     ends: tuple[str, str],
     synthetic: bool,
 ) -> Figure:
-    """Colours are sides, markers modalities, where the sides do not tell these already."""
+    """Colours show domains; markers show modalities unless the domains are modalities."""
     unit_N = pooled.rows.unit_N[chosen_N]
-    sides_U = _side_U(pooled, ends)
-    side_N = np.array(sides_U)[unit_N]
+    domain_U = _domain_U(pooled, ends)
+    domain_N = np.array(domain_U)[unit_N]
     modality_N = np.array(pooled.modality_U)[unit_N]
-    palette = colours(_in_order(sides_U, ends))
-    marked = set(pooled.modality_U) if tuple(sides_U) != pooled.modality_U else {""}
+    palette = colours(_in_order(domain_U, ends))
+    marked = set(pooled.modality_U) if tuple(domain_U) != pooled.modality_U else {""}
     markers = dict(zip(sorted(marked), cycle(MARKERS), strict=False))
     with styled():
         figure, ((axes,),) = new_grid(1, 1, (5.8, 4.2))
         joined = _join_patients(axes, points_N2, pooled.rows.patient_U[unit_N])
-        for side, colour in palette.items():
+        for domain, colour in palette.items():
             for modality, marker in markers.items():
-                here_N = side_N == side
+                here_N = domain_N == domain
                 if len(markers) > 1:
                     here_N = here_N & (modality_N == modality)
                 x, y = points_N2[here_N].T
@@ -151,7 +151,7 @@ def _draw_embedding(
         axes.set_yticks([])
         axes.set_xlabel(f"{name} 1")
         axes.set_ylabel(f"{name} 2")
-        handles = [_key("s", colour, _end(side, ends)) for side, colour in palette.items()]
+        handles = [_key("s", colour, _end(domain, ends)) for domain, colour in palette.items()]
         if len(markers) > 1:
             handles += [_key(marker, GREY, modality) for modality, marker in markers.items()]
         figure.legend(handles=[*handles, *joined], loc="outside right center")
@@ -162,16 +162,16 @@ def _key(marker: str, colour: str, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=5, label=label)
 
 
-def _end(side: str, ends: tuple[str, str]) -> str:
-    """What a side is called, and which of the two it is."""
+def _end(domain: str, ends: tuple[str, str]) -> str:
+    """A domain's name, and whether it is source or target."""
     roles = dict(zip(ends, ("source", "target"), strict=True))
-    return f"{side} ({roles[side]})" if side in roles and ends[0] != ends[1] else side
+    return f"{domain} ({roles[domain]})" if domain in roles and ends[0] != ends[1] else domain
 
 
 def _join_patients(
     axes: Axes, points_N2: NDArray[np.float64], patient_N: NDArray[np.intp]
 ) -> list[Line2D]:
-    """Lines from each patient's points to their mean; what the legend says of them."""
+    """Draw lines from each patient's points to their mean; returns the legend's entry."""
     patients, counts = np.unique(patient_N, return_counts=True)
     several = patients[counts > 1]
     chosen = several[:: stride(len(several), MOST_JOINED)]
@@ -197,20 +197,20 @@ def _write_points(
     for unit, (x, y) in zip(pooled.rows.unit_N[chosen_N], points_N2, strict=True):
         patient = pooled.patients[pooled.rows.patient_U[unit]].rpartition(":")[2]
         where = pooled.modality_U[unit], pooled.group_U[unit]
-        sides = int(pooled.source_U[unit]), int(pooled.target_U[unit])
-        writer.writerow((patient, *where, *sides, f"{x:.6g}", f"{y:.6g}"))
+        domains = int(pooled.source_U[unit]), int(pooled.target_U[unit])
+        writer.writerow((patient, *where, *domains, f"{x:.6g}", f"{y:.6g}"))
     write_text(path, text.getvalue())
 
 
 def _draw_densities(
     path: Path, pooled: Pooled, features: str, ends: tuple[str, str], synthetic: bool
 ) -> Figure:
-    """The features that differ most, as histograms: pooled deviations along the abscissa."""
+    """Histograms of the features whose means differ most, in pooled standard deviations."""
     values_NF, unit_N = pooled.rows.values_NF, pooled.rows.unit_N
-    sides_N = np.array(_side_U(pooled, ends))[unit_N]
-    found = _in_order(sides_N.tolist(), ends)
-    groups = [name for name in found if name != BOTH] or found
-    means_GF = np.array([values_NF[sides_N == name].mean(axis=0) for name in groups])
+    domain_N = np.array(_domain_U(pooled, ends))[unit_N]
+    names = _in_order(domain_N.tolist(), ends)
+    groups = [name for name in names if name != BOTH] or names
+    means_GF = np.array([values_NF[domain_N == name].mean(axis=0) for name in groups])
     leading = np.argsort(-np.ptp(means_GF, axis=0), kind="stable")[:DENSITIES]
     columns = min(3, len(leading))
     rows = -(-len(leading) // columns)
@@ -223,7 +223,7 @@ def _draw_densities(
             low, high = np.percentile(values_NF[:, feature], (0.5, 99.5))
             edges = np.linspace(low, high if high > low else low + 1, bins + 1).tolist()
             for name in groups:
-                shown = np.clip(values_NF[sides_N == name, feature], edges[0], edges[-1])
+                shown = np.clip(values_NF[domain_N == name, feature], edges[0], edges[-1])
                 axes.hist(
                     shown, edges, density=True, histtype="step", color=palette[name], label=name
                 )
@@ -241,7 +241,7 @@ def _draw_densities(
 
 
 def _titled(names: Sequence[str], feature: int) -> str:
-    """A feature in words, and its name in the tables below."""
-    name, volumes = names[feature], any(each.endswith("_k") for each in names)
+    """A feature's description and its name in the tables."""
+    name, volumes = names[feature], any(name.endswith("_k") for name in names)
     words = feature_words(name, pictures=not volumes)
     return words if words == name else f"{words}\n({name})"

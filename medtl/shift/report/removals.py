@@ -1,8 +1,8 @@
-"""What each way to harmonise leaves of a shift, and the share of it that is gone.
+"""The shift that each harmoniser leaves, and the share that it removes.
 
-What is compared is the squared difference of the scaled columns' means, the same that is shared out
-to the families: it adds up over columns, so a repaired column takes away its part whatever the
-others do. Why not MMD: ``docs/decisions/0015-advice.md``.
+The measure is the squared difference of the scaled columns' means, as for the families. It adds up
+over columns, so a corrected column removes its part regardless of the others. For the reasons
+against MMD see ``docs/decisions/0015-advice.md``.
 
 Axes: N row, F feature.
 """
@@ -20,12 +20,12 @@ from medtl.shift.images.pool import Pooled, scale
 from medtl.shift.report.attribution import MetricTest, Removal, family_of, without_interval
 from medtl.shift.stats.permutations import ALPHA
 
-#: A column whose variation, relative to the size of its family, falls to less than this share of
-#: what it was as stored, is equal in all images but for rounding.
+#: A column is equal in all images, except for rounding, if harmonising reduces its variation
+#: (relative to the size of its family) to less than this share.
 EQUAL = 1e-3
 
 
-#: Shares are shown in whole per cent.
+#: Shares are shown in whole per cent: smaller ones are 0.
 ROUNDED = 0.005
 
 
@@ -45,53 +45,60 @@ def removals_of(
     metric: ShiftMetric,
     linear: ShiftMetric,
 ) -> Iterator[Removal]:
-    """What each harmoniser leaves of the shift between the ``stored`` rows.
+    """The shift that each harmoniser leaves.
 
-    Rows come as :func:`medtl.shift.images.pool.gather` leaves them. ``metric`` tests whether a
-    shift is left; ``linear`` (MMD with the linear kernel) is the unbiased squared difference of
-    the means.
+    Args:
+        stored: rows before harmonising, without scaling (:func:`medtl.shift.images.pool.gather`).
+        harmonised: harmoniser -> the same rows after it.
+        metric: tests whether a shift is left.
+        linear: MMD with the linear kernel, the unbiased squared difference of the means.
 
-    Raises DataError where no stored column varies.
+    Raises:
+        DataError: no stored column varies.
     """
     scaled_NF, names, _ = scale(stored.rows.values_NF, stored.rows.names, "as stored")
     chosen = [stored.rows.names.index(name) for name in names]
     rows = replace(stored.rows, values_NF=scaled_NF, names=names)
     before = test(linear, linear.prepare(rows))
-    found = test(metric, metric.prepare(rows))
-    there = before.value if _significant(before.p) and _significant(found.p) else None
+    primary = test(metric, metric.prepare(rows))
+    shift = before.value if _significant(before.p) and _significant(primary.p) else None
     for harmoniser, sample in harmonised.items():
         values_NF = rescaled(
             sample.rows.values_NF[:, chosen], stored.rows.values_NF[:, chosen], names
         )
         if not values_NF.any():
-            gone = None if there is None else 1.0
-            yield Removal(harmoniser, 0.0, None, gone, NOTHING_LEFT)
+            removed = None if shift is None else 1.0
+            yield Removal(harmoniser, 0.0, None, removed, NOTHING_LEFT)
             continue
         rows = replace(stored.rows, values_NF=values_NF, names=names)
         left = test(linear, linear.prepare(rows)).value
         after = test(metric, metric.prepare(rows))
-        gone = None if there is None or left is None else 1 - max(0.0, left) / there
+        removed = None if shift is None or left is None else 1 - max(0.0, left) / shift
         note = without_interval(after.note)
-        if there is None:
+        if shift is None:
             note = note or NO_SHIFT
-        elif gone is not None and gone < -ROUNDED:
+        elif removed is not None and removed < -ROUNDED:
             note = "; ".join(filter(None, (WORSE, note)))
-        yield Removal(harmoniser, left, after.p, gone, note)
+        yield Removal(harmoniser, left, after.p, removed, note)
 
 
 def rescaled(
     values_NF: NDArray[np.float64], stored_NF: NDArray[np.float64], names: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Pooled z-scores of harmonised columns: a change of unit changes nothing. Columns that are
-    equal in all rows, but for rounding, are 0, and so count as columns without a shift."""
+    """Pooled z-scores of harmonised columns, which do not depend on their unit.
+
+    Columns that are equal in all rows, except for rounding, are 0: columns without a shift.
+    """
     equal_F = _variation(values_NF, names) <= EQUAL * _variation(stored_NF, names)
     deviation_F = np.where(equal_F, np.inf, values_NF.std(axis=0))
     return np.asarray((values_NF - values_NF.mean(axis=0)) / deviation_F)
 
 
 def _variation(values_NF: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    """Deviations over the largest value of the family. Relative to the column itself, a percentile
-    that was moved to 0 would vary by its rounding errors alone."""
+    """Standard deviations relative to the largest value of the family.
+
+    Relative to the column itself, a percentile that is mapped to 0 would show rounding errors.
+    """
     families = np.array([family_of(name) for name in names])
     size_F = np.abs(values_NF).max(axis=0)
     for family in set(families):

@@ -1,4 +1,4 @@
-"""What a measurement of shift says: rows for machines, tables for people, the verdict in words."""
+"""The result of ``medtl shift``: rows for programs, tables for people, and a verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
-from medtl.shift.report.sentences import number, probability
+from medtl.shift.report.sentences import footnotes, number, probability, times
 
 if TYPE_CHECKING:
     from medtl.shift.images.pool import Pooled
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
     from medtl.shift.report.attribution import Attribution
     from medtl.shift.report.row import ShiftRow
 
-#: Longer ones are cut in tables; they stand in the notes.
-LONGEST_NOTE = 90
+#: What the columns of a table hold.
+LEGEND = {
+    "value": "value: without unit, on features as z-scores (domain-auroc: an AUROC)",
+    "null": "null: 2.5% to 97.5% quantile of the value without shift, by permutation",
+    "p": "p: one-sided, by permutation of patients",
+    "adjusted p": "adjusted p: corrected for the number of tests (max-T)",
+    "effect": "effect: value relative to random halves of one domain",
+    "95% interval": "95% interval: jackknife over patients",
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Shift(Shown):
-    """A measured shift; of ``measured``, the row that carries the verdict comes first."""
+    """A measured shift; the first row of ``measured`` carries the verdict."""
 
     measured: tuple[ShiftRow, ...]
     verdict: str  #: a sentence on the primary metric, with p and the numbers of patients
@@ -49,12 +56,12 @@ class Shift(Shown):
 
     @property
     def p(self) -> float | None:
-        """Of the primary metric; None where nothing could be tested."""
+        """One-sided p of the primary metric; None if nothing could be tested."""
         return self.primary.p
 
     @property
     def figures(self) -> Pictures:
-        """Embeddings, densities, and the grid of cells where there is one."""
+        """Embeddings, densities, and the grid of modalities if there is one."""
         if self.folder is not None:
             return read_pictures(self.folder / "figures")
         with TemporaryDirectory() as folder:
@@ -62,7 +69,7 @@ class Shift(Shown):
             return read_pictures(Path(folder))
 
     def draw(self, folder: Path) -> None:
-        """Embeddings and densities of each set of features, the grid of cells if there is one."""
+        """Draw embeddings and densities of each set of features, and the grid of modalities if any."""
         from medtl.shift.report.figures import write_figures, write_grid
 
         ends = self.primary.source, self.primary.target
@@ -81,25 +88,25 @@ class Shift(Shown):
         return self.rows()
 
     def whole(self) -> list[ShiftRow]:
-        """The rows of the domains as wholes."""
+        """The rows of the whole domains."""
         ends = self.primary.source, self.primary.target
         return [row for row in self.measured if (row.source, row.target) == ends]
 
     def cells(self) -> list[ShiftRow]:
-        """The primary metric and features on each cell of the grid."""
+        """The rows of the primary metric and features in each cell of the grid."""
         kind = self.primary.metric, self.primary.features
         rows = [row for row in self.measured if (row.metric, row.features) == kind]
         return [row for row in rows if row not in self.whole()]
 
     def tables(self) -> list[Table]:
-        """Every metric on the pooled domains; the primary metric on each cell of the grid."""
+        """Every metric between the whole domains; the primary metric in each cell of the grid."""
         from medtl.shift.report.attribution import attribution_tables
 
         primary, cells = self.primary, self.cells()
-        title = "Shift between the domains"
+        title = f"Shift from {primary.source} to {primary.target}, by features and metric"
         made = [_table(title, self.whole(), self.synthetic, ("features", "metric"))]
         if cells:
-            title = f"{primary.metric} of {primary.features}, cell by cell (exploratory)"
+            title = f"{primary.metric} of {primary.features} by source and target (exploratory)"
             made.append(_table(title, cells, self.synthetic, ("source", "target")))
         if self.attribution:
             made += attribution_tables(self.attribution, self.synthetic)
@@ -110,36 +117,30 @@ class Shift(Shown):
 
 
 def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[str, str]) -> Table:
+    """A line per row, under the first of the ``names`` as a heading; notes below the table."""
     cells = [
         (
             *(getattr(row, name) for name in names),
             number(row.value),
-            _band(row.null_low, row.null_high),
+            _interval(row.null_low, row.null_high),
             probability(row.p),
             probability(row.p_adjusted),
-            "-" if row.effect is None else f"{row.effect:.1f}x",
-            _band(row.low, row.high),
-            row.note if len(row.note) <= LONGEST_NOTE else row.note.partition(",")[0],
+            times(row.effect),
+            _interval(row.low, row.high),
         )
         for row in rows
     ]
-    columns = (
-        *names,
-        "value",
-        "no shift: 2.5-97.5%",
-        "p",
-        "p adjusted",
-        "effect",
-        "interval",
-        "note",
-    )
-    kept = [i for i in range(len(columns)) if any(line[i] not in ("", "-") for line in cells)]
+    columns = (*names, "value", "null", "p", "adjusted p", "effect", "95% interval")
+    kept = [i for i in range(len(columns)) if i < 2 or any(line[i] != "-" for line in cells)]
+    notes = [LEGEND[columns[i]] for i in kept if columns[i] in LEGEND]
     return Table(
         title + ("; synthetic phantom" if synthetic else ""),
         tuple(columns[i] for i in kept),
         tuple(tuple(line[i] for i in kept) for line in cells),
+        (*notes, *footnotes((getattr(row, names[1]), row.note) for row in rows)),
+        grouped=True,
     )
 
 
-def _band(low: float | None, high: float | None) -> str:
+def _interval(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"[{low:.3g}, {high:.3g}]"

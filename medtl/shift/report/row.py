@@ -1,4 +1,4 @@
-"""One metric on one source and target, and what the first of them says in words."""
+"""The result of one metric on one source and target, and the verdict in words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from medtl.shift.report.sentences import probability
 from medtl.shift.stats.permutations import ALPHA
 
-#: What the source of an omnibus row starts with: "each site".
+#: Start of the source's name in an omnibus row, as in "each site".
 EACH = "each "
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftRow:
-    """One metric on one source and target; None where it could not be computed or is not tested."""
+    """One metric of one source and target; None: not computed or not tested, see ``note``."""
 
     source: str
     target: str
@@ -43,7 +43,7 @@ def verdict_of(row: ShiftRow) -> str:
     """One sentence on the primary metric."""
     ends = f"{row.source} -> {row.target}"
     if row.note.startswith("identical"):
-        return f"No shift: {ends} holds the same images on both sides; nothing was tested."
+        return f"No shift: {ends} are the same images in both domains; nothing was tested."
     if row.p is None or row.p_floor is None:
         return f"No verdict on {ends}: {row.note or 'no p-value'}."
     n = f"{row.n_source} and {row.n_target} patients, {row.design}"
@@ -51,23 +51,24 @@ def verdict_of(row: ShiftRow) -> str:
         n = f"{row.n_source} patients"
     if row.p_floor > ALPHA:
         return f"No verdict on {ends} ({n}): {row.note}."
-    effect = (
-        f", {row.effect:.1f} times that between random halves"
-        if row.effect and row.effect > 0
-        else ""
+    effect = ""
+    if row.effect and row.effect > 0:
+        effect = f" ({row.effect:.1f} times that between random halves of one domain)"
+    measured = (
+        f"{row.metric} of {row.features} is {row.value:.3g}{effect}, "
+        f"one-sided p = {probability(row.p)}"
     )
-    measured = f"{row.metric} of {row.features} {row.value:.3g}{effect}, p = {probability(row.p)}"
-    least = _least(row.p, row.p_floor)
+    smallest = _smallest_p(row.p, row.p_floor)
     if row.p <= ALPHA:
-        return f"There is a shift, {ends}: {measured} ({n}{least})."
+        return f"There is a shift, {ends}: {measured} ({n}{smallest})."
     return (
-        f"No evidence of a shift, {ends}: {measured} ({n}{least}); that does not prove there is "
-        "none."
+        f"No evidence of a shift, {ends}: {measured} ({n}{smallest}). This does not prove that "
+        "there is none."
     )
 
 
-def _least(p: float, floor: float) -> str:
-    """What the number of patients allows, where that is little or all of it was needed."""
+def _smallest_p(p: float, floor: float) -> str:
+    """The smallest p that the patients allow, if it is close to .05 or reached."""
     if 2 * floor > ALPHA:
-        return f"; {floor:.2g}, of the most extreme permutation alone, is the least possible"
-    return f"; {floor:.2g} is the least possible" if p <= floor * 1.001 else ""
+        return f"; the smallest possible p, of the most extreme permutation alone, is {floor:.2g}"
+    return f"; the smallest possible p is {floor:.2g}" if p <= floor * 1.001 else ""

@@ -1,8 +1,10 @@
-"""Figures and features as tables, sentences and pictures show them."""
+"""Numbers and features as text, for tables, sentences and figures."""
 
 from __future__ import annotations
 
-#: What features measure, by family and name without the axis.
+from collections.abc import Iterable
+
+#: Descriptions of features, by family and name without the axis.
 _FEATURES = {
     "scale/median": "median intensity",
     "scale/iqr": "interquartile range of intensity",
@@ -60,3 +62,16 @@ def probability(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{round(value, 2) + 0.0:.0%}"  # no -0%
+
+
+def times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}x"
+
+
+def footnotes(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """``(row, note)`` -> one line per note with the rows it belongs to."""
+    rows: dict[str, list[str]] = {}
+    for row, note in notes:
+        if note and row not in rows.setdefault(note, []):
+            rows[note].append(row)
+    return tuple(f"{', '.join(names)}: {note}" for note, names in rows.items())

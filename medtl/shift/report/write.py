@@ -1,4 +1,4 @@
-"""The folder of a measured shift: rows as JSON and CSV, figures with their points."""
+"""Write the results of ``medtl shift``: rows as JSON and CSV, attribution, figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ROWS = "shift"
 
 
 def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any]) -> Path:
-    """Write rows, features one by one, the attribution, settings and figures; the folder."""
+    """Write rows, single features, attribution, settings and figures; returns the folder.
+
+    ``out`` None: the next free ``runs/TASK-shift-N``.
+    """
     run = start_run(task, "shift", out)
     run.write_json("config.json", config)
     run.write_json(f"{ROWS}.json", shift.to_json())
@@ -24,29 +27,27 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
     if shift.by_feature:
         _write_features(run.path / "features.csv", shift)
     if shift.attribution:
-        told = {"verdict": shift.verdict, "advice": list(shift.advice)}
-        run.write_json(
-            "attribution.json",
-            {"synthetic": shift.synthetic} | told | shift.attribution.to_json(),
-        )
+        content = {"synthetic": shift.synthetic, "verdict": shift.verdict}
+        content |= {"advice": list(shift.advice)} | shift.attribution.to_json()
+        run.write_json("attribution.json", content)
     shift.draw(run.path / "figures")
     return run.path
 
 
 def _write_features(path: Path, shift: Shift) -> None:
-    """Every feature by itself: the Kolmogorov-Smirnov statistic, and p corrected for them all."""
+    """Each feature's Kolmogorov-Smirnov statistic, with p corrected for all features."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("features", "feature", "ks", "p_adjusted", "synthetic"))
-    for features, found in shift.by_feature.items():
-        for each in found:
-            numbers = f"{each.value:.6g}", f"{each.p:.6g}"
-            writer.writerow((features, each.name, *numbers, shift.synthetic))
+    for features, shifts in shift.by_feature.items():
+        for one in shifts:
+            numbers = f"{one.value:.6g}", f"{one.p:.6g}"
+            writer.writerow((features, one.name, *numbers, shift.synthetic))
     write_text(path, text.getvalue())
 
 
 def write_csv(path: Path, shift: Shift) -> None:
-    """One line per row; empty cells where there is no value."""
+    """One line per row; cells without a value are empty."""
     text = io.StringIO()
     columns = [column.name for column in fields(ShiftRow)]
     writer = csv.DictWriter(text, columns, lineterminator="\n")

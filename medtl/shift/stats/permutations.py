@@ -1,14 +1,15 @@
-"""Which patients may change sides: the permutations that a test of no shift compares with.
+"""The permutations that a test of no shift compares with.
 
-A patient who lies in both domains (paired) has the two labels exchanged; patients of one domain
-only (unpaired) are permuted whole; where there are both kinds, both happen at once. Rows are never
-moved: those of one patient depend on each other.
+A patient in both domains (paired) has the two labels exchanged. Patients in one domain only
+(unpaired) are permuted as a whole. A partly paired design does both. Rows are never exchanged:
+those of one patient depend on each other.
 
 Axes: R permutation, P patient, U unit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import comb
@@ -16,16 +17,27 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+#: Significance level.
 ALPHA = 0.05
+
+UnitMask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """How many patients lie in both domains, in the source alone and in the target alone."""
+    """The number of patients in both domains, in the source alone and in the target alone."""
 
     paired: int
     source_only: int
     target_only: int
+
+    @property
+    def n_source(self) -> int:
+        return self.paired + self.source_only
+
+    @property
+    def n_target(self) -> int:
+        return self.paired + self.target_only
 
     @property
     def name(self) -> str:
@@ -35,98 +47,94 @@ class Design:
 
     @property
     def permutations(self) -> int:
-        """All distinct ones, the observed one included."""
+        """The number of distinct permutations, the observed one included."""
         alone = self.source_only + self.target_only
         return int(2**self.paired * comb(alone, self.source_only))
 
     @property
     def mirrored(self) -> bool:
-        """Whether exchanging the domains as a whole is one of the permutations; a distance is then
-        as large there as observed."""
+        """Whether one permutation exchanges the two domains as a whole.
+
+        A symmetric distance has the observed value there.
+        """
         return self.source_only == self.target_only and self.permutations > 1
 
     def floor(self, draws: int) -> float:
-        """The smallest p-value that ``draws`` draws, or all permutations, can give."""
+        """The smallest possible p with ``draws`` random permutations, or with all of them."""
         if self.permutations > draws:
             return 1 / (draws + 1)
         return (2 if self.mirrored else 1) / self.permutations
 
     def enough(self) -> str:
-        """How many patients it would take for p <= .05, in words."""
+        """The number of patients that p <= .05 needs, in words."""
+        source, target = self.source_only, self.target_only
         if self.name == "paired":
-            count = next(n for n in range(1, 99) if Design(n, 0, 0).floor(10**9) <= ALPHA)
-            return f"{count} patients in both domains"
+            return f"{_fewest(lambda n: Design(n, 0, 0))} patients in both domains"
         if self.paired:
-            more = next(
-                n
-                for n in range(1, 99)
-                if Design(self.paired + n, self.source_only, self.target_only).floor(10**9) <= ALPHA
-            )
+            more = _fewest(lambda n: Design(self.paired + n, source, target))
             return f"{more} more patients in both domains"
-        small, large = sorted((self.source_only, self.target_only))
-        for count in range(max(small, 2), large):  # more of the smaller domain alone may do
+        small, large = sorted((source, target))
+        for count in range(max(small, 2), large):  # a larger smaller domain may be enough
             if Design(self.paired, count, large).floor(10**9) <= ALPHA:
-                side = "source" if self.source_only < self.target_only else "target"
-                return f"{count} patients of the {side} domain"
-        count = next(n for n in range(2, 99) if Design(self.paired, n, n).floor(10**9) <= ALPHA)
-        return f"{count} patients in each domain"
+                return f"{count} patients of the {'source' if source < target else 'target'} domain"
+        return f"{_fewest(lambda n: Design(self.paired, n, n), 2)} patients in each domain"
 
 
-def design_of(
-    source_U: NDArray[np.bool_], target_U: NDArray[np.bool_], patient_U: NDArray[np.intp]
-) -> Design:
-    """Detect the design from which units are on which side."""
-    paired_P, source_P, target_P = _kinds(source_U, target_U, patient_U)
-    return Design(int(paired_P.sum()), int(source_P.sum()), int(target_P.sum()))
+def _fewest(design: Callable[[int], Design], start: int = 1) -> int:
+    return next(n for n in range(start, 99) if design(n).floor(10**9) <= ALPHA)
 
 
-def _kinds(
-    source_U: NDArray[np.bool_], target_U: NDArray[np.bool_], patient_U: NDArray[np.intp]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which patients lie in both domains, in the source alone, in the target alone."""
-    patients = int(patient_U.max()) + 1
-    in_source_P = np.bincount(patient_U[source_U], minlength=patients) > 0
-    in_target_P = np.bincount(patient_U[target_U], minlength=patients) > 0
-    return in_source_P & in_target_P, in_source_P & ~in_target_P, in_target_P & ~in_source_P
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The units in the source and in the target of one comparison, and each unit's patient."""
+
+    source_U: UnitMask
+    target_U: UnitMask
+    patient_U: NDArray[np.intp]
+
+    @property
+    def patients(self) -> tuple[UnitMask, UnitMask, UnitMask]:
+        """Masks (P) of the patients in both domains, in the source alone, in the target alone."""
+        patients = int(self.patient_U.max()) + 1
+        in_source_P = np.bincount(self.patient_U[self.source_U], minlength=patients) > 0
+        in_target_P = np.bincount(self.patient_U[self.target_U], minlength=patients) > 0
+        return in_source_P & in_target_P, in_source_P & ~in_target_P, in_target_P & ~in_source_P
+
+    @property
+    def design(self) -> Design:
+        return Design(*(int(mask_P.sum()) for mask_P in self.patients))
+
+    @property
+    def identical(self) -> bool:
+        return bool((self.source_U == self.target_U).all())
 
 
 @dataclass(frozen=True, slots=True)
 class Permutations:
-    """Patients on other sides, R times. ``exhaustive``: all there are, the observed one included;
-    else random draws without it.
+    """R permutations of the patients' domain labels.
 
-    ``swapped_RP``: a patient of both domains has the labels exchanged; a patient of one domain is
-    on the other side.
+    ``swapped_RP``: a paired patient has the two labels exchanged, an unpaired patient is in the
+    other domain. ``exhaustive``: all permutations, the observed one included; otherwise random
+    draws without the observed one.
     """
 
     swapped_RP: NDArray[np.bool_]
     exhaustive: bool
 
-    def sides(
-        self, source_U: NDArray[np.bool_], target_U: NDArray[np.bool_], patient_U: NDArray[np.intp]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """source_RU and target_RU of units that were observed in source_U and target_U."""
-        swapped_RU = self.swapped_RP[:, patient_U]
-        return (
-            np.where(swapped_RU, target_U, source_U),
-            np.where(swapped_RU, source_U, target_U),
-        )
+    def apply(self, comparison: Comparison) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """source_RU and target_RU: the units of either domain in each permutation."""
+        swapped_RU = self.swapped_RP[:, comparison.patient_U]
+        source_U, target_U = comparison.source_U, comparison.target_U
+        return np.where(swapped_RU, target_U, source_U), np.where(swapped_RU, source_U, target_U)
 
 
-def draw_permutations(
-    source_U: NDArray[np.bool_],
-    target_U: NDArray[np.bool_],
-    patient_U: NDArray[np.intp],
-    draws: int,
-    seed: int,
-) -> Permutations:
-    """All permutations where they are no more than ``draws``, else so many random ones."""
-    paired_P, source_P, target_P = _kinds(source_U, target_U, patient_U)
-    design = Design(int(paired_P.sum()), int(source_P.sum()), int(target_P.sum()))
+def draw_permutations(comparison: Comparison, draws: int, seed: int) -> Permutations:
+    """All permutations if there are at most ``draws``, otherwise ``draws`` random ones."""
+    paired_P, source_P, target_P = comparison.patients
+    design = comparison.design
     pairs, alone = np.flatnonzero(paired_P), np.flatnonzero(source_P | target_P)
     if design.permutations <= draws:
-        swapped_RP = _all(pairs, alone, source_P)
-        return Permutations(swapped_RP, True)
+        return Permutations(_all(pairs, alone, source_P), True)
     random = np.random.default_rng(seed)
     swapped_RP = np.zeros((draws, len(paired_P)), dtype=bool)
     swapped_RP[:, pairs] = random.random((draws, len(pairs))) < 0.5

@@ -11,11 +11,17 @@ from medtl.shift.contract import Rows
 from medtl.shift.images.pool import Pooled
 from medtl.shift.metrics.mmd import mmd, mmd_linear
 from medtl.shift.report.advice import advise
-from medtl.shift.report.attribution import Attribution, FamilyShift, MetricTest, Removal, parts_of
+from medtl.shift.report.attribution import (
+    Attribution,
+    FamilyShift,
+    MetricTest,
+    Removal,
+    family_shifts,
+)
 from medtl.shift.report.removals import removals_of
 from medtl.shift.report.row import ShiftRow, verdict_of
-from medtl.shift.stats.metric_result import Comparison, evaluate_metric
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.metric_result import evaluate_metric
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 
 PATIENTS = 24
 NAMES = ("scale/median", "scale/iqr", "noise/laplacian", "contrast/skewness")
@@ -34,13 +40,13 @@ def pooled(gaps: tuple[float, ...]) -> Pooled:
 
 def comparison(sample: Pooled) -> MetricTest:
     sides = Comparison(sample.source_U, sample.target_U, sample.rows.patient_U)
-    made = draw_permutations(sides.source_U, sides.target_U, sides.patient_U, 499, seed=0)
+    made = draw_permutations(sides, 499, seed=0)
     return lambda metric, scorer: evaluate_metric(metric, scorer, sides, made)
 
 
 def attributed(gaps: tuple[float, ...]) -> dict[str, FamilyShift]:
     sample = pooled(gaps)
-    parts = parts_of(sample, comparison(sample), mmd(), mmd_linear())
+    parts = family_shifts(sample, comparison(sample), mmd(), mmd_linear())
     assert sum(part.share or 0 for part in parts) == pytest.approx(1)
     return {part.family: part for part in parts}
 
@@ -76,7 +82,9 @@ def labels(patients: int = PATIENTS, gap: float = 0.0) -> Pooled:
 
 def test_the_label_prior_is_corrected_together_with_the_families() -> None:
     sample, prior = pooled((0.0, 0.0, 0.0, 0.0)), labels(gap=0.5)
-    parts = parts_of(sample, comparison(sample), mmd(), mmd_linear(), (prior, comparison(prior)))
+    parts = family_shifts(
+        sample, comparison(sample), mmd(), mmd_linear(), (prior, comparison(prior))
+    )
     alone = comparison(prior)(mmd(), mmd().prepare(prior.rows))
     families = [
         comparison(sample)(
@@ -94,20 +102,22 @@ def test_the_label_prior_is_corrected_together_with_the_families() -> None:
 
 def test_the_label_prior_of_other_patients_is_corrected_by_bonferroni_and_says_so() -> None:
     sample, prior = pooled((0.0, 0.0, 0.0, 0.0)), labels(patients=20, gap=0.5)
-    *families, last = parts_of(
+    *families, last = family_shifts(
         sample, comparison(sample), mmd(), mmd_linear(), (prior, comparison(prior))
     )
     alone = comparison(prior)(mmd(), mmd().prepare(prior.rows))
     assert alone.p is not None and len(families) == 3
     assert last.p_adjusted == pytest.approx(min(1, 4 * alone.p))
     assert "other patients" in last.note
-    assert tuple(families) == parts_of(sample, comparison(sample), mmd(), mmd_linear())
+    assert tuple(families) == family_shifts(sample, comparison(sample), mmd(), mmd_linear())
 
 
 def test_the_label_prior_of_few_patients_keeps_its_note() -> None:
     sample, prior = pooled((0.0, 0.0, 0.0, 0.0)), labels(patients=2)
-    *_, last = parts_of(sample, comparison(sample), mmd(), mmd_linear(), (prior, comparison(prior)))
-    assert "cannot be significant with so few patients" in last.note
+    *_, last = family_shifts(
+        sample, comparison(sample), mmd(), mmd_linear(), (prior, comparison(prior))
+    )
+    assert "too few patients for a significant result" in last.note
 
 
 COLUMNS = 10
@@ -193,9 +203,11 @@ def advice(rows: list[ShiftRow], attribution: Attribution | None, patients: int 
 
 def test_the_verdict_says_what_few_patients_allow() -> None:
     few, many = row(p=0.0625, p_floor=0.03125), row(p=0.0625, p_floor=0.001)
-    assert "0.031, of the most extreme permutation alone, is the least possible" in verdict_of(few)
-    assert "least possible" not in verdict_of(many)
-    assert "0.001 is the least possible" in verdict_of(row())
+    assert "the smallest possible p, of the most extreme permutation alone, is 0.031" in verdict_of(
+        few
+    )
+    assert "smallest possible" not in verdict_of(many)
+    assert "the smallest possible p is 0.001" in verdict_of(row())
 
 
 def explained(removed: float, p: float, *, modalities_differ: bool = False) -> Attribution:
@@ -247,7 +259,7 @@ def test_no_shift_and_too_few_patients_are_no_reason_to_adapt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patients", "told"), [(6, "learnt by heart"), (60, "Fine-tune"), (500, "serious rival")]
+    ("patients", "told"), [(6, "overfits few patients"), (60, "Fine-tune"), (500, "serious rival")]
 )
 def test_advice_follows_the_amount_of_target_data(patients: int, told: str) -> None:
     last = advice([row()], None, patients)[-1]

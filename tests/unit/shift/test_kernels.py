@@ -17,7 +17,7 @@ from medtl.shift.metrics.kernel_sums import unit_sums
 from medtl.shift.metrics.kernels import distance, median_gamma, polynomial, rbf
 from medtl.shift.metrics.mmd import mmd2
 from medtl.shift.stats.metric_result import p_value
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 
 KERNELS = ("rbf", "linear", "polynomial", "distance")
 
@@ -244,10 +244,10 @@ def test_test_holds_where_patients_have_more_modalities_in_one_domain() -> None:
         values_NF = random.normal(size=(12, 4)).repeat(4, axis=0) * 0.2
         values_NF += random.normal(size=(48, 4))
         rows = Rows(values_NF, ("f/1",) * 4, np.arange(48), patient_U)
-        permutations = draw_permutations(source_U, ~source_U, patient_U, 99, seed)
+        permutations = draw_permutations(Comparison(source_U, ~source_U, patient_U), 99, seed)
         scorer = metrics.energy().prepare(rows)
         value = scorer(source_U[None], ~source_U[None])[0]
-        null_R = scorer(*permutations.sides(source_U, ~source_U, patient_U))
+        null_R = scorer(*permutations.apply(Comparison(source_U, ~source_U, patient_U)))
         found.append(p_value(value, null_R, exhaustive=False))
     for level in (0.05, 0.1, 0.5):
         error = (level * (1 - level) / 300) ** 0.5

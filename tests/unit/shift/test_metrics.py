@@ -19,8 +19,8 @@ from medtl.shift.metrics import distributions, legacy
 from medtl.shift.metrics import gaussian as moments
 from medtl.shift.metrics.base import patients_of
 from medtl.shift.metrics.mmd import mmd2
-from medtl.shift.stats.metric_result import Comparison, evaluate_metric
-from medtl.shift.stats.permutations import draw_permutations
+from medtl.shift.stats.metric_result import evaluate_metric
+from medtl.shift.stats.permutations import Comparison, draw_permutations
 
 ROOT = Path(__file__).parents[3]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
@@ -160,13 +160,15 @@ def test_mirrored_arrangements_tie_with_patients_of_many_images() -> None:
     rows = of_images(patient_U, source_U, 5, 1.0)
     for name in BY_PATIENT:
         sides = Comparison(source_U, ~source_U, patient_U)
-        permutations = draw_permutations(source_U, ~source_U, patient_U, 99, 0)
+        permutations = draw_permutations(Comparison(source_U, ~source_U, patient_U), 99, 0)
         metric = metric_named(name)
         found = evaluate_metric(metric, metric.prepare(rows), sides, permutations)
         assert found.p is not None
         assert found.p >= found.p_floor == 2 / 64
         if name == "ks":
-            null_R = metric.prepare(rows)(*permutations.sides(source_U, ~source_U, patient_U))
+            null_R = metric.prepare(rows)(
+                *permutations.apply(Comparison(source_U, ~source_U, patient_U))
+            )
             assert (null_R == null_R[::-1]).all()
 
 
@@ -179,8 +181,8 @@ def test_frechet_of_singular_covariances_ties_with_its_mirror() -> None:
         values_NF[~source_U] += 3
         values_NF = (values_NF - values_NF.mean(0)) / values_NF.std(0)
         scorer = moments.frechet().prepare(Rows(values_NF, ("f/1",) * 30, np.arange(12), patient_U))
-        permutations = draw_permutations(source_U, ~source_U, patient_U, 99, 0)
-        found_R = scorer(*permutations.sides(source_U, ~source_U, patient_U))
+        permutations = draw_permutations(Comparison(source_U, ~source_U, patient_U), 99, 0)
+        found_R = scorer(*permutations.apply(Comparison(source_U, ~source_U, patient_U)))
         np.testing.assert_allclose(found_R, found_R[::-1], rtol=1e-10)
 
 
@@ -190,18 +192,12 @@ def test_ks_is_the_largest_of_all_features_and_lists_them_corrected() -> None:
     rows = Rows(random.normal(size=(30, 5)), tuple(f"a/{i}" for i in range(5)), own_N, own_N)
     rows.values_NF[source_U, 3] += 8
     sides = Comparison(source_U, ~source_U, rows.patient_U)
-    permutations = draw_permutations(source_U, ~source_U, rows.patient_U, 999, 0)
+    permutations = draw_permutations(sides, 999, 0)
     expected = {
         name: stats.ks_2samp(column[source_U], column[~source_U])[0]
         for name, column in zip(rows.names, rows.values_NF.T, strict=True)
     }
-    found = distributions.ks_features(
-        rows,
-        source_U,
-        ~source_U,
-        *permutations.sides(source_U, ~source_U, rows.patient_U),
-        exhaustive=permutations.exhaustive,
-    )
+    found = distributions.ks_features(rows, sides, permutations)
     assert {each.name: each.value for each in found} == pytest.approx(expected)
     assert [each.value for each in found] == sorted(expected.values(), reverse=True)
     assert found[0].name == "a/3"
@@ -329,7 +325,7 @@ def test_large_shift_stands_out_of_random_arrangements(name: str) -> None:
     rows, source_U = cohort(patients=24, shift=2.0)
     rows.values_NF[source_U[rows.unit_N]] += 3
     metric, sides = metric_named(name), Comparison(source_U, ~source_U, rows.patient_U)
-    permutations = draw_permutations(source_U, ~source_U, rows.patient_U, 199, 0)
+    permutations = draw_permutations(Comparison(source_U, ~source_U, rows.patient_U), 199, 0)
     found = evaluate_metric(metric, metric.prepare(rows), sides, permutations)
     assert found.p is not None
     assert found.p <= 0.01

@@ -11,13 +11,12 @@ from scipy import stats
 
 from medtl.shift.contract import ShiftMetric
 from medtl.shift.stats.metric_result import (
-    Comparison,
     MetricResult,
     adjust,
     evaluate_metric,
     p_value,
 )
-from medtl.shift.stats.permutations import Design, Permutations, design_of, draw_permutations
+from medtl.shift.stats.permutations import Comparison, Design, Permutations, draw_permutations
 
 
 def mean_gap(values_U: NDArray[np.float64]):  # type: ignore[no-untyped-def]
@@ -46,7 +45,7 @@ def unpaired(n: int, m: int) -> Comparison:
 
 
 def permutations(sides: Comparison, draws: int = 999) -> Permutations:
-    return draw_permutations(sides.source_U, sides.target_U, sides.patient_U, draws, seed=1)
+    return draw_permutations(sides, draws, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_design_is_detected_by_patient() -> None:
 def test_every_arrangement_comes_once_and_keeps_the_sizes(sides: Comparison) -> None:
     made = permutations(sides)
     assert made.exhaustive
-    source_RU, target_RU = made.sides(sides.source_U, sides.target_U, sides.patient_U)
+    source_RU, target_RU = made.apply(sides)
     assert len({row.tobytes() for row in source_RU}) == len(source_RU) == sides.design.permutations
     assert (source_RU.sum(1) == sides.source_U.sum()).all()
     assert not (source_RU & target_RU).any()
@@ -107,7 +106,7 @@ def test_random_draws_move_whole_patients_of_a_partly_paired_design() -> None:
     sides = Comparison(source_U, ~source_U, patient_U)
     made = permutations(sides)
     assert not made.exhaustive
-    source_RU, target_RU = made.sides(source_U, ~source_U, patient_U)
+    source_RU, target_RU = made.apply(Comparison(source_U, ~source_U, patient_U))
     assert (source_RU ^ target_RU).all()
     pairs_RPK = source_RU[:, :36].reshape(-1, 12, 3)
     assert (pairs_RPK[..., 0] == pairs_RPK[..., 1]).all()
@@ -224,4 +223,4 @@ def test_a_value_that_never_changes_has_no_p() -> None:
 
 def test_detected_design_needs_units_of_both_domains_of_a_patient() -> None:
     both = np.array([True, True])
-    assert design_of(both, both, np.array([0, 1])) == Design(2, 0, 0)
+    assert Comparison(both, both, np.array([0, 1])).design == Design(2, 0, 0)
