@@ -195,7 +195,7 @@ def explain(
     """
     opened, catalog = open_run(run), catalog or load_catalog()
 
-    from medtl.explain.run import Wanted, explain_run
+    from medtl.explain.run import ExplainOptions, explain_run
     from medtl.runtime.device import build_fabric
 
     reported = Recorder(quiet=not verbose)
@@ -205,7 +205,7 @@ def explain(
             catalog,
             build_fabric(device, "fp32"),
             reported,
-            Wanted(output, layer, cases, threshold),
+            ExplainOptions(output, layer, cases, threshold),
             inputs=path_or_none(inputs),
             out=path_or_none(out),
             stage=stage,

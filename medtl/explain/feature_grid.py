@@ -1,8 +1,8 @@
-"""Where in the image the cells of a feature map look.
+"""The places in the image where the cells of a feature map are centred.
 
-With the usual padding a 3x3 convolution of stride 2 looks at every second pixel from the first one
-on. The cells of a deep map then sit up to half a cell further up and left than a map stretched over
-the image has them: 15 pixels for the last map of a ResNet, more than many a lesion measures.
+With the usual padding a 3x3 convolution of stride 2 is centred on every second pixel, starting with
+the first. The cells of a deep map are then up to half a cell further up and left than in a map that
+is stretched over the image: 15 pixels for the last map of a ResNet, more than many lesions measure.
 
 Axes: I J K voxel axes.
 """
@@ -25,14 +25,14 @@ from medtl.networks.trace import dry_run, layers
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Cell n of a map looks at ``start + n * step`` of the image, in pixels."""
+    """Cell n of a map is centred on pixel ``start + n * step`` of the image."""
 
     start: float
     step: float
     cells: int
 
     def within(self, edge: int) -> bool:
-        """Whether every cell looks at a pixel of an image of this edge."""
+        """Whether every cell is centred within an image of this edge."""
         return self.start > -1 and self.start + (self.cells - 1) * self.step < edge
 
 
@@ -40,8 +40,8 @@ def cell_grid(network: Network, layer: Layer, patch: Sequence[int]) -> tuple[Axi
     """The cells of a layer's map along each axis, for images of the size ``patch``.
 
     Follows convolutions and poolings in the order in which they run; branches that join again at
-    the same size add nothing. Where they lead to another size or out of the image (padding that no
-    layer tells of), the map is taken to be stretched over the image.
+    the same size add nothing. If they lead to another size or out of the image (padding outside the
+    layers), the map is taken to be stretched over the image.
     """
     axes = [Axis(0.0, 1.0, edge) for edge in patch]
     parts = layers(network.module)
@@ -77,7 +77,7 @@ def _after(part: nn.Module, axes: list[Axis], image: Any, output: Tensor) -> lis
     if not isinstance(part, known) or not isinstance(image, Tensor):
         return axes
     if tuple(image.shape[2:]) != tuple(axis.cells for axis in axes):
-        return axes  # a branch: what it joins has been followed
+        return axes  # a branch: the path it joins has been followed
     after = []
     for number, (axis, cells) in enumerate(zip(axes, output.shape[2:], strict=True)):
         if isinstance(part, nn.Upsample):
@@ -98,16 +98,16 @@ def _after(part: nn.Module, axes: list[Axis], image: Any, output: Tensor) -> lis
 
 
 def _along(value: Any, axis: int) -> Any:
-    """One axis of what torch takes as a number or a sequence; None for padding called "same"."""
+    """One axis of a number or sequence; None for the padding "same"."""
     if isinstance(value, str):
         return None if value == "same" else 0
     return value[axis] if isinstance(value, Sequence) else value
 
 
 def enlarged(cam_BIJK: Tensor, size: Sequence[int], grid: Sequence[Axis]) -> Tensor:
-    """A map interpolated linearly between the places that its cells look at.
+    """Interpolate a map linearly between the centres of its cells, and scale its maximum to 1.
 
-    Beyond the outermost cells their values go on. The highest value is 1 unless all of it is 0.
+    Beyond the outermost cells their values are repeated. A map of zeros stays 0.
     """
     places = []
     for edge, axis in zip(size, grid, strict=True):

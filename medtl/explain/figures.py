@@ -1,4 +1,4 @@
-"""Figures of what a network looks at and what it has learnt. Each function writes a PNG.
+"""Figures of saliency maps, activations and filters. Each function writes a PNG.
 
 Axes: C channel, O output channel of a layer, I rows (down) and J columns of a slice as shown.
 """
@@ -33,14 +33,14 @@ _CASES_PER_ROW = 4
 _CHANNELS = 8
 
 
-#: How much of the image the highest places of a map cover.
+#: Opacity of a map at its maximum.
 _OPACITY = 0.65
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One case as it is drawn: a grey slice (0 to 1), its map (0 to 1) and perhaps the truth, else
-    words on why there is none."""
+class CasePanel:
+    """One case as it is drawn: a grey slice (0 to 1), its map (0 to 1), and the true mask or
+    the reason why there is none."""
 
     title: str
     grey_IJ: Plane
@@ -48,19 +48,21 @@ class Shown:
     mask_IJ: NDArray[np.bool_] | None = None
     aspect: float = 1.0  #: height of a pixel over its width
     note: str = ""
-    height: int = 0  #: of the slice, in slices from the feet
+    height: int = 0  #: of the slice, counted from the feet
 
 
-def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: bool) -> Figure:
-    """Every case twice: as it is, with the truth where it is known, and under its map."""
-    columns = min(_CASES_PER_ROW, len(shown))
-    rows = math.ceil(len(shown) / columns)
+def saliency_maps(
+    path: Path, panels: Sequence[CasePanel], title: str, *, synthetic: bool
+) -> Figure:
+    """Draw every case twice: without and with its map, both with the outline of the true mask."""
+    columns = min(_CASES_PER_ROW, len(panels))
+    rows = math.ceil(len(panels) / columns)
     size_inches = (columns * _PANEL_INCHES + 0.8, rows * (2 * _PANEL_INCHES + 0.55) + 0.6)
     with styled():
         figure, grid = new_grid(2 * rows, columns, size_inches, pad_inches=0.02)
         for axis in (axis for line in grid for axis in line):
             _bare(axis)
-        for number, one in enumerate(shown):
+        for number, one in enumerate(panels):
             row, column = divmod(number, columns)
             above, below = grid[2 * row][column], grid[2 * row + 1][column]
             above.set_title(one.title, fontsize=7)
@@ -73,7 +75,7 @@ def saliency_maps(path: Path, shown: Sequence[Shown], title: str, *, synthetic: 
                 one.cam_IJ, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY * one.cam_IJ**0.5,
                 aspect=one.aspect,
             )  # fmt: skip
-        if any(one.mask_IJ is not None for one in shown):
+        if any(one.mask_IJ is not None for one in panels):
             line = Line2D([], [], color=SKY, linewidth=1.2)
             figure.legend([line], ["truth"], loc="outside lower center")
         shares = ScalarMappable(Normalize(0, 1), "inferno")
@@ -90,10 +92,10 @@ def activations(
     *,
     synthetic: bool,
 ) -> Figure:
-    """One image by modality, and of each block the channels that differ most over it.
+    """Draw one image by modality, and the channels of each block that vary most over it.
 
     Args:
-        maps: block -> its output for the image, a slice per channel (C, I, J).
+        maps: block -> its output for the image (C, I, J).
     """
     size_inches = (_CHANNELS * 1.05 + 0.9, (len(maps) + 1) * 1.15 + 0.5)
     with styled():
@@ -117,7 +119,7 @@ def activations(
 def filters(
     path: Path, weights_OCIJ: Plane, channels: Sequence[str], title: str, *, synthetic: bool
 ) -> Figure:
-    """The filters of a first layer, a panel per input channel; red adds, blue takes, white is 0."""
+    """Draw a first layer's filters, a panel per input channel; red > 0, blue < 0, white 0."""
     count, size = len(weights_OCIJ), weights_OCIJ.shape[2:]
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

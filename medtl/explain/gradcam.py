@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017): which places of a feature map raise an output.
+"""Grad-CAM (Selvaraju et al. 2017): the places of a feature map that increase an output.
 
 Axes: B batch, C channel, L class or region, I J K voxel axes (2-D networks have no K).
 """
@@ -20,7 +20,7 @@ from medtl.networks.blocks import Network, all_logits, partition, tensors
 from medtl.networks.hooks import tensors_in
 from medtl.networks.trace import dry_run, layers, own_tensors
 
-#: Of these the input is the better map: pooling is coarser, the others change nothing at test time.
+#: Layers whose input is the better map: pooling is coarser, the others change nothing.
 _PASSED_OVER = (
     pooling._MaxPoolNd,
     pooling._AvgPoolNd,
@@ -33,7 +33,7 @@ _PASSED_OVER = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of a module's calls in a forward pass: activations are often shared and run again."""
+    """One call of a module in a forward pass: a shared activation runs several times."""
 
     name: str
     call: int
@@ -44,13 +44,16 @@ class Layer:
 def feature_layer(network: Network, patch: Sequence[int], block: str | None = None) -> Layer:
     """The last layer of a block whose output is a map: after its activation, before pooling.
 
-    ``block`` None: the one before the head. Raises UnknownNameError for a block that there is not,
-    ConfigError for one that gives no map of more than one place.
+    ``block`` None: the one before the head.
+
+    Raises:
+        UnknownNameError: no such block.
+        ConfigError: the block gives no map of more than one place.
     """
-    known = [each.name for each in network.blocks]
+    known = [part.name for part in network.blocks]
     if block is not None and block not in known:
         raise UnknownNameError(f"block of {network.name}", block, known)
-    heads = {each.name for each in network.blocks if each.role == "head"}
+    heads = {part.name for part in network.blocks if part.role == "head"}
     shape = (2, network.in_channels, *patch)
     found: list[Layer] = []
     for layer, is_map in _calls(network, shape):
@@ -72,7 +75,7 @@ def feature_layer(network: Network, patch: Sequence[int], block: str | None = No
 def _calls(network: Network, shape_BCIJK: Sequence[int]) -> list[tuple[Layer, bool]]:
     """Every call of a layer in order, and whether its output is a map of several places.
 
-    What has no weights belongs to the block that ran before it.
+    A layer without weights belongs to the block that ran before it.
     """
     parts = layers(network.module)
     state, owners = tensors(network), partition(network)
@@ -116,28 +119,30 @@ def grad_cam(
     layer: Layer,
     score: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """cam_BIJK on the grid of ``layer``, 0 or more, and the network's logits.
+    """Weight the features by each channel's mean gradient, sum them, and clip at 0 (eqs. 1 and 2).
 
-    The features weighted by the mean gradient of each channel, summed, negative places cut off
-    (eqs. 1 and 2). Runs in evaluation mode, so that no image depends on its batch.
+    Runs in evaluation mode, so that no image depends on its batch.
 
     Args:
-        score: logits -> what is to be explained (B).
+        score: logits -> the explained number of each image (B).
+
+    Returns:
+        cam_BIJK on the grid of ``layer``, 0 or more, and the network's logits.
     """
     module = network.module.eval()
     with torch.enable_grad(), _captured(module, layer) as kept:
         raw = module(batch_BCIJK)
         logits = all_logits(raw, network.spatial_dims)[0] if network.dense else raw
         features = kept[0]
-        (slopes,) = torch.autograd.grad(score(logits).sum(), features)
+        (gradients,) = torch.autograd.grad(score(logits).sum(), features)
     over = tuple(range(2, features.ndim))
-    weights = slopes.mean(over, keepdim=True)
+    weights = gradients.mean(over, keepdim=True)
     return (weights * features.detach()).sum(1).clamp_min(0), logits.detach()
 
 
 @contextmanager
 def _captured(module: nn.Module, layer: Layer) -> Iterator[list[Tensor]]:
-    """Yield a list that a forward fills with the layer's output, of which what follows is made."""
+    """Yield a list that the forward pass fills with the layer's output, kept in the graph."""
     kept: list[Tensor] = []
     count = 0
 
@@ -169,7 +174,7 @@ def of_class(classes_B: Sequence[int]) -> Callable[[Tensor], Tensor]:
 
 
 def of_region(region: int) -> Callable[[Tensor], Tensor]:
-    """The sum of a region's logits where they say that it is there (Vinogradova et al. 2020)."""
+    """The sum of a region's positive logits (Vinogradova et al. 2020)."""
 
     def score(logits_BLIJK: Tensor) -> Tensor:
         logits_BX = logits_BLIJK[:, region].flatten(1)

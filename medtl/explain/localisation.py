@@ -1,4 +1,4 @@
-"""Whether a map points at what is really there.
+"""Score saliency maps against true masks: pointing game and Dice.
 
 Axes: I J K voxels.
 """
@@ -19,12 +19,11 @@ from medtl.evaluation.tables import score_cell
 from medtl.runtime.files import replacing
 from medtl.runtime.table import Table
 
-#: Zhang et al. 2018 let a point miss by so many pixels of a photograph; in images that have them,
-#: so many millimetres.
+#: Tolerance of the pointing game: pixels of 2-D images (Zhang et al. 2018), otherwise millimetres.
 TOLERANCE = 15
 
 
-#: Every score and what it says; those in pixels are of pictures, those in mm of other images.
+#: Every score and its meaning; scores in pixels are for 2-D images, those in mm for others.
 SCORES = {
     "pointing": "the map's highest place lies within the mask (pointing game)",
     "pointing_15mm": f"or within {TOLERANCE} mm of it",
@@ -48,9 +47,12 @@ def localisation(
 ) -> dict[str, float]:
     """The :data:`SCORES` of one map against a mask that is not empty, both on one grid.
 
-    Pointing game: Zhang et al. 2016 (2018, 10.1007/s11263-017-1059-x); of equally high places their
-    mean position counts. A map that is 0 throughout points nowhere: it misses, with Dice 0.
-    ``spacing_mm`` None: a picture, whose tolerance is in pixels.
+    Pointing game: Zhang et al. 2016 (2018, 10.1007/s11263-017-1059-x); equal maxima count with
+    their mean position. A map of zeros misses, with Dice 0.
+
+    Args:
+        threshold: share of its maximum at which the map is cut for Dice.
+        spacing_mm: None for 2-D images, whose tolerance is in pixels.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -75,12 +77,12 @@ def localisation(
 
 
 def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """``{"images_scored": int, "localisation": {score: interval}, "meaning"}`` of rows of which
-    some have :data:`SCORES`; intervals are over patients, the images of each averaged."""
+    """``{"images_scored": int, "localisation": {score: interval}, "meaning"}`` of the rows that
+    have :data:`SCORES`. Intervals are over patients; the images of each are averaged."""
     scored = [row for row in rows if "dice" in row]
     if not scored:
         return {"images_scored": 0}
-    meaning = {score: told for score, told in SCORES.items() if any(score in row for row in scored)}
+    meaning = {score: text for score, text in SCORES.items() if any(score in row for row in scored)}
     by_patient: dict[str, dict[str, list[float]]] = {score: {} for score in meaning}
     for row in scored:
         for score in meaning.keys() & row.keys():
@@ -89,28 +91,31 @@ def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, A
     return {"images_scored": len(scored), "localisation": intervals, "meaning": meaning}
 
 
-def localisation_table(found: Mapping[str, Any]) -> Table:
-    """What ``saliency.json`` holds, its scores with their intervals over patients."""
-    summary = found["localisation"]
+def localisation_table(summary: Mapping[str, Any]) -> Table:
+    """The scores in ``saliency.json`` with their intervals over patients."""
+    scores = summary["localisation"]
     rows = tuple(
-        (score, str(summary[score]["n"]), score_cell(score, summary[score]), meaning)
-        for score, meaning in found["meaning"].items()
+        (score, str(scores[score]["n"]), score_cell(score, scores[score]))
+        for score in summary["meaning"]
     )
     title = (
-        f"{found['stage']}: maps against masks, {found['images_scored']} of {found['images']} "
-        f"images, cut at "
-        f"{found['threshold']:g} of the maximum: mean over patients [95% interval]"
+        f"{summary['stage']}: maps against masks, {summary['images_scored']} of "
+        f"{summary['images']} images"
     )
-    if found["synthetic"]:
+    if summary["synthetic"]:
         title += "; synthetic phantom"
-    methods = "; ".join(dict.fromkeys(summary[score]["method"] for score in summary))
-    notes = [f"intervals: {methods}"]
-    if found["not_scored"]:
-        notes.append(f"not scored: {left_out(found['not_scored'])}")
-    return Table(title, ("score", "n", "value", "what"), rows, tuple(notes))
+    methods = "; ".join(dict.fromkeys(scores[score]["method"] for score in scores))
+    notes = [
+        *(f"{score}: {meaning}" for score, meaning in summary["meaning"].items()),
+        f"dice: maps are cut at {summary['threshold']:g} of their maximum",
+        f"n: patients; 95% intervals: {methods}",
+    ]
+    if summary["not_scored"]:
+        notes.append(f"not scored: {count_reasons(summary['not_scored'])}")
+    return Table(title, ("score", "n", "mean [95% interval]"), rows, tuple(notes))
 
 
-def left_out(not_scored: Mapping[str, int]) -> str:
+def count_reasons(not_scored: Mapping[str, int]) -> str:
     """``{"seen in training": 1}`` -> ``"1 image seen in training"``."""
     return ", ".join(
         f"{count} image{'s' if count > 1 else ''} {reason}" for reason, count in not_scored.items()
@@ -118,7 +123,7 @@ def left_out(not_scored: Mapping[str, int]) -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """A line per case; scores are empty where there is no mask, or in the other unit."""
+    """Write a line per case; scores without a mask or in the other unit are empty."""
     columns = ["case", "patient", "explained", "predicted", "probability", *SCORES]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")

@@ -1,4 +1,4 @@
-"""Maps of whole cases on their native grids, of classifiers and of segmentation networks.
+"""Grad-CAM maps of whole cases on their native grids, for classifiers and segmenters.
 
 Axes: B batch, C modality, L class or region, I J K voxels.
 """
@@ -29,24 +29,24 @@ from medtl.runtime.parallel import ahead
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.views import unviewed, view
 
-Chunk = list[tuple[Case, dict[str, Any]]]  #: cases with what the recipe made of them
+Chunk = list[tuple[Case, dict[str, Any]]]  #: cases with their prepared images
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """The map of one case: 0 to 1, 0 throughout where nothing speaks for the output."""
+class CaseMap:
+    """The map of one case, 0 to 1; all 0 if nothing supports the output."""
 
     case: Case
     output: str  #: the class or region that is explained
     cam_IJK: NDArray[np.float32]
-    predicted: str = ""  #: class, where whole images are classified
+    predicted: str = ""  #: class, for classifiers
     probability: float | None = None  #: of ``output``
 
 
 def explain_classes(
     classifier: Classifier, cases: Sequence[Case], layer: Layer, chosen: str | None
-) -> Iterator[Explained]:
-    """The map of the ``chosen`` class, else of the true one, else of the likeliest, per case."""
+) -> Iterator[CaseMap]:
+    """Map the ``chosen`` class of each case, or the true class, or the most probable one."""
     network, classes = classifier.network, classifier.recipe.regions
     size = classifier.patch_size
     grid = cell_grid(network, layer, size)
@@ -54,26 +54,26 @@ def explain_classes(
         batch = torch.stack([view(one["image"], size) for _, one in chunk])
         batch = batch.to(classifier.fabric.device)
         names = [chosen or case.class_name for case, _ in chunk]
-        told = list(classifier.probabilities(one["image"] for _, one in chunk))
-        likeliest = [classes[int(np.argmax(row_L))] for row_L in told]
+        rows_L = list(classifier.probabilities(one["image"] for _, one in chunk))
+        likeliest = [classes[int(np.argmax(row_L))] for row_L in rows_L]
         names = [
-            name if name in classes else said for name, said in zip(names, likeliest, strict=True)
+            name if name in classes else other for name, other in zip(names, likeliest, strict=True)
         ]
-        wanted = [classes.index(name) for name in names]
-        cam, _ = grad_cam(network, batch, layer, of_class(wanted))
+        explained = [classes.index(name) for name in names]
+        cam, _ = grad_cam(network, batch, layer, of_class(explained))
         for n, (case, one) in enumerate(chunk):
             full = enlarged(cam[n : n + 1], size, grid)[0].cpu()
             cam_IJK = unviewed(full, one["image"].shape[1:])
             native = _native(cam_IJK, one)
-            yield Explained(case, names[n], native, likeliest[n], told[n][wanted[n]])
+            yield CaseMap(case, names[n], native, likeliest[n], rows_L[n][explained[n]])
 
 
 def explain_regions(
     predictor: Segmenter, cases: Sequence[Case], layer: Layer, region: str
-) -> Iterator[Explained]:
-    """The map of a region, per case, in the window of the training's size around what is predicted.
+) -> Iterator[CaseMap]:
+    """Map a region of each case in a window of the training size around the prediction.
 
-    2-D networks: in the slice where most is predicted.
+    2-D networks: in the slice with the largest prediction.
     """
     index = predictor.recipe.regions.index(region)
     edges = (*predictor.patch_size, 1)[:3]
@@ -82,8 +82,8 @@ def explain_regions(
     grid = cell_grid(predictor.network, layer, size)
     for ((case, one),) in _prepared(predictor, cases, 1):
         image_CIJK: Tensor = one["image"]
-        found_IJK = (predictor.prepared_logits(image_CIJK)[index] > 0).cpu()
-        window = _window(found_IJK, edges)
+        predicted_IJK = (predictor.prepared_logits(image_CIJK)[index] > 0).cpu()
+        window = _window(predicted_IJK, edges)
         cut_CIJK = image_CIJK[(slice(None), *window)]
         margins = [edge - n for edge, n in zip(edges, cut_CIJK.shape[1:], strict=True)]
         padded = functional.pad(cut_CIJK, [n for margin in margins[::-1] for n in (0, margin)])
@@ -95,7 +95,7 @@ def explain_regions(
         full = full[..., None] if flat else full
         cam_IJK = torch.zeros(image_CIJK.shape[1:])
         cam_IJK[window] = full[tuple(slice(0, n) for n in cut_CIJK.shape[1:])]
-        yield Explained(case, region, _native(cam_IJK, one))
+        yield CaseMap(case, region, _native(cam_IJK, one))
 
 
 def _prepared(
@@ -112,44 +112,44 @@ def _native(cam_IJK: Tensor, prepared: dict[str, Any]) -> NDArray[np.float32]:
     return np.asarray(native_1IJK[0].numpy(), dtype=np.float32)
 
 
-def _window(found_IJK: Tensor, edges: Sequence[int]) -> tuple[slice, ...]:
-    """A window of these edges, as far as the image has them, around what was found."""
-    if not found_IJK.any():
-        centre = [n // 2 for n in found_IJK.shape]
+def _window(predicted_IJK: Tensor, edges: Sequence[int]) -> tuple[slice, ...]:
+    """A window of these edges, within the image, around the prediction."""
+    if not predicted_IJK.any():
+        centre = [n // 2 for n in predicted_IJK.shape]
     else:
-        centre = found_IJK.nonzero().float().mean(0).round().int().tolist()
+        centre = predicted_IJK.nonzero().float().mean(0).round().int().tolist()
     if edges[2] == 1:
-        centre[2] = int(found_IJK.sum((0, 1)).argmax()) if found_IJK.any() else centre[2]
+        centre[2] = int(predicted_IJK.sum((0, 1)).argmax()) if predicted_IJK.any() else centre[2]
     starts = [
         min(max(0, c - edge // 2), max(0, n - edge))
-        for c, edge, n in zip(centre, edges, found_IJK.shape, strict=True)
+        for c, edge, n in zip(centre, edges, predicted_IJK.shape, strict=True)
     ]
     return tuple(
         slice(start, min(start + edge, n))
-        for start, edge, n in zip(starts, edges, found_IJK.shape, strict=True)
+        for start, edge, n in zip(starts, edges, predicted_IJK.shape, strict=True)
     )
 
 
 def class_mask(case: Case) -> NDArray[np.bool_] | None:
-    """Where a case shows its class; None where it does not say, or shows it nowhere.
+    """The mask of a case's class; None without a mask file or if it is empty.
 
     Raises:
-        DataError: the mask is damaged, or not as large as the image.
+        DataError: the mask is damaged or has another size than the image.
     """
     if case.mask is None:
         return None
     mask_IJK = read_volume(case.mask, allow_constant=True)[0] != 0
     shape = read_header(next(iter(case.images.values()))).shape[:3]
     if mask_IJK.shape != shape:
-        sizes = ("x".join(map(str, each)) for each in (mask_IJK.shape, shape))
+        sizes = ("x".join(map(str, size)) for size in (mask_IJK.shape, shape))
         raise DataError(
-            f"{case.mask.path}: the mask is {' but the image '.join(sizes)}; make them fit"
+            f"{case.mask.path}: the mask is {' but the image '.join(sizes)}; make the sizes equal"
         )
     return mask_IJK if mask_IJK.any() else None
 
 
 def region_mask(case: Case, region: str) -> NDArray[np.bool_] | None:
-    """Where a labelled case has the region; None where it has no label or none of it."""
+    """The mask of a region; None without a label or if it is empty."""
     if case.target is None or region not in case.regions:
         return None
     labels_IJK, _ = read_labels(case.target, case.labels)
@@ -161,26 +161,26 @@ Mask = NDArray[np.bool_]
 
 
 def has_mask(case: Case) -> bool:
-    """Whether a file may show what is explained."""
+    """Whether the case has a file that can hold the true mask."""
     return case.mask is not None or case.target is not None
 
 
-def truth(one: Explained) -> Mask | None:
-    """Where the case shows what is explained; None where it does not say, or shows it nowhere.
+def true_mask(one: CaseMap) -> Mask | None:
+    """The mask of the explained output; None if the case has none or it is empty.
 
-    The mask of a classified image shows its own class: a map of another is not held against it.
+    A classified image's mask shows its own class, so a map of another class has no true mask.
     """
     if one.probability is None:
         return region_mask(one.case, one.output)
     return class_mask(one.case) if one.case.class_name in ("", one.output) else None
 
 
-def _truth_file(one: Explained) -> ImageFile | None:
+def _truth_file(one: CaseMap) -> ImageFile | None:
     return one.case.target if one.probability is None else one.case.mask
 
 
-def no_outline(one: Explained) -> str:
-    """Why a picture shows no truth, in a few words."""
+def no_mask_reason(one: CaseMap) -> str:
+    """Why a panel shows no true mask."""
     if _truth_file(one) is None:
         return "no mask"
     if one.probability is None:
@@ -188,8 +188,8 @@ def no_outline(one: Explained) -> str:
     return "its mask is empty" if class_mask(one.case) is None else "its mask is of another class"
 
 
-def why_not(one: Explained, new: bool) -> str:
-    """Why a map is not scored, as :func:`medtl.explain.localisation.left_out` says it."""
+def unscored_reason(one: CaseMap, new: bool) -> str:
+    """Why a map is not scored, as :func:`medtl.explain.localisation.count_reasons` counts it."""
     if not new:
         return "seen in training"
     if _truth_file(one) is None:

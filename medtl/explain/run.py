@@ -1,4 +1,4 @@
-"""``medtl explain``: maps of what a trained stage looks at, and how well they find the truth."""
+"""``medtl explain``: saliency maps of a trained stage, and how well they find the true masks."""
 
 from __future__ import annotations
 
@@ -18,33 +18,10 @@ from medtl.data.io.images import read_header
 from medtl.data.io.pictures import is_picture
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation.evaluate import pick_cases, unseen
-from medtl.explain.figures import Shown, activations, filters, saliency_maps
+from medtl.explain import figures, localisation, maps, slices
+from medtl.explain.figures import CasePanel
 from medtl.explain.gradcam import Layer, feature_layer
-from medtl.explain.localisation import (
-    left_out,
-    localisation,
-    summarise_localisation,
-    write_rows,
-)
-from medtl.explain.maps import (
-    Explained,
-    Mask,
-    explain_classes,
-    explain_regions,
-    has_mask,
-    no_outline,
-    truth,
-    why_not,
-)
-from medtl.explain.slices import (
-    block_maps,
-    cut_at,
-    filters_shown,
-    first_filters,
-    plane,
-    shown,
-    slice_number,
-)
+from medtl.explain.maps import CaseMap, Mask
 from medtl.inference.classification import Classifier
 from medtl.inference.load import LoadedStage, finished_stages, read_stage
 from medtl.plugins.catalog import Catalog
@@ -53,17 +30,22 @@ from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
 from medtl.runtime.subset import evenly_spaced
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
-#: Maps of fewer places along an edge say little of where.
+#: Maps with fewer cells along an axis locate little.
 COARSE = 6
-
 
 MOST_CASES, LEAST_THRESHOLD = 64, 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to explain: an ``output`` (None: each image's class, the first region), the maps of a
-    ``block`` (None: the one before the head), how many cases to show, where maps are cut."""
+class ExplainOptions:
+    """What to explain.
+
+    Attributes:
+        output: class or region; None: each image's own class, or the first region.
+        block: the block whose maps are weighted; None: the one before the head.
+        cases: the number of cases to show.
+        threshold: share of its maximum at which a map is cut for Dice.
+    """
 
     output: str | None = None
     block: str | None = None
@@ -80,7 +62,7 @@ class Wanted:
 def explain(
     trained: LoadedStage,
     cases: Sequence[Case],
-    wanted: Wanted,
+    options: ExplainOptions,
     folder: Path,
     reporter: Reporter,
     *,
@@ -88,51 +70,27 @@ def explain(
     leak: str = "",
 ) -> dict[str, Any]:
     """Write ``cam.png``, ``activations.png``, ``filters.png``, ``saliency.csv`` and
-    ``saliency.json`` into ``folder``; returns what the last one holds.
+    ``saliency.json`` into ``folder``; returns the content of the last one.
 
-    Maps of every case with a mask are scored against it, unless it was trained on; of the others
-    only those shown are made.
+    Every case with a mask is scored against it unless it was trained on. Other cases only get a map
+    if they are shown.
 
     Raises:
         UnknownNameError: no such class, region or block.
         ConfigError: a block without a map.
     """
-    output = _output(trained, wanted.output)
-    network, patch = trained.predictor.network, trained.predictor.patch_size
+    output = _output(trained, options.output)
+    layer = _layer(trained, options.block, reporter)
+    drawn = spread_over_classes(cases, options.cases)
+    rows, panels, not_scored = _map_cases(trained, cases, drawn, layer, output, options, reporter)
     modalities = trained.predictor.recipe.modalities
-    layer = feature_layer(network, patch[: network.spatial_dims], wanted.block)
-    size = "x".join(map(str, layer.shape[1:]))
-    coarse = "; an earlier --layer gives finer ones" if min(layer.shape[1:]) < COARSE else ""
-    reporter.say(
-        f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from {layer.block} "
-        f"({layer.name})" + coarse
-    )
-    fresh, seen = unseen(cases, [trained])
-    if seen:
-        reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
-    drawn = spread_over_classes(cases, wanted.cases)
-    names, new = {case.id for case in drawn}, {case.id for case in fresh}
-    scored = {case.id for case in fresh if has_mask(case)}
-    chosen = [case for case in cases if case.id in names | scored]
-    rows, pictures, not_scored = [], {}, Counter[str]()
-    with reporter.progress("explaining", len(chosen)) as advance:
-        for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
-            mask_IJK = truth(one)
-            held_against = mask_IJK if one.case.id in scored else None
-            rows.append(_row(one, held_against, wanted.threshold))
-            if held_against is None:
-                not_scored[why_not(one, one.case.id in new)] += 1
-            if one.case.id in names:
-                words = no_outline(one) if mask_IJK is None else ""
-                pictures[one.case.id] = shown(one, modalities, mask_IJK, words)
-            advance(done)
     grey = f"mean of {', '.join(modalities)}" if len(modalities) > 1 else modalities[0]
-    title = f"{trained.stage}: Grad-CAM of {network.name}, {layer.block}\ngrey: {grey}"
-    ordered = [pictures[case.id] for case in drawn]
-    saliency_maps(folder / "cam.png", ordered, title, synthetic=synthetic)
-    _draw_inside(trained, *_example(drawn, ordered), folder, synthetic)
-    write_rows(folder / "saliency.csv", rows)
-    found = {
+    network = trained.predictor.network.name
+    title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
+    figures.saliency_maps(folder / "cam.png", panels, title, synthetic=synthetic)
+    _draw_network(trained, *_example(drawn, panels), folder, synthetic)
+    localisation.write_rows(folder / "saliency.csv", rows)
+    summary = {
         "synthetic": synthetic,
         "leak": leak,
         "stage": trained.stage,
@@ -141,15 +99,15 @@ def explain(
         "layer": layer.name,
         "map_size": list(layer.shape[1:]),
         "explained": output or "each image's class",
-        "threshold": wanted.threshold,
+        "threshold": options.threshold,
         "images": len(rows),
         "not_scored": dict(not_scored),
-        **summarise_localisation(rows),
+        **localisation.summarise_localisation(rows),
     }
-    write_text(folder / "saliency.json", json.dumps(found, indent=2) + "\n")
-    if not found["images_scored"]:
-        reporter.say(f"no map is scored: {left_out(not_scored)}")
-    return found
+    write_text(folder / "saliency.json", json.dumps(summary, indent=2) + "\n")
+    if not summary["images_scored"]:
+        reporter.say(f"no map is scored: {localisation.count_reasons(not_scored)}")
+    return summary
 
 
 def _output(trained: LoadedStage, output: str | None) -> str | None:
@@ -160,28 +118,71 @@ def _output(trained: LoadedStage, output: str | None) -> str | None:
     return outputs[0] if trained.task_type.dense and output is None else output
 
 
+def _layer(trained: LoadedStage, block: str | None, reporter: Reporter) -> Layer:
+    network, patch = trained.predictor.network, trained.predictor.patch_size
+    layer = feature_layer(network, patch[: network.spatial_dims], block)
+    size = "x".join(map(str, layer.shape[1:]))
+    coarse = "; an earlier --layer gives finer maps" if min(layer.shape[1:]) < COARSE else ""
+    reporter.say(
+        f"Grad-CAM of {network.name}: {layer.shape[0]} maps of {size} from {layer.block} "
+        f"({layer.name})" + coarse
+    )
+    return layer
+
+
+def _map_cases(
+    trained: LoadedStage,
+    cases: Sequence[Case],
+    drawn: Sequence[Case],
+    layer: Layer,
+    output: str | None,
+    options: ExplainOptions,
+    reporter: Reporter,
+) -> tuple[list[dict[str, Any]], list[CasePanel], Counter[str]]:
+    """A row per mapped case, a panel per drawn case, and the reasons why maps are not scored."""
+    fresh, seen = unseen(cases, [trained])
+    if seen:
+        reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
+    shown, new = {case.id for case in drawn}, {case.id for case in fresh}
+    scored = {case.id for case in fresh if maps.has_mask(case)}
+    chosen = [case for case in cases if case.id in shown | scored]
+    rows, panels, not_scored = [], {}, Counter[str]()
+    with reporter.progress("explaining", len(chosen)) as advance:
+        for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
+            mask_IJK = maps.true_mask(one)
+            reference_IJK = mask_IJK if one.case.id in scored else None
+            rows.append(_row(one, reference_IJK, options.threshold))
+            if reference_IJK is None:
+                not_scored[maps.unscored_reason(one, one.case.id in new)] += 1
+            if one.case.id in shown:
+                modalities = trained.predictor.recipe.modalities
+                panels[one.case.id] = slices.case_panel(one, modalities, mask_IJK)
+            advance(done)
+    return rows, [panels[case.id] for case in drawn], not_scored
+
+
 def _maps(
     trained: LoadedStage, cases: Sequence[Case], layer: Layer, output: str | None
-) -> Iterator[Explained]:
+) -> Iterator[CaseMap]:
     predictor = trained.predictor
     if isinstance(predictor, Classifier):
-        return explain_classes(predictor, cases, layer, output)
-    assert output is not None  # the first region, if no other
-    return explain_regions(predictor, cases, layer, output)
+        return maps.explain_classes(predictor, cases, layer, output)
+    assert output is not None  # _output chose a region
+    return maps.explain_regions(predictor, cases, layer, output)
 
 
 def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
-    """Cases of every class in turn, those of a class far from each other in the list."""
+    """``count`` cases, of every class in turn and evenly spaced within each class."""
     by_class: dict[str, list[Case]] = {}
     for case in cases:
         by_class.setdefault(case.class_name, []).append(case)
     each = -(-count // len(by_class))
-    picked = [[own[index] for index in evenly_spaced(len(own), each)] for own in by_class.values()]
+    picked = [[own[index] for index in evenly_spaced(len(own), most)] for own in by_class.values()]
     turns = max(map(len, picked))
     return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]
 
 
-def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, Any]:
+def _row(one: CaseMap, mask_IJK: Mask | None, threshold: float) -> dict[str, Any]:
     row: dict[str, Any] = {
         "case": one.case.id,
         "patient": one.case.patient,
@@ -193,34 +194,37 @@ def _row(one: Explained, mask_IJK: Mask | None, threshold: float) -> dict[str, A
         return row
     image = next(iter(one.case.images.values()))
     spacing_mm = None if is_picture(image.path) else read_header(image).spacing_mm
-    return row | localisation(one.cam_IJK, mask_IJK, threshold, spacing_mm)
+    return row | localisation.localisation(one.cam_IJK, mask_IJK, threshold, spacing_mm)
 
 
-def _example(drawn: Sequence[Case], pictures: Sequence[Shown]) -> tuple[Case, Shown]:
-    """The first case that shows what is looked for, else the first."""
-    pairs = list(zip(drawn, pictures, strict=True))
+def _example(drawn: Sequence[Case], panels: Sequence[CasePanel]) -> tuple[Case, CasePanel]:
+    """The first case whose panel has a mask, otherwise the first case."""
+    pairs = list(zip(drawn, panels, strict=True))
     return next((pair for pair in pairs if pair[1].mask_IJ is not None), pairs[0])
 
 
-def _draw_inside(
-    trained: LoadedStage, case: Case, picture: Shown, folder: Path, synthetic: bool
+def _draw_network(
+    trained: LoadedStage, case: Case, panel: CasePanel, folder: Path, synthetic: bool
 ) -> None:
-    """What the first layer looks for, and what each block makes of the slice of one case."""
+    """Draw the filters of the first layer and each block's output for one slice of a case."""
     predictor = trained.predictor
     network, modalities = predictor.network, predictor.recipe.modalities
-    weights_OCIJ = first_filters(network)
+    weights_OCIJ = slices.first_filters(network)
     if weights_OCIJ is not None:
-        title = f"{trained.stage}: first layer of {network.name}\n{filters_shown(network)}"
-        filters(folder / "filters.png", weights_OCIJ, modalities, title, synthetic=synthetic)
+        title = f"{trained.stage}: first layer of {network.name}\n{slices.filters_shown(network)}"
+        path = folder / "filters.png"
+        figures.filters(path, weights_OCIJ, modalities, title, synthetic=synthetic)
     prepared = predictor.recipe(case, with_target=False)
     patch = predictor.patch_size[: network.spatial_dims]
-    cut = cut_at(prepared, patch, picture.height)
-    maps = block_maps(network, cut.patch[None].to(predictor.fabric.device), cut.share)
-    inputs = dict(zip(modalities, plane(cut.patch, cut.share), strict=True))
-    number = slice_number(case, modalities[0], cut.height)
+    cut = slices.cut_at(prepared, patch, panel.height)
+    image_BCIJK = cut.patch[None].to(predictor.fabric.device)
+    block_maps = slices.block_maps(network, image_BCIJK, cut.share)
+    inputs = dict(zip(modalities, slices.plane(cut.patch, cut.share), strict=True))
+    number = slices.slice_number(case, modalities[0], cut.height)
     where = "" if number is None else f", slice {number}"
-    title = f"{trained.stage}: what each block makes of {case.id}{where}"
-    activations(folder / "activations.png", inputs, maps, title, synthetic=synthetic)
+    title = f"{trained.stage}: output of each block for {case.id}{where}"
+    path = folder / "activations.png"
+    figures.activations(path, inputs, block_maps, title, synthetic=synthetic)
 
 
 def explain_run(
@@ -228,23 +232,29 @@ def explain_run(
     catalog: Catalog,
     fabric: Fabric,
     reporter: Reporter,
-    wanted: Wanted,
+    options: ExplainOptions,
     *,
     inputs: Path | None = None,
     out: Path | None = None,
     stage: str | None = None,
     labels: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """:func:`explain` a stage of a run: the folder written, and what was found.
+    """:func:`explain` a stage of a run.
 
-    ``inputs``: cases; None: the run's locked test cases. ``stage``: None means the last of the
-    transfer; ``out``: None means ``explain/STAGE`` in the run.
+    Args:
+        inputs: cases; None: the run's locked test cases.
+        out: folder; None: ``explain/STAGE`` in the run.
+        stage: None: the last one of the transfer.
+        labels: scheme of the cases' labels; None: that of the run, or of the inputs.
+
+    Returns:
+        The folder, and the content of its ``saliency.json``.
     """
     check_writable(out or run.path)
     config = read_config(run.path / CONFIG)
     finished = finished_stages(run)
     if not finished:
-        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
+        raise RunError(f"{run.path} has no finished stage; finish its training first")
     transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
     trained = read_stage(run, stage or (transfer or finished)[-1], catalog, fabric)
     data = inputs or config.data
@@ -263,5 +273,12 @@ def explain_run(
     folder = out or run.path / "explain" / trained.stage
     synthetic, leak = cohort.synthetic, cohort.leak
     return folder, explain(
-        trained, picked, wanted, folder, reporter, synthetic=synthetic, leak=leak
+        trained, picked, options, folder, reporter, synthetic=synthetic, leak=leak
     )
+
+
+def explained_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """The table of the maps' scores; none if no map was scored."""
+    if "localisation" not in summary:
+        return []
+    return warned([localisation.localisation_table(summary)], summary["leak"])

@@ -1,4 +1,4 @@
-"""From cases and their maps to what the figures show.
+"""Turn cases and their maps into the slices that the figures show.
 
 Axes: C channel, O output channel, I J K voxels; planes as shown have rows and columns.
 """
@@ -20,20 +20,17 @@ from medtl.data.io.images import read_header, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.modality import Modality
 from medtl.evaluation.montage import lps_order, native_slice, to_lps
-from medtl.explain.figures import Shown
-from medtl.explain.maps import Explained
+from medtl.explain.figures import CasePanel
+from medtl.explain.maps import CaseMap, no_mask_reason
 from medtl.networks.blocks import Network, tensors
 from medtl.networks.hooks import block_features
 from medtl.transforms.views import view
 
 
-def shown(
-    one: Explained, modalities: Sequence[Modality], mask_IJK: NDArray[np.bool_] | None, note: str
-) -> Shown:
-    """The slice with most of the mask, else of the map, all modalities in one grey image.
-
-    ``note``: words on it, on what it does not show.
-    """
+def case_panel(
+    one: CaseMap, modalities: Sequence[Modality], mask_IJK: NDArray[np.bool_] | None
+) -> CasePanel:
+    """The slice with most of the mask, or of the map; grey is the mean over modalities."""
     grey_IJK = grey(one.case, modalities)
     masked_IJK = np.zeros(grey_IJK.shape, dtype=bool) if mask_IJK is None else mask_IJK
     stack = np.stack([grey_IJK, one.cam_IJK, masked_IJK.astype(np.float32)])
@@ -49,11 +46,12 @@ def shown(
     grey_IJ, cam_IJ, mask_IJ = stack[..., k]
     truth = None if mask_IJK is None else mask_IJ > 0
     title = _title(one, slice_number(one.case, modalities[0], k))
-    return Shown(title, grey_IJ, cam_IJ, truth, aspect, note, k)
+    note = no_mask_reason(one) if mask_IJK is None else ""
+    return CasePanel(title, grey_IJ, cam_IJ, truth, aspect, note, k)
 
 
 def slice_number(case: Case, modality: Modality, height: int) -> int | None:
-    """The number, as stored, of the slice at a height over the feet; None where it is the only."""
+    """The stored number of the slice at a height counted from the feet; None for a single slice."""
     file = case.images[modality]
     if is_picture(file.path):
         return None
@@ -63,7 +61,7 @@ def slice_number(case: Case, modality: Modality, height: int) -> int | None:
     return None if depth == 1 else native_slice(height, depth, axes)
 
 
-def _title(one: Explained, number: int | None) -> str:
+def _title(one: CaseMap, number: int | None) -> str:
     name = one.case.id if len(one.case.id) <= 28 else f"{one.case.id[:12]}...{one.case.id[-13:]}"
     more = [] if number is None else [f"slice {number}"]
     if one.probability is None:
@@ -74,7 +72,7 @@ def _title(one: Explained, number: int | None) -> str:
 
 
 def grey(case: Case, modalities: Sequence[Modality]) -> NDArray[np.float32]:
-    """The mean over modalities, each black to white over what is not its background."""
+    """The mean over modalities, each windowed to percentiles 1 and 99.5 of its foreground."""
     windowed = []
     for name in modalities:
         image_IJK, _ = read_volume(case.images[name])
@@ -86,8 +84,11 @@ def grey(case: Case, modalities: Sequence[Modality]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class SliceCut:
-    """A prepared image as a network takes it (C, then its axes), the place of one slice in it, as
-    a share of its edge, and the height of this slice in the case, in slices from the feet."""
+    """A prepared image as network input (C, then its axes), with one of its slices.
+
+    ``share``: the slice's place, as a share of the depth. ``height``: its number in the case,
+    counted from the feet.
+    """
 
     patch: Tensor
     share: float
@@ -95,8 +96,7 @@ class SliceCut:
 
 
 def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> SliceCut:
-    """The middle of a prepared image, and where in it a slice of the case lies (or the nearest that
-    it holds); for 2-D networks that slice."""
+    """The middle of a prepared image and its slice nearest to ``height``; 2-D: that slice."""
     image_CIJK, placement = prepared["image"], prepared["placement"]
     depth, flat = image_CIJK.shape[-1], len(patch) == 2
     edge = depth if flat else patch[2]
@@ -112,12 +112,11 @@ def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> Sl
 def block_maps(
     network: Network, image_BCIJK: Tensor, share: float
 ) -> dict[str, NDArray[np.float32]]:
-    """Block -> its output for one image where that is a map (C, I, J): of volumes the slice at a
-    ``share`` of the height, turned as the figures show it."""
+    """Block -> its output map for one image (C, I, J); of volumes the slice at ``share``."""
     network.module.eval()
     with torch.no_grad():
-        found = block_features(network, image_BCIJK, [block.name for block in network.blocks])
-    maps = {name: map_BCIJK[0].float().cpu() for name, map_BCIJK in found.items()}
+        outputs = block_features(network, image_BCIJK, [block.name for block in network.blocks])
+    maps = {name: map_BCIJK[0].float().cpu() for name, map_BCIJK in outputs.items()}
     return {
         block.name: plane(maps[block.name], share)
         for block in network.blocks
@@ -128,8 +127,7 @@ def block_maps(
 
 
 def first_filters(network: Network) -> NDArray[np.float32] | None:
-    """The weights of the first layer (O, C, I, J), in 3-D its middle slice; None for a layer that
-    does not look at neighbours."""
+    """The first layer's weights (O, C, I, J), in 3-D the middle slice; None for 1x1 kernels."""
     weights = tensors(network)[network.input_tensors[0]].detach().float().cpu()
     if weights.ndim != network.spatial_dims + 2 or weights[0, 0].numel() == 1:
         return None
@@ -137,7 +135,7 @@ def first_filters(network: Network) -> NDArray[np.float32] | None:
 
 
 def filters_shown(network: Network) -> str:
-    """What :func:`first_filters` shows, in words."""
+    """A caption for :func:`first_filters`."""
     edges = tensors(network)[network.input_tensors[0]].shape[2:]
     size = f"{'x'.join(map(str, edges))} filters"
     if len(edges) < 3 or edges[2] == 1:
@@ -146,8 +144,7 @@ def filters_shown(network: Network) -> str:
 
 
 def plane(stack_CIJK: Tensor, share: float) -> NDArray[np.float32]:
-    """Planes (C, I, J) as they are; of prepared volumes the slice at a ``share`` of the height,
-    seen from the feet."""
+    """Planes (C, I, J) unchanged; of volumes the slice at ``share`` of the depth, from below."""
     array = stack_CIJK.numpy()
     if array.ndim == 3:
         return array

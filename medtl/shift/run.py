@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -46,10 +47,10 @@ class Finding:
     result: MetricResult
 
     def row(self, synthetic: bool) -> ShiftRow:
-        names = self.source, self.target, self.metric, self.features
-        numbers = (getattr(self.result, name) for name in NUMBERS)
-        sizes = self.design, self.n_source, self.n_target
-        return ShiftRow(*names, *numbers, *sizes, synthetic, self.result.note)
+        values: list[Any] = [self.source, self.target, self.metric, self.features]
+        values += [getattr(self.result, name) for name in NUMBERS]
+        values += [self.design, self.n_source, self.n_target, synthetic, self.result.note]
+        return ShiftRow(*values)
 
 
 def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -> Shift:
@@ -145,8 +146,8 @@ def _between(
         for names, comparison in compared:
             result = evaluate_metric(metric, scorer, comparison, permutations, request.seed)
             design = comparison.design
-            sizes = design.name, design.n_source, design.n_target
-            findings.append(Finding(*names, features.name, metric.name, *sizes, result))
+            kind = features.name, metric.name, design.name
+            findings.append(Finding(*names, *kind, design.n_source, design.n_target, result))
     return findings
 
 

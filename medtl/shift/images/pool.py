@@ -22,15 +22,6 @@ from medtl.shift.stats.permutations import Comparison
 CONSTANT = 1e-9
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Unit:
-    patient: str
-    modalities: tuple[str, ...]
-    in_source: bool
-    in_target: bool
-    group: str
-
-
 @dataclass(frozen=True, slots=True)
 class Pooled:
     """The pooled rows and what each unit is."""
@@ -97,10 +88,7 @@ def gather(
         DataError: rows of different lengths, or values that are not finite.
     """
     _check(images, measured, features)
-    keys = [
-        _Unit(image.patient, image.modalities, image.in_source, image.in_target, image.group)
-        for image in images
-    ]
+    keys = [(i.patient, i.modalities, i.in_source, i.in_target, i.group) for i in images]
     units = sorted(set(keys))
     unit_of = {key: index for index, key in enumerate(units)}
     order = sorted(range(len(images)), key=lambda index: unit_of[keys[index]])
@@ -108,15 +96,16 @@ def gather(
         [np.full(len(measured[i].values_NF), unit_of[keys[i]], dtype=np.intp) for i in order]
     )
     values_NF = np.concatenate([measured[i].values_NF for i in order])
-    patients = sorted({unit.patient for unit in units})
+    owners, modalities, in_source, in_target, groups = zip(*units, strict=True)
+    patients = sorted(set(owners))
     index_of = {patient: index for index, patient in enumerate(patients)}
-    patient_U = np.array([index_of[unit.patient] for unit in units], dtype=np.intp)
+    patient_U = np.array([index_of[owner] for owner in owners], dtype=np.intp)
     return Pooled(
         Rows(values_NF, measured[0].names, unit_N, patient_U),
-        np.array([unit.in_source for unit in units]),
-        np.array([unit.in_target for unit in units]),
-        tuple("+".join(unit.modalities) for unit in units),
-        tuple(unit.group for unit in units),
+        np.array(in_source),
+        np.array(in_target),
+        tuple(map("+".join, modalities)),
+        groups,
         tuple(patients),
     )
 

@@ -68,77 +68,69 @@ def evaluate_metric(
     if comparison.identical and metric.tested:
         return MetricResult(metric.no_shift_value, note=IDENTICAL)
     value = float(score_in_chunks(scorer, comparison.source_U[None], comparison.target_U[None])[0])
-    if not math.isfinite(value):
-        return MetricResult(note=_undefined(design))
-    if not metric.tested:
-        return MetricResult(value, note=metric.warning)
-    if design.permutations <= 2 and min(design.n_source, design.n_target) < 2:
-        return MetricResult(value, note="no p-value: one patient; a test needs two or more")
+    if untested := _untested(metric, design, value):
+        return untested
     null_R = score_in_chunks(scorer, *permutations.apply(comparison))
     # An effect needs a metric that is 0 without shift.
     effect = _effect(scorer, comparison, value, seed) if metric.no_shift_value == 0 else None
-    notes = [metric.warning] if metric.warning else []
     if not np.isfinite(null_R).all():
-        notes.append("no p-value: undefined for some permutations")
-    elif is_constant(value, null_R):
-        notes.append(SAME)
-    else:
-        result = MetricResult(value, effect=effect, exhaustive=permutations.exhaustive)
-        return _tested(result, null_R, scorer if metric.jackknife else None, comparison, notes)
-    return MetricResult(value, effect=effect, note="; ".join(notes))
-
-
-def _undefined(design: Design) -> str:
-    if min(design.n_source, design.n_target) > 1:
-        return "undefined on these features"
-    few = "source" if design.n_source < 2 else "target"
-    return f"undefined: the {few} domain has one patient; it needs two or more"
-
-
-def _tested(
-    result: MetricResult,
-    null_R: NDArray[np.float64],
-    scorer: Scorer | None,
-    comparison: Comparison,
-    notes: list[str],
-) -> MetricResult:
-    """Add p, the null interval and, given a ``scorer``, the jackknife interval."""
-    value, design = result.value or 0.0, comparison.design
-    p, floor = p_value(value, null_R, result.exhaustive), design.floor(len(null_R))
-    null_low, null_high = np.quantile(null_R, (0.025, 0.975))
-    if floor > ALPHA:
-        notes.append(f"{too_few_patients(floor)}; p <= {ALPHA} needs {design.enough()}")
-    low, high = _jackknife(scorer, comparison, value) if scorer else (None, None)
-    if low is not None and (p > ALPHA or low <= 0):
+        notes = [metric.warning, "no p-value: undefined for some permutations"]
+        return MetricResult(value, effect=effect, note=_joined(notes))
+    result = permutation_result(value, null_R, permutations.exhaustive, design.floor(len(null_R)))
+    notes = [metric.warning, result.note]
+    if result.p is None or result.p_floor is None:
+        return replace(result, effect=effect, note=_joined(notes))
+    if result.p_floor > ALPHA:
+        notes.append(f"p <= {ALPHA} needs {design.enough()}")
+    low, high = _jackknife(scorer, comparison, value) if metric.jackknife else (None, None)
+    if low is not None and (result.p > ALPHA or low <= 0):
         # Near zero the estimate is not close to normal (degenerate U-statistic).
         low = high = None
         notes.append(NEAR_ZERO)
-    return replace(
-        result,
-        null_low=float(null_low),
-        null_high=float(null_high),
-        low=low,
-        high=high,
-        p=p,
-        p_floor=floor,
-        note="; ".join(notes),
-        standard_R=standardised(value, null_R),
-    )
+    return replace(result, low=low, high=high, effect=effect, note=_joined(notes))
 
 
-def too_few_patients(floor: float) -> str:
-    return f"too few patients for a significant result: the smallest possible p is {floor:.2g}"
+def _joined(notes: Sequence[str]) -> str:
+    return "; ".join(filter(None, notes))
 
 
-def is_constant(value: float, null_R: NDArray[np.float64]) -> bool:
-    """Whether the value is the same for all permutations, so that nothing can be tested."""
-    return bool(np.ptp([value, *null_R]) <= max(ROUNDING, TIE * abs(value)))
+def _untested(metric: ShiftMetric, design: Design, value: float) -> MetricResult | None:
+    """The result if no test is possible, with the reason; otherwise None."""
+    sizes = {"source": design.n_source, "target": design.n_target}
+    few = min(sizes, key=lambda name: sizes[name] > 1)
+    if not math.isfinite(value):
+        if sizes[few] > 1:
+            return MetricResult(note="undefined on these features")
+        return MetricResult(note=f"undefined: the {few} domain has one patient, not two or more")
+    if not metric.tested:
+        return MetricResult(value, note=metric.warning)
+    if design.permutations <= 2 and sizes[few] < 2:
+        return MetricResult(value, note="no p-value: one patient; a test needs two or more")
+    return None
 
 
-def standardised(value: float, null_R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The observed value and those of the permutations, as z-scores of the latter."""
+def permutation_result(
+    value: float, null_R: NDArray[np.float64], exhaustive: bool, floor: float
+) -> MetricResult:
+    """The value, its null interval and p, given the values of the permutations.
+
+    ``floor``: the smallest possible p. Without p if all permutations have the same value.
+    """
+    if np.ptp([value, *null_R]) <= max(ROUNDING, TIE * abs(value)):
+        return MetricResult(value, note=SAME)
+    null_low, null_high = np.quantile(null_R, (0.025, 0.975))
+    few = f"too few patients for a significant result: the smallest possible p is {floor:.2g}"
     deviation = max(float(null_R.std()), ROUNDING)
-    return np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / deviation)
+    return MetricResult(
+        value,
+        float(null_low),
+        float(null_high),
+        p=p_value(value, null_R, exhaustive),
+        p_floor=floor,
+        note=few if floor > ALPHA else "",
+        standard_R=np.asarray((np.concatenate([[value], null_R]) - null_R.mean()) / deviation),
+        exhaustive=exhaustive,
+    )
 
 
 def p_value(value: float, null_R: NDArray[np.float64], exhaustive: bool) -> float:

@@ -6,7 +6,7 @@ Axes: G group (site or part), P patient, U unit, R permutation.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import factorial, prod
 
@@ -15,16 +15,7 @@ from numpy.typing import NDArray
 
 from medtl.errors import ConfigError
 from medtl.shift.contract import Scorer, ShiftMetric
-from medtl.shift.stats.metric_result import (
-    SAME,
-    MetricResult,
-    is_constant,
-    p_value,
-    score_in_chunks,
-    standardised,
-    too_few_patients,
-)
-from medtl.shift.stats.permutations import ALPHA
+from medtl.shift.stats.metric_result import MetricResult, permutation_result, score_in_chunks
 
 PAIR_NOTE = "descriptive, not tested"
 
@@ -98,21 +89,10 @@ def omnibus(
     null_R = total(groups.permuted(draws, seed))
     if not np.isfinite([value, *null_R]).all():
         return MetricResult(note="undefined on these features")
-    if is_constant(value, null_R):
-        return MetricResult(value, note=SAME)
-    low, high = np.quantile(null_R, (0.025, 0.975))
-    floor = groups.floor(draws)
-    p = max(p_value(value, null_R, exhaustive=False), floor)
-    note = "" if floor <= ALPHA else too_few_patients(floor)
-    return MetricResult(
-        value,
-        float(low),
-        float(high),
-        p=p,
-        p_floor=floor,
-        note=note,
-        standard_R=standardised(value, null_R),
-    )
+    result = permutation_result(value, null_R, False, groups.floor(draws))
+    if result.p is None or result.p_floor is None:
+        return result
+    return replace(result, p=max(result.p, result.p_floor))
 
 
 def pair(scorer: Scorer, groups: Groups, a: int, b: int) -> MetricResult:
