@@ -176,7 +176,7 @@ def spread_over_classes(cases: Sequence[Case], count: int) -> list[Case]:
     by_class: dict[str, list[Case]] = {}
     for case in cases:
         by_class.setdefault(case.class_name, []).append(case)
-    each = -(-count // len(by_class))
+    most = -(-count // len(by_class))
     picked = [[own[index] for index in evenly_spaced(len(own), most)] for own in by_class.values()]
     turns = max(map(len, picked))
     return [own[turn] for turn in range(turns) for own in picked if turn < len(own)][:count]

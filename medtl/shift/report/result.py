@@ -69,7 +69,7 @@ class Shift(Shown):
             return read_pictures(Path(folder))
 
     def draw(self, folder: Path) -> None:
-        """Draw embeddings and densities of each set of features, and the grid of modalities if any."""
+        """Draw embeddings and densities of each set of features, and any grid of modalities."""
         from medtl.shift.report.figures import write_figures, write_grid
 
         ends = self.primary.source, self.primary.target
