@@ -275,10 +275,3 @@ def explain_run(
     return folder, explain(
         trained, picked, options, folder, reporter, synthetic=synthetic, leak=leak
     )
-
-
-def explained_tables(summary: Mapping[str, Any]) -> list[Table]:
-    """The table of the maps' scores; none if no map was scored."""
-    if "localisation" not in summary:
-        return []
-    return warned([localisation.localisation_table(summary)], summary["leak"])
