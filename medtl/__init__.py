@@ -7,7 +7,8 @@ was written for, as a number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -30,11 +31,17 @@ hookimpl = pluggy.HookimplMarker("medtl")
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A named thing a plugin offers; its code is imported only when :meth:`load` is called."""
+    """A named thing that a plugin offers; its code is imported only by :meth:`load`.
+
+    ``renamed``: words that were given other names -> what to write now: the component's former name
+    (``{"old-name": "new-name"}``), or a value of an option (``{"head=old": "head=new"}``). The
+    catalog still finds a component by its former names; ``medtl train`` says what to write instead.
+    """
 
     name: str
     target: str
     summary: str
+    renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def load(self) -> Any:
         """Import and return what ``target`` ("package.module:attribute") points at."""
@@ -42,4 +49,24 @@ class Component:
         return getattr(import_module(module_name), attribute)
 
 
-__all__ = ["OLDEST_PLUGIN_API", "PLUGIN_API", "Component", "__version__", "hookimpl"]
+def components(
+    module: str, summaries: Mapping[str, str], renamed: Mapping[str, str] | None = None
+) -> list[Component]:
+    """A component per name of ``summaries``; ``a-name`` is the attribute ``a_name`` of ``module``.
+
+    ``renamed`` is that of each of them; see :class:`Component`.
+    """
+    return [
+        Component(name, f"{module}:{name.replace('-', '_')}", summary, renamed or {})
+        for name, summary in summaries.items()
+    ]
+
+
+__all__ = [
+    "OLDEST_PLUGIN_API",
+    "PLUGIN_API",
+    "Component",
+    "__version__",
+    "components",
+    "hookimpl",
+]

@@ -62,10 +62,16 @@ def _number(network: str, option: str, value: Any, blocks: Sequence[str]) -> int
     return value
 
 
-def choose_head(network: str, head: Any, known: Mapping[str, Any]) -> Any:
-    """The entry of ``known``; UnknownNameError for a head that is not there."""
-    if not isinstance(head, str) or head not in known:
-        raise UnknownNameError(f"head of {network}", str(head), known)
+def choose_head(
+    network: str, head: Any, known: Mapping[str, Any], renamed: Mapping[str, str]
+) -> Any:
+    """The entry of ``known``; UnknownNameError for a head that is not there.
+
+    ``renamed``: former names, as in :attr:`medtl.Component.renamed`.
+    """
+    head = renamed.get(f"head={head}", f"head={head}").removeprefix("head=")
+    if head not in known:
+        raise UnknownNameError(f"head of {network}", head, known)
     return known[head]
 
 

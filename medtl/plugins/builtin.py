@@ -1,8 +1,8 @@
-"""The core's own plugin: it comes in through the same door as everybody else's."""
+"""medtl's own plugin: its components are found in the same way as anybody else's."""
 
 from __future__ import annotations
 
-from medtl import Component, hookimpl
+from medtl import Component, components, hookimpl
 
 PLUGIN_API = 1
 
@@ -25,291 +25,148 @@ COMMANDS = (
 
 @hookimpl
 def medtl_tasks() -> list[Component]:
+    own = "your own data: nnU-Net raw, MSD, a MONAI datalist or a CSV table"
+    classes = "your own images: a folder per class, a MONAI datalist or a CSV table"
     return [
-        Component(
-            "segmentation",
-            "medtl.data.tasks.segmentation:Segmentation",
-            "your own data: nnU-Net raw, MSD, a MONAI datalist or a CSV table",
-        ),
-        Component(
-            "classification",
-            "medtl.data.tasks.classification:Classification",
-            "your own images: a folder per class, a MONAI datalist or a CSV table",
-        ),
+        Component("segmentation", "medtl.data.tasks.segmentation:Segmentation", own),
+        Component("classification", "medtl.data.tasks.classification:Classification", classes),
     ]
 
 
 @hookimpl
 def medtl_strategies() -> list[Component]:
+    finetune = {
+        "scratch": "train on the target alone; use when no source is worth having, and as the "
+        "control of every transfer (He et al. 2019)",
+        "linear-probe": "train a new head alone; use when target cases are very few, or to see how "
+        "good the features are as they are (Alain and Bengio 2016)",
+        "fine-tune": "train every block, early ones at lower rates; use when source and target "
+        "have the same classes or regions, and target cases are not few (Howard and Ruder 2018)",
+        "transfusion": "transfer the first --depth blocks, train all; use when source and target "
+        "are far apart (Raghu et al. 2019)",
+        "l2-sp": "train every block, pulled towards its start; use when target cases are few and "
+        "the source is close (Li et al. 2018)",
+    }
+    unfreeze = {
+        "head-first": "train a new head, then the last block, then deeper ones, by SGD; use when "
+        "the target's classes are new (Kumar et al. 2022)",
+        "gradual-unfreeze": "train a new head, then one block more per stage; use when target "
+        "cases are few and the network is deep (Howard and Ruder 2018)",
+    }
     return [
-        Component(
-            "scratch",
-            "medtl.transfer.strategies.finetune:scratch",
-            "train on the target alone; use when there is no source worth having, and as the "
-            "control of every transfer (He et al. 2019)",
-        ),
-        Component(
-            "linear-probe",
-            "medtl.transfer.strategies.finetune:linear_probe",
-            "train a new head alone; use when target cases are very few, or to see how good the "
-            "features are as they are (Alain and Bengio 2016)",
-        ),
-        Component(
-            "head-first",
-            "medtl.transfer.strategies.unfreeze:head_first",
-            "warm up a new head, then the last block, then deeper ones, by SGD; use when the "
-            "target's classes are new (Kumar et al. 2022)",
-        ),
-        Component(
-            "fine-tune",
-            "medtl.transfer.strategies.finetune:fine_tune",
-            "train every block, early ones at lower rates; use when source and target tell the "
-            "same classes or regions, and target cases are not few (Howard and Ruder 2018)",
-        ),
-        Component(
-            "gradual-unfreeze",
-            "medtl.transfer.strategies.unfreeze:gradual_unfreeze",
-            "train a new head, then one block more per stage; use when target cases are few and "
-            "the network is deep (Howard and Ruder 2018)",
-        ),
-        Component(
-            "transfusion",
-            "medtl.transfer.strategies.finetune:transfusion",
-            "carry over the first --depth blocks, train all; use when source and target are far "
-            "apart (Raghu et al. 2019)",
-        ),
-        Component(
-            "l2-sp",
-            "medtl.transfer.strategies.finetune:l2_sp",
-            "train every block, pulled towards its start; use when target cases are few and the "
-            "source is close (Li et al. 2018)",
-        ),
+        *components("medtl.transfer.strategies.finetune", finetune),
+        *components("medtl.transfer.strategies.unfreeze", unfreeze),
     ]
 
 
 @hookimpl
 def medtl_initialisers() -> list[Component]:
-    return [
-        Component(
-            "mean-var",
-            "medtl.transfer.initialisers:mean_var",
-            "redraw each loaded tensor from its mean and variance: its scale without its features",
-        ),
-        Component(
-            "gabor",
-            "medtl.transfer.initialisers:gabor",
-            "Gabor filters of random direction, width and phase as first layer",
-        ),
-    ]
+    ways = {
+        "mean-var": "draw each loaded tensor anew from its own mean and variance: keeps the scale, "
+        "destroys the features (Raghu et al. 2019)",
+        "gabor": "Gabor filters of random direction, width and phase as first layer",
+    }
+    return components("medtl.transfer.initialisers", ways)
 
 
 @hookimpl
 def medtl_losses() -> list[Component]:
-    return [
-        Component("dice-ce", "medtl.training.losses:dice_ce", "Dice plus binary cross-entropy"),
-        Component(
-            "cross-entropy",
-            "medtl.training.losses:cross_entropy",
-            "softmax cross-entropy over classes",
-        ),
-        Component(
-            "l2-sp",
-            "medtl.training.losses:l2_sp",
-            "distance of the weights from where they started; beside another loss",
-        ),
-    ]
+    losses = {
+        "dice-ce": "Dice plus binary cross-entropy",
+        "cross-entropy": "softmax cross-entropy over classes",
+        "l2-sp": "distance of the weights from their start; added to another loss",
+    }
+    return components("medtl.training.losses", losses)
 
 
 @hookimpl
 def medtl_transforms() -> list[Component]:
-    return [
-        Component(
-            "brain-mr",
-            "medtl.transforms.presets:brain_mr",
-            "orient, crop to the brain, clip, z-score in the brain, resample; augment",
-        ),
-        Component(
-            "brain-mr-n4",
-            "medtl.transforms.presets:brain_mr_n4",
-            "brain-mr after N4 bias-field correction",
-        ),
-        Component(
-            "brain-mr-light",
-            "medtl.transforms.presets:brain_mr_light",
-            "brain-mr with flips and global intensity changes only",
-        ),
-        Component(
-            "brain-mr-plain",
-            "medtl.transforms.presets:brain_mr_plain",
-            "brain-mr without augmentation",
-        ),
-        Component(
-            "mr",
-            "medtl.transforms.presets:mr",
-            "brain-mr without cutting noise away: skull, body, organs",
-        ),
-        Component(
-            "ct", "medtl.transforms.presets:ct", "mr with CT clipped and scaled alike in all cases"
-        ),
-        Component(
-            "picture",
-            "medtl.transforms.presets:picture",
-            "pictures (PNG, JPEG, ...) whole: scaled to fit, z-scored; augment",
-        ),
-        Component(
-            "picture-plain",
-            "medtl.transforms.presets:picture_plain",
-            "picture without augmentation",
-        ),
-        Component(
-            "picture-raw",
-            "medtl.transforms.presets:picture_raw",
-            "picture, black 0 and white 1; augment",
-        ),
-        Component(
-            "picture-raw-plain",
-            "medtl.transforms.presets:picture_raw_plain",
-            "picture-raw without augmentation",
-        ),
-        Component(
-            "picture-imagenet",
-            "medtl.transforms.presets:picture_imagenet",
-            "picture with ImageNet's mean and deviation, for weights from there; augment",
-        ),
-        Component(
-            "head-picture",
-            "medtl.transforms.presets:head_picture",
-            "picture cropped to the head, all blurred alike, so that sizes tell nothing; augment",
-        ),
-    ]
+    presets = {
+        "brain-mr": "orient, crop to the brain, clip, z-score in the brain, resample; augment",
+        "brain-mr-n4": "brain-mr after N4 bias-field correction",
+        "brain-mr-light": "brain-mr with flips and global intensity changes only",
+        "brain-mr-plain": "brain-mr without augmentation",
+        "mr": "brain-mr that keeps all of the image: skull, body, organs",
+        "ct": "mr for CT: one intensity window and scale for all cases",
+        "picture": "whole pictures (PNG, JPEG, ...): scaled to fit, z-scored; augment",
+        "picture-plain": "picture without augmentation",
+        "picture-raw": "picture with black as 0 and white as 1, not z-scored; augment",
+        "picture-raw-plain": "picture-raw without augmentation",
+        "picture-imagenet": "picture with ImageNet's mean and deviation, for its weights; augment",
+        "head-picture": "picture cropped to the head and blurred to one resolution, so that file "
+        "size and margins do not reveal the class; augment",
+    }
+    return components("medtl.transforms.presets", presets)
 
 
 @hookimpl
 def medtl_shift_metrics() -> list[Component]:
+    kernels = {
+        "mmd": "unbiased MMD-squared between patients, RBF kernel, median bandwidth",
+        "mmd-biased": "MMD-squared over all pairs, never below 0",
+        "mmd-bandwidths": "mmd with RBF kernels of five bandwidths",
+        "mmd-linear": "mmd of the linear kernel: difference of the means",
+        "mmd-polynomial": "mmd of the cubic kernel (kernel inception distance)",
+        "energy": "energy distance between patients",
+    }
+    gaussian = {
+        "frechet": "Frechet distance of Gaussians: difference of means and covariances",
+        "coral": "CORAL: difference of the covariances",
+    }
+    distributions = {
+        "sliced-wasserstein": "Wasserstein-1 distance along 64 random directions",
+        "ks": "largest Kolmogorov-Smirnov statistic of a feature",
+    }
+    classifier = {
+        "domain-auroc": "AUROC of a linear classifier of the domain, on held-out patients",
+    }
+    legacy = {
+        "mmd-legacy": "an MMD loop found in public notebooks, which is wrong; for comparison only",
+    }
     return [
-        Component(
-            "mmd",
-            "medtl.shift.metrics.mmd:mmd",
-            "unbiased MMD-squared over different patients, RBF kernel, median bandwidth",
-        ),
-        Component(
-            "mmd-biased",
-            "medtl.shift.metrics.mmd:mmd_biased",
-            "MMD-squared over all pairs, never below 0",
-        ),
-        Component(
-            "mmd-bandwidths",
-            "medtl.shift.metrics.mmd:mmd_bandwidths",
-            "mmd with RBF kernels of five bandwidths",
-        ),
-        Component(
-            "mmd-linear",
-            "medtl.shift.metrics.mmd:mmd_linear",
-            "mmd of the linear kernel: means differ",
-        ),
-        Component(
-            "mmd-polynomial",
-            "medtl.shift.metrics.mmd:mmd_polynomial",
-            "mmd of the cubic kernel (kernel inception distance)",
-        ),
-        Component(
-            "energy", "medtl.shift.metrics.mmd:energy", "energy distance over different patients"
-        ),
-        Component(
-            "frechet",
-            "medtl.shift.metrics.gaussian:frechet",
-            "Frechet distance of Gaussians: means and covariances differ",
-        ),
-        Component("coral", "medtl.shift.metrics.gaussian:coral", "CORAL: covariances differ"),
-        Component(
-            "sliced-wasserstein",
-            "medtl.shift.metrics.distributions:sliced_wasserstein",
-            "Wasserstein-1 distance along 64 random directions",
-        ),
-        Component(
-            "ks",
-            "medtl.shift.metrics.distributions:ks",
-            "largest Kolmogorov-Smirnov statistic of a feature",
-        ),
-        Component(
-            "domain-auroc",
-            "medtl.shift.metrics.classifier:domain_auroc",
-            "AUROC of a linear classifier of the domain, on patients it has not seen",
-        ),
-        Component(
-            "mmd-legacy",
-            "medtl.shift.metrics.legacy:mmd_legacy",
-            "the MMD loop of many notebooks, which is wrong; for comparison",
-        ),
+        *components("medtl.shift.metrics.mmd", kernels),
+        *components("medtl.shift.metrics.gaussian", gaussian),
+        *components("medtl.shift.metrics.distributions", distributions),
+        *components("medtl.shift.metrics.classifier", classifier),
+        *components("medtl.shift.metrics.legacy", legacy),
     ]
 
 
 @hookimpl
 def medtl_harmonisers() -> list[Component]:
-    return [
-        Component(
-            "zscore", "medtl.shift.harmonisers:zscore", "mean 0 and deviation 1, as presets do"
-        ),
-        Component(
-            "histogram-matching",
-            "medtl.shift.harmonisers:histogram_matching",
-            "to the mean quantile function; in training: --set harmonise=histogram-matching",
-        ),
-        Component(
-            "nyul",
-            "medtl.shift.harmonisers:nyul",
-            "deciles to their mean (Nyul and Udupa 1999); in training: --set harmonise=nyul",
-        ),
-        Component(
-            "resampling",
-            "medtl.shift.harmonisers:resampling",
-            "to the median spacing; pictures to the median size",
-        ),
-    ]
+    ways = {
+        "zscore": "mean 0 and deviation 1, as presets do",
+        "histogram-matching": "to the mean quantile function; in training: --set "
+        "harmonise=histogram-matching",
+        "nyul": "deciles to their mean (Nyul and Udupa 1999); in training: --set harmonise=nyul",
+        "resampling": "to the median spacing; pictures to the median size",
+    }
+    return components("medtl.shift.harmonisers", ways)
 
 
 @hookimpl
 def medtl_features() -> list[Component]:
+    appearance = {
+        "appearance": "scale, contrast, noise, resolution and view of each image",
+        "intensity": "location, scale and histogram of the intensities",
+        "texture": "noise, gradients and local contrast",
+        "slices": "intensity and texture of up to 16 slices of each image",
+    }
+    patches = {
+        "lines": "lines of voxels from left to right",
+        "patches": "64 small patches of each image",
+    }
+    pca = {"pca": "principal components of small, scaled images"}
+    activations = {
+        "activations": "mean and deviation per channel of a layer of a trained run",
+    }
+    labels = {"labels": "share and volume of each region, or the class"}
     return [
-        Component(
-            "appearance",
-            "medtl.shift.features.appearance:appearance",
-            "scale, contrast, noise, resolution and view of each image",
-        ),
-        Component(
-            "intensity",
-            "medtl.shift.features.appearance:intensity",
-            "location, scale and histogram of the intensities shown",
-        ),
-        Component(
-            "texture",
-            "medtl.shift.features.appearance:texture",
-            "noise, gradients and local contrast of what is shown",
-        ),
-        Component(
-            "slices",
-            "medtl.shift.features.appearance:slices",
-            "intensity and texture of up to 16 slices of each image",
-        ),
-        Component(
-            "lines", "medtl.shift.features.patches:lines", "lines of voxels from left to right"
-        ),
-        Component(
-            "patches", "medtl.shift.features.patches:patches", "64 small patches of each image"
-        ),
-        Component(
-            "pca", "medtl.shift.features.pca:pca", "principal components of small, scaled images"
-        ),
-        Component(
-            "activations",
-            "medtl.shift.features.activations:activations",
-            "mean and deviation per channel of a layer of a trained run",
-        ),
-        Component(
-            "labels",
-            "medtl.shift.features.labels:labels",
-            "share and volume of each region, or the class",
-        ),
+        *components("medtl.shift.features.appearance", appearance),
+        *components("medtl.shift.features.patches", patches),
+        *components("medtl.shift.features.pca", pca),
+        *components("medtl.shift.features.activations", activations),
+        *components("medtl.shift.features.labels", labels),
     ]
 
 

@@ -73,8 +73,26 @@ class Registry(Mapping[str, Component]):
         return found[0]
 
     def _matches(self, name: str) -> list[str]:
+        """Full names of what is called ``name``, or else was called so before."""
         wanted = canonical(name)
-        return [key for key in self if wanted in (key, _bare(key))]
+        named = [key for key in self if wanted in (key, _bare(key))]
+        return named or [
+            key
+            for key, component in self._components.items()
+            if component.renamed.get(wanted.removeprefix(f"{key.partition(':')[0]}:"))
+            == component.name
+        ]
+
+    def notices(self, name: str, options: Mapping[str, Any]) -> list[str]:
+        """What to write instead of a former ``name`` or a former value of one of its options."""
+        component = self[name]
+        typed = [canonical(name).rpartition(":")[2]]
+        typed += [f"{option}={value}" for option, value in options.items()]
+        return [
+            f"{word!r} is now called {component.renamed[word]!r}; the old name still works"
+            for word in typed
+            if word in component.renamed
+        ]
 
     def including(self, plugin: str, things: Mapping[str, Any]) -> Registry:
         """This registry with objects that are at hand, called ``plugin:name``."""
@@ -83,7 +101,7 @@ class Registry(Mapping[str, Component]):
             name = canonical(given)
             if not NAME.fullmatch(name) or f"{plugin}:{name}" in {*self, *own}:
                 raise ConfigError(f"{given!r} cannot name a {self._kind} of {plugin}")
-            own[f"{plugin}:{name}"] = Given(name, "", _summary(thing), thing)
+            own[f"{plugin}:{name}"] = Given(name, "", _summary(thing), thing=thing)
         return Registry(self._kind, {**self._components, **own}, self._missing, self._kinds)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -154,6 +154,8 @@ def _checked_name(component: Any, hook: str) -> str:
     fields = (component.name, component.target, component.summary)
     if not all(isinstance(value, str) for value in fields):
         raise PluginError(f"{hook}: name, target and summary of {component} must be text")
+    if not isinstance(component.renamed, Mapping):
+        raise PluginError(f"{hook}: renamed of {component.name} must map old words to new ones")
     name = canonical(component.name)
     if not NAME.fullmatch(name):
         raise PluginError(f"{hook}: {component.name!r} is not a name (letters, digits, - _ .)")

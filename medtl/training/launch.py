@@ -70,6 +70,10 @@ def launch(
 
     fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
     reporter.quiet = reporter.quiet or not fabric.is_global_zero
+    for notice in (
+        catalog.networks.notices(config.network, config.options) if config.network else ()
+    ):
+        reporter.say(notice)
     plan = make_plan(config, catalog, reporter, fabric.world_size)
     plan = with_minutes(plan, catalog, fabric)
     preview = show_plan(plan, catalog, fabric, reporter)

@@ -139,7 +139,8 @@ def _target(
     component = catalog.networks[name]
     saved = weights.metadata.get("network")
     saved = saved if isinstance(saved, dict) else {}
-    same = str(saved.get("name")).rpartition(":")[2] == component.name
+    saved_name = str(saved.get("name")).rpartition(":")[2]
+    same = saved_name == component.name or component.renamed.get(saved_name) == component.name
     network = component.load()(
         in_channels=len(inputs),
         out_channels=len(outputs) or 1,

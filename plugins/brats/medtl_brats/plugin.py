@@ -9,10 +9,5 @@ PLUGIN_API = 1
 
 @hookimpl
 def medtl_tasks() -> list[Component]:
-    return [
-        Component(
-            "brats",
-            "medtl_brats.task:Brats",
-            "glioma segmentation (WT, TC, ET) on BraTS 2013-2025, MSD and DeepMedic layouts",
-        )
-    ]
+    summary = "glioma segmentation (WT, TC, ET) on BraTS 2013-2025, MSD and DeepMedic layouts"
+    return [Component("brats", "medtl_brats.task:Brats", summary)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from medtl import Component, hookimpl
+from medtl import Component, components, hookimpl
 
 PLUGIN_API = 1
 
-SUMMARIES = {
+LAYOUTS = {
     "cbr-larget": "CBR-LargeT: five 7x7 blocks of 32 to 512 channels",
     "cbr-largew": "CBR-LargeW: four 7x7 blocks of 64 to 512 channels",
     "cbr-small": "CBR-Small: four 7x7 blocks of 32 to 256 channels",
@@ -17,11 +17,7 @@ SUMMARIES = {
 
 @hookimpl
 def medtl_networks() -> list[Component]:
-    return [
-        Component(
-            name,
-            f"medtl_cbr.cbr:{name.replace('-', '_')}",
-            f"classifies: {text}, for whole images; options keep_blocks, slim_from",
-        )
-        for name, text in SUMMARIES.items()
-    ]
+    text = "classifies: {}, for whole images; options keep_blocks, slim_from"
+    return components(
+        "medtl_cbr.cbr", {name: text.format(layout) for name, layout in LAYOUTS.items()}
+    )

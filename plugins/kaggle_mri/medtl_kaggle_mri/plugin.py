@@ -9,10 +9,5 @@ PLUGIN_API = 1
 
 @hookimpl
 def medtl_tasks() -> list[Component]:
-    return [
-        Component(
-            "kaggle-mri",
-            "medtl_kaggle_mri.task:KaggleMri",
-            "brain MR pictures: glioma, meningioma, pituitary tumour or none, a folder per class",
-        )
-    ]
+    summary = "brain MR pictures: glioma, meningioma, pituitary tumour or none, a folder per class"
+    return [Component("kaggle-mri", "medtl_kaggle_mri.task:KaggleMri", summary)]

@@ -1,6 +1,6 @@
-"""MONAI's residual networks for classes, under the block protocol, with the head of study S2.
+"""MONAI's residual networks for classification, as networks of named blocks, with two heads.
 
-Tensors are called as in torchvision's checkpoints, and in 2-D have their shapes.
+Tensors have the names of torchvision's checkpoints and, in 2-D, their shapes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from medtl.networks.blocks import Block, NetworkBuilder
 from medtl.networks.builder import Architecture, network_builder
 from medtl.networks.layers import perceptron, start_as_published
 from medtl.networks.options import choose_head, cut_blocks
+from medtl_resnet_classifier.plugin import RENAMED
 
 WIDTH = 64
 STOCK = "torchvision"
 #: head -> hidden layers: numbers at the published width, share dropped
 HEADS: dict[str, tuple[tuple[int, float], ...]] = {
     STOCK: (),
-    "s2-512-256": ((512, 0.3), (256, 0.3)),
+    "hidden-512-256": ((512, 0.3), (256, 0.3)),
 }
 #: Channels of stem and layers in units of the width, and what a bottleneck multiplies them by.
 FACTORS = (1, 1, 2, 4, 8)
@@ -90,7 +91,7 @@ def _builder(layers: int, block: str, depths: tuple[int, ...], imagenet: str) ->
     ) -> Architecture:
         hidden = [
             (max(1, size * width // WIDTH), dropped)
-            for size, dropped in choose_head(name, head, HEADS)
+            for size, dropped in choose_head(name, head, HEADS, RENAMED)
         ]
         cut = cut_blocks(name, BEFORE_HEAD, keep_blocks, slim_from)
         channels = cut.channels([width * factor for factor in FACTORS])

@@ -115,7 +115,7 @@ def test_patch_of_other_dimensions_is_refused() -> None:
 )
 def test_s2_s_head_has_512_and_256_hidden_numbers(name: str, features: int, total: int) -> None:
     with torch.device("meta"):
-        network = build(name, in_channels=3, out_channels=2, width=None, head="s2-512-256")
+        network = build(name, in_channels=3, out_channels=2, width=None, head="hidden-512-256")
     sizes = [tuple(m.weight.shape) for m in network.module.fc if isinstance(m, torch.nn.Linear)]
     assert sizes == [(512, features), (256, 512), (2, 256)]
     assert [m.p for m in network.module.fc if isinstance(m, torch.nn.Dropout)] == [0.3, 0.3]

@@ -1,1 +1,1 @@
-"""Segmentation networks by name: S1's U-Nets and MONAI's, under medtl's block protocol."""
+"""Segmentation networks by name: two plain U-Nets and MONAI's networks, divided into blocks."""

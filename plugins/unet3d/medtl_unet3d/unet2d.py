@@ -1,4 +1,4 @@
-"""Study S1's own 2-D U-Net, layer for layer.
+"""A 2-D U-Net of 37 layers (after Ronneberger et al. 2015), each layer a module of its own.
 
 Axes: B batch, C channel, I J pixel axes.
 """
@@ -15,7 +15,7 @@ from medtl_unet3d.unet3d import DOWN, LEVELS, UP, Levels, start_for_relu
 
 
 class ConvReLU(nn.Conv2d):
-    """Convolution that keeps the size, then ReLU: one layer, as S1 counts them.
+    """Convolution that keeps the size, then ReLU: one layer.
 
     An even kernel pads one pixel more at the end than at the start, as Keras' "same" does.
     """
@@ -69,10 +69,11 @@ class UpLevel(nn.Module):
         return self.conv2(self.conv1(joined_BCIJ))
 
 
-class S1UNet2D(Levels):
-    """Levels of 32-64-128-256-512 channels, dropout .2 at the bottom: 37 layers.
+class UNet2D(Levels):
+    """Levels of 32-64-128-256-512 channels, dropout 0.2 at the bottom: 37 layers.
 
-    Each layer is a module without children, so ``layers:25`` freezes what S1 froze.
+    Each layer is a module without children, so ``layers:25`` counts as Keras does: input, pooling,
+    dropout and concatenation are layers, too.
     """
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
@@ -93,10 +94,10 @@ class S1UNet2D(Levels):
         self.apply(start_for_relu)
 
 
-@network_builder("unet2d-s1", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(2,))
-def unet2d_s1(spatial_dims: int, width: int) -> Architecture:
-    """S1's 2-D U-Net on slices; width 32, two contrasts and four classes: 7,759,908 parameters."""
+@network_builder("unet2d-37", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(2,))
+def unet2d_37(spatial_dims: int, width: int) -> Architecture:
+    """A 2-D U-Net on slices; width 32, two contrasts and four classes: 7,759,908 parameters."""
     return (
-        lambda channels, outputs: S1UNet2D(channels, outputs, width),
+        lambda channels, outputs: UNet2D(channels, outputs, width),
         attributes(DOWN, UP),
     )

@@ -1,4 +1,4 @@
-"""The true 3-D U-Net that study S1's text asks for.
+"""A 3-D U-Net (Cicek et al. 2016) without normalisation.
 
 Axes: B batch, C channel, I J K voxel axes.
 """
@@ -101,7 +101,7 @@ def start_for_relu(module: nn.Module) -> None:
 
 @network_builder("unet3d", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(3,))
 def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> Architecture:
-    """S1's 3-D U-Net; width is the channels of the first level, 32 as in S1.
+    """A 3-D U-Net; ``width`` is the number of channels of the first level, 32 by default.
 
     ``keep_blocks`` levels lead down, the last of which becomes the bottleneck; what leads up keeps
     its names, so that the weights of a deeper one load.

@@ -79,11 +79,11 @@ def test_state_dict_is_monai_s_own_so_its_checkpoints_load(name):
 
 
 def test_every_monai_network_is_compared():
-    assert set(DIRECT) == set(BUILDERS) - {"unet3d", "unet2d-s1"}
+    assert set(DIRECT) == set(BUILDERS) - {"unet3d", "unet2d-37"}
 
 
 def test_s1_s_2d_unet_has_7759908_parameters_in_37_layers():
-    network = build("unet2d-s1", in_channels=2, out_channels=4)
+    network = build("unet2d-37", in_channels=2, out_channels=4)
     assert sum(p.numel() for p in network.module.parameters()) == 7_759_908
     order = execution_layers(network)
     kinds = [type(network.module.get_submodule(name)).__name__ for name in order]
@@ -100,7 +100,7 @@ def test_s1_s_2d_unet_has_7759908_parameters_in_37_layers():
 
 
 def test_freezing_25_layers_of_s1_s_unet_leaves_327204_trainable():
-    network = build("unet2d-s1", in_channels=2, out_channels=4)
+    network = build("unet2d-37", in_channels=2, out_channels=4)
     freeze(network, select_blocks(network, "layers:25"))
     trainable = {name: p for name, p in network.module.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in trainable.values()) == 327_204
@@ -108,7 +108,7 @@ def test_freezing_25_layers_of_s1_s_unet_leaves_327204_trainable():
 
 
 def test_the_even_kernel_pads_as_keras_does():
-    network = build("unet2d-s1", in_channels=2, out_channels=4, width=4)
+    network = build("unet2d-37", in_channels=2, out_channels=4, width=4)
     layer = network.module.decoder1.upconv
     nn.init.ones_(layer.weight)
     ones_BCIJ = torch.ones(1, layer.in_channels, 3, 3)
@@ -184,7 +184,7 @@ def test_unetr_is_built_for_one_patch():
             "cannot take patches of 32x32x32",
         ),
         ("unet", {"patch_size": (40, 48, 48)}, "multiples of 16, not 40x48x48"),
-        ("unet2d-s1", {"spatial_dims": 3}, "is a 2-D network"),
+        ("unet2d-37", {"spatial_dims": 3}, "is a 2-D network"),
         ("unet3d", {"spatial_dims": 2}, "is a 3-D network"),
     ],
 )

@@ -98,7 +98,7 @@ every_network = pytest.mark.parametrize("name", list(COMPONENTS))
 
 
 def test_there_are_s1_s_two_networks_and_at_least_twelve_of_monai():
-    assert {"unet3d", "unet2d-s1"} <= set(COMPONENTS)
+    assert {"unet3d", "unet2d-37"} <= set(COMPONENTS)
     assert sum("MONAI" in COMPONENTS[name].summary for name in COMPONENTS) >= 12
 
 
@@ -197,7 +197,7 @@ def test_any_number_of_frozen_blocks_stays_bitwise_unchanged(name):
         assert {owners[key] for key in moved} == {b.name for b in network.blocks[count:]}
 
 
-@pytest.mark.parametrize("name", [name for name in COMPONENTS if name != "unet2d-s1"])
+@pytest.mark.parametrize("name", [name for name in COMPONENTS if name != "unet2d-37"])
 def test_frozen_encoder_is_bitwise_unchanged_in_3d(name):
     network, batch_BCIJK = small(name, 3), batch_of(name, 3)
     frozen = select_blocks(

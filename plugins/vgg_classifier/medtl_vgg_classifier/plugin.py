@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from medtl import Component, hookimpl
+from medtl import Component, components, hookimpl
 
 PLUGIN_API = 1
+
+#: Former names of option values; checkpoints of older runs hold them.
+RENAMED = {
+    "head=s0-2048-256": "head=hidden-2048-256",
+    "head=s0-128": "head=hidden-128",
+    "head=s0-gap-128": "head=gap-128",
+}
 
 
 @hookimpl
 def medtl_networks() -> list[Component]:
-    return [
-        Component(
-            f"vgg{layers}{'-bn' if norm else ''}",
-            f"medtl_vgg_classifier.vgg:vgg{layers}{'_bn' if norm else ''}",
-            f"classifies: VGG-{layers} {'with batch norm ' if norm else ''}for whole images, laid "
-            "out and named as torchvision's; options head, keep_blocks, slim_from",
-        )
+    summaries = {
+        f"vgg{layers}{suffix}": f"classifies: VGG-{layers} {norm}for whole images, with the layers "
+        "and tensor names of torchvision; options head, keep_blocks, slim_from"
         for layers in (11, 13, 16, 19)
-        for norm in (False, True)
-    ]
+        for suffix, norm in (("", ""), ("-bn", "with batch norm "))
+    }
+    return components("medtl_vgg_classifier.vgg", summaries, RENAMED)

@@ -1,6 +1,6 @@
-"""VGG (Simonyan and Zisserman 2015) under the block protocol, with the heads of study S0.
+"""VGG (Simonyan and Zisserman 2015) as a network of named blocks, with a choice of heads.
 
-Tensors are called as in torchvision's checkpoints, and in 2-D have their shapes.
+Tensors have the names of torchvision's checkpoints and, in 2-D, their shapes.
 
 Axes: B batch, C channel, I J K voxel axes, L class.
 """
@@ -22,6 +22,7 @@ from medtl.networks.layers import (
     start_as_published,
 )
 from medtl.networks.options import choose_head, cut_blocks
+from medtl_vgg_classifier.plugin import RENAMED
 
 #: Convolutions in each of the five stages, and the stages' channels in units of the width.
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -35,9 +36,9 @@ STOCK = "torchvision"
 #: head -> whether it pools to one number per channel; hidden layers: numbers, share dropped
 HEADS: dict[str, tuple[bool, tuple[tuple[int, float], ...]]] = {
     STOCK: (False, ((4096, 0.5), (4096, 0.5))),
-    "s0-2048-256": (False, ((2048, 0.7), (256, 0.6))),
-    "s0-128": (False, ((128, 0.5),)),
-    "s0-gap-128": (True, ((128, 0.5),)),
+    "hidden-2048-256": (False, ((2048, 0.7), (256, 0.6))),
+    "hidden-128": (False, ((128, 0.5),)),
+    "gap-128": (True, ((128, 0.5),)),
 }
 STAGES = ("stem", "encoder1", "encoder2", "encoder3", "encoder4")
 
@@ -101,7 +102,7 @@ def _plan(
     slim_from: int | None,
 ) -> Architecture:
     name = f"vgg{layers}{'-bn' if norm else ''}"
-    pooled, published = choose_head(name, head, HEADS)
+    pooled, published = choose_head(name, head, HEADS, RENAMED)
     before = (*STAGES, "hidden") if head == STOCK else STAGES
     cut = cut_blocks(name, before, keep_blocks, slim_from)
     sizes = cut.channels([width * n for n in FACTORS] + [_scaled(4096, width)])
@@ -128,7 +129,7 @@ def _scaled(size: int, width: int) -> int:
 
 
 def _blocks(stages: Sequence[range], *, carried: bool) -> list[Block]:
-    """``carried``: the head's hidden layers are torchvision's; S0's heads are new throughout."""
+    """``carried``: the head's hidden layers are torchvision's."""
     blocks = [
         Block(
             name,

@@ -114,9 +114,9 @@ def test_torchvision_s_weights_load_with_a_full_receipt(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "head", "total", "trained"),
     [
-        ("vgg11-bn", "s0-gap-128", 9_292_164, 66_180),
-        ("vgg19-bn", "s0-128", 23_247_300, 3_211_908),
-        ("vgg11", "s0-2048-256", 61_128_324, 51_907_844),
+        ("vgg11-bn", "gap-128", 9_292_164, 66_180),
+        ("vgg19-bn", "hidden-128", 23_247_300, 3_211_908),
+        ("vgg11", "hidden-2048-256", 61_128_324, 51_907_844),
         ("vgg11", "torchvision", 128_782_724, 16_388),
     ],
 )
@@ -136,17 +136,17 @@ def test_s0_s_heads_drop_out_as_published() -> None:
         layers = build("vgg11", head=head).module.classifier
         return [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)]
 
-    assert dropped("s0-2048-256") == [0.7, 0.6]
+    assert dropped("hidden-2048-256") == [0.7, 0.6]
     assert dropped("torchvision") == [0.5, 0.5]
 
 
 def test_imagenet_s_features_load_under_any_head() -> None:
-    network = build("vgg11", head="s0-2048-256")
+    network = build("vgg11", head="hidden-2048-256")
     receipt = transfer(network, narrowed("vgg11"), modalities=COLOURS, regions=CLASSES)
     assert {row.block for row in receipt.tensors if row.status == "random"} == {"head"}
 
 
-@pytest.mark.parametrize("head", ["torchvision", "s0-2048-256", "s0-128", "s0-gap-128"])
+@pytest.mark.parametrize("head", ["torchvision", "hidden-2048-256", "hidden-128", "gap-128"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_each_head_gives_one_logit_per_class(head: str, dims: int) -> None:
     network = build("vgg11-bn", spatial_dims=dims, head=head, in_channels=2, width=4)
@@ -221,7 +221,7 @@ def test_top_blocks_are_dropped() -> None:
 
 
 def test_slim_blocks_have_a_quarter_of_the_width_and_the_others_load() -> None:
-    whole, slim = build("vgg11"), build("vgg11", slim_from=4, head="s0-gap-128")
+    whole, slim = build("vgg11"), build("vgg11", slim_from=4, head="gap-128")
     shapes = [t.shape[0] for t in tensors(slim).values() if t.ndim == 4]
     assert shapes == [8, 16, 32, 32, 16, 16, 16, 16]
     state = {key: tensor.detach() for key, tensor in tensors(whole).items()}
@@ -235,10 +235,10 @@ def test_slim_blocks_have_a_quarter_of_the_width_and_the_others_load() -> None:
     ("options", "message"),
     [
         ({"heads": 1}, "has no option 'heads'; it has head, keep_blocks, slim_from"),
-        ({"head": "s0-gap"}, "unknown head of vgg11 's0-gap'; did you mean 's0-gap-128'"),
+        ({"head": "gap-12"}, "unknown head of vgg11 'gap-12'; did you mean 'gap-128'"),
         ({"head": 7}, "unknown head of vgg11 '7'"),
         ({"keep_blocks": 0}, r"1 to 6 \(stem, .*, hidden\), not 0"),
-        ({"keep_blocks": 6, "head": "s0-128"}, "1 to 5"),
+        ({"keep_blocks": 6, "head": "hidden-128"}, "1 to 5"),
         ({"keep_blocks": "two"}, "not 'two'"),
         ({"keep_blocks": 2, "slim_from": 3}, r"slim_from counts .* 1 to 2"),
         ({"patch_size": (16, 16)}, "cannot take patches of 16x16"),
@@ -292,3 +292,10 @@ def test_narrow_network_is_told_its_width() -> None:
 def test_unknown_head_is_an_unknown_name() -> None:
     with pytest.raises(UnknownNameError):
         build("vgg19", head="stock")
+
+
+def test_heads_load_by_their_former_names() -> None:
+    old, new = (build("vgg11", head=head, width=4) for head in ("s0-gap-128", "gap-128"))
+    assert old.options["head"] == "s0-gap-128"  # as a checkpoint has recorded it
+    shapes = [[tensor.shape for tensor in tensors(network).values()] for network in (old, new)]
+    assert shapes[0] == shapes[1]

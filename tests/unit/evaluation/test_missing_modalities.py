@@ -146,7 +146,7 @@ def test_the_same_part_of_the_head_is_computed_whatever_is_missing() -> None:
     assert torch.equal(same, outside)
 
 
-@pytest.mark.parametrize("name", ["unet", "unet2d-s1"])
+@pytest.mark.parametrize("name", ["unet", "unet2d-37"])
 def test_networks_of_2_and_3_dimensions_are_scored(cases, name: str) -> None:
     network = load_catalog().networks[name].load()(in_channels=3, out_channels=3, width=2)
     found = replace(predictor(), network=network, patch_size=(32,) * network.spatial_dims)

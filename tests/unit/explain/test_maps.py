@@ -199,7 +199,7 @@ def test_cells_are_followed_through_branches_and_back_up() -> None:
     dense = segmenter(in_channels=1, out_channels=2, spatial_dims=2, width=4)
     grid = cell_grid(dense, feature_layer(dense, (64, 64)), (64, 64))
     assert [(axis.step, axis.cells) for axis in grid] == [(2.0, 32)] * 2
-    padded = load_catalog().networks["unet2d-s1"].load()  # pads between its layers
+    padded = load_catalog().networks["unet2d-37"].load()  # pads between its layers
     dense = padded(in_channels=1, out_channels=2, spatial_dims=2, width=4)
     assert cell_grid(dense, feature_layer(dense, (64, 64)), (64, 64)) == (Axis(0.0, 1.0, 64),) * 2
 

@@ -116,7 +116,7 @@ def test_predictor_averages_over_8_mirrored_volumes() -> None:
 
 @torch.no_grad()
 def test_2d_network_is_flipped_within_its_slices() -> None:
-    builder = load_catalog().networks["unet2d-s1"].load()
+    builder = load_catalog().networks["unet2d-37"].load()
     torch.manual_seed(0)
     plain = predictor(builder(in_channels=2, out_channels=3, width=2), (32, 32))
     mirrored = replace(plain, flips=True)

@@ -180,7 +180,7 @@ def test_brain_smaller_than_the_coarsest_level_is_padded(cases) -> None:
 
 def test_flat_network_sees_slices() -> None:
     torch.manual_seed(0)
-    builder = load_catalog().networks["unet2d-s1"].load()
+    builder = load_catalog().networks["unet2d-37"].load()
     network = builder(in_channels=2, out_channels=3, width=2)
     found = replace(predictor(), network=network, patch_size=(32, 32))
     image = torch.randn(2, 20, 24, 3)

@@ -195,3 +195,23 @@ def test_registries_are_those_of_the_hooks() -> None:
 def test_core_lists_its_own_commands() -> None:
     assert build_catalog([core()]).commands["train"] in builtin.COMMANDS
     assert all(isinstance(command, Component) for command in builtin.COMMANDS)
+
+
+def test_former_names_find_the_component_and_say_the_new_one(make_plugin: MakePlugin) -> None:
+    source = HEAD + (
+        "@hookimpl\ndef medtl_networks():\n"
+        "    return [Component('new', 'os:getcwd', 'x', {'old': 'new', 'head=a': 'head=b'})]\n"
+    )
+    networks = build_catalog([make_plugin("site", source)]).networks
+    assert networks.full_name("old") == networks.full_name("site:OLD") == "site:new"
+    assert list(networks) == ["site:new"]
+    assert networks.notices("new", {"head": "b"}) == []
+    assert networks.notices("old", {"head": "a"}) == [
+        "'old' is now called 'new'; the old name still works",
+        "'head=a' is now called 'head=b'; the old name still works",
+    ]
+
+
+def test_renamed_must_be_a_table(make_plugin: MakePlugin) -> None:
+    source = HEAD + "@hookimpl\ndef medtl_tasks(): return [Component('a', 'os:sep', 'x', 'b')]\n"
+    assert "old words to new ones" in reason(build_catalog([make_plugin("site", source)]), "site")

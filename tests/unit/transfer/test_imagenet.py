@@ -127,13 +127,13 @@ def test_options_and_imagenet_go_from_the_command_line_to_the_checkpoint(
     file, run = write_resnet(tmp_path / "mine.pth"), tmp_path / "run"
     words = ("--network", "resnet18", "--width", 4, "--set", "patch_size=32,32", "--steps", 1)
     words += ("--strategy", "linear-probe", "--init", "imagenet", "--weights", file, "-q")
-    words += ("--set", "options.head=s2-512-256", "--set", "options.keep_blocks=2")
+    words += ("--set", "options.head=hidden-512-256", "--set", "options.keep_blocks=2")
     words += ("--device", "cpu", "--precision", "fp32", "--batch-size", 4)
     command("train", "classification", "--data", tmp_path / "data", *words, "--out", run)
     settings = yaml.safe_load((run / "config.yaml").read_text())
     assert (settings["init"], settings["weights"]) == ("imagenet", str(file))
     recorded = read_weights(run / "linear-probe" / BEST).metadata["network"]["options"]
-    assert recorded == {"head": "s2-512-256", "keep_blocks": 2, "slim_from": None}
+    assert recorded == {"head": "hidden-512-256", "keep_blocks": 2, "slim_from": None}
     fabric = build_fabric("cpu", "fp32", 1, 1)
     network = read_stage(open_run(run), "linear-probe", load_catalog(), fabric).predictor.network
     assert [block.name for block in network.blocks] == ["stem", "encoder1", "head"]

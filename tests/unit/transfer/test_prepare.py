@@ -89,8 +89,8 @@ def test_too_many_blocks_and_unknown_ones_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "new"),
     [
-        ("vgg11-bn", {"head": "s0-gap-128", "keep_blocks": 4}, True),
-        ("vgg11-bn", {"head": "s0-gap-128"}, False),
+        ("vgg11-bn", {"head": "gap-128", "keep_blocks": 4}, True),
+        ("vgg11-bn", {"head": "gap-128"}, False),
         ("unet3d", {"keep_blocks": 4}, False),
     ],
 )
