@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,8 @@ from medtl.data.formats.case_list import Listing, check_list, list_in, read_obje
 from medtl.data.formats.datalist import read_datalist
 from medtl.data.formats.nnunet import has_numbers, read_flat, read_nnunet
 from medtl.data.formats.table import read_table
+from medtl.data.phantom import INDEX, read_index
 from medtl.errors import DataError
-
-PHANTOM = "phantom.json"
 
 
 def read_listing(root: Path) -> Listing:
@@ -22,11 +20,11 @@ def read_listing(root: Path) -> Listing:
     path: Path | None = root
     if root.is_dir():
         named = root / "dataset.json"
-        path = named if named.is_file() else list_in(root, (PHANTOM, "splits_final.json"))
+        path = named if named.is_file() else list_in(root, (INDEX, "splits_final.json"))
     if path is None:
         return read_flat(root)
     check_list(path)
-    synthetic = is_phantom(path.parent)
+    synthetic = bool(read_index(path.parent).get("synthetic"))
     if path.suffix.lower() == ".csv":
         return replace(read_table(path), synthetic=synthetic)
     content = read_object(path)
@@ -46,14 +44,3 @@ def _read_json(path: Path, content: Mapping[str, Any]) -> Listing:
         missing = "modality" if listing.regions else "labels"
         raise DataError(f'{path}: has no "{missing}", which says what is in the images')
     return listing
-
-
-def is_phantom(folder: Path) -> bool:
-    """Whether what lies in a folder says that it is synthetic. DataError if that is damaged."""
-    path = folder / PHANTOM
-    if not path.is_file():
-        return False
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("synthetic"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read; write the phantom anew") from error

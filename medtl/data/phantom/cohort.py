@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -107,7 +107,7 @@ def write_phantom(
     _check(settings, layout)
     with _placed(Path(root)) as partial:
         _run(writer.jobs(partial, settings), progress, workers)
-        _write_index(partial, writer, settings)
+        _write_index(partial, _facts(writer, settings))
     return Path(root)
 
 
@@ -117,8 +117,7 @@ def write_own(root: Path, write: WriteOwn, cases: int, seed: int) -> Path:
     with _placed(root) as partial:
         write(partial, cases, seed)
         if not (partial / INDEX).is_file():
-            index = {"synthetic": True, "name": "synthetic phantom", "cases": cases, "seed": seed}
-            (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+            _write_index(partial, {"cases": cases, "seed": seed})
     return root
 
 
@@ -200,7 +199,7 @@ def read_index(root: Path) -> dict[str, Any]:
         return {}
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
+        if isinstance(content, dict) and isinstance(content.get("sites", {}), dict):
             return content
     raise DataError(f"{path}: cannot be read; write the phantom anew")
 
@@ -239,10 +238,8 @@ def _run(jobs: list[Callable[[], None]], progress: Progress | None, workers: int
     in_threads(lambda job: job(), jobs, advance, threads=workers or 8)
 
 
-def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:
-    index = {
-        "synthetic": True,
-        "name": "synthetic phantom",
+def _facts(writer: Writer, settings: Settings) -> dict[str, Any]:
+    return {
         "version": writer.VERSION,
         "cases": settings.cases,
         "size": settings.size,
@@ -250,4 +247,8 @@ def _write_index(folder: Path, writer: Writer, settings: Settings) -> None:
         "shift": settings.shift,
         **writer.index(settings),
     }
+
+
+def _write_index(folder: Path, facts: Mapping[str, Any]) -> None:
+    index = {"synthetic": True, "name": "synthetic phantom", **facts}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8", newline="")

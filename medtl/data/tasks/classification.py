@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.case import Case, ImageFile
 from medtl.data.formats.case_list import (
     Entry,
     Listing,
     check_list,
     checked,
-    counted,
     list_in,
     read_object,
     spread,
@@ -21,13 +20,12 @@ from medtl.data.formats.case_list import (
 )
 from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.formats.datalist import read_datalist
-from medtl.data.formats.detect import is_phantom
 from medtl.data.formats.label_names import recorded_channels
 from medtl.data.formats.table import read_table
 from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
-from medtl.data.phantom.cohort import KAGGLE, notes_of
+from medtl.data.phantom import KAGGLE, read_index
 from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
@@ -36,7 +34,8 @@ from medtl.data.tasks.classification_defaults import (
     picture_advice,
     volume_advice,
 )
-from medtl.errors import ConfigError, DataError, RunError, shortened
+from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_channels
+from medtl.errors import ConfigError, DataError, RunError
 from medtl.runtime.parallel import in_threads
 
 #: Pictures of so many cases tell whether a data set has colours.
@@ -93,7 +92,7 @@ def read_images(root: Path) -> Listing:
         path = None if folders else list_in(root, ("predictions.csv",))  # medtl predict writes it
     home = root if path is None else path.parent
     # A part of the phantom, such as its training images, is synthetic, too.
-    synthetic = is_phantom(home) or is_phantom(home.resolve().parent)
+    synthetic = any(read_index(folder).get("synthetic") for folder in (home, home.resolve().parent))
     return replace(_read_list(path) if path else read_class_folders(root), synthetic=synthetic)
 
 
@@ -126,9 +125,7 @@ def _channels(listing: Listing, pictures: bool, notes: list[str]) -> tuple[Modal
             return tuple(map(Modality, COLOURS))
     if listing.channels:
         return listing.channels
-    count = 1 if pictures else count_volumes(first.files[0]) if first.packed else len(first.files)
-    names = ["image"] if count == 1 else [f"channel{n}" for n in range(count)]
-    return tuple(map(Modality, names))
+    return unnamed_channels(first, pictures=pictures)
 
 
 def _classes(listing: Listing) -> tuple[str, ...]:
@@ -144,19 +141,17 @@ def _classes(listing: Listing) -> tuple[str, ...]:
 
 
 @dataclass
-class OwnClasses(Task):
-    """The task on one data set; see :meth:`medtl.data.task.Task.bind`."""
+class OwnClasses(ListedTask):
+    """Classification of one data set; see :meth:`medtl.data.task.Task.bind`."""
 
-    root: Path
-    listing: Listing
-    notes: tuple[str, ...]
-    modalities: tuple[Modality, ...]
     regions: tuple[str, ...]  #: the classes: what the network's outputs are called
     pictures: bool
-    name: str = Classification.name
-    kind: str = "classification"
-    nested: bool = False
-    exclusive: bool = True
+
+    name = Classification.name
+    kind = "classification"
+    nested = False
+    exclusive = True
+    without_target = "cases without a class"
 
     def __post_init__(self) -> None:
         self.names = {
@@ -171,42 +166,6 @@ class OwnClasses(Task):
             )
         self.phantom_defaults = self.defaults
 
-    def cases(
-        self,
-        root: Path,
-        labels: str | None = None,
-        required: Sequence[str] | None = None,
-        need_target: bool = True,
-    ) -> Cohort:
-        """The cases of the data set that the task was bound to, with ``root``.
-
-        Raises:
-            DataError: none of a class, or a channel that is missing or too many; always naming the
-                file or the line.
-        """
-        entries = [e for e in self.listing.entries if e.class_name or not need_target]
-        notes = list(self.notes)
-        if not entries:
-            raise DataError(f"{self.listing.source}: {self.listing.unlabelled}")
-        bare = [e.id for e in self.listing.entries if not e.class_name]
-        if bare and need_target:
-            notes.append(f"{len(bare)} cases without a class were left out: {shortened(bare)}")
-        images = in_threads(self._images, entries)
-        for entry, found in zip(entries, images, strict=True):
-            for name in required or ():
-                if Modality(name) not in found:
-                    has = ", ".join(found) or "none"
-                    raise DataError(f"{entry.where}: {entry.id} has no {name} image, only {has}")
-        notes[:0] = notes_of(self.listing.synthetic)
-        cases = tuple(map(self._case, entries, images))
-        return Cohort(
-            self.root,
-            cases,
-            tuple(notes),
-            self.listing.synthetic,
-            counted=counted(entries),
-        )
-
     def advise(
         self,
         cases: Sequence[Case],
@@ -216,39 +175,37 @@ class OwnClasses(Task):
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
         check_every_class(cases, self.regions, self.listing.source)
-        plan = picture_advice if self.pictures else volume_advice
-        found = tuple(map(Modality, modalities))
-        return plan(cases, found, self.defaults, spacing_mm, patch_size)
+        advice = picture_advice if self.pictures else volume_advice
+        names = tuple(map(Modality, modalities))
+        return advice(cases, names, self.defaults, spacing_mm, patch_size)
 
-    def _images(self, entry: Entry) -> dict[Modality, ImageFile]:
+    def _images(self, entry: Entry) -> Images:
         count = len(self.modalities)
+        channels = f"{count}: {', '.join(self.modalities)}"
         if not entry.packed:
             odd = [path for n, path in entry.files.items() if n >= count]
             if odd:
-                raise DataError(f"{odd[0]}: one channel too many; there are {self._channels()}")
-            return {self.modalities[n]: ImageFile(path) for n, path in entry.files.items()}
-        if not entry.files:
+                raise DataError(f"{odd[0]}: one channel too many; there are {channels}")
+        elif not entry.files:
             return {}
-        path = entry.files[0]
-        held = 1 if self.pictures else count_volumes(path)
-        if held == count == 1:
-            return {self.modalities[0]: ImageFile(path)}
-        if held == count or (self.pictures and self.modalities == COLOURS):
-            return {name: ImageFile(path, n) for n, name in enumerate(self.modalities)}
-        raise DataError(f"{path}: it holds {held} channels, not {self._channels()}")
+        else:
+            held = 1 if self.pictures else count_volumes(entry.files[0])
+            if held != count and not (self.pictures and self.modalities == COLOURS):
+                raise DataError(f"{entry.files[0]}: it holds {held} channels, not {channels}")
+        return self._numbered(entry)
 
-    def _channels(self) -> str:
-        return f"{len(self.modalities)}: {', '.join(self.modalities)}"
+    def _check_channels(self, entry: Entry, images: Images, required: Sequence[str]) -> None:
+        for name in required:
+            if Modality(name) not in images:
+                has = ", ".join(images) or "none"
+                raise DataError(f"{entry.where}: {entry.id} has no {name} image, only {has}")
 
-    def _case(self, entry: Entry, images: Mapping[Modality, ImageFile]) -> Case:
-        return Case(
-            id=entry.id,
-            patient=entry.patient or entry.id,
-            images=images,
-            class_name=entry.class_name,
-            mask=ImageFile(entry.mask) if entry.mask else None,
-            site=entry.site,
-            part=entry.part,
-            fold=entry.fold,
-            stratum=entry.class_name,
-        )
+    def _cases(
+        self, entries: Sequence[Entry], images: Sequence[Images], notes: list[str]
+    ) -> tuple[Case, ...]:
+        return tuple(map(self._case, entries, images))
+
+    def _case(self, entry: Entry, images: Images) -> Case:
+        mask = ImageFile(entry.mask) if entry.mask else None
+        case = bare_case(entry, images, stratum=entry.class_name)
+        return replace(case, class_name=entry.class_name, mask=mask)

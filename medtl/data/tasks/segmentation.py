@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medtl.data.case import Case, Cohort, ImageFile
-from medtl.data.formats.case_list import Entry, Listing, checked, counted, trainable
+from medtl.data.case import Case, ImageFile
+from medtl.data.formats.case_list import Entry, Listing, checked, trainable
 from medtl.data.formats.detect import read_listing
 from medtl.data.formats.label_names import (
     Regions,
@@ -21,11 +21,11 @@ from medtl.data.formats.label_names import (
 from medtl.data.io.nifti import count_volumes, label_counts
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
-from medtl.data.phantom.cohort import notes_of
 from medtl.data.task import Advice, Defaults, Task
 from medtl.data.tasks.fingerprint import measure_fingerprint
+from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_channels
 from medtl.data.tasks.segmentation_defaults import advice
-from medtl.errors import ConfigError, DataError, shortened
+from medtl.errors import ConfigError, DataError
 from medtl.runtime.parallel import in_threads
 
 #: Of the built-in phantom.
@@ -58,11 +58,10 @@ class Segmentation(Task):
         if names is None:
             listing = trainable(listing)
         notes = list(listing.notes)
-        channels = listing.channels
-        if not channels and names is not None:
-            channels = recorded_channels(names)
+        channels = listing.channels or (recorded_channels(names) if names is not None else ())
         if not channels:
-            channels = _counted_channels(listing, notes)
+            channels = unnamed_channels(listing.entries[0])
+            notes.append(f"{listing.source.name} names no channels: called {', '.join(channels)}")
         regions = parse_labels(labels) if labels else listing.regions or known
         if regions is None:
             regions = _regions_in_files(listing, notes)
@@ -84,22 +83,13 @@ class Segmentation(Task):
         (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _counted_channels(listing: Listing, notes: list[str]) -> tuple[Modality, ...]:
-    """Names for channels that nobody named."""
-    entry = listing.entries[0]
-    count = count_volumes(entry.files[0]) if entry.packed else len(entry.files)
-    names = ["image"] if count == 1 else [f"channel{n}" for n in range(count)]
-    notes.append(f"{listing.source.name} names no channels: called {', '.join(names)}")
-    return tuple(map(Modality, names))
-
-
 def _regions_in_files(listing: Listing, notes: list[str]) -> Regions:
     """Names for the label values that the segmentations hold."""
     targets = [entry.target for entry in listing.entries if entry.target is not None]
     if not targets:
         raise DataError(f"{listing.source}: {listing.unlabelled}")
     counts = in_threads(lambda path: label_counts(ImageFile(path)), targets)
-    regions = found_regions({v for found in counts for v in found}, listing.source)
+    regions = found_regions({value for voxels in counts for value in voxels}, listing.source)
     notes.append(
         f"{listing.source.name} names no labels: called {', '.join(regions.values)} by the values "
         "found; --labels NAME=1+2,OTHER=2 names them"
@@ -108,53 +98,22 @@ def _regions_in_files(listing: Listing, notes: list[str]) -> Regions:
 
 
 @dataclass
-class OwnData(Task):
-    """The task on one data set; see :meth:`medtl.data.task.Task.bind`."""
+class OwnData(ListedTask):
+    """Segmentation of one data set; see :meth:`medtl.data.task.Task.bind`."""
 
-    root: Path
-    listing: Listing
-    notes: tuple[str, ...]
-    modalities: tuple[Modality, ...]
-    found: Regions
-    name: str = Segmentation.name
-    kind: str = "segmentation"
+    label_scheme: Regions
+
+    name = Segmentation.name
+    kind = "segmentation"
+    without_target = "unlabelled cases"
 
     def __post_init__(self) -> None:
-        self.regions = tuple(self.found.values)
-        self.nested, self.exclusive = self.found.nested, self.found.exclusive
-        self.names = {"channels": list(self.modalities), **self.found.to_json()}
+        scheme = self.label_scheme
+        self.regions = tuple(scheme.values)
+        self.nested, self.exclusive = scheme.nested, scheme.exclusive
+        self.names = {"channels": list(self.modalities), **scheme.to_json()}
         every = "mod:" + "+".join(self.modalities)
         self.defaults = self.phantom_defaults = Defaults(src=every, dst=every, strategy="scratch")
-
-    def cases(
-        self,
-        root: Path,
-        labels: str | None = None,
-        required: Sequence[str] | None = None,
-        need_target: bool = True,
-    ) -> Cohort:
-        """The cases of the data set that the task was bound to, with ``root`` and ``labels``.
-
-        Raises:
-            DataError: none labelled, a channel that is missing or too many, or a label value that
-                the data set does not name; always naming the file.
-        """
-        entries = [e for e in self.listing.entries if e.target is not None or not need_target]
-        notes = list(self.notes)
-        if not entries:
-            raise DataError(f"{self.listing.source}: {self.listing.unlabelled}")
-        bare = [e.id for e in self.listing.entries if e not in entries]
-        if bare:
-            notes.append(f"{len(bare)} unlabelled cases were left out: {shortened(bare)}")
-        notes[:0] = notes_of(self.listing.synthetic)
-        images = in_threads(self._images, entries)
-        for entry, found in zip(entries, images, strict=True):
-            self._check_channels(entry, found, required or ())
-        values = in_threads(self._values, entries)
-        self._tell_absent(values, notes)
-        cases = tuple(map(self._case, entries, images, values))
-        synthetic = self.listing.synthetic
-        return Cohort(self.root, cases, tuple(notes), synthetic, counted=counted(entries))
 
     def advise(
         self,
@@ -164,23 +123,19 @@ class OwnData(Task):
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`."""
-        found = measure_fingerprint(cases, tuple(map(Modality, modalities)), self.regions)
-        return advice(cases, found, self.defaults, spacing_mm, patch_size)
+        fingerprint = measure_fingerprint(cases, tuple(map(Modality, modalities)), self.regions)
+        return advice(cases, fingerprint, self.defaults, spacing_mm, patch_size)
 
-    def _images(self, entry: Entry) -> dict[Modality, ImageFile]:
-        if not entry.packed:
-            numbers = range(len(self.modalities))
-            odd = [path for n, path in entry.files.items() if n not in numbers]
+    def _images(self, entry: Entry) -> Images:
+        if entry.packed:
+            count = count_volumes(entry.files[0])
+            if count != len(self.modalities):
+                raise DataError(f"{entry.files[0]}: {self._named(f'it holds {count} channels')}")
+        else:
+            odd = [path for n, path in entry.files.items() if n not in range(len(self.modalities))]
             if odd:
                 raise DataError(f"{odd[0]}: {self._named('it is numbered beyond the channels')}")
-            return {self.modalities[n]: ImageFile(path) for n, path in entry.files.items()}
-        path = entry.files[0]
-        count = count_volumes(path)
-        if count != len(self.modalities):
-            raise DataError(f"{path}: {self._named(f'it holds {count} channels')}")
-        if count == 1:
-            return {self.modalities[0]: ImageFile(path)}
-        return {name: ImageFile(path, n) for n, name in enumerate(self.modalities)}
+        return self._numbered(entry)
 
     def _named(self, what: str) -> str:
         return (
@@ -188,9 +143,7 @@ class OwnData(Task):
             f"{', '.join(self.modalities)}"
         )
 
-    def _check_channels(
-        self, entry: Entry, images: Mapping[Modality, ImageFile], required: Sequence[str]
-    ) -> None:
+    def _check_channels(self, entry: Entry, images: Images, required: Sequence[str]) -> None:
         for name in required:
             if name not in self.modalities:
                 raise DataError(f"{self.listing.source}: {self._named(f'{name} is needed')}")
@@ -200,38 +153,37 @@ class OwnData(Task):
                 hint = f"; expected {file}" if file else ""
                 raise DataError(f"{entry.where}: {entry.id} has no {name} image{hint}")
 
+    def _cases(
+        self, entries: Sequence[Entry], images: Sequence[Images], notes: list[str]
+    ) -> tuple[Case, ...]:
+        values = in_threads(self._values, entries)
+        present = {value for counts in values for value in counts}
+        absent = [n for n, own in self.label_scheme.values.items() if not present & set(own)]
+        if absent and present:
+            notes.append(f"in no segmentation: {', '.join(absent)}")
+        return tuple(map(self._case, entries, images, values))
+
     def _values(self, entry: Entry) -> Mapping[int, int]:
         """Voxels per label value."""
         if entry.target is None:
             return {}
         counts = label_counts(ImageFile(entry.target))
-        strange = sorted(set(counts) - set(self.found.labels))
-        if strange:
+        known = self.label_scheme.labels
+        unknown = sorted(set(counts) - set(known))
+        if unknown:
             raise DataError(
-                f"{entry.target}: label value {', '.join(map(str, strange))} is not named by "
-                f"{self.listing.source}, which knows {', '.join(map(str, self.found.labels))}"
+                f"{entry.target}: label value {', '.join(map(str, unknown))} is not named by "
+                f"{self.listing.source}, which knows {', '.join(map(str, known))}"
             )
         return counts
 
-    def _tell_absent(self, values: Sequence[Mapping[int, int]], notes: list[str]) -> None:
-        present = {value for counts in values for value in counts}
-        absent = [n for n, own in self.found.values.items() if not present & set(own)]
-        if absent and present:
-            notes.append(f"in no segmentation: {', '.join(absent)}")
-
-    def _case(
-        self, entry: Entry, images: Mapping[Modality, ImageFile], values: Mapping[int, int]
-    ) -> Case:
-        held = [name for name, own in self.found.values.items() if set(own) & set(values)]
-        return Case(
-            id=entry.id,
-            patient=entry.patient or entry.id,
-            images=images,
+    def _case(self, entry: Entry, images: Images, voxels: Mapping[int, int]) -> Case:
+        regions = self.label_scheme.values
+        return replace(
+            bare_case(
+                entry, images, " ".join(n for n, own in regions.items() if {*own} & {*values})
+            ),
             target=ImageFile(entry.target) if entry.target else None,
-            regions=self.found.values,
-            labels=self.found.labels,
-            site=entry.site,
-            part=entry.part,
-            fold=entry.fold,
-            stratum=" ".join(held),
+            regions=regions,
+            labels=self.label_scheme.labels,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medtl.data.case import ImageFile
 from medtl.data.modality import Modality, parse_modality
+from medtl.data.phantom import INDEX
 from medtl.errors import ConfigError, DataError
 
 UNDERSTOOD = (
@@ -116,8 +117,8 @@ def survey(root: Path) -> Survey:
         links += outside
         if "dataset.json" in files and (folder / "imagesTr").is_dir():
             found.cases += _read_msd(folder)
-        if "phantom.json" in files:
-            found.phantoms.append(files["phantom.json"])
+        if INDEX in files:
+            found.phantoms.append(folder)
         found.name_mappings += [files[n] for n in files if n.lower() == "name_mapping.csv"]
         cases, two_forms = _group(root, folder, files)
         doubles += two_forms
@@ -142,8 +143,8 @@ def survey(root: Path) -> Survey:
         if count:
             found.notes.append(f"{count} {text}")
     # A case folder of a phantom cohort is still a phantom.
-    above = [parent / "phantom.json" for parent in root.resolve().parents[:2]]
-    found.phantoms += [path for path in above if path.is_file()]
+    above = root.resolve().parents[:2]
+    found.phantoms += [folder for folder in above if (folder / INDEX).is_file()]
     return found
 
 

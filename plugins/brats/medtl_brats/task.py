@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort
-from medtl.data.phantom.cohort import notes_of
+from medtl.data.phantom import notes_of, read_index
 from medtl.data.task import Defaults, Task
 from medtl.errors import DataError
 from medtl.runtime.parallel import in_threads
@@ -158,13 +157,10 @@ def _side_facts(found: Survey) -> tuple[dict[str, str], dict[str, str], bool]:
     for path in found.name_mappings:
         _read_name_mapping(path, sites, grades)
     synthetic = False
-    for path in found.phantoms:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            sites.update({str(name): str(site) for name, site in content.get("sites", {}).items()})
-            synthetic = synthetic or bool(content.get("synthetic"))
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: cannot be read; write the phantom anew") from error
+    for folder in found.phantoms:
+        index = read_index(folder)
+        sites.update({str(name): str(site) for name, site in index.get("sites", {}).items()})
+        synthetic = synthetic or bool(index.get("synthetic"))
     return sites, grades, synthetic
 
 

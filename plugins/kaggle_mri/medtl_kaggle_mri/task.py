@@ -14,7 +14,7 @@ from medtl.data.formats.case_list import Entry, checked
 from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
-from medtl.data.phantom.cohort import INDEX, KAGGLE, notes_of, read_index
+from medtl.data.phantom import INDEX, KAGGLE, notes_of, read_index
 from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
-from medtl.data.phantom.cohort import LGG, notes_of, read_index
+from medtl.data.phantom import LGG, notes_of, read_index
 from medtl.data.task import Advice, Defaults, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
-from medtl.data.phantom.cohort import read_index
+from medtl.data.phantom import read_index
 from medtl.data.task import Defaults, Task
 from medtl.errors import ConfigError, DataError
 from medtl_liver_ct.lits import BACKGROUND, CT, LIVER, TUMOUR, Scan, find_scans
