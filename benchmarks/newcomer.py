@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "helpers"))
 from clean_environment import CleanEnvironment  # noqa: E402
 
-from medtl.plugins.scaffold import COMPONENT_KINDS  # noqa: E402
+from medtl.plugins.scaffold import SCAFFOLDS  # noqa: E402
 
 PROMISE_S = 120.0
 RESULTS = Path(__file__).parent / "results" / "newcomer.json"
@@ -53,7 +53,7 @@ def _processor_s() -> float:
 
 def plugins() -> dict[str, Any]:
     rows = {}
-    for kind in COMPONENT_KINDS:
+    for kind in SCAFFOLDS:
         with tempfile.TemporaryDirectory() as folder:
             rows[kind] = plugin(kind, Path(folder))
         print(f"{kind:<13} {rows[kind]['seconds']:6.1f} s of {PROMISE_S:.0f}", flush=True)
@@ -107,7 +107,7 @@ def main() -> None:
     report |= {"promise_s": PROMISE_S, options.part: {"machine": describe(), **result}}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n")
-    timed_kinds = COMPONENT_KINDS if options.part == "plugins" else ()
+    timed_kinds = SCAFFOLDS if options.part == "plugins" else ()
     slow = [kind for kind in timed_kinds if result[kind]["seconds"] > PROMISE_S]
     if slow:
         sys.exit(f"slower than {PROMISE_S:.0f} s: {', '.join(slow)}")

@@ -22,9 +22,10 @@ difference in it. Its full name is ``plugin:component``; the bare name works whi
 offers it. Nothing is overwritten. A plugin that breaks any of this is listed as broken by
 ``medtl plugins list``, with the reason, and none of it is used; the others work on.
 
-``medtl plugins check NAME|PATH`` tries what the components promise (:mod:`medtl.testing`). Which
-changes of this contract raise ``PLUGIN_API``, and how long an older one is read, is decided in
-``docs/decisions/0027-plugin-kit.md``.
+The code behind the components may import the modules of ``PUBLIC_MODULES``; anything else in
+medtl may change at any time. ``medtl plugins check NAME|PATH`` tests what the components promise
+(:mod:`medtl.testing`). ``docs/decisions/0027-plugin-kit.md`` says which changes of this contract
+raise ``PLUGIN_API``, and how long an older version is supported.
 """
 
 from __future__ import annotations
@@ -32,6 +33,36 @@ from __future__ import annotations
 import pluggy
 
 from medtl import Component
+
+#: All that a plugin may import of medtl -> what it is for.
+PUBLIC_MODULES = {
+    "medtl": "Component, components, hookimpl: all that a plugin.py needs",
+    "medtl.errors": "errors that are shown in one line, and words for messages",
+    "medtl.testing": "the checks of medtl plugins check, for a plugin's own tests",
+    "medtl.data.task": "tasks: the base class, default settings, advice from the training cases",
+    "medtl.data.case": "cases and cohorts: what a task reads a folder into",
+    "medtl.data.modality": "names of modalities",
+    "medtl.data.domain": "domains such as mod:t1,site:CS",
+    "medtl.data.io.nifti": "volumes: read and write NIfTI files",
+    "medtl.data.io.pictures": "pictures: read PNG, JPEG, TIFF and BMP files",
+    "medtl.data.phantom": "whether data are synthetic, and the built-in synthetic cohorts",
+    "medtl.data.formats.class_folders": "lists the images of a folder per class",
+    "medtl.data.duplicates": "finds pictures that are stored more than once",
+    "medtl.data.tasks.classification_defaults": "settings for tasks that classify pictures",
+    "medtl.runtime.cache": "remembers facts about files between runs",
+    "medtl.runtime.console": "progress and notes of a task that reads much",
+    "medtl.transforms.presets": "presets: how a case is preprocessed and augmented",
+    "medtl.transforms.augment": "ranges of the augmentation",
+    "medtl.networks.blocks": "networks: blocks, and what a builder takes and returns",
+    "medtl.networks.builder": "turns a torch module into a network builder",
+    "medtl.networks.layers": "layers and heads of classifiers",
+    "medtl.networks.options": "options that several networks share: head, keep_blocks, slim_from",
+    "medtl.transfer.strategies.base": "strategies: requests, stages and how to plan them",
+    "medtl.training.feature_loss": "losses on the features of two domains",
+    "medtl.shift.contract": "features, harmonisers and shift metrics",
+    "medtl.shift.metrics.base": "shift metrics: rows by patient, in balanced numbers",
+}
+
 
 hookspec = pluggy.HookspecMarker("medtl")
 
@@ -58,15 +89,16 @@ def medtl_initialisers() -> list[Component]:
 
 @hookspec
 def medtl_transforms() -> list[Component]:
-    """Presets: preparation and augmentation. Targets return a
+    """Presets: preprocessing and augmentation. Targets return a
     :class:`medtl.transforms.presets.Preset`."""
     raise NotImplementedError
 
 
 @hookspec
 def medtl_harmonisers() -> list[Component]:
-    """Ways to make images alike, fitted on some of them, for measuring shift and, those with
-    landmarks, for training. Targets return a :class:`medtl.shift.contract.Harmoniser`."""
+    """Ways to bring images to a common intensity scale or spacing, fitted on some of them: for
+    measuring shift and, with landmarks, for training. Targets return a
+    :class:`medtl.shift.contract.Harmoniser`."""
     raise NotImplementedError
 
 
@@ -78,8 +110,8 @@ def medtl_strategies() -> list[Component]:
 
 @hookspec
 def medtl_losses() -> list[Component]:
-    """Terms of the training objective. Targets return a ``torch.nn.Module``; what it may see of
-    logits, features and weights is told in :mod:`medtl.training.losses`."""
+    """Terms of the training objective. Targets return a ``torch.nn.Module``;
+    :mod:`medtl.training.losses` says which logits, features and weights it receives."""
     raise NotImplementedError
 
 
@@ -94,7 +126,7 @@ def medtl_features() -> list[Component]:
 @hookspec
 def medtl_shift_metrics() -> list[Component]:
     """Distances between source and target features. Targets take nothing and return a
-    :class:`medtl.shift.contract.ShiftMetric`; tests, intervals and effects come for free."""
+    :class:`medtl.shift.contract.ShiftMetric`; medtl adds the tests, intervals and effect sizes."""
     raise NotImplementedError
 
 

@@ -28,7 +28,7 @@ LONGEST_NAME = 24
 
 
 @dataclass(frozen=True, slots=True)
-class ComponentKind:
+class Scaffold:
     """A kind of component that a new plugin may offer. ``target``: the file and what is in it."""
 
     hook: str
@@ -37,32 +37,32 @@ class ComponentKind:
     modules: tuple[str, ...]
 
 
-COMPONENT_KINDS: Mapping[str, ComponentKind] = {
-    "task": ComponentKind(
+SCAFFOLDS: Mapping[str, Scaffold] = {
+    "task": Scaffold(
         "medtl_tasks",
         "task:${class}Task",
         "an organ and the lesion in it, from a folder of NIfTI files per case",
         ("task", "phantom"),
     ),
-    "network": ComponentKind(
+    "network": Scaffold(
         "medtl_networks",
         "network:build_$module",
         "a small residual U-Net, in 2-D and 3-D",
         ("network",),
     ),
-    "strategy": ComponentKind(
+    "strategy": Scaffold(
         "medtl_strategies",
         "strategy:plan_$module",
         "train a new head, then every block (Kumar et al. 2022)",
         ("strategy",),
     ),
-    "shift-metric": ComponentKind(
+    "shift-metric": Scaffold(
         "medtl_shift_metrics",
         "metric:${module}_metric",
         "mean distance of the deciles of the features",
         ("metric",),
     ),
-    "transform": ComponentKind(
+    "transform": Scaffold(
         "medtl_transforms",
         "preset:${module}_preset",
         "MR of the body; augmented without mirroring",
@@ -79,8 +79,8 @@ def write_plugin(name: str, kind: str, parent: Path, catalog: Catalog) -> Path:
         ConfigError: ``name`` is no name for a plugin, or is taken.
         RunError: the folder is there already, or cannot be written; nothing is left behind.
     """
-    if canonical(kind) not in COMPONENT_KINDS:
-        raise UnknownNameError("kind of plugin", kind, COMPONENT_KINDS)
+    if canonical(kind) not in SCAFFOLDS:
+        raise UnknownNameError("kind of plugin", kind, SCAFFOLDS)
     checked = check_name(name, catalog)
     folder = parent / f"medtl-{checked}"
     if folder.exists() or folder.is_symlink():
@@ -126,12 +126,12 @@ def rendered(name: str, kind: str) -> dict[str, str]:
         "module": module,
         "class": "".join(part.capitalize() for part in name.split("-")),
         "kind": kind.replace("-", " "),
-        "summary": COMPONENT_KINDS[kind].summary,
-        "hook": COMPONENT_KINDS[kind].hook,
+        "summary": SCAFFOLDS[kind].summary,
+        "hook": SCAFFOLDS[kind].hook,
         "api": str(PLUGIN_API),
         "version": __version__,
     }
-    words["target"] = Template(COMPONENT_KINDS[kind].target).substitute(words)
+    words["target"] = Template(SCAFFOLDS[kind].target).substitute(words)
     templates = files("medtl.plugins") / "templates"
     for part in ("about", "use", "change"):
         words[part] = _filled(templates / kind / f"{part}.md.tmpl", words).strip()
@@ -144,7 +144,7 @@ def rendered(name: str, kind: str) -> dict[str, str]:
         f"{package}/plugin.py": templates / "plugin.py.tmpl",
         **{
             f"{package}/{each}.py": templates / kind / f"{each}.py.tmpl"
-            for each in COMPONENT_KINDS[kind].modules
+            for each in SCAFFOLDS[kind].modules
         },
         f"tests/test_{module}.py": templates / kind / "test.py.tmpl",
     }

@@ -14,7 +14,7 @@ from clean_environment import CleanEnvironment
 
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.plugins.catalog import load_catalog
-from medtl.plugins.scaffold import COMPONENT_KINDS, LONGEST_NAME, write_plugin
+from medtl.plugins.scaffold import LONGEST_NAME, SCAFFOLDS, write_plugin
 
 Command = Callable[..., None]
 
@@ -23,9 +23,9 @@ Command = Callable[..., None]
 def packages(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, Path]:
     """Kind -> a package of it, called my-KIND."""
     parent = tmp_path_factory.mktemp("packages")
-    for kind in COMPONENT_KINDS:
+    for kind in SCAFFOLDS:
         command("plugins", "new", f"my-{kind}", "--kind", kind, "--out", parent)
-    return {kind: parent / f"medtl-my-{kind}" for kind in COMPONENT_KINDS}
+    return {kind: parent / f"medtl-my-{kind}" for kind in SCAFFOLDS}
 
 
 def test_packages_pass_their_own_tests_at_once(packages: dict[str, Path], tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_packages_pass_their_own_tests_at_once(packages: dict[str, Path], tmp_pa
     clean = CleanEnvironment.create(tmp_path / "clean")
     clean.install(*packages.values())
     listed = clean.components()
-    for kind in COMPONENT_KINDS:
+    for kind in SCAFFOLDS:
         registry = {"strategy": "strategies"}.get(kind, f"{kind.replace('-', '_')}s")
         assert listed[registry][f"my-{kind}"] == f"my-{kind}"
     tests = [folder / "tests" for folder in packages.values()]

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medtl.data.formats.case_list import TRAINING, Entry, Listing, is_nifti
+from medtl.data.formats.case_list import TRAINING, Entry, Listing, checked, is_nifti
 from medtl.data.io.pictures import is_picture
 from medtl.errors import DataError, shortened
+
+__all__ = ["Entry", "Listing", "read_class_folders"]
+
 
 _PARTS = {"train": TRAINING, "test": "testing", "val": "validation"}
 
@@ -17,10 +20,10 @@ _PART = re.compile(r"(train|test|val)(ing|idation)?([ _.-].*)?", re.IGNORECASE)
 
 
 def read_class_folders(root: Path) -> Listing:
-    """A case per image, called by its path; images that lie in no class folder have no class.
+    """A case per image, sorted by name, which is its path; without class folders it has no class.
 
     Raises:
-        DataError: no images, or a class folder without one.
+        DataError: no images, a class folder without one, or a path that cannot name a case.
     """
     parts = [folder for folder in _folders(root) if _PART.fullmatch(folder.name)]
     parts = [folder for folder in parts if _folders(folder)]
@@ -41,7 +44,7 @@ def read_class_folders(root: Path) -> Listing:
         )
     notes = [f"no images, left out: {shortened(sorted(others))}"] if others else []
     unlabelled = "holds no folder per class, so no image has one"
-    return Listing(root, tuple(entries), notes=tuple(notes), unlabelled=unlabelled)
+    return checked(Listing(root, tuple(entries), notes=tuple(notes), unlabelled=unlabelled))
 
 
 def _entries(

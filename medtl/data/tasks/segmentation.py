@@ -179,10 +179,9 @@ class OwnData(ListedTask):
 
     def _case(self, entry: Entry, images: Images, voxels: Mapping[int, int]) -> Case:
         regions = self.label_scheme.values
+        present = [name for name, values in regions.items() if set(values) & set(voxels)]
         return replace(
-            bare_case(
-                entry, images, " ".join(n for n, own in regions.items() if {*own} & {*values})
-            ),
+            bare_case(entry, images, stratum=" ".join(present)),
             target=ImageFile(entry.target) if entry.target else None,
             regions=regions,
             labels=self.label_scheme.labels,

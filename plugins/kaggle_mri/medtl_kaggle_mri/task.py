@@ -10,8 +10,7 @@ from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.duplicates import LEAST_PICTURE, groups_of, thumbnails_of
-from medtl.data.formats.case_list import Entry, checked
-from medtl.data.formats.class_folders import read_class_folders
+from medtl.data.formats.class_folders import Entry, read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import INDEX, KAGGLE, notes_of, read_index
@@ -75,7 +74,7 @@ class KaggleMri(Task):
         check_no_labels(self.name, labels)
         if not root.is_dir():
             raise DataError(f"{root}: no such folder; it should hold a folder per class")
-        listing = checked(read_class_folders(root))
+        listing = read_class_folders(root)
         entries = listing.entries
         if need_target and not any(entry.class_name for entry in entries):
             raise DataError(f"{root}: {listing.unlabelled}; give the folder above them")
