@@ -58,7 +58,7 @@ PUBLIC_MODULES = {
     "medtl.networks.layers": "layers and heads of classifiers",
     "medtl.networks.options": "options that several networks share: head, keep_blocks, slim_from",
     "medtl.transfer.strategies.base": "strategies: requests, stages and how to plan them",
-    "medtl.training.feature_loss": "losses on the features of two domains",
+    "medtl.training.losses": "losses: base classes of those on features and on weights",
     "medtl.shift.contract": "features, harmonisers and shift metrics",
     "medtl.shift.metrics.base": "shift metrics: rows by patient, in balanced numbers",
 }
