@@ -66,11 +66,3 @@ def watched(losses: list[BoundFeatureLoss]) -> Iterator[Mapping[str, Tensor]]:
         return
     with record_blocks(losses[0].network, {loss.block for loss in losses}) as features:
         yield features
-
-
-def check_pairs(source_BF: Tensor, target_BF: Tensor, least: int) -> None:
-    """Refuse batches that a distance between distributions cannot be told from."""
-    if min(len(source_BF), len(target_BF)) < least:
-        raise ConfigError(
-            f"aligning features takes batches of {least} images or more; choose a --batch-size"
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medtl.training.feature_loss import check_pairs
+from medtl.errors import ConfigError
 from medtl.training.losses import FeatureLoss
 
 #: Factors on the median distance squared, one Gaussian kernel each.
@@ -22,7 +22,7 @@ class CORAL(FeatureLoss):
     """
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
-        check_pairs(source_BF, target_BF, 2)
+        _check_batch(source_BF, target_BF)
         gap_FF = _covariance(source_BF) - _covariance(target_BF)
         return gap_FF.square().sum() / (4 * source_BF.shape[1] ** 2)
 
@@ -37,7 +37,7 @@ class MMD(FeatureLoss):
     """
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
-        check_pairs(source_BF, target_BF, 2)
+        _check_batch(source_BF, target_BF)
         count = len(source_BF)
         both_MF = torch.cat((source_BF, target_BF))
         squares_MM = _squared_distances(both_MF)
@@ -51,6 +51,14 @@ class MMD(FeatureLoss):
             for part in (kernel_MM[:count, :count], kernel_MM[count:, count:])
         ]
         return within[0] + within[1] - 2 * kernel_MM[:count, count:].mean()
+
+
+def _check_batch(source_BF: Tensor, target_BF: Tensor) -> None:
+    """ConfigError for a batch of one image, which has no covariance and no distances."""
+    if min(len(source_BF), len(target_BF)) < 2:
+        raise ConfigError(
+            "aligning features takes batches of 2 images or more; choose a --batch-size"
+        )
 
 
 def _covariance(rows_BF: Tensor) -> Tensor:
