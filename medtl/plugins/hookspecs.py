@@ -50,6 +50,7 @@ PUBLIC_MODULES = {
     "medtl.data.duplicates": "finds pictures that are stored more than once",
     "medtl.data.tasks.classification_defaults": "settings for tasks that classify pictures",
     "medtl.runtime.cache": "remembers facts about files between runs",
+    "medtl.runtime.parallel": "reads many files at a time, in threads",
     "medtl.runtime.console": "progress and notes of a task that reads much",
     "medtl.transforms.presets": "presets: how a case is preprocessed and augmented",
     "medtl.transforms.augment": "ranges of the augmentation",
