@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import component
+from medtl.plugins.catalog import load_catalog
+from medtl.transfer.inspect import inspect as look_into
 
 app = typer.Typer(add_completion=False)
 
@@ -43,9 +45,6 @@ def inspect(
     from rich.console import Console
     from rich.table import Table
 
-    from medtl.plugins.catalog import load_catalog
-    from medtl.transfer.inspect import inspect as look_into
-
     found = look_into(
         file,
         load_catalog(),
@@ -66,5 +65,4 @@ def inspect(
         table.add_row(*row)
     console.print(table, *receipts)
     if found.problem:
-        problem = f"training refuses it without --allow-partial: {found.problem}"
-        console.print(problem, markup=False)
+        console.print(f"training refuses it without --allow-partial: {found.problem}", markup=False)
