@@ -27,6 +27,7 @@ from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype, in_double
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import replacing
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.views import view
 
@@ -94,11 +95,9 @@ def build_classifier(
     recipe: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
-    recorded: Mapping[str, Any],
+    metadata: CheckpointMetadata,
 ) -> Classifier:
-    """``recorded``: a checkpoint's metadata."""
-    cases = int(recorded.get("temperature_fitted_on", 0))
-    temperature = Temperature(float(recorded.get("temperature", 1.0)), cases)
+    temperature = Temperature(metadata.temperature, metadata.temperature_fitted_on)
     return Classifier(network, recipe, patch, fabric, temperature)
 
 

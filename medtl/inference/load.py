@@ -17,6 +17,7 @@ from medtl.inference.task_types import AnyPredictor, TaskType, task_type_named
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import Run
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl.transfer.transfer import load_exactly
 from medtl.transfer.weights import BEST, Weights, read_weights
@@ -95,35 +96,37 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedS
 
 
 def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
-    recorded = weights.metadata
-    modalities = tuple(map(Modality, recorded["modalities"]))
-    regions = tuple(recorded["regions"])
-    network_record: Mapping[str, Any] = recorded["network"]
-    patch_size = tuple(network_record["patch_size"])
-    network = catalog.networks[network_record["name"]].load()(
+    metadata = CheckpointMetadata.from_json(weights.metadata)
+    modalities = tuple(map(Modality, metadata.modalities))
+    record = metadata.network
+    network = catalog.networks[record.name].load()(
         in_channels=len(modalities),
-        out_channels=len(regions),
-        spatial_dims=network_record["spatial_dims"],
-        width=network_record["width"],
-        patch_size=patch_size,
-        **network_record.get("options", {}),
+        out_channels=len(metadata.regions),
+        spatial_dims=record.spatial_dims,
+        width=record.width,
+        patch_size=record.patch_size,
+        **record.options,
     )
     load_exactly(network, weights)
     network.module.to(fabric.device).eval()
-    preset = _preset(weights.path, recorded["preprocessing"], catalog)
-    kind = task_type_named(recorded.get("kind", "segmentation"), str(weights.path))
+    preset = _preset(weights.path, metadata.preprocessing, catalog)
+    kind = task_type_named(metadata.kind, str(weights.path))
     predictor = kind.predictor(
-        network, Preprocessor(modalities, regions, preset), patch_size, fabric, recorded
+        network,
+        Preprocessor(modalities, metadata.regions, preset),
+        record.patch_size,
+        fabric,
+        metadata,
     )
     return LoadedStage(
-        recorded["stage"],
+        metadata.stage,
         kind,
         predictor,
-        frozenset(recorded["seen"]),
-        recorded["synthetic"],
-        recorded["task"],
-        recorded["domain"],
-        recorded.get("names"),
+        frozenset(metadata.seen),
+        metadata.synthetic,
+        metadata.task,
+        metadata.domain,
+        metadata.names,
     )
 
 

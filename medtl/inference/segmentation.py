@@ -28,6 +28,7 @@ from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.subset import stride
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.preprocessor import Preprocessor
 
@@ -164,17 +165,16 @@ def build_segmenter(
     recipe: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
-    recorded: Mapping[str, Any],
+    metadata: CheckpointMetadata,
 ) -> Segmenter:
-    """``recorded``: a checkpoint's metadata."""
     return Segmenter(
         network,
         recipe,
         patch,
         fabric,
-        recorded["nested"],
-        recorded["min_component_ml"],
-        exclusive=recorded.get("exclusive", False),
+        metadata.nested,
+        metadata.min_component_ml,
+        exclusive=metadata.exclusive,
     )
 
 

@@ -20,6 +20,7 @@ from medtl.inference import classification, segmentation
 from medtl.inference.classification import Classifier
 from medtl.inference.segmentation import Segmenter
 from medtl.networks.blocks import Network
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocessor import Preprocessor
 
 AnyPredictor = Segmenter | Classifier
@@ -34,7 +35,7 @@ class TaskType:
     selected_by: str  #: what validation measures, per output
     #: network, preprocessor, patch, fabric, checkpoint metadata -> what predicts
     predictor: Callable[
-        [Network, Preprocessor, tuple[int, ...], Fabric, Mapping[str, Any]], AnyPredictor
+        [Network, Preprocessor, tuple[int, ...], Fabric, CheckpointMetadata], AnyPredictor
     ]
     #: the predictor with what is fitted on prepared training and validation cases, which hold their
     #: "class" where they have one

@@ -36,6 +36,7 @@ from medtl.training.samples.loader import build_loader, plainly
 from medtl.training.samples.prepared import cached_cases
 from medtl.training.state import STATE
 from medtl.training.unlabelled import Unlabelled
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata, NetworkRecord
 from medtl.transfer.prepare import PreparedNetwork
 from medtl.transfer.response import measure_response
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Stage, steps_so_far
@@ -158,9 +159,12 @@ class Trainer:
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
-        recorded = {**self._metadata(stage, network), "min_component_ml": 0.0}
         predictor = plan.task_type.predictor(
-            network, plan.recipe(stage.domain), plan.patch_size, self.fabric, recorded
+            network,
+            plan.recipe(stage.domain),
+            plan.patch_size,
+            self.fabric,
+            self._metadata(stage, network),
         )
         if isinstance(predictor, Segmenter):
             predictor.windows.tell = self.reporter.say
@@ -301,18 +305,15 @@ class Trainer:
             return
         network = predictor.network
         response = measure_response(network, batch)
-        metadata = {
-            **self._metadata(stage, network),
-            "response_rms": response,
-            **self.plan.task_type.record(predictor),
-        }
+        found = {"response_rms": response, **self.plan.task_type.record(predictor)}
+        if result.at_once is not None:  # the memory did not hold a whole batch
+            found["patches_at_once"] = result.at_once
+        metadata = self._metadata(stage, network).model_copy(update=found).to_json()
         by = f"validation {self.plan.task_type.selected_by}"
         if stage.select_by in LABEL_FREE:
             by = f"{stage.select_by} of unlabelled images"
         score = {by.lower().replace(" ", "_"): result.best_score}
         extra = {"best_step": result.best_step, **score}
-        if result.at_once is not None:  # the memory did not hold a whole batch
-            metadata["patches_at_once"] = result.at_once
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
@@ -331,33 +332,33 @@ class Trainer:
         if calibration := self.plan.task_type.describe(predictor):
             self.reporter.say(f"{stage.name}: {calibration}")
 
-    def _metadata(self, stage: Stage, network: Network) -> dict[str, Any]:
+    def _metadata(self, stage: Stage, network: Network) -> CheckpointMetadata:
         plan = self.plan
         before = steps_behind(self.plan.outside) if self.plan.outside else None
-        return {
-            "network": {
-                "name": plan.network,
-                "width": network.width,
-                "in_channels": network.in_channels,
-                "out_channels": network.out_channels,
-                "spatial_dims": network.spatial_dims,
-                "patch_size": list(plan.patch_size),
-                "options": dict(network.options),
-            },
-            "task": plan.task.name,
-            "kind": plan.task_type.name,
-            "stage": stage.name,
-            "domain": str(stage.evaluate_on or stage.domain),
-            "modalities": list(stage.domain.modalities),
-            "regions": list(plan.task.regions),
-            "nested": plan.task.nested,
-            "exclusive": plan.task.exclusive,
-            "names": plan.task.names,
-            "preprocessing": plan.preset.to_json(),
-            "seen": list(self.seen),
-            "steps": steps_so_far(plan.stages, before)[stage.name],
-            "synthetic": plan.cohort.synthetic,
-        }
+        return CheckpointMetadata(
+            network=NetworkRecord(
+                name=plan.network,
+                width=network.width,
+                in_channels=network.in_channels,
+                out_channels=network.out_channels,
+                spatial_dims=network.spatial_dims,
+                patch_size=plan.patch_size,
+                options=dict(network.options),
+            ),
+            task=plan.task.name,
+            kind=plan.task_type.name,
+            stage=stage.name,
+            domain=str(stage.evaluate_on or stage.domain),
+            modalities=stage.domain.modalities,
+            regions=plan.task.regions,
+            nested=plan.task.nested,
+            exclusive=plan.task.exclusive,
+            names=plan.task.names,
+            preprocessing=plan.preset.to_json(),
+            seen=self.seen,
+            steps=steps_so_far(plan.stages, before)[stage.name],
+            synthetic=plan.cohort.synthetic,
+        )
 
     def _receive(self, stage: Stage, prepared: PreparedNetwork) -> None:
         """Keep and tell what happened to the weights that the stage starts from."""

@@ -137,8 +137,7 @@ def _target(
         raise ConfigError(f"{weights.path} does not name its modalities; state --modalities")
     outputs = tuple(regions.split(",")) if regions else weights.regions
     component = catalog.networks[name]
-    saved = weights.metadata.get("network")
-    saved = saved if isinstance(saved, dict) else {}
+    saved = weights.network
     saved_name = str(saved.get("name")).rpartition(":")[2]
     same = saved_name == component.name or component.renamed.get(saved_name) == component.name
     network = component.load()(

@@ -117,8 +117,8 @@ def _new_by_nature(network: Network) -> set[str]:
 
 def architecture(weights: Weights) -> str:
     """What the file says about its network, to hint at the right one."""
-    saved = weights.metadata.get("network")
-    if isinstance(saved, dict) and "name" in saved:
+    saved = weights.network
+    if "name" in saved:
         width = saved.get("width")
         return f"network {saved['name']}" + (f" of width {width}" if width else "")
     if weights.format == NNUNET:

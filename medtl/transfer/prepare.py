@@ -112,8 +112,7 @@ def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:
     Its inputs are other features, even if its shape fits. A cut U-Net loses its lowest levels, so
     its head keeps its inputs.
     """
-    saved = weights.metadata.get("network")
-    options = saved.get("options") if isinstance(saved, dict) else None
+    options = weights.network.get("options")
     cut = options.get("keep_blocks") if isinstance(options, dict) else None
     elsewhere = not network.dense and network.options.get("keep_blocks") != cut
     return (network.blocks[-1].name,) if elsewhere else ()

@@ -1,27 +1,9 @@
 """Weights in files: read what others wrote without running any of it, write medtl's checkpoints.
 
-A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds this JSON::
-
-    {"format": 1,
-     "network": {"name", "width", "in_channels", "out_channels", "spatial_dims", "patch_size",
-                 "options"},           # what its builder was told beside these
-     "modalities": ["flair", "t1ce"],   # order of the input channels
-     "regions": ["WT", "TC", "ET"],     # order of the output channels
-     "preprocessing": {...},            # preset and spacing the images went through
-     "seen": ["<hash>", ...],           # content hashes of its training images, every stage's
-     "steps": 1600,                     # optimiser steps behind it, every stage's; null: unknown
-     "response_rms": {"<input tensor>": 0.71},  # see medtl.transfer.response.measure_response
-     "nested": true,                    # each region lies within the one before it
-     "min_component_ml": 5.1,           # smaller components of the first region are dropped
-     "exclusive": false,                # no voxel is in two regions
-     "temperature": 1.3,                # of class probabilities: logits are divided by it
-     "temperature_fitted_on": 38,       # so many validation cases; 0: it is 1
-     "names": null,                     # what the data call things, see medtl.data.task.Task
-     "patches_at_once": 1,              # only if the memory did not hold a batch
-     "task": "brats", "stage": "source", "domain": "mod:flair+t1ce", "synthetic": false}
-
-Only ``format`` is required to start from the file, all of it to predict with it; ``{}`` stands for
-a file that medtl did not write.
+A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds ``{"format": 1, ...}``
+with the fields of :class:`medtl.transfer.checkpoint_metadata.CheckpointMetadata` as JSON. To start
+from the file only ``format`` is required, to predict with it all of them. The metadata of a file
+that medtl did not write are ``{}``.
 """
 
 from __future__ import annotations
@@ -71,6 +53,12 @@ class Weights:
     def regions(self) -> tuple[str, ...]:
         """Order of the output channels; empty if the file does not say."""
         return tuple(self.metadata.get("regions", ()))
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """How the network was built; empty if the file does not say."""
+        saved = self.metadata.get("network")
+        return saved if isinstance(saved, dict) else {}
 
     @property
     def seen(self) -> frozenset[str]:
