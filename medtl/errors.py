@@ -33,9 +33,10 @@ class ConfigError(MedtlError):
 class UnknownNameError(ConfigError):
     """A task, network, strategy or other component that nobody offers."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], more: str = "") -> None:
+        """``more`` follows the hint."""
         hint = near_or_known(name.lower().replace("_", "-"), sorted(known))
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        super().__init__(f"unknown {kind} {name!r}; {hint}{more}")
 
 
 def near_or_known(name: str, known: Iterable[str]) -> str:

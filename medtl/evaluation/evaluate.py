@@ -101,7 +101,7 @@ def score_stages(
         "kept_seen": len(again) if cohort.keeps_seen else 0,
         "leak": cohort.leak,
         "unit": "pixel" if cohort.pixels else "mm",  # of whatever says mm
-        "flips": any(getattr(stage.predictor, "flips", False) for stage in stages),
+        "flips": any(stage.predictor.flips for stage in stages),
         "run": run.path.name,
     }
     rows, missing = {}, {}
@@ -154,7 +154,7 @@ def evaluate(
     names = (stage,) if stage else finished_stages(run)
     if not names:
         raise RunError(f"{run.path} has no finished stage; let medtl train end first")
-    stages = [read_stage(run, name, catalog, fabric) for name in names]
+    stages = [read_stage(run, name, catalog, fabric, reporter.say) for name in names]
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.recipe.modalities}

@@ -45,7 +45,6 @@ def score(
 
     ``extra``: what else to score of each case while it is in memory.
     """
-    predictor.windows.tell = reporter.say
     scored: list[list[dict[str, Any]]] = []  # rows of each case
     own = share(predictor.fabric, cases)
     with reporter.progress(what, len(own)) as advance:

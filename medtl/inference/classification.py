@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.inference.temperature import Temperature, fit_temperature
+from medtl.inference.window_size import Tell
 from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype, in_double
@@ -44,6 +45,7 @@ class Classifier:
     patch_size: tuple[int, ...]
     fabric: Fabric
     temperature: Temperature = field(default_factory=Temperature)
+    flips: ClassVar[bool] = False  #: test-time flips are for segmentation
 
     @property
     def batch_size(self) -> int:
@@ -96,6 +98,7 @@ def build_classifier(
     patch: tuple[int, ...],
     fabric: Fabric,
     metadata: CheckpointMetadata,
+    _tell: Tell,
 ) -> Classifier:
     temperature = Temperature(metadata.temperature, metadata.temperature_fitted_on)
     return Classifier(network, recipe, patch, fabric, temperature)

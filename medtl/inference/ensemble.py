@@ -21,6 +21,7 @@ from medtl.inference.classification import Classifier, classify
 from medtl.inference.load import LoadedStage, restore_stage
 from medtl.inference.segmentation import Segmenter, decide
 from medtl.inference.task_types import AnyPredictor
+from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
 from medtl.transforms.preprocessor import Preprocessor
@@ -96,7 +97,9 @@ def _own(prepared: Prepared, predictor: AnyPredictor) -> Mapping[str, Any]:
     return next(image for recipe, image in prepared if recipe == predictor.recipe.plain)
 
 
-def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ensemble:
+def read_ensemble(
+    runs: Sequence[str], catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+) -> Ensemble:
     """The last stage of each run (or the stage named), which must agree.
 
     Raises:
@@ -104,7 +107,7 @@ def read_ensemble(runs: Sequence[str], catalog: Catalog, fabric: Fabric) -> Ense
         WeightsError: a run without a finished stage.
     """
     members = tuple(
-        restore_stage(read_weights(resolve_weights(run)), catalog, fabric) for run in runs
+        restore_stage(read_weights(resolve_weights(run)), catalog, fabric, tell) for run in runs
     )
     for run, member in zip(runs[1:], members[1:], strict=True):
         for what, a, b in (

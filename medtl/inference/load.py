@@ -14,6 +14,7 @@ from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.inference.flips import orientations
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.task_types import AnyPredictor, TaskType, task_type_named
+from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import Run
@@ -69,24 +70,31 @@ def finished_stages(run: Run) -> tuple[str, ...]:
     return tuple(name for name in names if (run.path / name / BEST).is_file())
 
 
-def read_stage(run: Run, stage: str, catalog: Catalog, fabric: Fabric) -> LoadedStage:
-    """Build the recorded network and load its best weights; every tensor must be there."""
+def read_stage(
+    run: Run, stage: str, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+) -> LoadedStage:
+    """Build the recorded network and load its best weights; every tensor must be there.
+
+    ``tell`` is called with a sentence where the memory runs out in prediction.
+    """
     path = run.path / stage / BEST
     if not path.is_file():
         choices = ", ".join(finished_stages(run)) or "none"
         raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
     weights = read_weights(path)
-    return restore_stage(weights, catalog, fabric)
+    return restore_stage(weights, catalog, fabric, tell)
 
 
-def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
+def restore_stage(
+    weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+) -> LoadedStage:
     """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
     if "network" not in weights.metadata:
         raise RunError(
             f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
         )
     try:
-        return _restore(weights, catalog, fabric)
+        return _restore(weights, catalog, fabric, tell)
     except UnknownNameError as problem:
         raise RunError(
             f"{weights.path} needs a plugin that is not in use here: {problem}"
@@ -95,7 +103,7 @@ def restore_stage(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedS
         raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
 
 
-def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
+def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> LoadedStage:
     metadata = CheckpointMetadata.from_json(weights.metadata)
     modalities = tuple(map(Modality, metadata.modalities))
     record = metadata.network
@@ -111,13 +119,8 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric) -> LoadedStage:
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, metadata.preprocessing, catalog)
     kind = task_type_named(metadata.kind, str(weights.path))
-    predictor = kind.predictor(
-        network,
-        Preprocessor(modalities, metadata.regions, preset),
-        record.patch_size,
-        fabric,
-        metadata,
-    )
+    preprocessor = Preprocessor(modalities, metadata.regions, preset)
+    predictor = kind.predictor(network, preprocessor, record.patch_size, fabric, metadata, tell)
     return LoadedStage(
         metadata.stage,
         kind,

@@ -21,7 +21,6 @@ from medtl.errors import DataError, RunError, shortened
 from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, read_ensemble
 from medtl.inference.load import with_flips
-from medtl.inference.segmentation import Segmenter
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
@@ -55,7 +54,7 @@ def predict(
         What predicted, and the files written.
     """
     check_writable(out)
-    ensemble = read_ensemble(runs, catalog, fabric)
+    ensemble = read_ensemble(runs, catalog, fabric, reporter.say)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
@@ -100,9 +99,6 @@ def write_label_maps(
 ) -> list[Path]:
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
     regions, modalities = ensemble.regions, ensemble.modalities
-    for member in ensemble.members:
-        if isinstance(member.predictor, Segmenter):
-            member.predictor.windows.tell = reporter.say
     written = []
     inputs_read = {
         file.path.resolve()

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from medtl.data.case import Case
 from medtl.inference.flips import flipped
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
-from medtl.inference.window_size import Shrinking, WindowSize
+from medtl.inference.window_size import Shrinking, Tell, WindowSize
 from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
@@ -166,7 +166,9 @@ def build_segmenter(
     patch: tuple[int, ...],
     fabric: Fabric,
     metadata: CheckpointMetadata,
+    tell: Tell,
 ) -> Segmenter:
+    """``tell`` is called with a sentence where the memory holds smaller windows alone."""
     return Segmenter(
         network,
         recipe,
@@ -175,6 +177,7 @@ def build_segmenter(
         metadata.nested,
         metadata.min_component_ml,
         exclusive=metadata.exclusive,
+        windows=Shrinking(tell),
     )
 
 

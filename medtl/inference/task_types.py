@@ -19,6 +19,7 @@ from medtl.errors import ConfigError
 from medtl.inference import classification, segmentation
 from medtl.inference.classification import Classifier
 from medtl.inference.segmentation import Segmenter
+from medtl.inference.window_size import Tell
 from medtl.networks.blocks import Network
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocessor import Preprocessor
@@ -33,9 +34,9 @@ class TaskType:
     name: str
     dense: bool  #: the network gives an output per voxel, else one per image
     selected_by: str  #: what validation measures, per output
-    #: network, preprocessor, patch, fabric, checkpoint metadata -> what predicts
+    #: network, preprocessor, patch, fabric, checkpoint metadata, tell -> what predicts
     predictor: Callable[
-        [Network, Preprocessor, tuple[int, ...], Fabric, CheckpointMetadata], AnyPredictor
+        [Network, Preprocessor, tuple[int, ...], Fabric, CheckpointMetadata, Tell], AnyPredictor
     ]
     #: the predictor with what is fitted on prepared training and validation cases, which hold their
     #: "class" where they have one

@@ -43,11 +43,14 @@ class WindowSize:
         return f"windows of {'x'.join(map(str, self.roi))} voxels{several}"
 
 
+Tell = Callable[[str], None]
+
+
 @dataclass(slots=True)
 class Shrinking:
     """The cut that the memory holds: once it had to be halved, it stays so for all later cases."""
 
-    tell: Callable[[str], None] = lambda text: None
+    tell: Tell = lambda text: None
     cut: WindowSize | None = None
 
     def run(

@@ -32,6 +32,10 @@ MakeModule = Callable[[int, int], nn.Module]
 Architecture = tuple[MakeModule, Sequence[Block] | None]
 
 
+#: Builder -> torchvision's file of weights for its network; empty if there is none.
+IMAGENET_FILES: dict[Callable[..., Network], str] = {}
+
+
 def network_builder(
     name: str,
     *,
@@ -80,9 +84,7 @@ def network_builder(
             )
 
         build.__name__, build.__doc__ = plan.__name__, plan.__doc__
-        build.__dict__["imagenet"] = (
-            imagenet  # read by medtl.transfer.imagenet, before anything is built
-        )
+        IMAGENET_FILES[build] = imagenet
         return build
 
     return decorate

@@ -67,9 +67,7 @@ class Registry(Mapping[str, Component]):
             raise ConfigError(f"{name!r} is no {self._kind} but {article} {kind}")
         if not found:
             known = self if ":" in name else {_bare(key) for key in self}
-            error = UnknownNameError(self._kind, name, known)
-            error.args = (f"{error}{self._missing}",)
-            raise error
+            raise UnknownNameError(self._kind, name, known, self._missing)
         return found[0]
 
     def _matches(self, name: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from medtl.errors import ConfigError
@@ -65,12 +66,14 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
 
 def processes_here(fabric: Fabric) -> int:
     """The number of the run's processes on this machine, which share its cores."""
-    return len(getattr(fabric.strategy, "parallel_devices", None) or (fabric.device,))
+    strategy = fabric.strategy
+    parallel = strategy.parallel_devices if isinstance(strategy, DDPStrategy) else None
+    return len(parallel or (fabric.device,))
 
 
 def precision_name(fabric: Fabric) -> str:
     """The precision as ``--precision`` names it."""
-    named = str(fabric._precision.precision)
+    named = str(fabric.strategy.precision.precision)
     return next(name for name, fabrics in PRECISIONS.items() if fabrics == named)
 
 
@@ -89,5 +92,5 @@ def in_double(values: Tensor) -> Tensor:
 def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
     """The autocast type of a fabric's precision, for inference; None in fp32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
-        str(fabric._precision.precision)
+        str(fabric.strategy.precision.precision)
     )

@@ -106,7 +106,7 @@ def fit(
     _take_in(optimizer, objective, stage)
     rates = [group["lr"] for group in optimizer.param_groups]
     average = EMA(network)
-    resumable = Resumable(network, objective.losses, optimizer, average, fabric._precision)
+    resumable = Resumable(network, objective.losses, optimizer, average, fabric.strategy.precision)
     state, rows = folder / STATE, folder / "metrics.jsonl"
     progress = resumable.read(state) if state.is_file() else Progress()
     if progress.step:

@@ -72,7 +72,8 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     what = "patches" if plan.task_type.dense else "images"
     reporter.say(
         f"network {plan.network}, {what} {edges} {scale}, "
-        f"batch {plan.request.batch_size}, on {fabric.device} in {fabric._precision.precision}"
+        f"batch {plan.request.batch_size}, on {fabric.device} "
+        f"in {fabric.strategy.precision.precision}"
     )
     if plan.config.modality_dropout:
         reporter.say(f"{plan.config.modality_dropout:.0%} of the patches lack modalities")

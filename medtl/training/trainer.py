@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from medtl.data.domain import Domain
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.load import LoadedStage, read_stage
-from medtl.inference.segmentation import Segmenter
 from medtl.inference.task_types import AnyPredictor
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
@@ -81,7 +80,9 @@ class Trainer:
             used[stage.domain] = first + stage.steps * stage.batch_size
             if (folder / LAST).is_file():
                 self.reporter.say(f"{stage.name}: trained already")
-                ready.append(read_stage(self.run, stage.name, self.catalog, self.fabric))
+                ready.append(
+                    read_stage(self.run, stage.name, self.catalog, self.fabric, self.reporter.say)
+                )
             else:
                 ready.append(self._train_stage(stage, previous, first, folder))
             if not control:
@@ -159,16 +160,14 @@ class Trainer:
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
-        predictor = plan.task_type.predictor(
+        return plan.task_type.predictor(
             network,
             plan.recipe(stage.domain),
             plan.patch_size,
             self.fabric,
             self._metadata(stage, network),
+            self.reporter.say,
         )
-        if isinstance(predictor, Segmenter):
-            predictor.windows.tell = self.reporter.say
-        return predictor
 
     def _cases(self, stage: Stage, part: str) -> Iterator[Any]:
         cached = self._cached(stage.domain, part)

@@ -9,6 +9,7 @@ import torch
 
 from medtl.data.io.pictures import COLOURS
 from medtl.errors import ConfigError, WeightsError
+from medtl.networks.builder import IMAGENET_FILES
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import Weights, read_weights, resolve_weights
 
@@ -35,7 +36,7 @@ def read_imagenet(catalog: Catalog, network: str, file: Path | None) -> Weights:
 
 def find_imagenet(catalog: Catalog, network: str) -> Path:
     """The network's file in torch's hub cache; errors as :func:`read_imagenet`."""
-    published: str = getattr(catalog.networks[network].load(), "imagenet", "")
+    published = IMAGENET_FILES.get(catalog.networks[network].load())
     if not published:
         raise ConfigError(
             f"--init imagenet: torchvision has no weights for network {network}; choose one that "

@@ -49,7 +49,7 @@ def gradients(
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     objective = Objective(found.module.train(), [(1.0, dice_ce())])
     model = fabric.setup_module(objective)
-    image, target = fabric._precision.convert_input(batch(3))
+    image, target = fabric.strategy.precision.convert_input(batch(3))
     fill = Gradients(
         objective,
         fabric,
