@@ -1,1 +1,1 @@
-"""The small convolutional networks of the Transfusion study (S3), in 2-D and 3-D."""
+"""The small convolutional networks of Raghu et al. 2019 (Transfusion), in 2-D and 3-D."""

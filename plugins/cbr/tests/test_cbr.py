@@ -1,4 +1,4 @@
-"""CBR networks against the figures of study S3, and medtl's promises on blocks.
+"""CBR networks against the figures of Raghu et al. 2019, and medtl's promises on blocks.
 
 Axes: B batch, C channel, I J pixels.
 """

@@ -16,7 +16,7 @@ def modality_transfer(request: Request) -> tuple[Stage, ...]:
     The source's weights are carried over channel by channel; the first blocks stay frozen, norm
     statistics included, while the rest adapts; then everything trains on at a lower rate, so the
     adaptation and the unfreezing share the target's steps.
-    Source: study S1's freeze-and-continue, with Howard and Ruder 2018 (ULMFiT) for the unfreezing.
+    Source: Howard and Ruder 2018 (ULMFiT), for unfreezing at a lower rate.
     """
     before, init = opening(request)
     adapt_steps = max(1, round(ADAPT_SHARE * request.steps))

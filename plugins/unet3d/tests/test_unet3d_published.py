@@ -1,4 +1,4 @@
-"""The networks against the figures of study S1 and against MONAI built directly."""
+"""The networks against published figures and against MONAI built directly."""
 
 from __future__ import annotations
 

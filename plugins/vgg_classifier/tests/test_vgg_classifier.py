@@ -1,4 +1,4 @@
-"""VGG against the published architecture and study S0's figures, and medtl's promises on blocks.
+"""VGG against the published architecture and parameter counts, and medtl's promises on blocks.
 
 Axes: B batch, C channel, I J pixels.
 """
@@ -120,9 +120,7 @@ def test_torchvision_s_weights_load_with_a_full_receipt(name: str) -> None:
         ("vgg11", "torchvision", 128_782_724, 16_388),
     ],
 )
-def test_s0_s_heads_have_the_reported_parameters(
-    name: str, head: str, total: int, trained: int
-) -> None:
+def test_heads_have_the_reported_parameters(name: str, head: str, total: int, trained: int) -> None:
     with torch.device("meta"):
         network = build(name, head=head, width=None)
     assert parameters(network) == total
@@ -131,7 +129,7 @@ def test_s0_s_heads_have_the_reported_parameters(
     assert network.options == {"head": head, "keep_blocks": None, "slim_from": None}
 
 
-def test_s0_s_heads_drop_out_as_published() -> None:
+def test_heads_drop_out_as_published() -> None:
     def dropped(head: str) -> list[float]:
         layers = build("vgg11", head=head).module.classifier
         return [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)]
