@@ -16,7 +16,7 @@ from torch import nn
 from medtl import api
 from medtl.networks.blocks import Block
 from medtl.networks.builder import network_builder
-from medtl.transfer.strategies.base import opening, stage
+from medtl.transfer.strategies.base import source_stage, stage
 
 work = TemporaryDirectory()
 folder = Path(work.name)
@@ -61,7 +61,7 @@ def flat(spatial_dims, width):
 
 def stem_first(request):
     """Train the stem alone, then everything."""
-    before, init = opening(request)
+    before, init = source_stage(request)
     first = max(1, request.steps // 3)
     stem = request.blocks[0]
     return (

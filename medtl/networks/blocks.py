@@ -34,9 +34,9 @@ class Network:
     ``input_tensors`` names the weights whose axis 1 counts the image's channels, ``head_tensors``
     those with an axis that counts the outputs. ``declared`` is False if the blocks were derived
     from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it.
-    ``patch_size``: the patch it was built for; empty if it takes any multiple. ``dense``: the
-    outputs are maps as large as the image; else logits_BL of the whole image. ``options``: what its
-    builder was told beside these, as plain data.
+    ``patch_size``: the only patch it takes; empty if it takes any multiple. ``dense``: the outputs
+    are maps as large as the image, else logits_BL of the whole image. ``options``: the builder's
+    other arguments, as plain data.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Network:
 
 
 class NetworkBuilder(Protocol):
-    """What a network component's target must be. ``width`` None means the published width.
+    """The type of a network component. ``width`` None means the published width.
 
-    It may take ``options`` of its own, by keyword (:mod:`medtl.networks.options`).
+    It may take ``options`` of its own by keyword (:mod:`medtl.networks.options`).
     """
 
     def __call__(
@@ -75,7 +75,7 @@ class NetworkBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """One line of a network's table: how many numbers a block holds."""
+    """One line of a network's table: the numbers of parameters and buffer elements of a block."""
 
     block: str
     role: Role
@@ -84,7 +84,7 @@ class BlockRow:
 
 
 def names_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """First name -> all names of each tensor in the state dict; tensors are told by identity."""
+    """First name -> all names of each tensor in the state dict; tied tensors are listed once."""
     names: dict[int, list[str]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor):
@@ -93,13 +93,13 @@ def names_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def tensor_ids(module: nn.Module) -> set[int]:
-    """The identities of all tensors below a module, as far as they are saved with it."""
+    """The ids of all tensors in a module's state dict."""
     state = module.state_dict(keep_vars=True)
     return {id(tensor) for tensor in state.values() if isinstance(tensor, Tensor)}
 
 
 def tensors(network: Network) -> dict[str, Tensor]:
-    """All parameters and saved buffers once each, by first name, shared ones told by identity."""
+    """All parameters and saved buffers by first name; tied tensors are listed once."""
     state = network.module.state_dict(keep_vars=True)
     return {name: state[name] for name in names_of(network.module)}
 
@@ -107,8 +107,10 @@ def tensors(network: Network) -> dict[str, Tensor]:
 def partition(network: Network) -> dict[str, str]:
     """Tensor name -> block name, in the order of :func:`tensors`.
 
-    A tensor belongs to the block that one of its names matches. ConfigError if it belongs to none
-    or to several, or if a block holds nothing: the declaration of the blocks is then wrong.
+    A tensor belongs to the block that one of its names matches.
+
+    Raises:
+        ConfigError: a tensor belongs to no block or to several, or a block holds no tensor.
     """
     owners: dict[str, str] = {}
     for name, aliases in names_of(network.module).items():
@@ -129,7 +131,7 @@ def partition(network: Network) -> dict[str, str]:
 
 
 def match_block(network: Network, aliases: Collection[str]) -> list[str]:
-    """Names of the blocks that claim a tensor of these names; one, where all is well."""
+    """Names of the blocks that match a tensor of these names; one, if the declaration is right."""
     return [
         block.name
         for block in network.blocks
@@ -138,7 +140,7 @@ def match_block(network: Network, aliases: Collection[str]) -> list[str]:
 
 
 def describe_blocks(network: Network) -> tuple[BlockRow, ...]:
-    """How many parameters and buffer elements each block holds, in execution order."""
+    """The numbers of parameters and buffer elements of each block, in execution order."""
     owners, state = partition(network), tensors(network)
 
     def count(block: str, *, parameters: bool) -> int:
@@ -152,10 +154,10 @@ def describe_blocks(network: Network) -> tuple[BlockRow, ...]:
 
 
 def execution_layers(network: Network, patch_size: Sequence[int] | None = None) -> list[str]:
-    """Names of the layers in order of execution, those without weights included.
+    """Names of the layers in order of execution, with those without weights.
 
-    Found by running the module on shapes alone. Layers that inference does not use (heads for deep
-    supervision) are left out. ``patch_size`` matters only to networks built for one.
+    They are found by running the module on shapes alone. Layers that inference does not use (heads
+    for deep supervision) are left out. ``patch_size`` matters only to networks built for one.
     """
     edge = max(32, 2 * network.patch_multiple)
     patch = tuple(patch_size or network.patch_size or (edge,) * network.spatial_dims)
@@ -167,7 +169,10 @@ def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
 
     ``none``; ``all``; ``3``: the first three blocks; ``stem,encoder1``: these blocks;
     ``all-but:head``: every block but these; ``layers:25``: the first 25 layers that run
-    (:func:`execution_layers`). ConfigError for unknown blocks and for more than there are.
+    (:func:`execution_layers`).
+
+    Raises:
+        ConfigError: unknown blocks, or more than there are.
     """
     spec = spec.strip().lower()
     names = [block.name for block in network.blocks]
@@ -217,8 +222,8 @@ def _first_layers(network: Network, count: int) -> tuple[str, ...]:
 def freeze(network: Network, frozen: Collection[str]) -> None:
     """Make the named tensors untrainable and all other parameters trainable.
 
-    Replaces an earlier selection. Buffers hold still only while training goes through
-    :func:`train_mode`, called in place of ``module.train()`` with the same names.
+    Replaces an earlier selection. Buffers are frozen only if :func:`train_mode` is called with the
+    same names in place of ``module.train()``.
     """
     state = tensors(network)
     for name in frozen:
@@ -233,10 +238,10 @@ def freeze(network: Network, frozen: Collection[str]) -> None:
 
 
 def train_mode(network: Network, frozen: Collection[str]) -> None:
-    """``module.train()``, but parts that hold only frozen tensors stay in evaluation mode.
+    """``module.train()``, but modules that hold only frozen tensors stay in evaluation mode.
 
-    Their norm statistics then stay bit-identical and their dropout is off. Call it at the start of
-    every epoch, as validation puts the module into evaluation mode.
+    So their norm statistics do not change and their dropout is off. Call it at the start of every
+    epoch, as validation puts the module into evaluation mode.
     """
     names = frozenset(frozen)
     held = {id(tensor) for name, tensor in tensors(network).items() if name in names}
@@ -248,10 +253,13 @@ def train_mode(network: Network, frozen: Collection[str]) -> None:
 
 
 def all_logits(raw: Any, spatial_dims: int = 3) -> tuple[Tensor, ...]:
-    """What a network returned -> logits_BLIJK at full resolution, then those of deep supervision.
+    """A network's output -> logits_BLIJK at full resolution, then those of deep supervision.
 
-    Understands a tensor, heads stacked on axis 1 (DynUNet, BHLIJK) and a sequence of tensors; other
-    members of a sequence (an auxiliary loss) are ignored. ConfigError for anything else.
+    The output may be a tensor, heads stacked on axis 1 (DynUNet, BHLIJK) or a sequence of tensors;
+    other members of a sequence (an auxiliary loss) are ignored.
+
+    Raises:
+        ConfigError: the output is anything else.
     """
     if isinstance(raw, Tensor):
         return raw.unbind(1) if raw.ndim == spatial_dims + 3 else (raw,)

@@ -1,4 +1,4 @@
-"""From a torch module to a Network: which tensors see the image or the outputs, which blocks.
+"""From a torch module to a Network: find its first layers, heads and blocks.
 
 Axes: B batch, C channel, I J K voxel axes.
 """
@@ -28,7 +28,7 @@ from medtl.networks.trace import dry_run, mode, watch
 MakeModule = Callable[[int, int], nn.Module]
 
 
-#: how to make the module, and its blocks (None: derive them)
+#: how to make the module, and its blocks (None: derived)
 Architecture = tuple[MakeModule, Sequence[Block] | None]
 
 
@@ -47,8 +47,12 @@ def network_builder(
 ) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
-    It goes by way of :func:`finish`. ``width`` is the published one. The first of ``dimensions`` is
-    the default if 3 is not offered. ``imagenet``: torchvision's file of weights for the network.
+    The network is made by :func:`finish`.
+
+    Args:
+        width: the published width.
+        dimensions: numbers of dimensions; the default is 3 if offered, else the first.
+        imagenet: the name of torchvision's file of weights for the network.
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
@@ -108,12 +112,18 @@ def finish(
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
-    They are found by building it again with other numbers, so shortcuts around the first
-    convolution and heads for deep supervision are found too. ``make`` raises ConfigError or
-    ValueError for numbers that it cannot take. A ``patch_size`` is tried on shapes alone;
-    ``fixed_patch``: the module takes no other. ``blocks`` None: they are derived
-    (:mod:`medtl.networks.builder`). ``options`` are those that ``make`` was made with, kept in
-    checkpoints. ConfigError names what does not fit.
+    They are found by building it again with other numbers, which also finds shortcuts around the
+    first convolution and heads for deep supervision.
+
+    Args:
+        make: raises ConfigError or ValueError for numbers that it cannot take.
+        blocks: None: they are derived (:func:`derive_blocks`).
+        patch_size: tried on shapes alone.
+        fixed_patch: the module takes no other patch.
+        options: those of ``make``, kept in checkpoints.
+
+    Raises:
+        ConfigError: the numbers, the blocks or the patch do not fit the module.
     """
     _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
     module = _make(name, make, in_channels, out_channels)
@@ -166,7 +176,7 @@ def _check_numbers(
 
 
 def check_dimensions(name: str, spatial_dims: int, dimensions: Sequence[int]) -> None:
-    """Raises ConfigError for a network that is not offered in so many dimensions."""
+    """Raise ConfigError if the network is not offered in ``spatial_dims`` dimensions."""
     if spatial_dims not in dimensions:
         offered = " and ".join(f"{n}-D" for n in dimensions)
         raise ConfigError(f"{name} is a {offered} network; it cannot be built in {spatial_dims}-D")
@@ -183,7 +193,7 @@ def _make(name: str, make: MakeModule, in_channels: int, out_channels: int) -> n
 
 
 def _others(number: int) -> list[int]:
-    """Numbers to compare with; the later ones for modules that take not every number (VNet)."""
+    """Numbers to compare with; the later ones for modules that do not take every number (VNet)."""
     candidates = (number + 1, number + 2, 2 * number, max(1, number // 2), 1)
     return [other for other in candidates if other != number]
 
@@ -191,9 +201,9 @@ def _others(number: int) -> list[int]:
 def _comparable(
     name: str, module: nn.Module, make: MakeModule, numbers: Iterable[tuple[int, int]]
 ) -> nn.Module:
-    """The first of these that can be built and has all of the module's tensors.
+    """The first module of these ``numbers`` that can be built and has all of ``module``'s tensors.
 
-    Some shortcuts exist only where two numbers of channels differ, so not every one has them.
+    Some shortcuts exist only if two numbers of channels differ.
     """
     needed = set(module.state_dict())
     for in_channels, out_channels in numbers:
@@ -237,7 +247,7 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
             f"{network.name} takes patches with edges that are multiples of "
             f"{network.patch_multiple}, not {shown}"
         )
-    # Batch norm refuses a single value per channel, to which one image may come down.
+    # Batch norm refuses a single value per channel, which one image may have.
     batch = 1 if network.dense else 2
     try:
         dry_run(probe, (batch, network.in_channels, *patch), training=True)
@@ -255,9 +265,9 @@ def _first_line(error: Exception) -> str:
 def derive_blocks(module: nn.Module, example_BCIJK: Tensor) -> tuple[Block, ...]:
     """Blocks for a module that declares none: its children, grouped by first execution.
 
-    A lone child is looked into. The first block is the stem and takes tensors that the module
-    holds itself; the last that runs is the head, as is anything that does not run. The network
-    made of them is not ``declared``.
+    A single child is replaced by its children. The first block is the stem, with the tensors that
+    the module holds itself. The last block that runs is the head, as are blocks that do not run.
+    The network is not ``declared``.
     """
     parts = dict(_main_parts(module))
     if not parts:
@@ -268,7 +278,7 @@ def derive_blocks(module: nn.Module, example_BCIJK: Tensor) -> tuple[Block, ...]
 
 
 def _main_parts(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The children; a lone one is looked into, and so are lists, which never run themselves."""
+    """The children; a single child and lists, which never run, are replaced by theirs."""
     parts: list[tuple[str, nn.Module]] = []
     for name, child in module.named_children():
         listed = isinstance(child, nn.ModuleList | nn.ModuleDict)

@@ -1,4 +1,4 @@
-"""What each block of a network makes of a batch.
+"""The outputs of a network's blocks.
 
 Axes: B batch, C channel, I J K voxel axes.
 """
@@ -19,7 +19,7 @@ from medtl.networks.blocks import Network, partition, tensor_ids, tensors
 def block_features(
     network: Network, batch_BCIJK: Tensor, blocks: Collection[str]
 ) -> dict[str, Tensor]:
-    """The last output of each named block for this batch, in the module's present mode."""
+    """The last output of each named block for this batch, in the module's current mode."""
     with record_blocks(network, blocks) as features:
         network.module(batch_BCIJK)
     return features
@@ -29,8 +29,11 @@ def block_features(
 def record_blocks(network: Network, blocks: Collection[str]) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that every forward fills with the last output of each named block.
 
-    The outputs stay in the graph, so a loss can be put on them. They are copies, as later layers
-    may work in place. UnknownNameError for a block that the network has not.
+    The outputs stay in the graph, so a loss can use them. They are copies, as later layers may work
+    in place.
+
+    Raises:
+        UnknownNameError: the network has no such block.
     """
     known = [block.name for block in network.blocks]
     for name in blocks:
@@ -65,7 +68,7 @@ def tensors_in(output: Any) -> list[Tensor]:
 
 
 def _parts(network: Network) -> Iterator[tuple[nn.Module, str]]:
-    """The modules whose tensors all lie in one block, and what they consist of."""
+    """The modules whose tensors all lie in one block, and their submodules, with the block."""
     state, owners = tensors(network), partition(network)
     block_of = {id(state[name]): block for name, block in owners.items()}
 

@@ -1,7 +1,6 @@
-"""Layers that classifiers share.
+"""Layers of classifiers.
 
-Those that end in ReLU hold it themselves, so that what a block returns is what the next one sees,
-and a list of layers may be cut into blocks anywhere.
+Layers that end in ReLU include it, so a list of layers may be cut into blocks anywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 
 class _ThenReLU(nn.Module):
-    """Beside a layer's class: the layer, then ReLU."""
+    """Mixin: the layer, then ReLU."""
 
     def forward(self, batch: Tensor) -> Any:
         return functional.relu(super().forward(batch), inplace=True)
@@ -43,10 +42,10 @@ class LinearReLU(_ThenReLU, nn.Linear):
 def perceptron(
     inputs: int, hidden: Sequence[tuple[int, float]], outputs: int
 ) -> nn.Sequential | nn.Linear:
-    """Hidden layers, each (numbers, share dropped behind it), and a linear layer for the outputs.
+    """Hidden layers, each (units, dropout after it), and a linear layer for the outputs.
 
-    In a sequence they are numbered as torchvision does: linear, ReLU, dropout. Without hidden
-    layers it is the linear layer alone.
+    In the sequence they are numbered as in torchvision: linear, ReLU, dropout. Without hidden
+    layers, the linear layer alone.
     """
     layers = nn.Sequential()
     for number, (size, dropped) in enumerate(hidden):
@@ -63,7 +62,7 @@ def perceptron(
 def start_as_published(module: nn.Module) -> None:
     """Convolutions as He et al. 2015 propose for ReLU (fan out), zero biases; norms keep 1 and 0.
 
-    For ``module.apply``; as torchvision starts its VGG and ResNet.
+    For ``module.apply``. Torchvision initialises its VGG and ResNet so.
     """
     if isinstance(module, nn.Conv2d | nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Running statistics of norms: held still, or taken anew from other images.
+"""Running statistics of norms: frozen, or estimated anew on other images.
 
 Axes: B batch, C channel, then the spatial axes.
 """
@@ -19,7 +19,7 @@ from medtl.runtime.device import in_double
 
 
 def running_norms(module: nn.Module) -> dict[str, _NormBase]:
-    """The layers that normalise by running statistics, by name."""
+    """Name -> layer that normalises by running statistics."""
     return {
         name: part
         for name, part in module.named_modules()
@@ -28,13 +28,13 @@ def running_norms(module: nn.Module) -> dict[str, _NormBase]:
 
 
 def hold_norms(network: Network) -> None:
-    """Put the norms into evaluation mode: their running statistics are used and stay."""
+    """Put the norms into evaluation mode: their running statistics are used and do not change."""
     for norm in running_norms(network.module).values():
         norm.eval()
 
 
 def check_norms(network: Network) -> None:
-    """Refuse a network whose norms have no running statistics to take anew."""
+    """Raise ConfigError for a network whose norms have no running statistics."""
     if not running_norms(network.module):
         raise ConfigError(
             f"network {network.name} keeps no running statistics of its norms, so there are none "
@@ -46,8 +46,9 @@ def check_norms(network: Network) -> None:
 def estimate_norms(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
     """Set running statistics to the mean and variance over all the images (Li et al. 2016, AdaBN).
 
-    Layer by layer as they run, so that each sees what the layers before it give with their new
-    statistics. The result does not depend on how the images are cut into ``batches`` (B, C, ...).
+    Layer by layer in order of execution, so that each layer's input already follows the new
+    statistics. The result does not depend on how the images are divided into ``batches``
+    (B, C, ...).
     """
     check_norms(network)
     norms = running_norms(network.module)
@@ -98,7 +99,7 @@ def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], No
 
 
 def in_batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Stacked, so many at a time."""
+    """Stack the images into batches of at most ``size``."""
     waiting: list[Tensor] = []
     for image in images:
         waiting.append(image)

@@ -1,9 +1,9 @@
-"""What a network's builder may be told beside channels, outputs and width.
+"""Options of networks beside channels, outputs and width.
 
 A plan under :func:`medtl.networks.builder.network_builder` names its options as keyword
-parameters. These are shared: ``keep_blocks=k``, the first k blocks and then the head;
-``slim_from=k``, the blocks from number k on have a quarter of the width. Blocks count from 1, the
-stem; the head has no number.
+parameters. Two are common: ``keep_blocks=k`` keeps the first k blocks and the head; with
+``slim_from=k`` the blocks from number k on have a quarter of the width. Blocks are numbered from 1,
+the stem; the head has no number.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 
 from medtl.errors import ConfigError, UnknownNameError
 
-#: What every builder takes; see :class:`medtl.networks.blocks.NetworkBuilder`.
+#: Arguments of every builder; see :class:`medtl.networks.blocks.NetworkBuilder`.
 NUMBERS = ("in_channels", "out_channels", "spatial_dims", "width", "patch_size")
 
 
-#: Channels of a slim block: so many times fewer.
+#: A slim block has this many times fewer channels.
 SLIM = 4
 
 
 @dataclass(frozen=True, slots=True)
 class BlockCut:
-    """Which blocks before the head a network has, and how many of those at full width."""
+    """The number of blocks before the head, and how many of them have full width."""
 
     kept: int
     full: int
 
     def channels(self, published: Sequence[int]) -> tuple[int, ...]:
-        """The channels of the blocks that are kept, from those of all."""
+        """The channels of the kept blocks, from those of all blocks."""
         return tuple(
             count if number < self.full else max(1, count // SLIM)
             for number, count in enumerate(published[: self.kept])
@@ -41,10 +41,10 @@ class BlockCut:
 def cut_blocks(
     network: str, blocks: Sequence[str], keep_blocks: Any = None, slim_from: Any = None
 ) -> BlockCut:
-    """The two options checked; ``blocks`` names all that come before the head.
+    """Check the two options; ``blocks`` are the names of all blocks before the head.
 
     Raises:
-        ConfigError: not a number of these blocks.
+        ConfigError: an option is not a number of these blocks.
     """
     kept = _number(network, "keep_blocks", keep_blocks, blocks)
     slim = _number(network, "slim_from", slim_from, blocks[:kept])
@@ -85,7 +85,7 @@ def options_of(plan: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_accepted(network: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """:func:`check_options` for any builder; one that takes ``**options`` checks them itself."""
+    """:func:`check_options` for any builder; a builder with ``**options`` checks them itself."""
     parameters = inspect.signature(builder).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         own = {key: value for key, value in options_of(builder).items() if key not in NUMBERS}
@@ -93,7 +93,7 @@ def check_accepted(network: str, builder: Callable[..., Any], options: Mapping[s
 
 
 def check_options(network: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises ConfigError for an option that the network has not; names those that it has."""
+    """Raise ConfigError, with the known options, for an option that the network does not have."""
     for name in given:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"

@@ -1,4 +1,4 @@
-"""Run a module on shapes alone, and see which layers it runs in which order.
+"""Run a module on shapes alone, and record its layers in order of execution.
 
 Axes: B batch, C channel, I J K voxel axes.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put every submodule in training or evaluation mode, and each back as it was afterwards."""
+    """Put every submodule in training or evaluation mode, and restore each afterwards."""
     before = [(part, part.training) for part in module.modules()]
     module.train(training)
     try:
@@ -26,9 +26,9 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def dry_run(module: nn.Module, shape_BCIJK: Sequence[int], *, training: bool = False) -> Any:
-    """What the module returns for a batch of this shape, computed on shapes only (meta tensors).
+    """The module's output for a batch of this shape, computed on shapes only (meta tensors).
 
-    No memory is taken, no weight or buffer touched and no random number drawn.
+    Needs no memory, changes no weight or buffer and draws no random number.
     """
     batch_BCIJK = torch.empty(tuple(shape_BCIJK), device="meta")
     with mode(module, training=training), _without_values(module), torch.no_grad():
@@ -37,10 +37,10 @@ def dry_run(module: nn.Module, shape_BCIJK: Sequence[int], *, training: bool = F
 
 @contextmanager
 def _without_values(module: nn.Module) -> Iterator[None]:
-    """Hold meta tensors in place of all parameters and buffers for a while.
+    """Replace all parameters and buffers by meta tensors, and restore them afterwards.
 
-    Written out because ``torch.func.functional_call`` does not put the tensors of a module that is
-    registered twice back (torch 2.13).
+    ``torch.func.functional_call`` does not restore the tensors of a module that is registered twice
+    (torch 2.13).
     """
     slots_of_all: list[dict[str, Any]] = [
         slots for part in module.modules() for slots in (part._parameters, part._buffers)
@@ -63,7 +63,7 @@ def _without_values(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def watch(parts: dict[str, nn.Module]) -> Iterator[list[str]]:
-    """Yield a list that fills with the names of ``parts`` in the order of their first execution."""
+    """Yield a list that collects the names of ``parts`` in order of first execution."""
     order: list[str] = []
 
     def note(name: str) -> Any:
@@ -82,7 +82,7 @@ def watch(parts: dict[str, nn.Module]) -> Iterator[list[str]]:
 
 
 def layers(module: nn.Module) -> dict[str, nn.Module]:
-    """The modules that count as layers: leaves, and modules that hold tensors of their own.
+    """The layers of a module: leaves, and modules with tensors of their own.
 
     Leaves without weights (input, pooling, concatenation, dropout, activation) count too. A module
     that is registered twice appears once, under its first name.

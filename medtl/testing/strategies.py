@@ -209,7 +209,7 @@ def weights_that_are_given_are_used(tried: Tried) -> None:
             require(
                 asked.init in starts,
                 "no stage starts from the weights of --init; use "
-                "medtl.transfer.strategies.base.opening, or raise ConfigError for them",
+                "medtl.transfer.strategies.base.source_stage, or raise ConfigError for them",
             )
 
 

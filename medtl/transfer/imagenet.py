@@ -13,7 +13,7 @@ from medtl.networks.builder import IMAGENET_FILES
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import Weights, read_weights, resolve_weights
 
-#: What ``--init`` is called then.
+#: The value of ``--init``.
 IMAGENET = "imagenet"
 
 
@@ -21,11 +21,11 @@ URL = "https://download.pytorch.org/models/"
 
 
 def read_imagenet(catalog: Catalog, network: str, file: Path | None) -> Weights:
-    """ImageNet weights for a network of the catalog; their channels are red, green and blue.
+    """ImageNet weights for a network of the catalog, with channels red, green and blue.
 
     Raises:
-        ConfigError: the network has no such weights, and no file is given.
-        WeightsError: the file cannot be read, or is not there.
+        ConfigError: torchvision has no weights for the network, and no file is given.
+        WeightsError: the file is missing or cannot be read.
     """
     path = resolve_weights(str(file)) if file else find_imagenet(catalog, network)
     weights = read_weights(path)
@@ -43,7 +43,7 @@ def find_imagenet(catalog: Catalog, network: str) -> Path:
             "is named as torchvision's (medtl list networks), or name a file with --weights"
         )
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    # Any version of them: torchvision puts eight digits of the content's hash behind the name.
+    # Any version: torchvision appends eight digits of the content's hash to the name.
     versions = sorted(folder.glob(f"{published.partition('-')[0]}-????????.pth"))
     if not versions:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Changes to a network's weights once they are in and before anything is frozen.
+"""Initialisers: change a network's weights after loading and before freezing.
 
 Axes: O outputs, C image channels, x the kernel's, D its dimensions.
 """
@@ -15,18 +15,18 @@ from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, tensors
 from medtl.transfer.receipt import Receipt, redrawn
 
-#: Gabor filters of shorter waves than this many voxels are not drawn: the grid cannot show them.
+#: The shortest wavelength of a Gabor filter in voxels; the grid cannot represent shorter ones.
 SHORTEST_WAVE = 2.5
 
 
-#: Deviation of a Gabor filter's envelope in wavelengths, a bandwidth of one octave.
+#: Standard deviation of a Gabor filter's envelope in wavelengths: a bandwidth of one octave.
 ENVELOPE = 0.56
 
 
 class Initialiser(Protocol):
-    """What an initialiser component's target must be.
+    """The type of an initialiser component.
 
-    Changes the network in place, by ``seed`` alone, and returns the receipt with what it did.
+    It changes the network in place, depends on ``seed`` alone, and adds its changes to the receipt.
     """
 
     def __call__(self, network: Network, receipt: Receipt, seed: int) -> Receipt: ...
@@ -35,11 +35,12 @@ class Initialiser(Protocol):
 def mean_var(network: Network, receipt: Receipt, seed: int) -> Receipt:
     """Redraw each loaded tensor, i.i.d. normal with its own mean and variance.
 
-    That keeps the scale of trained weights and destroys their features. Running variances are
-    drawn log-normal with the same two moments, so they stay positive; integers are kept.
+    This keeps the scale of trained weights and destroys their features. Running variances are drawn
+    log-normal with the same two moments, so they stay positive; integers are kept.
     Source: Raghu et al. 2019 (Transfusion), Mean Var initialisation.
 
-    Raises ConfigError if no weights were loaded.
+    Raises:
+        ConfigError: no weights were loaded.
     """
     state, draw = tensors(network), torch.Generator().manual_seed(seed)
     loaded = [row.name for row in receipt.tensors if row.status in ("loaded", "adapted")]
@@ -68,10 +69,11 @@ def mean_var(network: Network, receipt: Receipt, seed: int) -> Receipt:
 def gabor(network: Network, receipt: Receipt, seed: int) -> Receipt:
     """Fill the first layers with Gabor filters of random direction, wavelength and phase.
 
-    Each filter sees the channels through random weights; the tensor keeps its deviation.
+    Each filter weights the channels at random; the tensor keeps its standard deviation.
     Source: Raghu et al. 2019 (Transfusion), synthetic Gabor filters as first layer.
 
-    Raises ConfigError if no first layer has a kernel of 3 or more.
+    Raises:
+        ConfigError: no first layer has a kernel of 3 or more.
     """
     state, draw = tensors(network), torch.Generator().manual_seed(seed)
     notes = {}
@@ -91,7 +93,7 @@ def gabor(network: Network, receipt: Receipt, seed: int) -> Receipt:
 
 
 def _log_normal(noise: Tensor, mean: float, variance: float) -> Tensor:
-    """Positive numbers of this mean and variance; all ``mean`` where that is not above 0."""
+    """Positive numbers of this mean and variance; all equal to ``mean`` if it is not positive."""
     if mean <= 0:
         return torch.full_like(noise, mean)
     spread = math.log1p(variance / mean**2)
@@ -119,5 +121,5 @@ def _gabor_filters(shape_OCx: torch.Size, draw: torch.Generator) -> Tensor:
     filters_Ox = envelope_Ox * torch.cos(2 * math.pi * along_Ox / wave_O + uniform(0, 2 * math.pi))
     filters_Ox = filters_Ox - filters_Ox.flatten(1).mean(1).view(across)
     filters_Ox = filters_Ox / filters_Ox.flatten(1).norm(dim=1).view(across)
-    seen_OC = torch.nn.functional.normalize(normal(outputs, channels), dim=1)
-    return torch.einsum("o...,oc->oc...", filters_Ox, seen_OC)
+    weights_OC = torch.nn.functional.normalize(normal(outputs, channels), dim=1)
+    return torch.einsum("o...,oc->oc...", filters_Ox, weights_OC)

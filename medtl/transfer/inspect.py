@@ -1,4 +1,4 @@
-"""``medtl weights inspect``: what a file of weights holds, and what of it a network would take."""
+"""``medtl weights inspect``: the content of a file of weights, and how it fits a network."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def inspect(
     mapping: Sequence[str] = (),
     init_modalities: str = "",
 ) -> WeightsFile:
-    """Look into weights, a run or a stage; with ``network``, preview the receipt of loading them.
+    """Inspect weights, a run or a stage; with ``network``, preview the receipt of loading them.
 
-    ``width``, ``modalities`` and ``regions`` of that network are the file's where they are left
-    out. ``mapping``: "t1=t1ce" seeds t1 from the file's t1ce.
+    ``width``, ``modalities`` and ``regions`` of that network default to the file's. ``mapping``:
+    "t1=t1ce" seeds t1 from the file's t1ce.
 
     Raises:
-        WeightsError: there are none, or they cannot be read.
+        WeightsError: there are no weights, or they cannot be read.
         ConfigError: neither the file nor ``modalities`` names the network's inputs.
     """
     from medtl.transfer.mismatch import misfit
@@ -99,9 +99,9 @@ def inspect(
 
 
 def facts_of(weights: Weights) -> dict[str, Any]:
-    """What a file of weights holds, as plain data.
+    """The content of a file of weights, as plain data.
 
-    Parameters are counted with the norms' running statistics: a file cannot tell them apart.
+    Parameters include the norms' running statistics, which a file does not mark as such.
     """
     numbers = {
         (tensor.data_ptr(), tuple(tensor.shape)): tensor.numel()
@@ -151,7 +151,7 @@ def _target(
 
 
 def _dims_of(weights: Weights) -> int:
-    """3 unless the file's convolutions are 2-D alone."""
+    """3, unless all of the file's convolutions are 2-D."""
     ranks = {tensor.ndim for tensor in weights.tensors.values()}
     return 2 if 4 in ranks and 5 not in ranks else 3
 

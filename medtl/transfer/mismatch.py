@@ -1,4 +1,4 @@
-"""Why a file's weights do not fit a network, in one line."""
+"""Check whether a file's weights fit a network, and say in one line why not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from medtl.transfer.nnunet_names import NNUNET
 from medtl.transfer.receipt import Receipt, ReceiptRow
 from medtl.transfer.weights import Weights
 
-#: Less than this share of the parameters, or of the tensors that hold them, is no transfer.
+#: The least share of parameters, and of tensors, that counts as a transfer.
 ENOUGH = 0.5
 
 
-#: A larger share of a block in the file than this without a place there: it is another network's.
+#: With a larger share of a block's weights unused, the file is another network's.
 WITHOUT_PLACE = 0.1
 
 
@@ -40,11 +40,10 @@ _RESNET: dict[tuple[tuple[int, ...], int], int] = {
 def misfit(
     network: Network, weights: Weights, receipt: Receipt, reinit: Collection[str] = ()
 ) -> str:
-    """What is wrong with loading ``weights`` into ``network``, and what to do; empty if it is a
-    transfer.
+    """Why ``weights`` do not fit ``network``, and what to do; empty if they fit.
 
-    Heads belong to a task, slim blocks to a network of their own and those of ``reinit`` are to be
-    random, so only the other blocks of the ``receipt`` are asked.
+    Heads, slim blocks and the blocks of ``reinit`` are expected to be random, so only the other
+    blocks of the ``receipt`` count.
     """
     free = {*reinit, *_new_by_nature(network)}
     skipped = [row for row in receipt.tensors if row.status == "skipped"]
@@ -90,8 +89,10 @@ def misfit(
 
 
 def _flat(network: Network, weights: Weights, asked: Sequence[ReceiptRow]) -> int:
-    """How many first blocks a 2-D network's weights fill in a 3-D one, if all its convolutions fit
-    and only layers behind them do not."""
+    """The number of first blocks of a 3-D network that 2-D weights fill.
+
+    0 unless all convolutions fit and only layers after them do not.
+    """
     misfits = [row for row in asked if row.status == "random"]
     if not any("inflated" in row.factors for row in asked) or any(
         len(row.shape) > 2 or not row.source for row in misfits
@@ -108,7 +109,7 @@ def _another_layer(row: ReceiptRow, weights: Weights) -> bool:
 
 
 def _new_by_nature(network: Network) -> set[str]:
-    """Heads, and the blocks that the option ``slim_from`` made slim."""
+    """Heads, and the slim blocks of the option ``slim_from``."""
     slim = network.options.get("slim_from")
     blocks = [block.name for block in network.blocks]
     heads = {block.name for block in network.blocks if block.role == "head"}
@@ -128,7 +129,7 @@ def architecture(weights: Weights) -> str:
 
 
 def torchvision_network(state: Mapping[str, Tensor]) -> str:
-    """Which of torchvision's VGG and ResNet these tensors are of, as medtl calls it; else empty."""
+    """medtl's name of the torchvision VGG or ResNet that these tensors are of; else empty."""
     stages = [name for name in state if re.fullmatch(r"features\.\d+\.weight", name)]
     depth = _VGG.get(sum(state[name].ndim == 4 for name in stages))
     if depth:
@@ -148,7 +149,7 @@ def _near_miss(
     misfits: Sequence[ReceiptRow],
     skipped: Sequence[ReceiptRow],
 ) -> str:
-    """The likeliest cause, as far as the names and shapes tell it."""
+    """The likeliest cause by names and shapes."""
     normed = any(name.endswith("running_mean") for name in tensors(network))
     has_norm = any(name.endswith("running_mean") for name in weights.tensors)
     if normed != has_norm:
@@ -168,7 +169,7 @@ def _near_miss(
 
 
 def _same_shape(misfits: Sequence[ReceiptRow], skipped: Sequence[ReceiptRow]) -> str:
-    """A tensor of the file that has the shape of a missing one and the name most like it."""
+    """A tensor of the file with the shape of a missing one and the most similar name."""
     for row in misfits:
         alike = [other.name for other in skipped if other.shape == row.shape and row.shape]
         if alike and not row.source:

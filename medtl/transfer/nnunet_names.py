@@ -1,7 +1,7 @@
-"""nnU-Net v2 checkpoints: what they say, and their tensor names in MONAI's words.
+"""nnU-Net v2 checkpoints: their metadata, and their tensor names as MONAI's DynUNet names.
 
 nnU-Net's PlainConvUNet and MONAI's DynUNet are one architecture under two naming schemes, with
-one difference: nnU-Net's convolutions carry a bias, which the instance norm behind each cancels.
+one difference: nnU-Net's convolutions have a bias, which the instance norm after each cancels.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def dynunet_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def is_cancelled_bias(name: str) -> bool:
-    """A convolution's bias that the instance norm behind it takes out again."""
+    """Whether this is a convolution's bias that the instance norm after it cancels."""
     match = _ENCODER.fullmatch(name) or _DECODER.fullmatch(name)
     return match is not None and match[3] == "conv" and match[4] == "bias"
 

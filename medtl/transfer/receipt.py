@@ -1,4 +1,4 @@
-"""What happened to every tensor on a weight transfer, with shares of parameters."""
+"""Receipts: what happened to every tensor in a weight transfer, with shares of parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_NOTES, MOST_SKIPPED = 2, 5
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRow:
-    """One tensor. ``skipped`` rows exist only in the source and hold no share of the network."""
+    """One tensor. ``skipped`` rows exist only in the source and count for no share."""
 
     name: str
     block: str
@@ -29,7 +29,7 @@ class ReceiptRow:
     numel: int
     parameter: bool = True  #: False for a buffer
     source: str = ""  #: its name in the source
-    note: str = ""  #: why, and the factors applied
+    note: str = ""  #: the reason, and the factors applied
     factors: dict[str, float] = field(default_factory=dict)  #: per modality; "all": the tensor
 
 
@@ -69,7 +69,7 @@ class Receipt(Shown):
         return [asdict(row) for row in self.tensors]
 
     def tables(self) -> list[Table]:
-        """Of each block, how many parameters were loaded, adapted and left random."""
+        """The shares of each block's parameters that were loaded, adapted and left random."""
         rows = []
         total = 0
         for block, counts in block_shares(self.tensors).items():
@@ -82,7 +82,7 @@ class Receipt(Shown):
         return [Table(f"into {self.whose}", columns, tuple(rows), self._table_notes())]
 
     def _block_notes(self, block: str) -> str:
-        """What was done to the block's tensors, each once."""
+        """The notes of the block's tensors, each once."""
         notes = [row.note for row in self.tensors if row.block == block and row.note]
         unique = list(dict.fromkeys(notes))
         left = len(unique) - MOST_NOTES
@@ -122,8 +122,8 @@ class Receipt(Shown):
         }
 
 
-def alike_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """What a receipt says of modalities that the first layers cannot tell apart yet."""
+def identical_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Notes on modalities whose first-layer weights are identical."""
     return tuple(
         f"{a} and {b} start out alike, so their channels must be trained" for a, b in pairs
     )
@@ -132,9 +132,9 @@ def alike_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def redrawn(
     receipt: Receipt, notes: Mapping[str, str], first_layers: Collection[str], summary: str
 ) -> Receipt:
-    """The receipt after the tensors in ``notes`` (name -> why) were filled anew at random.
+    """The receipt after the tensors in ``notes`` (name -> reason) were redrawn at random.
 
-    First layers among them hold no modality's features any more, new or alike.
+    First layers among them then hold no features of new or identical modalities.
     """
     tensors = tuple(
         replace(row, status="random", note="; ".join(filter(None, (row.note, notes[row.name]))))
@@ -142,16 +142,16 @@ def redrawn(
         else row
         for row in receipt.tensors
     )
-    told = (*receipt.notes, summary)
+    all_notes = (*receipt.notes, summary)
     if not set(first_layers) & set(notes):
-        return replace(receipt, tensors=tensors, notes=told)
-    gone = alike_notes(receipt.identical_modalities)
+        return replace(receipt, tensors=tensors, notes=all_notes)
+    gone = identical_notes(receipt.identical_modalities)
     return replace(
         receipt,
         tensors=tensors,
         new_modalities=(),
         identical_modalities=(),
-        notes=tuple(note for note in told if note not in gone),
+        notes=tuple(note for note in all_notes if note not in gone),
     )
 
 

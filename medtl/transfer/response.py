@@ -1,4 +1,4 @@
-"""How strongly the first layers answer an image, before and after their channels were adapted.
+"""The response of first layers to images, before and after their channels are adapted.
 
 Axes: B batch, C image channel, I J K voxel axes, O outputs of a first layer.
 """
@@ -22,16 +22,16 @@ _POOLS = {2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
 def norm_follows(network: Network, tensor_name: str) -> bool:
     """Whether the network's output stays the same when this weight is doubled.
 
-    That is what "normalisation follows" means, and trying it sees what layer order cannot: a
-    shortcut around the norm, batch norm with stored statistics. Where it cannot be tried (a fresh
-    head of zeros) the answer is False, as scaling in front of a norm does no harm. Leaves the
-    network bit-identical.
+    This is tested on random images, which detects what the order of layers does not show: a
+    shortcut around the norm, or batch norm with stored statistics. If it cannot be tested (a new
+    head of zeros), the result is False, as scaling in front of a norm does no harm. The network is
+    bit-identical afterwards.
     """
     weight = tensors(network)[tensor_name]
     edge = max(16 if network.dense else 32, 2 * network.patch_multiple)
     patch = network.patch_size or (edge,) * network.spatial_dims
     draw = torch.Generator().manual_seed(0)
-    images = 1 if network.dense else 2  # one output of one image has no spread
+    images = 1 if network.dense else 2  # a single output has no spread
     batch_BCIJK = torch.randn((images, network.in_channels, *patch), generator=draw).to(weight)
     modes = {module: module.training for module in network.module.modules()}
     kept = weight.detach().clone()
@@ -51,49 +51,54 @@ def norm_follows(network: Network, tensor_name: str) -> bool:
 
 
 def measure_response(network: Network, batch_BCIJK: Tensor) -> dict[str, float]:
-    """Root mean square of each first layer's answer, biases and ReLU apart, over the foreground.
+    """Root mean square of each first layer's response over the foreground, without bias and ReLU.
 
-    Foreground is where any channel differs from 0, as after z-scoring in the brain. Keys are the
-    names in ``network.input_tensors``.
+    Foreground is where any channel is not 0, as after z-scoring in the brain. Keys are the names in
+    ``network.input_tensors``.
     """
     pool = _POOLS[network.spatial_dims]
-    answers = {}
+    responses = {}
     for name in network.input_tensors:
         layer = network.module.get_submodule(name.rpartition(".")[0])
         with torch.no_grad():
             voxels = power = 0.0
-            for image_1CIJK in torch.split(batch_BCIJK, 1):  # alone: the memory of a step is enough
-                answer_1OIJK = _convolved(layer, image_1CIJK)
+            for image_1CIJK in torch.split(batch_BCIJK, 1):  # one by one, to save memory
+                response_1OIJK = _convolved(layer, image_1CIJK)
                 if isinstance(bias := getattr(layer, "bias", None), Tensor):
-                    answer_1OIJK = answer_1OIJK - bias.view(-1, *[1] * network.spatial_dims)
-                inside_11IJK = (image_1CIJK != 0).any(dim=1, keepdim=True).to(answer_1OIJK)
-                inside_11IJK = pool(inside_11IJK, answer_1OIJK.shape[2:])
-                voxels += float(inside_11IJK.sum()) * answer_1OIJK.shape[1]
-                power += float(in_double(answer_1OIJK.square() * inside_11IJK).sum())
-        answers[name] = (power / voxels) ** 0.5 if voxels else 0.0
-    return answers
+                    response_1OIJK = response_1OIJK - bias.view(-1, *[1] * network.spatial_dims)
+                inside_11IJK = (image_1CIJK != 0).any(dim=1, keepdim=True).to(response_1OIJK)
+                inside_11IJK = pool(inside_11IJK, response_1OIJK.shape[2:])
+                voxels += float(inside_11IJK.sum()) * response_1OIJK.shape[1]
+                power += float(in_double(response_1OIJK.square() * inside_11IJK).sum())
+        responses[name] = (power / voxels) ** 0.5 if voxels else 0.0
+    return responses
 
 
 def _convolved(layer: nn.Module, image_1CIJK: Tensor) -> Tensor:
-    """The layer's answer before the activation that a convolution may hold
+    """The layer's response, without the activation that a convolution may include
     (medtl.networks.layers)."""
     if isinstance(layer, nn.Conv2d):
         return nn.Conv2d.forward(layer, image_1CIJK)
     if isinstance(layer, nn.Conv3d):
         return nn.Conv3d.forward(layer, image_1CIJK)
-    answer_1OIJK: Tensor = layer(image_1CIJK)
-    return answer_1OIJK
+    response_1OIJK: Tensor = layer(image_1CIJK)
+    return response_1OIJK
 
 
 def calibrate_response(
     network: Network, receipt: Receipt, source_rms: Mapping[str, float], batch_BCIJK: Tensor
 ) -> Receipt:
-    """Scale adapted first layers so that they answer the target as strongly as they did the source.
+    """Scale adapted first layers to respond to the target as strongly as to the source.
 
-    ``source_rms`` is the source's :func:`measure_response` on its own training images, kept in its
-    checkpoint as ``response_rms``; ``batch_BCIJK`` holds training images of the target. Layers
-    that a normalisation follows, and layers carried over as they were, stay. Returns the receipt
-    with the factors.
+    Layers that a normalisation follows, and layers loaded unchanged, are not scaled.
+
+    Args:
+        source_rms: the source's :func:`measure_response` on its own training images, stored in its
+            checkpoint as ``response_rms``.
+        batch_BCIJK: training images of the target.
+
+    Returns:
+        the receipt with the factors.
     """
     adapted = {row.name for row in receipt.tensors if row.status == "adapted"}
     measured = measure_response(network, batch_BCIJK)

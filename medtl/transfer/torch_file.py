@@ -1,4 +1,4 @@
-"""Files of ``torch.save``, read without running anything that they hold."""
+"""Read files of ``torch.save`` without running any code that they contain."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from medtl.errors import WeightsError
 from medtl.transfer.nnunet_names import NNUNET, is_nnunet, nnunet_metadata
 
-#: Keys under which checkpoints of other programs keep the state dict, tried in order.
+#: Keys of the state dict in checkpoints of other programs, tried in order.
 WRAPPERS = ("state_dict", "network_weights", "model_state_dict", "model", "net", "network")
 
 
 class _Ignored:
-    """Stands for a numpy object in a checkpoint: read past it, call nothing of numpy's."""
+    """Replaces a NumPy object in a checkpoint, so that no function of NumPy's is called."""
 
     def __new__(cls, *_: object) -> _Ignored:
         return super().__new__(cls)
@@ -31,7 +31,7 @@ class _Ignored:
         pass
 
 
-#: Scalars and arrays that trainers log beside the weights (nnU-Net does).
+#: Scalars and arrays that trainers such as nnU-Net's log with the weights.
 _STAND_INS: list[Any] = [(_Ignored, "numpy.dtype"), (_Ignored, "numpy.ndarray")] + [
     (_Ignored, f"numpy.{core}.multiarray.{name}")
     for core in ("core", "_core")

@@ -23,7 +23,7 @@ from medtl.transfer.adapt import (
 )
 from medtl.transfer.mismatch import misfit
 from medtl.transfer.nnunet_names import dynunet_names, is_cancelled_bias
-from medtl.transfer.receipt import Receipt, ReceiptRow, Status, alike_notes
+from medtl.transfer.receipt import Receipt, ReceiptRow, Status, identical_notes
 from medtl.transfer.response import norm_follows
 from medtl.transfer.weights import Weights
 
@@ -223,28 +223,28 @@ def _receipt(
 ) -> Receipt:
     kept = [row for row in rows if row.name in network.input_tensors and row.status != "random"]
     new: tuple[str, ...] = ()
-    alike: tuple[tuple[str, str], ...] = ()
+    identical: tuple[tuple[str, str], ...] = ()
     notes = []
     if deep := sum("inflated" in row.factors for row in rows):
         notes.append(f"{deep} 2-D convolutions are repeated over the slices of 3-D ones")
     if kept and channels.source:
         plan = plan_channels(channels.source, channels.target, channels.mapping)
         new = tuple(channel.target for channel in plan if channel.new)
-        alike = identical_pairs(plan)
+        identical = identical_pairs(plan)
     elif any(row.status == "adapted" for row in kept):
         new = channels.target
-        alike = tuple((a, b) for i, a in enumerate(new) for b in new[i + 1 :])
+        identical = tuple((a, b) for i, a in enumerate(new) for b in new[i + 1 :])
         notes.append("the file does not name its modalities: each channel starts as their mean")
     elif kept:
         notes.append(
             f"the file does not name its modalities: taken to be {', '.join(channels.target)}; "
             "state --init-modalities if they are others"
         )
-    notes += alike_notes(alike)
+    notes += identical_notes(identical)
     heads = [row for row in rows if row.name in network.head_tensors and row.status == "loaded"]
     if heads and not (outputs.source and outputs.target):
         notes.append("the file does not name its regions: its outputs are taken in order")
-    return Receipt(str(weights.path), tuple(rows), new, alike, tuple(notes))
+    return Receipt(str(weights.path), tuple(rows), new, identical, tuple(notes))
 
 
 def match_names(network: Network, saved: Collection[str]) -> dict[str, str]:

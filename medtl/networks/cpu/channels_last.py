@@ -1,12 +1,12 @@
 """Channels-last on the CPU, for inference in bf16 (oneDNN, as of torch 2.13).
 
-Channels-first, oneDNN moves the voxels of every layer to an order of its own and back, which takes
-up to half of the time of a convolution. Channels-last it need not, as long as no layer between two
-convolutions moves them either; torch's instance norm does, so group norm stands in for it. Layers
-with few or odd numbers of channels are faster channels-first, but for those that
-`medtl.networks.cpu.convolutions` and `medtl.networks.cpu.channels_last` look after.
+With channels first, oneDNN reorders the voxels of every layer and back, which takes up to half of
+the time of a convolution. With channels last it does not, if no layer between two convolutions
+reorders them. Torch's instance norm does, so group norm replaces it. Layers with few or odd numbers
+of channels are faster channels-first, except those of :func:`folded`, :func:`shuffled` and
+`medtl.networks.cpu.convolutions`.
 
-In float32 convolutions gain less, and torch's channels-last norms lose digits there.
+In float32 convolutions gain less, and torch's channels-last norms lose digits.
 
 Axes: B batch, C channel, then the spatial axes.
 """
@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-#: Layers whose channels are no multiple of a vector's bf16 numbers are slow channels-last.
+#: Layers whose channels are not a multiple of this (bf16 in a vector) are slow channels-last.
 CHANNELS = 16
 
 
-#: With fewer voxels torch's channels-last group norm is slow.
+#: Torch's channels-last group norm is slow with fewer voxels.
 LEAST_VOXELS = 1024
 
 
@@ -39,7 +39,7 @@ def runs_last() -> bool:
 
 
 class ChannelsLast(TorchFunctionMode):
-    """Within it, 3-D networks run channels-last in this thread; without gradients only."""
+    """Within it, 3-D networks run channels-last in this thread; only without gradients."""
 
     def __enter__(self) -> Self:
         _here.depth = getattr(_here, "depth", 0) + 1
@@ -59,7 +59,7 @@ class ChannelsLast(TorchFunctionMode):
 
 
 class FreeViews(TorchFunctionMode):
-    """Within it, networks may view what a convolution returns as if it were channels-first."""
+    """Within it, networks may view a convolution's output as if it were channels-first."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -103,7 +103,7 @@ def _instance_norm(
 
 
 def _view(view: Callable[..., Tensor], image: Tensor, *sizes: Any, **named: Any) -> Tensor:
-    """Networks view what a convolution returns as if it were channels-first."""
+    """Networks view a convolution's output as if it were channels-first."""
     if named or any(isinstance(size, torch.dtype) for size in sizes):
         return view(image, *sizes, **named)
     return image.reshape(*sizes)
@@ -126,11 +126,11 @@ _LAYERS: dict[Any, Callable[..., Tensor]] = {
 }
 
 
-#: So many neighbours along K become channels.
+#: This many neighbours along K become channels.
 FOLD = 4
 
 
-#: More outputs than these fill the processor's vectors by themselves.
+#: With more outputs the processor's vectors are full without folding.
 MOST = 4
 
 
@@ -141,7 +141,7 @@ _ONES, _TWOS = (1, 1, 1), (2, 2, 2)
 
 
 def fits_folded(image_BCIJK: Tensor, weight_OCIJK: Tensor, *settings: Any) -> bool:
-    """Whether :func:`folded` is ``conv3d`` with these: stride, padding, dilation and groups."""
+    """Whether :func:`folded` equals ``conv3d`` with this stride, padding, dilation and groups."""
     return (
         settings == (_ONES, _ONES, _ONES, 1)
         and weight_OCIJK.shape[2:] == TAPS
@@ -152,8 +152,8 @@ def fits_folded(image_BCIJK: Tensor, weight_OCIJK: Tensor, *settings: Any) -> bo
 
 
 def fits_shuffled(image_BCIJK: Tensor, weight_COIJK: Tensor, *settings: Any) -> bool:
-    """Whether :func:`shuffled` is ``conv_transpose3d`` with these: stride, padding, output padding,
-    groups and dilation."""
+    """Whether :func:`shuffled` equals ``conv_transpose3d`` with this stride, padding, output
+    padding, groups and dilation."""
     return (
         settings == (_TWOS, _ONES, _ONES, 1, _ONES)
         and weight_COIJK.shape[2:] == TAPS
@@ -163,8 +163,8 @@ def fits_shuffled(image_BCIJK: Tensor, weight_COIJK: Tensor, *settings: Any) -> 
 
 
 def folded(image_BCIJK: Tensor, weight_OCIJK: Tensor, bias_O: Tensor | None) -> Tensor:
-    """A convolution of width 3 that keeps the size; ``FOLD`` divides K, the image is
-    channels-last, and so is what is returned."""
+    """A convolution of width 3 that keeps the size. ``FOLD`` divides K; image and output are
+    channels-last."""
     batch, channels, i, j, k = image_BCIJK.shape
     outputs = len(weight_OCIJK)
     wide = weight_OCIJK.new_zeros(FOLD, outputs, FOLD, channels, *TAPS)

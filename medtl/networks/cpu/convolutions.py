@@ -1,17 +1,18 @@
 """Convolutions on the CPU, where oneDNN (as of torch 2.13) needs help to be right and fast.
 
-Over volumes smaller than the kernel or stride, bf16 leaves those parts of the weight's gradient
-unwritten whose kernel offsets meet nothing but padding: what lay in memory before becomes the
-gradient, NaN included. They run in float32.
-On processors that have AVX2 and no AVX-512, a pointwise 2-D convolution with a stride, over a
-channels-last map of fewer channels than a vector register holds, writes its weight's gradient past
-the end of its memory, and the process crashes or hangs. They run channels-first.
-With hardly any channels, as at the output of a U-Net, the channels-first layout takes twice the
-time of channels-last; all others in 3-D are faster channels-first, unless everything between them
-is channels-last too (`medtl.networks.cpu.channels_last`). In 2-D a network is faster
-channels-last, training too, but for maps of a few pixels; torch's norms other than batch norm are
-slow there and outweigh that. `benchmarks/inference.py`, `benchmarks/training.py` and
-`benchmarks/classification.py` show what that gives.
+- Over volumes smaller than the kernel or stride, bf16 does not write those parts of the weight's
+  gradient whose kernel offsets meet only padding: old memory becomes the gradient, even NaN. These
+  convolutions run in float32.
+- On processors with AVX2 but without AVX-512, a pointwise 2-D convolution with a stride, over a
+  channels-last map of fewer channels than a vector register holds, writes its weight's gradient
+  past the end of its memory, and the process crashes or hangs. They run channels-first.
+- With very few channels, as at the output of a U-Net, channels-first takes twice the time of
+  channels-last. Other 3-D convolutions are faster channels-first, unless all layers between them
+  are channels-last too (`medtl.networks.cpu.channels_last`).
+- In 2-D a network is faster channels-last, also in training, except for maps of a few pixels and
+  networks with norms other than batch norm, which are slow channels-last.
+
+See `benchmarks/inference.py`, `benchmarks/training.py` and `benchmarks/classification.py`.
 
 Axes: B batch, C channel, then the spatial axes.
 """
@@ -31,7 +32,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medtl.networks.cpu.channels_last import FreeViews, runs_last
 
-#: At most so many channels, in or out, are hardly any.
+#: At most this many channels, in or out, are few.
 FEW_CHANNELS = 3
 
 
@@ -39,7 +40,7 @@ FEW_CHANNELS = 3
 VECTOR = 8
 
 
-#: 2-D maps of at most so many pixels are faster channels-first.
+#: 2-D maps of at most this many pixels are faster channels-first.
 FEW_PIXELS = 16
 
 
@@ -48,7 +49,7 @@ SLOW_LAST = (_InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class _Running(threading.local):
-    """What the convolutions that now run in this thread have to undo."""
+    """The settings to undo after each convolution that runs in this thread."""
 
     def __init__(self) -> None:
         self.stacks: list[ExitStack] = []
@@ -56,7 +57,7 @@ class _Running(threading.local):
 
 @contextmanager
 def suited_to_cpu(module: nn.Module) -> Iterator[None]:
-    """Within it, the convolutions of ``module`` run so; on other devices nothing changes."""
+    """Within it, the convolutions of ``module`` run as above on the CPU."""
     running = _Running()
     parts = list(module.modules())
     convolutions = [part for part in parts if isinstance(part, _ConvNd)]
@@ -98,8 +99,8 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
 
 
 def _laid_out(image_BCIJ: Tensor) -> Tensor:
-    """Channels-last where the map has more than a few pixels, told by the strides of one channel
-    too, which alone would do for either layout."""
+    """Channels-last if the map has more than a few pixels; explicit in the strides even with one
+    channel, whose strides fit either layout."""
     _, channels, *size = image_BCIJ.shape
     if math.prod(size) <= FEW_PIXELS:
         return image_BCIJ.contiguous()

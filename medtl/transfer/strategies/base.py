@@ -1,4 +1,4 @@
-"""What strategies plan: the Stages of a transfer, as plain data; nothing here needs torch.
+"""The stages of a transfer, which strategies plan, as plain data; needs no torch.
 
 The strategies themselves are in ``medtl.transfer.strategies.finetune`` and
 ``medtl.transfer.strategies.unfreeze``.
@@ -24,11 +24,11 @@ CONTROL_A = "control-a"
 CONTROL_B = "control-b"
 
 
-#: Options that shape the target's network alone: the source's is whole.
+#: Options that change only the target's network; the source's is whole.
 CUTS = ("keep_blocks", "slim_from")
 
 
-#: How many times smaller the stem's rate is than the head's where rates follow the depth.
+#: The head's learning rate over the stem's, if learning rates follow the depth.
 SPAN = 10.0
 
 
@@ -36,8 +36,7 @@ SPAN = 10.0
 class LossSpec:
     """One term of the objective, by component name.
 
-    ``features_from``: the block whose features it sees, if it sees any; "" is the one before the
-    head.
+    ``features_from``: the block whose features it takes, if any; "" is the one before the head.
     """
 
     name: str
@@ -48,19 +47,19 @@ class LossSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One leg of a transfer: what is trained where, from what, for how long.
+    """One stage of a transfer: what is trained, on which domain, from which weights, how long.
 
     ``init`` is "random", "previous" (the stage before) or a weights file or run folder. ``frozen``
     is a freeze specification (``medtl.networks.blocks.select_blocks``). ``rates`` maps block
     names, or "*" for the rest, to learning rates. ``steps`` counts optimiser steps; a stage
-    without steps trains nothing. ``initialiser`` names a component that changes the weights once
-    they are in (``medtl.transfer.initialisers``).
+    without steps trains nothing. ``initialiser`` names a component that changes the weights after
+    loading (``medtl.transfer.initialisers``).
 
-    ``unlabelled`` is a domain of which the stage sees training images beside the labelled ones, and
-    no label; ``evaluate_on``, the domain whose test cases it is scored on, if not its own.
-    ``norm_stats``: running statistics of norms follow the training batches ("train"), stay as they
-    are ("frozen"), or are taken from the unlabelled images at the end ("target").
-    ``select_by`` says how the best weights are told: :mod:`medtl.evaluation.label_free`.
+    ``unlabelled`` is a domain whose training images the stage uses without labels; ``evaluate_on``
+    is the domain whose test cases it is scored on, if not its own. ``norm_stats``: running
+    statistics of norms follow the training batches ("train"), are not changed ("frozen"), or are
+    estimated on the unlabelled images at the end ("target"). ``select_by`` is the score that
+    selects the best weights: :mod:`medtl.evaluation.label_free`.
     """
 
     name: str
@@ -80,21 +79,21 @@ class Stage:
     select_by: str = "validation"
     next_from: str = "best"
     initialiser: str | None = None
-    weight_decay: float | None = None  #: None: the optimiser's usual one
+    weight_decay: float | None = None  #: None: the optimiser's default
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
 
     def domains(self) -> tuple[Domain, ...]:
-        """Every domain that the stage sees."""
-        seen = (self.domain, self.unlabelled, self.evaluate_on)
-        return tuple(dict.fromkeys(domain for domain in seen if domain is not None))
+        """Every domain that the stage uses."""
+        domains = (self.domain, self.unlabelled, self.evaluate_on)
+        return tuple(dict.fromkeys(domain for domain in domains if domain is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a strategy plans for. ``steps`` is the budget of each side, source and target.
+    """The settings that a strategy plans for. ``steps`` are those of source and target each.
 
-    ``blocks`` are those of the target's network in order, the head last. What ``depth`` counts is
-    the strategy's to say. ``optimizer`` None leaves the choice to it.
+    ``blocks`` are the target network's in order, the head last. ``depth`` counts what the strategy
+    defines. ``optimizer`` None: the strategy chooses.
     """
 
     source: Domain
@@ -112,13 +111,13 @@ class Request:
     optimizer: str | None = None
     initialiser: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
-    init_steps: int | None = None  #: that the weights of ``init`` were trained for, if known
+    init_steps: int | None = None  #: steps that the weights of ``init`` were trained for, if known
     alignment: float | None = None  #: weight of the loss that aligns source and target
-    select_by: str | None = None  #: how a stage with unlabelled images selects
+    select_by: str | None = None  #: the selection score of stages with unlabelled images
 
 
 class Strategy(Protocol):
-    """What a strategy component's target must be: a function that plans.
+    """The type of a strategy component: a function that plans stages.
 
     >>> from medtl.data.domain import parse_domain
     >>> from medtl.transfer.strategies.base import Request
@@ -135,7 +134,7 @@ class Strategy(Protocol):
 def stage(request: Request, name: str, domain: Domain, steps: int, **changes: Any) -> Stage:
     """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's.
 
-    An ``optimizer`` among the changes is the strategy's choice, which the request's replaces.
+    An ``optimizer`` among the changes is the strategy's default, which the request's replaces.
     """
     rate = request.rate * float(changes.pop("rate", 1.0))
     settings = {
@@ -150,8 +149,8 @@ def stage(request: Request, name: str, domain: Domain, steps: int, **changes: An
     return Stage(name, domain, steps, **settings)
 
 
-def opening(request: Request) -> tuple[tuple[Stage, ...], str]:
-    """How a transfer starts: from ``--init`` without training, else with a stage on the source."""
+def source_stage(request: Request) -> tuple[tuple[Stage, ...], str]:
+    """The first stages and the next ``init``: ``--init`` without training, else a source stage."""
     if request.init:
         return (), request.init
     source = stage(request, SOURCE, request.source, request.steps, init="random")
@@ -180,17 +179,19 @@ def depth_of(request: Request, low: int, high: int, meaning: str, usual: int | N
 
 
 def divided(steps: int, shares: Sequence[float]) -> list[int]:
-    """Whole steps by ``shares``, which never fall: one at least for each, and no more parts than
-    steps."""
+    """Divide the steps by ``shares``, which do not decrease.
+
+    Each part has at least one step, so there are at most as many parts as steps.
+    """
     shares = shares[:steps]
     parts = [max(1, int(steps * share / sum(shares))) for share in shares]
     return [*parts[:-1], steps - sum(parts[:-1])]
 
 
 def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages with what the request says of the target's network and of its first weights.
+    """The stages with the request's options of the target's network and its initialiser.
 
-    A source stage that is scored on the target is held against the others, so it gets the same.
+    A source stage that is scored on the target is compared with the others, so it gets them too.
     """
     whole = {name: None for name in CUTS if name in request.options}
     cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
@@ -209,9 +210,9 @@ def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """From-scratch arms for a plan, on the target: A gets the target's steps, B all steps.
+    """Controls trained from scratch on the target: A for the target's steps, B for all steps.
 
-    A plan that starts from ``--init`` counts the steps recorded there; where none are, only A.
+    With ``--init`` the steps recorded there count too; if none are known, there is only A.
     """
     on_source = sum(each.steps for each in stages if each.name == SOURCE)
     steps = sum(each.steps for each in stages) - on_source
@@ -224,13 +225,13 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 def carried_over(stages: Sequence[Stage]) -> bool:
-    """Whether labelled training starts from other weights, so that controls could be trained."""
+    """Whether labelled training starts from trained weights, so that controls make sense."""
     labelled = all(each.unlabelled is None for each in stages)
     return labelled and any(each.init != "random" for each in stages)
 
 
 def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
-    """Steps behind the weights of each stage; ``before``: behind those of ``--init``, if known."""
+    """Training steps of each stage's weights in all; ``before``: those of ``--init``, if known."""
     taken: dict[str, int | None] = {}
     carried: int | None = 0
     for each in stages:
@@ -242,6 +243,6 @@ def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int |
 
 
 def refuse(value: object, message: str) -> None:
-    """ConfigError with the message if there is such a value."""
+    """Raise ConfigError with the message if ``value`` is given."""
     if value:
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""Strategies that train the target in one stage: what is carried over, frozen, or held."""
+"""Strategies that train the target in one stage."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from medtl.transfer.strategies.base import (
     Stage,
     by_depth,
     depth_of,
-    opening,
     refuse,
+    source_stage,
     stage,
 )
 
-#: On the rate: what is there already is changed more gently than what is learnt from nothing.
-GENTLY = 0.5
+#: Factor of the learning rate for pretrained weights.
+PRETRAINED_FACTOR = 0.5
 
 
 def scratch(request: Request) -> tuple[Stage, ...]:
@@ -41,7 +41,7 @@ def linear_probe(request: Request) -> tuple[Stage, ...]:
     Source: Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes.
     """
     refuse(request.freeze, "linear-probe freezes all but the head; drop --freeze")
-    before, init = opening(request)
+    before, init = source_stage(request)
     head = request.blocks[-1]
     probe = stage(
         request,
@@ -56,12 +56,12 @@ def linear_probe(request: Request) -> tuple[Stage, ...]:
 
 
 def fine_tune(request: Request) -> tuple[Stage, ...]:
-    """Start from the source's weights and train every block, early ones at lower rates.
+    """Start from the source's weights and train every block, early ones at lower learning rates.
 
-    Use when source and target tell the same classes or regions, and target cases are not few.
+    Use when source and target have the same classes or regions, and target cases are not few.
     Source: Howard and Ruder 2018 (ULMFiT), for rates that fall with the distance from the head.
     """
-    return _tuned(request, "fine-tune", rates=by_depth(request, GENTLY))
+    return _tuned(request, "fine-tune", rates=by_depth(request, PRETRAINED_FACTOR))
 
 
 def transfusion(request: Request) -> tuple[Stage, ...]:
@@ -77,18 +77,18 @@ def transfusion(request: Request) -> tuple[Stage, ...]:
 
 
 def l2_sp(request: Request) -> tuple[Stage, ...]:
-    """Train every block, but pull the weights towards those that they started from.
+    """Train every block, but pull the weights towards their initial values.
 
     Use when target cases are few and the source is close: the pull replaces weight decay.
     Source: Li et al. 2018, Explicit Inductive Bias for Transfer Learning.
     """
     losses = (*request.losses, LossSpec("l2-sp"))
-    return _tuned(request, "l2-sp", rate=GENTLY, losses=losses, weight_decay=0.0)
+    return _tuned(request, "l2-sp", rate=PRETRAINED_FACTOR, losses=losses, weight_decay=0.0)
 
 
 def _tuned(request: Request, name: str, **changes: Any) -> tuple[Stage, ...]:
-    """One stage on the target in which all but ``--freeze`` is trained, after the opening."""
-    before, init = opening(request)
+    """One stage on the target in which all but ``--freeze`` is trained, after the source stage."""
+    before, init = source_stage(request)
     frozen = request.freeze or "none"
     tuned = stage(request, name, request.target, request.steps, init=init, frozen=frozen, **changes)
     return (*before, tuned)

@@ -1,4 +1,4 @@
-"""Strategies that thaw a network from its head downwards, stage by stage."""
+"""Strategies that unfreeze a network from its head downwards, stage by stage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from medtl.transfer.strategies.base import (
     by_depth,
     depth_of,
     divided,
-    opening,
     refuse,
+    source_stage,
     stage,
 )
 
-#: A new head may take steps ten times as large as what is there already.
+#: Factor of the learning rate for a new head over that of pretrained weights.
 WARM_UP = 10.0
 
 
-#: What one step of Adam's at a given rate is worth to SGD with momentum.
+#: Learning rate of SGD with momentum over that of Adam for equal steps.
 SGD_RATE = 10.0
 
 
@@ -27,11 +27,11 @@ SGD_RATE = 10.0
 HEAD_FIRST_SHARES = (0.2, 0.3, 0.5)
 
 
-#: More stages than these thaw several blocks at once: each is validated and scored.
+#: At most this many stages; more blocks are unfrozen several at a time.
 MOST_STAGES = 6
 
 
-#: Of the target's steps, what the last stage gets.
+#: Share of the target's steps in the last stage.
 LAST_SHARE = 0.5
 
 
@@ -84,7 +84,7 @@ def _thaw(
 ) -> tuple[Stage, ...]:
     """One stage for each number of blocks below the head that are ``opened``; few steps end it
     early."""
-    before, init = opening(request)
+    before, init = source_stage(request)
     *below, head = request.blocks
     stages = []
     for n, steps in enumerate(divided(request.steps, shares[: len(opened)])):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medtl.transfer.strategies.base import Request, Stage, opening, stage
+from medtl.transfer.strategies.base import Request, Stage, source_stage, stage
 
 #: The stem is exempt where it holds a new modality, so two blocks mean: freeze the first encoder.
 FROZEN_BLOCKS = "2"
@@ -18,7 +18,7 @@ def modality_transfer(request: Request) -> tuple[Stage, ...]:
     adaptation and the unfreezing share the target's steps.
     Source: Howard and Ruder 2018 (ULMFiT), for unfreezing at a lower rate.
     """
-    before, init = opening(request)
+    before, init = source_stage(request)
     adapt_steps = max(1, round(ADAPT_SHARE * request.steps))
     adapt = stage(
         request,
