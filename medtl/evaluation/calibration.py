@@ -1,6 +1,6 @@
-"""Whether probabilities mean what they say, and a temperature that makes them.
+"""Calibration scores of probabilities.
 
-Axes: N case, L class, R replicate (a way to weigh the cases), D bin of confidence.
+Axes: N case, L class, R replicate (weights of the cases), D bin of confidence.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ BINS = 15
 METRICS = ("brier", "log_loss", "ece")
 
 
-#: Probabilities below this count as this much in the log loss.
+#: Lower bound of probabilities in the log loss.
 LEAST_PROBABILITY = 1e-15
 
 
 def calibration_scores(
     truth_N: NDArray[Any], probability_NL: Array, weights_RN: Array
 ) -> dict[str, Array]:
-    """metric -> score_R; NaN where no case weighs anything.
+    """metric -> score_R; NaN if all weights are 0.
 
     ``brier``: the mean squared distance of the probabilities from the truth, summed over classes
     (Brier 1950). ``log_loss``: the mean negative logarithm of the true class's probability.
-    ``ece``: expected calibration error, the mean gap between the highest probability and how often
-    that class is right, over bins of that probability (Guo et al. 2017); few cases enlarge it.
+    ``ece``: expected calibration error, the mean gap between the highest probability and the
+    accuracy, over bins of that probability (Guo et al. 2017); it is larger with few cases.
     """
     is_NL = np.eye(probability_NL.shape[1])[truth_N]
     total_R = weights_RN.sum(1)
@@ -48,8 +48,8 @@ def calibration_scores(
 
 
 def reliability(truth_N: NDArray[Any], probability_NL: Array) -> list[dict[str, float]]:
-    """Of each bin that holds cases: ``low``, ``high``, ``cases``, their mean highest probability
-    (``confidence``) and the share of them that it was right for (``accuracy``)."""
+    """Each bin with cases: ``low``, ``high``, ``cases``, their mean highest probability
+    (``confidence``) and the share that is right (``accuracy``)."""
     bin_N, sure_N, right_N = _confidence(truth_N, probability_NL)
     return [
         {

@@ -1,4 +1,4 @@
-"""Figures of classifications. Each function writes a PNG and returns the figure that it wrote."""
+"""Figures of classifications. Each function writes a PNG and returns the figure."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def ranking_curves(
 
     Args:
         rows: one per case, see :mod:`medtl.evaluation.class_metrics`.
-        summary: of these rows, as :func:`medtl.evaluation.class_metrics.summarise_classes` gives
-        it.
+        summary: of these rows, by :func:`medtl.evaluation.class_metrics.summarise_classes`.
     """
     truth_N, probability_NL = truth_and_probability(rows)
     classes = list(rows[0]["probability"])
@@ -97,11 +96,11 @@ def _unit_square(axis: Axes, names: Axes, across: str, up: str, title: str) -> N
 def reliability_diagram(
     path: Path, stage: str, found: Mapping[str, Any], after: Mapping[str, Any], *, synthetic: bool
 ) -> Figure:
-    """How often the likeliest class is right, by its probability, before and after the temperature.
+    """Accuracy of the likeliest class by its probability, before and after the temperature.
 
     Args:
         found: what :func:`medtl.evaluation.class_metrics.calibrated` returned.
-        after: the scores of all classes, of which ``ece`` is shown.
+        after: the scores of all classes; ``ece`` is shown.
     """
     sides = (
         ("as the network says", found["reliability_uncalibrated"], found["uncalibrated"]["ece"]),

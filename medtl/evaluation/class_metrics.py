@@ -1,7 +1,8 @@
 """Scores of a set of classified cases, with intervals over patients.
 
-Axes: N case, L class, R replicate (a way to weigh the cases). Every score is computed for many
-weighings at once, so that a bootstrap costs little.
+Every score is computed for many weightings at once, so that a bootstrap is fast.
+
+Axes: N case, L class, R replicate (weights of the cases).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Row = Mapping[str, Any]
 _AVERAGED = ("precision", "recall", "f1")
 
 
-#: Of all classes together; means over classes and areas are over the classes that occur.
+#: Of all classes together; means over classes and areas include the classes that occur.
 OVERALL = (
     "accuracy",
     "balanced_accuracy",
@@ -63,20 +64,20 @@ _UNDEFINED = "undefined: no case decides it"
 def class_scores(
     truth_N: NDArray[Any], probability_NL: Array, weights_RN: Array
 ) -> dict[tuple[str, str], Array]:
-    """(class or "all", metric) -> score_R; NaN where no weighted case decides it.
+    """(class or "all", metric) -> score_R; NaN if no weighted case decides it.
 
-    Sensitivity, specificity, precision, F1 and what ranks (:mod:`medtl.evaluation.roc`)
-    take one class against the rest; a class that is never predicted has precision 0. "all": macro
-    precision, recall and F1 are plain means over the classes that occur or are predicted, weighted
-    ones count each class by its cases, and what ranks is a plain mean over classes; beside them is
-    what tells the probabilities' worth (:mod:`medtl.evaluation.calibration`).
+    Sensitivity, specificity, precision, F1 and ranking scores (:mod:`medtl.evaluation.roc`) take
+    one class against the rest; a class that is never predicted has precision 0. "all": macro
+    precision, recall and F1 are means over the classes that occur or are predicted, weighted ones are weighted
+    by the classes' cases, ranking scores are means over classes, and calibration scores
+    (:mod:`medtl.evaluation.calibration`) are of all cases.
     """
     count = probability_NL.shape[1]
     is_NL = np.eye(count)[truth_N]
     said_NL = np.eye(count)[probability_NL.argmax(1)]
     total_R = weights_RN.sum(1)
     hit_RL, is_RL, said_RL = (weights_RN @ x for x in (is_NL * said_NL, is_NL, said_NL))
-    # Not by subtraction, which would leave less than 0 where there is none.
+    # Not by subtraction, whose rounding may give less than 0.
     rest_RL, passed_RL = (weights_RN @ x for x in (1 - is_NL, (1 - is_NL) * (1 - said_NL)))
     never_RL = np.where((said_RL == 0) & (is_RL > 0), 0.0, np.nan)
     per_class = {
@@ -121,9 +122,9 @@ def summarise_classes(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[s
     """``{"all" or class: {metric: {"mean", "n", "low", "high", "method"}}}``.
 
     ``mean`` is the score of all cases; ``n`` counts the patients who decide it: for the sensitivity
-    those with a case of the class, and so on. ``mean`` is None where nobody does. Where patients
-    have several cases, "all by patient" and "CLASS by patient" score patients in place of cases
-    (:mod:`medtl.evaluation.class_metrics`).
+    those with a case of the class, and so on. ``mean`` is None if there are none. If patients have
+    several cases, "all by patient" and "CLASS by patient" score patients in place of cases
+    (:func:`per_patient`).
     """
     summary = _summarise(rows, np.ones(len(rows)), seed)
     patients = per_patient(rows)
@@ -162,7 +163,7 @@ def truth_and_probability(rows: Sequence[Row]) -> tuple[NDArray[np.int64], Array
 
 
 def calibrated(rows: Sequence[Row], temperature: Temperature, *, seed: int = 0) -> dict[str, Any]:
-    """What the probabilities were like before ``temperature``, and how sure they are now.
+    """Calibration before and after the ``temperature``.
 
     ``{"temperature", "fitted_on" (cases), "uncalibrated": {metric: interval}, "reliability"}``;
     see :func:`medtl.evaluation.calibration.reliability`.
@@ -192,7 +193,7 @@ def _keys(count: int) -> list[tuple[str, str]]:
 
 
 def _shares(said_N: NDArray[Any], count: int) -> list[tuple[str, str]]:
-    """Scores that are a share of the cases that decide them; of precision there have to be any."""
+    """Scores that are a share of the cases that decide them; precision only if there are any."""
     said = {(str(index), "precision") for index in set(said_N.tolist())}
     plain = {(str(index), name) for index in range(count) for name in _PLAIN_SHARES}
     return [(ALL, "accuracy"), *sorted(plain | said)]
@@ -201,7 +202,7 @@ def _shares(said_N: NDArray[Any], count: int) -> list[tuple[str, str]]:
 def _deciders(
     truth_N: NDArray[Any], said_N: NDArray[Any], patients: Sequence[str], count: int
 ) -> dict[tuple[str, str], int]:
-    """How many patients each score depends on; of two sides that are compared, the fewer."""
+    """The number of patients that each score depends on; for ranking, of the smaller group."""
 
     def number(chosen_N: NDArray[Any]) -> int:
         return len({patient for patient, chosen in zip(patients, chosen_N, strict=True) if chosen})
@@ -226,7 +227,7 @@ def as_json(interval: Interval) -> dict[str, Any]:
 
 
 def confusion(rows: Sequence[Row]) -> dict[str, Any]:
-    """``{"classes": [...], "cases": [[...]]}``: a line per true class, a column per predicted."""
+    """``{"classes": [...], "cases": [[...]]}``: a row per true class, a column per predicted."""
     classes = list(rows[0]["probability"])
     cases = [[0] * len(classes) for _ in classes]
     for row in rows:
@@ -234,13 +235,13 @@ def confusion(rows: Sequence[Row]) -> dict[str, Any]:
     return {"classes": classes, "cases": cases}
 
 
-#: Follows "all" or the name of a class whose scores count patients.
+#: Suffix of "all" or of a class for scores over patients.
 BY_PATIENT = " by patient"
 
 
 @dataclass(frozen=True, slots=True)
 class Patients:
-    """Rows that stand for patients, how much each counts, and how they came about."""
+    """Rows that stand for patients, their weights, and how they are made."""
 
     rows: Sequence[Row]
     weights: Sequence[float]
@@ -248,11 +249,11 @@ class Patients:
 
 
 def per_patient(rows: Sequence[Row]) -> Patients | None:
-    """None where every patient has one image: scores per image are then scores per patient.
+    """Rows per patient; None if every patient has one image.
 
-    Where every patient is of one class, a patient has the mean probability of the images.
-    Otherwise (slices with and without tumour) the images stay, and those of a patient share one
-    vote: the scores are those of a random image of a random patient.
+    If every patient is of one class, a patient has the mean probability of the images. Otherwise
+    (slices with and without tumour) the images of a patient share a weight of 1: the scores are
+    those of a random image of a random patient.
     """
     images: dict[str, list[Row]] = {}
     for row in rows:
@@ -273,7 +274,7 @@ def _mean_probability(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def hits_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
-    """``{"all": {patient: [1.0 for an image told right, else 0.0]}}``."""
+    """``{"all": {patient: [1.0 for an image predicted right, else 0.0]}}``."""
     hits: dict[str, list[float]] = {}
     for row in rows:
         hits.setdefault(str(row["patient"]), []).append(float(row["predicted"] == row["class"]))

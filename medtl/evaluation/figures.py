@@ -1,6 +1,6 @@
 """Figures of a run: learning curves, split sizes and scores.
 
-Each function writes a PNG and returns the figure that it wrote.
+Each function writes a PNG and returns the figure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from medtl.evaluation.metrics import BOUNDS, Row, scores_by_patient
 from medtl.evaluation.tables import LABELS, Summary, score_cell
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
 
-#: What validation measures, where its name alone does not say it.
+#: Explanations of validation measures.
 MEANING = {
     "soft balanced accuracy": "soft balanced accuracy: mean probability of the true class",
 }
 
 
-#: Room for the label of a step, of up to six digits.
+#: Width of a step's label of up to six digits.
 _TICK_INCHES = 0.6
 
 
@@ -231,7 +231,7 @@ def _stage_row(
 
 
 def _jitter() -> Iterator[float]:
-    """Heights that spread neighbours apart and are the same every time (golden ratio)."""
+    """Reproducible heights that separate neighbours (golden ratio)."""
     index = 0
     while True:
         yield 0.16 * ((index * 0.6180339887) % 1)

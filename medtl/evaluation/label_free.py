@@ -1,7 +1,7 @@
-"""How the best weights of a stage are told, also where the target has no labels.
+"""Model-selection scores, with and without target labels; higher is better.
 
-Every score is higher where it is better. Those without labels look at what a model says of the
-unlabelled images: rows_NL, the probability of each of L classes for each of N images, or voxels.
+Scores without labels use a model's predictions on unlabelled images: rows_NL, the probability of
+each of L classes for each of N images or voxels.
 
 Axes: N row, L class.
 """
@@ -17,25 +17,25 @@ from torch.nn import functional
 from medtl.errors import ConfigError
 from medtl.runtime.subset import stride
 
-#: Selectors that look at labels: of validation patients of the stage's own domain.
+#: Selectors that use the labels of validation patients of the stage's own domain.
 LABELLED = ("validation", "source-validation")
 
 
-#: Sharpness of the soft neighbourhoods (Saito et al. 2021).
+#: Temperature of the soft neighbourhoods (Saito et al. 2021).
 TEMPERATURE = 0.05
 
 
-#: Neighbours are sought among so many rows.
+#: Neighbours are searched among at most this many rows.
 MOST_ROWS = 2048
 
 
 def negative_entropy(rows_NL: Tensor) -> float:
-    """Minus the mean entropy: how sure the model is (Morerio et al. 2018)."""
+    """Minus the mean entropy (Morerio et al. 2018)."""
     return -float(_entropy(rows_NL).mean())
 
 
 def information(rows_NL: Tensor) -> float:
-    """Entropy of the mean less mean entropy: sure of each, and of every class some ("IM" of
+    """Entropy of the mean minus mean entropy: confident predictions of all classes ("IM" of
     Musgrave et al. 2022; the mutual information of Krause et al. 2010)."""
     return float(_entropy(rows_NL.mean(0)) - _entropy(rows_NL).mean())
 
@@ -44,7 +44,8 @@ def neighbourhood_density(rows_NL: Tensor) -> float:
     """Soft neighbourhood density (Saito et al. 2021): the mean entropy of each row's similarities
     (softmax of cosines / 0.05) to the other rows; high where rows lie in dense clusters.
 
-    Raises ConfigError for a row alone, which has no neighbour.
+    Raises:
+        ConfigError: there is a single row, which has no neighbour.
     """
     if len(rows_NL) < 2:
         raise ConfigError("select_by snd compares images, and there is one: choose entropy")
@@ -55,7 +56,7 @@ def neighbourhood_density(rows_NL: Tensor) -> float:
     return float(_entropy(likeness_NN.softmax(1)).mean())
 
 
-#: Selectors that look at no label.
+#: Selectors that use no labels.
 LABEL_FREE: dict[str, Callable[[Tensor], float]] = {
     "entropy": negative_entropy,
     "im": information,
@@ -67,7 +68,7 @@ SELECTORS = (*LABELLED, *LABEL_FREE)
 
 
 def check_selector(name: str, *, unlabelled: bool) -> None:
-    """Refuse a selector that is not known, or that misses the images it looks at."""
+    """Raise ConfigError for a selector that is unknown, or whose unlabelled images are missing."""
     if name not in SELECTORS:
         raise ConfigError(f"select_by: must be {', '.join(SELECTORS)}, not {name!r}")
     if name in LABEL_FREE and not unlabelled:

@@ -1,17 +1,17 @@
-"""Lesions of one region: which were found, missed or invented, and how well each was outlined.
+"""Lesion-wise scores of one region: lesions found, missed and false, and the Dice of each.
 
 The definition is that of BraTS 2023 for gliomas (challenge rules, and Saluja et al.,
 https://github.com/rachitsaluja/BraTS-2023-Metrics), but for its volume threshold:
 
-- Components are 26-connected: a thin rim that runs askew through the voxels is one lesion.
-- One true lesion is what lies in one component of the truth dilated by 3 mm, so that splinters
-  around a lesion are part of it. On a grid of 1 mm these are BraTS's three dilations by the
-  18-neighbourhood; on a grid coarser than 3 mm nothing is dilated.
-- A predicted component belongs to every true lesion whose dilation it meets, in one voxel at least.
-  A lesion to which none belongs is missed; a component that belongs to none is a false lesion.
-- The Dice of a lesion takes it against all components that belong to it, whole. Missed and false
+- Components are 26-connected, so a thin oblique rim is one lesion.
+- A true lesion is the truth within one component of the truth dilated by 3 mm, so small components
+  around a lesion are part of it. On a grid of 1 mm this is BraTS's three dilations by the
+  18-neighbourhood; on a grid coarser than 3 mm there is no dilation.
+- A predicted component belongs to every true lesion whose dilation it overlaps. A lesion without
+  such a component is missed; a component without a lesion is a false lesion.
+- The Dice of a lesion compares it with all whole components that belong to it. Missed and false
   lesions have Dice 0; ``lesion_dice`` is the mean over true and false lesions.
-- BraTS leaves true lesions of at most 50 mm3 out. Here every lesion counts.
+- BraTS leaves out true lesions of at most 50 mm3. Here every lesion counts.
 
 Axes: I J K voxels.
 """
@@ -30,25 +30,25 @@ Mask = NDArray[np.bool_]
 Integers = NDArray[np.signedinteger[Any]]
 
 
-#: How far the truth is dilated along an axis; the offsets of all axes add up to twice that at most.
+#: Dilation of the truth along an axis; the sum over the axes is at most twice that.
 REACH_MM = 3.0
 
 
 def lesion_metrics(
     prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float]
 ) -> dict[str, float]:
-    """Lesion-wise Dice, detection scores and counts; the masks may be cut to a box around both.
+    """Lesion-wise Dice, detection scores and counts; the masks may be cropped to a box around both.
 
     With F lesions found: precision F / (F + false), recall F / (F + missed), F1 their harmonic
-    mean. ``predicted_lesions`` counts components, so that several may make one lesion found.
-    Truth and prediction empty: every score 1. One of them empty: every score 0.
+    mean. ``predicted_lesions`` counts components, several of which may be one lesion found. Every
+    score is 1 if truth and prediction are empty, and 0 if one of them is.
     """
     from scipy.ndimage import label
 
     every_neighbour = np.ones((3, 3, 3), bool)
     zones_IJK, true = label(dilated(truth_IJK, spacing_mm), every_neighbour)
     parts_IJK, predicted = label(prediction_IJK, every_neighbour)
-    zone, part = _meetings(zones_IJK[prediction_IJK], parts_IJK[prediction_IJK], predicted)
+    zone, part = _overlaps(zones_IJK[prediction_IJK], parts_IJK[prediction_IJK], predicted)
     voxels = np.bincount(parts_IJK.ravel(), minlength=predicted + 1)
 
     def per_lesion(zones: Integers, weights: Integers | None = None) -> NDArray[Any]:
@@ -75,20 +75,20 @@ def lesion_metrics(
     }
 
 
-def _meetings(zones: Integers, parts: Integers, most: int) -> tuple[Integers, Integers]:
-    """Each pair of a zone and a part that share a voxel, once; voxels in no zone are left out."""
+def _overlaps(zones: Integers, parts: Integers, most: int) -> tuple[Integers, Integers]:
+    """The pairs of a zone and a part that share a voxel, each once."""
     pairs = zones.astype(np.int64) * (most + 1) + parts
     pairs = pairs[zones > 0]
-    # Neighbours are mostly alike: what is left to sort is little.
+    # Neighbours are mostly equal: this leaves little to sort.
     pairs = np.unique(pairs[np.diff(pairs, prepend=-1) != 0])
     zone, part = np.divmod(pairs, most + 1)
     return zone, part
 
 
 def dilated(mask_IJK: Mask, spacing_mm: Sequence[float]) -> Mask:
-    """The mask and all voxels up to ``REACH_MM`` away along each axis, twice that in sum.
+    """The mask and all voxels up to ``REACH_MM`` away along each axis, and twice that in sum.
 
-    Shifted views: fast where the reach is a few voxels.
+    By shifted views, which are fast if the reach is a few voxels.
     """
     reach = [int(REACH_MM / mm + 1e-6) for mm in spacing_mm]
     lines = [mask_IJK]  # lines[n]: up to n voxels away along K
@@ -96,7 +96,7 @@ def dilated(mask_IJK: Mask, spacing_mm: Sequence[float]) -> Mask:
         lines.append(lines[-1] | _shifted(mask_IJK, 2, n) | _shifted(mask_IJK, 2, -n))
     result_IJK = np.zeros_like(mask_IJK)
     for i in range(reach[0] + 1):
-        plane_IJK = np.zeros_like(mask_IJK)  # all that is i voxels away along I, moved back
+        plane_IJK = np.zeros_like(mask_IJK)  # the part that is i voxels away along I
         for j in range(-reach[1], reach[1] + 1):
             left_mm = 2 * REACH_MM - i * spacing_mm[0] - abs(j) * spacing_mm[1]
             k = min(reach[2], int(left_mm / spacing_mm[2] + 1e-6))
@@ -107,7 +107,7 @@ def dilated(mask_IJK: Mask, spacing_mm: Sequence[float]) -> Mask:
 
 
 def _shifted(mask_IJK: Mask, axis: int, by: int) -> Mask:
-    """The mask moved along an axis; what leaves the volume is lost."""
+    """The mask shifted along an axis, with 0 at the border."""
     if by == 0:
         return mask_IJK
     moved_IJK = np.zeros_like(mask_IJK)

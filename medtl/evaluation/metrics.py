@@ -1,7 +1,8 @@
 """Scores of one case on its native grid, and their summary over patients.
 
-Axes: L region, I J K voxels. A missed or an invented structure counts as a failure; no case ever
-drops out of a mean.
+A missed or an invented structure counts as a failure; no case is left out of a mean.
+
+Axes: L region, I J K voxels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from medtl.evaluation.intervals import interval
 from medtl.evaluation.lesions import Mask, lesion_metrics
 from medtl.runtime.files import replacing
 
-#: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and perhaps more (``stage``).
+#: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and other keys (``stage``).
 Row = Mapping[str, Any]
 
 
@@ -66,9 +67,9 @@ def case_metrics(
     see :mod:`medtl.evaluation.lesions`. ``volume_error_ml`` is the absolute difference of the
     volumes, ``relative_volume_error`` that difference over the true volume.
 
-    Empty masks: truth and prediction both empty are a perfect score (distance and errors 0). One of
-    them empty is a complete failure: every overlap, sensitivity and precision 0, ``hd95_mm`` the
-    diagonal of the image in mm, and ``relative_volume_error`` 1.
+    If truth and prediction are both empty, the score is perfect (distance and errors 0). If one is
+    empty, it is a complete failure: overlaps, sensitivity and precision 0, ``hd95_mm`` the diagonal
+    of the image in mm, and ``relative_volume_error`` 1.
 
     Raises:
         DataError: prediction and truth lie on different grids.
@@ -137,7 +138,7 @@ def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
 def _surface_scores(
     prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float]:
-    """HD95 in mm and surface Dice of two masks that are not empty, cut to a box around both."""
+    """HD95 in mm and surface Dice of two non-empty masks, cropped to a box around both."""
     from scipy.ndimage import distance_transform_edt
 
     # A margin of one voxel makes the border of the volume a surface, as outside is background.
@@ -153,7 +154,7 @@ def _surface_scores(
 def _surface(mask_IJK: Mask) -> Mask:
     """Voxels of the mask with a face neighbour outside it; the mask must not touch the border."""
     inside = mask_IJK.copy()
-    for axis in range(mask_IJK.ndim):  # shifted views: ten times as fast as scipy's erosion
+    for axis in range(mask_IJK.ndim):  # shifted views, ten times as fast as scipy's erosion
         inside_a, mask_a = np.moveaxis(inside, axis, 0), np.moveaxis(mask_IJK, axis, 0)
         inside_a[1:] &= mask_a[:-1]
         inside_a[:-1] &= mask_a[1:]
@@ -163,7 +164,7 @@ def _surface(mask_IJK: Mask) -> Mask:
 def metric_rows(
     case: str, patient: str, scores: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """What :func:`case_metrics` returned, as one row per region."""
+    """The result of :func:`case_metrics`, one row per region."""
     return [
         {"case": case, "patient": patient, "region": region, "metrics": dict(metrics)}
         for region, metrics in scores.items()
@@ -171,7 +172,7 @@ def metric_rows(
 
 
 def scores_by_patient(rows: Iterable[Row], region: str, metric: str) -> dict[str, list[float]]:
-    """The scores of each patient's cases: what :mod:`medtl.evaluation.intervals` takes."""
+    """The scores of each patient's cases, as :mod:`medtl.evaluation.intervals` takes them."""
     scores: dict[str, list[float]] = {}
     for row in rows:
         if row["region"] == region:

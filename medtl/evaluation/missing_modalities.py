@@ -1,8 +1,7 @@
-"""What a network makes of cases that lack modalities: every subset of them, the others blanked.
+"""Dice with missing modalities: every subset of the modalities, the others set to 0.
 
-A missing modality is 0 throughout, as in training (:mod:`medtl.transforms.augment`). Which part
-of the image is computed does not depend on the subset: else rows would differ by the windows'
-places, too.
+A missing modality is 0 everywhere, as in training (:mod:`medtl.transforms.augment`). The windows do
+not depend on the subset, so that rows differ by the modalities only.
 
 Axes: C modality, L region, I J K voxels.
 """
@@ -22,12 +21,12 @@ from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, scores_by_patient
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.sliding_window import shown
 
-#: In a row: Dice by the modalities left, named as in ``flair+t1``; all of them are its metrics'.
+#: Key of a row: Dice by the remaining modalities, e.g. ``flair+t1``, except all of them.
 SUBSETS = "dice_by_modalities"
 
 
 def subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
-    """Every choice but none of them: first all, then ever fewer, each in the order given."""
+    """All non-empty subsets, the largest first, each in the given order."""
     counts = range(len(modalities), 0, -1)
     return [kept for count in counts for kept in combinations(modalities, count)]
 

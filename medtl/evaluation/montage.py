@@ -1,7 +1,7 @@
-"""Slices of one case: its modalities, and truth against prediction for each region.
+"""A figure of one case: slices of its modalities, and truth and prediction of each region.
 
 Axes: C modality, L region, I J K voxels; after :func:`to_lps` I runs to the left, J to the back
-and K up, so that a slice is shown as radiologists hang it.
+and K up, the radiological display.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medtl.data.io.grids import bounding_box
 from medtl.evaluation.lesions import Mask
 from medtl.runtime.figure_style import ORANGE, SKY, new_grid, note, outline, save, styled
 
-#: Rows of a picture run down and columns to the right: it is shown as it is.
+#: Rows of a picture run down and columns to the right, so it is displayed as it is.
 PICTURE_AXES = "PLS"
 
 
@@ -54,12 +54,12 @@ def montage(
     axes: str = "LPS",
     synthetic: bool,
 ) -> Figure:
-    """Three slices, the middle one with most tumour; columns: modalities, then regions.
+    """Three slices, the middle one with the largest tumour area; columns: modalities, then regions.
 
     Each region is drawn on the modality that shows it best.
 
     Args:
-        axes: where the array axes I, J and K run to, as ``nibabel.aff2axcodes(affine)`` gives it.
+        axes: the directions of the array axes I, J and K, as of ``nibabel.aff2axcodes(affine)``.
     """
     image_CIJK = to_lps(np.asarray(image_CIJK, dtype=np.float32), axes)
     truth_LIJK = to_lps(np.asarray(truth_LIJK, dtype=bool), axes)
@@ -113,7 +113,7 @@ def montage(
 
 
 def _say_absent(axis: Axes, region: str, truth_JI: Mask, prediction_JI: Mask) -> None:
-    """What a panel has no outline of."""
+    """Note on a panel that truth or prediction has no voxel in it."""
     lines = [] if truth_JI.any() else [f"no {region} here"]
     lines += [] if prediction_JI.any() else ["none predicted"]
     note(axis, "\n".join(lines))
@@ -144,7 +144,7 @@ def native_slice(k: int, depth: int, axes: Sequence[str]) -> int:
 
 
 def _slices(mask_IJK: Mask) -> list[int]:
-    """The largest slice and, where there are any, one on either side of it within the mask."""
+    """The slice with the largest area and, if possible, one on either side within the mask."""
     area_K = mask_IJK.sum(axis=(0, 1))
     share_K = np.cumsum(area_K) / max(int(area_K.sum()), 1)
     largest = int(area_K.argmax())

@@ -1,7 +1,7 @@
-"""How well a probability ranks the cases of a class before the others.
+"""ROC and precision-recall scores of one class against the rest.
 
-Axes: N case, T threshold (a probability that occurs, highest first), R replicate (a way to weigh
-the cases).
+Axes: N case, T threshold (the probabilities that occur, highest first), R replicate (weights of the
+cases).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-#: Specificities at which the sensitivity is told, by metric.
+#: Metric -> specificity at which it gives the sensitivity.
 AT_SPECIFICITY = {"sensitivity_at_specificity_90": 0.9, "sensitivity_at_specificity_95": 0.95}
 
 
@@ -20,12 +20,12 @@ METRICS = ("auroc", "auprc", *AT_SPECIFICITY)
 
 
 def ranking_scores(is_N: Array, probability_N: Array, weights_RN: Array) -> dict[str, Array]:
-    """metric -> score_R; NaN where no weighted case is of the class, or every one.
+    """metric -> score_R; NaN if no weighted case is of the class, or all are.
 
-    ``auroc``: how often a case of the class has a higher probability than one that is not, ties
-    half. ``auprc``: average precision, the mean precision at the threshold of each case of the
-    class, without interpolation; guessing scores the share of the class. Sensitivity at a
-    specificity: the highest of those thresholds that leave the specificity at least as asked.
+    ``auroc``: the probability that a case of the class ranks above another one, ties count half.
+    ``auprc``: average precision, the mean precision at the threshold of each case of the class,
+    without interpolation; guessing scores the share of the class. Sensitivity at a specificity: the
+    highest over the thresholds with at least that specificity.
     """
     yes_RT, no_RT = _by_threshold(is_N, probability_N, weights_RN)
     hits_RT, alarms_RT = np.cumsum(yes_RT, axis=1), np.cumsum(no_RT, axis=1)
@@ -54,13 +54,13 @@ def curves(is_N: Array, probability_N: Array) -> dict[str, Array]:
 
 
 def divided(part: Array, whole: Array, otherwise: float = np.nan) -> Array:
-    """``part / whole``, and ``otherwise`` where ``whole`` is not positive."""
+    """``part / whole``, or ``otherwise`` where ``whole`` is not positive."""
     undefined = np.full(np.shape(whole), otherwise)
     return np.asarray(np.divide(part, whole, out=undefined, where=whole > 0))
 
 
 def _by_threshold(is_N: Array, probability_N: Array, weights_RN: Array) -> tuple[Array, Array]:
-    """The weight of the cases of the class, and of the others, that reach each threshold first."""
+    """The weight of the cases of the class, and of the others, at each threshold."""
     order = np.argsort(-probability_N, kind="stable")
     starts = np.flatnonzero(np.diff(-probability_N[order], prepend=-np.inf))  # one per tie
     sorted_RN = weights_RN[:, order]

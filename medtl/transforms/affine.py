@@ -1,7 +1,7 @@
-"""Patches of a volume under an affine map, computed only where they show something of it.
+"""Patches of a volume under an affine map, computed only where they overlap it.
 
-A patch is often larger than the prepared head, and most of a target is background. Trilinear
-interpolation is eight look-ups per voxel in the flattened volume, which torch's ``index_select``
+A patch is often larger than the preprocessed head, and most of a target is background. Trilinear
+interpolation reads eight voxels per voxel of the flattened volume, which torch's ``index_select``
 does several times as fast as its ``grid_sample`` (CPU, torch 2.13).
 
 Axes: C channel, I J K voxels, V voxels in one row.
@@ -21,26 +21,28 @@ from torch.nn import functional
 Window = tuple[slice, slice, slice]
 
 
-#: So many are interpolated at once: their places and values then stay in the processor's cache.
+#: Voxels interpolated at once, so that their places and values fit the processor's cache.
 SLAB_VOXELS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
-    """Where the voxels of a patch lie in a volume: ``matrix`` takes their offsets from the middle
-    of the patch to offsets from ``centre`` (voxels)."""
+    """The places of a patch's voxels in a volume (voxels).
+
+    ``matrix`` maps offsets from the middle of the patch to offsets from ``centre``.
+    """
 
     centre: Tensor
     matrix: Tensor
     patch: tuple[int, int, int]
 
     def within(self, box: Sequence[slice]) -> Affine:
-        """The same map into that box of the volume alone."""
+        """The same map into a box of the volume."""
         start = torch.tensor([side.start for side in box])
         return Affine(self.centre - start, self.matrix, self.patch)
 
     def window(self, shape: Sequence[int]) -> Window:
-        """The box of the patch outside of which it shows nothing of a volume of ``shape``."""
+        """The box of the patch that may overlap a volume of ``shape``."""
         corners = torch.tensor(list(product(*((-1, size) for size in shape))), dtype=torch.float64)
         offsets = (corners - self.centre) @ self.matrix.double().inverse().T
         sides = []
@@ -51,7 +53,7 @@ class Affine:
         return sides[0], sides[1], sides[2]
 
     def sample(self, volume_CIJK: Tensor, window: Window) -> Tensor:
-        """What that window of the patch shows, float32; 0 where it leaves the volume."""
+        """The values in a window of the patch, float32; 0 outside the volume."""
         offsets = [
             torch.arange(side.start, side.stop) - (edge - 1) / 2
             for side, edge in zip(window, self.patch, strict=True)
@@ -66,7 +68,7 @@ class Affine:
             ]
             against = [1 + axis for axis in range(3) if self.matrix[axis, axis] < 0]
             return _cut(volume_CIJK, [first for first, _ in ends], size).float().flip(against)
-        # One zero before and two after: what is further away than that is moved there.
+        # Pad by one zero before and two after; places further away are clamped to the padding.
         padded_CIJK = functional.pad(volume_CIJK.float(), (1, 2) * 3)
         places = []  # along each axis of the volume: of a voxel's i, and of its j and k
         for axis in range(3):
@@ -81,7 +83,7 @@ class Affine:
         return found_CIJK
 
     def _on_voxels(self) -> bool:
-        """Whether nothing has to be interpolated."""
+        """Whether the map needs no interpolation."""
         corner = [float(c) - (n - 1) / 2 for c, n in zip(self.centre, self.patch, strict=True)]
         return all(at.is_integer() for at in corner) and torch.equal(
             self.matrix.abs(), torch.eye(3)
@@ -89,8 +91,10 @@ class Affine:
 
 
 def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
-    """Trilinear at these places, one tensor per axis, which are changed; the volume has room for
-    the next voxel after the last."""
+    """Trilinear interpolation at these places, one tensor per axis, which are changed in place.
+
+    The volume is padded by one voxel at the end.
+    """
     sizes = volume_CIJK.shape[1:]
     index_IJK = torch.zeros(places_IJK[0].shape, dtype=torch.int32)
     shares_V = []
@@ -98,7 +102,7 @@ def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
         low_IJK = place_IJK.clamp_(0, size - 2).floor()
         shares_V.append(place_IJK.sub_(low_IJK).flatten())
         index_IJK.mul_(size).add_(low_IJK.int())
-    index_V = index_IJK.flatten().long()  # looked up faster, computed more slowly
+    index_V = index_IJK.flatten().long()  # int64 is faster to look up, int32 to compute
     strides = (sizes[1] * sizes[2], sizes[2], 1)
     steps = [sum(step) for step in product(*((0, stride) for stride in strides))]
     found = []
@@ -112,7 +116,7 @@ def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
 
 
 def _cut(volume_CIJK: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The patch that begins at ``corner``, filled up with 0 where it leaves the volume."""
+    """The patch that begins at ``corner``, padded with 0 outside the volume."""
     inside: list[slice] = []
     margins: list[int] = []  # as pad() takes them, the last axis first
     for start, edge, length in zip(corner, size, volume_CIJK.shape[1:], strict=True):

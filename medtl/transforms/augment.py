@@ -1,4 +1,4 @@
-"""Augmented patches: all randomness is drawn in one place, applying the draw is pure.
+"""Augmented patches: :func:`draw` draws all random numbers, :func:`apply` is deterministic.
 
 Axes: C modality, L region, I J K voxels. The spatial part (centre, rotation, scale, flips) is one
 resampling of the patch; the intensity part follows nnU-Net's list (Isensee et al. 2021), and the
@@ -16,7 +16,7 @@ from torch import Tensor
 from medtl.data.io.grids import bounding_box
 from medtl.transforms.affine import Affine, Window
 
-#: Zero signal lies about this many deviations below the mean of a z-scored brain.
+#: No signal is about this many standard deviations below the mean of a z-scored brain.
 AIR = 3.0
 
 
@@ -29,7 +29,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.75, 1.3)
     spatial_p: float = 0.6
     flip: bool = True
-    fade: tuple[float, float] = (-0.3, 0.7)  #: share of the first region's contrast taken away
+    fade: tuple[float, float] = (-0.3, 0.7)  #: share of the first region's contrast removed
     fade_p: float = 0.6
     noise: float = 0.15
     noise_p: float = 0.3
@@ -42,7 +42,7 @@ class Augmentation:
     intensity_p: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_p: float = 0.4
-    modality_dropout: float = 0.0  #: share of the patches that lack modalities; a run's setting
+    modality_dropout: float = 0.0  #: share of patches that lack modalities; a setting of the run
 
 
 FULL = Augmentation()
@@ -66,8 +66,8 @@ NONE = Augmentation(
 )
 
 
-#: For pictures shown whole: no region to fade, little leaves the frame, and how sharp and how
-#: evenly lit they are stays. Chosen on validation patients of kaggle-mri.
+#: For whole pictures: nothing is faded, little leaves the frame, sharpness and illumination stay.
+#: Chosen on validation patients of kaggle-mri.
 PICTURE = Augmentation(
     overhang=0.1,
     rotation_deg=30.0,
@@ -82,7 +82,7 @@ PICTURE = Augmentation(
 
 @dataclass(frozen=True, slots=True)
 class ChannelDraw:
-    """What happens to one channel's intensities; 0 or 1 where nothing does."""
+    """Changes of one channel's intensities; 0 or 1 for none."""
 
     fade: float
     noise: float
@@ -96,13 +96,13 @@ class ChannelDraw:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Everything random about a patch. ``matrix`` maps its offsets to the image's (voxels)."""
+    """All random numbers of a patch. ``matrix`` maps its offsets to the image's (voxels)."""
 
     centre: Tensor
     matrix: Tensor
     channels: tuple[ChannelDraw, ...]
     noise_seed: int
-    missing: tuple[int, ...] = ()  #: channels that are blanked, never all of them
+    missing: tuple[int, ...] = ()  #: channels set to 0, never all of them
 
 
 def draw(
@@ -115,10 +115,15 @@ def draw(
     *,
     whole: bool = False,
 ) -> Draw:
-    """Draw one patch. ``centres``: region -> flat voxel indices (may be empty); half of the
-    patches are centred near a voxel of a randomly chosen region, the others anywhere, as far as
-    ``overhang`` lets a patch reach beyond the image. ``whole``: the patch shows all of the image,
-    off the centre by ``overhang`` at most."""
+    """Draw the random numbers of one patch.
+
+    Half of the patches are centred near a voxel of a randomly chosen region, the others anywhere,
+    within the ``overhang`` beyond the image.
+
+    Args:
+        centres: region -> flat voxel indices (may be empty).
+        whole: the patch shows the whole image, off the centre by ``overhang`` at most.
+    """
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float) -> float:
@@ -176,15 +181,15 @@ def draw(
         for _ in range(channels)
     )
     if zoom == 1.0 and not any(angles):
-        # On the image's own voxels nothing has to be interpolated.
+        # Centred on the image's voxels, the patch needs no interpolation.
         centre = [
             math.floor(c - (edge - 1) / 2 + 0.5) + (edge - 1) / 2
             for c, edge in zip(centre, patch, strict=True)
         ]
     matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
     noise_seed = pick(2**31 - 1)
-    # Drawn last: the patch is the one that would be seen without dropout. The bits of ``lost`` are
-    # the channels; any set of them but none and all is as likely.
+    # Drawn last, so that the patch is the same without dropout. The bits of ``lost`` are the
+    # channels; all sets of them but none and all are equally likely.
     dropping = a.modality_dropout > 0 and channels > 1 and happens(a.modality_dropout)
     lost = 1 + pick(2**channels - 2) if dropping else 0
     missing = tuple(channel for channel in range(channels) if lost >> channel & 1)
@@ -192,7 +197,7 @@ def draw(
 
 
 def _inside(centre: float, size: int, edge: int, outside: float) -> float:
-    """The nearest centre of a patch, ``outside`` voxels of whose edge may leave the image."""
+    """The nearest centre at which at most ``outside`` voxels of the edge leave the image."""
     lowest = (edge - 1) / 2 - outside
     if lowest >= (size - 1) / 2:
         return (size - 1) / 2
@@ -202,9 +207,9 @@ def _inside(centre: float, size: int, edge: int, outside: float) -> float:
 def apply(
     drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
-    """The patch that ``drawn`` describes: image float32 CIJK, target float32 LIJK of 0 and 1.
+    """The patch of a draw: image float32 CIJK, target float32 LIJK of 0 and 1.
 
-    A missing modality is 0 throughout, as the background is.
+    A missing modality is 0 everywhere, like the background.
     """
     affine = Affine(drawn.centre, drawn.matrix, patch)
     window = affine.window(image_CIJK.shape[1:])
@@ -232,7 +237,7 @@ def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int])
 
 
 def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
-    """The patch (CIJK) with its intensities changed, from what shows in its window."""
+    """The patch (CIJK) with changed intensities, from the values in its window."""
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
     found = torch.zeros((len(shown_CIJK), *patch))
     if shown_CIJK.numel() == 0:
@@ -245,7 +250,7 @@ def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, in
 
 
 def _meet(one: Window, other: Window) -> Window:
-    """What both windows hold; it may be empty."""
+    """The intersection of two windows; it may be empty."""
     i, j, k = (
         slice(max(a.start, b.start), max(min(a.stop, b.stop), a.start, b.start))
         for a, b in zip(one, other, strict=True)
@@ -256,9 +261,9 @@ def _meet(one: Window, other: Window) -> Window:
 def _fade(channel_IJK: Tensor, marked_IJK: Tensor, share_IJK: Tensor, amount: float) -> None:
     """Move a lesion (``share_IJK`` of each voxel) towards the mean of the brain around it.
 
-    Few patients show few contrasts between lesion and brain; this makes fainter and stronger ones
-    of them, and leaves the lesion's texture. ``marked_IJK``, the part of the channel outside of
-    which there is no lesion, is changed in place.
+    This varies the contrast between lesion and brain, of which few patients show few values, and
+    keeps the lesion's texture. ``marked_IJK``, the part of the channel that holds all lesions, is
+    changed in place.
     """
     if not amount:
         return
@@ -285,7 +290,7 @@ def shaded(
 
     ``values_IJK``, the window of the patch, is changed in place.
     """
-    brain_IJK = values_IJK.sign().square_()  # 1, and 0 where the value is
+    brain_IJK = values_IJK.sign().square_()  # 1, and 0 where the value is 0
     if settings.noise:
         noise_IJK = torch.randn(values_IJK.shape, generator=random)
         values_IJK.add_(noise_IJK, alpha=settings.noise)
@@ -324,7 +329,7 @@ def _bias_field(
 
 
 def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:
-    """A Gaussian of 5 voxels along every axis but those of one voxel; 0 beyond the edge."""
+    """A Gaussian of 5 voxels along every axis of more than one voxel; 0 beyond the edge."""
     near, next_, far = (math.exp(-0.5 * (step / sigma_voxels) ** 2) for step in range(3))
     total = near + 2 * next_ + 2 * far
     for axis, length in enumerate(values_IJK.shape):

@@ -1,7 +1,7 @@
-"""Pictures in the frame that a network sees, and their augmentation, a whole batch at once.
+"""Pictures in a network's input frame, and their augmentation, a whole batch at once.
 
-What a picture becomes does not depend on those beside it, to the bit. Beyond its edges a channel is
-as dark as where it is darkest: as air, and no bars tell a picture's shape.
+The result of a picture does not depend, to the bit, on the others of the batch. Beyond its edges a
+channel has its darkest value, like air, so that no bars show a picture's shape.
 
 Axes: B picture, C channel, I rows, J columns, K the one slice.
 """
@@ -18,7 +18,7 @@ from medtl.transforms.augment import Draw, shaded
 
 
 def framed(picture_CIJK: Tensor, frame: tuple[int, int]) -> Tensor:
-    """CIJ, in the middle of the frame; a larger picture's edges are cut off."""
+    """CIJ, in the middle of the frame; a larger picture is cropped."""
     picture_CIJ = picture_CIJK[..., 0]
     if picture_CIJ.shape[1:] == frame:
         return picture_CIJ
@@ -33,7 +33,7 @@ def framed(picture_CIJK: Tensor, frame: tuple[int, int]) -> Tensor:
 
 
 def augmented(drawn: Sequence[Draw], pictures_BCIJ: Tensor) -> Tensor:
-    """Framed pictures as ``drawn``, one draw each, in the frame as a patch of one slice."""
+    """Framed pictures, augmented by one draw each; the frame is a patch of one slice."""
     _, _, i, j = pictures_BCIJ.shape
     dark_BC11 = pictures_BCIJ.amin((2, 3), keepdim=True)
     shown_BCIJ = functional.grid_sample(
@@ -56,9 +56,9 @@ def augmented(drawn: Sequence[Draw], pictures_BCIJ: Tensor) -> Tensor:
 
 
 def _places(drawn: Sequence[Draw], frame: tuple[int, int]) -> Tensor:
-    """Where in its picture each pixel lies, as grid_sample takes it: column, then row, -1 to 1.
+    """The place of each pixel in its picture for grid_sample: column, then row, -1 to 1.
 
-    By products and sums alone, which are the same however many are computed at once.
+    Computed by products and sums alone, whose results do not depend on the size of the batch.
     """
     offsets = [torch.arange(edge) - (edge - 1) / 2 for edge in frame]
     matrix_B22 = torch.stack([each.matrix[:2, :2] for each in drawn])

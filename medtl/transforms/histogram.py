@@ -1,4 +1,4 @@
-"""Intensities brought onto a standard: each image's percentiles are moved to where they belong.
+"""Histogram standards: map each image's percentiles to standard values.
 
 Axes: I J K voxels, N value, P percentile.
 """
@@ -28,31 +28,30 @@ CLIP_PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Which percentiles are moved. The standard is their mean over images.
+    """The percentiles to map. The histogram standard is their mean over images.
 
-    ``ends``: where the first and last of each image are put before the mean is taken, so that
-    images on large scales do not count for more.
+    ``ends``: values to which the first and last percentile of each image are scaled before the
+    mean, so that images on large scales do not dominate.
     """
 
     percentiles: tuple[float, ...]
     ends: tuple[float, float] | None = None
 
     def measure(self, image_IJK: Image, shown_IJK: Mask) -> list[float]:
-        """The image's values at the percentiles, of what it shows; all 0 where it shows nothing."""
+        """The image's values at the percentiles of its foreground; all 0 if it has none."""
         sorted_N = np.sort(image_IJK[shown_IJK])
         if not len(sorted_N):
             return [0.0] * len(self.percentiles)
         return [float(value) for value in quantiles(sorted_N, self.percentiles)]
 
     def standard(self, measured: Iterable[Sequence[float]], what: str) -> tuple[float, ...]:
-        """The mean of the images' values. Raises DataError, naming ``what`` they are, if there is
-        none that varies."""
+        """The mean of the images' values. Raises DataError with ``what`` if all are constant."""
         rows_P = [np.asarray(row) for row in measured if row[0] < row[-1]]
         if not rows_P:
             raise DataError(f"{what}: no image whose intensities vary; leave harmonise out")
         if self.ends is not None:
             rows_P = [np.interp(row_P, row_P[[0, -1]], self.ends) for row_P in rows_P]
-        ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # but for rounding it was
+        ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # it is, but for rounding
         return tuple(float(value) for value in ascending_P)
 
 
@@ -60,22 +59,25 @@ class Landmarks:
 NYUL = Landmarks((1, *range(10, 100, 10), 99), ends=(0.0, 100.0))
 
 
-#: The whole quantile function; the mean of several has a shape that images have, which the
-#: histogram of all their voxels has not where their scales differ.
+#: The whole quantile function. The mean of several is a plausible histogram; that of all voxels
+#: together is not if scales differ.
 HISTOGRAM = Landmarks(tuple(n / 2 for n in range(201)))
 
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """What was fitted, by modality; all that is needed to apply it, as plain data."""
+    """A fitted histogram standard: values at the percentiles by modality, as plain data."""
 
     name: str
     percentiles: tuple[float, ...]
     values: tuple[tuple[str, tuple[float, ...]], ...]
 
     def apply(self, modality: str, image_IJK: Image, shown_IJK: Mask) -> Image:
-        """An image that shows nothing stays as it is. Raises DataError for a modality that nothing
-        was fitted on."""
+        """Map an image to the standard; one without foreground is unchanged.
+
+        Raises:
+            DataError: the standard was not fitted on this modality.
+        """
         values = dict(self.values)
         if modality not in values:
             raise DataError(
@@ -92,7 +94,7 @@ class Standard:
 
     @classmethod
     def from_json(cls, recorded: Mapping[str, Any]) -> Standard:
-        """Raises LookupError, TypeError or ValueError for what ``to_json`` has not made."""
+        """Raises LookupError, TypeError or ValueError for data that are not from ``to_json``."""
         rows, percentiles = recorded["values"], _numbers(recorded["percentiles"])
         if not isinstance(rows, Mapping) or not rows:
             raise ValueError("a standard without values by modality")
@@ -109,8 +111,10 @@ class Standard:
 
 
 def moved(image_IJK: Image, own: Sequence[float], standard: Sequence[float]) -> Image:
-    """Piecewise linear: ``own`` values become the ``standard``'s; beyond the first and last the map
-    goes on as straight as it was. Where several of ``own`` are equal, their mean counts."""
+    """Map ``own`` values to the ``standard``'s, piecewise linearly and with linear extrapolation.
+
+    If several of ``own`` are equal, the mean of their standard values counts.
+    """
     knots, groups = np.unique(np.asarray(own, dtype=np.float64), return_inverse=True)
     wanted = np.bincount(groups, standard) / np.bincount(groups)
     if len(knots) == 1:
@@ -126,7 +130,7 @@ def moved(image_IJK: Image, own: Sequence[float], standard: Sequence[float]) -> 
 
 
 def quantiles(sorted_N: Image, percentiles: Sequence[float]) -> NDArray[np.float64]:
-    """As numpy's percentile, of values that are sorted already."""
+    """NumPy's percentile of sorted values."""
     places = np.asarray(percentiles) / 100 * (len(sorted_N) - 1)
     return np.interp(places, np.arange(len(sorted_N)), sorted_N)
 

@@ -1,4 +1,4 @@
-"""Intensities of a case's channels: z-scores, levels of pictures, bias fields, common blur.
+"""Intensities of a case's channels: z-scores, grey levels, bias fields, blur.
 
 Axes: C modality, I J K voxels.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional
 from medtl.data.io.grids import resample
 from medtl.transforms.histogram import CLIP_PERCENTILES
 
-#: N4 runs on a grid this many times coarser: the bias field is smooth, and the filter slow.
+#: N4 runs on a grid this many times coarser, as the bias field is smooth and the filter slow.
 N4_SHRINK = 4
 
 
@@ -25,19 +25,19 @@ N4_SHRINK = 4
 N4_LEVELS = 4
 
 
-#: N4 takes logarithms: the lowest value in the brain is at least this share of their range.
+#: N4 takes logarithms, so values are shifted to at least this share of their range.
 POSITIVE_SHARE = 0.01
 
 
-#: Levels of white, of 8 bits and of 16.
+#: White in 8 and 16 bits.
 WHITE = (255.0, 65535.0)
 
 
-#: Mean and deviation of red, green and blue in ImageNet, of 1 (torchvision's); grey: their mean.
+#: Mean and standard deviation of red, green and blue in ImageNet, of 0 to 1 (torchvision).
 IMAGENET_STATISTICS = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 
 
-#: Deviation of the blur that hides how fine a picture was, as a share of the head's longest edge.
+#: Sigma of the blur that hides a picture's resolution, as a share of the head's longest edge.
 HEAD_BLUR = 1 / 96
 
 
@@ -46,10 +46,9 @@ def zscore_in_brain(
     brain_IJK: NDArray[np.bool_],
     window: tuple[float, ...] | None = None,
 ) -> NDArray[np.float32]:
-    """Clip to the brain's percentiles, subtract its mean, divide by its deviation; 0 outside, and
-    throughout where all of its values are then the same.
+    """Clip to the brain's percentiles and z-score; 0 outside, and everywhere if all are equal.
 
-    A ``window`` (low, high, mean, deviation) stands in for what would be measured.
+    A ``window`` (low, high, mean, deviation) replaces the measured values.
     """
     values = image_IJK[brain_IJK]
     low, high = np.percentile(values, CLIP_PERCENTILES) if window is None else window[:2]
@@ -62,8 +61,10 @@ def zscore_in_brain(
 
 
 def white_of(stored: np.dtype[Any], image_IJK: NDArray[np.float32]) -> float:
-    """The level of white by how an image is ``stored``; where that says nothing, 16 bits if it has
-    higher levels than 8 bits do. A dark picture of 16 bits stays dark."""
+    """White by the ``stored`` type; of other types 16 bits if a value exceeds 8 bits.
+
+    So a dark picture of 16 bits stays dark.
+    """
     eight, sixteen = WHITE
     if stored in (np.uint8, np.uint16):
         return eight if stored == np.uint8 else sixteen
@@ -73,7 +74,7 @@ def white_of(stored: np.dtype[Any], image_IJK: NDArray[np.float32]) -> float:
 def scale_levels(
     image_IJK: NDArray[np.float32], white: float, statistics: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
-    """Levels of a picture -> 0 (black) to 1 (``white``), then less mean and by deviation if
+    """Levels of a picture -> 0 (black) to 1 (``white``), standardised by mean and deviation if
     given."""
     unit_IJK = image_IJK / np.float32(white)
     if statistics is None:
@@ -83,7 +84,7 @@ def scale_levels(
 
 
 def imagenet_levels(channel: int, channels: int) -> tuple[float, float]:
-    """ImageNet's mean and deviation; three channels are red, green and blue, in their order."""
+    """ImageNet's mean and deviation of a channel: red, green or blue of three, else their mean."""
     if channels == len(IMAGENET_STATISTICS):
         return IMAGENET_STATISTICS[channel]
     mean, deviation = np.mean(IMAGENET_STATISTICS, axis=0).tolist()
@@ -91,7 +92,7 @@ def imagenet_levels(channel: int, channels: int) -> tuple[float, float]:
 
 
 def blurred(image_CIJK: Tensor) -> Tensor:
-    """Blurred alike in shares of the head, which hides how fine the picture was."""
+    """Blur in proportion to the head's size, which hides the picture's resolution."""
     sigma = HEAD_BLUR * max(image_CIJK.shape[1:])
     widths = [sigma if n > 1 else 0.0 for n in image_CIJK.shape[1:]]
     return torch.from_numpy(gaussian_filter(image_CIJK.numpy(), [0.0, *widths]))
@@ -102,8 +103,8 @@ def n4_correct(
 ) -> NDArray[np.float32]:
     """Divide by the bias field that ITK's N4 finds on a coarser grid (Tustison et al. 2010).
 
-    Bias is a factor, so values are moved only as far as it takes to make all of them positive.
-    The result is 0 outside the brain.
+    The bias is a factor, so values are shifted only as far as is needed to make them positive. The
+    result is 0 outside the brain.
     """
     import itk
 
@@ -127,7 +128,7 @@ def n4_correct(
             maximum_number_of_iterations=[50] * N4_LEVELS,
         )
     )
-    # The filter finds the field in the mask alone; at its rim the nearest known values count.
+    # The filter finds the field in the mask only; at its rim known values are extrapolated.
     known = np.where(mask, coarse / np.where(mask, corrected, 1.0), 0.0)
     pair = torch.from_numpy(np.stack([known, mask]).astype(np.float32))
     field, weight = functional.interpolate(

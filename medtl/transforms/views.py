@@ -1,4 +1,4 @@
-"""Whole prepared images as a network takes them, and augmented ones to train on.
+"""Whole preprocessed images as a network's input, with or without augmentation.
 
 Axes: C modality, I J K voxels, L class, N case.
 """
@@ -19,7 +19,7 @@ def view(
 ) -> Tensor:
     """The image in the middle of a patch (C, then as many axes as the patch has).
 
-    Around a volume it is 0, around a picture as dark as the picture gets.
+    The padding of a volume is 0, that of a picture its darkest value.
     """
     return views([image_CIJK], patch, augmentation, [seed])[0]
 
@@ -60,7 +60,7 @@ def _draw(
 def unviewed(map_IJK: Tensor, shape: Sequence[int]) -> Tensor:
     """A map of a :func:`view` without augmentation (a 2-D one has no K) -> the image's own grid.
 
-    Where the view did not reach it is 0.
+    It is 0 outside the view.
     """
     map_IJK = map_IJK[..., None] if map_IJK.ndim == 2 else map_IJK
     full_IJK = map_IJK.new_zeros(tuple(shape))
