@@ -68,9 +68,9 @@ def class_scores(
 
     Sensitivity, specificity, precision, F1 and ranking scores (:mod:`medtl.evaluation.roc`) take
     one class against the rest; a class that is never predicted has precision 0. "all": macro
-    precision, recall and F1 are means over the classes that occur or are predicted, weighted ones are weighted
-    by the classes' cases, ranking scores are means over classes, and calibration scores
-    (:mod:`medtl.evaluation.calibration`) are of all cases.
+    precision, recall and F1 are means over the classes that occur or are predicted, weighted ones
+    are weighted by the classes' cases, ranking scores are means over classes, and calibration
+    scores (:mod:`medtl.evaluation.calibration`) are of all cases.
     """
     count = probability_NL.shape[1]
     is_NL = np.eye(count)[truth_N]

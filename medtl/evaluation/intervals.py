@@ -156,7 +156,6 @@ def set_intervals(
     Args:
         statistic: weights of the cases (weights_RN) -> score -> its values_R; NaN: undefined.
         patients: the patient of each case (N).
-        bounds: the range of each score.
         deciders: the number of patients that each score depends on, its ``n``.
         shares: scores that are a share of these patients, and so a mean over them.
     """

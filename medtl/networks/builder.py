@@ -47,12 +47,7 @@ def network_builder(
 ) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
-    The network is made by :func:`finish`.
-
-    Args:
-        width: the published width.
-        dimensions: numbers of dimensions; the default is 3 if offered, else the first.
-        imagenet: the name of torchvision's file of weights for the network.
+    See :func:`finish`. ``width``: the published one. ``imagenet``: torchvision's file of weights.
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
@@ -113,17 +108,11 @@ def finish(
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
     They are found by building it again with other numbers, which also finds shortcuts around the
-    first convolution and heads for deep supervision.
-
-    Args:
-        make: raises ConfigError or ValueError for numbers that it cannot take.
-        blocks: None: they are derived (:func:`derive_blocks`).
-        patch_size: tried on shapes alone.
-        fixed_patch: the module takes no other patch.
-        options: those of ``make``, kept in checkpoints.
-
-    Raises:
-        ConfigError: the numbers, the blocks or the patch do not fit the module.
+    first convolution and heads for deep supervision. ``make`` raises ConfigError or ValueError for
+    numbers that it cannot take. ``blocks`` None: they are derived (:func:`derive_blocks`). A
+    ``patch_size`` is tried on shapes alone; ``fixed_patch``: the module takes no other.
+    ``options``: those of ``make``, kept in checkpoints. Raises ConfigError if the numbers, the
+    blocks or the patch do not fit the module.
     """
     _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
     module = _make(name, make, in_channels, out_channels)

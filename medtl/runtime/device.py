@@ -23,9 +23,6 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
     """Set up Fabric and start its processes. ``auto`` takes bf16 if the device computes in it.
 
     Within ``torchrun`` the numbers of devices and nodes are torchrun's.
-
-    Raises:
-        ConfigError: an unknown or unavailable device or precision.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "auto":

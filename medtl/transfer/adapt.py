@@ -98,10 +98,7 @@ def adapt_input(
     A channel for a new modality is rescaled to the mean L2 norm of the source's channels: a mean of
     channels is smaller, and contrasts have different weights. If S channels become D and no
     normalisation follows (``normalised``), the weight is multiplied by sqrt(S/D), because the
-    variances of z-scored channels add up.
-
-    Raises:
-        ConfigError: as :func:`plan_channels`.
+    variances of z-scored channels add up. Errors as :func:`plan_channels`.
     """
     plan = plan_channels(source, target, mapping or {})
     norms_I = weight_OIx.double().transpose(0, 1).flatten(1).norm(dim=1)

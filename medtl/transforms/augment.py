@@ -124,62 +124,18 @@ def draw(
         centres: region -> flat voxel indices (may be empty).
         whole: the patch shows the whole image, off the centre by ``overhang`` at most.
     """
-    random = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand(1, generator=random))
-
-    def happens(probability: float) -> bool:
-        return uniform(0, 1) < probability
-
-    def pick(count: int) -> int:
-        return int(torch.randint(count, (1,), generator=random))
-
-    present = [voxels for voxels in centres.values() if len(voxels)]
-    if present and happens(0.5):
-        voxels = present[pick(len(present))]
-        flat = int(voxels[pick(len(voxels))])
-        _, j, k = shape
-        position = (flat // (j * k), flat // k % j, flat % k)
-        centre = [
-            p + uniform(-0.25, 0.25) * edge if edge > 1 else p
-            for p, edge in zip(position, patch, strict=True)
-        ]
-    else:
-        centre = [
-            uniform(0, n - 1) if edge > 1 else pick(n) for n, edge in zip(shape, patch, strict=True)
-        ]
-
-    a = augmentation
-    if whole:
-        centre = [
-            (n - 1) / 2 + (uniform(-1, 1) * a.overhang * edge if edge > 1 else 0.0)
-            for n, edge in zip(shape, patch, strict=True)
-        ]
-    else:
-        centre = [
-            _inside(c, n, edge, a.overhang * edge)
-            for c, n, edge in zip(centre, shape, patch, strict=True)
-        ]
-    angles = [uniform(-1, 1) * a.rotation_deg if happens(a.spatial_p) else 0.0 for _ in range(3)]
-    zoom = uniform(*a.scale) if happens(a.spatial_p) else 1.0
-    signs = [-1.0 if a.flip and happens(0.5) else 1.0 for _ in range(3)]
+    random, a = _Random(seed), augmentation
+    centre = _centre(random, a, centres, shape, patch, whole=whole)
+    angles = [
+        random.uniform(-1, 1) * a.rotation_deg if random.happens(a.spatial_p) else 0.0
+        for _ in range(3)
+    ]
+    zoom = random.uniform(*a.scale) if random.happens(a.spatial_p) else 1.0
+    signs = [-1.0 if a.flip and random.happens(0.5) else 1.0 for _ in range(3)]
     if patch[2] == 1:  # a 2-D patch stays in its slice
         angles[0] = angles[1] = 0.0
         signs[2] = 1.0
-    drawn = tuple(
-        ChannelDraw(
-            fade=uniform(*a.fade) if happens(a.fade_p) else 0.0,
-            noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
-            blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
-            bias=uniform(0, a.bias) if happens(a.bias_p) else 0.0,
-            contrast=uniform(*a.contrast) if happens(a.intensity_p) else 1.0,
-            shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
-            gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
-            gamma_inverted=happens(0.3),
-        )
-        for _ in range(channels)
-    )
+    drawn = tuple(_channel(random, a) for _ in range(channels))
     if zoom == 1.0 and not any(angles):
         # Centred on the image's voxels, the patch needs no interpolation.
         centre = [
@@ -187,13 +143,80 @@ def draw(
             for c, edge in zip(centre, patch, strict=True)
         ]
     matrix = _rotation(angles) @ torch.diag(torch.tensor(signs) * zoom)
-    noise_seed = pick(2**31 - 1)
+    noise_seed = random.pick(2**31 - 1)
     # Drawn last, so that the patch is the same without dropout. The bits of ``lost`` are the
     # channels; all sets of them but none and all are equally likely.
-    dropping = a.modality_dropout > 0 and channels > 1 and happens(a.modality_dropout)
-    lost = 1 + pick(2**channels - 2) if dropping else 0
+    dropping = a.modality_dropout > 0 and channels > 1 and random.happens(a.modality_dropout)
+    lost = 1 + random.pick(2**channels - 2) if dropping else 0
     missing = tuple(channel for channel in range(channels) if lost >> channel & 1)
     return Draw(torch.tensor(centre), matrix, drawn, noise_seed, missing)
+
+
+class _Random:
+    """Random numbers that depend on the seed alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand(1, generator=self.generator))
+
+    def happens(self, probability: float) -> bool:
+        return self.uniform(0, 1) < probability
+
+    def pick(self, count: int) -> int:
+        return int(torch.randint(count, (1,), generator=self.generator))
+
+
+def _centre(
+    random: _Random,
+    a: Augmentation,
+    centres: dict[str, Tensor],
+    shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+    *,
+    whole: bool,
+) -> list[float]:
+    """The centre of a patch (voxels of the image); see :func:`draw`."""
+    centre: list[float]
+    present = [voxels for voxels in centres.values() if len(voxels)]
+    if present and random.happens(0.5):
+        voxels = present[random.pick(len(present))]
+        flat = int(voxels[random.pick(len(voxels))])
+        _, j, k = shape
+        position = (flat // (j * k), flat // k % j, flat % k)
+        centre = [
+            p + random.uniform(-0.25, 0.25) * edge if edge > 1 else p
+            for p, edge in zip(position, patch, strict=True)
+        ]
+    else:
+        centre = [
+            random.uniform(0, n - 1) if edge > 1 else random.pick(n)
+            for n, edge in zip(shape, patch, strict=True)
+        ]
+    if whole:
+        return [
+            (n - 1) / 2 + (random.uniform(-1, 1) * a.overhang * edge if edge > 1 else 0.0)
+            for n, edge in zip(shape, patch, strict=True)
+        ]
+    return [
+        _inside(c, n, edge, a.overhang * edge)
+        for c, n, edge in zip(centre, shape, patch, strict=True)
+    ]
+
+
+def _channel(random: _Random, a: Augmentation) -> ChannelDraw:
+    uniform, happens = random.uniform, random.happens
+    return ChannelDraw(
+        fade=uniform(*a.fade) if happens(a.fade_p) else 0.0,
+        noise=uniform(0, a.noise) if happens(a.noise_p) else 0.0,
+        blur_voxels=uniform(*a.blur_voxels) if happens(a.blur_p) else 0.0,
+        bias=uniform(0, a.bias) if happens(a.bias_p) else 0.0,
+        contrast=uniform(*a.contrast) if happens(a.intensity_p) else 1.0,
+        shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
+        gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
+        gamma_inverted=happens(0.3),
+    )
 
 
 def _inside(centre: float, size: int, edge: int, outside: float) -> float:
