@@ -22,7 +22,7 @@ PRETRAINED_FACTOR = 0.5
 def scratch(request: Request) -> tuple[Stage, ...]:
     """Train on the target alone from random weights.
 
-    Use when there is no source worth having, and as the control of every transfer.
+    Use when no source is worth having, and as the control of every transfer.
     Source: He et al. 2019, Rethinking ImageNet Pre-training.
     """
     refuse(

@@ -39,7 +39,7 @@ def head_first(request: Request) -> tuple[Stage, ...]:
     """Warm up a new head, then train the last block too, then deeper ones, at low rates by SGD.
 
     Use when the target's classes are new: a random head never disturbs trainable features.
-    ``--depth``: so many blocks below the head are trained in the end (default: all).
+    ``--depth``: number of blocks below the head that are trained in the end (default: all).
     Source: Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features (LP-FT).
     """
     depth = _depth(request, "head-first")
@@ -56,7 +56,7 @@ def gradual_unfreeze(request: Request) -> tuple[Stage, ...]:
     """Train a new head, then thaw one block more per stage, early ones at lower rates.
 
     Use when target cases are few and the network is deep: what is general is changed last.
-    ``--depth``: so many blocks below the head are thawed in the end (default: all).
+    ``--depth``: number of blocks below the head that are unfrozen in the end (default: all).
     Source: Howard and Ruder 2018, Universal Language Model Fine-tuning (ULMFiT).
     """
     depth = _depth(request, "gradual-unfreeze")

@@ -20,7 +20,7 @@ WEIGHTS = {"dann": 1.0, "coral": 10.0, "mmd": 1.0}
 def dann(request: Request) -> tuple[Stage, ...]:
     """Train on the source while a critic keeps its features from telling the target apart.
 
-    Use when many unlabelled target images are there and the shift is of any kind.
+    Use when target images are many and the kind of shift is unknown.
     Source: Ganin et al. 2016 (DANN).
     """
     return _aligned(request, "dann")
@@ -29,7 +29,7 @@ def dann(request: Request) -> tuple[Stage, ...]:
 def coral(request: Request) -> tuple[Stage, ...]:
     """Train on the source with the covariances of both domains' features made alike.
 
-    Use when source and target differ in contrast and scale, and batches are large.
+    Use when contrast and scale differ and batches are large.
     Source: Sun and Saenko 2016 (Deep CORAL).
     """
     return _aligned(request, "coral")
@@ -38,7 +38,7 @@ def coral(request: Request) -> tuple[Stage, ...]:
 def mmd(request: Request) -> tuple[Stage, ...]:
     """Train on the source with the distributions of both domains' features made alike.
 
-    Use as coral, where not only the covariances of features differ.
+    Use where more than the covariances of features differs.
     Source: Long et al. 2015 (DAN).
     """
     return _aligned(request, "mmd")
@@ -47,8 +47,7 @@ def mmd(request: Request) -> tuple[Stage, ...]:
 def adabn(request: Request) -> tuple[Stage, ...]:
     """Train on the source, then take the statistics of batch norm from the target.
 
-    Use first: it trains nothing, needs a network with batch norm, and passes over the images once
-    per norm.
+    Use first: no weight is trained, one pass over the images per norm layer. Needs batch norm.
     Source: Li et al. 2016 (AdaBN).
     """
     if request.freeze:
