@@ -117,7 +117,7 @@ def _new_by_nature(network: Network) -> set[str]:
 
 
 def architecture(weights: Weights) -> str:
-    """What the file says about its network, to hint at the right one."""
+    """The file's network, as a hint at the right one."""
     saved = weights.network
     if "name" in saved:
         width = saved.get("width")
