@@ -48,7 +48,7 @@ def draw_differences(axis: plt.Axes, run: Path, gain: dict[str, Any]) -> None:
     axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
     axis.set_yticks([-n for n in range(len(ticks))], ticks)
     axis.set_xlabel("difference in Dice, one dot per test patient; mean and 95% interval")
-    axis.legend(loc="lower right", frameon=False)
+    axis.legend(loc="upper left", frameon=False)
 
 
 def draw_table(axis: plt.Axes, gain: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def main(run: Path) -> None:
         "against_controls"
     ]
     figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(8, 5), gridspec_kw={"height_ratios": (2, 3), "hspace": 0.15}
+        2, 1, figsize=(8, 4.2), gridspec_kw={"height_ratios": (1, 2), "hspace": 0.1}
     )
     draw_table(top, gain)
     draw_differences(bottom, run, gain)
