@@ -48,7 +48,7 @@ def draw_differences(axis: plt.Axes, run: Path, gain: dict[str, Any]) -> None:
     axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
     axis.set_yticks([-n for n in range(len(ticks))], ticks)
     axis.set_xlabel("difference in Dice, one dot per test patient; mean and 95% interval")
-    axis.legend(loc="upper left", frameon=False)
+    axis.legend(loc="upper right", bbox_to_anchor=(1, 0.9), frameon=False)
 
 
 def draw_table(axis: plt.Axes, gain: dict[str, Any]) -> None:
