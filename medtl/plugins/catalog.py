@@ -21,7 +21,7 @@ from medtl.plugins.loader import (
     outdated,
 )
 
-GROUP = "medtl.plugins.loader"
+GROUP = "medtl.plugins"
 
 
 @dataclass(frozen=True, slots=True)

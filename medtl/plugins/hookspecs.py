@@ -1,8 +1,8 @@
 """The whole plugin contract.
 
-A plugin is a module that an entry point in the group ``medtl.plugins.loader`` names::
+A plugin is a module that an entry point in the group ``medtl.plugins`` names::
 
-    [project.entry-points."medtl.plugins.loader"]
+    [project.entry-points."medtl.plugins"]
     my_site = "medtl_my_site.plugin"
 
 It states the version of this contract it was written for, as a number of its own, and implements

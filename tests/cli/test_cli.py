@@ -57,7 +57,7 @@ def installed_plugin(folder: Path, name: str, source: str) -> str:
     info = folder / f"{module}-2.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 2.5\n")
-    (info / "entry_points.txt").write_text(f"[medtl.plugins.loader]\n{name} = {module}\n")
+    (info / "entry_points.txt").write_text(f"[medtl.plugins]\n{name} = {module}\n")
     return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 

@@ -18,7 +18,7 @@ from medtl.plugins.catalog import GROUP, build_catalog
 from medtl.testing import checks, outcome, parametrize_with_checks
 from medtl.testing.plugins import heavy_after
 
-PROJECT = '[project]\nname = "medtl-{name}"\n[project.entry-points."medtl.plugins.loader"]\n'
+PROJECT = '[project]\nname = "medtl-{name}"\n[project.entry-points."medtl.plugins"]\n'
 PLUGIN = """
 from medtl import Component, hookimpl
 
@@ -216,7 +216,7 @@ def test_command_prints_a_table_and_counts_what_fails(
 def test_component_that_ends_the_program_fails_its_checks(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "quits"\nversion = "1"\n'
-        '[project.entry-points."medtl.plugins.loader"]\nquits = "medtl_quits.plugin"\n'
+        '[project.entry-points."medtl.plugins"]\nquits = "medtl_quits.plugin"\n'
     )
     package = tmp_path / "medtl_quits"
     package.mkdir()

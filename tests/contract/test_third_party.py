@@ -50,7 +50,7 @@ def add_plugin(packages: Path, name: str, source: str) -> None:
     facts = packages / f"{module}-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: medtl-{name}\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text(f"[medtl.plugins.loader]\n{name} = {module}\n")
+    (facts / "entry_points.txt").write_text(f"[medtl.plugins]\n{name} = {module}\n")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_every_plugin_folder_is_packaged_and_has_an_entry_point() -> None:
     hatch = PROJECT["tool"]["hatch"]["build"]
     assert set(hatch["targets"]["wheel"]["packages"]) == {"medtl", *PACKAGES}
     assert set(hatch["dev-mode-dirs"]) == {".", *(str(Path(p).parent) for p in PACKAGES)}
-    points = dict(PROJECT["project"]["entry-points"]["medtl.plugins.loader"])
+    points = dict(PROJECT["project"]["entry-points"]["medtl.plugins"])
     assert points.pop("core") == "medtl.plugins.builtin"
     assert points == {folder.parent.name: f"{folder.name}.plugin" for folder in FOLDERS}
 
