@@ -1,4 +1,7 @@
-"""From a TrainConfig to a Plan: cases read, patients split, stages laid out; no weights yet."""
+"""From a TrainConfig to a Plan: cases read, patients split, stages laid out; no weights yet.
+
+:func:`make_plan` takes named steps, each of which returns a frozen part of the plan.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.splits import Split, cases_of
-from medtl.data.task import Advice, Task, bound
+from medtl.data.task import Advice, Defaults, Task, bound
 from medtl.errors import ConfigError, DataError
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
+from medtl.networks.blocks import Network
 from medtl.networks.norms import check_norms
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -32,8 +36,6 @@ from medtl.transfer.weights import Weights
 from medtl.transforms.fit_histogram import fit_standard
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
-
-DEFAULT_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,60 +84,170 @@ class Plan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenTask:
+    """The task bound to its data, with the names that the settings left to it."""
+
+    config: ResolvedConfig
+    task: Task
+    task_type: TaskType
+    network: str
+    outside: Weights | None  #: that ``--init`` names
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The stages before the data are known: their steps and sizes are the task's defaults."""
+
+    request: Request
+    network: Network  #: the target's
+    stages: tuple[Stage, ...]
+
+    @property
+    def visited(self) -> tuple[Domain, ...]:
+        return tuple(domain for stage in self.stages for domain in stage.domains())
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those of the visited domains; no other is asked of the data."""
+        return tuple(dict.fromkeys(name for each in self.visited for name in each.modalities))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedData:
+    """The cases and their split, with the settings that suit them."""
+
+    cohort: Cohort
+    headers: tuple[Header, ...]
+    split: Split
+    defaults: Defaults  #: the task's, or those advised
+    advice: Advice | None  #: of a task that measures its training cases
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a step takes in, and how many steps a side gets."""
+
+    patch_size: tuple[int, ...]
+    batch_size: int
+    steps: int
+
+
 def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1) -> Plan:
     """Read headers, split patients and lay out the stages; raises on the first bad input.
 
     ``processes``: how many share every batch.
     """
+    chosen = choose_task(given, catalog)
+    draft = draft_stages(chosen, catalog, reporter)
+    data = read_data(chosen, draft, reporter)
+    preset = choose_preset(chosen, draft, data, catalog, reporter)
+    config, task, kind, probe = chosen.config, chosen.task, chosen.task_type, draft.network
+    check_suited(kind, task, probe, preset, data.defaults, config)
+    if any(stage.norm_stats == "target" for stage in draft.stages):
+        check_norms(probe)
+    sizes = choose_sizes(chosen, draft, data, preset, processes)
+    request = replace(
+        draft.request,
+        steps=sizes.steps,
+        batch_size=sizes.batch_size,
+        rate=config.lr or data.defaults.rate,
+    )
+    plan = Plan(
+        config=config,
+        task=task,
+        task_type=kind,
+        cohort=data.cohort,
+        split=data.split,
+        request=request,
+        stages=lay_out(config, catalog, request),
+        preset=preset.with_size(sizes.patch_size),
+        network=chosen.network,
+        spatial_dims=probe.spatial_dims,
+        patch_size=sizes.patch_size,
+        headers=data.headers,
+        outside=chosen.outside,
+    )
+    _check_domains(plan)
+    if data.advice:
+        reporter.show(_choices(plan, data.advice))
+    return plan
+
+
+def choose_task(given: TrainConfig, catalog: Catalog) -> ChosenTask:
+    """Bind the task to its data; read the weights that ``--init`` names."""
     task = bound(catalog.tasks[given.task].load()(), given.data, given.labels)
     kind = task_type_named(task.kind, f"task {task.name}")
     config = ResolvedConfig(**{**dict(given), "strategy": _strategy(given, task)})
     network = config.network or task.defaults.network
-    outside = outside_weights(config, catalog, network)
-    request, probe = build_request(config, task, kind, catalog, outside)
-    # Which domains a strategy visits is known before the data: no other modality is asked for.
-    laid_out = lay_out(config, catalog, request)
-    for line in unused(config, request, laid_out):
+    return ChosenTask(config, task, kind, network, outside_weights(config, catalog, network))
+
+
+def draft_stages(chosen: ChosenTask, catalog: Catalog, reporter: Reporter) -> Draft:
+    """Ask the strategy which domains it visits, and report the settings it does not use."""
+    config = chosen.config
+    request, network = build_request(config, chosen.task, chosen.task_type, catalog, chosen.outside)
+    draft = Draft(request, network, lay_out(config, catalog, request))
+    for line in unused(config, request, draft.stages):
         reporter.say(line)
-    visited = [domain for stage in laid_out for domain in stage.domains()]
-    needed = tuple(dict.fromkeys(name for domain in visited for name in domain.modalities))
+    return draft
+
+
+def read_data(chosen: ChosenTask, draft: Draft, reporter: Reporter) -> PlannedData:
+    """Read the cohort and every header, split the patients, and take the task's advice."""
+    config, task = chosen.config, chosen.task
     cohort = open_cohort(
         task,
         config.data,
         reporter,
         config.protocol,
         labels=config.labels,
-        required=needed,
-        need_target=all(stage.unlabelled is None for stage in laid_out),
+        required=draft.modalities,
+        need_target=all(stage.unlabelled is None for stage in draft.stages),
     )
-    cohort = usable_cases(laid_out, cohort, reporter)
-    defaults = task.phantom_defaults if cohort.synthetic else task.defaults
-    headers = _check_headers(cohort.cases, needed)
+    cohort = usable_cases(draft.stages, cohort, reporter)
+    headers = _check_headers(cohort.cases, draft.modalities)
     split = split_as_asked(config, cohort, reporter)
-    labelled = cases_of(split.train, labelled_cases(laid_out, cohort.cases))
-    advice = _advice(task, labelled, needed, config, reporter)
-    defaults = advice.defaults if advice else defaults
-    preset = catalog.transforms[config.transforms or defaults.transforms].load()()
-    if preset.windowed and advice:
-        preset = preset.with_windows(advice.windows)
+    labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
+    advice = _advice(task, labelled, draft.modalities, config, reporter)
+    defaults = task.phantom_defaults if cohort.synthetic else task.defaults
+    return PlannedData(cohort, headers, split, advice.defaults if advice else defaults, advice)
+
+
+def choose_preset(
+    chosen: ChosenTask, draft: Draft, data: PlannedData, catalog: Catalog, reporter: Reporter
+) -> Preset:
+    """The transforms at the run's spacing, with what is fitted on the training cases."""
+    config, defaults = chosen.config, data.defaults
+    preset: Preset = catalog.transforms[config.transforms or defaults.transforms].load()()
+    if preset.windowed and data.advice:
+        preset = preset.with_windows(data.advice.windows)
     if not preset.fits:
-        preset = preset.with_spacing(config.spacing_mm or _spacing(defaults.spacing_mm, headers))
-    preset = preset.with_modality_dropout(_modality_dropout(config, visited))
-    if config.harmonise:
-        # Of each domain, as one of its sites may have no training patient.
-        training = {
-            domain: cases_of(split.train, select(domain, cohort.cases)) for domain in visited
-        }
-        preset = preset.with_standard(
-            fit_standard(config.harmonise, catalog, preset, training, reporter)
-        )
-    check_suited(kind, task, probe, preset, defaults, config)
-    if any(stage.norm_stats == "target" for stage in laid_out):
-        check_norms(probe)
-    if probe.spatial_dims == len(defaults.patch_size):
+        preset = preset.with_spacing(config.spacing_mm or _spacing(defaults.spacing_mm, data.headers))
+    preset = preset.with_modality_dropout(_modality_dropout(config, draft.visited))
+    if not config.harmonise:
+        return preset
+    # Of each domain, as one of its sites may have no training patient.
+    training = {
+        domain: cases_of(data.split.train, select(domain, data.cohort.cases))
+        for domain in draft.visited
+    }
+    return preset.with_standard(fit_standard(config.harmonise, catalog, preset, training, reporter))
+
+
+def choose_sizes(
+    chosen: ChosenTask, draft: Draft, data: PlannedData, preset: Preset, processes: int
+) -> Sizes:
+    """Patch, batch and steps: as given, else the task's for patches of the network's axes.
+
+    Raises:
+        ConfigError: the processes cannot share the batch, or it is too small for batch norm.
+    """
+    config, defaults, network = chosen.config, data.defaults, draft.network
+    if network.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
-        steps = defaults.steps_for(len(cases_of(split.train, cohort.cases)), batch_size)
+        steps = defaults.steps_for(len(cases_of(data.split.train, data.cohort.cases)), batch_size)
     else:
         edges, steps = defaults.slice_size, defaults.steps
         batch_size = config.batch_size or defaults.slice_batch_size
@@ -144,39 +256,13 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
             f"--batch-size {batch_size} cannot be shared by {processes} processes; "
             f"choose a multiple of {processes}"
         )
-    if not kind.dense and batch_size < 2 * processes:
+    if not chosen.task_type.dense and batch_size < 2 * processes:
         raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
-    multiple = lcm(16, probe.patch_multiple)
-    patch = config.patch_size or (
-        tuple(multiple * -(-edge // multiple) for edge in edges)
-        if preset.fits
-        else _patch(edges, headers, preset.spacing_mm, multiple)
-    )
-    request = replace(
-        request,
-        steps=config.steps or steps,
-        batch_size=batch_size,
-        rate=config.lr or defaults.rate,
-    )
-    plan = Plan(
-        config,
-        task,
-        kind,
-        cohort,
-        split,
-        request,
-        lay_out(config, catalog, request),
-        preset.with_size(patch),
-        network,
-        probe.spatial_dims,
-        patch,
-        headers,
-        outside,
-    )
-    _check_domains(plan)
-    if advice:
-        reporter.show(_choices(plan, advice))
-    return plan
+    multiple = lcm(16, network.patch_multiple)
+    if not (config.patch_size or preset.fits):
+        edges = _no_larger(edges, data.headers, preset.spacing_mm)
+    patch = config.patch_size or tuple(multiple * -(-edge // multiple) for edge in edges)
+    return Sizes(patch, batch_size, config.steps or steps)
 
 
 def _strategy(config: TrainConfig, task: Task) -> str:
@@ -250,16 +336,15 @@ def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
     return max(default_mm, round(native_mm, 2))
 
 
-def _patch(
-    default: tuple[int, ...], headers: Sequence[Header], spacing_mm: float, multiple: int
+def _no_larger(
+    edges: tuple[int, ...], headers: Sequence[Header], spacing_mm: float
 ) -> tuple[int, ...]:
-    """The task's patch, no larger than the data: edges are rounded up to a ``multiple``."""
-    edges = []
+    """The task's patch, cut to the median size of the data."""
     grids = [ras_grid(header) for header in headers]
-    for axis, edge in enumerate(default):
-        extent = median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm
-        edges.append(multiple * -(-min(edge, round(extent)) // multiple))
-    return tuple(edges)
+    return tuple(
+        min(edge, round(median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm))
+        for axis, edge in enumerate(edges)
+    )
 
 
 def _check_domains(plan: Plan) -> None:

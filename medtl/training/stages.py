@@ -89,11 +89,14 @@ def _target_network(
 
 
 def lay_out(config: ResolvedConfig, catalog: Catalog, request: Request) -> tuple[Stage, ...]:
-    """The strategy's stages, with the from-scratch controls where they are asked for."""
+    """The strategy's stages, with the from-scratch controls where they are asked for.
+
+    The strategy is called once; with ``--depth`` once more, to see whether it reads the depth.
+    """
     strategy: Strategy = catalog.strategies[config.strategy].load()
     planned = strategy(request)
-    if config.depth is not None:
-        _check_depth(config.strategy, strategy, request, planned)
+    if config.depth is not None and not _reads_depth(strategy, request, planned):
+        raise ConfigError(f"strategy {config.strategy} has no --depth; drop it")
     for each in planned:
         if file_name(each.name) != each.name:
             raise ConfigError(
@@ -113,17 +116,16 @@ def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> It
         yield f"--src {config.src} is not used: strategy {config.strategy} starts from {start}"
 
 
-def _check_depth(
-    name: str, strategy: Strategy, request: Request, planned: tuple[Stage, ...]
-) -> None:
-    """Refuse ``--depth`` for a strategy that has ``planned`` what it plans whatever the depth."""
-    for depth in range(len(request.blocks) + 1):
-        try:
-            if strategy(replace(request, depth=depth)) != planned:
-                return
-        except ConfigError:  # no depth that the strategy takes: it has some
-            return
-    raise ConfigError(f"strategy {name} has no --depth; drop it")
+def _reads_depth(strategy: Strategy, request: Request, planned: tuple[Stage, ...]) -> bool:
+    """Whether the strategy reads ``--depth``; it need not declare it.
+
+    One that does refuses a depth that no network has, or plans other stages than ``planned``.
+    """
+    impossible = -1 if request.depth else len(request.blocks) + 1
+    try:
+        return strategy(replace(request, depth=impossible)) != planned
+    except ConfigError:
+        return True
 
 
 def _domain(text: str, task: Task) -> Domain:
