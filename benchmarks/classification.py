@@ -48,7 +48,7 @@ from medtl.errors import Interrupted
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.device import autocast_dtype, build_fabric, precision_name
-from medtl.training.loop import fit
+from medtl.training.loop import Callbacks, Setup, fit
 from medtl.training.samples.augmented import Views
 from medtl.training.samples.loader import build_loader
 from medtl.training.samples.prepared import cached_cases
@@ -255,16 +255,11 @@ class Medtl:
                 yield batch
 
         with tempfile.TemporaryDirectory() as folder, suppress(Interrupted):
+            losses = [(1.0, self.loss)]
             fit(
-                self.network,
-                stage,
-                (),
-                [(1.0, self.loss)],
+                Setup(self.network, stage, (), losses, self.fabric, Path(folder), seed=0),
                 timed,
-                self.fabric,
-                Path(folder),
-                seed=0,
-                asked_to_stop=lambda: len(stamps) > STEPS,
+                Callbacks(asked_to_stop=lambda: len(stamps) > STEPS),
             )
         return spent(stamps[WARM_UP], stamps[STEPS])
 

@@ -60,8 +60,9 @@ def status(key: str) -> int:
 def take_steps(plan: Plan, precision: str, edge: int, steps: int) -> None:
     catalog, fabric = load_catalog(), build_fabric("cpu", precision)
     stage = plan.stages[0]
-    network = build_network(plan, catalog, stage.domain, stage.options)
-    objective = Objective(network.module, build_losses(stage, catalog))
+    network = build_network(plan, catalog, stage)
+    images = torch.zeros(BATCH_SIZE, network.in_channels, edge, edge, edge)
+    objective = Objective(network.module, build_losses(stage, catalog, network, images))
     optimizer, average = build_optimizer(network, stage, ()), EMA(network)
     model, stepper = fabric.setup(objective, optimizer)
     gradients = Gradients(
@@ -107,7 +108,9 @@ def main(networks: Sequence[str], patches: Sequence[int]) -> None:
             for precision in ("bf16", "fp32"):
                 for edge in patches:
                     plan, fabric = plan_for(data, network, edge), build_fabric("cpu", precision)
-                    footprint = measure_footprint(plan, load_catalog(), fabric)
+                    catalog = load_catalog()
+                    built = build_network(plan, catalog, plan.stages[0])
+                    footprint = measure_footprint(plan, catalog, fabric, built)
                     assert footprint is not None
                     foreseen = footprint.step_bytes(BATCH_SIZE, plan.patch_size)
                     real = measured(data, network, precision, edge)

@@ -30,7 +30,7 @@ from medtl.data.modality import parse_modalities
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.device import autocast_dtype, build_fabric, precision_name
-from medtl.training.loop import Objective, fit
+from medtl.training.loop import Objective, Setup, fit
 from medtl.training.samples.augmented import Patches
 from medtl.training.samples.loader import build_loader
 from medtl.training.samples.prepared import cached_cases
@@ -138,7 +138,8 @@ def medtl_loop(
     )
     with tempfile.TemporaryDirectory() as folder:
         started = perf_counter()
-        fit(network, stage, (), losses, lambda done: batches, fabric, Path(folder), seed=0)
+        setup = Setup(network, stage, (), losses, fabric, Path(folder), seed=0)
+        fit(setup, lambda done: batches)
         return perf_counter() - started
 
 

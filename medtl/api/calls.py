@@ -321,9 +321,9 @@ def train(
     check_out(resolved.out)
     reported = Recorder(quiet=not verbose)
     with own_randomness():
-        launched = launch(resolved, catalog or load_catalog(), reported, profile=profile)
-    assert launched.run is not None  # it was no dry run
-    return Run(launched.run.path, tuple(reported.lines))
+        _, finished = launch(resolved, catalog or load_catalog(), reported, profile=profile)
+    assert finished is not None  # it was no dry run
+    return Run(finished.path, tuple(reported.lines))
 
 
 @renamed(rate="lr")
@@ -341,8 +341,8 @@ def plan(
     resolved = _resolve(task, config, settings)
     reported = Recorder(quiet=not verbose)
     with own_randomness():
-        launched = launch(resolved, catalog or load_catalog(), reported, dry_run=True)
-    return plan_of(launched, reported)
+        preview, _ = launch(resolved, catalog or load_catalog(), reported, dry_run=True)
+    return plan_of(preview, reported)
 
 
 def resume(

@@ -24,7 +24,7 @@ from medtl.transfer.receipt import Receipt
 if TYPE_CHECKING:
     from medtl.config import TrainConfig
     from medtl.runtime.console import Recorder
-    from medtl.training.launch import Launched
+    from medtl.training.preview import Preview
 
 Found = TypeVar("Found")
 
@@ -226,9 +226,9 @@ class Plan(Shown):
         }
 
 
-def plan_of(launched: Launched, reported: Recorder) -> Plan:
+def plan_of(preview: Preview, reported: Recorder) -> Plan:
     """What was decided before the first step, with all that was reported of it."""
-    plan, preview = launched.plan, launched.preview
+    plan = preview.plan
     rows = tuple(
         {
             "stage": each.stage.name,

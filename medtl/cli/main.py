@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partial
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -145,7 +146,9 @@ def main() -> None:
     command = get_command(app)
     sys.exit(
         guarded(
-            lambda: command.main(arguments or ["--help"], prog_name="medtl", standalone_mode=False),
+            partial(
+                command.main, arguments or ["--help"], prog_name="medtl", standalone_mode=False
+            ),
             debug=debug,
         )
     )

@@ -40,18 +40,11 @@ def predict(
     labels: str | None = None,
     flips: bool = False,
 ) -> tuple[Ensemble, list[Path]]:
-    """Predict every case under ``inputs`` into ``out``; each file is written whole.
+    """Predict every case under ``inputs`` into ``out``; returns what predicted, and the files.
 
-    Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd characters as
-    :func:`medtl.runtime.files.file_name` has them), classes of all cases to ``predictions.csv``.
-
-    Args:
-        runs: run folders or stages of one; of several, the mean predicts.
-        labels: the label scheme of the inputs.
-        flips: predict with test-time flips.
-
-    Returns:
-        What predicted, and the files written.
+    Each file is written whole. Segmentations go to ``<case>.nii.gz`` (of pictures ``.png``; odd
+    characters as :func:`medtl.runtime.files.file_name` has them), classes of all cases to
+    ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
     check_writable(out)
     ensemble = read_ensemble(runs, catalog, fabric, reporter.say)

@@ -33,7 +33,7 @@ from medtl.testing.toys import (
     toy_weights,
 )
 from medtl.training.build import build_losses
-from medtl.training.loop import fit
+from medtl.training.loop import Setup, fit
 from medtl.training.optimizer import WEIGHT_DECAY, scheduled
 from medtl.transfer.prepare import prepare_network
 from medtl.transfer.strategies.base import LossSpec, Request, Stage, on_target
@@ -258,9 +258,8 @@ def trained(
             return toy_batches(done, unlabelled=paired)
 
         with tempfile.TemporaryDirectory() as folder:
-            result = fit(
-                network, stage, prepared.frozen, losses, batches, fabric, Path(folder), seed=0
-            )
+            setup = Setup(network, stage, prepared.frozen, losses, fabric, Path(folder), seed=0)
+            result = fit(setup, batches)
         moved = {name for name, old in before.items() if not torch.equal(result.last[name], old)}
         yield stage, prepared.frozen, moved | changed(network, before)
         last = Weights(Path(INIT), dict(result.last), toy_weights().metadata, "medtl")

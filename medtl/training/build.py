@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
 
 from torch import Tensor, nn
 
-from medtl.data.domain import Domain
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network
 from medtl.networks.options import check_accepted
@@ -24,22 +22,22 @@ from medtl.transfer.weights import Weights
 
 
 def build_network(
-    plan: Plan, catalog: Catalog, domain: Domain, options: Mapping[str, Any] | None = None
+    plan: Plan, catalog: Catalog, stage: Stage, patch_size: tuple[int, ...] | None = None
 ) -> Network:
-    """The plan's network for a domain's channels, with random weights, on the CPU.
+    """The plan's network for the stage's channels and options, with random weights, on the CPU.
 
-    ``options``: the stage's, laid over the config's.
+    ``patch_size``: None: the plan's.
     """
     builder = catalog.networks[plan.network].load()
-    told = {**plan.config.options, **(options or {})}
-    check_accepted(plan.network, builder, told)
+    options = {**plan.config.options, **stage.options}
+    check_accepted(plan.network, builder, options)
     network: Network = builder(
-        in_channels=len(domain.modalities),
+        in_channels=len(stage.domain.modalities),
         out_channels=len(plan.task.regions),
         spatial_dims=plan.spatial_dims,
         width=plan.config.width,
-        patch_size=plan.patch_size,
-        **told,
+        patch_size=patch_size or plan.patch_size,
+        **options,
     )
     return network
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medtl.config import TrainConfig
@@ -12,17 +11,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtl.training.plan import Plan
     from medtl.training.preview import Preview
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """What was decided before the first step, and the run; None if nothing was to be trained."""
-
-    plan: Plan
-    preview: Preview
-    run: Run | None
 
 
 def check_names(config: TrainConfig, catalog: Catalog) -> None:
@@ -56,16 +45,21 @@ def launch(
     *,
     dry_run: bool = False,
     profile: bool = False,
-) -> Launched:
-    """Plan, tell the plan, and train; of several processes the first alone tells.
+) -> tuple[Preview, Run | None]:
+    """Plan, report the plan, and train; of several processes the first alone reports.
 
-    ``run``: the unfinished run to go on with; without it a new one is made.
-    ``profile``: measure where the time of the first stage's steps goes.
+    Args:
+        run: the unfinished run to go on with; None: a new one.
+        dry_run: only plan.
+        profile: measure where the time of the first stage's steps goes.
+
+    Returns:
+        What was decided before the first step, and the run; None after a dry run.
     """
     check_names(config, catalog)
     from medtl.runtime.device import build_fabric
     from medtl.training.plan import make_plan
-    from medtl.training.preview import show_plan, with_minutes
+    from medtl.training.preview import show_plan
     from medtl.training.run import run_plan
 
     fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
@@ -75,9 +69,9 @@ def launch(
     ):
         reporter.say(notice)
     plan = make_plan(config, catalog, reporter, fabric.world_size)
-    plan = with_minutes(plan, catalog, fabric)
     preview = show_plan(plan, catalog, fabric, reporter)
     if dry_run:
-        return Launched(plan, preview, None)
-    finished = run_plan(plan, catalog, fabric, reporter, run or config.out, profile=profile)
-    return Launched(plan, preview, finished)
+        return preview, None
+    return preview, run_plan(
+        preview.plan, catalog, fabric, reporter, run or config.out, profile=profile
+    )

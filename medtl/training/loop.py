@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ PLATEAU_PATIENCE = 2
 KEEP_SECONDS = 300.0
 
 
+ROWS = "metrics.jsonl"
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What a stage ended with: averaged weights, the best by validation and the last."""
@@ -54,6 +57,7 @@ class Fit:
     at_once: int | None  #: samples that the memory held at once in the end; None: a whole batch
 
 
+#: The batches after so many steps: "image", "target" and, where the stage has them, "unlabelled".
 Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
 
 
@@ -63,56 +67,212 @@ Validate = Callable[[], Mapping[str, float]]
 Advance = Callable[[int, float], None]
 
 
-def fit(
-    network: Network,
-    stage: Stage,
-    frozen: tuple[str, ...],
-    losses: Iterable[tuple[float, nn.Module]],
-    batches_after: Batches,
-    fabric: Fabric,
-    folder: Path,
-    *,
-    seed: int,
-    validate: Validate | None = None,
-    patience: int | None = None,
-    advance: Advance = lambda step, loss: None,
-    asked_to_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[str], None] = lambda text: None,
-    profile: Profile | None = None,
-) -> Fit:
-    """Train ``stage.steps`` optimiser steps; rows go to ``folder/metrics.jsonl``.
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is trained, on what device, and where it is kept."""
 
-    Goes on from the state that an earlier call left in ``folder``, to the same weights.
+    network: Network
+    stage: Stage
+    frozen: tuple[str, ...]  #: tensors that do not change
+    losses: Sequence[tuple[float, nn.Module]]  #: each with its weight
+    fabric: Fabric
+    folder: Path  #: of the stage: rows go to its ``metrics.jsonl``
+    seed: int  #: with the step's number, decides what that step draws at random (dropout)
+    patience: int | None = None  #: validations without improvement before the stage ends
 
-    Args:
-        batches_after: the batches that follow after so many steps: "image", "target" and, where
-            the stage has them, "unlabelled" images.
-        seed: with the step's number, decides what that step draws at random (dropout).
-        validate: scores of validation patients (higher is better, averaged to select); without it
-            the last weights are also the best.
-        patience: validations without improvement before the stage ends.
-        asked_to_stop: whether to keep the state and raise Interrupted after the present step.
-        tell: told where it goes on, and when the memory holds only a part of the batch at once.
-        profile: measures where the time goes; changes no weight.
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the loop calls."""
+
+    #: scores of validation patients (higher is better, averaged to select); without it the last
+    #: weights are also the best
+    validate: Validate | None = None
+    #: step and loss, after every step
+    advance: Advance = lambda step, loss: None
+    #: whether to keep the state and raise Interrupted after the present step
+    asked_to_stop: Callable[[], bool] = lambda: False
+    #: a line where it goes on, and when the memory holds only a part of the batch at once
+    tell: Callable[[str], None] = lambda text: None
+    #: measures where the time goes; changes no weight
+    profile: Profile = field(default_factory=Profile)
+
+
+def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None) -> Fit:
+    """Train ``stage.steps`` optimiser steps.
+
+    Goes on from the state that an earlier call left in the folder, to the same weights.
 
     Raises:
         MedtlError: a loss that is not finite.
         ConfigError: the memory does not hold a single sample.
+        Interrupted: ``asked_to_stop`` said so; the state is kept.
     """
-    profile = profile or Profile()
-    objective = Objective(network.module, losses)
+    loop = _started(setup, callbacks or Callbacks())
+    stage, fabric, progress, profile = setup.stage, setup.fabric, loop.progress, loop.calls.profile
+    batches = iter(batches_after(progress.step))
+    _train_mode(setup)
+    profile.begin(stage.steps - progress.step)
+    while progress.step < stage.steps and not loop.stale():
+        batch = loop.next_batch(batches)
+        scale = loop.set_rates()
+        image, target = fabric.to_device((batch["image"], batch["target"]))
+        unlabelled = fabric.to_device(batch["unlabelled"]) if "unlabelled" in batch else None
+        loss = loop.gradients(
+            image,
+            target,
+            (setup.seed + progress.step) * fabric.world_size + fabric.global_rank,
+            unlabelled,
+            (progress.step - 1) / stage.steps,
+        )
+        value, stop = loop.update(loss)
+        row = {"step": progress.step, "loss": value, "rate_scale": scale}
+        loop.finish_step(row, stop)
+        profile.step_taken()
+        if stop:
+            raise Interrupted(
+                f"stopped after step {progress.step} of {stage.steps} of stage {stage.name}"
+            )
+    return loop.ended()
+
+
+@dataclass(slots=True)
+class _Loop:
+    """A stage while it is trained."""
+
+    setup: Setup
+    calls: Callbacks
+    optimizer: torch.optim.Optimizer
+    rates: list[float]  #: of the optimiser's groups, before the schedule
+    average: EMA
+    resumable: Resumable
+    progress: Progress
+    model: Any  #: objective and optimiser as Fabric set them up
+    stepper: Any
+    gradients: Gradients
+    started: float
+    kept: float
+
+    def stale(self) -> bool:
+        patience = self.setup.patience
+        return bool(patience and self.progress.stale >= patience)
+
+    def next_batch(self, batches: Iterator[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The next step's batch; the step is counted from here on."""
+        asked = time.perf_counter()
+        with self.calls.profile.span(DATA):
+            batch = next(batches)
+        self.progress.waiting_seconds += time.perf_counter() - asked
+        self.progress.step += 1
+        return batch
+
+    def set_rates(self) -> float:
+        """Set the step's learning rates; returns their factor."""
+        stage = self.setup.stage
+        progress = self.progress
+        scale = progress.factor * scheduled(stage.schedule, progress.step, stage.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * scale
+        return scale
+
+    def update(self, loss: Tensor) -> tuple[float, bool]:
+        """Move the weights; the mean loss over the processes, and whether one is to stop."""
+        fabric, profile, step = self.setup.fabric, self.calls.profile, self.progress.step
+        with profile.span(CLIP):
+            fabric.clip_gradients(
+                self.model, self.stepper, max_norm=CLIP_NORM, error_if_nonfinite=False
+            )
+        with profile.span(OPTIMISER):
+            self.stepper.step()
+        with profile.span(AVERAGE):
+            self.average.update(step)
+        # Every process takes part in every decision.
+        shared = torch.stack([loss.float(), loss.new_tensor(float(self.calls.asked_to_stop()))])
+        value, stop = mean_over(fabric, shared).tolist()
+        if not math.isfinite(value):
+            raise MedtlError(
+                f"stage {self.setup.stage.name}: the loss is not finite at step {step}; "
+                "lower --lr or use --precision fp32"
+            )
+        self.calls.advance(step, value)
+        return value, bool(stop)
+
+    def finish_step(self, row: dict[str, Any], stop: bool) -> None:
+        """Validate where it is due, then keep the step's row and, at times, the state."""
+        stage, progress = self.setup.stage, self.progress
+        every = max(1, math.ceil(stage.steps / VALIDATIONS))
+        pause = progress.step % every == 0 or progress.step == stage.steps
+        halved = self.gradients.at_once != progress.at_once
+        progress.at_once = self.gradients.at_once
+        if progress.at_once is not None:
+            row["at_once"] = progress.at_once
+        if pause:
+            self._validate(row)
+        now = time.perf_counter()
+        progress.seconds = now - self.started
+        if self.setup.fabric.is_global_zero:
+            with self.calls.profile.span(KEEP):
+                append_line(self.setup.folder / ROWS, row)
+                if pause or stop or halved or now - self.kept > KEEP_SECONDS:
+                    self.resumable.write(self.setup.folder / STATE, progress)
+                    self.kept = now
+
+    def _validate(self, row: dict[str, Any]) -> None:
+        """Score the averaged weights and keep them if they are the best so far."""
+        if self.calls.validate is None:
+            return
+        progress, network = self.progress, self.setup.network
+        with self.calls.profile.span(VALIDATION):
+            self.average.swap()
+            row["validation"] = scores = dict(self.calls.validate())
+            score = sum(scores.values()) / len(scores)
+            if progress.best_score is None or score > progress.best_score:
+                progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
+                progress.best = snapshot(network)
+            else:
+                progress.stale += 1
+            self.average.swap()
+        _train_mode(self.setup)
+        stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
+        if self.setup.stage.schedule == "plateau" and stalled:
+            progress.factor /= 2
+
+    def ended(self) -> Fit:
+        progress, network = self.progress, self.setup.network
+        self.average.swap()
+        last = snapshot(network)
+        network.module.eval()
+        return Fit(
+            best=progress.best or last,
+            last=last,
+            best_step=progress.best_step or progress.step,
+            best_score=progress.best_score,
+            seconds=time.perf_counter() - self.started,
+            waiting_seconds=progress.waiting_seconds,
+            at_once=progress.at_once,
+        )
+
+
+def _started(setup: Setup, calls: Callbacks) -> _Loop:
+    """The optimiser, the average and the state that an earlier call left."""
+    network, stage, fabric = setup.network, setup.stage, setup.fabric
+    objective = Objective(network.module, setup.losses)
     objective.losses.to(fabric.device)
-    optimizer = build_optimizer(network, stage, frozen, fused=precision_name(fabric) != "fp16")
-    _take_in(optimizer, objective, stage)
+    fused = precision_name(fabric) != "fp16"
+    optimizer = build_optimizer(network, stage, setup.frozen, fused=fused)
+    # The losses' own parameters are trained, too.
+    own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
+    if own:
+        optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
     rates = [group["lr"] for group in optimizer.param_groups]
     average = EMA(network)
     resumable = Resumable(network, objective.losses, optimizer, average, fabric.strategy.precision)
-    state, rows = folder / STATE, folder / "metrics.jsonl"
+    state = setup.folder / STATE
     progress = resumable.read(state) if state.is_file() else Progress()
     if progress.step:
-        tell(f"goes on after step {progress.step} of {stage.steps}")
+        calls.tell(f"goes on after step {progress.step} of {stage.steps}")
     if fabric.is_global_zero:
-        cut_rows(rows, progress.step)
+        cut_rows(setup.folder / ROWS, progress.step)
     model, stepper = fabric.setup(objective, optimizer)
     gradients = Gradients(
         objective,
@@ -120,116 +280,27 @@ def fit(
         model,
         stepper.zero_grad,
         at_once=progress.at_once,
-        tell=tell,
-        profile=profile,
+        tell=calls.tell,
+        profile=calls.profile,
     )
-    every = max(1, math.ceil(stage.steps / VALIDATIONS))
-    started = kept = time.perf_counter() - progress.seconds
-    batches = iter(batches_after(progress.step))
-    _train_mode(network, stage, frozen)
-    profile.begin(stage.steps - progress.step)
-    while progress.step < stage.steps and not (patience and progress.stale >= patience):
-        asked = time.perf_counter()
-        with profile.span(DATA):
-            batch = next(batches)
-        progress.waiting_seconds += time.perf_counter() - asked
-        progress.step += 1
-        step = progress.step
-        scale = progress.factor * scheduled(stage.schedule, step, stage.steps)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * scale
-        image, target = fabric.to_device((batch["image"], batch["target"]))
-        unlabelled = fabric.to_device(batch["unlabelled"]) if "unlabelled" in batch else None
-        loss = gradients(
-            image,
-            target,
-            (seed + step) * fabric.world_size + fabric.global_rank,
-            unlabelled,
-            (step - 1) / stage.steps,
-        )
-        with profile.span(CLIP):
-            fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
-        with profile.span(OPTIMISER):
-            stepper.step()
-        with profile.span(AVERAGE):
-            average.update(step)
-        # Every process takes part in every decision.
-        shared = torch.stack([loss.float(), loss.new_tensor(float(asked_to_stop()))])
-        value, stop = mean_over(fabric, shared).tolist()
-        if not math.isfinite(value):
-            raise MedtlError(
-                f"stage {stage.name}: the loss is not finite at step {step}; "
-                "lower --lr or use --precision fp32"
-            )
-        advance(step, value)
-        row: dict[str, Any] = {"step": step, "loss": value, "rate_scale": scale}
-        pause = step % every == 0 or step == stage.steps
-        halved = gradients.at_once != progress.at_once
-        progress.at_once = gradients.at_once
-        if progress.at_once is not None:
-            row["at_once"] = progress.at_once
-        if validate is not None and pause:
-            with profile.span(VALIDATION):
-                average.swap()
-                row["validation"] = scores = dict(validate())
-                _judge(progress, sum(scores.values()) / len(scores), network)
-                average.swap()
-            _train_mode(network, stage, frozen)
-            stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
-            if stage.schedule == "plateau" and stalled:
-                progress.factor /= 2
-        now = time.perf_counter()
-        progress.seconds = now - started
-        if fabric.is_global_zero:
-            with profile.span(KEEP):
-                append_line(rows, row)
-                if pause or stop or halved or now - kept > KEEP_SECONDS:
-                    resumable.write(state, progress)
-                    kept = now
-        profile.step_taken()
-        if stop:
-            raise Interrupted(f"stopped after step {step} of {stage.steps} of stage {stage.name}")
-    average.swap()
-    last = snapshot(network)
-    network.module.eval()
-    return Fit(
-        best=progress.best or last,
-        last=last,
-        best_step=progress.best_step or progress.step,
-        best_score=progress.best_score,
-        seconds=time.perf_counter() - started,
-        waiting_seconds=progress.waiting_seconds,
-        at_once=progress.at_once,
-    )
+    started = time.perf_counter() - progress.seconds
+    return _Loop(
+        setup, calls, optimizer, rates, average, resumable, progress,
+        model, stepper, gradients, started, kept=started,
+    )  # fmt: skip
 
 
-def as_it_is(network: Network) -> Fit:
+def unchanged(network: Network) -> Fit:
     """What a stage without steps ends with."""
     network.module.eval()
     weights = snapshot(network)
     return Fit(weights, weights, 0, None, 0.0, 0.0, None)
 
 
-def _take_in(optimizer: torch.optim.Optimizer, objective: Objective, stage: Stage) -> None:
-    """Train the losses' own parameters too."""
-    own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
-    if own:
-        optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
-
-
-def _train_mode(network: Network, stage: Stage, frozen: tuple[str, ...]) -> None:
-    train_mode(network, frozen)
-    if stage.norm_stats == "frozen":
-        hold_norms(network)
-
-
-def _judge(progress: Progress, score: float, network: Network) -> None:
-    """Keep the averaged weights that ``network`` now holds if no score was higher."""
-    if progress.best_score is None or score > progress.best_score:
-        progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
-        progress.best = snapshot(network)
-    else:
-        progress.stale += 1
+def _train_mode(setup: Setup) -> None:
+    train_mode(setup.network, setup.frozen)
+    if setup.stage.norm_stats == "frozen":
+        hold_norms(setup.network)
 
 
 def snapshot(network: Network) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from math import lcm, prod
 
@@ -19,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
-from medtl.networks.blocks import tensors
+from medtl.networks.blocks import Network, freeze, tensors
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.distributed import gather
@@ -76,9 +76,15 @@ class Foreseen:
         )
 
 
-def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
-    """What a step will take, the same in every process; None where it cannot be told."""
-    footprint = fabric.broadcast(_seen(plan, catalog, fabric))
+def foresee(
+    plan: Plan, catalog: Catalog, fabric: Fabric, networks: Sequence[Network]
+) -> Foreseen | None:
+    """What a step will take, the same in every process; None where it cannot be told.
+
+    ``networks``: one for each stage.
+    """
+    network = networks[plan.stages.index(largest_stage(plan))]
+    footprint = fabric.broadcast(_seen(plan, catalog, fabric, network))
     if footprint is None:
         return None
     on_cpu = fabric.device.type == "cpu"
@@ -96,9 +102,9 @@ def foresee(plan: Plan, catalog: Catalog, fabric: Fabric) -> Foreseen | None:
     return Foreseen(step - weights, weights, free, shortage)
 
 
-def _seen(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
+def _seen(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> Footprint | None:
     try:
-        return measure_footprint(plan, catalog, fabric)
+        return measure_footprint(plan, catalog, fabric, network)
     except (OSError, json.JSONDecodeError):
         return None
     except (RuntimeError, MemoryError) as error:
@@ -108,21 +114,31 @@ def _seen(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
     return None
 
 
-def measure_footprint(plan: Plan, catalog: Catalog, fabric: Fabric) -> Footprint | None:
-    """The footprint of the plan's largest stage, all trained; None where it cannot be seen."""
+def measure_footprint(
+    plan: Plan, catalog: Catalog, fabric: Fabric, network: Network
+) -> Footprint | None:
+    """The footprint of the plan's largest stage, all trained; None where it cannot be seen.
+
+    ``network``: that stage's. Its parameters are trainable afterwards.
+    """
     device = fabric.device.type
     if device not in OVERHEAD:
         return None
-    stage = _largest(plan)
-    network = build_network(plan, catalog, stage.domain, stage.options)
+    stage = largest_stage(plan)
     copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
     weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
     large = tuple(min(edge, PROBE_EDGE) for edge in plan.patch_size[: network.spatial_dims])
     small = _halved(large, lcm(16, network.patch_multiple))
     batch_size = stage.batch_size // fabric.world_size
     # What is made at first use is not counted. (Batch norm of one small image is undefined.)
-    _batch_bytes(plan, catalog, fabric, small, min(2, batch_size))
-    bytes_ = [_batch_bytes(plan, catalog, fabric, edges, batch_size) for edges in (small, large)]
+    smaller = _taking(small, network, plan, catalog)
+    _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
+    bytes_ = [
+        _batch_bytes(stage, smaller, catalog, fabric, small, batch_size),
+        _batch_bytes(
+            stage, _taking(large, network, plan, catalog), catalog, fabric, large, batch_size
+        ),
+    ]
     voxels = [batch_size * prod(edges) for edges in (small, large)]
     if small == large:
         per_voxel, base = bytes_[1] / voxels[1], 0.0
@@ -156,7 +172,7 @@ def advice(footprint: Footprint, plan: Plan, processes: int, free: float) -> str
     return "a smaller --width"
 
 
-def _largest(plan: Plan) -> Stage:
+def largest_stage(plan: Plan) -> Stage:
     """The stage that takes most: with unlabelled images the batch is twice as large."""
     return next((stage for stage in plan.stages if stage.unlabelled), plan.stages[0])
 
@@ -170,12 +186,23 @@ def _halved(edges: tuple[int, ...], multiple: int) -> tuple[int, ...]:
     return (*edges[:longest], half, *edges[longest + 1 :])
 
 
+def _taking(edges: tuple[int, ...], network: Network, plan: Plan, catalog: Catalog) -> Network:
+    """``network``, or one built anew where it takes patches of one size alone."""
+    if network.patch_size in ((), edges):
+        return network
+    return build_network(plan, catalog, largest_stage(plan), edges)
+
+
 def _batch_bytes(
-    plan: Plan, catalog: Catalog, fabric: Fabric, edges: tuple[int, ...], batch_size: int
+    stage: Stage,
+    network: Network,
+    catalog: Catalog,
+    fabric: Fabric,
+    edges: tuple[int, ...],
+    batch_size: int,
 ) -> int:
     """Peak of what a forward and a backward pass take beside weights and gradients."""
-    stage = _largest(plan)
-    network = build_network(replace(plan, patch_size=edges), catalog, stage.domain, stage.options)
+    freeze(network, ())
     shape = (batch_size, network.in_channels, *edges)
     losses = build_losses(stage, catalog, network, torch.zeros(shape))
     objective = Objective(network.module, losses).to(fabric.device).train()
@@ -191,7 +218,11 @@ def _batch_bytes(
             loss = objective(image, target, None, unlabelled)
         loss.backward()
 
-    return _peak_on_gpu(step) if fabric.device.type == "cuda" else _peak_on_cpu(step)
+    try:
+        return _peak_on_gpu(step) if fabric.device.type == "cuda" else _peak_on_cpu(step)
+    finally:  # so that neither counts as memory in use
+        objective.zero_grad()
+        objective.cpu()
 
 
 def _peak_on_gpu(step: Callable[[], None]) -> int:

@@ -223,7 +223,9 @@ def choose_preset(
     if preset.windowed and data.advice:
         preset = preset.with_windows(data.advice.windows)
     if not preset.fits:
-        preset = preset.with_spacing(config.spacing_mm or _spacing(defaults.spacing_mm, data.headers))
+        preset = preset.with_spacing(
+            config.spacing_mm or _spacing(defaults.spacing_mm, data.headers)
+        )
     preset = preset.with_modality_dropout(_modality_dropout(config, draft.visited))
     if not config.harmonise:
         return preset

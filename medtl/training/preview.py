@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -11,9 +11,8 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
-from medtl.data.domain import Domain
 from medtl.errors import ConfigError
-from medtl.networks.blocks import Network, partition, tensors
+from medtl.networks.blocks import Network, freeze, partition, tensors
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -34,6 +33,19 @@ from medtl.transfer.weights import Weights
 TRIAL_STEPS = 5
 
 
+#: The columns of the table of stages.
+COLUMNS = (
+    "stage",
+    "modalities",
+    "steps",
+    "starts from",
+    "frozen",
+    "rate",
+    "trainable",
+    "minutes",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class StagePreview:
     """How a stage would start, and how long it would take."""
@@ -41,6 +53,7 @@ class StagePreview:
     stage: Stage
     receipt: Receipt
     trainable: float  #: share of the parameters
+    rates: str  #: the optimiser with its rates
     minutes: float | None  #: None: not timed
 
 
@@ -48,100 +61,132 @@ class StagePreview:
 class Preview:
     """What a plan would do; ``footprint`` None where it cannot be foreseen."""
 
+    plan: Plan  #: with as many steps as fit in ``--minutes``
     stages: tuple[StagePreview, ...]
     seconds_per_step: float | None
     footprint: Foreseen | None
 
 
 def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) -> Preview:
-    """Tell cases, split, stages with trainable shares, memory and time estimates."""
-    split = plan.split
-    cases = plan.cohort.cases
-    counted = plan.cohort.counted
+    """Report cases, split, stages with trainable shares, memory and time estimates.
+
+    Each stage's network is built once: it shows how the stage starts, how much memory a step takes
+    and how long it lasts.
+
+    Raises:
+        ConfigError: a stage cannot start, or ``--minutes`` cannot be timed.
+    """
+    for line in _facts(plan, catalog, fabric):
+        reporter.say(line)
+    prepared = list(preview_stages(plan, catalog))
+    networks = [ready.network for ready in prepared]
+    foreseen = foresee(plan, catalog, fabric, networks)
+    shortage = foreseen.shortage if foreseen else ""
+    minutes = plan.config.minutes if plan.config.steps is None else None
+    if shortage and minutes:
+        raise ConfigError(f"--minutes times a few steps, but {shortage}, or give --steps")
+    if shortage:
+        reporter.say(f"warning: {shortage}")
+    seconds = None if shortage else trial(plan, catalog, fabric, networks[0])
+    if minutes:
+        if seconds is None:
+            raise ConfigError(
+                "--minutes times a few steps, but the memory does not hold one; lower --batch-size "
+                "or patch_size"
+            )
+        steps = fabric.broadcast(max(1, round(60 * minutes / seconds)))  # each timed its own
+        drafted, plan = plan, _with_steps(plan, catalog, steps)
+        if _without_steps(drafted) != _without_steps(plan):  # few steps may end in fewer stages
+            prepared = list(preview_stages(plan, catalog))
+    preview = Preview(plan, _previews(plan, prepared, seconds), seconds, foreseen)
+    reporter.show(_table(preview))
+    return preview
+
+
+def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
+    """The cases, the strategy, the network and its patches, a line each."""
+    split, cases, counted = plan.split, plan.cohort.cases, plan.cohort.counted
     of = f" of {len({case.patient for case in cases})} {counted}" if counted != "cases" else ""
-    reporter.say(
+    yield (
         f"{len(cases)} cases{of}: "
         f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test (locked)"
     )
     if not split.val:
-        reporter.say(f"too few {counted} to validate on: the last step of each stage is kept")
+        yield f"too few {counted} to validate on: the last step of each stage is kept"
     strategy = catalog.strategies[plan.config.strategy]
-    reporter.say(f"strategy {strategy.name}: {strategy.summary}")
+    yield f"strategy {strategy.name}: {strategy.summary}"
     edges = "x".join(map(str, plan.patch_size))
     scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
     what = "patches" if plan.task_type.dense else "images"
-    reporter.say(
+    yield (
         f"network {plan.network}, {what} {edges} {scale}, "
-        f"batch {plan.request.batch_size}, on {fabric.device} "
-        f"in {fabric.strategy.precision.precision}"
+        f"batch {plan.request.batch_size}, on {fabric.device} in "
+        f"{fabric.strategy.precision.precision}"
     )
     if plan.config.modality_dropout:
-        reporter.say(f"{plan.config.modality_dropout:.0%} of the patches lack modalities")
-    prepared = list(preview_stages(plan, catalog))
-    foreseen = foresee(plan, catalog, fabric)
-    if foreseen and foreseen.shortage:
-        reporter.say(f"warning: {foreseen.shortage}")
-    seconds = None if foreseen and foreseen.shortage else trial(plan, catalog, fabric)
-    # A stage beside unlabelled images takes a batch twice as large.
-    effort = [stage.steps * (2 if stage.unlabelled else 1) for stage in plan.stages]
-    total_steps = sum(effort)
+        yield f"{plan.config.modality_dropout:.0%} of the patches lack modalities"
+
+
+def _previews(
+    plan: Plan, prepared: Sequence[PreparedNetwork], seconds: float | None
+) -> tuple[StagePreview, ...]:
+    return tuple(
+        StagePreview(
+            stage,
+            ready.receipt,
+            ready.trainable_share() if stage.steps else 0.0,
+            _rates(stage, ready),
+            seconds * _effort(stage) / 60 if seconds else None,
+        )
+        for stage, ready in zip(plan.stages, prepared, strict=True)
+    )
+
+
+def _effort(stage: Stage) -> int:
+    """The stage's steps; with unlabelled images a batch is twice as large."""
+    return stage.steps * (2 if stage.unlabelled else 1)
+
+
+def _table(preview: Preview) -> Table:
+    """The stages, a row each."""
+    plan = preview.plan
     rows = tuple(
         (
-            stage.name,
-            "+".join(stage.domain.modalities),
-            str(stage.steps),
-            " + ".join(filter(None, (stage.init, stage.initialiser))),
-            stage.frozen,
-            _rates(stage, ready),
-            f"{ready.trainable_share():.1%}" if stage.steps else "-",
-            f"{seconds * steps / 60:.1f}" if seconds else "?",
+            each.stage.name,
+            "+".join(each.stage.domain.modalities),
+            str(each.stage.steps),
+            " + ".join(filter(None, (each.stage.init, each.stage.initialiser))),
+            each.stage.frozen,
+            each.rates,
+            f"{each.trainable:.1%}" if each.stage.steps else "-",
+            "?" if each.minutes is None else f"{each.minutes:.1f}",
         )
-        for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)
+        for each in preview.stages
     )
-    columns = (
-        "stage",
-        "modalities",
-        "steps",
-        "starts from",
-        "frozen",
-        "rate",
-        "trainable",
-        "minutes",
-    )
-    timing = (
-        f"about {seconds:.2f} s per step, {seconds * total_steps / 60:.1f} minutes of training"
-        if seconds
-        else "a step does not fit the memory, so it was not timed"
-    )
-    notes = [timing, f"prepared cases take up to {in_words(plan.memory_bytes())}"]
-    if foreseen:
-        notes.append(str(foreseen))
+    title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
+    return Table(title, COLUMNS, rows, tuple(_notes(preview)))
+
+
+def _notes(preview: Preview) -> Iterator[str]:
+    """What the table's readers should know: time, memory and odd domains."""
+    plan, seconds = preview.plan, preview.seconds_per_step
+    if seconds:
+        minutes = seconds * sum(map(_effort, plan.stages)) / 60
+        yield f"about {seconds:.2f} s per step, {minutes:.1f} minutes of training"
+    else:
+        yield "a step does not fit the memory, so it was not timed"
+    yield f"prepared cases take up to {in_words(plan.memory_bytes())}"
+    if preview.footprint:
+        yield str(preview.footprint)
     same = plan.request.source == plan.request.target
     if same and any(stage.name == SOURCE for stage in plan.stages):
-        notes.append(
+        yield (
             "warning: --src and --dst are the same images: training longer on them is no transfer; "
             "name another --src, or start from other weights by --init"
         )
-    notes += [
-        f"{stage.name} sees training images of {stage.unlabelled}, not their labels"
-        for stage in plan.stages
-        if stage.unlabelled
-    ]
-    title = "Stages" + (" (synthetic phantom)" if plan.cohort.synthetic else "")
-    reporter.show(Table(title, columns, rows, tuple(notes)))
-    return Preview(
-        tuple(
-            StagePreview(
-                stage,
-                ready.receipt,
-                ready.trainable_share() if stage.steps else 0.0,
-                seconds * steps / 60 if seconds else None,
-            )
-            for stage, ready, steps in zip(plan.stages, prepared, effort, strict=True)
-        ),
-        seconds,
-        foreseen,
-    )
+    for stage in plan.stages:
+        if stage.unlabelled:
+            yield f"{stage.name} sees training images of {stage.unlabelled}, not their labels"
 
 
 def _rates(stage: Stage, ready: PreparedNetwork) -> str:
@@ -155,10 +200,10 @@ def _rates(stage: Stage, ready: PreparedNetwork) -> str:
     return f"{stage.optimizer} {low}" + (f" to {high}" if high != low else "")
 
 
-def trial(plan: Plan, catalog: Catalog, fabric: Fabric) -> float | None:
+def trial(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> float | None:
     """:func:`seconds_per_step`; None if the memory does not hold the batch."""
     try:
-        return seconds_per_step(plan, catalog, fabric)
+        return seconds_per_step(plan, catalog, fabric, network)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error) or fabric.world_size > 1:
             raise
@@ -170,14 +215,14 @@ def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[PreparedNetwork]:
     """Each stage's network as it would start, with random weights where training would be."""
     previous: Weights | None = None
     for stage in plan.stages:
-        network = build_network(plan, catalog, stage.domain, stage.options)
+        network = build_network(plan, catalog, stage)
         yield stage_network(plan, catalog, network, stage, previous)
-        previous = _as_weights(network, stage.domain, plan)
+        previous = _as_weights(network, stage, plan)
 
 
-def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
+def _as_weights(network: Network, stage: Stage, plan: Plan) -> Weights:
     metadata = {
-        "modalities": list(domain.modalities),
+        "modalities": list(stage.domain.modalities),
         "regions": list(plan.task.regions),
         "network": {"options": dict(network.options)},
     }
@@ -185,10 +230,14 @@ def _as_weights(network: Network, domain: Domain, plan: Plan) -> Weights:
     return Weights(Path("previous stage"), state, metadata, "medtl")
 
 
-def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
-    """Median time of a training step from scratch, on noise; making patches is not included."""
+def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> float:
+    """Median time of a training step from scratch, on noise; making patches is not included.
+
+    ``network``: the first stage's; its weights are moved.
+    """
     stage = replace(plan.stages[0], frozen="none")
-    network = build_network(plan, catalog, stage.domain, stage.options)
+    freeze(network, ())
+    network.module.train()
     edges = plan.patch_size[: network.spatial_dims]
     shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
     objective = Objective(network.module, build_losses(stage, catalog, network, torch.zeros(shape)))
@@ -211,15 +260,11 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric) -> float:
     return median(seconds)
 
 
-def with_minutes(plan: Plan, catalog: Catalog, fabric: Fabric) -> Plan:
-    """The plan with as many steps per side as fit in ``config.minutes``, by a timed trial."""
-    minutes = plan.config.minutes
-    if minutes is None or plan.config.steps is not None:
-        return plan
-    foreseen = foresee(plan, catalog, fabric)
-    if foreseen and foreseen.shortage:
-        raise ConfigError(f"--minutes times a few steps, but {foreseen.shortage}, or give --steps")
-    steps = max(1, round(60 * minutes / seconds_per_step(plan, catalog, fabric)))
-    steps = fabric.broadcast(steps)  # each process timed its own
+def _without_steps(plan: Plan) -> list[Stage]:
+    return [replace(stage, steps=0) for stage in plan.stages]
+
+
+def _with_steps(plan: Plan, catalog: Catalog, steps: int) -> Plan:
+    """The plan with so many steps per side."""
     request = replace(plan.request, steps=steps)
     return replace(plan, request=request, stages=lay_out(plan.config, catalog, request))

@@ -16,12 +16,18 @@ from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run
 CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
 
 
-def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
-    """The settings to go on with; ``options`` are those of the command line, None if not given.
+def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
+    """The settings to go on with; None for a finished run.
+
+    ``options`` are those of the command line, None if not given.
 
     Raises:
         ConfigError: an option contradicts the run.
+        RunError: another process is working on it.
     """
+    finished = run.has(SUMMARY)
+    if not finished:
+        refuse_held(run.path)
     config = read_config(run.path / CONFIG)
     given = {key: value for key, value in options.items() if value is not None}
     wanted = TrainConfig.model_validate({**config.model_dump(), **given})
@@ -33,21 +39,7 @@ def settings_of(run: Run, options: Mapping[str, Any]) -> TrainConfig:
             )
     # The patients stay where they are, whatever has become of the data since.
     kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
-    return wanted.model_copy(update=kept)
-
-
-def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
-    """The settings to go on with, as :func:`settings_of` finds them; None for a finished run.
-
-    Raises:
-        ConfigError: an option contradicts the run.
-        RunError: another process is working on it.
-    """
-    if run.has(SUMMARY):
-        settings_of(run, options)
-        return None
-    refuse_held(run.path)
-    return settings_of(run, options)
+    return None if finished else wanted.model_copy(update=kept)
 
 
 def requeued(out: Path) -> bool:

@@ -27,7 +27,7 @@ from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.runtime.signals import Interruption, watching
 from medtl.training.plan import Plan
 from medtl.training.samples.prepared import choose_cache, choose_workers
-from medtl.training.trainer import Trainer
+from medtl.training.trainer import Trainer, legs
 from medtl.transfer.imagenet import IMAGENET
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, carried_over
 
@@ -53,18 +53,8 @@ def run_plan(
         Interrupted: a signal came; the run can be resumed.
     """
     started = perf_counter()
-    outside = plan.outside
-    if outside is not None and not outside.seen and plan.config.init != IMAGENET:
-        reporter.say(
-            f"warning: {outside.path} does not say what it was trained on: overlap is unknown"
-        )
-    if outside is not None and plan.config.with_control and not plan.request.init_steps:
-        reporter.say(
-            f"{outside.path} does not say how many steps it was trained for: control A only, no "
-            "control B"
-        )
-    if not (plan.config.with_control or isinstance(out, Run)) and carried_over(plan.stages):
-        reporter.say("no controls: whether the transfer helps is not asked; --with-control asks it")
+    for line in _warnings(plan, new=not isinstance(out, Run)):
+        reporter.say(line)
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, reporter)
@@ -73,34 +63,41 @@ def run_plan(
     workers = plan.config.workers
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
-    with (
-        open_folder(plan, fabric, out) as run,
-        resumable(run, reporter) as interruption,
-    ):
+    with open_folder(plan, fabric, out) as run, resumable(run, reporter) as interruption:
         trainer = Trainer(
-            plan,
-            run,
-            catalog,
-            fabric,
-            reporter,
-            cache,
-            workers,
-            hashes,
-            interruption,
-            profile,
+            plan=plan,
+            run=run,
+            catalog=catalog,
+            fabric=fabric,
+            reporter=reporter,
+            cache=cache,
+            workers=workers,
+            seen=hashes,
+            interruption=interruption,
+            profile=profile,
         )
-        write_results(
-            plan.cohort,
-            plan.split,
-            run,
-            trainer.train(),
-            fabric,
-            reporter,
-            selected_by=plan.selected_by,
-        )
+        trained = []
+        for leg in legs(plan.stages, run):
+            trained.append(trainer.train_stage(leg))
+        by = plan.selected_by
+        write_results(plan.cohort, plan.split, run, trained, fabric, reporter, selected_by=by)
         fabric.barrier()
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+def _warnings(plan: Plan, *, new: bool) -> Iterator[str]:
+    """What the weights of ``--init`` do not say, and what a new run without controls cannot."""
+    outside, config = plan.outside, plan.config
+    if outside is not None and not outside.seen and config.init != IMAGENET:
+        yield f"warning: {outside.path} does not say what it was trained on: overlap is unknown"
+    if outside is not None and config.with_control and not plan.request.init_steps:
+        yield (
+            f"{outside.path} does not say how many steps it was trained for: control A only, no "
+            "control B"
+        )
+    if new and not config.with_control and carried_over(plan.stages):
+        yield "no controls: whether the transfer helps is not asked; --with-control asks it"
 
 
 @contextmanager

@@ -11,7 +11,8 @@ Axes: B batch, C modality, L region, then the spatial axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -137,9 +138,13 @@ class Gradients:
         known = self.at_once
         _copy(self.buffers, self.kept)
         while True:
+            loss = None
             try:
                 if self.at_once is None:
-                    loss = self._all(image, target, seed, unlabelled, progress)
+                    with self._forward(seed):
+                        loss = self.model(image, target, None, unlabelled, progress)
+                    self.clear()
+                    self._backward(loss)
                 else:
                     loss = self._in_parts(image, target, seed, self.at_once)
                 break
@@ -147,25 +152,10 @@ class Gradients:
                 if not out_of_memory(error):
                     raise
             # Out here the traceback, which holds the tensors, is gone.
-            self.clear()
-            _copy(self.kept, self.buffers)
-            give_back_freed_memory()
-            self._halve(image, unlabelled)
+            loss = None  # with its graph
+            self._make_room(image, unlabelled)
         if self.at_once != known:
             self._tell(len(image))
-        return loss
-
-    def _all(
-        self,
-        image: Tensor,
-        target: Tensor,
-        seed: int,
-        unlabelled: Tensor | None,
-        progress: float,
-    ) -> Tensor:
-        loss = self._forward(image, target, seed, None, unlabelled, progress)
-        self.clear()
-        self._backward(loss)
         return loss.detach()
 
     def _in_parts(self, image: Tensor, target: Tensor, seed: int, size: int) -> Tensor:
@@ -182,34 +172,33 @@ class Gradients:
             self._backward(loss)
         for n, (part, truth) in enumerate(parts):
             own = [torch.split(slope, size)[n] for slope in slopes]
-            self._backward(self._forward(part, truth, seed + _own(n), own))
-        return loss.detach()
+            with self._forward(seed + _own(n)):
+                product = self.model(part, truth, own)
+            self._backward(product)
+        return loss
 
-    def _forward(
-        self,
-        image: Tensor,
-        target: Tensor,
-        seed: int,
-        slopes: Sequence[Tensor] | None = None,
-        unlabelled: Tensor | None = None,
-        progress: float = 0.0,
-    ) -> Tensor:
+    @contextmanager
+    def _forward(self, seed: int) -> Iterator[None]:
+        """Within it, the network goes forward; ``seed`` decides what it draws at random."""
         torch.manual_seed(seed)
         with self.profile.span(FORWARD), suited_to_cpu(self.objective.network):
-            return self.model(image, target, slopes, unlabelled, progress)
+            yield
 
     @torch.no_grad()
     def _logits(self, image: Tensor, seed: int) -> tuple[Tensor, ...]:
-        torch.manual_seed(seed)
-        network = self.objective.network
-        with self.profile.span(FORWARD), self.fabric.autocast(), suited_to_cpu(network):
-            return tuple(level.float() for level in all_logits(network(image), image.ndim - 2))
+        with self._forward(seed), self.fabric.autocast():
+            levels = all_logits(self.objective.network(image), image.ndim - 2)
+            return tuple(level.float() for level in levels)
 
     def _backward(self, loss: Tensor) -> None:
         with self.profile.span(BACKWARD):
             self.fabric.backward(loss)
 
-    def _halve(self, image: Tensor, unlabelled: Tensor | None) -> None:
+    def _make_room(self, image: Tensor, unlabelled: Tensor | None) -> None:
+        """Undo what the failed pass changed, and take half as many samples at once."""
+        self.clear()
+        _copy(self.kept, self.buffers)
+        give_back_freed_memory()
         size = min(self.at_once or len(image), len(image))
         edges = "x".join(map(str, image.shape[2:]))
         if unlabelled is not None:

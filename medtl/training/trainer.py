@@ -1,10 +1,10 @@
-"""The stages of one run, trained one after the other, each with its checkpoints and receipt."""
+"""One stage of a run, trained from its first weights to its checkpoints and receipt."""
 
 from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,13 +21,22 @@ from medtl.inference.load import LoadedStage, read_stage
 from medtl.inference.task_types import AnyPredictor
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
-from medtl.runtime.console import Reporter
+from medtl.runtime.console import Advance, Reporter
 from medtl.runtime.device import precision_name
 from medtl.runtime.distributed import share
 from medtl.runtime.run_folder import RECEIPTS, Run
 from medtl.runtime.signals import Interruption
 from medtl.training.build import build_losses, build_network, stage_network
-from medtl.training.loop import Batches, Fit, Validate, as_it_is, fit, snapshot
+from medtl.training.loop import (
+    Batches,
+    Callbacks,
+    Fit,
+    Setup,
+    Validate,
+    fit,
+    snapshot,
+    unchanged,
+)
 from medtl.training.plan import Plan
 from medtl.training.profiler import Profile, Profiling, write_summary
 from medtl.training.samples.augmented import blind, build_samples
@@ -48,6 +57,30 @@ RESPONSE_PATCHES = 8
 LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A stage in the order of the run."""
+
+    stage: Stage
+    folder: Path
+    first: int  #: number of its first sample
+    previous: Path | None  #: weights of the stage before
+
+
+def legs(stages: Sequence[Stage], run: Run) -> Iterator[Leg]:
+    """Each stage with where it starts. The controls follow no stage, and none follows them."""
+    previous: Path | None = None
+    used: Counter[Domain] = Counter()
+    for stage in stages:
+        folder = run.stage(stage.name)
+        # What goes on from no stage starts at the first sample, as what it is compared with.
+        first = used[stage.domain] if stage.init == "previous" else 0
+        used[stage.domain] = first + stage.steps * stage.batch_size
+        yield Leg(stage, folder, first, previous)
+        if stage.name not in (CONTROL_A, CONTROL_B):
+            previous = folder / (BEST if stage.next_from == "best" else LAST)
+
+
 @dataclass(slots=True)
 class Trainer:
     """What the stages of one run share."""
@@ -64,59 +97,58 @@ class Trainer:
     profile: bool = False  #: whether to profile the first stage that is trained
     _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
 
-    def train(self) -> tuple[LoadedStage, ...]:
-        """Run every stage in order; returns each with its best weights, ready to predict.
+    def train_stage(self, leg: Leg) -> LoadedStage:
+        """Train one stage; returns it with its best weights, ready to predict.
 
-        Stages that the run folder holds already are read, and an unfinished one goes on.
+        A stage that the run folder holds already is read, and an unfinished one goes on.
         """
-        ready: list[LoadedStage] = []
-        previous: Path | None = None
-        used: Counter[Domain] = Counter()
-        for stage in self.plan.stages:
-            folder = self.run.stage(stage.name)
-            control = stage.name in (CONTROL_A, CONTROL_B)
-            # What goes on from no stage starts at the first sample, as what it is compared with.
-            first = used[stage.domain] if stage.init == "previous" else 0
-            used[stage.domain] = first + stage.steps * stage.batch_size
-            if (folder / LAST).is_file():
-                self.reporter.say(f"{stage.name}: trained already")
-                ready.append(
-                    read_stage(self.run, stage.name, self.catalog, self.fabric, self.reporter.say)
-                )
-            else:
-                ready.append(self._train_stage(stage, previous, first, folder))
-            if not control:
-                previous = folder / (BEST if stage.next_from == "best" else LAST)
-        return tuple(ready)
-
-    def _train_stage(
-        self, stage: Stage, previous: Path | None, first: int, folder: Path
-    ) -> LoadedStage:
-        """One stage from the weights of ``previous`` on; ``first`` is its first sample."""
+        stage = leg.stage
+        if (leg.folder / LAST).is_file():
+            self.reporter.say(f"{stage.name}: trained already")
+            return read_stage(self.run, stage.name, self.catalog, self.fabric, self.reporter.say)
         patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
         batch = batch.to(self.fabric.device)
-        prepared = self._prepare(stage, previous, batch)
+        prepared = self._prepare(leg, batch)
         self._receive(stage, prepared)
         predictor = self._predictor(stage, prepared.network)
-        result = self._fit(stage, prepared, predictor, patches, batch, first, folder)
-        prepared.network.module.load_state_dict(result.best, strict=False)
+        if stage.steps:
+            with (
+                self._profiled(stage) as profile,
+                self.reporter.progress(stage.name, stage.steps) as advance,
+                self.interruption.deferred(),
+            ):
+                result = fit(
+                    self._setup(leg, prepared, batch),
+                    self._batches(stage, patches, leg.first),
+                    self._callbacks(stage, predictor, advance, profile),
+                )
+        else:
+            result = unchanged(prepared.network)
+        return self._finish(leg, prepared.network, predictor, result, batch)
+
+    def _finish(
+        self, leg: Leg, network: Network, predictor: AnyPredictor, result: Fit, batch: Tensor
+    ) -> LoadedStage:
+        """Calibrate the best weights, and write the checkpoints."""
+        stage = leg.stage
+        network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
         predictor = self.plan.task_type.calibrate(predictor, *parts)
         if stage.norm_stats == "target":  # after that: these cases are the source's
-            result = self._on_target(stage, prepared.network, result)
-            prepared.network.module.load_state_dict(result.best, strict=False)
-        self._keep(stage, predictor, result, batch, folder)
+            result = self._on_target(stage, network, result)
+            network.module.load_state_dict(result.best, strict=False)
+        self._keep(stage, predictor, result, batch, leg.folder)
         self.fabric.barrier()  # the next stage reads what this one has written
         return LoadedStage(
-            stage.name,
-            self.plan.task_type,
-            predictor,
-            frozenset(self.seen),
-            self.plan.cohort.synthetic,
-            self.plan.task.name,
-            str(stage.evaluate_on or stage.domain),
-            self.plan.task.names,
+            stage=stage.name,
+            task_type=self.plan.task_type,
+            predictor=predictor,
+            seen=frozenset(self.seen),
+            synthetic=self.plan.cohort.synthetic,
+            task=self.plan.task.name,
+            domain=str(stage.evaluate_on or stage.domain),
+            names=self.plan.task.names,
         )
 
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
@@ -150,12 +182,14 @@ class Trainer:
         last = best if result.last is result.best else estimated(result.last)
         return replace(result, best=best, last=last)
 
-    def _prepare(self, stage: Stage, previous: Path | None, batch: Tensor) -> PreparedNetwork:
+    def _prepare(self, leg: Leg, batch: Tensor) -> PreparedNetwork:
+        stage = leg.stage
         with torch.random.fork_rng():
             torch.manual_seed(self.plan.config.seed)
-            network = build_network(self.plan, self.catalog, stage.domain, stage.options)
+            network = build_network(self.plan, self.catalog, stage)
         network.module.to(self.fabric.device)
-        weights = read_weights(previous) if previous and stage.init == "previous" else None
+        follows = stage.init == "previous"
+        weights = read_weights(leg.previous) if leg.previous and follows else None
         return stage_network(self.plan, self.catalog, network, stage, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
@@ -188,40 +222,29 @@ class Trainer:
             self._datasets[key] = cached
         return self._datasets[key]
 
-    def _fit(
-        self,
-        stage: Stage,
-        prepared: PreparedNetwork,
-        predictor: AnyPredictor,
-        patches: Dataset[dict[str, Tensor]],
-        batch: Tensor,
-        first: int,
-        folder: Path,
-    ) -> Fit:
-        plan = self.plan
-        if not stage.steps:
-            return as_it_is(prepared.network)
-        with (
-            self._profiled(stage) as profile,
-            self.reporter.progress(stage.name, stage.steps) as advance,
-            self.interruption.deferred(),
-        ):
-            return fit(
-                prepared.network,
-                stage,
-                prepared.frozen,
-                self._losses(stage, prepared, batch),
-                self._batches(stage, patches, first),
-                self.fabric,
-                folder,
-                seed=zlib.crc32(f"{plan.config.seed}/{stage.name}".encode()),
-                validate=self._validate(stage, predictor),
-                patience=plan.config.patience,
-                advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
-                asked_to_stop=lambda: self.interruption.asked,
-                tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
-                profile=profile,
-            )
+    def _setup(self, leg: Leg, prepared: PreparedNetwork, batch: Tensor) -> Setup:
+        seed = self.plan.config.seed
+        return Setup(
+            network=prepared.network,
+            stage=leg.stage,
+            frozen=prepared.frozen,
+            losses=self._losses(leg.stage, prepared, batch),
+            fabric=self.fabric,
+            folder=leg.folder,
+            seed=zlib.crc32(f"{seed}/{leg.stage.name}".encode()),
+            patience=self.plan.config.patience,
+        )
+
+    def _callbacks(
+        self, stage: Stage, predictor: AnyPredictor, advance: Advance, profile: Profile
+    ) -> Callbacks:
+        return Callbacks(
+            validate=self._validate(stage, predictor),
+            advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+            asked_to_stop=lambda: self.interruption.asked,
+            tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
+            profile=profile,
+        )
 
     def _losses(
         self, stage: Stage, prepared: PreparedNetwork, batch: Tensor

@@ -29,7 +29,7 @@ from medtl.inference.window_size import Shrinking
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
-from medtl.training.loop import fit
+from medtl.training.loop import Callbacks, Setup, fit
 from medtl.training.losses import dice_ce
 from medtl.transfer.strategies.base import Stage
 from medtl.transforms.preprocessor import Preprocessor
@@ -105,16 +105,9 @@ def train(batch_size: int, free_mb: int, folder: Path, stop_after: int) -> None:
     folder.mkdir(exist_ok=True)
     leave(free_mb)
     result = fit(
-        network,
-        stage,
-        (),
-        [(1.0, dice_ce())],
+        Setup(network, stage, (), [(1.0, dice_ce())], fabric, folder, seed=0),
         batches_after,
-        fabric,
-        folder,
-        seed=0,
-        tell=said.append,
-        asked_to_stop=lambda: next(left) == stop_after,
+        Callbacks(tell=said.append, asked_to_stop=lambda: next(left) == stop_after),
     )
     save_file(result.last, folder / "last")
     print(json.dumps({"at_once": result.at_once, "said": said}))

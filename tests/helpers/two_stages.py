@@ -26,7 +26,7 @@ from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
 from medtl.runtime.distributed import share
 from medtl.training.feature_loss import BoundFeatureLoss
-from medtl.training.loop import fit
+from medtl.training.loop import Setup, fit
 from medtl.training.losses import FeatureLoss, dice_ce
 from medtl.transfer.strategies.base import Stage
 
@@ -72,15 +72,10 @@ def main() -> None:
             aligned = number == 2
             stage = replace(STAGE, name=str(number), steps=3 if aligned else STAGE.steps)
             gap = BoundFeatureLoss(Gap(), network, "", torch.zeros(1, 2, 32, 32, 32))
+            losses = [(1.0, dice_ce()), *([(1.0, gap)] if aligned else [])]
             result = fit(
-                network,
-                stage,
-                frozen,
-                [(1.0, dice_ce()), *([(1.0, gap)] if aligned else [])],
+                Setup(network, stage, frozen, losses, fabric, folder, seed=number),
                 batches_after if aligned else labelled_after,
-                fabric,
-                folder,
-                seed=number,
             )
     if fabric.is_global_zero:
         save_file(result.last, sys.argv[1])

@@ -23,7 +23,7 @@ from medtl.networks.norms import estimate_norms
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
 from medtl.training.build import build_losses
-from medtl.training.loop import Fit, fit, snapshot
+from medtl.training.loop import Callbacks, Fit, Setup, fit, snapshot
 from medtl.transfer.prepare import prepare_network
 from medtl.transfer.strategies.base import LossSpec, Request, Stage, on_target
 from medtl.transfer.weights import Weights
@@ -147,16 +147,11 @@ def train(
             losses = build_losses(stage, load_catalog(), network, image, new)
             paired = stage.unlabelled is not None
             try:
+                stop = lambda asked=asked: next(asked, False) if asked else False  # noqa: E731
                 result = fit(
-                    network,
-                    stage,
-                    prepared.frozen,
-                    losses,
+                    Setup(network, stage, prepared.frozen, losses, fabric(), place, seed=number),
                     lambda done, paired=paired: batches_after(name, done, unlabelled=paired),
-                    fabric(),
-                    place,
-                    seed=number,
-                    asked_to_stop=lambda asked=asked: next(asked, False) if asked else False,
+                    Callbacks(asked_to_stop=stop),
                 )
                 break
             except Interrupted:

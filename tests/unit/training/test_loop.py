@@ -22,7 +22,7 @@ from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
 from medtl.networks.blocks import Block, Network, freeze, partition, tensors
 from medtl.runtime.device import build_fabric
 from medtl.runtime.run_folder import read_lines
-from medtl.training.loop import Fit, Objective, fit, snapshot
+from medtl.training.loop import Callbacks, Fit, Objective, Setup, fit, snapshot
 from medtl.training.losses import dice_ce
 from medtl.training.optimizer import EMA, build_optimizer, scheduled
 from medtl.training.state import STATE
@@ -62,17 +62,17 @@ def batches(seed: int = 0) -> Iterator[Mapping[str, Tensor]]:
 
 def run(network: Network, folder: Path, stage: Stage = STAGE, frozen=(), loader=None, **options):
     folder.mkdir(exist_ok=True)
-    return fit(
+    setup = Setup(
         network,
         stage,
         tuple(frozen),
         [(1.0, dice_ce())],
-        lambda done: islice(loader or batches(), done, None),
         build_fabric("cpu", "fp32"),
         folder,
         seed=0,
-        **options,
+        patience=options.pop("patience", None),
     )
+    return fit(setup, lambda done: islice(loader or batches(), done, None), Callbacks(**options))
 
 
 def frozen_block(network: Network, *blocks: str) -> tuple[str, ...]:

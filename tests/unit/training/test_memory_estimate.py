@@ -17,6 +17,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.device import build_fabric
 from medtl.training import memory_estimate as footprint
 from medtl.training import preview
+from medtl.training.build import build_network
 from medtl.training.memory_estimate import Footprint, advice, measure_footprint
 from medtl.training.plan import Plan, make_plan
 
@@ -42,7 +43,9 @@ def plan(phantom: Path, edge: int = 64, batch_size: int = 2, **options: object) 
 
 
 def measured(found: Plan, precision: str = "fp32") -> Footprint:
-    result = measure_footprint(found, load_catalog(), build_fabric("cpu", precision))
+    catalog = load_catalog()
+    network = build_network(found, catalog, found.stages[0])
+    result = measure_footprint(found, catalog, build_fabric("cpu", precision), network)
     assert result is not None
     return result
 
@@ -59,7 +62,9 @@ def test_larger_patches_are_foreseen_from_small_ones(phantom: Path) -> None:
     large = plan(phantom, 96, batch_size=1)
     seen = measured(large, "bf16")
     fabric = build_fabric("cpu", "bf16")
-    real = footprint._batch_bytes(large, load_catalog(), fabric, (96, 96, 96), 1)
+    catalog, stage = load_catalog(), large.stages[0]
+    network = build_network(large, catalog, stage)
+    real = footprint._batch_bytes(stage, network, catalog, fabric, (96, 96, 96), 1)
     foreseen = seen.step_bytes(1, (96, 96, 96)) - seen.weights_bytes
     assert foreseen / footprint.OVERHEAD["cpu"] == pytest.approx(real, rel=0.15)
 
@@ -76,7 +81,8 @@ def test_advice_is_the_largest_batch_that_fits_then_the_largest_patch(phantom: P
 
 def told(found: Plan) -> str:
     stream = io.StringIO()
-    reporter = Reporter(console=Console(file=stream, soft_wrap=True, highlight=False))
+    console = Console(file=stream, soft_wrap=True, highlight=False)
+    reporter = Reporter(console=console, results=console)
     preview.show_plan(found, load_catalog(), build_fabric("cpu", "fp32"), reporter)
     return stream.getvalue()
 
@@ -93,4 +99,4 @@ def test_step_that_cannot_fit_is_told_and_never_tried(phantom: Path) -> None:
     assert "it was not timed" in text
     timed = replace(huge, config=huge.config.model_copy(update={"steps": None, "minutes": 1.0}))
     with pytest.raises(ConfigError, match=r"--minutes times a few steps.*or give --steps"):
-        preview.with_minutes(timed, load_catalog(), build_fabric("cpu", "fp32"))
+        told(timed)

@@ -25,7 +25,7 @@ from medtl.networks.blocks import Block, Network, freeze, partition, tensors
 from medtl.networks.norms import estimate_norms, in_batches
 from medtl.runtime.device import build_fabric
 from medtl.training.feature_loss import BoundFeatureLoss, before_head
-from medtl.training.loop import Fit, fit
+from medtl.training.loop import Callbacks, Fit, Setup, fit
 from medtl.training.losses import FeatureLoss, cross_entropy, l2_sp
 from medtl.training.profiler import Profile
 from medtl.training.samples.augmented import Images, blind
@@ -89,7 +89,8 @@ def trained(folder: Path, stage: Stage = STAGE, network: Network | None = None, 
     network = network or small()
     terms = options.pop("terms", None) or losses(network)
     fabric = build_fabric("cpu", "fp32")
-    return fit(network, stage, (), terms, batches, fabric, folder, seed=0, **options)
+    setup = Setup(network, stage, (), terms, fabric, folder, seed=0)
+    return fit(setup, batches, Callbacks(**options))
 
 
 # --- the objective --------------------------------------------------------------------------------
