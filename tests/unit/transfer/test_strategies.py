@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from medtl.transfer.strategies.base import (
     CONTROL_B,
     LossSpec,
     Request,
+    Stage,
     by_depth,
     controls,
     divided,
@@ -306,3 +308,15 @@ def test_a_depth_is_refused_where_it_changes_nothing() -> None:
     for name in ("transfusion", "head-first", "gradual-unfreeze"):
         request = replace(BLOCKED, depth=2)
         assert lay_out(TrainConfig(strategy=name, depth=2), catalog, request)
+
+
+def test_a_strategy_is_called_twice_at_most_to_plan_with_a_depth() -> None:
+    calls: list[Request] = []
+
+    def counted(request: Request) -> tuple[Stage, ...]:
+        calls.append(request)
+        return transfusion(request)
+
+    catalog = SimpleNamespace(strategies={"counted": SimpleNamespace(load=lambda: counted)})
+    lay_out(TrainConfig(strategy="counted", depth=2), catalog, replace(BLOCKED, depth=2))
+    assert len(calls) == 2
