@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from terminal import Terminal, exit_code
+
+from medtl.data.phantom import write_phantom
 
 TINY = (
     "--network",
@@ -55,15 +58,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def command() -> Callable[..., None]:
     """The command line in this process."""
-    from medtl.cli.main import main
 
     def run(*words: object, code: int = 0) -> None:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        assert ended.value.code == code
+        assert exit_code(*words) == code
 
     return run
+
+
+@pytest.fixture
+def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
+    """The command line in this process, with its two streams."""
+    return Terminal(capfd)
+
+
+@pytest.fixture(scope="session")
+def small_phantom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``small_phantom(cases=, size=, sites=, seed=)``: its folder, written once; not to change."""
+
+    @cache
+    def write(**settings: int) -> Path:
+        return write_phantom(tmp_path_factory.mktemp("phantom") / "data", workers=1, **settings)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ Axes: I J K voxels.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from terminal import Terminal, exit_code
 
 from medtl import api
-from medtl.cli.main import main
-from medtl.data.phantom import write_phantom
 from medtl.data.splits import read_splits
 from medtl.errors import RunError
 from medtl.runtime.run_folder import check_writable
@@ -26,51 +24,24 @@ TINY = ("--network", "unet", "--width", "4", "--steps", "1", "--device", "cpu")
 TINY += tuple(f"--set={text}" for text in ("patch_size=32,32,32", "test_fraction=0.2"))
 
 
-class Terminal:
-    """The command line in this process: its exit code and its two streams."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
-    def refused(self, *words: object) -> str:
-        """Run a command that must end with exit code 2 and one line, and return the line."""
-        self.capture.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        out, err = self.capture.readouterr()
-        assert ended.value.code == 2, err
-        assert out == "" and "Traceback" not in err
-        (line,) = err.splitlines()
-        assert line.startswith("error: ")
-        return line
-
-    def train(self, data: Path, *words: object, out: Path) -> str:
-        before = sorted(out.parent.iterdir())
-        line = self.refused("train", "brats", "--data", data, *TINY, "-q", *words, "--out", out)
-        assert sorted(out.parent.iterdir()) == before
-        return line
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capfd)
+def train(medtl: Terminal, data: Path, *words: object, out: Path) -> str:
+    """The line that refuses it; no file is made beside ``out``."""
+    before = sorted(out.parent.iterdir())
+    line = medtl.refused("train", "brats", "--data", data, *TINY, "-q", *words, "--out", out)
+    assert sorted(out.parent.iterdir()) == before
+    return line
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=6, size=24, sites=1, seed=5, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=6, size=24, sites=1, seed=5)
 
 
 @pytest.fixture(scope="module")
 def run(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    words = ["medtl", "train", "brats", "--data", str(phantom), *TINY, "-q", "--out", str(folder)]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", [*words, "--strategy", "scratch"])
-        main()
-    assert ended.value.code == 0
+    words = ("train", "brats", "--data", phantom, *TINY, "-q", "--out", folder)
+    assert exit_code(*words, "--strategy", "scratch") == 0
     return folder
 
 
@@ -128,7 +99,7 @@ def test_training_refuses_a_damaged_image_before_it_starts(
     path = copied / name / f"{name}_t1ce.nii.gz"
     do, says = DAMAGES[damage]
     do(path)
-    line = medtl.train(copied, out=copied.parent / "runs" / "x")
+    line = train(medtl, copied, out=copied.parent / "runs" / "x")
     assert name in line and says in line
     if damage != "missing modality":
         assert str(path) in line
@@ -188,7 +159,7 @@ def test_unknown_label_values_are_refused(medtl: Terminal, copied: Path, value: 
         return voxels
 
     edited(change)(path)
-    line = medtl.train(copied, out=copied.parent / "runs" / "x")
+    line = train(medtl, copied, out=copied.parent / "runs" / "x")
     assert str(path) in line and f"{value:g}" in line
 
 
@@ -280,16 +251,16 @@ def test_unknown_names_come_with_the_nearest(
 def test_options_that_cannot_be_used_are_named(
     medtl: Terminal, phantom: Path, tmp_path: Path, words: tuple[str, str], says: str
 ) -> None:
-    assert says in medtl.train(phantom, *words, out=tmp_path / "x")
+    assert says in train(medtl, phantom, *words, out=tmp_path / "x")
 
 
 def test_weights_of_another_architecture_are_refused(
     medtl: Terminal, phantom: Path, run: Path, tmp_path: Path
 ) -> None:
-    line = medtl.train(phantom, "--init", run, "--network", "segresnet", out=tmp_path / "x")
+    line = train(medtl, phantom, "--init", run, "--network", "segresnet", out=tmp_path / "x")
     assert str(run) in line and "unet" in line
     torch.save({"state_dict": {"fc.weight": torch.randn(9, 9)}}, tmp_path / "other.pt")
-    line = medtl.train(phantom, "--init", tmp_path / "other.pt", out=tmp_path / "x")
+    line = train(medtl, phantom, "--init", tmp_path / "other.pt", out=tmp_path / "x")
     assert "other.pt" in line
 
 
@@ -297,7 +268,7 @@ def test_weights_that_are_no_weights_are_refused(
     medtl: Terminal, phantom: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.pt").write_text("these are notes")
-    line = medtl.train(phantom, "--init", tmp_path / "notes.pt", out=tmp_path / "x")
+    line = train(medtl, phantom, "--init", tmp_path / "notes.pt", out=tmp_path / "x")
     assert "notes.pt" in line
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics
+from terminal import Terminal, exit_code
 
-from medtl.cli.main import main
 from medtl.data.tasks.classification_defaults import choose_size
 from medtl.transfer.weights import BEST, read_weights
 
@@ -55,33 +54,6 @@ def write_pictures(folder: Path, each: int, seed: int = 0) -> Path:
     return folder
 
 
-class Terminal:
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str] | None) -> None:
-        self.capture = capture
-
-    def __call__(self, *words: object, code: int = 0) -> tuple[str, str]:
-        if self.capture:
-            self.capture.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        out, err = self.capture.readouterr() if self.capture else ("", "")
-        assert ended.value.code == code, err
-        return out, err
-
-    def refused(self, *words: object) -> str:
-        (line,) = self(*words, code=2)[1].splitlines()
-        assert line.startswith("error: ")
-        return line
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capfd)
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures") / "data", each=24)
@@ -90,9 +62,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "scratch"
-    Terminal(None)(
-        "train", "classification", "--data", pictures, *SMALL, "--steps", 60, "--out", out
-    )
+    words = ("train", "classification", "--data", pictures, *SMALL, "--steps", 60, "--out", out)
+    assert exit_code(*words) == 0
     return out
 
 
@@ -260,7 +231,7 @@ def test_linear_probe_from_a_run_changes_the_head_alone(
 ) -> None:
     out = tmp_path / "probe"
     words = ("--strategy", "linear-probe", "--init", run, "--steps", 4, "--out", out)
-    Terminal(None)("train", "classification", "--data", pictures, *SMALL, *words)
+    assert exit_code("train", "classification", "--data", pictures, *SMALL, *words) == 0
     before, after = tensors(run / "scratch"), tensors(out / "linear-probe")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fc.weight", "fc.bias"}
@@ -277,8 +248,9 @@ def test_fine_tuning_to_other_classes_takes_all_but_the_head(
     for name in ("disc", "ring"):
         (data / name).symlink_to(pictures / name)
     (data / "line").symlink_to(pictures / "bar")
-    words = ("--strategy", "fine-tune", "--init", run, "--steps", 2, "--out", tmp_path / "tuned")
-    Terminal(None)("train", "classification", "--data", data, *SMALL, *words, "--with-control")
+    words = ("--strategy", "fine-tune", "--init", run, "--steps", 2, "--with-control")
+    words += ("--out", tmp_path / "tuned")
+    assert exit_code("train", "classification", "--data", data, *SMALL, *words) == 0
     receipt = read(tmp_path / "tuned", "receipt.json")
     assert set(receipt) == {"fine-tune", "control-a", "control-b"}
     statuses = {t["name"]: t["status"] for t in receipt["fine-tune"]["tensors"]}
@@ -292,7 +264,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(
     import medtl.training.loop
 
     words = ("train", "classification", "--data", pictures, *SMALL, "--steps", 20, "--out")
-    Terminal(None)(*words, tmp_path / "whole")
+    assert exit_code(*words, tmp_path / "whole") == 0
     append = medtl.training.loop.append_line
 
     def killed(path: Path, row: dict[str, Any]) -> None:
@@ -302,16 +274,16 @@ def test_interrupted_training_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(medtl.training.loop, "append_line", killed)
-        Terminal(None)(*words, tmp_path / "cut", code=130)
-    Terminal(None)("train", "--resume", tmp_path / "cut", "-q")
+        assert exit_code(*words, tmp_path / "cut") == 130
+    assert exit_code("train", "--resume", tmp_path / "cut", "-q") == 0
     whole, cut = (tensors(tmp_path / name / "scratch") for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 def test_workers_and_kind_of_cache_change_no_weight(pictures: Path, tmp_path: Path) -> None:
     words = ("train", "classification", "--data", pictures, *SMALL, "--steps", 4, "--out")
-    Terminal(None)(*words, tmp_path / "a")
-    Terminal(None)(*words, tmp_path / "b", "--workers", 1, "--cache", "disk")
+    assert exit_code(*words, tmp_path / "a") == 0
+    assert exit_code(*words, tmp_path / "b", "--workers", 1, "--cache", "disk") == 0
     a, b = (tensors(tmp_path / name / "scratch") for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -333,7 +305,7 @@ def test_table_and_datalist_train_the_weights_of_the_folders(
     words = ("train", "classification", *SMALL, "--steps", 2, "--out")
     found = []
     for number, data in enumerate((pictures, tmp_path / "list.csv", tmp_path / "list.json")):
-        Terminal(None)(*words, tmp_path / str(number), "--data", data)
+        assert exit_code(*words, tmp_path / str(number), "--data", data) == 0
         found.append(tensors(tmp_path / str(number) / "scratch"))
     for other in found[1:]:
         assert all(torch.equal(found[0][name], other[name]) for name in found[0])
@@ -361,7 +333,7 @@ def test_patients_of_a_table_stay_on_one_side(pictures: Path, tmp_path: Path) ->
     with (tmp_path / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(lines)
     words = ("train", "classification", *SMALL, "--steps", 2, "--out", tmp_path / "run")
-    Terminal(None)(*words, "--data", tmp_path / "list.csv")
+    assert exit_code(*words, "--data", tmp_path / "list.csv") == 0
     (split,) = read(tmp_path / "run", "splits.json")
     patients = split["patients"]
     sides = [{patients[name] for name in split[side]} for side in ("train", "val", "test")]

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from terminal import exit_code, run_medtl
 
-from medtl.cli.main import main
-from medtl.data.phantom import write_phantom
 from medtl.errors import RunError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.lock import LOCK, locked, refuse_held
@@ -39,9 +38,8 @@ TINY += ("--set=patch_size=32,32,32", "--strategy", "scratch")
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=6, size=24, sites=1, seed=5, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=6, size=24, sites=1, seed=5)
 
 
 @pytest.fixture
@@ -49,20 +47,12 @@ def copied(phantom: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(phantom, tmp_path / "data"))
 
 
-def medtl(*words: object) -> int:
-    """The command line in this process: its exit code."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-        main()
-    return int(ended.value.code or 0)
-
-
 def train(data: Path, out: Path, *words: object) -> int:
-    return medtl("train", "brats", "--data", data, *TINY, "--out", out, *words)
+    return exit_code("train", "brats", "--data", data, *TINY, "--out", out, *words)
 
 
 def resume(run: Path, *words: object) -> int:
-    return medtl("train", "--resume", run, "-q", *words)
+    return exit_code("train", "--resume", run, "-q", *words)
 
 
 def written(run: Path) -> dict[str, bytes]:
@@ -106,13 +96,8 @@ def once_trained(run: Path, act: Callable[[], object]) -> Iterator[None]:
 
 
 def with_files_of_at_most(size: int, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medtl", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
+    limit = (size, size)
+    return run_medtl(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
 
 
 def no_temporary_files(folder: Path) -> bool:

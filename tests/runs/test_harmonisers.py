@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from torch.nn import functional
 from medtl.data.io.grids import resample_array
 from medtl.data.io.images import read_volume
 from medtl.data.modality import Modality
-from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.inference.load import read_stage, restore_stage
 from medtl.plugins.catalog import load_catalog
@@ -221,9 +221,8 @@ def test_an_image_that_shows_nothing_stays_as_it_is_and_sets_no_standard() -> No
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=8, size=24, sites=1, seed=3, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=8, size=24, sites=1, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from terminal import Terminal, run_medtl
 
-from medtl.cli.main import main
 from medtl.config import read_config
-from medtl.data.phantom import write_phantom
 from medtl.data.splits import read_splits
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -55,31 +53,9 @@ class Job:
         return json.loads((self.run / "splits.json").read_text())[0]
 
 
-class Terminal:
-    """The command line in this process: its exit code and its two streams."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
-    def __call__(self, *words: object, code: int = 0) -> tuple[str, str]:
-        self.capture.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        out, err = self.capture.readouterr()
-        assert ended.value.code == code, err
-        return out, err
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capfd)
-
-
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=14, size=24, sites=2, seed=3, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=14, size=24, sites=2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +63,7 @@ def job(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     words = ("train", "brats", "--data", phantom, "--strategy", "modality-transfer", *TINY)
     words += ("--steps", "6", "--with-control", "--out", run)
-    done = subprocess.run(
-        [sys.executable, "-m", "medtl", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_medtl(*words, code=0)
     return Job(phantom, run, done.stdout, done.stderr)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,10 +16,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from places import ROOT
+from terminal import Terminal, exit_code
 
-from medtl.cli.main import main
 from medtl.data.case import Case
-from medtl.data.phantom import write_phantom
 from medtl.transfer.weights import BEST, read_weights
 from medtl_brats.task import Brats
 
@@ -30,7 +30,7 @@ TINY += ("--set=patch_size=32,32,32", "--set=val_fraction=0", "-q")
 
 
 def _layouts() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "own_layouts.py"
+    path = ROOT / "benchmarks" / "own_layouts.py"
     spec = importlib.util.spec_from_file_location("own_layouts", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -42,38 +42,9 @@ own_layouts = _layouts()
 LAYOUTS: tuple[str, ...] = own_layouts.LAYOUTS
 
 
-class Terminal:
-    """The command line in this process: exit code, stderr."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str] | None) -> None:
-        self.capture = capture
-
-    def __call__(self, *words: object, code: int = 0) -> str:
-        if self.capture:
-            self.capture.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        err = "".join(self.capture.readouterr()) if self.capture else ""
-        assert ended.value.code == code, err
-        return err
-
-    def refused(self, *words: object) -> str:
-        (line,) = self(*words, code=2).splitlines()
-        assert line.startswith("error: ")
-        return line
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capfd)
-
-
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    write_phantom(folder, cases=5, size=24, sites=1, seed=3, workers=1)
-    return Brats().cases(folder).cases
+def cases(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
+    return Brats().cases(small_phantom(cases=5, size=24, sites=1, seed=3)).cases
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +69,7 @@ def runs(
     words["other seed"] = (*words["nnunet"], "--seed", "1")
     for name, data in words.items():
         last = ("--test-cases", cases[-1].id, "--out", folder / name)
-        Terminal(None)("train", *data, *TINY, *last)
+        assert exit_code("train", *data, *TINY, *last) == 0
     return {name: folder / name for name in words}
 
 
@@ -207,13 +178,7 @@ def test_other_regions_than_trained_on_are_refused(
         assert "knows no region WT" in line and "named tumour" in line
 
 
-def test_evaluate_scores_own_data_again(
-    runs: dict[str, Path], tmp_path: Path, medtl: Terminal, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        words = ["evaluate", str(runs["table"]), "--json", "-q", "--device", "cpu"]
-        patch.setattr(sys, "argv", ["medtl", *words, "--precision", "fp32"])
-        main()
-    assert ended.value.code == 0
-    found = json.loads(capfd.readouterr().out)
+def test_evaluate_scores_own_data_again(runs: dict[str, Path], medtl: Terminal) -> None:
+    words = ("evaluate", runs["table"], "--json", "-q", "--device", "cpu", "--precision", "fp32")
+    found = json.loads(medtl(*words).out)
     assert found["scratch"] == json.loads((runs["table"] / "summary.json").read_text())["scratch"]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from places import HELPERS, KILLED
 from safetensors.torch import load_file
+from terminal import run_python
 
-from medtl.data.phantom import write_phantom
 from medtl.runtime.run_folder import read_lines
 from medtl.training.trainer import LAST
 
-KILLED = Path(__file__).parents[2] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
 TINY += ("--precision", "fp32", "--batch-size", "2", "--transforms", "brain-mr", "--freeze", "2")
@@ -32,24 +31,15 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phantom(small_phantom: Callable[..., Path]) -> Path:
     """15 cases: neither the test nor the validation patients can be shared evenly by two."""
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=15, size=24, sites=2, seed=3, workers=1)
+    return small_phantom(cases=15, size=24, sites=2, seed=3)
 
 
 def run(
     *words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *map(str, (*program, *words))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
-    )
-    assert done.returncode == code, done.stderr
-    return done
+    return run_python(*program, *words, code=code)
 
 
 def train(data: Path, out: Path, *words: object, **options):
@@ -78,7 +68,7 @@ def scored(out: Path) -> list[tuple[str, str]]:
 
 
 def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "helpers" / "two_stages.py"
+    script = HELPERS / "two_stages.py"
     run(tmp_path / "one", program=(script,))
     run(tmp_path / "two", program=(*TORCHRUN, script))
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")

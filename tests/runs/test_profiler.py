@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from terminal import exit_code
 
-from medtl.cli.main import main
-from medtl.data.phantom import write_phantom
 from medtl.training import profiler as profiling
 from medtl.training.profiler import BACKWARD, DATA, FORWARD, VALIDATION, Profiling, write_summary
 from medtl.training.trainer import LAST
@@ -24,20 +23,12 @@ TINY += ("--transforms", "brain-mr", "--set=patch_size=32,32,32", "--strategy", 
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=6, size=24, sites=1, seed=5, workers=1)
-
-
-def medtl(*words: object) -> int:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-        main()
-    return int(ended.value.code or 0)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=6, size=24, sites=1, seed=5)
 
 
 def train(data: Path, out: Path, *words: object) -> int:
-    return medtl("train", "brats", "--data", data, *TINY, "--out", out, *words)
+    return exit_code("train", "brats", "--data", data, *TINY, "--out", out, *words)
 
 
 def summary(run: Path) -> dict[str, Any]:

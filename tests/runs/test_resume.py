@@ -7,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import KILLED
+from terminal import run_python
 
-from medtl.data.phantom import write_phantom
 from medtl.runtime.signals import watching
 from medtl.training.state import STATE
 from medtl.training.trainer import LAST
 from medtl.transfer.weights import BEST
 
-KILLED = Path(__file__).parents[2] / "benchmarks" / "killed.py"
 STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
 TINY += ("--batch-size", "2", "--transforms", "brain-mr")
@@ -25,19 +26,12 @@ TINY += ("--set=patch_size=32,32,32",)
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=12, size=24, sites=2, seed=3, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=12, size=24, sites=2, seed=3)
 
 
 def medtl(*words: object, program: tuple[object, ...] = ("-m", "medtl"), **environment: str):
-    return subprocess.run(
-        [sys.executable, *map(str, (*program, *words))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    return run_python(*program, *words, environment=environment)
 
 
 def train(data: Path, out: Path, **options):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from medtl.cli.main import main
-from medtl.data.phantom import write_phantom
 from medtl.training.trainer import LAST
 from medtl.transfer.weights import BEST, read_weights
 from medtl_brats.task import Brats
@@ -24,34 +22,15 @@ TINY += ("--set=patch_size=32,32,32", "--set=test_fraction=0.4")
 REGIONS = ("WT", "TC", "ET")
 
 
-def command(*words: object, code: int = 0) -> None:
-    """The command line in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-        main()
-    assert ended.value.code == code
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]):
-    """Runs a command and gives its two streams."""
-
-    def run(*words: object, code: int = 0) -> tuple[str, str]:
-        capfd.readouterr()
-        command(*words, code=code)
-        return capfd.readouterr()
-
-    return run
+@pytest.fixture(scope="module")
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=12, size=24, sites=1, seed=3)
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=12, size=24, sites=1, seed=3, workers=1)
-
-
-@pytest.fixture(scope="module")
-def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(
+    command: Callable[..., None], phantom: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The same run without and with modality dropout."""
     parent = tmp_path_factory.mktemp("runs")
     for name, more in (("plain", ()), ("robust", ("--modality-dropout", "0.9"))):

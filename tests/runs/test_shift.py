@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from terminal import exit_code
 
-from medtl.cli.errors import guarded
-from medtl.cli.main import app
 from medtl.data.phantom.cohort import write_phantom
 
 COLUMNS = {
@@ -23,17 +23,12 @@ COLUMNS = {
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    return write_phantom(root, cases=8, size=24, sites=2, seed=3)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=8, size=24, sites=2, seed=3)
 
 
 def run(*words: object) -> int:
-    from typer.main import get_command
-
-    command = get_command(app)
-    arguments = ["shift", *map(str, words)]
-    return guarded(lambda: command.main(arguments, standalone_mode=False), debug=False)
+    return exit_code("shift", *words)
 
 
 def rows_of(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:

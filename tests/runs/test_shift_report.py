@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medtl.data.phantom import write_phantom
-
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    return write_phantom(root, cases=12, size=24, sites=2, seed=3, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=12, size=24, sites=2, seed=3)
 
 
 def label_prior(command, phantom: Path, out: Path, *domains: str) -> dict[str, Any]:

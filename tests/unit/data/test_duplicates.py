@@ -15,7 +15,6 @@ from scipy.ndimage import gaussian_filter
 from medtl.data.case import Case, ImageFile
 from medtl.data.duplicates import Group, groups_of, joined, thumbnails_of
 from medtl.data.modality import Modality
-from medtl.data.phantom import write_phantom
 from medtl.errors import DataError
 from medtl.runtime.console import Reporter
 from medtl.shift.images.domains import Image
@@ -64,10 +63,8 @@ def test_the_same_pixels_are_identical_and_recompressed_ones_nearly(tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    write_phantom(folder, cases=6, size=32, sites=1, seed=3, workers=1)
-    return Brats().cases(folder).cases
+def phantom(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
+    return Brats().cases(small_phantom(cases=6, size=32, sites=1, seed=3)).cases
 
 
 def test_modalities_and_patients_are_not_taken_for_copies(phantom) -> None:

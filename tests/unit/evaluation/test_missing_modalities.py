@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from medtl.data.case import Case
 from medtl.data.cohort import region_masks
 from medtl.data.io.nifti import read_labels
-from medtl.data.phantom import write_phantom
 from medtl.evaluation.metrics import mask_dice, summarise
 from medtl.evaluation.missing_modalities import SUBSETS, subset_dice, subsets, summarise_subsets
 from medtl.evaluation.segmentation import score
@@ -65,12 +66,8 @@ def predictor(module: nn.Module | None = None) -> Segmenter:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        root = tmp_path_factory.mktemp("data") / "phantom"
-        write_phantom(root, cases=5, size=24, sites=1, seed=2, workers=1)
-        return Brats().cases(root).cases
+def cases(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
+    return Brats().cases(small_phantom(cases=5, size=24, sites=1, seed=2)).cases
 
 
 def truth(case: Case) -> np.ndarray:

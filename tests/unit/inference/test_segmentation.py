@@ -6,6 +6,7 @@ Axes: B batch, C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from medtl.data.case import Case, Cohort
 from medtl.data.io.nifti import read_header, to_canonical
-from medtl.data.phantom import write_phantom
 from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
 from medtl.evaluation.segmentation import score
@@ -59,12 +59,8 @@ def reporter() -> tuple[Reporter, io.StringIO]:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        root = tmp_path_factory.mktemp("data") / "phantom"
-        write_phantom(root, cases=2, size=24, sites=1, seed=2, workers=1)
-        return Brats().cases(root).cases
+def cases(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
+    return Brats().cases(small_phantom(cases=2, size=24, sites=1, seed=2)).cases
 
 
 def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:

@@ -8,7 +8,8 @@ from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 from torch import nn
 
-from medtl.inference.sliding_window import OUTSIDE, _box, shown, slice_wise, sliding_window
+from medtl.data.io.grids import bounding_box
+from medtl.inference.sliding_window import OUTSIDE, shown, slice_wise, sliding_window
 
 SIZE = (31, 40, 26)
 ROI = (16, 20, 12)
@@ -174,10 +175,10 @@ def test_volume_that_shows_nothing_is_outside_throughout():
 
 
 def test_box_holds_every_voxel_that_is_not_background():
-    assert _box(shown(head_in_air())) == (slice(4, 25), slice(9, 38), slice(3, 20))
+    assert bounding_box(shown(head_in_air())) == (slice(4, 25), slice(9, 38), slice(3, 20))
     single = torch.zeros(2, *SIZE)
     single[1, 30, 0, 25] = -1
-    assert _box(shown(single)) == (slice(30, 31), slice(0, 1), slice(25, 26))
+    assert bounding_box(shown(single)) == (slice(30, 31), slice(0, 1), slice(25, 26))
 
 
 def test_slices_of_a_2d_network_match_running_them_one_by_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from medtl.config import TrainConfig
-from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -23,9 +23,8 @@ from medtl.training.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "data"
-    return write_phantom(folder, cases=4, size=24, sites=1, seed=1, workers=1)
+def phantom(small_phantom: Callable[..., Path]) -> Path:
+    return small_phantom(cases=4, size=24, sites=1, seed=1)
 
 
 def plan(phantom: Path, edge: int = 64, batch_size: int = 2, **options: object) -> Plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.content_hash import check_content, fingerprint
 from medtl.data.io.nifti import read_header
-from medtl.data.phantom import write_phantom
 from medtl.errors import DataError
 from medtl.runtime.memory import free_memory_bytes
 from medtl.runtime.signals import leave_signals_to_parent
@@ -43,11 +43,8 @@ PATCH = (16, 16, 16)
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ...]:
-    root = write_phantom(
-        tmp_path_factory.mktemp("data") / "phantom", cases=3, size=24, sites=1, seed=2, workers=1
-    )
-    return Brats().cases(root).cases
+def cohort(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
+    return Brats().cases(small_phantom(cases=3, size=24, sites=1, seed=2)).cases
 
 
 @pytest.fixture(autouse=True)
