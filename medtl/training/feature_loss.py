@@ -27,9 +27,11 @@ class BoundFeatureLoss(nn.Module):
         super().__init__()
         self.block = block or before_head(network)
         self.network = network  # no module: its weights are not the loss's
-        with torch.no_grad(), mode(network.module, training=False):
-            features = block_features(network, batch, (self.block,))
-        loss.bind_features(pooled(features[self.block]).shape[1])
+        # No pass through the network for a loss without parameters of its own.
+        if type(loss).bind_features is not FeatureLoss.bind_features:
+            with torch.no_grad(), mode(network.module, training=False):
+                features = block_features(network, batch, (self.block,))
+            loss.bind_features(pooled(features[self.block]).shape[1])
         self.loss = loss
 
     def forward(self, features: Tensor, labelled: int, progress: float) -> Tensor:

@@ -38,7 +38,7 @@ class CheckpointMetadata(BaseModel):
     domain: str  #: selector of the domain that the stage is scored on
     modalities: tuple[str, ...]  #: order of the input channels
     regions: tuple[str, ...]  #: order of the output channels
-    nested: bool  #: each region lies within the one before it
+    nested: bool = False  #: each region lies within the one before it
     exclusive: bool = False  #: no voxel is in two regions
     names: Mapping[str, Any] | None = None  #: see :attr:`medtl.data.task.Task.names`
     preprocessing: dict[str, Any]  #: preset and spacing, see Preset.to_json
@@ -59,8 +59,9 @@ class CheckpointMetadata(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        if metadata.kind == "segmentation" and "min_component_ml" not in recorded:
-            raise ValueError("min_component_ml: Field required")
+        missing = {"nested", "min_component_ml"} - metadata.model_fields_set
+        if metadata.kind == "segmentation" and missing:
+            raise ValueError(f"{', '.join(sorted(missing))}: Field required")
         return metadata
 
     def to_json(self) -> dict[str, Any]:
