@@ -141,11 +141,11 @@ def prepared(cases: list[Case], catalog: Catalog) -> tuple[Views, float]:
     """Samples from the cache, all read once, and the seconds that this took per picture."""
     defaults = KaggleMri.defaults
     preset = catalog.transforms[defaults.transforms].load()().with_size(SIZE)
-    recipe = Preprocessor(parse_domain(defaults.src).modalities, KaggleMri.regions, preset)
+    preprocessor = Preprocessor(parse_domain(defaults.src).modalities, KaggleMri.regions, preset)
     started = perf_counter()
-    cached = cached_cases(cases, recipe, "memory", 0)
+    cached = cached_cases(cases, preprocessor, "memory", 0)
     reading = (perf_counter() - started) / len(cases)
-    return Views(cached, cases, recipe, SIZE, "benchmark"), reading
+    return Views(cached, cases, preprocessor, SIZE, "benchmark"), reading
 
 
 class Plainly(Dataset[tuple[Tensor, Tensor]]):

@@ -143,7 +143,9 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
     trained = read_stage(open_run(options.run), "scratch", load_catalog(), fabric)
     predictor = trained.predictor
     chosen = next(c for c in sorted_cases(options.data) if c.id == case)
-    image_CIJK = whole_grid(predictor.recipe(chosen, with_target=False), predictor.recipe)
+    image_CIJK = whole_grid(
+        predictor.preprocessor(chosen, with_target=False), predictor.preprocessor
+    )
     image_CIJK = image_CIJK.to(fabric.device)
     forward = FORWARDS[way]
     forward(predictor, image_CIJK[:, :128, :128, :128])
@@ -156,11 +158,11 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
     print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(fabric.device), "before": before}))
     assert chosen.target is not None
     labels_IJK, _ = read_labels(chosen.target, chosen.labels)
-    truth = torch.from_numpy(region_masks(labels_IJK, chosen, predictor.recipe.regions))
+    truth = torch.from_numpy(region_masks(labels_IJK, chosen, predictor.preprocessor.regions))
     torch.save({"logits": logits_LIJK.cpu(), "truth": truth}, file)
 
 
-def whole_grid(prepared: Any, recipe: Any) -> Any:
+def whole_grid(prepared: Any, preprocessor: Any) -> Any:
     """The prepared image put back into the native grid, background 0: both sides start here."""
     from medtl.transforms.preprocess import to_native
 

@@ -61,9 +61,9 @@ def main() -> None:
     cases = sorted_cases(options.data)[:PATIENTS]
     defaults = Brats.defaults
     preset = catalog.transforms[defaults.transforms].load()().with_spacing(defaults.spacing_mm)
-    recipe = Preprocessor(parse_modalities(defaults.src), Brats.regions, preset)
-    cached = cached_cases(cases, recipe, "memory", 0)
-    patches = Patches(cached, len(cases), recipe, defaults.patch_size, "benchmark")
+    preprocessor = Preprocessor(parse_modalities(defaults.src), Brats.regions, preset)
+    cached = cached_cases(cases, preprocessor, "memory", 0)
+    patches = Patches(cached, len(cases), preprocessor, defaults.patch_size, "benchmark")
     result = {
         "machine": describe(),
         "device": str(fabric.device),
@@ -72,7 +72,7 @@ def main() -> None:
         "batch": defaults.batch_size,
         "loop": compare_loops(options, fabric, catalog, patches),
         "waiting": measure_waiting(options, fabric, catalog, patches),
-        "input": compare_input(options, cases, recipe, patches),
+        "input": compare_input(options, cases, preprocessor, patches),
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({k: result[k] for k in ("loop", "waiting", "input")}, indent=2))
@@ -179,12 +179,12 @@ def measure_waiting(
 
 
 def compare_input(
-    options: Any, cases: list[Any], recipe: Preprocessor, patches: Patches
+    options: Any, cases: list[Any], preprocessor: Preprocessor, patches: Patches
 ) -> dict[str, Any]:
     """Seconds to make one sample, on one thread: from the cache, and from the files."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    read = monai_reader(recipe)
+    read = monai_reader(preprocessor)
     made, from_files = [], []
     for repeat in range(options.repeats):
         for position, case in enumerate(cases):
@@ -193,7 +193,7 @@ def compare_input(
             between = perf_counter()
             read(
                 {
-                    "image": [str(case.images[name].path) for name in recipe.modalities],
+                    "image": [str(case.images[name].path) for name in preprocessor.modalities],
                     "label": str(case.target.path),
                 }
             )
@@ -208,7 +208,7 @@ def compare_input(
     }
 
 
-def monai_reader(recipe: Preprocessor) -> Any:
+def monai_reader(preprocessor: Preprocessor) -> Any:
     """MONAI's usual chain for BraTS: load, orient, resample, crop, z-score."""
     from monai.transforms import (
         Compose,
@@ -222,7 +222,7 @@ def monai_reader(recipe: Preprocessor) -> Any:
     )
 
     both = ["image", "label"]
-    spacing = (recipe.preset.spacing_mm,) * 3
+    spacing = (preprocessor.preset.spacing_mm,) * 3
     return Compose(
         [
             LoadImaged(both),

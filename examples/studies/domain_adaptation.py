@@ -222,8 +222,8 @@ def picks(plan: Plan, run: Run, catalog: Catalog) -> dict[str, str]:
     target, source = plan.request.target, plan.request.source
     unseen = blind(plan.cases(target, "train"))
     held_out = plan.cases(source, "val")
-    shown = cached_cases(unseen, plan.recipe(target), "memory", 0)
-    validating = cached_cases(held_out, plan.recipe(source), "memory", 0)
+    shown = cached_cases(unseen, plan.preprocessor(target), "memory", 0)
+    validating = cached_cases(held_out, plan.preprocessor(source), "memory", 0)
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for stage in ("source", *METHODS):
         predictor = read_stage(run, stage, catalog, fabric).predictor

@@ -102,7 +102,7 @@ def compare(
             "layer_ratio": fmean(new.layers[name] / old.layers[name] for name in new.layers),
             "logit_ratio": float(new.logits.std() / old.logits.std()),
         }
-        if len(after.recipe.modalities) == 2:
+        if len(after.preprocessor.modalities) == 2:
             moved = answer(after, case, swapped=True).logits - new.logits
             row["swap_change"] = float(moved.square().mean().sqrt() / new.logits.std())
         rows.append(row)
@@ -115,12 +115,12 @@ def carried_over(
     """The target's network as it starts its first stage, calibrated on training patches."""
     weights = read_weights(resolve_weights(str(run.path)))
     domain = parse_domain(target)
-    recipe = replace(source.recipe, modalities=domain.modalities)
-    cached = cached_cases(others, recipe, "memory", 0)
-    patches = Patches(cached, len(others), recipe, source.patch_size, "0")
+    preprocessor = replace(source.preprocessor, modalities=domain.modalities)
+    cached = cached_cases(others, preprocessor, "memory", 0)
+    patches = Patches(cached, len(others), preprocessor, source.patch_size, "0")
     network: Network = catalog.networks[run.path.name].load()(
         in_channels=len(domain.modalities),
-        out_channels=len(recipe.regions),
+        out_channels=len(preprocessor.regions),
         width=weights.metadata["network"]["width"],
         patch_size=source.patch_size,
     )
@@ -128,11 +128,11 @@ def carried_over(
         network,
         Stage("adapt", domain, 1, init=str(run.path)),
         weights,
-        recipe.regions,
+        preprocessor.regions,
         mapping={},
         batch=torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)]),
     )
-    return replace(source, network=network, recipe=recipe)
+    return replace(source, network=network, preprocessor=preprocessor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Answer:
 
 
 def answer(predictor: Segmenter, case: Case, *, swapped: bool = False) -> Answer:
-    image_CIJK = predictor.recipe(case, with_target=False)["image"]
+    image_CIJK = predictor.preprocessor(case, with_target=False)["image"]
     brain_IJK = (image_CIJK != 0).any(dim=0)
     image_CIJK = image_CIJK.flip(0) if swapped else image_CIJK
     logits_LIJK = predictor.prepared_logits(image_CIJK)

@@ -36,7 +36,7 @@ def score(
     rows: list[dict[str, Any]] = []
     own = share(classifier.fabric, cases)
     with reporter.progress(what, len(own)) as advance:
-        prepared = ahead(partial(classifier.recipe, with_target=False), own)
+        prepared = ahead(partial(classifier.preprocessor, with_target=False), own)
         found = classify([classifier], ([one] for one in prepared))
         for done, (case, probability) in enumerate(zip(own, found, strict=True), 1):
             rows.append(

@@ -81,7 +81,7 @@ def score_stages(
             "--missing-modalities is for segmentation; this run tells classes; drop it"
         )
     for stage in stages:
-        scores.check_cohort(cohort, stage.predictor.recipe.regions)
+        scores.check_cohort(cohort, stage.predictor.preprocessor.regions)
     kept, dropped = unseen(cases, stages)
     known = {case.id for case in kept}
     again = {case.id for case in cases if case.patient in cohort.test} - known
@@ -107,7 +107,7 @@ def score_stages(
     rows, missing = {}, {}
     extra = (subset_dice,) if missing_modalities else ()
     for stage in stages:
-        recipe = stage.predictor.recipe
+        preprocessor = stage.predictor.preprocessor
         own = select(parse_domain(stage.domain), kept) if narrow else kept
         if not own:
             reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
@@ -118,8 +118,8 @@ def score_stages(
             data.setdefault(name, {})[stage.stage] = detail
         if missing_modalities:
             missing[stage.stage] = {
-                "modality_dropout": recipe.preset.augmentation.modality_dropout,
-                "dice": summarise_subsets(found, recipe.modalities),
+                "modality_dropout": preprocessor.preset.augmentation.modality_dropout,
+                "dice": summarise_subsets(found, preprocessor.modalities),
             }
     summary = {stage: scores.summarise(found) for stage, found in rows.items()}
     gain = against_controls(
@@ -157,7 +157,7 @@ def evaluate(
     stages = [read_stage(run, name, catalog, fabric, reporter.say) for name in names]
     if flips:
         stages = with_flips(stages, reporter)
-    needed = {name for each in stages for name in each.predictor.recipe.modalities}
+    needed = {name for each in stages for name in each.predictor.preprocessor.modalities}
     own = data is None or data.resolve() == config.data
     scheme = labels or (config.labels if own else None)
     cohort = open_cohort(

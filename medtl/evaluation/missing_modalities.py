@@ -35,8 +35,8 @@ def subset_dice(
     predictor: Segmenter, prepared: Mapping[str, Any], truth_LIJK: NDArray[np.bool_]
 ) -> list[dict[str, dict[str, float]]]:
     """``{SUBSETS: {"flair": Dice}}`` of one case for each region, all modalities left out."""
-    modalities, image_CIJK = predictor.recipe.modalities, prepared["image"]
-    found: list[dict[str, float]] = [{} for _ in predictor.recipe.regions]
+    modalities, image_CIJK = predictor.preprocessor.modalities, prepared["image"]
+    found: list[dict[str, float]] = [{} for _ in predictor.preprocessor.regions]
     for kept in subsets(modalities)[1:]:
         blanked_CIJK = image_CIJK.clone()
         for channel, name in enumerate(modalities):

@@ -157,8 +157,8 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
     """The test case whose first region scored the median Dice, of those that have it."""
     predictor = stage.predictor
     assert isinstance(predictor, Segmenter)
-    recipe = predictor.recipe
-    region = recipe.regions[0]
+    preprocessor = predictor.preprocessor
+    region = preprocessor.regions[0]
     dice, name, among = median_case(scores.by_stage[stage.stage], region)
     case = next(case for case in cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
@@ -168,11 +168,11 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
         axes = PICTURE_AXES
     montage(
         path,
-        np.stack([read_volume(case.images[modality])[0] for modality in recipe.modalities]),
-        recipe.modalities,
-        region_masks(labels_IJK, case, recipe.regions),
-        predictor.masks(recipe(case, with_target=False)),
-        recipe.regions,
+        np.stack([read_volume(case.images[modality])[0] for modality in preprocessor.modalities]),
+        preprocessor.modalities,
+        region_masks(labels_IJK, case, preprocessor.regions),
+        predictor.masks(preprocessor(case, with_target=False)),
+        preprocessor.regions,
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median of {among})",
         spacing_mm=read_header(case.target).spacing_mm,
         axes=axes,

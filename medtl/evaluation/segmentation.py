@@ -48,14 +48,16 @@ def score(
     scored: list[list[dict[str, Any]]] = []  # rows of each case
     own = share(predictor.fabric, cases)
     with reporter.progress(what, len(own)) as advance:
-        prepared = ahead(partial(predictor.recipe, with_target=False), own)
+        prepared = ahead(partial(predictor.preprocessor, with_target=False), own)
         for done, (case, image) in enumerate(zip(own, prepared, strict=True), 1):
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)
-            truth_LIJK = region_masks(labels_IJK, case, predictor.recipe.regions)
+            truth_LIJK = region_masks(labels_IJK, case, predictor.preprocessor.regions)
             spacing_mm = read_header(case.target).spacing_mm
             masks_LIJK = predictor.masks(image)
-            scores = case_metrics(masks_LIJK, truth_LIJK, spacing_mm, predictor.recipe.regions)
+            scores = case_metrics(
+                masks_LIJK, truth_LIJK, spacing_mm, predictor.preprocessor.regions
+            )
             rows = metric_rows(case.id, case.patient, scores)
             if extra is not None:
                 more = extra(predictor, image, truth_LIJK)

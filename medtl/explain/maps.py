@@ -47,7 +47,7 @@ def explain_classes(
     classifier: Classifier, cases: Sequence[Case], layer: Layer, chosen: str | None
 ) -> Iterator[CaseMap]:
     """Map the ``chosen`` class of each case, or the true class, or the most probable one."""
-    network, classes = classifier.network, classifier.recipe.regions
+    network, classes = classifier.network, classifier.preprocessor.regions
     size = classifier.patch_size
     grid = cell_grid(network, layer, size)
     for chunk in _prepared(classifier, cases, classifier.batch_size):
@@ -75,7 +75,7 @@ def explain_regions(
 
     2-D networks: in the slice with the largest prediction.
     """
-    index = predictor.recipe.regions.index(region)
+    index = predictor.preprocessor.regions.index(region)
     edges = (*predictor.patch_size, 1)[:3]
     flat = predictor.network.spatial_dims == 2
     size = edges[:2] if flat else edges
@@ -101,8 +101,8 @@ def explain_regions(
 def _prepared(
     predictor: Classifier | Segmenter, cases: Sequence[Case], size: int
 ) -> Iterator[Chunk]:
-    recipe = partial(predictor.recipe, with_target=False)
-    waiting = zip(cases, ahead(recipe, cases), strict=True)
+    preprocessor = partial(predictor.preprocessor, with_target=False)
+    waiting = zip(cases, ahead(preprocessor, cases), strict=True)
     while chunk := list(islice(waiting, size)):
         yield chunk
 

@@ -83,7 +83,7 @@ def explain(
     layer = _layer(trained, options.block, reporter)
     drawn = spread_over_classes(cases, options.cases)
     rows, panels, not_scored = _map_cases(trained, cases, drawn, layer, output, options, reporter)
-    modalities = trained.predictor.recipe.modalities
+    modalities = trained.predictor.preprocessor.modalities
     grey = f"mean of {', '.join(modalities)}" if len(modalities) > 1 else modalities[0]
     network = trained.predictor.network.name
     title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
@@ -111,7 +111,7 @@ def explain(
 
 
 def _output(trained: LoadedStage, output: str | None) -> str | None:
-    outputs = trained.predictor.recipe.regions
+    outputs = trained.predictor.preprocessor.regions
     if output is not None and output not in outputs:
         what = "region" if trained.task_type.dense else "class"
         raise UnknownNameError(f"{what} of this run", output, outputs)
@@ -155,7 +155,7 @@ def _map_cases(
             if reference_IJK is None:
                 not_scored[maps.unscored_reason(one, one.case.id in new)] += 1
             if one.case.id in shown:
-                modalities = trained.predictor.recipe.modalities
+                modalities = trained.predictor.preprocessor.modalities
                 panels[one.case.id] = slices.case_panel(one, modalities, mask_IJK)
             advance(done)
     return rows, [panels[case.id] for case in drawn], not_scored
@@ -208,13 +208,13 @@ def _draw_network(
 ) -> None:
     """Draw the filters of the first layer and each block's output for one slice of a case."""
     predictor = trained.predictor
-    network, modalities = predictor.network, predictor.recipe.modalities
+    network, modalities = predictor.network, predictor.preprocessor.modalities
     weights_OCIJ = slices.first_filters(network)
     if weights_OCIJ is not None:
         title = f"{trained.stage}: first layer of {network.name}\n{slices.filters_shown(network)}"
         path = folder / "filters.png"
         figures.filters(path, weights_OCIJ, modalities, title, synthetic=synthetic)
-    prepared = predictor.recipe(case, with_target=False)
+    prepared = predictor.preprocessor(case, with_target=False)
     patch = predictor.patch_size[: network.spatial_dims]
     cut = slices.cut_at(prepared, patch, panel.height)
     image_BCIJK = cut.patch[None].to(predictor.fabric.device)
@@ -266,7 +266,7 @@ def explain_run(
         None if inputs else config.protocol,
         names=trained.names,
         labels=scheme,
-        required=trained.predictor.recipe.modalities,
+        required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,
     )
     picked = pick_cases(cohort, run, "all" if inputs else "test")

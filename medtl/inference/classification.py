@@ -41,7 +41,7 @@ class Classifier:
     """A network with all it takes to name the class of a case."""
 
     network: Network
-    recipe: Preprocessor
+    preprocessor: Preprocessor
     patch_size: tuple[int, ...]
     fabric: Fabric
     temperature: Temperature = field(default_factory=Temperature)
@@ -78,7 +78,7 @@ def validate(
     """
     own = share(classifier.fabric, range(len(cases)))
     found = list(classifier.probabilities(cached[n]["image"] for n in own))
-    classes = classifier.recipe.regions
+    classes = classifier.preprocessor.regions
     hits: dict[str, list[float]] = {}
     for case, row_L in zip(cases, gather(classifier.fabric, found, len(cases)), strict=True):
         hits.setdefault(case.class_name, []).append(row_L[classes.index(case.class_name)])
@@ -94,14 +94,14 @@ def probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> l
 
 def build_classifier(
     network: Network,
-    recipe: Preprocessor,
+    preprocessor: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
     metadata: CheckpointMetadata,
     _tell: Tell,
 ) -> Classifier:
     temperature = Temperature(metadata.temperature, metadata.temperature_fitted_on)
-    return Classifier(network, recipe, patch, fabric, temperature)
+    return Classifier(network, preprocessor, patch, fabric, temperature)
 
 
 def record(classifier: Classifier) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def calibrate(
 
     def images() -> Iterator[Tensor]:
         for case in validation:
-            truth.append(classifier.recipe.regions.index(case["class"]))
+            truth.append(classifier.preprocessor.regions.index(case["class"]))
             yield case["image"]
 
     found_NL = np.array(
@@ -146,7 +146,7 @@ def classify(
             for member, classifier in enumerate(classifiers)
         ]
         for row_L in np.mean(found, axis=0):
-            yield dict(zip(classifiers[0].recipe.regions, row_L.tolist(), strict=True))
+            yield dict(zip(classifiers[0].preprocessor.regions, row_L.tolist(), strict=True))
 
 
 def most_likely(probability: Mapping[str, float]) -> str:

@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 from medtl.data.case import Case
 from medtl.data.modality import Modality
 from medtl.errors import RunError
-from medtl.inference.classification import Classifier, classify
+from medtl.inference.classification import classify
 from medtl.inference.load import LoadedStage, restore_stage
 from medtl.inference.segmentation import Segmenter, decide
-from medtl.inference.task_types import AnyPredictor
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
-from medtl.transforms.preprocessor import Preprocessor
 
-#: A case as each recipe prepares it.
-Prepared = Sequence[tuple[Preprocessor, Mapping[str, Any]]]
+#: A case, preprocessed for each member.
+Prepared = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +40,11 @@ class Ensemble:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        return self.first.predictor.recipe.regions
+        return self.first.predictor.preprocessor.regions
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        return self.first.predictor.recipe.modalities
+        return self.first.predictor.preprocessor.modalities
 
     @property
     def fabric(self) -> Fabric:
@@ -56,45 +54,37 @@ class Ensemble:
     def synthetic(self) -> bool:
         return all(member.synthetic for member in self.members)
 
+    @property
+    def predictors(self) -> list[Any]:
+        """Segmenters or classifiers, as the task is."""
+        return [member.predictor for member in self.members]
+
     def prepare(self, case: Case) -> Prepared:
-        """The case as each recipe prepares it, once per recipe however many members share it."""
-        recipes: list[Preprocessor] = []
-        for member in self.members:
-            if member.predictor.recipe.plain not in recipes:
-                recipes.append(member.predictor.recipe.plain)
-        return [(recipe, recipe(case, with_target=False)) for recipe in recipes]
+        """Preprocess the case for each member; equal preprocessors run once."""
+        plain = [predictor.preprocessor.plain for predictor in self.predictors]
+        sources = [plain.index(preprocessor) for preprocessor in plain]
+        prepared = {n: plain[n](case, with_target=False) for n in dict.fromkeys(sources)}
+        return [prepared[n] for n in sources]
 
     def probabilities(self, prepared: Iterable[Prepared]) -> Iterator[dict[str, float]]:
         """The probability of each class, of every prepared case in order."""
-        found = [member.predictor for member in self.members]
-        classifiers = [each for each in found if isinstance(each, Classifier)]
-        return classify(classifiers, ([_own(case, c) for c in classifiers] for case in prepared))
+        return classify(self.predictors, prepared)
 
     def masks(self, prepared: Prepared) -> NDArray[np.bool_]:
         """One mask per region (LIJK) on the native grid.
 
         Members run one after the other into one running sum: memory does not grow with them.
         """
-        total_LIJK = None
-        found = [member.predictor for member in self.members]
-        predictors = [each for each in found if isinstance(each, Segmenter)]
-        for predictor in predictors:
-            image = _own(prepared, predictor)
-            if len(predictors) == 1:
-                return predictor.masks(image)
-            # Double: in single precision sure members say 1 of several regions alike.
-            probability_LIJK = predictor.native_logits(image).double().sigmoid_()
-            total_LIJK = (
-                probability_LIJK if total_LIJK is None else total_LIJK.add_(probability_LIJK)
-            )
-        assert total_LIJK is not None  # there is a member
+        predictors: list[Segmenter] = self.predictors
+        if len(predictors) == 1:
+            return predictors[0].masks(prepared[0])
+        # Double: in single precision, probabilities near 1 of several regions round to 1.
+        total_LIJK = predictors[0].native_logits(prepared[0]).double().sigmoid_()
+        for predictor, image in zip(predictors[1:], prepared[1:], strict=True):
+            total_LIJK += predictor.native_logits(image).double().sigmoid_()
         logits_LIJK = torch.logit(total_LIJK.div_(len(predictors)))
-        alike = predictors[0]
-        return decide(logits_LIJK, nested=alike.nested, exclusive=alike.exclusive)
-
-
-def _own(prepared: Prepared, predictor: AnyPredictor) -> Mapping[str, Any]:
-    return next(image for recipe, image in prepared if recipe == predictor.recipe.plain)
+        first = predictors[0]
+        return decide(logits_LIJK, nested=first.nested, exclusive=first.exclusive)
 
 
 def read_ensemble(
@@ -109,25 +99,22 @@ def read_ensemble(
     members = tuple(
         restore_stage(read_weights(resolve_weights(run)), catalog, fabric, tell) for run in runs
     )
+    expected = _shared_facts(members[0])
     for run, member in zip(runs[1:], members[1:], strict=True):
-        for what, a, b in (
-            ("task", members[0].task, member.task),
-            ("modalities", _modalities(members[0]), _modalities(member)),
-            ("regions", _regions(members[0]), _regions(member)),
-            ("labels", _labels(members[0]), _labels(member)),
-        ):
-            if a != b:
-                raise RunError(f"{runs[0]} and {run} differ in {what}: {a} and {b}")
+        for what, value in _shared_facts(member).items():
+            if value != expected[what]:
+                raise RunError(
+                    f"{runs[0]} and {run} differ in {what}: {expected[what]} and {value}"
+                )
     return Ensemble(members)
 
 
-def _modalities(member: LoadedStage) -> str:
-    return ", ".join(sorted(member.predictor.recipe.modalities))
-
-
-def _regions(member: LoadedStage) -> str:
-    return ", ".join(member.predictor.recipe.regions)
-
-
-def _labels(member: LoadedStage) -> str:
-    return str((member.names or {}).get("regions", ""))
+def _shared_facts(member: LoadedStage) -> dict[str, str]:
+    """What all members of an ensemble must agree in."""
+    preprocessor = member.predictor.preprocessor
+    return {
+        "task": member.task,
+        "modalities": ", ".join(sorted(preprocessor.modalities)),
+        "regions": ", ".join(preprocessor.regions),
+        "labels": str((member.names or {}).get("regions", "")),
+    }

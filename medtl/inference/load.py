@@ -49,7 +49,7 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
     if not all(stage.task_type.dense for stage in stages):
         raise ConfigError("--tta is for segmentation; this run tells classes; drop it")
     dims = max(stage.predictor.network.spatial_dims for stage in stages)
-    mirrored = all(stage.predictor.recipe.preset.augmentation.flip for stage in stages)
+    mirrored = all(stage.predictor.preprocessor.preset.augmentation.flip for stage in stages)
     reporter.say(
         f"--tta: {len(orientations(dims))} passes of the network per window instead of one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")

@@ -65,7 +65,8 @@ def predict(
         reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
-    return ensemble, WRITERS[trained.task_type.name](ensemble, cohort, out, reporter)
+    write = write_label_maps if trained.task_type.dense else write_classes
+    return ensemble, write(ensemble, cohort, out, reporter)
 
 
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
@@ -144,10 +145,6 @@ def _tell_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     if there:
         names = shortened([target.name for target in there])
         reporter.say(f"warning: {there[0].parent} has {names} already: replaced")
-
-
-#: By the kind of task.
-WRITERS = {"segmentation": write_label_maps, "classification": write_classes}
 
 
 def paint(

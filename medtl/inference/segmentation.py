@@ -57,7 +57,7 @@ class Segmenter:
     """A network with all it takes to run on a case."""
 
     network: Network
-    recipe: Preprocessor
+    preprocessor: Preprocessor
     patch_size: tuple[int, ...]
     fabric: Fabric
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
@@ -80,7 +80,7 @@ class Segmenter:
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel of the prepared grid."""
-        return self.recipe.preset.spacing_mm**3 / 1000
+        return self.preprocessor.preset.spacing_mm**3 / 1000
 
     def _logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Tensor:
         module = self.network.module.eval()
@@ -124,8 +124,10 @@ class Segmenter:
             return self.windows.run(compute, wanted, multiple, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
-        """logits_LIJK on the native grid of a case that ``recipe`` has prepared; it may say what
-        is ``shown`` (:meth:`prepared_logits`)."""
+        """logits_LIJK on the native grid of a preprocessed case.
+
+        Its ``shown`` is optional, see :meth:`prepared_logits`.
+        """
         logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
         return to_native(logits_LIJK, prepared["placement"], OUTSIDE)
 
@@ -162,7 +164,7 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
 
 def build_segmenter(
     network: Network,
-    recipe: Preprocessor,
+    preprocessor: Preprocessor,
     patch: tuple[int, ...],
     fabric: Fabric,
     metadata: CheckpointMetadata,
@@ -171,7 +173,7 @@ def build_segmenter(
     """``tell`` is called with a sentence where the memory holds smaller windows alone."""
     return Segmenter(
         network,
-        recipe,
+        preprocessor,
         patch,
         fabric,
         metadata.nested,
@@ -206,7 +208,7 @@ def validate(predictor: Segmenter, cached: Dataset[Any], cases: Sequence[Case]) 
         masks_LIJK = decide(logits_LIJK, nested=predictor.nested, exclusive=predictor.exclusive)
         scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
     means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
-    return dict(zip(predictor.recipe.regions, means, strict=True))
+    return dict(zip(predictor.preprocessor.regions, means, strict=True))
 
 
 def probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:

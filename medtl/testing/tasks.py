@@ -211,9 +211,9 @@ def a_case_can_be_prepared(tried: Tried) -> None:
     case = found.cohort.cases[0]
     regions = () if found.task.kind == "classification" else found.task.regions
     modalities = parse_domain(defaults.src).modalities
-    recipe = Preprocessor(modalities, regions, preset.with_size(defaults.patch_size))
+    preprocessor = Preprocessor(modalities, regions, preset.with_size(defaults.patch_size))
     with own_cache():
-        prepared = recipe(case, with_target=bool(regions))
+        prepared = preprocessor(case, with_target=bool(regions))
     require(prepared["image"].isfinite().all(), f"{case.id} is not finite once it is prepared")
 
 

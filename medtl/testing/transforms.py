@@ -72,9 +72,9 @@ def native(preset: Preset) -> Native:
 
 def prepare(preset: Preset) -> tuple[Tensor, Tensor, Placement]:
     """image_CIJK, target_LIJK and where they lie in the native grid."""
-    recipe = Preprocessor(tuple(map(Modality, MODALITIES)), REGIONS, preset)
+    preprocessor = Preprocessor(tuple(map(Modality, MODALITIES)), REGIONS, preset)
     given = native(preset)
-    found = recipe.prepare(given.image_CIJK, AFFINE, given.target_LIJK)
+    found = preprocessor.prepare(given.image_CIJK, AFFINE, given.target_LIJK)
     return found["image"], found["target"], found["placement"]
 
 

@@ -56,7 +56,7 @@ class Plan:
     headers: tuple[Header, ...]
     outside: Weights | None  #: that ``--init`` names
 
-    def recipe(self, domain: Domain) -> Preprocessor:
+    def preprocessor(self, domain: Domain) -> Preprocessor:
         return Preprocessor(domain.modalities, self.task.regions, self.preset)
 
     def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
@@ -77,7 +77,7 @@ class Plan:
         share = count / max(1, len({case.patient for case in self.cohort.cases}))
         return round(
             sum(
-                prepared_bytes(header, self.recipe(domain)) * share
+                prepared_bytes(header, self.preprocessor(domain)) * share
                 for domain in domains
                 for header in self.headers
             )

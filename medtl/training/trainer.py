@@ -157,7 +157,7 @@ class Trainer:
             plan.task_type,
             self._cached(stage.domain, "train"),
             plan.cases(stage.domain, "train"),
-            plan.recipe(stage.domain),
+            plan.preprocessor(stage.domain),
             plan.patch_size,
             # Arms of one comparison see the same patients in the same order.
             f"{plan.config.seed}/{stage.domain}",
@@ -196,7 +196,7 @@ class Trainer:
         plan = self.plan
         return plan.task_type.predictor(
             network,
-            plan.recipe(stage.domain),
+            plan.preprocessor(stage.domain),
             plan.patch_size,
             self.fabric,
             self._metadata(stage, network),
@@ -214,7 +214,7 @@ class Trainer:
             cases = self.plan.cases(domain, part)
             if unlabelled:
                 cases = blind(cases)
-            cached = cached_cases(cases, self.plan.recipe(domain), self.cache, self.workers)
+            cached = cached_cases(cases, self.plan.preprocessor(domain), self.cache, self.workers)
             if self.fabric.world_size > 1 and self.cache == "disk":
                 for index in share(self.fabric, range(len(cases))):
                     cached[index]

@@ -38,7 +38,7 @@ class Unlabelled:
 
     def samples(self, augmentation: Augmentation | None = None) -> Images:
         """To train beside; ``augmentation`` None: the domain's own."""
-        own = self.plan.recipe(self.domain).preset.augmentation
+        own = self.plan.preprocessor(self.domain).preset.augmentation
         return Images(
             self.cached,
             self.count,

@@ -180,8 +180,8 @@ def test_cache_lost_while_training_is_made_anew(phantom: Path, whole: Path, tmp_
 @pytest.mark.parametrize("content", [b"", b"\x20\0\0\0\0\0\0\0{}", None])
 def test_damaged_files_of_the_cache_are_made_anew(phantom: Path, content: bytes | None) -> None:
     cases = Brats().cases(phantom).cases[:1]
-    recipe = Preprocessor(("flair",), ("WT",), brain_mr().with_spacing(8.0))
-    cached = cached_cases(cases, recipe, "disk", 0)
+    preprocessor = Preprocessor(("flair",), ("WT",), brain_mr().with_spacing(8.0))
+    cached = cached_cases(cases, preprocessor, "disk", 0)
     first = cached[0]
     folder = cache_dir() / "prepared"
     for path in folder.rglob("*.safetensors"):

@@ -266,17 +266,19 @@ def test_a_damaged_standard_in_a_checkpoint_is_one_line(run, values) -> None:
 def test_prediction_prepares_a_curved_copy_as_the_image(run, phantom) -> None:
     """A standard takes away what a z-score cannot: a curve over the intensities."""
     trained = read_stage(Run(run), "fine-tune", load_catalog(), build_fabric("cpu", "fp32"))
-    recipe = trained.predictor.recipe
+    preprocessor = trained.predictor.preprocessor
     case = Brats().cases(phantom).cases[0]
-    volumes = [read_volume(case.images[name])[0] for name in recipe.modalities]
-    image_CIJK, affine = np.stack(volumes), read_volume(case.images[recipe.modalities[0]])[1]
+    volumes = [read_volume(case.images[name])[0] for name in preprocessor.modalities]
+    image_CIJK, affine = np.stack(volumes), read_volume(case.images[preprocessor.modalities[0]])[1]
     curved = (image_CIJK / image_CIJK.max()) ** 2 * 1000
 
     def apart(of) -> float:
         one, other = (of.prepare(given, affine)["image"] for given in (image_CIJK, curved))
         return float((one - other).abs().mean())
 
-    assert apart(recipe) < 0.25 * apart(replace(recipe, preset=recipe.preset.with_standard(None)))
+    assert apart(preprocessor) < 0.25 * apart(
+        replace(preprocessor, preset=preprocessor.preset.with_standard(None))
+    )
 
 
 def test_a_run_with_a_standard_predicts_and_evaluates(run, phantom, command, tmp_path) -> None:

@@ -139,7 +139,11 @@ def test_mean_of_two_runs_is_the_mean_of_their_probabilities(
         for run in members
     ]
     probability_LIJK = sum(
-        1 / (1 + np.exp(-p.native_logits(p.recipe(cases[0], with_target=False)).double().numpy()))
+        1
+        / (
+            1
+            + np.exp(-p.native_logits(p.preprocessor(cases[0], with_target=False)).double().numpy())
+        )
         for p in predictors
     ) / len(members)
     whole, core, enhancing = np.logical_and.accumulate(probability_LIJK > 0.5)

@@ -117,16 +117,16 @@ def _default_layer(network: Network) -> str:
 
 
 def _prepared(view: View, trained: LoadedStage) -> Tensor:
-    recipe = trained.predictor.recipe
-    wanted, given = len(recipe.modalities), len(view.modalities)
+    preprocessor = trained.predictor.preprocessor
+    wanted, given = len(preprocessor.modalities), len(view.modalities)
     if wanted != given:
         raise ConfigError(
-            f"the run was trained on {wanted} modalities ({', '.join(recipe.modalities)}), which a "
-            f"domain of {given} ({', '.join(view.modalities)}) does not fit"
+            f"the run was trained on {wanted} modalities ({', '.join(preprocessor.modalities)}), "
+            f"which a domain of {given} ({', '.join(view.modalities)}) does not fit"
         )
     affine = np.diag([*view.spacing_mm, 1.0])
     try:
-        image_CIJK: Tensor = recipe.prepare(view.image_CIJK, affine)["image"]
+        image_CIJK: Tensor = preprocessor.prepare(view.image_CIJK, affine)["image"]
     except DataError as problem:
         raise DataError(f"{view.case}: {problem}") from problem
     return image_CIJK

@@ -35,14 +35,14 @@ class Views(Dataset[dict[str, Tensor]]):
         self,
         cached: Dataset[Any],
         cases: Sequence[Case],
-        recipe: Preprocessor,
+        preprocessor: Preprocessor,
         patch: tuple[int, ...],
         key: str,
     ) -> None:
         self.cached = cached
-        self.classes = [recipe.regions.index(case.class_name) for case in cases]
-        self.targets_NL = torch.eye(len(recipe.regions))[self.classes]
-        self.recipe = recipe
+        self.classes = [preprocessor.regions.index(case.class_name) for case in cases]
+        self.targets_NL = torch.eye(len(preprocessor.regions))[self.classes]
+        self.preprocessor = preprocessor
         self.patch = patch
         self.key = key
 
@@ -55,7 +55,7 @@ class Views(Dataset[dict[str, Tensor]]):
         images = views(
             [self.cached[index]["image"] for index in indices],
             self.patch,
-            self.recipe.preset.augmentation,
+            self.preprocessor.preset.augmentation,
             [seed_of(self.key, "sample", sample) for sample in samples],
         )
         targets_BL = self.targets_NL[indices]
@@ -77,13 +77,13 @@ class Patches(Dataset[dict[str, Tensor]]):
         self,
         cached: Dataset[Any],
         count: int,
-        recipe: Preprocessor,
+        preprocessor: Preprocessor,
         patch: tuple[int, ...],
         key: str,
     ) -> None:
         self.cached = cached
         self.count = count
-        self.recipe = recipe
+        self.preprocessor = preprocessor
         self.patch = patch
         self.key = key
 
@@ -91,11 +91,11 @@ class Patches(Dataset[dict[str, Tensor]]):
         case = self.cached[shuffled(self.key, sample, self.count)]
         i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
         drawn = draw(
-            self.recipe.preset.augmentation,
+            self.preprocessor.preset.augmentation,
             case["centres"],
             tuple(case["image"].shape[1:]),
             (i, j, k),
-            len(self.recipe.modalities),
+            len(self.preprocessor.modalities),
             seed_of(self.key, "sample", sample),
         )
         image, target = apply(drawn, case["image"], case["target"], (i, j, k))
@@ -180,11 +180,11 @@ def build_samples(
     task_type: TaskType,
     cached: Dataset[Any],
     cases: Sequence[Case],
-    recipe: Preprocessor,
+    preprocessor: Preprocessor,
     patch: tuple[int, ...],
     key: str,
 ) -> Patches | Views:
     """Augmented samples of cached cases: patches for segmentation, whole images for classes."""
     if task_type.dense:
-        return Patches(cached, len(cases), recipe, patch, key)
-    return Views(cached, cases, recipe, patch, key)
+        return Patches(cached, len(cases), preprocessor, patch, key)
+    return Views(cached, cases, preprocessor, patch, key)

@@ -39,11 +39,11 @@ MEMORY_SHARE = 0.6
 MOST_WORKERS = 8
 
 
-def prepared_bytes(header: Header, recipe: Preprocessor) -> int:
+def prepared_bytes(header: Header, preprocessor: Preprocessor) -> int:
     """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
-    shape = prepared_shape(header.shape[:3], header.spacing_mm, recipe.preset)
+    shape = prepared_shape(header.shape[:3], header.spacing_mm, preprocessor.preset)
     voxels = math.prod(shape)
-    return voxels * (4 * len(recipe.modalities) + len(recipe.regions))
+    return voxels * (4 * len(preprocessor.modalities) + len(preprocessor.regions))
 
 
 def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
@@ -70,16 +70,20 @@ def choose_workers(device: str, processes: int) -> int:
 
 
 def cached_cases(
-    cases: Sequence[Case], recipe: Preprocessor, cache: str, workers: int
+    cases: Sequence[Case], preprocessor: Preprocessor, cache: str, workers: int
 ) -> Dataset[Any]:
     """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all."""
     from monai.data.dataset import CacheDataset
     from monai.data.dataset import Dataset as PlainDataset
 
     items = [_Item(case) for case in cases]
-    steps = _Prepare(recipe)
+    steps = _Prepare(preprocessor)
     if cache == "disk":
-        folder = cache_dir() / "prepared" / _digest(repr((recipe.preset.version, recipe.plain)))
+        folder = (
+            cache_dir()
+            / "prepared"
+            / _digest(repr((preprocessor.preset.version, preprocessor.plain)))
+        )
         return Stored(items, steps, folder, _item_hash)
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
@@ -138,11 +142,11 @@ def _digest(text: str) -> str:
 class _Prepare(Transform):
     """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
 
-    def __init__(self, recipe: Preprocessor) -> None:
-        self.recipe = recipe
+    def __init__(self, preprocessor: Preprocessor) -> None:
+        self.preprocessor = preprocessor
 
     def __call__(self, item: _Item) -> dict[str, Any]:
-        prepared = self.recipe(item.case)
+        prepared = self.preprocessor(item.case)
         if "target" not in prepared:  # the case itself names its class
             return {"image": prepared["image"]}
         return {
@@ -150,7 +154,7 @@ class _Prepare(Transform):
             "target": prepared["target"],
             "centres": {
                 name: _centres(mask)
-                for name, mask in zip(self.recipe.regions, prepared["target"], strict=True)
+                for name, mask in zip(self.preprocessor.regions, prepared["target"], strict=True)
             },
         }
 

@@ -45,24 +45,24 @@ class Sum(nn.Module):
 
 @dataclass
 class Counting:
-    """A recipe that notes which cases it has prepared."""
+    """A preprocessor that notes which cases it has prepared."""
 
-    recipe: Preprocessor
+    preprocessor: Preprocessor
     made: list[str] = field(default_factory=list)
 
     def __call__(self, case: Case, **options: bool) -> dict:
         self.made.append(case.id)
-        return self.recipe(case, **options)
+        return self.preprocessor(case, **options)
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self.recipe, name)
+        return getattr(self.preprocessor, name)
 
 
 def predictor(module: nn.Module | None = None) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("sum", module or Sum(), blocks, 3, 3, 3, 1, (), ())
-    recipe = Preprocessor(MODALITIES, REGIONS, brain_mr_plain().with_spacing(7.5))
-    return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested=True)
+    preprocessor = Preprocessor(MODALITIES, REGIONS, brain_mr_plain().with_spacing(7.5))
+    return Segmenter(network, preprocessor, (32, 32, 32), build_fabric("cpu", "fp32"), nested=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_subsets_are_all_but_none_and_begin_with_all() -> None:
 
 def test_missing_modalities_are_zero_throughout(cases) -> None:
     found = predictor()
-    prepared = found.recipe(cases[0], with_target=False)
+    prepared = found.preprocessor(cases[0], with_target=False)
     before = prepared["image"].clone()
     scores = subset_dice(found, prepared, truth(cases[0]))
     assert torch.equal(prepared["image"], before)
@@ -113,8 +113,8 @@ def test_nothing_missing_is_the_plain_evaluation_to_the_last_bit(cases) -> None:
 
 def test_each_case_is_prepared_once_for_all_subsets(cases) -> None:
     found = predictor()
-    counting = Counting(found.recipe)
-    score(replace(found, recipe=counting), cases, QUIET, "", subset_dice)
+    counting = Counting(found.preprocessor)
+    score(replace(found, preprocessor=counting), cases, QUIET, "", subset_dice)
     assert sorted(counting.made) == sorted(case.id for case in cases)
 
 
@@ -152,7 +152,7 @@ def test_networks_of_2_and_3_dimensions_are_scored(cases, name: str) -> None:
 
 
 def test_dice_alone_is_that_of_the_metrics(cases) -> None:
-    masks = predictor().masks(predictor().recipe(cases[0]))
+    masks = predictor().masks(predictor().preprocessor(cases[0]))
     rows = score(predictor(), cases[:1], QUIET, "")
     for row, mask_IJK, truth_IJK in zip(rows, masks, truth(cases[0]), strict=True):
         assert mask_dice(mask_IJK, truth_IJK) == row["metrics"]["dice"]

@@ -234,9 +234,9 @@ def test_map_lies_on_the_pixels_of_the_picture(
     tmp_path: Path, number: int, place: tuple[int, int]
 ) -> None:
     case = spot_case(write_spot(tmp_path / "x.png", SIZES[number], place, flip=False))
-    recipe = Preprocessor(("image",), CLASSES, picture_plain().with_size((32, 32)))
+    preprocessor = Preprocessor(("image",), CLASSES, picture_plain().with_size((32, 32)))
     net = network(spot_finder(2), 2)
-    classifier = Classifier(net, recipe, (32, 32), build_fabric("cpu", "fp32"))
+    classifier = Classifier(net, preprocessor, (32, 32), build_fabric("cpu", "fp32"))
     (found,) = explain_classes(classifier, [case], feature_layer(net, (32, 32)), None)
     assert found.output == found.predicted == "spot"
     assert found.cam_IJK.shape == (*SIZES[number], 1)
@@ -257,9 +257,9 @@ def test_mask_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
 def test_map_lies_on_the_voxels_of_the_volume(tmp_path: Path, flip: bool) -> None:
     shape, place = (20, 26, 14), (5, 20, 9)
     case = spot_case(write_spot(tmp_path / "x.nii.gz", shape, place, flip))
-    recipe = Preprocessor(("image",), CLASSES, mr().with_spacing(2.0))
+    preprocessor = Preprocessor(("image",), CLASSES, mr().with_spacing(2.0))
     net = network(spot_finder(3), 3)
-    classifier = Classifier(net, recipe, (24, 24, 24), build_fabric("cpu", "fp32"))
+    classifier = Classifier(net, preprocessor, (24, 24, 24), build_fabric("cpu", "fp32"))
     layer = feature_layer(net, (24, 24, 24))
     found, other = (next(explain_classes(classifier, [case], layer, c)) for c in ("spot", "dark"))
     mask_IJK = class_mask(case)
@@ -287,8 +287,10 @@ def test_map_of_a_region_lies_where_it_is_predicted(tmp_path: Path, flip: bool) 
             layer.bias.fill_(bias)
     case = spot_case(write_spot(tmp_path / "x.nii.gz", shape, place, flip))
     net = network(module, 3, dense=True)
-    recipe = Preprocessor(("image",), ("A", "B"), mr().with_spacing(2.0))
-    predictor = Segmenter(net, recipe, (16, 16, 16), build_fabric("cpu", "fp32"), nested=False)
+    preprocessor = Preprocessor(("image",), ("A", "B"), mr().with_spacing(2.0))
+    predictor = Segmenter(
+        net, preprocessor, (16, 16, 16), build_fabric("cpu", "fp32"), nested=False
+    )
     layer = feature_layer(net, (16, 16, 16))
     (found,) = explain_regions(predictor, [case], layer, "B")
     mask_IJK = class_mask(case)

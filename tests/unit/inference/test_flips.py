@@ -57,8 +57,8 @@ def image(*size: int) -> Tensor:
 
 
 def predictor(network: Network, patch: tuple[int, ...]) -> Segmenter:
-    recipe = Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr_plain())
-    return Segmenter(network, recipe, patch, build_fabric("cpu", "fp32"), nested=False)
+    preprocessor = Preprocessor(("flair", "t1ce"), ("WT", "TC", "ET"), brain_mr_plain())
+    return Segmenter(network, preprocessor, patch, build_fabric("cpu", "fp32"), nested=False)
 
 
 def as_network(module: nn.Module) -> Network:

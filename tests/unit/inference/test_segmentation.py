@@ -49,8 +49,8 @@ class Bright(nn.Module):
 def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0, 1.0)) -> Segmenter:
     blocks = (Block("head", "head", ("*",)),)
     network = Network("bright", Bright(thresholds), blocks, 2, 3, 3, 1, (), ("thresholds",))
-    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain().with_spacing(7.5))
-    return Segmenter(network, recipe, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
+    preprocessor = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain().with_spacing(7.5))
+    return Segmenter(network, preprocessor, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
 
 
 def reporter() -> tuple[Reporter, io.StringIO]:
@@ -65,7 +65,7 @@ def cases(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
 
 def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:
     found = predictor(nested=False)
-    prepared = found.recipe(cases[0])
+    prepared = found.preprocessor(cases[0])
     masks = found.masks(prepared)
     assert masks.shape == (3, 24, 24, 24) and masks.dtype == bool
     affine = read_header(cases[0].images["flair"]).affine
@@ -82,7 +82,7 @@ def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:
 
 
 def test_nested_regions_never_leave_the_region_that_holds_them(cases) -> None:
-    prepared = predictor().recipe(cases[0])
+    prepared = predictor().preprocessor(cases[0])
     loose, nested = predictor(nested=False).masks(prepared), predictor().masks(prepared)
     assert (loose[1] & ~loose[0]).any()
     assert not (nested[1] & ~nested[0]).any() and not (nested[2] & ~nested[1]).any()
@@ -137,7 +137,7 @@ def test_specks_are_what_validation_patients_can_do_without(
 
 def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> None:
     found = predictor()
-    prepared = [found.recipe(case) for case in cases]
+    prepared = [found.preprocessor(case) for case in cases]
     empty = {"image": prepared[0]["image"] * 0 - 5, "target": prepared[0]["target"] * 0}
     scores = validate(found, [*prepared, empty], [None] * 3)
     for index, (region, threshold) in enumerate(zip(REGIONS, (0.5, 0.0, 1.0), strict=True)):
@@ -165,7 +165,7 @@ def test_network_of_one_patch_size_runs_on_any_volume(cases) -> None:
     builder = load_catalog().networks["unetr"].load()
     network = builder(in_channels=2, out_channels=3, width=12, patch_size=(32, 32, 32))
     found = replace(predictor(), network=network)
-    assert found.masks(found.recipe(cases[0])).shape == (3, 24, 24, 24)
+    assert found.masks(found.preprocessor(cases[0])).shape == (3, 24, 24, 24)
 
 
 def test_brain_smaller_than_the_coarsest_level_is_padded(cases) -> None:

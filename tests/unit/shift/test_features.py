@@ -152,9 +152,9 @@ def test_activations_are_the_moments_of_the_layer_over_the_prepared_image(run: P
     trained = read_stage(Run(run), "scratch", load_catalog(), build_fabric("cpu", "fp32"))
     network = trained.predictor.network
     layer = next(n for n, m in network.module.named_modules() if isinstance(m, torch.nn.Conv3d))
-    image_CIJK = trained.predictor.recipe.prepare(shown.image_CIJK, np.diag([7.5, 7.5, 7.5, 1]))[
-        "image"
-    ]
+    image_CIJK = trained.predictor.preprocessor.prepare(
+        shown.image_CIJK, np.diag([7.5, 7.5, 7.5, 1])
+    )["image"]
     edges = [network.patch_multiple * -(-n // network.patch_multiple) for n in image_CIJK.shape[1:]]
     edges = [max(edge, 2 * network.patch_multiple) for edge in edges]
     kept: list[torch.Tensor] = []

@@ -94,8 +94,8 @@ def test_second_run_reads_the_disk_cache_and_gives_the_same(cohort, tmp_path: Pa
 
 def test_runs_that_differ_in_augmentation_share_the_disk_cache(cohort, tmp_path: Path) -> None:
     for share in (0.0, 0.5):
-        recipe = replace(RECIPE, preset=RECIPE.preset.with_modality_dropout(share))
-        cached = cached_cases(cohort, recipe, "disk", 0)
+        preprocessor = replace(RECIPE, preset=RECIPE.preset.with_modality_dropout(share))
+        cached = cached_cases(cohort, preprocessor, "disk", 0)
         for index in range(len(cohort)):
             cached[index]
     assert len(list((tmp_path / "cache" / "prepared").rglob("*.safetensors"))) == len(cohort)
@@ -152,8 +152,8 @@ def test_every_pass_shows_every_case_once() -> None:
 
     from medtl.transforms.presets import brain_mr_plain
 
-    recipe = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain())
-    patches = Patches(Numbered(), 5, recipe, (1, 1, 1), "0/x")
+    preprocessor = Preprocessor(("flair", "t1ce"), REGIONS, brain_mr_plain())
+    patches = Patches(Numbered(), 5, preprocessor, (1, 1, 1), "0/x")
     shown = [round(float(patches[n]["image"].max())) for n in range(20)]
     turns = [shown[i : i + 5] for i in range(0, 20, 5)]
     assert all(sorted(turn) == [1, 2, 3, 4, 5] for turn in turns)

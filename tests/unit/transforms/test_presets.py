@@ -36,8 +36,8 @@ def shown(
     path: Path, preset: Preset, names: tuple[str, ...] = ("image",), size: int = SIZE[0]
 ) -> np.ndarray:
     channels = {n: ImageFile(path, COLOURS.index(n) if n in COLOURS else None) for n in names}
-    recipe = Preprocessor(names, (), preset.with_size((size, size)))
-    return recipe(Case("a", "a", channels))["image"].numpy()[..., 0]
+    preprocessor = Preprocessor(names, (), preset.with_size((size, size)))
+    return preprocessor(Case("a", "a", channels))["image"].numpy()[..., 0]
 
 
 def saved(path: Path, image: Image.Image) -> Path:

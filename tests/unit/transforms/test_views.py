@@ -78,9 +78,9 @@ def test_augmented_views_hold_most_of_the_image() -> None:
 def test_a_view_depends_on_its_number_alone() -> None:
     images = [{"image": torch.randn(1, 20, 20, 1)} for _ in range(5)]
     cases = [Case(str(n), str(n), {}, class_name="ab"[n % 2]) for n in range(5)]
-    recipe = Preprocessor(("image",), ("a", "b"), picture().with_size((16, 16)))
-    views = Views(images, cases, recipe, (16, 16), "0/x")
-    again = Views(images, cases, recipe, (16, 16), "0/x")
+    preprocessor = Preprocessor(("image",), ("a", "b"), picture().with_size((16, 16)))
+    views = Views(images, cases, preprocessor, (16, 16), "0/x")
+    again = Views(images, cases, preprocessor, (16, 16), "0/x")
     for number in (7, 3, 12):
         one, two = views[number], again[number]
         assert torch.equal(one["image"], two["image"])
