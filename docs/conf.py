@@ -47,7 +47,11 @@ nitpick_ignore_regex = [
         r"|pydantic|pytest|rich|torch|typer|typing|types|importlib|os)\..*",
     ),
     # Type variables, and names for unions.
-    (r"py:class", r"medtl\.(intervals\.Key|config\.Config)|Where"),
+    (
+        r"py:class",
+        r"medtl\.(evaluation\.intervals\.Key|config\.Config|runtime\.parallel\.(Item|Result)"
+        r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where",
+    ),
     (r"py:.*", r"(Any|Callable|Console|Fabric|Iterable|Iterator|Mapping|Module|NDArray|Path)"),
     (r"py:.*", "Tensor"),
 ]

@@ -1,7 +1,7 @@
 """The settings of ``medtl train``, each declared once: default, bounds, help and option.
 
 The command's options, its help, shell completion, the keywords of ``api.train``, ``--config`` and
-the reference page are made from the fields of :class:`TrainConfig`, or held to them by a test.
+the reference page are made from the fields of ``TrainConfig``, or held to them by a test.
 Settings are merged in the order defaults, ``--config``, ``--set``, options; the last one wins.
 """
 
@@ -98,7 +98,7 @@ def setting(
     kind: str = "",
     unset: str = "none",
 ) -> Any:
-    """A field of :class:`TrainConfig`.
+    """A field of ``TrainConfig``.
 
     Args:
         text: what it is; the help of the option.
@@ -268,7 +268,7 @@ class TrainConfig(BaseModel):
 
 
 class TrainSettings(TypedDict, total=False):
-    """The keywords of :func:`medtl.api.train`: the fields of :class:`TrainConfig` but ``task``."""
+    """The keywords of :func:`medtl.api.train`: the fields of ``TrainConfig`` but ``task``."""
 
     data: Where | None
     strategy: str | None
@@ -321,7 +321,7 @@ class TrainSettings(TypedDict, total=False):
 
 
 class ResolvedConfig(TrainConfig):
-    """A :class:`TrainConfig` with the strategy that the task chose where none was given."""
+    """A ``TrainConfig`` with the strategy that the task chose where none was given."""
 
     strategy: str
 

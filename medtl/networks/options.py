@@ -67,7 +67,7 @@ def choose_head(
 ) -> Any:
     """The entry of ``known``; UnknownNameError for a head that is not there.
 
-    ``renamed``: former names, as in :attr:`medtl.Component.renamed`.
+    ``renamed``: former names, as in ``Component.renamed``.
     """
     head = renamed.get(f"head={head}", f"head={head}").removeprefix("head=")
     if head not in known:

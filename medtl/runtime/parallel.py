@@ -46,7 +46,7 @@ def in_threads(
     """``function`` of each item, in order; the first error in order is raised and stops the rest.
 
     Args:
-        advance: called with the number of items done, as :meth:`Reporter.progress` yields it.
+        advance: called with the number of items done, as ``Reporter.progress`` yields it.
         threads: at most this many, and no more than there are cores.
     """
     results: list[Result] = []

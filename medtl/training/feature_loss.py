@@ -20,7 +20,7 @@ from medtl.training.losses import FeatureLoss
 
 
 class BoundFeatureLoss(nn.Module):
-    """A :class:`FeatureLoss` bound to a network and to one of its blocks."""
+    """A ``FeatureLoss`` bound to a network and to one of its blocks."""
 
     def __init__(self, loss: FeatureLoss, network: Network, block: str, batch: Tensor) -> None:
         """``block``: "" is the one before the head; ``batch``: any images (B, C, ...)."""

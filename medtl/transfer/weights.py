@@ -1,7 +1,7 @@
 """Weights in files: read what others wrote without running any of it, write medtl's checkpoints.
 
 A medtl checkpoint is a safetensors file whose metadata key ``medtl`` holds ``{"format": 1, ...}``
-with the fields of :class:`medtl.transfer.checkpoint_metadata.CheckpointMetadata` as JSON. To start
+with the fields of ``CheckpointMetadata`` as JSON. To start
 from the file only ``format`` is required, to predict with it all of them. The metadata of a file
 that medtl did not write are ``{}``.
 """

@@ -187,7 +187,7 @@ def volume_advice(
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """What :func:`picture_facts` says, remembered between runs."""
+    """What ``picture_facts`` says, remembered between runs."""
     return dict(remembered("picture facts 1", path, None, lambda: picture_facts(path)))
 
 
