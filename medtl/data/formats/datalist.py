@@ -40,7 +40,7 @@ def read_datalist(path: Path, content: Mapping[str, Any], *, classes: bool = Fal
     notes = []
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
-        entries = [replace(entry, id=_folder(entry)) for entry in entries]
+        entries = [replace(entry, id=entry.files[0].parent.resolve().name) for entry in entries]
         notes.append("file names repeat: cases are called by their folders")
     return Listing(
         path,
@@ -66,8 +66,8 @@ def _entry(path: Path, where: str, part: str, item: Any) -> Entry:
         item = {"image": item}
     if not isinstance(item, Mapping) or not item.get("image"):
         raise DataError(f'{where}: must be {{"image": ..., "label": ...}}')
-    listed = item["image"]
-    images = [existing(path.parent, text, where) for text in _list(listed)]
+    listed, packed = item["image"], not isinstance(item["image"], list)
+    images = [existing(path.parent, text, where) for text in ([listed] if packed else listed)]
     fold = item.get("fold")
     if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
         raise DataError(f"{where}: fold {fold!r} must be a number from 0 on")
@@ -76,16 +76,12 @@ def _entry(path: Path, where: str, part: str, item: Any) -> Entry:
         dict(enumerate(images)),
         where,
         existing(path.parent, item["label"], where) if item.get("label") else None,
-        packed=not isinstance(listed, list),
+        packed=packed,
         patient=str(item.get("patient") or ""),
         site=str(item.get("site") or ""),
         part=part,
         fold=fold,
     )
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _name(images: Sequence[Path]) -> str:
@@ -98,7 +94,3 @@ def _name(images: Sequence[Path]) -> str:
     if any(name[len(shared) : len(shared) + 1].isalnum() for name in stems):
         shared = shared[: max(shared.rfind(mark) for mark in "_-. ") + 1]
     return shared.strip("_-. ") or images[0].parent.resolve().name
-
-
-def _folder(entry: Entry) -> str:
-    return entry.files[0].parent.resolve().name

@@ -55,39 +55,32 @@ def measure_fingerprint(
 ) -> Fingerprint:
     """Read headers and label volumes of all cases, images of some. Errors as read_volume."""
     grids = [ras_grid(read_header(case.images[modalities[0]])) for case in cases]
-    sampled = sample(cases)
-    facts = {m: [_image_facts(case.images[m]) for case in sampled] for m in modalities}
-    extents = [fact["extent_mm"] for found in facts.values() for fact in found]
-    volumes: dict[str, tuple[float, ...]] = {}
-    for region in regions:
-        found = (_volume_ml(case, region) for case in cases)
-        volumes[region] = tuple(volume for volume in found if volume > 0)
+    sampled = spread(cases, SAMPLE)
+    facts = {m: [_facts_of(case.images[m]) for case in sampled] for m in modalities}
+    every = [fact for images in facts.values() for fact in images]
+    extents = [fact["extent_mm"] for fact in every]
+    volumes = {region: [_volume_ml(case, region) for case in cases] for region in regions}
     return Fingerprint(
         len(cases),
         len(sampled),
         _three(round(median(shape[axis] for shape, _ in grids)) for axis in range(3)),
         _three(round(median(mm[axis] for _, mm in grids), 3) for axis in range(3)),
         _three(map(float, np.percentile(extents, 90, axis=0))),
-        median(fact["shown_ml"] for found in facts.values() for fact in found),
-        all(fact["uniform"] for found in facts.values() for fact in found),
+        median(fact["shown_ml"] for fact in every),
+        all(fact["uniform"] for fact in every),
         {
-            m: _three(median(fact["percentiles"][n] for fact in found) for n in range(3))
-            for m, found in facts.items()
+            m: _three(median(fact["percentiles"][n] for fact in images) for n in range(3))
+            for m, images in facts.items()
         },
-        volumes,
+        {region: tuple(ml for ml in sizes if ml > 0) for region, sizes in volumes.items()},
     )
-
-
-def sample(cases: Sequence[Case]) -> list[Case]:
-    """At most ``SAMPLE`` cases, evenly spread."""
-    return spread(cases, SAMPLE)
 
 
 def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, float, float]:
     """Percentiles .5 and 99.5, mean and deviation of the labelled voxels of sampled cases, pooled
     (Isensee et al. 2021: "intensities are clipped to the foreground's percentiles")."""
     pooled = []
-    for case in sample(cases):
+    for case in spread(cases, SAMPLE):
         assert case.target is not None  # only labelled cases are trained on
         labels_IJK, _ = read_labels(case.target, case.labels)
         values = read_volume(case.images[modality])[0][labels_IJK > 0]
@@ -100,7 +93,7 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
     return low, high, float(inside.mean()), float(inside.std()) or 1.0
 
 
-def _image_facts(file: ImageFile) -> dict[str, Any]:
+def _facts_of(file: ImageFile) -> dict[str, Any]:
     return dict(remembered(_FACT, file.path, file.channel, lambda: _read_facts(file)))
 
 

@@ -50,8 +50,8 @@ def ramp(progress: float) -> float:
 
 def reverse(values: Tensor, factor: float) -> Tensor:
     """The values; their gradient is multiplied by -factor on its way back."""
-    found: Tensor = _Reverse.apply(values, factor)
-    return found
+    reversed_values: Tensor = _Reverse.apply(values, factor)
+    return reversed_values
 
 
 class _Reverse(torch.autograd.Function):

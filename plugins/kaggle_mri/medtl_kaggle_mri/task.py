@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,9 +82,9 @@ class KaggleMri(Task):
             if not is_picture(entry.files[0]):
                 raise DataError(f"{entry.files[0]}: not a picture; see task classification")
         files = [ImageFile(entry.files[0]) for entry in entries]
-        found = thumbnails_of(files, reporter or Reporter(quiet=True))
-        patients = _joined(entries, [group.members for group in groups_of(found)])
-        loose = _joined(entries, [group.members for group in groups_of(found, LOOSE)])
+        thumbnails = thumbnails_of(files, reporter or Reporter(quiet=True))
+        patients = _joined(entries, [group.members for group in groups_of(thumbnails)])
+        loose = _joined(entries, [group.members for group in groups_of(thumbnails, LOOSE)])
         # A part of the phantom is synthetic, too.
         home = root.parent if (root.parent / INDEX).is_file() else root
         index = read_index(home)
@@ -122,8 +121,8 @@ class KaggleMri(Task):
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
         folder = cases[0].images[Modality(modalities[0])].path.parent.parent
         check_every_class(cases, self.regions, folder)
-        found = tuple(map(Modality, modalities))
-        advice = picture_advice(cases, found, self.defaults, spacing_mm, patch_size, GROUPS)
+        names = tuple(map(Modality, modalities))
+        advice = picture_advice(cases, names, self.defaults, spacing_mm, patch_size, GROUPS)
         why = "cropped to the head and blurred alike: here a file's size alone tells much"
         return replace(advice, reasons={**advice.reasons, "transforms": why})
 
@@ -153,24 +152,24 @@ def _joined(entries: Sequence[Entry], groups: Sequence[Sequence[int]]) -> list[s
 
 
 def _grouped(cohort: Cohort, need_target: bool) -> Cohort:
-    """Groups that are said to be of two classes tell nothing: they are left out, or stay without a
-    class where none is needed."""
+    """Leave out groups whose pictures lie in folders of two classes, or drop their class.
+
+    ``need_target``: they are left out.
+    """
     classes: dict[str, set[str]] = {}
     for case in cohort.cases:
         classes.setdefault(case.patient, set()).update({case.class_name} - {""})
     doubtful = {case.id for case in cohort.cases if len(classes[case.patient]) > 1}
-    notes, cases = cohort.notes, cohort.cases
+    notes = cohort.notes
     if doubtful:
         what = "left out" if need_target else "taken for unlabelled"
         lie = f"{len(doubtful)} pictures lie in folders of two classes, {what}"
         notes = (*notes, f"{lie}: {shortened(sorted(doubtful))}")
-    if need_target:
-        cases = tuple(case for case in cases if case.id not in doubtful)
-    elif doubtful:
-        cases = tuple(
-            replace(case, class_name="", stratum="") if case.id in doubtful else case
-            for case in cases
-        )
+    cases = tuple(
+        replace(case, class_name="", stratum="") if case.id in doubtful else case
+        for case in cohort.cases
+        if case.id not in doubtful or not need_target
+    )
     return replace(cohort, cases=cases, notes=notes, leak=UNKNOWN_PATIENTS, counted=GROUPS)
 
 
@@ -179,7 +178,6 @@ def _official(cohort: Cohort) -> Cohort:
     parts: dict[str, set[str]] = {}
     for case in cohort.cases:
         parts.setdefault(case.patient, set()).add(case.part)
-    sizes = Counter(case.part for case in cohort.cases)
     testing = [case for case in cohort.cases if case.part == _TESTING]
     if not testing or len(testing) == len(cohort.cases):
         raise DataError(
@@ -190,7 +188,7 @@ def _official(cohort: Cohort) -> Cohort:
     return replace(
         cohort,
         cases=tuple(replace(case, patient=case.id) for case in cohort.cases),
-        leak=f"LEAK: {twins} of {sizes[_TESTING]} Testing pictures are, or nearly are, pictures of "
+        leak=f"LEAK: {twins} of {len(testing)} Testing pictures are, or nearly are, pictures of "
         "Training, so these scores are too good; patients are unknown",
         test=tuple(case.id for case in testing),
         counted="cases",

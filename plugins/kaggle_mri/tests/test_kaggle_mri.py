@@ -177,9 +177,12 @@ def test_official_run_scores_the_twins_and_says_so_everywhere(
     assert medtl(*words, *TINY, "--out", run) == 0
     data = json.loads((run / "summary.json").read_text())["data"]
     assert data["leak"].startswith("LEAK: 2 of 4") and data["cases"] == 4
-    assert medtl("evaluate", run) == 0
-    # Said once, and under both tables of train and of evaluate.
-    assert "".join(capsys.readouterr()).count("LEAK: 2 of 4") == 5
+    # Once among the notes, and below every table.
+    for details, tables in ((), 1), (("--details",), 4):
+        assert medtl("evaluate", run, *details) == 0
+        shown = capsys.readouterr()
+        assert shown.err.count("LEAK: 2 of 4") == 1
+        assert shown.out.count("LEAK: 2 of 4") == tables
     # Test pictures alone are scored though they were trained on.
     assert medtl("evaluate", run, "--cases", "all", "--json", "--quiet") == 0
     data = json.loads(capsys.readouterr().out)["data"]

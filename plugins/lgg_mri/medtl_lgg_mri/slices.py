@@ -79,14 +79,14 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
     jobs = [(name, path, match, masks.get(name)) for name, (path, match) in pictures.items()]
     with reporter.progress("reading slices", len(pictures)) as advance:
         slices = in_threads(lambda job: _slice(*job), jobs, advance, threads=2)
-    return sorted(slices, key=lambda each: (each.patient, _number(each.id)))
+    return sorted(slices, key=lambda one: (one.patient, int(one.id.rpartition("_")[2])))
 
 
 def tell(slices: Sequence[Slice]) -> list[str]:
     """What users should know of the slices: stand-ins for missing modalities."""
     by_patient: dict[str, list[Slice]] = {}
-    for each in slices:
-        by_patient.setdefault(each.patient, []).append(each)
+    for one in slices:
+        by_patient.setdefault(one.patient, []).append(one)
     notes = []
     for name in MODALITIES:
         lacking = [p for p, own in by_patient.items() if all(name in s.copies for s in own)]
@@ -95,15 +95,9 @@ def tell(slices: Sequence[Slice]) -> list[str]:
     return notes
 
 
-def _number(name: str) -> int:
-    return int(name.rpartition("_")[2])
-
-
 def _slice(name: str, path: Path, match: re.Match[str], mask: Path | None) -> Slice:
     facts = remembered(_FACT, path, None, lambda: _facts(path))
-    tumor = False
-    if mask is not None:
-        tumor = bool(remembered(_FACT, mask, None, lambda: _shows_tumor(mask)))
+    tumor = mask is not None and remembered(_FACT, mask, None, lambda: _shows_tumor(mask))
     return Slice(
         id=name,
         patient=match["patient"].upper(),
@@ -112,7 +106,7 @@ def _slice(name: str, path: Path, match: re.Match[str], mask: Path | None) -> Sl
         mask=mask,
         empty=tuple(MODALITIES[n] for n in facts["empty"]),
         copies=tuple(MODALITIES[n] for n in facts["copies"]),
-        tumor=tumor,
+        tumor=bool(tumor),
     )
 
 

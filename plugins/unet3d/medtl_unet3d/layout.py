@@ -1,44 +1,40 @@
-"""Blocks of an encoder-decoder, from one entry of name patterns per block."""
+"""Blocks of an encoder-decoder from name patterns, and how MONAI's networks are called."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
 
 from medtl.networks.blocks import Block, Role
+from medtl.networks.builder import MakeModule
 
-Patterns = str | tuple[str, ...]
 
+def ladder(down: Sequence[str], up: Sequence[str], head: str) -> tuple[Block, ...]:
+    """stem, encoder1.., bottleneck, decoder1 (the deepest).., head: the order of execution.
 
-def ladder(
-    stem: Patterns,
-    encoders: Sequence[Patterns],
-    bottleneck: Patterns,
-    decoders: Sequence[Patterns],
-    head: Patterns,
-) -> tuple[Block, ...]:
-    """stem, encoder1.., bottleneck, decoder1 (the deepest).., head: the order of execution."""
+    Args:
+        down: names of the modules of each block from the stem to the bottleneck, parted by spaces.
+        up: those of each decoder.
+        head: those of the head.
+    """
+    stem, *encoders, bottleneck = down
     return (
         _block("stem", "stem", stem),
-        *(_block(f"encoder{n}", "encoder", entry) for n, entry in enumerate(encoders, 1)),
+        *(_block(f"encoder{n}", "encoder", names) for n, names in enumerate(encoders, 1)),
         _block("bottleneck", "bottleneck", bottleneck),
-        *(_block(f"decoder{n}", "decoder", entry) for n, entry in enumerate(decoders, 1)),
+        *(_block(f"decoder{n}", "decoder", names) for n, names in enumerate(up, 1)),
         _block("head", "head", head),
     )
 
 
-def _block(name: str, role: Role, patterns: Patterns) -> Block:
-    return Block(name, role, (patterns,) if isinstance(patterns, str) else patterns)
+def _block(name: str, role: Role, modules: str) -> Block:
+    return Block(name, role, tuple(f"{module}.*" for module in modules.split()))
 
 
-def attributes(down: Sequence[str], up: Sequence[str]) -> tuple[Block, ...]:
-    """The blocks of a network whose attributes are named ``down`` and, behind those, ``up``.
-
-    The last of ``down`` is the bottleneck, whatever it is called.
-    """
-    return ladder(
-        stem=f"{down[0]}.*",
-        encoders=[f"{name}.*" for name in down[1:-1]],
-        bottleneck=f"{down[-1]}.*",
-        decoders=[f"{name}.*" for name in up],
-        head="head.*",
+def monai(network: Callable[..., nn.Module], spatial_dims: int, **settings: Any) -> MakeModule:
+    """A network of MONAI with these settings, for any number of channels and outputs."""
+    return lambda channels, outputs: network(
+        spatial_dims=spatial_dims, in_channels=channels, out_channels=outputs, **settings
     )

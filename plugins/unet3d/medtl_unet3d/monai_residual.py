@@ -16,7 +16,7 @@ from torch import nn
 
 from medtl.errors import ConfigError
 from medtl.networks.builder import Architecture, network_builder
-from medtl_unet3d.layout import ladder
+from medtl_unet3d.layout import ladder, monai
 
 
 @network_builder("segresnet", width=16, patch_multiple=8)
@@ -25,21 +25,13 @@ def segresnet(spatial_dims: int, width: int) -> Architecture:
 
     A width that 8 does not divide gets fewer groups in its group norm.
     """
+    norm = ("GROUP", {"num_groups": gcd(8, width)})
     return (
-        lambda channels, outputs: nets.SegResNet(
-            spatial_dims,
-            init_filters=width,
-            in_channels=channels,
-            out_channels=outputs,
-            dropout_prob=0.2,
-            norm=("GROUP", {"num_groups": gcd(8, width)}),
-        ),
+        monai(nets.SegResNet, spatial_dims, init_filters=width, dropout_prob=0.2, norm=norm),
         ladder(
-            stem="convInit.*",
-            encoders=[f"down_layers.{level}.*" for level in range(3)],
-            bottleneck="down_layers.3.*",
-            decoders=[(f"up_samples.{level}.*", f"up_layers.{level}.*") for level in range(3)],
-            head="conv_final.*",
+            ["convInit", *(f"down_layers.{level}" for level in range(4))],
+            [f"up_samples.{level} up_layers.{level}" for level in range(3)],
+            "conv_final",
         ),
     )
 
@@ -47,27 +39,19 @@ def segresnet(spatial_dims: int, width: int) -> Architecture:
 @network_builder("segresnet-ds", width=32, patch_multiple=16)
 def segresnet_ds(spatial_dims: int, width: int) -> Architecture:
     """SegResNetDS as Auto3DSeg sets it: width 32, five levels, four supervised resolutions."""
-    blocks_down = (1, 2, 2, 4, 4)
-    ups = range(len(blocks_down) - 1)
-    return (
-        lambda channels, outputs: nets.SegResNetDS(
-            spatial_dims,
-            init_filters=width,
-            in_channels=channels,
-            out_channels=outputs,
-            norm="instance",
-            blocks_down=blocks_down,
-            dsdepth=4,
-        ),
-        ladder(
-            stem="encoder.conv_init.*",
-            encoders=[f"encoder.layers.{level}.*" for level in ups],
-            bottleneck=f"encoder.layers.{len(ups)}.*",
-            decoders=[
-                (f"up_layers.{level}.upsample.*", f"up_layers.{level}.blocks.*") for level in ups
-            ],
-            head="up_layers.*.head.*",
-        ),
+    levels = range(5)
+    network = monai(
+        nets.SegResNetDS,
+        spatial_dims,
+        init_filters=width,
+        norm="instance",
+        blocks_down=(1, 2, 2, 4, 4),
+        dsdepth=4,
+    )
+    return network, ladder(
+        ["encoder.conv_init", *(f"encoder.layers.{level}" for level in levels)],
+        [f"up_layers.{level}.upsample up_layers.{level}.blocks" for level in levels[:-1]],
+        "up_layers.*.head",
     )
 
 
@@ -99,13 +83,11 @@ class VNet(nets.VNet):
 def vnet(spatial_dims: int, width: int) -> Architecture:
     """VNet (Milletari et al. 2016); the input channels must divide the width, 16."""
     return (
-        lambda channels, outputs: VNet(spatial_dims, channels, outputs, width),
+        monai(VNet, spatial_dims, width=width),
         ladder(
-            stem="in_tr.*",
-            encoders=["down_tr32.*", "down_tr64.*", "down_tr128.*"],
-            bottleneck="down_tr256.*",
-            decoders=["up_tr256.*", "up_tr128.*", "up_tr64.*", "up_tr32.*"],
-            head="out_tr.*",
+            ["in_tr", "down_tr32", "down_tr64", "down_tr128", "down_tr256"],
+            ["up_tr256", "up_tr128", "up_tr64", "up_tr32"],
+            "out_tr",
         ),
     )
 
@@ -129,13 +111,9 @@ def highresnet(spatial_dims: int, width: int) -> Architecture:
     It takes patches of any size, but much memory, as nothing is downsampled.
     """
     return (
-        lambda channels, outputs: HighResNet(spatial_dims, channels, outputs, width),
+        monai(HighResNet, spatial_dims, width=width),
         ladder(
-            stem="blocks.0.*",
-            encoders=["blocks.[1-3].*", "blocks.[4-6].*"],
-            bottleneck="blocks.[7-9].*",
-            decoders=["blocks.10.*"],
-            head="blocks.11.*",
+            ["blocks.0", "blocks.[1-3]", "blocks.[4-6]", "blocks.[7-9]"], ["blocks.10"], "blocks.11"
         ),
     )
 
@@ -143,22 +121,17 @@ def highresnet(spatial_dims: int, width: int) -> Architecture:
 @network_builder("mednext", width=32, patch_multiple=16)
 def mednext(spatial_dims: int, width: int) -> Architecture:
     """MedNeXt-S with 3x3x3 kernels (Roy et al. 2023) and deep supervision; width 32."""
-    ups = range(4)
-    return (
-        lambda channels, outputs: nets.MedNeXt(
-            spatial_dims,
-            init_filters=width,
-            in_channels=channels,
-            out_channels=outputs,
-            kernel_size=3,
-            deep_supervision=True,
-            use_residual_connection=True,
-        ),
-        ladder(
-            stem="stem.*",
-            encoders=[(f"enc_stages.{level}.*", f"down_blocks.{level}.*") for level in ups],
-            bottleneck="bottleneck.*",
-            decoders=[(f"up_blocks.{level}.*", f"dec_stages.{level}.*") for level in ups],
-            head=("out_0.*", "out_blocks.*"),
-        ),
+    levels = range(4)
+    network = monai(
+        nets.MedNeXt,
+        spatial_dims,
+        init_filters=width,
+        kernel_size=3,
+        deep_supervision=True,
+        use_residual_connection=True,
+    )
+    return network, ladder(
+        ["stem", *(f"enc_stages.{level} down_blocks.{level}" for level in levels), "bottleneck"],
+        [f"up_blocks.{level} dec_stages.{level}" for level in levels],
+        "out_0 out_blocks",
     )

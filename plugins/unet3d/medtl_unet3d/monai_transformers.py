@@ -11,7 +11,7 @@ from torch import nn
 
 from medtl.networks.blocks import Network
 from medtl.networks.builder import Architecture, finish, network_builder
-from medtl_unet3d.layout import ladder
+from medtl_unet3d.layout import ladder, monai
 
 UNETR_PATCH = 96
 
@@ -61,16 +61,13 @@ def unetr(
             )
         ),
         ladder(
-            stem=("vit.patch_embedding.*", "encoder1.*"),
-            encoders=["vit.blocks.[0-2].*", "vit.blocks.[3-5].*", "vit.blocks.[6-8].*"],
-            bottleneck=("vit.blocks.9.*", "vit.blocks.1[01].*", "vit.norm.*"),
-            decoders=[
-                ("encoder4.*", "decoder5.*"),
-                ("encoder3.*", "decoder4.*"),
-                ("encoder2.*", "decoder3.*"),
-                "decoder2.*",
+            [
+                "vit.patch_embedding encoder1",
+                *("vit.blocks.[0-2]", "vit.blocks.[3-5]", "vit.blocks.[6-8]"),
+                "vit.blocks.9 vit.blocks.1[01] vit.norm",
             ],
-            head="out.*",
+            [*(f"encoder{level} decoder{level + 1}" for level in (4, 3, 2)), "decoder2"],
+            "out",
         ),
         in_channels=in_channels,
         out_channels=out_channels,
@@ -86,20 +83,14 @@ def unetr(
 def swin_unetr(spatial_dims: int, width: int) -> Architecture:
     """SwinUNETR (Hatamizadeh et al. 2022), width 48; other widths must be multiples of 12."""
     return (
-        lambda channels, outputs: nets.SwinUNETR(
-            channels, outputs, feature_size=width, spatial_dims=spatial_dims
-        ),
+        monai(nets.SwinUNETR, spatial_dims, feature_size=width),
         ladder(
-            stem=("swinViT.patch_embed.*", "encoder1.*"),
-            encoders=[f"swinViT.layers{level}.*" for level in (1, 2, 3)],
-            bottleneck=("swinViT.layers4.*", "encoder10.*"),
-            decoders=[
-                "decoder5.*",
-                ("encoder4.*", "decoder4.*"),
-                ("encoder3.*", "decoder3.*"),
-                ("encoder2.*", "decoder2.*"),
-                "decoder1.*",
+            [
+                "swinViT.patch_embed encoder1",
+                *(f"swinViT.layers{level}" for level in (1, 2, 3)),
+                "swinViT.layers4 encoder10",
             ],
-            head="out.*",
+            ["decoder5", *(f"encoder{level} decoder{level}" for level in (4, 3, 2)), "decoder1"],
+            "out",
         ),
     )

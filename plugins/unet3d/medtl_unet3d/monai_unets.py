@@ -10,15 +10,14 @@ from monai.networks import nets
 from torch import Tensor
 
 from medtl.networks.builder import Architecture, network_builder
-from medtl_unet3d.layout import ladder
+from medtl_unet3d.layout import ladder, monai
 
 DOUBLING = (1, 2, 4, 8, 16)
+STRIDES = (2, 2, 2, 2)
 REGUNET_DEPTH = 4
-
-
-def _nested(level: int, rest: str) -> str:
-    """A pattern inside the skip connections that MONAI nests into one another, level 0 outside."""
-    return "model." + "1.submodule." * level + rest
+#: MONAI nests the levels of a U-Net into one another; the modules that lead down, level by level.
+NESTED = ("model", *("model." + ".".join(["1.submodule"] * level) for level in (1, 2, 3, 4)))
+NESTED_DOWN = (*(f"{level}.0" for level in NESTED[:-1]), NESTED[-1])
 
 
 @network_builder("unet", width=16, patch_multiple=16)
@@ -33,29 +32,20 @@ def unet(spatial_dims: int, width: int) -> Architecture:
 
 @network_builder("unet-batch-norm", width=16, patch_multiple=16)
 def unet_batch_norm(spatial_dims: int, width: int) -> Architecture:
-    """UNet as ``unet``, with batch norm: what it says of a voxel depends on what surrounds the
-    voxel, not on how much background the window shows. For larger batches."""
+    """UNet as ``unet``, with batch norm, for larger batches.
+
+    Its output at a voxel depends on the surroundings of the voxel, not on the share of background
+    in the window.
+    """
     return _residual_unet(spatial_dims, width, "batch")
 
 
 def _residual_unet(spatial_dims: int, width: int, norm: str) -> Architecture:
+    channels = [width * factor for factor in DOUBLING]
+    settings = {"channels": channels, "strides": STRIDES, "num_res_units": 2, "norm": norm}
     return (
-        lambda channels, outputs: nets.UNet(
-            spatial_dims,
-            channels,
-            outputs,
-            channels=[width * factor for factor in DOUBLING],
-            strides=(2, 2, 2, 2),
-            num_res_units=2,
-            norm=norm,
-        ),
-        ladder(
-            stem="model.0.*",
-            encoders=[_nested(level, "0.*") for level in (1, 2, 3)],
-            bottleneck=_nested(4, "*"),
-            decoders=[_nested(level, "2.*") for level in (3, 2, 1)],
-            head="model.2.*",
-        ),
+        monai(nets.UNet, spatial_dims, **settings),
+        ladder(NESTED_DOWN, [f"{level}.2" for level in NESTED[3:0:-1]], "model.2"),
     )
 
 
@@ -63,15 +53,11 @@ def _residual_unet(spatial_dims: int, width: int, norm: str) -> Architecture:
 def basic_unet(spatial_dims: int, width: int) -> Architecture:
     """BasicUNet (Falk et al. 2019): two convolutions per level, max pooling; width 32."""
     return (
-        lambda channels, outputs: nets.BasicUNet(
-            spatial_dims, channels, outputs, features=_basic_features(width)
-        ),
+        monai(nets.BasicUNet, spatial_dims, features=_basic_features(width)),
         ladder(
-            stem="conv_0.*",
-            encoders=["down_1.*", "down_2.*", "down_3.*"],
-            bottleneck="down_4.*",
-            decoders=["upcat_4.*", "upcat_3.*", "upcat_2.*", "upcat_1.*"],
-            head="final_conv.*",
+            ["conv_0", *(f"down_{level}" for level in (1, 2, 3, 4))],
+            [f"upcat_{level}" for level in (4, 3, 2, 1)],
+            "final_conv",
         ),
     )
 
@@ -94,27 +80,20 @@ def basic_unet_plus_plus(spatial_dims: int, width: int) -> Architecture:
 
     A decoder block is one column of its grid: all nodes that need the same encoder level.
     """
-    columns = [tuple(f"upcat_{level - n}_{n}.*" for n in range(1, level + 1)) for level in range(5)]
+    columns = [range(1, level + 1) for level in (1, 2, 3, 4)]
+    features = _basic_features(width)
     return (
-        lambda channels, outputs: BasicUNetPlusPlus(
-            spatial_dims,
-            channels,
-            outputs,
-            features=_basic_features(width),
-            deep_supervision=True,
-        ),
+        monai(BasicUNetPlusPlus, spatial_dims, features=features, deep_supervision=True),
         ladder(
-            stem="conv_0_0.*",
-            encoders=["conv_1_0.*", "conv_2_0.*", "conv_3_0.*"],
-            bottleneck="conv_4_0.*",
-            decoders=columns[1:],
-            head="final_conv_0_*",
+            [f"conv_{level}_0" for level in range(5)],
+            [" ".join(f"upcat_{len(nodes) - n}_{n}" for n in nodes) for nodes in columns],
+            " ".join(f"final_conv_0_{n}" for n in (1, 2, 3, 4)),
         ),
     )
 
 
 class DynUNet(nets.DynUNet):
-    """MONAI's, but it lets go of the supervised maps that it kept from a forward.
+    """MONAI's, but it does not keep the supervised maps after a forward pass.
 
     They would hold the graph's memory until the next step and make copies of the module fail.
     """
@@ -133,51 +112,34 @@ def dynunet(spatial_dims: int, width: int) -> Architecture:
     The channels double per level up to 320 (512 in 2-D). Two heads besides the last one are
     supervised in training; all return logits at full resolution.
     """
-    most = 320 if spatial_dims == 3 else 512
-    strides = (1, 2, 2, 2, 2)
-    return (
-        lambda channels, outputs: DynUNet(
-            spatial_dims,
-            channels,
-            outputs,
-            kernel_size=(3,) * len(strides),
-            strides=strides,
-            upsample_kernel_size=strides[1:],
-            filters=[min(width * factor, max(most, width)) for factor in DOUBLING],
-            deep_supervision=True,
-            deep_supr_num=2,
-        ),
-        ladder(
-            stem="input_block.*",
-            encoders=[f"downsamples.{level}.*" for level in range(3)],
-            bottleneck="bottleneck.*",
-            decoders=[f"upsamples.{level}.*" for level in range(4)],
-            head=("output_block.*", "deep_supervision_heads.*"),
-        ),
+    most = max(320 if spatial_dims == 3 else 512, width)
+    network = monai(
+        DynUNet,
+        spatial_dims,
+        kernel_size=(3,) * len(DOUBLING),
+        strides=(1, *STRIDES),
+        upsample_kernel_size=STRIDES,
+        filters=[min(width * factor, most) for factor in DOUBLING],
+        deep_supervision=True,
+        deep_supr_num=2,
+    )
+    return network, ladder(
+        ["input_block", *(f"downsamples.{level}" for level in range(3)), "bottleneck"],
+        [f"upsamples.{level}" for level in range(4)],
+        "output_block deep_supervision_heads",
     )
 
 
 @network_builder("attention-unet", width=16, patch_multiple=16)
 def attention_unet(spatial_dims: int, width: int) -> Architecture:
     """AttentionUnet (Oktay et al. 2018), width * (1, 2, 4, 8, 16); width 16."""
-    gated = [
-        tuple(_nested(level, f"1.{part}.*") for part in ("upconv", "attention", "merge"))
-        for level in (3, 2, 1, 0)
-    ]
+    channels = [width * factor for factor in DOUBLING]
     return (
-        lambda channels, outputs: nets.AttentionUnet(
-            spatial_dims,
-            channels,
-            outputs,
-            channels=[width * factor for factor in DOUBLING],
-            strides=(2, 2, 2, 2),
-        ),
+        monai(nets.AttentionUnet, spatial_dims, channels=channels, strides=STRIDES),
         ladder(
-            stem="model.0.*",
-            encoders=[_nested(level, "0.*") for level in (1, 2, 3)],
-            bottleneck=_nested(4, "*"),
-            decoders=gated,
-            head="model.2.*",
+            NESTED_DOWN,
+            [f"{level}.1.upconv {level}.1.attention {level}.1.merge" for level in NESTED[3::-1]],
+            "model.2",
         ),
     )
 
@@ -189,22 +151,15 @@ def regunet(spatial_dims: int, width: int) -> Architecture:
     The logits are the mean over outputs extracted from every level.
     """
     depth = REGUNET_DEPTH
-    return (
-        lambda channels, outputs: nets.RegUNet(
-            spatial_dims,
-            channels,
-            num_channel_initial=width,
-            depth=depth,
-            out_channels=outputs,
-            extract_levels=tuple(range(depth + 1)),
-        ),
-        ladder(
-            stem="encode_convs.0.*",
-            encoders=[f"encode_convs.{level}.*" for level in range(1, depth)],
-            bottleneck="bottom_block.*",
-            decoders=[
-                (f"decode_deconvs.{level}.*", f"decode_convs.{level}.*") for level in range(depth)
-            ],
-            head="output_block.*",
-        ),
+    network = monai(
+        nets.RegUNet,
+        spatial_dims,
+        num_channel_initial=width,
+        depth=depth,
+        extract_levels=tuple(range(depth + 1)),
+    )
+    return network, ladder(
+        [*(f"encode_convs.{level}" for level in range(depth)), "bottom_block"],
+        [f"decode_deconvs.{level} decode_convs.{level}" for level in range(depth)],
+        "output_block",
     )

@@ -5,12 +5,14 @@ Axes: B batch, C channel, I J pixel axes.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl.networks.builder import Architecture, network_builder
-from medtl_unet3d.layout import attributes
+from medtl_unet3d.layout import ladder
 from medtl_unet3d.unet3d import DOWN, LEVELS, UP, Levels, start_for_relu
 
 
@@ -80,16 +82,11 @@ class UNet2D(Levels):
         super().__init__()
         channels = [width * 2**level for level in range(LEVELS)]
         self.stem = Level(in_channels, channels[0], before=nn.Identity())
-        self.encoder1 = Level(channels[0], channels[1], before=nn.MaxPool2d(2))
-        self.encoder2 = Level(channels[1], channels[2], before=nn.MaxPool2d(2))
-        self.encoder3 = Level(channels[2], channels[3], before=nn.MaxPool2d(2))
-        self.bottleneck = Level(
-            channels[3], channels[4], before=nn.MaxPool2d(2), after=nn.Dropout(0.2)
-        )
-        self.decoder1 = UpLevel(channels[4], channels[3])
-        self.decoder2 = UpLevel(channels[3], channels[2])
-        self.decoder3 = UpLevel(channels[2], channels[1])
-        self.decoder4 = UpLevel(channels[1], channels[0])
+        for name, (above, below) in zip(DOWN[1:], pairwise(channels), strict=True):
+            after = nn.Dropout(0.2) if name == "bottleneck" else None
+            self.add_module(name, Level(above, below, nn.MaxPool2d(2), after))
+        for name, (below, above) in zip(UP, pairwise(reversed(channels)), strict=True):
+            self.add_module(name, UpLevel(below, above))
         self.head = nn.Conv2d(channels[0], out_channels, kernel_size=1)
         self.apply(start_for_relu)
 
@@ -97,7 +94,4 @@ class UNet2D(Levels):
 @network_builder("unet2d-37", width=32, patch_multiple=2 ** (LEVELS - 1), dimensions=(2,))
 def unet2d_37(spatial_dims: int, width: int) -> Architecture:
     """A 2-D U-Net on slices; width 32, two contrasts and four classes: 7,759,908 parameters."""
-    return (
-        lambda channels, outputs: UNet2D(channels, outputs, width),
-        attributes(DOWN, UP),
-    )
+    return lambda channels, outputs: UNet2D(channels, outputs, width), ladder(DOWN, UP, "head")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medtl.errors import ConfigError
 from medtl.networks.builder import Architecture, network_builder
 from medtl.networks.options import cut_blocks
-from medtl_unet3d.layout import attributes
+from medtl_unet3d.layout import ladder
 
 #: The parts of a U-Net in order of execution; a shallower one lacks the middle of it.
 DOWN = ("stem", "encoder1", "encoder2", "encoder3", "bottleneck")
@@ -111,5 +111,5 @@ def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> 
         raise ConfigError("unet3d: keep_blocks must be 2 or more, as one level has no bottleneck")
     return (
         lambda channels, outputs: UNet3D(channels, outputs, width, levels),
-        attributes(DOWN[:levels], ups(levels)),
+        ladder(DOWN[:levels], ups(levels), "head"),
     )

@@ -92,66 +92,9 @@ def _features(
     return features
 
 
-def _plan(
-    layers: int,
-    norm: bool,
-    dims: int,
-    width: int,
-    head: str,
-    keep_blocks: int | None,
-    slim_from: int | None,
-) -> Architecture:
-    name = f"vgg{layers}{'-bn' if norm else ''}"
-    pooled, published = choose_head(name, head, HEADS, RENAMED)
-    before = (*STAGES, "hidden") if head == STOCK else STAGES
-    cut = cut_blocks(name, before, keep_blocks, slim_from)
-    sizes = cut.channels([width * n for n in FACTORS] + [_scaled(4096, width)])
-    stages = list(zip(_places(DEPTHS[layers], norm), sizes, strict=False))
-    if head != STOCK:
-        hidden = [(_scaled(size, width), dropped) for size, dropped in published]
-    else:
-        hidden = [(sizes[-1], dropped) for _, dropped in published] if cut.kept == 6 else []
-    edge = 1 if pooled else GRID[dims]
-
-    def make(in_channels: int, outputs: int) -> VGG:
-        features = _features(dims, in_channels, stages, norm)
-        classifier = perceptron(stages[-1][1] * edge**dims, hidden, outputs)
-        features.apply(start_as_published)
-        if head == STOCK:
-            classifier.apply(_start_small)
-        return VGG(features, _AVERAGE_POOL[dims](edge), classifier)
-
-    return make, _blocks([places for places, _ in stages], carried=bool(hidden) and head == STOCK)
-
-
-def _scaled(size: int, width: int) -> int:
-    return max(1, size * width // WIDTH)
-
-
-def _blocks(stages: Sequence[range], *, carried: bool) -> list[Block]:
-    """``carried``: the head's hidden layers are torchvision's."""
-    blocks = [
-        Block(
-            name,
-            "stem" if name == "stem" else "encoder",
-            tuple(f"features.{place}.*" for place in places),
-        )
-        for name, places in zip(STAGES, stages, strict=False)
-    ]
-    if carried:
-        hidden = Block("hidden", "bottleneck", ("classifier.0.*", "classifier.3.*"))
-        return [*blocks, hidden, Block("head", "head", ("classifier.6.*",))]
-    return [*blocks, Block("head", "head", ("classifier.*",))]
-
-
-def _start_small(module: nn.Module) -> None:
-    """As torchvision starts the layers of its own head."""
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
-
-
 def _builder(layers: int, imagenet: str, *, norm: bool = False) -> NetworkBuilder:
+    name = f"vgg{layers}{'-bn' if norm else ''}"
+
     def plan(
         spatial_dims: int,
         width: int,
@@ -160,11 +103,51 @@ def _builder(layers: int, imagenet: str, *, norm: bool = False) -> NetworkBuilde
         keep_blocks: int | None = None,
         slim_from: int | None = None,
     ) -> Architecture:
-        return _plan(layers, norm, spatial_dims, width, head, keep_blocks, slim_from)
+        pooled, published = choose_head(name, head, HEADS, RENAMED)
+        stock = head == STOCK
+        cut = cut_blocks(name, (*STAGES, "hidden") if stock else STAGES, keep_blocks, slim_from)
+        sizes = cut.channels([width * n for n in FACTORS] + [_scaled(4096, width)])
+        stages = list(zip(_places(DEPTHS[layers], norm), sizes, strict=False))
+        hidden = [(_scaled(size, width), dropped) for size, dropped in published]
+        if stock:
+            hidden = [(sizes[-1], dropped) for _, dropped in published if cut.kept == 6]
+        edge = 1 if pooled else GRID[spatial_dims]
 
-    name = f"vgg{layers}{'-bn' if norm else ''}"
+        def make(in_channels: int, outputs: int) -> VGG:
+            features = _features(spatial_dims, in_channels, stages, norm)
+            classifier = perceptron(stages[-1][1] * edge**spatial_dims, hidden, outputs)
+            features.apply(start_as_published)
+            if stock:
+                classifier.apply(_start_small)
+            return VGG(features, _AVERAGE_POOL[spatial_dims](edge), classifier)
+
+        return make, _blocks([places for places, _ in stages], carried=bool(hidden) and stock)
+
     plan.__doc__ = f"VGG-{layers}{' with batch norm' if norm else ''}; ``head`` is one of HEADS."
     return network_builder(name, width=WIDTH, dense=False, imagenet=imagenet)(plan)
+
+
+def _scaled(size: int, width: int) -> int:
+    return max(1, size * width // WIDTH)
+
+
+def _blocks(stages: Sequence[range], *, carried: bool) -> list[Block]:
+    """Blocks of the stages, each given by its places; ``carried``: the head is torchvision's."""
+    blocks = [
+        Block(name, "encoder" if number else "stem", tuple(f"features.{n}.*" for n in places))
+        for number, (name, places) in enumerate(zip(STAGES, stages, strict=False))
+    ]
+    if not carried:
+        return [*blocks, Block("head", "head", ("classifier.*",))]
+    hidden = Block("hidden", "bottleneck", ("classifier.0.*", "classifier.3.*"))
+    return [*blocks, hidden, Block("head", "head", ("classifier.6.*",))]
+
+
+def _start_small(module: nn.Module) -> None:
+    """As torchvision initialises the linear layers of its own head."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
 
 
 vgg11 = _builder(11, "vgg11-8a719046.pth")
