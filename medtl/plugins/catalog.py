@@ -215,24 +215,13 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
             count = sum(map(len, offers[name].values()))
             rows.append(replace(row, components=count, reason=outdated(point)))
     missing = _missing(rows)
-    kinds = {
-        name: noun
-        for kind, noun in COMPONENT_KINDS.items()
-        for offer in offers.values()
-        for name in offer.get(kind, ())
-    }
+    found: dict[str, dict[str, Component]] = {kind: {} for kind in COMPONENT_KINDS}
+    for plugin, offer in offers.items():
+        for kind, own in offer.items():
+            found[kind] |= {f"{plugin}:{name}": component for name, component in own.items()}
+    kinds = {_bare(name): noun for kind, noun in COMPONENT_KINDS.items() for name in found[kind]}
     registries = {
-        kind: Registry(
-            noun,
-            {
-                f"{p}:{name}": c
-                for p, offer in offers.items()
-                for name, c in offer.get(kind, {}).items()
-            },
-            missing,
-            kinds,
-        )
-        for kind, noun in COMPONENT_KINDS.items()
+        kind: Registry(noun, found[kind], missing, kinds) for kind, noun in COMPONENT_KINDS.items()
     }
     return Catalog(**registries, plugins=tuple(rows))
 

@@ -34,7 +34,6 @@ class Scaffold:
     hook: str
     target: str
     summary: str
-    modules: tuple[str, ...]
 
 
 SCAFFOLDS: Mapping[str, Scaffold] = {
@@ -42,31 +41,26 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
         "medtl_tasks",
         "task:${class}Task",
         "an organ and the lesion in it, from a folder of NIfTI files per case",
-        ("task", "phantom"),
     ),
     "network": Scaffold(
         "medtl_networks",
         "network:build_$module",
         "a small residual U-Net, in 2-D and 3-D",
-        ("network",),
     ),
     "strategy": Scaffold(
         "medtl_strategies",
         "strategy:plan_$module",
         "train a new head, then every block (Kumar et al. 2022)",
-        ("strategy",),
     ),
     "shift-metric": Scaffold(
         "medtl_shift_metrics",
         "metric:${module}_metric",
         "mean distance of the deciles of the features",
-        ("metric",),
     ),
     "transform": Scaffold(
         "medtl_transforms",
         "preset:${module}_preset",
         "MR of the body; augmented without mirroring",
-        ("preset",),
     ),
 }
 
@@ -142,12 +136,11 @@ def rendered(name: str, kind: str) -> dict[str, str]:
         ".gitignore": templates / "gitignore.tmpl",
         f"{package}/__init__.py": templates / "init.py.tmpl",
         f"{package}/plugin.py": templates / "plugin.py.tmpl",
-        **{
-            f"{package}/{each}.py": templates / kind / f"{each}.py.tmpl"
-            for each in SCAFFOLDS[kind].modules
-        },
-        f"tests/test_{module}.py": templates / kind / "test.py.tmpl",
     }
+    for template in (templates / kind).iterdir():
+        if template.name.endswith(".py.tmpl"):
+            sources[f"{package}/{template.name.removesuffix('.tmpl')}"] = template
+    sources[f"tests/test_{module}.py"] = sources.pop(f"{package}/test.py")
     texts = {path: _filled(template, words) for path, template in sources.items()}
     return {**texts, f"{package}/py.typed": ""}
 

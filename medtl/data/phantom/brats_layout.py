@@ -37,7 +37,7 @@ VERSION = 3
 _ANATOMY, _ACQUISITION, _SCANNER, _COUNTS, _SITES = range(5)
 
 
-_BLOCK = 20  #: every run of so many cases holds exactly one without a tumour
+_BLOCK = 20  #: every 20 cases hold exactly one without a tumour
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ def site_of(seed: int, index: int, sites: int) -> int:
     """Each run of ``sites`` cases visits every site once, in random order."""
     block, place = divmod(index, sites)
     return int(np.random.default_rng([seed, _SITES, block]).permutation(sites)[place])
+
+
+def sites_of(settings: Settings) -> list[int]:
+    """The site of each case of a cohort."""
+    return [site_of(settings.seed, n, settings.sites) for n in range(settings.cases)]
 
 
 def scanner_of(seed: int, site: int, shift: float) -> Scanner:
@@ -122,19 +127,16 @@ def render_case(seed: int, index: int, size: int, scanner: Scanner) -> PhantomCa
     return PhantomCase(image_case(anatomy, seed, index, scanner, CONTRASTS), anatomy.labels_IJK)
 
 
-def affine_lps(size: int) -> NDArray[np.float64]:
-    """BraTS's orientation: I to the left, J to the back, K up."""
+def write_nifti(path: Path, array_IJK: NDArray[np.int16] | NDArray[np.uint8]) -> None:
+    """Same array, same bytes: the gzip header carries no time.
+
+    BraTS's orientation: I to the left, J to the back, K up.
+    """
+    size = len(array_IJK)
     spacing_mm = HEAD_MM / size
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     affine[1, 3] = (size - 1) * spacing_mm
-    return affine
-
-
-def write_nifti(path: Path, array_IJK: NDArray[np.int16] | NDArray[np.uint8]) -> None:
-    """Same array, same bytes: the gzip header carries no time."""
-    image = nib.Nifti1Image(  # type: ignore[no-untyped-call]
-        array_IJK, affine_lps(array_IJK.shape[0])
-    )
+    image = nib.Nifti1Image(array_IJK, affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
@@ -154,23 +156,16 @@ def case_id(index: int) -> str:
 
 def jobs(folder: Path, settings: Settings) -> list[Callable[[], None]]:
     """See :class:`medtl.data.phantom.cohort.Writer`."""
-    seed, sites = settings.seed, settings.sites
-    scanners = [scanner_of(seed, site, settings.shift) for site in range(sites)]
+    seed, size = settings.seed, settings.size
+    scanners = [scanner_of(seed, site, settings.shift) for site in range(settings.sites)]
     return [
-        partial(
-            write_case,
-            folder / case_id(index),
-            seed,
-            index,
-            settings.size,
-            scanners[site_of(seed, index, sites)],
-        )
-        for index in range(settings.cases)
+        partial(write_case, folder / case_id(n), seed, n, size, scanners[site])
+        for n, site in enumerate(sites_of(settings))
     ]
 
 
 def index(settings: Settings) -> dict[str, Any]:
     """See :class:`medtl.data.phantom.cohort.Writer`."""
     ids = [case_id(index) for index in range(settings.cases)]
-    sites = [f"S{site_of(settings.seed, n, settings.sites) + 1}" for n in range(settings.cases)]
+    sites = [f"S{site + 1}" for site in sites_of(settings)]
     return {"sites": dict(zip(ids, sites, strict=True)), "patients": {name: name for name in ids}}

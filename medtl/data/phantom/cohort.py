@@ -125,11 +125,7 @@ def own_phantom(task: str, write: WriteOwn) -> Path:
     """Folder of a task's own cohort, written once, and anew whenever the code beside the writer
     has changed."""
     root = cache_dir() / f"phantom-{task}-n{OWN_CASES}-{_version_of(write)}"
-    return (
-        root
-        if _is_complete(root)
-        else _written_once(root, lambda: write_own(root, write, OWN_CASES, seed=0))
-    )
+    return _written_once(root, lambda: write_own(root, write, OWN_CASES, seed=0))
 
 
 @contextmanager
@@ -153,18 +149,20 @@ def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Pa
     own, version = DEFAULTS[layout], _writer(layout).VERSION
     name = "phantom" if layout == BRATS else f"phantom-{layout}"
     root = cache_dir() / f"{name}-v{version}-n{own.cases}-s{own.size}-k{own.sites}-i{own.seed}"
-    if _is_complete(root):
-        return root
     return _written_once(
         root, lambda: write_phantom(root, layout=layout, progress=progress, **asdict(own))
     )
 
 
 def _written_once(root: Path, write: Callable[[], Path]) -> Path:
+    # The folder appears by one rename, index included; only a cache cleaner can thin it out.
+    index = root / INDEX
+    if index.is_file():
+        return root
     try:
         return write()
     except DataError as error:
-        if _is_complete(root):
+        if index.is_file():  # another process was faster
             return root
         raise DataError(f"{error}, or set MEDTL_CACHE to one that can be used") from error
 
@@ -188,7 +186,7 @@ def _version_of(write: WriteOwn) -> str:
 
 
 def notes_of(synthetic: bool) -> list[str]:
-    """What the user is told of a data set that is, or is not, synthetic."""
+    """Notes for a synthetic data set; none for others."""
     return ["synthetic phantom: generated images, no patients"] if synthetic else []
 
 
@@ -202,11 +200,6 @@ def read_index(root: Path) -> dict[str, Any]:
         if isinstance(content, dict) and isinstance(content.get("sites", {}), dict):
             return content
     raise DataError(f"{path}: cannot be read; write the phantom anew")
-
-
-def _is_complete(root: Path) -> bool:
-    # The folder appears by one rename, index included; only a cache cleaner can thin it out.
-    return (root / INDEX).is_file()
 
 
 def _writer(layout: str) -> Writer:

@@ -18,6 +18,7 @@ from medtl.data.phantom.brats_layout import (
     image_case,
     scanner_of,
     site_of,
+    sites_of,
     tumour_count,
 )
 from medtl.data.phantom.cohort import Settings
@@ -38,7 +39,7 @@ CONTRASTS = ("t1", "flair", "t1ce")
 SLICES = 12  #: of each patient, evenly spaced
 
 
-#: One patient in so many lacks T1ce: FLAIR stands in for it, as in the real set.
+#: One patient in this many lacks T1ce: FLAIR stands in for it, as in the real set.
 LACKS_T1CE = 11
 
 
@@ -49,23 +50,19 @@ def jobs(folder: Path, settings: Settings) -> list[Callable[[], None]]:
     displays = [display_of(settings.seed, site, settings.shift) for site in sites]
     return [
         partial(_write_patient, folder, settings, n, scanners[site], displays[site])
-        for n, site in enumerate(_sites(settings))
+        for n, site in enumerate(sites_of(settings))
     ]
 
 
 def index(settings: Settings) -> dict[str, Any]:
     """See :class:`medtl.data.phantom.cohort.Writer`."""
-    sites = _sites(settings)
-    return {"sites": {patient_id(settings, n): HOSPITALS[s] for n, s in enumerate(sites)}}
+    sites = enumerate(sites_of(settings))
+    return {"sites": {patient_id(settings, n): HOSPITALS[site] for n, site in sites}}
 
 
 def patient_id(settings: Settings, index: int) -> str:
     site = HOSPITALS[site_of(settings.seed, index, settings.sites)]
     return f"TCGA_{site}_{9000 + index:04d}_20000101"
-
-
-def _sites(settings: Settings) -> list[int]:
-    return [site_of(settings.seed, n, settings.sites) for n in range(settings.cases)]
 
 
 def _write_patient(
