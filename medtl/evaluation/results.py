@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from lightning_fabric import Fabric
-from nibabel.orientations import aff2axcodes
 
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import region_masks
 from medtl.data.domain import parse_domain, select
+from medtl.data.io.geometry import axis_codes
 from medtl.data.io.images import read_header, read_labels, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.splits import PARTS, Split, strata_and_sites
@@ -163,7 +163,7 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
     case = next(case for case in cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled
     labels_IJK, affine = read_labels(case.target, case.labels)
-    axes = "".join(aff2axcodes(affine))  # type: ignore[no-untyped-call]
+    axes = axis_codes(affine)
     if is_picture(case.target.path):
         axes = PICTURE_AXES
     montage(

@@ -1,8 +1,8 @@
-"""The places in the image where the cells of a feature map are centred.
+"""The centres of a feature map's cells in the image.
 
-With the usual padding a 3x3 convolution of stride 2 is centred on every second pixel, starting with
-the first. The cells of a deep map are then up to half a cell further up and left than in a map that
-is stretched over the image: 15 pixels for the last map of a ResNet, more than many lesions measure.
+With the usual padding, a 3x3 convolution of stride 2 is centred on every second pixel, starting
+with the first. The cells of a deep map are then up to half a cell further up and left than those of
+a map stretched over the image: 15 pixels for the last map of a ResNet, more than many lesions.
 
 Axes: I J K voxel axes.
 """
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import conv, pooling
 
-from medtl.explain.gradcam import Layer
+from medtl.explain.gradcam import Layer, layer_calls
 from medtl.networks.blocks import Network
-from medtl.networks.trace import dry_run, layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +38,16 @@ class Axis:
 def cell_grid(network: Network, layer: Layer, patch: Sequence[int]) -> tuple[Axis, ...]:
     """The cells of a layer's map along each axis, for images of the size ``patch``.
 
-    Follows convolutions and poolings in the order in which they run; branches that join again at
-    the same size add nothing. If they lead to another size or out of the image (padding outside the
-    layers), the map is taken to be stretched over the image.
+    Follows convolutions and poolings in the order of their execution; branches that join again at
+    the same size change nothing. If they lead to another size or out of the image (padding outside
+    the layers), the map is assumed to be stretched over the image.
     """
     axes = [Axis(0.0, 1.0, edge) for edge in patch]
-    parts = layers(network.module)
-    reached = False
-    counts = dict.fromkeys(parts, 0)
-
-    def note(name: str) -> Any:
-        def hook(part: nn.Module, inputs: Any, output: Any) -> None:
-            nonlocal axes, reached
-            if not reached and isinstance(output, Tensor) and inputs:
-                axes = _after(part, axes, inputs[0], output)
-            reached = reached or (name == layer.name and counts[name] == layer.call)
-            counts[name] += 1
-
-        return hook
-
-    handles = [part.register_forward_hook(note(name)) for name, part in parts.items()]
-    try:
-        dry_run(network.module, (2, network.in_channels, *patch))
-    finally:
-        for handle in handles:
-            handle.remove()
+    for call in layer_calls(network, patch):
+        if isinstance(call.output, Tensor) and call.inputs:
+            axes = _after(call.module, axes, call.inputs[0], call.output)
+        if (call.name, call.number) == (layer.name, layer.call):
+            break
     sizes = layer.shape[1:]
     inside = all(axis.within(edge) for axis, edge in zip(axes, patch, strict=True))
     if inside and tuple(axis.cells for axis in axes) == sizes:

@@ -23,15 +23,11 @@ from medtl.runtime.figure_style import SKY, new_grid, note, outline, save, style
 
 Plane = NDArray[np.floating[Any]]
 
-
 _PANEL_INCHES = 1.7
-
 
 _CASES_PER_ROW = 4
 
-
 _CHANNELS = 8
-
 
 #: Opacity of a map at its maximum.
 _OPACITY = 0.65
@@ -39,8 +35,7 @@ _OPACITY = 0.65
 
 @dataclass(frozen=True, slots=True)
 class CasePanel:
-    """One case as it is drawn: a grey slice (0 to 1), its map (0 to 1), and the true mask or
-    the reason why there is none."""
+    """The slice of one case: grey values and map (0 to 1), and the mask or why there is none."""
 
     title: str
     grey_IJ: Plane
@@ -143,6 +138,5 @@ def filters(
 
 
 def _bare(axis: Axes) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

@@ -5,11 +5,13 @@ Axes: B batch, C channel, L class or region, I J K voxel axes (2-D networks have
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +56,20 @@ def feature_layer(network: Network, patch: Sequence[int], block: str | None = No
     if block is not None and block not in known:
         raise UnknownNameError(f"block of {network.name}", block, known)
     heads = {part.name for part in network.blocks if part.role == "head"}
-    shape = (2, network.in_channels, *patch)
-    found: list[Layer] = []
-    for layer, is_map in _calls(network, shape):
-        if block is None and layer.block in heads:
+    state, owners = tensors(network), partition(network)
+    block_of = {id(state[name]): owner for name, owner in owners.items()}
+    current, chosen = known[0], None
+    for call in layer_calls(network, patch):
+        # A layer without weights belongs to the block that ran before it.
+        current = block_of.get(id(next(own_tensors(call.module), None)), current)
+        if block is None and current in heads:
             break
-        if is_map and (block is None or layer.block == block):
-            found.append(layer)
-    if not found:
+        maps = [t for t in tensors_in(call.output) if t.ndim == network.spatial_dims + 2]
+        size = tuple(maps[-1].shape[1:]) if maps else ()
+        is_map = prod(size[1:]) > 1 and not isinstance(call.module, _PASSED_OVER)
+        if is_map and (block is None or current == block):
+            chosen = Layer(call.name, call.number, current, size)
+    if chosen is None:
         where = f"block {block} of {network.name}" if block else f"{network.name} before its head"
         images = "x".join(map(str, patch))
         others = ", ".join(name for name in known if name not in {block, *heads})
@@ -69,48 +77,36 @@ def feature_layer(network: Network, patch: Sequence[int], block: str | None = No
             f"{where} gives no map of more than one place for images of {images}; name another "
             f"--layer of {others}"
         )
-    return found[-1]
+    return chosen
 
 
-def _calls(network: Network, shape_BCIJK: Sequence[int]) -> list[tuple[Layer, bool]]:
-    """Every call of a layer in order, and whether its output is a map of several places.
+class Call(NamedTuple):
+    """One call of a layer in a forward pass."""
 
-    A layer without weights belongs to the block that ran before it.
-    """
-    parts = layers(network.module)
-    state, owners = tensors(network), partition(network)
-    block_of = {id(state[name]): block for name, block in owners.items()}
-    own = {name: next(own_tensors(part), None) for name, part in parts.items()}
-    found: list[tuple[Layer, bool]] = []
-    counts: dict[str, int] = dict.fromkeys(parts, 0)
-    current = network.blocks[0].name
+    name: str
+    number: int  #: of the layer's earlier calls
+    module: nn.Module
+    inputs: Any
+    output: Any
 
-    def note(name: str) -> Any:
-        def hook(part: nn.Module, _inputs: Any, output: Any) -> None:
-            nonlocal current
-            tensor = own[name]
-            if tensor is not None:
-                current = owned.get(name, current)
-            maps = [t for t in tensors_in(output) if t.ndim == network.spatial_dims + 2]
-            size = tuple(maps[-1].shape[1:]) if maps else ()
-            is_map = prod(size[1:]) > 1 and not isinstance(part, _PASSED_OVER)
-            found.append((Layer(name, counts[name], current, size), is_map))
-            counts[name] += 1
 
-        return hook
+def layer_calls(network: Network, patch: Sequence[int]) -> list[Call]:
+    """The calls of all layers in order, for images of the size ``patch``, on shapes alone."""
+    calls: list[Call] = []
+    counts = Counter[str]()
 
-    owned = {
-        name: block_of[id(tensor)]
-        for name, tensor in own.items()
-        if tensor is not None and id(tensor) in block_of
-    }
-    handles = [part.register_forward_hook(note(name)) for name, part in parts.items()]
+    def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        calls.append(Call(name, counts[name], module, inputs, output))
+        counts[name] += 1
+
+    parts = layers(network.module).items()
+    handles = [part.register_forward_hook(partial(note, name)) for name, part in parts]
     try:
-        dry_run(network.module, shape_BCIJK)
+        dry_run(network.module, (2, network.in_channels, *patch))
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return calls
 
 
 def grad_cam(

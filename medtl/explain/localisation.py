@@ -5,7 +5,6 @@ Axes: I J K voxels.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.metrics import mask_dice
 from medtl.evaluation.tables import score_cell
-from medtl.runtime.files import replacing
+from medtl.runtime.files import write_csv
 from medtl.runtime.table import Table
 
 #: Tolerance of the pointing game: pixels of 2-D images (Zhang et al. 2018), otherwise millimetres.
 TOLERANCE = 15
-
 
 #: Every score and its meaning; scores in pixels are for 2-D images, those in mm for others.
 SCORES = {
@@ -34,7 +32,6 @@ SCORES = {
     "chance_pointing_15px": f"or within {TOLERANCE} pixels of it",
     "centre_pointing": "the middle of the image lies within the mask",
 }
-
 
 Row = Mapping[str, Any]
 
@@ -125,7 +122,4 @@ def count_reasons(not_scored: Mapping[str, int]) -> str:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a line per case; scores without a mask or in the other unit are empty."""
     columns = ["case", "patient", "explained", "predicted", "probability", *SCORES]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, columns, ([row.get(name, "") for name in columns] for row in rows))

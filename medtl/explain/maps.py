@@ -29,6 +29,8 @@ from medtl.runtime.parallel import ahead
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.views import unviewed, view
 
+Mask = NDArray[np.bool_]
+
 Chunk = list[tuple[Case, dict[str, Any]]]  #: cases with their prepared images
 
 
@@ -53,18 +55,15 @@ def explain_classes(
     for chunk in _prepared(classifier, cases, classifier.batch_size):
         batch = torch.stack([view(one["image"], size) for _, one in chunk])
         batch = batch.to(classifier.fabric.device)
-        names = [chosen or case.class_name for case, _ in chunk]
         rows_L = list(classifier.probabilities(one["image"] for _, one in chunk))
         likeliest = [classes[int(np.argmax(row_L))] for row_L in rows_L]
-        names = [
-            name if name in classes else other for name, other in zip(names, likeliest, strict=True)
-        ]
+        wanted = [chosen or case.class_name for case, _ in chunk]
+        names = [a if a in classes else b for a, b in zip(wanted, likeliest, strict=True)]
         explained = [classes.index(name) for name in names]
         cam, _ = grad_cam(network, batch, layer, of_class(explained))
         for n, (case, one) in enumerate(chunk):
             full = enlarged(cam[n : n + 1], size, grid)[0].cpu()
-            cam_IJK = unviewed(full, one["image"].shape[1:])
-            native = _native(cam_IJK, one)
+            native = _native(unviewed(full, one["image"].shape[1:]), one)
             yield CaseMap(case, names[n], native, likeliest[n], rows_L[n][explained[n]])
 
 
@@ -114,23 +113,19 @@ def _native(cam_IJK: Tensor, prepared: dict[str, Any]) -> NDArray[np.float32]:
 
 def _window(predicted_IJK: Tensor, edges: Sequence[int]) -> tuple[slice, ...]:
     """A window of these edges, within the image, around the prediction."""
-    if not predicted_IJK.any():
-        centre = [n // 2 for n in predicted_IJK.shape]
-    else:
+    centre = [n // 2 for n in predicted_IJK.shape]
+    if predicted_IJK.any():
         centre = predicted_IJK.nonzero().float().mean(0).round().int().tolist()
-    if edges[2] == 1:
-        centre[2] = int(predicted_IJK.sum((0, 1)).argmax()) if predicted_IJK.any() else centre[2]
-    starts = [
-        min(max(0, c - edge // 2), max(0, n - edge))
-        for c, edge, n in zip(centre, edges, predicted_IJK.shape, strict=True)
-    ]
-    return tuple(
-        slice(start, min(start + edge, n))
-        for start, edge, n in zip(starts, edges, predicted_IJK.shape, strict=True)
-    )
+        if edges[2] == 1:
+            centre[2] = int(predicted_IJK.sum((0, 1)).argmax())
+    window = []
+    for middle, edge, n in zip(centre, edges, predicted_IJK.shape, strict=True):
+        start = min(max(0, middle - edge // 2), max(0, n - edge))
+        window.append(slice(start, min(start + edge, n)))
+    return tuple(window)
 
 
-def class_mask(case: Case) -> NDArray[np.bool_] | None:
+def class_mask(case: Case) -> Mask | None:
     """The mask of a case's class; None without a mask file or if it is empty.
 
     Raises:
@@ -148,31 +143,18 @@ def class_mask(case: Case) -> NDArray[np.bool_] | None:
     return mask_IJK if mask_IJK.any() else None
 
 
-def region_mask(case: Case, region: str) -> NDArray[np.bool_] | None:
-    """The mask of a region; None without a label or if it is empty."""
-    if case.target is None or region not in case.regions:
-        return None
-    labels_IJK, _ = read_labels(case.target, case.labels)
-    mask_IJK = region_masks(labels_IJK, case, (region,))[0]
-    return mask_IJK if mask_IJK.any() else None
-
-
-Mask = NDArray[np.bool_]
-
-
-def has_mask(case: Case) -> bool:
-    """Whether the case has a file that can hold the true mask."""
-    return case.mask is not None or case.target is not None
-
-
 def true_mask(one: CaseMap) -> Mask | None:
     """The mask of the explained output; None if the case has none or it is empty.
 
-    A classified image's mask shows its own class, so a map of another class has no true mask.
+    The mask of a classified image is that of its own class; a map of another class has none.
     """
-    if one.probability is None:
-        return region_mask(one.case, one.output)
-    return class_mask(one.case) if one.case.class_name in ("", one.output) else None
+    case = one.case
+    if one.probability is not None:
+        return class_mask(case) if case.class_name in ("", one.output) else None
+    if case.target is None or one.output not in case.regions:
+        return None
+    mask_IJK = region_masks(read_labels(case.target, case.labels)[0], case, (one.output,))[0]
+    return mask_IJK if mask_IJK.any() else None
 
 
 def _truth_file(one: CaseMap) -> ImageFile | None:
@@ -180,7 +162,7 @@ def _truth_file(one: CaseMap) -> ImageFile | None:
 
 
 def no_mask_reason(one: CaseMap) -> str:
-    """Why a panel shows no true mask."""
+    """The reason why a panel has no true mask."""
     if _truth_file(one) is None:
         return "no mask"
     if one.probability is None:
@@ -189,7 +171,7 @@ def no_mask_reason(one: CaseMap) -> str:
 
 
 def unscored_reason(one: CaseMap, new: bool) -> str:
-    """Why a map is not scored, as :func:`medtl.explain.localisation.count_reasons` counts it."""
+    """The reason why a map is not scored; ``new``: the case was not seen in training."""
     if not new:
         return "seen in training"
     if _truth_file(one) is None:

@@ -1,10 +1,10 @@
-"""``medtl explain``: saliency maps of a trained stage, and how well they find the true masks."""
+"""``medtl explain``: saliency maps of a trained stage, and their agreement with true masks."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class ExplainOptions:
     Attributes:
         output: class or region; None: each image's own class, or the first region.
         block: the block whose maps are weighted; None: the one before the head.
-        cases: the number of cases to show.
+        cases: the number of cases to draw.
         threshold: share of its maximum at which a map is cut for Dice.
     """
 
@@ -65,15 +65,16 @@ def explain(
     options: ExplainOptions,
     folder: Path,
     reporter: Reporter,
-    *,
-    synthetic: bool,
-    leak: str = "",
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write ``cam.png``, ``activations.png``, ``filters.png``, ``saliency.csv`` and
     ``saliency.json`` into ``folder``; returns the content of the last one.
 
-    Every case with a mask is scored against it unless it was trained on. Other cases only get a map
-    if they are shown.
+    Every case with a mask is scored against it, unless it was seen in training. Other cases only
+    get a map if they are drawn.
+
+    Args:
+        facts: ``synthetic`` and ``leak`` of the cohort, the first entries of ``saliency.json``.
 
     Raises:
         UnknownNameError: no such class, region or block.
@@ -87,12 +88,11 @@ def explain(
     grey = f"mean of {', '.join(modalities)}" if len(modalities) > 1 else modalities[0]
     network = trained.predictor.network.name
     title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
-    figures.saliency_maps(folder / "cam.png", panels, title, synthetic=synthetic)
-    _draw_network(trained, *_example(drawn, panels), folder, synthetic)
+    figures.saliency_maps(folder / "cam.png", panels, title, synthetic=facts["synthetic"])
+    _draw_network(trained, *_example(drawn, panels), folder, facts["synthetic"])
     localisation.write_rows(folder / "saliency.csv", rows)
     summary = {
-        "synthetic": synthetic,
-        "leak": leak,
+        **facts,
         "stage": trained.stage,
         "method": "Grad-CAM",
         "block": layer.block,
@@ -143,9 +143,9 @@ def _map_cases(
     fresh, seen = unseen(cases, [trained])
     if seen:
         reporter.say(f"{seen} of {len(cases)} cases were seen in training: never scored")
-    shown, new = {case.id for case in drawn}, {case.id for case in fresh}
-    scored = {case.id for case in fresh if maps.has_mask(case)}
-    chosen = [case for case in cases if case.id in shown | scored]
+    panelled, new = {case.id for case in drawn}, {case.id for case in fresh}
+    scored = {case.id for case in fresh if case.mask is not None or case.target is not None}
+    chosen = [case for case in cases if case.id in panelled | scored]
     rows, panels, not_scored = [], {}, Counter[str]()
     with reporter.progress("explaining", len(chosen)) as advance:
         for done, one in enumerate(_maps(trained, chosen, layer, output), 1):
@@ -154,7 +154,7 @@ def _map_cases(
             rows.append(_row(one, reference_IJK, options.threshold))
             if reference_IJK is None:
                 not_scored[maps.unscored_reason(one, one.case.id in new)] += 1
-            if one.case.id in shown:
+            if one.case.id in panelled:
                 modalities = trained.predictor.preprocessor.modalities
                 panels[one.case.id] = slices.case_panel(one, modalities, mask_IJK)
             advance(done)
@@ -239,16 +239,13 @@ def explain_run(
     stage: str | None = None,
     labels: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """:func:`explain` a stage of a run.
+    """:func:`explain` a stage of a run; returns the folder and its ``saliency.json``.
 
     Args:
         inputs: cases; None: the run's locked test cases.
         out: folder; None: ``explain/STAGE`` in the run.
         stage: None: the last one of the transfer.
         labels: scheme of the cases' labels; None: that of the run, or of the inputs.
-
-    Returns:
-        The folder, and the content of its ``saliency.json``.
     """
     check_writable(out or run.path)
     config = read_config(run.path / CONFIG)
@@ -257,21 +254,17 @@ def explain_run(
         raise RunError(f"{run.path} has no finished stage; finish its training first")
     transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
     trained = read_stage(run, stage or (transfer or finished)[-1], catalog, fabric)
-    data = inputs or config.data
-    scheme = labels or (None if inputs else config.labels)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),
-        data,
+        inputs or config.data,
         reporter,
         None if inputs else config.protocol,
         names=trained.names,
-        labels=scheme,
+        labels=labels or (None if inputs else config.labels),
         required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,
     )
     picked = pick_cases(cohort, run, "all" if inputs else "test")
     folder = out or run.path / "explain" / trained.stage
-    synthetic, leak = cohort.synthetic, cohort.leak
-    return folder, explain(
-        trained, picked, options, folder, reporter, synthetic=synthetic, leak=leak
-    )
+    facts = {"synthetic": cohort.synthetic, "leak": cohort.leak}
+    return folder, explain(trained, picked, options, folder, reporter, facts)

@@ -1,6 +1,6 @@
-"""Turn cases and their maps into the slices that the figures show.
+"""Turn cases and their maps into slices for the figures.
 
-Axes: C channel, O output channel, I J K voxels; planes as shown have rows and columns.
+Axes: C channel, O output channel, I J K voxels; planes have rows and columns.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 from torch import Tensor
 
 from medtl.data.case import Case
+from medtl.data.io.geometry import axis_codes
 from medtl.data.io.images import read_header, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.modality import Modality
@@ -38,7 +38,7 @@ def case_panel(
     aspect = 1.0
     if not is_picture(first.path):
         header = read_header(first)
-        axes = "".join(aff2axcodes(header.affine))  # type: ignore[no-untyped-call]
+        axes = axis_codes(header.affine)
         spacing_mm = lps_order(header.spacing_mm, axes)
         stack, aspect = to_lps(stack, axes).swapaxes(1, 2), spacing_mm[1] / spacing_mm[0]
     sums = stack[1:].sum((1, 2))  # map and mask by slice
@@ -56,7 +56,7 @@ def slice_number(case: Case, modality: Modality, height: int) -> int | None:
     if is_picture(file.path):
         return None
     header = read_header(file)
-    axes = "".join(aff2axcodes(header.affine))  # type: ignore[no-untyped-call]
+    axes = axis_codes(header.affine)
     depth = header.shape[next(n for n, letter in enumerate(axes) if letter in "SI")]
     return None if depth == 1 else native_slice(height, depth, axes)
 
@@ -104,9 +104,9 @@ def cut_at(prepared: Mapping[str, Any], patch: Sequence[int], height: int) -> Sl
     first, thickness = placement.start[2], placement.size[2] / depth  # in slices of the case
     k = int((height + 0.5 - first) // thickness)
     k = min(max(k, start, 0), start + edge - 1, depth - 1)
-    shown_CIJK = image_CIJK[..., k : k + 1] if flat else image_CIJK
+    slab_CIJK = image_CIJK[..., k : k + 1] if flat else image_CIJK
     height = int(first + (k + 0.5) * thickness)
-    return SliceCut(view(shown_CIJK, patch), (k - start + 0.5) / edge, height)
+    return SliceCut(view(slab_CIJK, patch), (k - start + 0.5) / edge, height)
 
 
 def block_maps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
@@ -47,6 +48,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def write_csv(
+    path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]], end: str = "\r\n"
+) -> None:
+    """Write a table with a header atomically; cells of None are empty. ``end``: of each line."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator=end)
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from medtl.data.modality import Modality
@@ -10,14 +10,7 @@ from medtl.errors import DataError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
-from medtl.shift.contract import (
-    FeatureExtractor,
-    FeatureRows,
-    Fitted,
-    Harmoniser,
-    ShiftMetric,
-    View,
-)
+from medtl.shift.contract import FeatureExtractor, FeatureRows, Harmoniser, ShiftMetric, View
 from medtl.shift.images.domains import DomainCases, Image, images_of, some_patients
 from medtl.shift.images.duplicates import Screening
 from medtl.shift.images.extract import THREADS, measure_images, view_of
@@ -45,7 +38,6 @@ MOST_FITTED = 50
 #: Harmonisers are tried on at most this many evenly spaced patients per domain.
 MOST_PATIENTS = 100
 
-AS_STORED = "as stored"
 SAME_LABELS = "identical: the same patients in both domains; not tested"
 
 #: The modality of all images if the two domains have different ones.
@@ -81,9 +73,8 @@ class Attributor:
         if isinstance(label, str):
             families = (*families, FamilyShift(LABEL, None, None, None, None, label))
         few = some_patients(images, MOST_PATIENTS)
-        notes: tuple[str, ...] = ()
-        if len(few) < len(images):
-            notes = (f"harmonisers were tried on at most {MOST_PATIENTS} patients per domain",)
+        limited = f"harmonisers were tried on at most {MOST_PATIENTS} patients per domain"
+        notes = (limited,) if len(few) < len(images) else ()
         removals = tuple(self._removals(few, features, metric, linear))
         return Attribution(families, removals, notes, self._modalities_differ)
 
@@ -111,23 +102,21 @@ class Attributor:
         metric: ShiftMetric,
         linear: ShiftMetric,
     ) -> Iterator[Removal]:
-        harmonisers: dict[str, Callable[[View], View]] = {AS_STORED: lambda view: view}
+        fitted = []
         for name in sorted(self.catalog.harmonisers):
             harmoniser: Harmoniser = self.catalog.harmonisers[name].load()()
-            fitted = harmoniser.fit(self._source_views(images, features))
-            harmonisers[harmoniser.name] = _applied(harmoniser, fitted)
+            fitted.append((harmoniser, harmoniser.fit(self._source_views(images, features))))
 
-        def rows(index: int) -> dict[str, FeatureRows]:
+        def rows(index: int) -> list[FeatureRows]:
             view = self._view(images[index], features)
-            return {name: features.rows(apply(view)) for name, apply in harmonisers.items()}
+            harmonised = (harmoniser.apply(view, numbers) for harmoniser, numbers in fitted)
+            return [features.rows(view), *map(features.rows, harmonised)]
 
         with self.reporter.progress("measuring after harmonising", len(images)) as advance:
             measured = in_threads(rows, range(len(images)), advance, threads=THREADS)
-        samples = {
-            name: gather(images, [by_name[name] for by_name in measured], features)
-            for name in harmonisers
-        }
-        stored = samples.pop(AS_STORED)
+        stored, *others = (gather(images, rows, features) for rows in zip(*measured, strict=True))
+        names = (harmoniser.name for harmoniser, _ in fitted)
+        samples = dict(zip(names, others, strict=True))
         return removals_of(stored, samples, self._test(stored), metric, linear)
 
     def _test(self, sample: Pooled) -> MetricTest:
@@ -162,7 +151,3 @@ class Attributor:
 
     def _metric(self, name: str) -> ShiftMetric:
         return self.catalog.shift_metrics[name].load()()  # type: ignore[no-any-return]
-
-
-def _applied(harmoniser: Harmoniser, fitted: Fitted) -> Callable[[View], View]:
-    return lambda view: harmoniser.apply(view, fitted)

@@ -1,7 +1,8 @@
-"""What the user asked ``medtl shift`` for. Wrong words are refused before numpy is imported."""
+"""The settings of ``medtl shift``. Wrong ones are refused before numpy is imported."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,25 +15,22 @@ from medtl.runtime.files import from_home
 if TYPE_CHECKING:
     from medtl.shift.contract import FeatureSettings
 
+#: The metric that carries the verdict.
 PRIMARY = "mmd"
-
 
 METRICS = ("mmd", "energy", "frechet", "coral", "sliced-wasserstein", "ks", "domain-auroc")
 
-
 FEATURES = ("appearance",)
-
 
 PERMUTATIONS = 999
 
-
-#: The fewest give p = .05 at best.
+#: The fewest permutations give p = .05 at best.
 FEWEST_PERMUTATIONS, MOST_PERMUTATIONS = 19, 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShiftRequest:
-    """None: the task's or this module's default."""
+    """What to compare and how. None: the default of the task or of this module."""
 
     task: str = "brats"
     data: Path | None = None
@@ -45,31 +43,31 @@ class ShiftRequest:
     permutations: int = PERMUTATIONS
     rows_per_image: int | None = None
     labels: str | None = None
-    attribute: bool = True  #: also say what kind of shift it is
+    attribute: bool = True  #: also measure the kind of the shift
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As run folders hold it, where the permutations are called draws."""
-        names = {"permutations": "draws"}
-        return {names.get(name, name): _plain(value) for name, value in asdict(self).items()}
+        """The content of ``config.json``, where the permutations are called draws."""
+        content = json.loads(json.dumps(asdict(self), default=str))
+        return {"draws" if name == "permutations" else name: content[name] for name in content}
 
 
 def build_request(options: Mapping[str, Any]) -> ShiftRequest:
-    """A ShiftRequest from the settings by name: its own fields, ``run`` and ``layer``. Lists may be
-    text with commas; None leaves the default.
+    """Make a ShiftRequest from settings by name: its fields, and ``run`` and ``layer``.
+
+    Lists may be text with commas. None leaves the default.
 
     Raises:
         ConfigError: a name is unknown, or two options contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    known = {each.name for each in fields(ShiftRequest)} - {"settings"} | {"run", "layer"}
+    known = {column.name for column in fields(ShiftRequest)} - {"settings"} | {"run", "layer"}
     for name in given:
         if name not in known:
             raise UnknownNameError("setting of medtl shift", name, known)
     for name in ("features", "metrics"):
-        given[name] = _listed(given.get(name))
-        if not given[name]:
-            del given[name]
+        if names := _listed(given.pop(name, None)):
+            given[name] = names
     run, layer = given.pop("run", None), given.pop("layer", None)
     if (run or layer) and "activations" not in map(canonical, given.get("features", ())):
         raise ConfigError("--run and --layer are for --features activations; add that")
@@ -84,9 +82,7 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
         raise ConfigError(f"--permutations {number}: choose {limits}; 999 is usual")
     if "data" in given:
         given["data"] = from_home(given["data"])
-    from medtl.shift.contract import (
-        FeatureSettings,  # imports numpy, which wrong words need not wait for
-    )
+    from medtl.shift.contract import FeatureSettings  # imports numpy: only for valid settings
 
     return ShiftRequest(settings=FeatureSettings(from_home(run) if run else None, layer), **given)
 
@@ -94,9 +90,3 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
 def _listed(value: Any) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value or ()
     return tuple(part.strip() for part in parts if part.strip())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return str(value) if isinstance(value, Path) else value

@@ -89,22 +89,16 @@ def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -
         attribution = attributor.attribution(samples.get(APPEARANCE))
         if rows[0].p > ALPHA:
             attribution = attribution.without_shares()
-    advice = () if request.across else advise(rows, attribution, rows[0].n_target)
+    advice = [] if request.across else advise(rows, attribution, rows[0].n_target)
     notes = [
         *screening.notes,
         *(f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning),
         *(note for sample in samples.values() for note in sample.notes),
         *(attribution.notes if attribution else ()),
     ]
-    return Shift(
-        rows,
-        verdict_of(rows[0]),
-        tuple(dict.fromkeys(notes)),
-        samples,
-        attribution,
-        tuple(map(str, advice)),
-        {} if request.across else _by_feature(samples, request),
-    )
+    single = {} if request.across else _by_feature(samples, request)
+    texts = tuple(dict.fromkeys(notes)), samples, attribution, tuple(advice), single
+    return Shift(rows, verdict_of(rows[0]), *texts)
 
 
 def _metrics(request: ShiftRequest, catalog: Catalog) -> list[ShiftMetric]:
@@ -138,8 +132,15 @@ def _between(
     request: ShiftRequest,
 ) -> list[Finding]:
     """Every metric between the whole domains, and in each cell of the grid of modalities."""
-    compared = _comparisons(pooled, source, target, features)
-    permutations = draw_permutations(pooled.comparison, request.permutations, request.seed)
+    whole = pooled.comparison
+    names = domain_names(source, target, source.modalities, target.modalities)
+    compared = [(names, whole)]
+    for a, b in [] if features.joint else grid_cells(source, target):
+        source_U = whole.source_U & pooled.unit_mask(a)
+        cell = Comparison(source_U, whole.target_U & pooled.unit_mask(b), whole.patient_U)
+        names = (a, b) if a != b else domain_names(source, target, (a,), (b,))
+        compared.append((names, cell))
+    permutations = draw_permutations(whole, request.permutations, request.seed)
     findings = []
     for metric in metrics:
         scorer = metric.prepare(pooled.rows)
@@ -149,20 +150,6 @@ def _between(
             kind = features.name, metric.name, design.name
             findings.append(Finding(*names, *kind, design.n_source, design.n_target, result))
     return findings
-
-
-def _comparisons(
-    pooled: Pooled, source: DomainCases, target: DomainCases, features: FeatureExtractor
-) -> list[tuple[tuple[str, str], Comparison]]:
-    whole = pooled.comparison
-    names = domain_names(source, target, source.modalities, target.modalities)
-    compared = [(names, whole)]
-    for a, b in [] if features.joint else grid_cells(source, target):
-        source_U = whole.source_U & pooled.unit_mask(a)
-        cell = Comparison(source_U, whole.target_U & pooled.unit_mask(b), whole.patient_U)
-        names = (a, b) if a != b else domain_names(source, target, (a,), (b,))
-        compared.append((names, cell))
-    return compared
 
 
 def _across(

@@ -84,6 +84,11 @@ def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
         )
 
 
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Where the stored axes run to, e.g. "LPS"."""
+    return "".join(map(str, orientations.aff2axcodes(affine)))
+
+
 def _corners_mm(header: Header) -> NDArray[np.float64]:
     corners = np.array(list(product(*((0, n - 1) for n in header.shape))), dtype=float)
     return np.asarray(corners @ header.affine[:3, :3].T + header.affine[:3, 3])
@@ -95,7 +100,7 @@ def _largest_gap_mm(a: Header, b: Header) -> float:
 
 def _differing_affines(a: Header, b: Header) -> tuple[str, str, str]:
     aspects = {
-        "orientation": lambda h: "".join(map(str, orientations.aff2axcodes(h.affine))),
+        "orientation": lambda h: axis_codes(h.affine),
         "spacing (mm)": lambda h: _listed(h.spacing_mm),
         "origin (mm)": lambda h: _listed(h.affine[:3, 3]),
     }

@@ -58,7 +58,7 @@ def screen_images(
 ) -> Screening:
     """Find duplicates among single-modality ``images``.
 
-    ``across``: what the groups are; images without a group and patients in several are left out.
+    ``across``: "site" or "part"; images without one and patients in several are left out.
     """
     duplicates = overlap(images, reporter)
     left_out = set(duplicates.shared | duplicates.blank)
@@ -106,11 +106,8 @@ def overlap(images: Sequence[Image], reporter: Reporter) -> Overlap:
     files = [(n, image.case.images[m]) for n, image in enumerate(images) for m in image.modalities]
     owners = [number for number, _ in files]
     thumbnails = thumbnails_of([file for _, file in files], reporter)
-    blank = {
-        number
-        for (number, file), thumbnail in zip(files, thumbnails, strict=True)
-        if not thumbnail.hash and is_picture(file.path)
-    }
+    pairs = zip(files, thumbnails, strict=True)
+    blank = {n for (n, file), small in pairs if not small.hash and is_picture(file.path)}
     groups = [
         Group(members, group.identical)
         for group in groups_of(thumbnails)
@@ -125,18 +122,13 @@ def merged_patients(images: Sequence[Image], groups: Sequence[Group]) -> dict[st
     """Patient -> the patient it counts as; patients who share one of the ``groups`` are one."""
     patients = list(dict.fromkeys(image.patient for image in images))
     place = {patient: number for number, patient in enumerate(patients)}
-    pairs = [
-        (place[images[group.members[0]].patient], place[images[member].patient])
-        for group in groups
-        for member in group.members
-    ]
-    first = joined(len(patients), pairs)
+    members = [[place[images[n].patient] for n in group.members] for group in groups]
+    first = joined(len(patients), [(own[0], other) for own in members for other in own])
     return {patient: patients[first[place[patient]]] for patient in patients}
 
 
 def _spans(images: Sequence[Image]) -> bool:
     """Whether two of the images are in different domains or groups."""
-    groups = {image.group for image in images} - {""}
-    if groups:
+    if groups := {image.group for image in images} - {""}:
         return len(groups) > 1
     return any(a is not b and a.in_source and b.in_target for a in images for b in images)

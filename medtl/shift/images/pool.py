@@ -24,13 +24,13 @@ CONSTANT = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """The pooled rows and what each unit is."""
+    """The pooled rows, and the domains, modality and group of each unit."""
 
     rows: Rows
     source_U: NDArray[np.bool_]
     target_U: NDArray[np.bool_]
-    modality_U: tuple[str, ...]  #: joint units have all, joined by "+"
-    group_U: tuple[str, ...]  #: site or part, where these are compared
+    modality_U: tuple[str, ...]  #: several modalities of joint features: joined by "+"
+    group_U: tuple[str, ...]  #: site or part if these are compared, otherwise ""
     patients: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -118,14 +118,11 @@ def scale(
     varies_F = deviation_F > CONSTANT * np.maximum(np.abs(values_NF).max(axis=0), 1e-300)
     if not varies_F.any():
         raise DataError(f"features {what} are the same in every image; choose other --features")
-    notes: tuple[str, ...] = ()
-    if not varies_F.all():
-        notes = (
-            f"{what}: {int((~varies_F).sum())} of {len(names)} features are constant and left out",
-        )
     scaled_NF = (values_NF[:, varies_F] - mean_F[varies_F]) / deviation_F[varies_F]
     kept = tuple(name for name, varies in zip(names, varies_F, strict=True) if varies)
-    return scaled_NF, kept, notes
+    constant = len(names) - len(kept)
+    note = f"{what}: {constant} of {len(names)} features are constant and left out"
+    return scaled_NF, kept, (note,) if constant else ()
 
 
 def _check(

@@ -6,13 +6,12 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import numpy as np
-from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.io.foreground import foreground
-from medtl.data.io.geometry import to_canonical
+from medtl.data.io.geometry import axis_codes, to_canonical
 from medtl.data.io.images import read_labels, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.modality import Modality
@@ -60,7 +59,7 @@ def read_view(
         np.ascontiguousarray(np.stack(images), dtype=np.float32),
         np.stack(masks),
         (x, y, z),
-        "".join(aff2axcodes(header.affine)),  # type: ignore[no-untyped-call]
+        axis_codes(header.affine),
         is_picture(case.images[modalities[0]].path),
         target_LIJK,
         case.class_name,

@@ -1,13 +1,13 @@
-"""What rows weigh: a patient weighs 1 on each side.
+"""Weights of rows: every patient has the same weight in each domain.
 
-Were all rows to weigh the same, exchanging patients with different numbers of rows would change the
-sizes of the sides, and the observed sides would not be one permutation among the others. Weights
-alone do not always do: patients with few rows are noisier, and if all of them are in the smaller
-domain, or if the metric is larger where there is noise, the observed distance is larger than those
-of other permutations. So all images give the same number of rows, and metrics that grow with noise
-take the same number of images of every patient.
+With equal weights for all rows, exchanging patients with different numbers of rows would change the
+sizes of the domains, and the observed domains would not be one permutation among the others.
+Weights alone are not always enough. Patients with few rows are noisier: if all of them are in the
+smaller domain, or if the metric grows with noise, the observed distance is larger than that of the
+permutations. Therefore every unit gives the same number of rows, and metrics that grow with noise
+use the same number of units of every patient.
 
-Axes: N row, U unit, P patient, R permutation.
+Axes: N row, F feature, U unit, P patient, R permutation.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from medtl.shift.contract import Rows, Scorer
 
 
 def equalise_rows(rows: Rows) -> Rows:
-    """As many rows of every unit as the one with the fewest has, at even steps.
+    """Keep the same number of rows of every unit, evenly spaced: that of the smallest unit.
 
-    Where rows are left out, those kept are brought back to the old deviations, around 0: units of
-    many rows had more say in the common scale, so that others lay farther out.
+    If rows are dropped, the others are centred and scaled back to the former standard deviations:
+    units of many rows had dominated the common scale.
     """
     rows_U = np.bincount(rows.unit_N)
     starts_U, fewest = np.cumsum(rows_U) - rows_U, rows_U.min()
@@ -41,46 +41,43 @@ def equalise_rows(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class Patients:
-    """Rows of each unit, and whose they are."""
+    """The number of rows and the patient of each unit."""
 
     rows_U: NDArray[np.int64]
-    of_U: NDArray[np.intp]  #: 0 to P - 1
-    order_U: NDArray[np.intp]  #: units by patient
-    starts_P: NDArray[np.intp]  #: where each patient starts in that order
+    of_U: NDArray[np.intp]  #: the patient, 0 to P - 1
+    order_U: NDArray[np.intp]  #: units sorted by patient
+    starts_P: NDArray[np.intp]  #: each patient's first position in that order
 
     def summed(self, values_RU: Floats) -> Floats:
         """Sums over the units of each patient: values_RP. Further axes may follow."""
         if len(self.starts_P) == len(self.order_U):
             return values_RU[:, self.order_U]
-        totals_RP: Floats = np.add.reduceat(values_RU[:, self.order_U], self.starts_P, axis=1)
-        return totals_RP
+        return np.asarray(np.add.reduceat(values_RU[:, self.order_U], self.starts_P, axis=1))
 
     def rows(self, chosen_RU: Chosen) -> Floats:
-        """How many rows each patient has on a side: rows_RP."""
+        """The number of rows of each patient among the chosen units: rows_RP."""
         return self.summed((chosen_RU * self.rows_U).astype(np.float64))
 
     def count(self, chosen_RU: Chosen) -> NDArray[np.intp]:
-        """How many patients a side has: count_R."""
-        present_RP = self.rows(chosen_RU) > 0
-        return np.asarray(present_RP.sum(1))
+        """The number of patients with a chosen unit: count_R."""
+        return np.asarray((self.rows(chosen_RU) > 0).sum(1))
 
     def weights(self, chosen_RU: Chosen) -> Floats:
-        """What each row of a unit weighs on a side: 1 / the rows that its patient has there."""
-        weights_RU: Floats = chosen_RU / self.rows(chosen_RU).clip(1)[:, self.of_U]
-        return weights_RU
+        """The weight of each row of a unit: 1 / the number of its patient's chosen rows."""
+        return np.asarray(chosen_RU / self.rows(chosen_RU).clip(1)[:, self.of_U])
 
     def balanced(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Chosen, Chosen]:
-        """As many units of every patient on each side as the one with the fewest there has.
+        """Choose the same number of units of every patient in each domain: that of the smallest.
 
-        One patient's start at the first, the next one's at the second and so on: where units are
-        modalities, all of them stay in. Exchanging patients exchanges what was taken.
+        One patient's choice starts at the first unit, the next one's at the second, and so on: if
+        units are modalities, all of them stay in. Exchanging patients exchanges their choices.
         """
-        sides = source_RU, target_RU
-        units_RP = [self.summed(side_RU.astype(np.float64)) for side_RU in sides]
+        domains = source_RU, target_RU
+        units_RP = [self.summed(chosen_RU.astype(np.float64)) for chosen_RU in domains]
         fewest_R = np.min([np.where(u > 0, u, np.inf).min(1) for u in units_RP], axis=0)[:, None]
         source_RU, target_RU = (
-            side_RU if (u <= fewest_R).all() else self._in_turn(side_RU, u, fewest_R)
-            for side_RU, u in zip(sides, units_RP, strict=True)
+            chosen_RU if (u <= fewest_R).all() else self._in_turn(chosen_RU, u, fewest_R)
+            for chosen_RU, u in zip(domains, units_RP, strict=True)
         )
         return source_RU, target_RU
 
@@ -96,6 +93,7 @@ class Patients:
 
 
 def patients_of(rows: Rows) -> Patients:
+    """The patients of a sample; metrics make them once in ``prepare``."""
     _, of_U = np.unique(rows.patient_U, return_inverse=True)
     order_U = np.argsort(of_U, kind="stable")
     starts_P = np.flatnonzero(np.diff(of_U[order_U], prepend=-1))
@@ -103,9 +101,8 @@ def patients_of(rows: Rows) -> Patients:
     return Patients(rows_U, of_U, order_U, starts_P)
 
 
-#: Numbers held at once by a scorer.
+#: Most numbers that a scorer holds in memory at once.
 HELD = 4_000_000
-
 
 Floats = NDArray[np.float64]
 
@@ -114,7 +111,7 @@ Chosen = NDArray[np.bool_]
 
 
 def in_chunks(score: Scorer, held: int) -> Scorer:
-    """``score``, given as many permutations at a time as fit; each holds ``held`` numbers."""
+    """``score`` for a bounded number of permutations per call; each one holds ``held`` numbers."""
     most = max(1, HELD // held)
 
     def chunked(source_RU: Chosen, target_RU: Chosen) -> Floats:
@@ -126,15 +123,13 @@ def in_chunks(score: Scorer, held: int) -> Scorer:
 
 
 def reduce_columns(values_NF: Floats, most: int) -> Floats:
-    """Centred rows; of more than ``most`` columns, so many principal components of them.
+    """Centre the rows; reduce more than ``most`` columns to that number of principal components.
 
-    Nothing but the rest of the variance is lost: distances, Gaussians and ridge regression do not
-    depend on how the axes are turned.
+    Only the remaining variance is lost: distances, Gaussians and ridge regression do not depend on
+    a rotation of the axes.
     """
     from sklearn.decomposition import PCA
 
     if values_NF.shape[1] <= most:
-        centred_NF: Floats = values_NF - values_NF.mean(0)
-        return centred_NF
-    turned_NF: Floats = PCA(min(most, len(values_NF)), random_state=0).fit_transform(values_NF)
-    return turned_NF
+        return np.asarray(values_NF - values_NF.mean(0))
+    return np.asarray(PCA(min(most, len(values_NF)), random_state=0).fit_transform(values_NF))

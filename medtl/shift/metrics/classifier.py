@@ -1,4 +1,4 @@
-"""How well a linear classifier of patients it has not seen tells the domains apart.
+"""How well a linear classifier separates the domains on patients that it was not trained on.
 
 Axes: N row, F feature, U unit, P patient, R permutation.
 """
@@ -21,27 +21,25 @@ from medtl.shift.metrics.base import (
     reduce_columns,
 )
 
-#: Or as many as there are patients, where these are fewer.
+#: Folds of cross-fitting; with fewer patients, one fold per patient.
 FOLDS = 10
-
 
 #: Penalty, in mean eigenvalues of the training rows' scatter.
 RIDGE = 0.1
 
-
-#: Of more columns than this, so many principal components of the pooled rows are taken.
+#: More columns are reduced to this number of principal components of the pooled rows.
 COMPONENTS = 1024
 
 
 def domain_auroc() -> ShiftMetric:
-    """AUROC of telling source from target rows ("domain confusion"); where that is impossible, 0.5
-    or, with few patients, a little less, as the null band shows.
+    """AUROC of a classifier of source against target rows ("domain confusion"), 0 to 1.
 
-    Ridge regression of the label (+1 source, -1 target), cross-fitted in ten folds of whole
-    patients. Its threshold is half way between the two means, so that folds with another mixture of
-    labels do not shift the scores. A patient weighs 1 on each side; a unit on both sides has no
-    label and takes no part. The proxy A-distance (Ben-David et al. 2007) of a classifier with error
-    e is 2 (1 - 2 e).
+    Without a shift it is 0.5 or, with few patients, slightly less, as the null interval shows. The
+    classifier is ridge regression of the label (+1 source, -1 target), cross-fitted in ten folds of
+    whole patients. Its threshold is the midpoint of the two means, so that folds with another
+    mixture of labels do not shift the scores. Every patient has weight 1 in each domain. Units in
+    both domains have no label and are left out. The proxy A-distance (Ben-David et al. 2007) of a
+    classifier with error e is 2 (1 - 2 e).
     """
     return ShiftMetric("domain-auroc", _prepare, no_shift_value=0.5)
 
@@ -58,19 +56,19 @@ def _prepare(rows: Rows) -> Scorer:
         source_RU, target_RU = source_RU & ~target_RU, target_RU & ~source_RU
         weights_RU = patients.weights(source_RU) + patients.weights(target_RU)
         weights_GU, group_R = np.unique(weights_RU, axis=0, return_inverse=True)
-        found_R = np.empty(len(source_RU))
+        auroc_R = np.empty(len(source_RU))
         for group, weights_U in enumerate(weights_GU):
             scorer = in_chunks(labelled.scorer(weights_U), 6 * len(values_NF))
-            of_group = group_R == group
-            found_R[of_group] = scorer(source_RU[of_group], target_RU[of_group])
-        return found_R
+            same_R = group_R == group
+            auroc_R[same_R] = scorer(source_RU[same_R], target_RU[same_R])
+        return auroc_R
 
     return score
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """What a fold's classifiers share, whoever is on which side."""
+    """The parts of a fold's classifiers that do not depend on the labels."""
 
     train_U: Chosen
     test_N: Chosen
@@ -80,13 +78,15 @@ class _Fold:
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
+    """Rows to classify, and their sums by unit."""
+
     values_NF: Floats
     unit_N: NDArray[np.intp]
     patients: Patients
     sum_UF: Floats
 
     def scorer(self, weights_U: Floats) -> Scorer:
-        """For permutations in which rows weigh this, on one side each."""
+        """The scorer of permutations with these weights, in which units are in one domain each."""
         used_N = weights_U[self.unit_N] > 0
         weights_N = weights_U[self.unit_N[used_N]]
         folds = self._folds(weights_U)
@@ -94,13 +94,13 @@ class _Labelled:
         def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
             scores_RN = np.zeros((len(source_RU), len(used_N)))
             for fold in folds:
-                sides = source_RU * weights_U, target_RU * weights_U
-                scores_RN[:, fold.test_N] = self._scores(fold, *sides)
+                weighted = source_RU * weights_U, target_RU * weights_U
+                scores_RN[:, fold.test_N] = self._scores(fold, *weighted)
             source_RN = source_RU[:, self.unit_N[used_N]]
-            found_R = _aurocs(scores_RN[:, used_N], source_RN, weights_N)
-            for side_RU in (source_RU, target_RU):
-                found_R[self.patients.count(side_RU) < 2] = np.nan
-            return found_R
+            auroc_R = _aurocs(scores_RN[:, used_N], source_RN, weights_N)
+            for chosen_RU in (source_RU, target_RU):
+                auroc_R[self.patients.count(chosen_RU) < 2] = np.nan
+            return auroc_R
 
         return score
 
@@ -126,7 +126,7 @@ class _Labelled:
         return folds
 
     def _scores(self, fold: _Fold, source_RU: Floats, target_RU: Floats) -> Floats:
-        """Scores of the fold's rows; 0 where its training patients are all on one side."""
+        """Scores of the fold's rows; 0 if its training patients are all in one domain."""
         source, target = source_RU * fold.train_U, target_RU * fold.train_U
         rows_U = self.patients.rows_U
         centred_UF = self.sum_UF - rows_U[:, None] * fold.centre_F
@@ -143,14 +143,17 @@ class _Labelled:
 
 
 def _aurocs(scores_RN: Floats, source_RN: Chosen, weights_N: Floats) -> Floats:
-    """Area under the receiver operating curve of each permutation: the weight of the pairs in which
-    the source's row scores higher, over that of all; ties count half."""
+    """Weighted area under the receiver operating curve of each permutation.
+
+    It is the weight of the pairs in which the source's row scores higher, over that of all pairs;
+    ties count half.
+    """
     rows = scores_RN.shape[1]
     order_RN = np.argsort(scores_RN, axis=1)
     sorted_RN = np.take_along_axis(scores_RN, order_RN, 1)
     source_RN = np.take_along_axis(source_RN, order_RN, 1)
     weights_RN = weights_N[order_RN]
-    below_RN = np.cumsum(np.where(source_RN, 0, weights_RN), axis=1)  # of the target, this included
+    below_RN = np.cumsum(np.where(source_RN, 0, weights_RN), axis=1)  # target rows up to this one
     first_RN = np.diff(sorted_RN, axis=1, prepend=-np.inf) > 0
     last_RN = np.roll(first_RN, -1, axis=1)
     last_RN[:, -1] = True
@@ -162,5 +165,4 @@ def _aurocs(scores_RN: Floats, source_RN: Chosen, weights_N: Floats) -> Floats:
     won_R = np.where(source_RN, weights_RN * (under_RN + up_to_RN) / 2, 0).sum(1)
     of_source_R = np.where(source_RN, weights_RN, 0).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found_R: Floats = won_R / (of_source_R * below_RN[:, -1])
-    return found_R
+        return np.asarray(won_R / (of_source_R * below_RN[:, -1]))

@@ -25,31 +25,26 @@ from medtl.shift.stats.permutations import Comparison, Permutations
 #: Directions of the sliced Wasserstein distance.
 DIRECTIONS = 64
 
-
 #: Whole numbers up to this are exact in single precision.
 _EXACT = 2**24
 
 
 def sliced_wasserstein() -> ShiftMetric:
-    """Wasserstein-1 distance along a direction, averaged over 64 random ones (Bonneel et al. 2015);
-    of a single feature, the Wasserstein-1 distance itself."""
+    """Wasserstein-1 distance, averaged over 64 random directions (Bonneel et al. 2015).
 
-    def prepare(rows: Rows) -> Scorer:
-        columns = _columns(rows, _area, _projected)
-        return _scorer(columns, lambda values_RF: values_RF.mean(1))
-
-    return ShiftMetric("sliced-wasserstein", prepare)
+    For a single feature it is the Wasserstein-1 distance itself.
+    """
+    return ShiftMetric(
+        "sliced-wasserstein", lambda rows: _scorer(_columns(rows, _area, _projected), np.mean)
+    )
 
 
 def ks() -> ShiftMetric:
-    """The largest Kolmogorov-Smirnov statistic of all features: tested by permutation, it is
-    corrected for their number."""
+    """The largest Kolmogorov-Smirnov statistic of all features.
 
-    def prepare(rows: Rows) -> Scorer:
-        columns = _columns(rows, _largest)
-        return _scorer(columns, lambda values_RF: values_RF.max(1))
-
-    return ShiftMetric("ks", prepare)
+    Its permutation test is corrected for the number of features.
+    """
+    return ShiftMetric("ks", lambda rows: _scorer(_columns(rows, _largest), np.max))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ def ks_features(
     """
     columns = _columns(rows, _largest)
     values_F = columns(comparison.source_U[None], comparison.target_U[None])[0]
-    scorer = _scorer(columns, lambda values_RF: values_RF.max(1))
+    scorer = _scorer(columns, np.max)
     largest_R = score_in_chunks(scorer, *permutations.apply(comparison))
     shifts = [
         FeatureShift(name, value, p_value(value, largest_R, permutations.exhaustive))
@@ -85,54 +80,55 @@ def _projected(values_NF: Floats) -> Floats:
     if features == 1:
         return values_NF
     directions_FC = np.random.default_rng(0).normal(size=(features, DIRECTIONS))
-    projected_NC: Floats = values_NF @ (directions_FC / np.linalg.norm(directions_FC, axis=0))
-    return projected_NC
+    return np.asarray(values_NF @ (directions_FC / np.linalg.norm(directions_FC, axis=0)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """``measured``: differences_RN of the distribution functions, times the rows of either side,
-    and the sorted values_N -> one number per permutation."""
+    """The sorted columns of a sample.
+
+    ``distance``: differences_RN of the distribution functions, times the numbers of rows of both
+    domains, and the sorted values_N -> a number per permutation.
+    """
 
     sorted_FN: Floats
     unit_FN: NDArray[np.unsignedinteger]  #: of the sorted rows
     patients: Patients
-    measured: Callable[[Tensor, Tensor], Tensor]
+    distance: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
-        """A number per permutation and column (R, F); NaN where a side is empty."""
+        """A number per permutation and column (R, F); NaN where a domain is empty."""
         source_RU, target_RU = self.patients.balanced(source_RU, target_RU)
         n_R, m_R = source_RU @ self.patients.rows_U, target_RU @ self.patients.rows_U
         weights_RU = source_RU * m_R[:, None] - target_RU * n_R[:, None]
         exact = np.float32 if (n_R * m_R).max() <= _EXACT else np.float64
         weighted = torch.from_numpy(weights_RU.astype(exact))
-        found_FR = [
-            self.measured(
+        values_FR = [
+            self.distance(
                 weighted.index_select(1, torch.from_numpy(unit_N.astype(np.int64))).cumsum(1),
                 torch.from_numpy(sorted_N),
             ).double()
             for unit_N, sorted_N in zip(self.unit_FN, self.sorted_FN, strict=True)
         ]
         with np.errstate(invalid="ignore"):
-            found_RF: Floats = torch.stack(found_FR, 1).numpy() / (n_R * m_R)[:, None]
-        return found_RF
+            return np.asarray(torch.stack(values_FR, 1).numpy() / (n_R * m_R)[:, None])
 
 
 def _columns(
     rows: Rows,
-    measured: Callable[[Tensor, Tensor], Tensor],
-    turned: Callable[[Floats], Floats] = np.asarray,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    project: Callable[[Floats], Floats] = np.asarray,
 ) -> _Columns:
     rows = equalise_rows(rows)
-    values_FN = turned(rows.values_NF).T
+    values_FN = project(rows.values_NF).T
     order_FN = np.argsort(values_FN, axis=1, kind="stable")
     unit_FN = rows.unit_N.astype(np.min_scalar_type(rows.units))[order_FN]
     sorted_FN = np.take_along_axis(values_FN, order_FN, 1)
-    return _Columns(sorted_FN, unit_FN, patients_of(rows), measured)
+    return _Columns(sorted_FN, unit_FN, patients_of(rows), distance)
 
 
 def _largest(differences_RN: Tensor, sorted_N: Tensor) -> Tensor:
-    steps_N = sorted_N.diff() > 0  # equal values come in at once
+    steps_N = sorted_N.diff() > 0  # equal values are one step
     if not steps_N.all():
         differences_RN = differences_RN[:, :-1][:, steps_N]
     return differences_RN.abs().amax(1)
@@ -142,8 +138,10 @@ def _area(differences_RN: Tensor, sorted_N: Tensor) -> Tensor:
     return differences_RN[:, :-1].abs().double() @ sorted_N.diff()
 
 
-def _scorer(columns: _Columns, summed: Callable[[Floats], Floats]) -> Scorer:
+def _scorer(columns: _Columns, summary: Callable[..., Floats]) -> Scorer:
+    """Summarise the columns of each permutation by ``np.mean`` or ``np.max``."""
+
     def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
-        return summed(columns(source_RU, target_RU))
+        return summary(columns(source_RU, target_RU), axis=1)
 
     return in_chunks(score, columns.sorted_FN.shape[1])

@@ -1,7 +1,7 @@
 """Distances between means and covariances: Frechet distance and CORAL.
 
-Counts, sums and sums of squares of each unit's rows are taken once; every permutation adds up
-those of its units.
+Sums and sums of squares of each unit's rows are computed once; every permutation adds those of its
+units.
 
 Axes: N row, F G feature, U unit, R permutation.
 """
@@ -25,35 +25,35 @@ from medtl.shift.metrics.base import (
     reduce_columns,
 )
 
-#: Of more columns than this, so many principal components of the pooled rows are taken.
+#: More columns are reduced to this number of principal components of the pooled rows.
 COMPONENTS = 128
-
 
 #: Eigenvalues below this share of the largest are 0.
 ROUNDING = 1e-12
 
 
 def frechet() -> ShiftMetric:
-    """Frechet distance of the two Gaussians with the sides' means and covariances:
-    ``|m - n|^2 + tr(C + D - 2 (C D)^(1/2))``, as in Heusel et al. 2017.
+    """Frechet distance of Gaussians with the means m, n and covariances C, D of the domains.
 
-    Covariances are over pairs of rows of different patients; where every row is a patient of its
-    own, the usual ones (n - 1). Nothing is shrunk or added to the diagonal; covariances of few rows
-    may be singular. It is biased upwards where rows are few, under every permutation alike.
+    ``|m - n|^2 + tr(C + D - 2 (C D)^(1/2))``, as in Heusel et al. 2017. Covariances are over pairs
+    of rows of different patients; with one row per patient they are the usual ones (n - 1). They
+    are not regularised and may be singular. With few rows the distance is biased upwards, equally
+    in every permutation.
     """
     return ShiftMetric("frechet", lambda rows: _scorer(rows, frechet_distances))
 
 
 def coral() -> ShiftMetric:
-    """Squared Frobenius norm of the difference of the sides' covariances, as for ``frechet``, over
-    4 F^2 (Sun and Saenko 2016, equation 1)."""
+    """Squared Frobenius norm of the difference of the covariances, over 4 F^2.
+
+    Sun and Saenko 2016, equation 1; covariances as for ``frechet``.
+    """
 
     def prepare(rows: Rows) -> Scorer:
         scale = 4 * rows.values_NF.shape[1] ** 2
 
         def distances(_: Floats, one_RFG: Floats, __: Floats, two_RFG: Floats) -> Floats:
-            found_R: Floats = ((one_RFG - two_RFG) ** 2).sum((1, 2)) / scale
-            return found_R
+            return np.asarray(((one_RFG - two_RFG) ** 2).sum((1, 2)) / scale)
 
         return _scorer(rows, distances)
 
@@ -72,8 +72,7 @@ def frechet_distances(
     values_RF = np.linalg.eigvalsh(between_RFG).astype(np.float64, copy=False)
     common_R = np.sqrt(_without_rounding(values_RF)).sum(1)
     traces_R = np.einsum("rff->r", covariance_RFG) + np.einsum("rff->r", other_RFG)
-    found_R: Floats = ((mean_RF - other_RF) ** 2).sum(1) + traces_R - 2 * common_R
-    return found_R
+    return np.asarray(((mean_RF - other_RF) ** 2).sum(1) + traces_R - 2 * common_R)
 
 
 def _roots(covariance_RFG: Floats) -> Floats:
@@ -82,12 +81,11 @@ def _roots(covariance_RFG: Floats) -> Floats:
         return np.linalg.cholesky(covariance_RFG).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:  # singular
         values_RF, vectors_RFG = np.linalg.eigh(covariance_RFG)
-        roots_RFG: Floats = vectors_RFG * np.sqrt(_without_rounding(values_RF))[:, None]
-        return roots_RFG
+        return np.asarray(vectors_RFG * np.sqrt(_without_rounding(values_RF))[:, None])
 
 
 def _without_rounding(eigenvalues_RF: Floats) -> Floats:
-    """0 for those of singular matrices that rounding leaves: a root would make 1e-8 of 1e-16."""
+    """Set rounding errors of singular matrices to 0: the root of 1e-16 would be 1e-8."""
     least_R = ROUNDING * eigenvalues_RF.max(1, keepdims=True)
     return np.where(eigenvalues_RF > least_R, eigenvalues_RF, 0.0)
 
@@ -97,12 +95,12 @@ def _scorer(rows: Rows, distances: Callable[[Floats, Floats, Floats, Floats], Fl
 
     def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
         source_RU, target_RU = moments.patients.balanced(source_RU, target_RU)
-        found_R = np.full(len(source_RU), np.nan)
+        distance_R = np.full(len(source_RU), np.nan)
         enough_R = (moments.patients.count(source_RU) > 1) & (moments.patients.count(target_RU) > 1)
         if enough_R.any():
             source, target = moments(source_RU[enough_R]), moments(target_RU[enough_R])
-            found_R[enough_R] = distances(*source, *target)
-        return found_R
+            distance_R[enough_R] = distances(*source, *target)
+        return distance_R
 
     units, features = moments.sum_UF.shape
     return in_chunks(score, 6 * features**2 + 2 * units * features)
@@ -110,16 +108,18 @@ def _scorer(rows: Rows, distances: Callable[[Floats, Floats, Floats, Floats], Fl
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """Means and covariances of any choice of units."""
+    """Sums by unit that give the mean and covariance of any choice of units."""
 
     values_NF: Floats
     patients: Patients
     sum_UF: Floats
-    square_UFG: Floats | None  #: None where that would be too many numbers
+    square_UFG: Floats | None  #: None: too large for the memory
 
     def __call__(self, chosen_RU: Chosen) -> tuple[Floats, Floats]:
-        """Mean_RF and covariance_RFG: half the mean of (x - y)(x - y)' over rows x and y of
-        different patients, which are the scatter within patients and that of their means."""
+        """Mean_RF and covariance_RFG: half the mean of (x - y)(x - y)' over rows of two patients.
+
+        It is the scatter within patients plus that of the patients' means.
+        """
         weights_RU = self.patients.weights(chosen_RU)
         patients_R = self.patients.count(chosen_RU)[:, None, None]
         means_RPF = self.patients.summed(weights_RU[:, :, None] * self.sum_UF)

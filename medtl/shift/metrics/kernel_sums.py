@@ -1,8 +1,8 @@
-"""Kernel sums between units, block by block: memory grows with the rows and with the square of the
-number of units (8 bytes a pair: 0.5 GB for 8,000), not with the pairs of rows.
+"""Sums of a kernel between units, block by block.
 
-Norms are folded into the matrix product by two more columns, so that a block costs one product, an
-elementwise function in place, and a sum.
+Memory grows with the rows and with the square of the number of units (8 bytes per pair: 0.5 GB for
+8,000), not with the pairs of rows. Two more columns hold the norms in the matrix product, so that a
+block costs one product, an elementwise function in place, and a sum.
 
 Axes: N M row, F feature, E column of the product, U V unit (V of the second block).
 """
@@ -23,11 +23,8 @@ from medtl.shift.metrics.kernels import Kernel
 #: Rows of a block: in single precision a block of pairs takes 16 MB.
 BLOCK = 2048
 
-
-#: With more rows than this, kernels are computed in single precision by default: their means then
-#: are off by about 1e-7.
+#: With more rows, kernels are in single precision by default: their means are off by about 1e-7.
 EXACT_ROWS = 10_000
-
 
 Indices = NDArray[np.intp]
 
@@ -41,35 +38,37 @@ def unit_sums(
     dtype: torch.dtype | None = None,
     device: str | None = None,
 ) -> Floats:
-    """Sums of the kernel over all pairs of rows of two units, each row with itself included.
+    """Sums of the kernel over all pairs of rows of two units, pairs of a row with itself included.
 
     Args:
-        unit_N: of each row, 0 to U - 1, in any order.
+        unit_N: the unit of each row, 0 to U - 1, in any order.
         block: rows of a block.
         dtype: single or double precision; None: double for up to 10,000 rows.
-        device: None: a CUDA device where there is one.
+        device: None: a CUDA device if there is one.
 
     Returns:
         G_UU, symmetric.
     """
-    place = _place(len(values_NF), dtype, device)
-    rows_NE = _embedded(values_NF, values_NF.mean(0), kernel, place)
-    members = _members(unit_N, block, place)
+    dtype = dtype or (torch.float64 if len(values_NF) <= EXACT_ROWS else torch.float32)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    rows_NE = _embedded(values_NF, values_NF.mean(0), kernel, dtype, device)
+    pairs = (np.unique(unit_N[s], return_inverse=True) for s in _slices(len(unit_N), block))
+    members = [_Members(*(torch.from_numpy(x).to(device) for x in pair)) for pair in pairs]
     units = int(unit_N.max()) + 1
-    sums_UU = torch.zeros(units, units, dtype=torch.float64, device=place.device)
+    sums_UU = torch.zeros(units, units, dtype=torch.float64, device=device)
     for one, two, values in _blocks(rows_NE, kernel, block):
         if one == two:
             if kernel.self_value is not None:
                 values.fill_diagonal_(kernel.self_value)
-            values /= 2  # of the pairs in these blocks, both orders are there
+            values /= 2  # this block holds every pair in both orders
         _add(sums_UU, values, members[one], members[two])
-    found_UU: Floats = sums_UU.cpu().numpy()
-    _add_transpose(found_UU)
-    return found_UU
+    total_UU: Floats = sums_UU.cpu().numpy()
+    _add_transpose(total_UU)
+    return total_UU
 
 
 def self_sums(values_NF: Floats, unit_N: Indices, kernel: Kernel) -> Floats:
-    """Sums of k(x, x) over the rows of each unit (U): what an unbiased estimate leaves out."""
+    """Sums of k(x, x) over the rows of each unit (U), which unbiased estimates leave out."""
     if kernel.self_value is not None:
         return np.bincount(unit_N).astype(np.float64) * kernel.self_value
     squares_N = torch.from_numpy(np.einsum("nf,nf->n", values_NF, values_NF))
@@ -80,7 +79,7 @@ def self_sums(values_NF: Floats, unit_N: Indices, kernel: Kernel) -> Floats:
 def matrix_product(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """rows_NE, rows_ME -> rows_NE rows_ME', for rows of the type and on the device of ``like``.
 
-    On processors that are not Intel's, oneDNN takes half the time of the BLAS that torch has.
+    On processors that are not Intel's, oneDNN takes half the time of torch's BLAS.
     """
     if like.dtype == torch.float32 and like.device.type == "cpu" and torch._C._has_mkldnn:
         onednn: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
@@ -89,44 +88,26 @@ def matrix_product(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    dtype: torch.dtype
-    device: str
-
-
-def _place(rows: int, dtype: torch.dtype | None, device: str | None) -> _Place:
-    if dtype is None:
-        dtype = torch.float64 if rows <= EXACT_ROWS else torch.float32
-    return _Place(dtype, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-@dataclass(frozen=True, slots=True)
 class _Members:
-    """The units in a block of rows, and for each row which of them it belongs to."""
+    """The units in a block of rows, and the index of each row's unit among them."""
 
     units: Tensor
     of: Tensor
 
 
-def _members(unit_N: Indices, block: int, place: _Place) -> list[_Members]:
-    found = []
-    for part in _slices(len(unit_N), block):
-        units, of = np.unique(unit_N[part], return_inverse=True)
-        found.append(_Members(*(torch.from_numpy(index).to(place.device) for index in (units, of))))
-    return found
+def _embedded(
+    values_NF: Floats, centre_F: Floats, kernel: Kernel, dtype: torch.dtype, device: str
+) -> Tensor:
+    """Rows as the right-hand side of the product, filled block by block.
 
-
-def _embedded(values_NF: Floats, centre_F: Floats, kernel: Kernel, place: _Place) -> Tensor:
-    """Rows as the right-hand side of the product sees them; filled block by block.
-
-    Distances do not depend on the centre, but what rounding loses in them does.
+    Distances do not depend on the centre, but their rounding errors do.
     """
     rows, features = values_NF.shape
     columns = features + (2 if kernel.norms else 1 if kernel.constant else 0)
-    rows_NE = torch.empty(rows, columns, dtype=place.dtype, device=place.device)
+    rows_NE = torch.empty(rows, columns, dtype=dtype, device=device)
     for part in _slices(rows, BLOCK):
         values = values_NF[part] - centre_F if kernel.norms else values_NF[part]
-        scaled = torch.from_numpy(values * kernel.scale).to(place.device)
+        scaled = torch.from_numpy(values * kernel.scale).to(device)
         rows_NE[part, :features] = scaled * 2**0.5 if kernel.norms else scaled
         if kernel.norms:
             rows_NE[part, -2] = 1
@@ -137,8 +118,7 @@ def _embedded(values_NF: Floats, centre_F: Floats, kernel: Kernel, place: _Place
 
 
 def _blocks(rows_NE: Tensor, kernel: Kernel, block: int) -> Iterator[tuple[int, int, Tensor]]:
-    """The numbers of two blocks of rows, the second not before the first, and the kernel values
-    between them."""
+    """Pairs of blocks, the second not before the first, with the kernel values between them."""
     product = matrix_product(rows_NE)
     for one, part in enumerate(_slices(len(rows_NE), block)):
         left_NE = rows_NE[part]

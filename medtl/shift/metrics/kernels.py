@@ -16,9 +16,8 @@ from torch import Tensor
 from medtl.errors import DataError
 from medtl.shift.metrics.base import Floats
 
-#: The median distance is that of at most so many rows.
+#: Most rows for the median distance.
 MEDIAN_ROWS = 2000
-
 
 _LOG2_E = log2(np.e)
 
@@ -27,7 +26,7 @@ _LOG2_E = log2(np.e)
 class Kernel:
     """``k(x, y) = apply(-|s x - s y|^2)``; without ``norms`` ``apply(s^2 x . y + constant)``.
 
-    ``apply`` may work in place. ``self_value``: k(x, x), where it is the same for all x.
+    ``apply`` may work in place. ``self_value``: k(x, x), if it is the same for all x.
     """
 
     apply: Callable[[Tensor], Tensor]
@@ -40,7 +39,7 @@ class Kernel:
 def rbf(gammas: Sequence[float]) -> Kernel:
     """``exp(-gamma |x - y|^2)``, averaged over the gammas.
 
-    Computed to the base of 2, which takes a quarter of the time.
+    Computed to the base of 2, in a quarter of the time.
     """
     base, *others = gammas
 
@@ -57,9 +56,7 @@ def rbf(gammas: Sequence[float]) -> Kernel:
 
 def distance() -> Kernel:
     """``-|x - y|``: MMD-squared with it is the energy distance (Sejdinovic et al. 2013)."""
-    return Kernel(
-        lambda squares: squares.clamp_(max=0).neg_().sqrt_().neg_(), norms=True, self_value=0.0
-    )
+    return Kernel(lambda x: x.clamp_(max=0).neg_().sqrt_().neg_(), norms=True, self_value=0.0)
 
 
 def linear() -> Kernel:
@@ -69,20 +66,15 @@ def linear() -> Kernel:
 
 def polynomial(features: int) -> Kernel:
     """(x . y / F + 1)^3, as in the kernel inception distance (Binkowski et al. 2018)."""
-    return Kernel(
-        lambda products: products.mul_(products * products),
-        norms=False,
-        scale=features**-0.5,
-        constant=1.0,
-    )
+    return Kernel(lambda x: x.mul_(x * x), norms=False, scale=features**-0.5, constant=1.0)
 
 
 def median_gamma(values_NF: Floats, *, seed: int = 0) -> float:
-    """1 / (2 h^2), with h the median of the distances between pooled rows that are not 0: the
-    median heuristic as Gretton et al. (2012, section 8) write it.
+    """1 / (2 h^2), with h the median distance of pooled rows, distances of 0 left out.
 
-    Of more than 2,000 rows, as many are taken at equal steps from a seeded start: each unit, whose
-    rows are contiguous, by its share.
+    The median heuristic of Gretton et al. (2012, section 8). More than 2,000 rows are thinned out
+    to 2,000, evenly spaced from a seeded start: every unit, whose rows are contiguous, keeps its
+    share.
 
     Raises:
         DataError: all rows are equal.

@@ -1,4 +1,4 @@
-"""The MMD loop that many notebooks share, as it is: for comparison only.
+"""An MMD loop that many notebooks copy, with its errors, for comparison only.
 
 Axes: N M row, F feature, R permutation, U unit.
 """
@@ -14,10 +14,7 @@ from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.metrics.base import Chosen, Floats
 
 GAMMA = 0.1
-
-
 BATCH = 1000
-
 
 WARNING = (
     "wrong, for comparison only: scales each domain by itself, leaves out pairs across batches of "
@@ -26,15 +23,14 @@ WARNING = (
 
 
 def legacy_mmd(x_NF: NDArray[Any], y_MF: NDArray[Any]) -> float:
-    """For each pair of batches i, j of 1,000 rows, sum k(Xi, Xi) / (n (n - 1)) + sum k(Yj, Yj) /
-    (m (m - 1)) - 2 sum k(Xi, Yj) / (n m), added up; k is RBF with gamma 0.1, on rows standardised
-    within each domain.
+    """The sum, over all pairs of batches i, j of 1,000 rows, of ``sum k(Xi, Xi) / (n (n - 1)) +
+    sum k(Yj, Yj) / (m (m - 1)) - 2 sum k(Xi, Yj) / (n m)``.
 
-    What is wrong with it: scaling each domain by itself takes away shifts in mean and scale. Gamma
-    is the same for 2 features and for 240. Pairs of rows in different batches of one domain are
-    left out, so that it depends on the order of rows and on the size of batches, and is not 0 for a
-    domain against itself. Batches count once per batch of the other domain, so that it grows where
-    the domains differ in size.
+    k is an RBF kernel with gamma 0.1, on rows standardised within each domain. The errors: scaling
+    each domain separately removes shifts in mean and scale. Gamma is the same for 2 features and
+    for 240. Pairs of rows in different batches of one domain are left out, so the value depends on
+    the order of rows and on the size of batches, and is not 0 for a domain against itself. Batches
+    count once per batch of the other domain, so the value grows with a difference in size.
     """
     from sklearn.metrics.pairwise import rbf_kernel
     from sklearn.preprocessing import StandardScaler
@@ -56,12 +52,12 @@ def mmd_legacy() -> ShiftMetric:
 
     def prepare(rows: Rows) -> Scorer:
         def score(source_RU: Chosen, target_RU: Chosen) -> Floats:
-            sides = (
-                [rows.values_NF[side_U[rows.unit_N]] for side_U in pair]
+            domains = (
+                [rows.values_NF[chosen_U[rows.unit_N]] for chosen_U in pair]
                 for pair in zip(source_RU, target_RU, strict=True)
             )
             return np.array(
-                [legacy_mmd(x, y) if min(len(x), len(y)) > 1 else np.nan for x, y in sides]
+                [legacy_mmd(x, y) if min(len(x), len(y)) > 1 else np.nan for x, y in domains]
             )
 
         return score

@@ -2,11 +2,11 @@
 
 Kernel values are summed once over pairs of units; every permutation is then a quadratic form.
 
-The unbiased estimates average over pairs of rows *of different patients* in all three terms; all
-pairs of patients weigh the same, however many images they have. Rows of one patient resemble each
-other, so pairs within a patient would make two random halves of a cohort look apart, and two
-modalities of the same patients look alike. Where every row is a patient of its own, this is the
-usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below 0.
+The unbiased estimates average over pairs of rows *of different patients* in all three terms. All
+pairs of patients have the same weight, whatever their number of images. Rows of one patient
+resemble each other: pairs within a patient would increase the distance between two random halves
+of a cohort, and reduce that between two modalities of the same patients. With one row per patient,
+this is the usual unbiased estimate (Gretton et al. 2012, equation 3). It can be below 0.
 
 Axes: N M row, F feature, U unit, R permutation.
 """
@@ -32,12 +32,12 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def mmd() -> ShiftMetric:
-    """Unbiased MMD-squared with an RBF kernel, whose bandwidth is the median distance of rows."""
+    """Unbiased MMD-squared with an RBF kernel; its bandwidth is the median distance of rows."""
     return _metric("mmd", lambda values_NF: _rbf(values_NF, (1.0,)))
 
 
 def mmd_biased() -> ShiftMetric:
-    """MMD-squared as for ``mmd``, over all pairs, so never below 0 (Gretton et al. 2012, eq. 5)."""
+    """MMD-squared as for ``mmd``, over all pairs: never below 0 (Gretton et al. 2012, eq. 5)."""
     return _metric("mmd-biased", lambda values_NF: _rbf(values_NF, (1.0,)), biased=True)
 
 
@@ -52,7 +52,7 @@ def mmd_linear() -> ShiftMetric:
 
 
 def mmd_polynomial() -> ShiftMetric:
-    """Unbiased MMD-squared with a cubic kernel, as of Binkowski et al. 2018 (KID)."""
+    """Unbiased MMD-squared with a cubic kernel, as in Binkowski et al. 2018 (KID)."""
     return _metric("mmd-polynomial", lambda values_NF: kernels.polynomial(values_NF.shape[1]))
 
 
@@ -72,9 +72,9 @@ def mmd2(
     dtype: torch.dtype | None = None,
     device: str | None = None,
 ) -> float:
-    """MMD-squared of two samples whose rows are independent of each other.
+    """MMD-squared of two samples with independent rows.
 
-    For rows of patients, use the metrics above: they know which rows belong together.
+    For several rows per patient, use the metrics above, which take patients into account.
 
     >>> import numpy as np
     >>> from medtl.shift.metrics.mmd import mmd2
@@ -84,12 +84,12 @@ def mmd2(
 
     Args:
         kernel: ``rbf``, ``linear``, ``polynomial`` or ``distance`` (the energy distance).
-        bandwidths: h of ``exp(-|x - y|^2 / (2 h^2))``, averaged over; None: the median
+        bandwidths: h of ``exp(-|x - y|^2 / (2 h^2))``; the kernel is their mean. None: the median
             distance between pooled rows that are not equal.
         biased: the V-statistic, which is never below 0 (Gretton et al. 2012, equation 5).
         block: rows of a block.
         dtype: single or double precision; None: double for up to 10,000 rows.
-        device: None: a CUDA device where there is one.
+        device: None: a CUDA device if there is one.
 
     Raises:
         ConfigError: unknown kernel.
@@ -117,27 +117,26 @@ def mmd2(
 
 @dataclass(frozen=True, slots=True)
 class _Quadratic:
-    """Mean within source + mean within target - 2 x mean across, over the pairs that count."""
+    """Mean within source + mean within target - 2 x mean across, over the pairs included."""
 
-    sums_UU: Floats  #: 0 where a pair does not count
+    sums_UU: Floats  #: 0 for pairs that are not included
     patients: Patients
-    biased: bool  #: pairs within a patient count
+    biased: bool  #: whether pairs within a patient are included
 
     def __call__(self, source_RU: Chosen, target_RU: Chosen) -> Floats:
         if self.biased:
             source_RU, target_RU = self.patients.balanced(source_RU, target_RU)
         weights = self.patients.weights(source_RU), self.patients.weights(target_RU)
         forms = _forms(self.sums_UU, *weights)
-        within_R, beside_R, across_R = (
+        source_R, target_R, across_R = (
             np.divide(form_R, pairs_R, out=np.full(len(form_R), np.nan), where=pairs_R > 0)
             for form_R, pairs_R in zip(forms, self._pairs(source_RU, target_RU), strict=True)
         )
-        found_R: Floats = within_R + beside_R - 2 * across_R
-        return found_R
+        return np.asarray(source_R + target_R - 2 * across_R)
 
     def _pairs(self, source_RU: Chosen, target_RU: Chosen) -> tuple[Indices, Indices, Indices]:
-        """Pairs of patients that count: within the source, within the target, across."""
-        source_RP, target_RP = (self.patients.rows(each) > 0 for each in (source_RU, target_RU))
+        """The number of pairs of patients: within the source, within the target, across."""
+        source_RP, target_RP = (self.patients.rows(x_RU) > 0 for x_RU in (source_RU, target_RU))
         n_R, m_R = source_RP.sum(1), target_RP.sum(1)
         if self.biased:
             return n_R**2, m_R**2, n_R * m_R
@@ -150,8 +149,8 @@ def _forms(
 ) -> tuple[Floats, Floats, Floats]:
     """s'As, t'At and s'At of each permutation's weights s and t.
 
-    Where all permutations weigh the same units alike, each on one side only, t is the rest: one
-    product of matrices does instead of two.
+    If all permutations give each unit the same weight, in one domain only, t is the rest of s: one
+    matrix product suffices instead of two.
     """
     by_source_RU = source_RU @ matrix_UU
     within_R = np.einsum("ru,ru->r", by_source_RU, source_RU)

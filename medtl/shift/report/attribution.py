@@ -5,7 +5,7 @@ Axes: N row, F feature, U unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,11 +13,11 @@ from medtl.runtime.table import Table
 from medtl.shift.contract import Rows, Scorer, ShiftMetric
 from medtl.shift.images.pool import Pooled
 from medtl.shift.report.sentences import footnotes, number, percent, probability, times
-from medtl.shift.stats.metric_result import NEAR_ZERO, MetricResult, adjust
+from medtl.shift.stats.metric_result import NEAR_ZERO, MetricResult, adjust, join_notes
 from medtl.shift.stats.permutations import ALPHA
 
+#: The family of the labels.
 LABEL = "label"
-
 
 #: Family of columns -> its description.
 FAMILIES = {
@@ -59,6 +59,8 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
+    """The kind of a shift: its families of features, and the effect of harmonisers."""
+
     parts: tuple[FamilyShift, ...]
     removals: tuple[Removal, ...] = ()
     notes: tuple[str, ...] = ()
@@ -102,11 +104,12 @@ def family_shifts(
             up over features, so each family has a share of the total.
         label: the rows of the labels, and their test.
     """
-    families = [name for name in FAMILIES if _columns(pooled, name)]
+    column_N = [family_of(name) for name in pooled.rows.names]
+    families = [family for family in FAMILIES if family in column_N]
     results: list[MetricResult] = []
     squares: list[float] = []
     for family in families:
-        rows = _family(pooled, family)
+        rows = select_columns(pooled.rows, [i for i, name in enumerate(column_N) if name == family])
         results.append(test(metric, metric.prepare(rows)))
         squares.append(max(0.0, test(linear, linear.prepare(rows)).value or 0.0))
     total = sum(squares)
@@ -121,15 +124,8 @@ def family_shifts(
         else:
             adjusted.append(_bonferroni(last, len(families)))
     return tuple(
-        FamilyShift(
-            family,
-            result.value,
-            result.p_adjusted,
-            result.effect,
-            share,
-            without_interval(result.note),
-        )
-        for family, result, share in zip(families, adjusted, shares, strict=True)
+        FamilyShift(name, r.value, r.p_adjusted, r.effect, share, without_interval(r.note))
+        for name, r, share in zip(families, adjusted, shares, strict=True)
     )
 
 
@@ -137,12 +133,12 @@ def _bonferroni(result: MetricResult, families: int) -> MetricResult:
     """Correct a test of other patients, which does not share the permutations of the families."""
     if result.p is None:
         return result
-    notes = [note for note in (result.note, "other patients than above; p by Bonferroni") if note]
-    return replace(result, p_adjusted=min(1.0, families * result.p), note="; ".join(notes))
+    note = join_notes(result.note, "other patients than above; p by Bonferroni")
+    return replace(result, p_adjusted=min(1.0, families * result.p), note=note)
 
 
 def without_interval(note: str) -> str:
-    """The note without remarks on the interval, which is not shown here."""
+    """The note without remarks on the interval, which no table here has."""
     return "; ".join(part for part in note.split("; ") if part != NEAR_ZERO)
 
 
@@ -150,43 +146,36 @@ def family_of(column: str) -> str:
     return column.partition("/")[0]
 
 
-def _columns(pooled: Pooled, family: str) -> list[int]:
-    return [i for i, name in enumerate(pooled.rows.names) if family_of(name) == family]
-
-
-def _family(pooled: Pooled, family: str) -> Rows:
-    chosen = _columns(pooled, family)
-    names = tuple(pooled.rows.names[i] for i in chosen)
-    return replace(pooled.rows, values_NF=pooled.rows.values_NF[:, chosen], names=names)
+def select_columns(rows: Rows, chosen: Sequence[int]) -> Rows:
+    """The rows with some of their columns."""
+    names = tuple(rows.names[i] for i in chosen)
+    return replace(rows, values_NF=rows.values_NF[:, chosen], names=names)
 
 
 def attribution_tables(attribution: Attribution, synthetic: bool) -> list[Table]:
     """The families by their share, and the harmonisers with the share that they remove."""
     suffix = "; synthetic phantom" if synthetic else ""
     families = sorted(attribution.parts, key=lambda part: -(part.share or 0.0))
-    made = [
-        Table(
-            f"Kind of shift: each family of appearance features alone{suffix}",
-            ("family", "share", "mmd", "adjusted p", "effect"),
-            tuple(
-                (
-                    FAMILIES[part.family],
-                    percent(part.share),
-                    number(part.value),
-                    probability(part.p_adjusted),
-                    times(part.effect),
-                )
-                for part in families
-            ),
-            (
-                "share: of the squared difference of the features' means (features as z-scores)",
-                *footnotes((FAMILIES[part.family], part.note) for part in families),
-            ),
+    rows = [
+        (
+            FAMILIES[part.family],
+            percent(part.share),
+            number(part.value),
+            probability(part.p_adjusted),
+            times(part.effect),
         )
+        for part in families
     ]
+    notes = (
+        "share: of the squared difference of the features' means (features as z-scores)",
+        *footnotes((FAMILIES[part.family], part.note) for part in families),
+    )
+    title = f"Kind of shift: each family of appearance features alone{suffix}"
+    columns = ("family", "share", "mmd", "adjusted p", "effect")
+    tables = [Table(title, columns, tuple(rows), notes)]
     if attribution.removals:
         onto = " (all modalities onto the source's)" if attribution.modalities_differ else ""
-        rows = [
+        left = [
             (r.harmoniser, percent(r.removed), number(r.left), probability(r.p))
             for r in attribution.removals
         ]
@@ -195,6 +184,6 @@ def attribution_tables(attribution: Attribution, synthetic: bool) -> list[Table]
             "p: one-sided, whether mmd still finds a shift",
             *footnotes((r.harmoniser, r.note) for r in attribution.removals),
         )
-        columns = "harmoniser", "removed", "left", "p"
-        made.append(Table(f"Shift after harmonising{onto}{suffix}", columns, tuple(rows), notes))
-    return made
+        title = f"Shift after harmonising{onto}{suffix}"
+        tables.append(Table(title, ("harmoniser", "removed", "left", "p"), tuple(left), notes))
+    return tables

@@ -5,8 +5,6 @@ The same input gives the same bytes. Axes: N row, F feature, U unit.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -19,33 +17,28 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
-from medtl.runtime.run_folder import write_text
+from medtl.runtime.files import write_csv
 from medtl.runtime.subset import evenly_spaced, stride
 from medtl.shift.images.pool import Pooled
 from medtl.shift.report.row import ShiftRow
 from medtl.shift.report.sentences import feature_words
 
-#: Points in an embedding, at most; of more rows evenly spaced ones are drawn.
+#: Most points in an embedding; more rows are thinned out evenly.
 MOST_POINTS = 1000
 
-
-#: Patients whose points are joined, at most; more lines would hide the points.
+#: Most patients whose points are joined; more lines would hide the points.
 MOST_JOINED = 30
 
-
 DENSITIES = 6
-
 
 #: Bins of a density; few images get few bins.
 BINS, FEWEST_BINS, ROWS_PER_BIN = 30, 6, 4
 
-
 FEWEST_FOR_TSNE = 8
-
 
 MARKERS = "os^Dv*XP"
 
-
+#: The name of units in both domains.
 BOTH = "both"
 
 
@@ -78,17 +71,16 @@ def write_grid(path: Path, rows: Sequence[ShiftRow], synthetic: bool) -> None:
         figure, ((axes,),) = new_grid(1, 1, size)
         low = min(0.0, float(np.nanmin(values)))
         grid = np.ma.masked_invalid(values)
-        shown = axes.imshow(grid, cmap="viridis", aspect="auto", vmin=low)
+        picture = axes.imshow(grid, cmap="viridis", aspect="auto", vmin=low)
         axes.set_xticks(range(len(targets)), targets, rotation=20, ha="right")
         axes.set_yticks(range(len(sources)), sources)
-        axes.set_xlabel("target")
-        axes.set_ylabel("source")
+        axes.set(xlabel="target", ylabel="source")
         middle = low / 2 + np.nanmax(values) / 2
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "black" if value > middle else "white"
                 axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour)
-        figure.colorbar(shown, label=rows[0].metric)
+        figure.colorbar(picture, label=rows[0].metric)
         save(figure, path, f"{rows[0].metric} of {rows[0].features}", synthetic)
 
 
@@ -99,11 +91,11 @@ def _embeddings(values_NF: NDArray[np.float64]) -> list[tuple[str, NDArray[np.fl
     rows, columns = values_NF.shape
     if columns < 2 or rows < 3:
         return []
-    made = [("PCA", PCA(2, svd_solver="full").fit_transform(values_NF))]
+    embeddings = [("PCA", PCA(2, svd_solver="full").fit_transform(values_NF))]
     if rows >= FEWEST_FOR_TSNE:
         tsne = TSNE(2, perplexity=min(30.0, (rows - 1) / 3), init="pca", random_state=0, n_jobs=1)
-        made.append(("t-SNE", tsne.fit_transform(values_NF.astype(np.float32))))
-    return [(name, np.asarray(points, dtype=np.float64)) for name, points in made]
+        embeddings.append(("t-SNE", tsne.fit_transform(values_NF.astype(np.float32))))
+    return [(name, np.asarray(points, dtype=np.float64)) for name, points in embeddings]
 
 
 def _domain_U(pooled: Pooled, ends: tuple[str, str]) -> list[str]:
@@ -147,10 +139,7 @@ def _draw_embedding(
                     here_N = here_N & (modality_N == modality)
                 x, y = points_N2[here_N].T
                 axes.scatter(x, y, s=16, color=colour, alpha=0.75, linewidths=0, marker=marker)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(f"{name} 1")
-        axes.set_ylabel(f"{name} 2")
+        axes.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
         handles = [_key("s", colour, _end(domain, ends)) for domain, colour in palette.items()]
         if len(markers) > 1:
             handles += [_key(marker, GREY, modality) for modality, marker in markers.items()]
@@ -191,15 +180,14 @@ def _join_patients(
 def _write_points(
     path: Path, points_N2: NDArray[np.float64], chosen_N: NDArray[np.intp], pooled: Pooled
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("patient", "modality", "group", "in_source", "in_target", "x", "y"))
+    rows = []
     for unit, (x, y) in zip(pooled.rows.unit_N[chosen_N], points_N2, strict=True):
         patient = pooled.patients[pooled.rows.patient_U[unit]].rpartition(":")[2]
         where = pooled.modality_U[unit], pooled.group_U[unit]
         domains = int(pooled.source_U[unit]), int(pooled.target_U[unit])
-        writer.writerow((patient, *where, *domains, f"{x:.6g}", f"{y:.6g}"))
-    write_text(path, text.getvalue())
+        rows.append((patient, *where, *domains, f"{x:.6g}", f"{y:.6g}"))
+    columns = "patient", "modality", "group", "in_source", "in_target", "x", "y"
+    write_csv(path, columns, rows, end="\n")
 
 
 def _draw_densities(
@@ -223,10 +211,8 @@ def _draw_densities(
             low, high = np.percentile(values_NF[:, feature], (0.5, 99.5))
             edges = np.linspace(low, high if high > low else low + 1, bins + 1).tolist()
             for name in groups:
-                shown = np.clip(values_NF[domain_N == name, feature], edges[0], edges[-1])
-                axes.hist(
-                    shown, edges, density=True, histtype="step", color=palette[name], label=name
-                )
+                values_N = np.clip(values_NF[domain_N == name, feature], edges[0], edges[-1])
+                axes.hist(values_N, edges, density=True, histtype="step", color=palette[name])
             axes.set_title(_titled(pooled.rows.names, feature), fontsize=8)
             axes.set_yticks([])
         for cell in range(len(leading), rows * columns):

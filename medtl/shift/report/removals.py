@@ -18,23 +18,18 @@ from numpy.typing import NDArray
 from medtl.shift.contract import ShiftMetric
 from medtl.shift.images.pool import Pooled, scale
 from medtl.shift.report.attribution import MetricTest, Removal, family_of, without_interval
+from medtl.shift.stats.metric_result import join_notes
 from medtl.shift.stats.permutations import ALPHA
 
 #: A column is equal in all images, except for rounding, if harmonising reduces its variation
 #: (relative to the size of its family) to less than this share.
 EQUAL = 1e-3
 
-
-#: Shares are shown in whole per cent: smaller ones are 0.
+#: Tables give shares in whole per cent: smaller ones are 0.
 ROUNDED = 0.005
 
-
 NO_SHIFT = "no shift as stored, by mmd or by the means"
-
-
 WORSE = "farther apart than as stored"
-
-
 NOTHING_LEFT = "not tested: the features are the same in every image afterwards"
 
 
@@ -53,22 +48,20 @@ def removals_of(
         metric: tests whether a shift is left.
         linear: MMD with the linear kernel, the unbiased squared difference of the means.
 
-    Raises:
-        DataError: no stored column varies.
+    Raises DataError if no stored column varies.
     """
     scaled_NF, names, _ = scale(stored.rows.values_NF, stored.rows.names, "as stored")
     chosen = [stored.rows.names.index(name) for name in names]
+    stored_NF = stored.rows.values_NF[:, chosen]
     rows = replace(stored.rows, values_NF=scaled_NF, names=names)
     before = test(linear, linear.prepare(rows))
     primary = test(metric, metric.prepare(rows))
-    shift = before.value if _significant(before.p) and _significant(primary.p) else None
+    tested = (before.p, primary.p)
+    shift = before.value if all(p is not None and p <= ALPHA for p in tested) else None
     for harmoniser, sample in harmonised.items():
-        values_NF = rescaled(
-            sample.rows.values_NF[:, chosen], stored.rows.values_NF[:, chosen], names
-        )
+        values_NF = rescaled(sample.rows.values_NF[:, chosen], stored_NF, names)
         if not values_NF.any():
-            removed = None if shift is None else 1.0
-            yield Removal(harmoniser, 0.0, None, removed, NOTHING_LEFT)
+            yield Removal(harmoniser, 0.0, None, None if shift is None else 1.0, NOTHING_LEFT)
             continue
         rows = replace(stored.rows, values_NF=values_NF, names=names)
         left = test(linear, linear.prepare(rows)).value
@@ -78,7 +71,7 @@ def removals_of(
         if shift is None:
             note = note or NO_SHIFT
         elif removed is not None and removed < -ROUNDED:
-            note = "; ".join(filter(None, (WORSE, note)))
+            note = join_notes(WORSE, note)
         yield Removal(harmoniser, left, after.p, removed, note)
 
 
@@ -104,7 +97,3 @@ def _variation(values_NF: NDArray[np.float64], names: Sequence[str]) -> NDArray[
     for family in set(families):
         size_F[families == family] = size_F[families == family].max()
     return np.asarray(values_NF.std(axis=0) / np.where(size_F > 0, size_F, 1.0))
-
-
-def _significant(p: float | None) -> bool:
-    return p is not None and p <= ALPHA

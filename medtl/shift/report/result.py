@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from medtl.shift.report.attribution import Attribution
     from medtl.shift.report.row import ShiftRow
 
-#: What the columns of a table hold.
+#: Column -> its text in a row. Columns without any value are left out.
+CELLS: Mapping[str, Callable[[ShiftRow], str]] = {
+    "value": lambda row: number(row.value),
+    "null": lambda row: _interval(row.null_low, row.null_high),
+    "p": lambda row: probability(row.p),
+    "adjusted p": lambda row: probability(row.p_adjusted),
+    "effect": lambda row: times(row.effect),
+    "95% interval": lambda row: _interval(row.low, row.high),
+}
+
+#: Column -> the note that explains it.
 LEGEND = {
     "value": "value: without unit, on features as z-scores (domain-auroc: an AUROC)",
     "null": "null: 2.5% to 97.5% quantile of the value without shift, by permutation",
@@ -40,7 +50,7 @@ class Shift(Shown):
     attribution: Attribution | None = None
     advice: tuple[str, ...] = ()
     by_feature: Mapping[str, Sequence[FeatureShift]] = field(default_factory=dict)  #: by features
-    folder: Path | None = None  #: where it was written, if it was
+    folder: Path | None = None  #: with the written results; None: not written
 
     @property
     def title(self) -> str:
@@ -61,7 +71,7 @@ class Shift(Shown):
 
     @property
     def figures(self) -> Pictures:
-        """Embeddings, densities, and the grid of modalities if there is one."""
+        """Embeddings, densities, and the grid of modalities if there are several."""
         if self.folder is not None:
             return read_pictures(self.folder / "figures")
         with TemporaryDirectory() as folder:
@@ -80,11 +90,11 @@ class Shift(Shown):
             write_grid(folder / "grid.png", cells, self.synthetic)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One per source, target, features and metric; the one with the verdict first."""
+        """A dict per source, target, features and metric; the first carries the verdict."""
         return [row.to_json() for row in self.measured]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As ``medtl shift --json`` prints it."""
+        """The rows, as ``medtl shift --json`` prints them."""
         return self.rows()
 
     def whole(self) -> list[ShiftRow]:
@@ -117,27 +127,18 @@ class Shift(Shown):
 
 
 def _table(title: str, rows: Sequence[ShiftRow], synthetic: bool, names: tuple[str, str]) -> Table:
-    """A line per row, under the first of the ``names`` as a heading; notes below the table."""
-    cells = [
-        (
-            *(getattr(row, name) for name in names),
-            number(row.value),
-            _interval(row.null_low, row.null_high),
-            probability(row.p),
-            probability(row.p_adjusted),
-            times(row.effect),
-            _interval(row.low, row.high),
-        )
-        for row in rows
-    ]
-    columns = (*names, "value", "null", "p", "adjusted p", "effect", "95% interval")
-    kept = [i for i in range(len(columns)) if i < 2 or any(line[i] != "-" for line in cells)]
-    notes = [LEGEND[columns[i]] for i in kept if columns[i] in LEGEND]
+    """A line per row, grouped by the first of the ``names``; notes below the table."""
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    columns |= {name: [text(row) for row in rows] for name, text in CELLS.items()}
+    kept = {name: cells for name, cells in columns.items() if name in names or set(cells) != {"-"}}
     return Table(
         title + ("; synthetic phantom" if synthetic else ""),
-        tuple(columns[i] for i in kept),
-        tuple(tuple(line[i] for i in kept) for line in cells),
-        (*notes, *footnotes((getattr(row, names[1]), row.note) for row in rows)),
+        tuple(kept),
+        tuple(zip(*kept.values(), strict=True)),
+        (
+            *(LEGEND[name] for name in kept if name in LEGEND),
+            *footnotes((getattr(row, names[1]), row.note) for row in rows),
+        ),
         grouped=True,
     )
 

@@ -21,7 +21,7 @@ HALVES = 100
 #: Values that differ by less than this share of the largest are ties: sums round differently.
 TIE = 1e-9
 
-IDENTICAL = "identical: the same images on both sides; not tested"
+IDENTICAL = "identical: the same images in both domains; not tested"
 SAME = "no p-value: the value is the same for all permutations"
 NEAR_ZERO = "interval invalid near zero"
 
@@ -74,12 +74,12 @@ def evaluate_metric(
     # An effect needs a metric that is 0 without shift.
     effect = _effect(scorer, comparison, value, seed) if metric.no_shift_value == 0 else None
     if not np.isfinite(null_R).all():
-        notes = [metric.warning, "no p-value: undefined for some permutations"]
-        return MetricResult(value, effect=effect, note=_joined(notes))
+        note = join_notes(metric.warning, "no p-value: undefined for some permutations")
+        return MetricResult(value, effect=effect, note=note)
     result = permutation_result(value, null_R, permutations.exhaustive, design.floor(len(null_R)))
     notes = [metric.warning, result.note]
     if result.p is None or result.p_floor is None:
-        return replace(result, effect=effect, note=_joined(notes))
+        return replace(result, effect=effect, note=join_notes(*notes))
     if result.p_floor > ALPHA:
         notes.append(f"p <= {ALPHA} needs {design.enough()}")
     low, high = _jackknife(scorer, comparison, value) if metric.jackknife else (None, None)
@@ -87,10 +87,11 @@ def evaluate_metric(
         # Near zero the estimate is not close to normal (degenerate U-statistic).
         low = high = None
         notes.append(NEAR_ZERO)
-    return replace(result, low=low, high=high, effect=effect, note=_joined(notes))
+    return replace(result, low=low, high=high, effect=effect, note=join_notes(*notes))
 
 
-def _joined(notes: Sequence[str]) -> str:
+def join_notes(*notes: str) -> str:
+    """The notes that are not empty, as one."""
     return "; ".join(filter(None, notes))
 
 
@@ -157,10 +158,10 @@ def adjust(results: Sequence[MetricResult]) -> list[MetricResult]:
     largest_R = np.max([result.standard_R[1:] for result in tested], axis=0)
     exhaustive = tested[0].exhaustive
     return [
-        replace(result, p_adjusted=p_value(float(result.standard_R[0]), largest_R, exhaustive))
-        if result.standard_R.size
-        else result
-        for result in results
+        replace(r, p_adjusted=p_value(float(r.standard_R[0]), largest_R, exhaustive))
+        if r.standard_R.size
+        else r
+        for r in results
     ]
 
 

@@ -128,9 +128,9 @@ def test_what_spans_both_domains_or_is_blank_is_left_out_and_counted(tmp_path: P
         for name in "abcde"
     ]
     found = screen_images(images, QUIET)
-    assert [left.key for left in found.of(images)] == ["b", "d"]
+    assert [left.key for left in found.kept(images)] == ["b", "d"]
     assert "both domains: 1 (1 identical" in found.notes[0] and "2 images" in found.notes[0]
-    assert "blank pictures, left out: 1" in found.notes[1]
+    assert "blank 2-D images, left out: 1" in found.notes[1]
 
 
 def test_an_image_that_is_in_both_domains_is_no_copy_of_itself(tmp_path: Path) -> None:
