@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from sysconfig import get_path
-from typing import Any
+from typing import Any, TypeVar
 
 from medtl import Component
 from medtl.errors import MedtlError
 from medtl.plugins.catalog import Catalog
 from medtl.testing.find import Found
 
+Made = TypeVar("Made")
+
 
 class CheckFailed(AssertionError):
-    """What does not hold, and what the plugin's author is to do about it, in one line."""
+    """In one line: what is wrong with a component, and how its author can correct it."""
 
 
 def require(holds: object, message: str) -> None:
@@ -48,6 +50,14 @@ class Tried:
                 f"{self.component.target} cannot be imported ({error}); correct the target of "
                 f"{self.name} in {self.plugin.point.value}"
             ) from error
+
+    def returned(self, promised: type[Made], *arguments: Any) -> Made:
+        """What the target returns for ``arguments``. Raises CheckFailed for another type."""
+        found = self.target()(*arguments)
+        if not isinstance(found, promised):
+            type_name = f"{promised.__module__}.{promised.__name__}"
+            raise CheckFailed(f"the target returns {type(found).__name__}, not a {type_name}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +100,7 @@ def outcome(check: Check) -> str:
     except (CheckFailed, MedtlError) as problem:
         return " ".join(str(problem).split())
     except Exception as error:
-        told = f"{type(error).__name__}: {error}{_where(error)}"
-        return " ".join(told.split())
+        return " ".join(f"{type(error).__name__}: {error}{_where(error)}".split())
     return ""
 
 

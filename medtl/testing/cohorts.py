@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.case import Cohort
-from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, WriteOwn, write_own, write_phantom
+from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
 from medtl.data.task import Task, bound
 from medtl.errors import MedtlError
 from medtl.runtime.console import Reporter
@@ -25,6 +25,12 @@ CASES = 8
 NEEDED = (
     *("name", "kind", "regions", "modalities", "nested"),
     *("defaults", "phantom_defaults", "cases"),
+)
+
+
+_LAYOUT_HINT = (
+    "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), see "
+    "medtl.data.task.Task"
 )
 
 
@@ -52,24 +58,14 @@ def tiny(target: Any) -> Tiny:
     own, layout = made.write_phantom, made.phantom
     try:
         with own_cache():
-            root = (
-                write_own(empty_folder() / "cohort", own, CASES, seed=0)
-                if own
-                else _built_in(layout)
-            )
+            folder = empty_folder() / "cohort"
+            root = write_own(folder, own, CASES, seed=0) if own else _built_in(layout)
             task = bound(made, root)
             _check_whole(task)
             cohort = read(task, root)
     except MedtlError as error:
         where = "its write_phantom wrote" if own else f"the built-in phantom {layout!r} holds"
-        hint = (
-            ""
-            if own
-            else (
-                "; name its layout in `phantom`, or give it write_phantom(folder, cases, seed), "
-                "see medtl.data.task.Task"
-            )
-        )
+        hint = "" if own else _LAYOUT_HINT
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
     return Tiny(task, cohort, own is not None)
 
@@ -121,7 +117,3 @@ def _built_in(layout: str) -> Path:
     return write_phantom(
         root, cases=cases, size=size, sites=sites, seed=0, layout=layout, workers=1
     )
-
-
-def _own(write: WriteOwn) -> Path:
-    return write_own(empty_folder() / "cohort", write, CASES, seed=0)

@@ -7,7 +7,7 @@ from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from medtl.errors import ConfigError, nearest
@@ -60,8 +60,20 @@ def parametrize_with_checks(
 def kind_checks(kind: str) -> tuple[Callable[[Tried], None], ...]:
     """The checks of a kind of component, as :data:`medtl.plugins.loader.COMPONENT_KINDS` names
     it."""
-    own: tuple[Callable[[Tried], None], ...] = import_module(f"medtl.testing.{kind}").CHECKS
-    return (*components.CHECKS, *own)
+    return (*checks_in(components), *checks_in(import_module(f"medtl.testing.{kind}")))
+
+
+def checks_in(module: ModuleType) -> tuple[Callable[[Any], None], ...]:
+    """A module's checks: its public functions from a component, or a plugin, to None, in order."""
+    signatures = (["Tried", "None"], ["Found", "None"])
+    own = [value for value in vars(module).values() if isinstance(value, FunctionType)]
+    return tuple(
+        function
+        for function in own
+        if function.__module__ == module.__name__
+        and not function.__name__.startswith("_")
+        and list(function.__annotations__.values()) in signatures
+    )
 
 
 def _checks_of(found: Found) -> Iterator[Check]:
@@ -71,7 +83,7 @@ def _checks_of(found: Found) -> Iterator[Check]:
     except PluginError as error:
         yield Check(found.name, PLUGIN, found.name, "loads", "", partial(_broken, str(error)))
         return
-    for function in plugins.CHECKS:
+    for function in checks_in(plugins):
         yield _check(found, PLUGIN, found.name, function, found)
     for kind, component in _each(offered):
         tried = Tried(found, COMPONENT_KINDS[kind], component, partial(_catalog, found))

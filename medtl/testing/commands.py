@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -59,9 +58,3 @@ def _help(tried: Tried) -> tuple[str, int]:
 
 def _last(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    help_is_shown,
-    every_option_says_what_it_does,
-)

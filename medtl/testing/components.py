@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from medtl.plugins.loader import canonical
 from medtl.testing.check import Tried, require
 
@@ -37,10 +35,3 @@ def target_can_be_imported(tried: Tried) -> None:
         callable(target),
         f"{tried.component.target} is a {type(target).__name__}; name a class or function",
     )
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    name_is_canonical,
-    summary_is_one_line,
-    target_can_be_imported,
-)

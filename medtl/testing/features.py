@@ -5,7 +5,6 @@ Axes: N row, F feature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +20,9 @@ IMAGES = 6
 def extractor(tried: Tried) -> FeatureExtractor | None:
     """The extractor; None for one that says it needs a setting, such as a trained run."""
     try:
-        found = tried.target()(FeatureSettings(regions=REGIONS))
+        return tried.returned(FeatureExtractor, FeatureSettings(regions=REGIONS))
     except ConfigError:
         return None
-    require(
-        isinstance(found, FeatureExtractor),
-        f"the target returns {type(found).__name__}, not a medtl.shift.contract.FeatureExtractor",
-    )
-    return found  # type: ignore[no-any-return]
 
 
 def measured(features: FeatureExtractor, seeds: int = 1) -> list[list[tuple[View, FeatureRows]]]:
@@ -131,13 +125,3 @@ def problems_name_the_image(tried: Tried) -> None:
         features.rows(empty)
     except DataError as error:
         require(view.case in str(error), f"its error does not name the image: {error}")
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    says_what_it_is,
-    rows_have_named_columns,
-    columns_are_the_same_for_every_image,
-    an_image_is_measured_the_same_again,
-    embedding_keeps_a_row_for_each,
-    problems_name_the_image,
-)

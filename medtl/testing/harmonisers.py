@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +17,9 @@ FITTED_ON = 3
 
 
 def harmoniser(tried: Tried) -> Harmoniser:
-    found = tried.target()()
-    require(
-        isinstance(found, Harmoniser),
-        f"the target returns {type(found).__name__}, not a medtl.shift.contract.Harmoniser",
-    )
+    found = tried.returned(Harmoniser)
     require(found.name == tried.name, f"its name is {found.name!r}; call it {tried.name!r}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def fitted(chosen: Harmoniser) -> Fitted:
@@ -92,12 +87,3 @@ def _same(one: View, other: View) -> bool:
     return np.array_equal(one.image_CIJK, other.image_CIJK) and np.array_equal(
         one.foreground_CIJK, other.foreground_CIJK
     )
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    what_is_fitted_is_plain_data,
-    images_stay_finite_and_whole,
-    images_are_left_as_they_are,
-    fitting_is_repeatable,
-    unknown_modalities_are_refused,
-)

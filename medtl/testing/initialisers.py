@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -19,13 +17,7 @@ def initialised(tried: Tried, seed: int = 0) -> tuple[Network, dict[str, Tensor]
     network = toy_network()
     receipt = transfer(network, toy_weights(), modalities=MODALITIES, regions=REGIONS)
     before = copied(network)
-    found = tried.target()(network, receipt, seed)
-    require(
-        isinstance(found, Receipt),
-        f"it returns {type(found).__name__}, not the receipt with what it did "
-        "(medtl.transfer.receipt)",
-    )
-    return network, before, receipt, found
+    return network, before, receipt, tried.returned(Receipt, network, receipt, seed)
 
 
 def weights_stay_finite(tried: Tried) -> None:
@@ -61,10 +53,3 @@ def receipt_says_what_it_changed(tried: Tried) -> None:
         f"it changed {', '.join(silent[:3])} and its receipt does not say so; use "
         "medtl.transfer.receipt.redrawn",
     )
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    weights_stay_finite,
-    same_seed_gives_the_same_weights,
-    receipt_says_what_it_changed,
-)

@@ -5,7 +5,6 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -222,17 +221,3 @@ def _mixed(found: tuple[Tensor, ...]) -> Tensor:
 
 def _size(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a number"
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    says_what_it_was_built_for,
-    outputs_fit_the_image,
-    outputs_depend_on_the_image_alone,
-    gradients_reach_every_parameter,
-    blocks_cover_every_tensor_once,
-    encoder_blocks_run_in_their_order,
-    first_layers_count_the_channels,
-    another_head_changes_the_head_alone,
-    saved_weights_give_the_same_outputs,
-    frozen_blocks_stay_bitwise_still,
-)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from medtl.plugins.catalog import GROUP
@@ -16,20 +15,8 @@ from medtl.testing.find import Found
 
 #: Too slow to import for a listing.
 HEAVY = (
-    "torch",
-    "monai",
-    "nibabel",
-    "itk",
-    "pydicom",
-    "sklearn",
-    "scipy",
-    "numpy",
-    "pydantic",
-    "pydantic_core",
-    "lightning_fabric",
-    "lightning",
-    "matplotlib",
-    "yaml",
+    *("torch", "monai", "nibabel", "itk", "pydicom", "sklearn", "scipy", "numpy"),
+    *("pydantic", "pydantic_core", "lightning_fabric", "lightning", "matplotlib", "yaml"),
 )
 
 
@@ -87,11 +74,3 @@ def heavy_after(code: str) -> list[str]:
         raise AssertionError(lines[-1] if lines else f"exit code {result.returncode}")
     loaded: list[str] = json.loads(result.stdout.splitlines()[-1])
     return loaded
-
-
-CHECKS: tuple[Callable[[Found], None], ...] = (
-    loads,
-    speaks_the_present_contract,
-    its_name_is_free,
-    listing_imports_nothing_heavy,
-)

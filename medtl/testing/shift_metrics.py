@@ -5,8 +5,6 @@ Axes: N row, F feature, U unit, R permutation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,15 +64,6 @@ def _rows(values_NF: Floats) -> Rows:
     return Rows(values_NF, names, np.repeat(patients, ROWS), patients)
 
 
-def metric_of(tried: Tried) -> ShiftMetric:
-    metric = tried.target()()
-    require(
-        isinstance(metric, ShiftMetric),
-        f"the target returns {type(metric).__name__}, not a medtl.shift.contract.ShiftMetric",
-    )
-    return metric  # type: ignore[no-any-return]
-
-
 def values(metric: ShiftMetric, rows: Rows, source_RU: Chosen, target_RU: Chosen) -> Floats:
     """values_R. Raises CheckFailed unless there is one number per permutation."""
     found = np.asarray(metric.prepare(rows)(source_RU, target_RU))
@@ -91,7 +80,7 @@ def observed(metric: ShiftMetric, rows: Rows) -> float:
 
 def says_what_it_is(tried: Tried) -> None:
     """It is a ShiftMetric of the component's name; an untested one warns."""
-    metric = metric_of(tried)
+    metric = tried.returned(ShiftMetric)
     require(metric.name == tried.name, f"its name is {metric.name!r}; call it {tried.name!r}")
     require(np.isfinite(metric.no_shift_value), "no_shift_value is not finite")
     require(metric.tested or metric.warning, "it is not tested; say why in its warning")
@@ -99,19 +88,19 @@ def says_what_it_is(tried: Tried) -> None:
 
 def values_are_finite_and_repeatable(tried: Tried) -> None:
     """A number for every permutation of two patients a side and more, the same each time."""
-    metric, rows = metric_of(tried), cohort(SMALL)
+    metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     source_RU, target_RU = _arranged()
     found = values(metric, rows, source_RU, target_RU)
     require(
         np.isfinite(found).all(), f"it is not finite for sides of {PATIENTS // 2} patients each"
     )
-    again = values(metric_of(tried), rows, source_RU, target_RU)
+    again = values(tried.returned(ShiftMetric), rows, source_RU, target_RU)
     require((found == again).all(), "prepared again it gives other values; seed what is random")
 
 
 def rows_are_left_as_they_are(tried: Tried) -> None:
     """It does not write into the rows, which other metrics see, too."""
-    metric, rows = metric_of(tried), cohort(SMALL)
+    metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     before = rows.values_NF.copy()
     observed(metric, rows)
     require((rows.values_NF == before).all(), "it changes values_NF in place; work on a copy")
@@ -119,7 +108,7 @@ def rows_are_left_as_they_are(tried: Tried) -> None:
 
 def arrangements_are_scored_as_each_alone(tried: Tried) -> None:
     """What one permutation scores does not depend on those beside it."""
-    metric, rows = metric_of(tried), cohort(SMALL)
+    metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     source_RU, target_RU = (side_RU[:6].copy() for side_RU in _arranged())
     source_RU[3, :2] = target_RU[3, :2] = False  # the jackknife leaves a patient out
     together = values(metric, rows, source_RU, target_RU)
@@ -135,14 +124,14 @@ def an_empty_side_has_no_value(tried: Tried) -> None:
     """NaN where a side has no patient, not a number and not an error."""
     rows = cohort(SMALL)
     nobody = np.zeros((1, PATIENTS), dtype=bool)
-    found = values(metric_of(tried), rows, SOURCE_U[None], nobody)
+    found = values(tried.returned(ShiftMetric), rows, SOURCE_U[None], nobody)
     require(np.isnan(found).all(), f"it is {found[0]:g} where the target is empty; give NaN")
 
 
 def equal_samples_are_no_shift(tried: Tried) -> None:
     """For the same rows in both domains the value is at most ``no_shift_value`` or chance level;
     for domains drawn at random it is close to ``no_shift_value``."""
-    metric = metric_of(tried)
+    metric = tried.returned(ShiftMetric)
     if not metric.tested:
         return
     equal, far = observed(metric, cohort(NONE)), observed(metric, cohort(LARGE))
@@ -164,7 +153,7 @@ def equal_samples_are_no_shift(tried: Tried) -> None:
 
 def a_larger_shift_gives_a_larger_value(tried: Tried) -> None:
     """It grows with a planted shift of mean or of scale, and a large one stands out of chance."""
-    metric = metric_of(tried)
+    metric = tried.returned(ShiftMetric)
     if not metric.tested:
         return
     told = []
@@ -184,7 +173,7 @@ def a_larger_shift_gives_a_larger_value(tried: Tried) -> None:
 
 def sides_change_places_as_declared(tried: Tried) -> None:
     """If it says that it is symmetric, source and target can change places."""
-    metric, rows = metric_of(tried), cohort(SMALL)
+    metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     source_RU, target_RU = _arranged()
     one = values(metric, rows, source_RU, target_RU)
     other = values(metric, rows, target_RU, source_RU)
@@ -197,7 +186,7 @@ def sides_change_places_as_declared(tried: Tried) -> None:
 
 def order_of_rows_does_not_matter(tried: Tried) -> None:
     """An image's rows can come in any order."""
-    metric, rows = metric_of(tried), cohort(SMALL)
+    metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     turned_UNF = rows.values_NF.reshape(PATIENTS, ROWS, FEATURES)[:, ::-1]
     turned = _rows(turned_UNF.reshape(PATIENTS * ROWS, FEATURES).copy())
     one, other = observed(metric, rows), observed(metric, turned)
@@ -216,16 +205,3 @@ def _arranged() -> tuple[Chosen, Chosen]:
 def _close(one: Floats, other: Floats) -> bool:
     scale = float(np.abs(np.concatenate([one, other])).max())
     return bool(np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING * scale, equal_nan=True))
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    says_what_it_is,
-    values_are_finite_and_repeatable,
-    rows_are_left_as_they_are,
-    arrangements_are_scored_as_each_alone,
-    an_empty_side_has_no_value,
-    equal_samples_are_no_shift,
-    a_larger_shift_gives_a_larger_value,
-    sides_change_places_as_declared,
-    order_of_rows_does_not_matter,
-)

@@ -276,14 +276,3 @@ def says_when_to_use_it(tried: Tried) -> None:
         _YEAR.search(told) or "source:" in told,
         "nothing says where it comes from; name the paper and its year, or write 'Source: own'",
     )
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    plans_are_plain_data,
-    stages_have_names_of_their_own,
-    settings_are_known,
-    steps_keep_to_the_budget,
-    weights_that_are_given_are_used,
-    frozen_tensors_stay_bitwise_still,
-    says_when_to_use_it,
-)

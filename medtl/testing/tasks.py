@@ -6,7 +6,7 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -230,17 +230,3 @@ def a_folder_without_data_is_refused(tried: Tried) -> None:
         require(str(folder) in text, f"its error for an empty folder does not name it: {text}")
         return
     raise CheckFailed("it reads an empty folder without a word; raise DataError that names it")
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    phantom_is_read,
-    reading_is_repeatable,
-    case_ids_are_unique,
-    patients_are_known_or_said_unknown,
-    declared_labels_occur_and_no_other,
-    images_can_be_read,
-    no_patient_is_in_two_splits,
-    defaults_can_be_used,
-    a_case_can_be_prepared,
-    a_folder_without_data_is_refused,
-)

@@ -6,7 +6,6 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,12 +49,7 @@ class Native:
 
 
 def preset_of(tried: Tried) -> Preset:
-    found = tried.target()()
-    require(
-        isinstance(found, Preset),
-        f"the target returns {type(found).__name__}, not a medtl.transforms.presets.Preset",
-    )
-    return found.with_size((SIZE, SIZE))  # type: ignore[no-any-return]
+    return tried.returned(Preset).with_size((SIZE, SIZE))
 
 
 def native(preset: Preset) -> Native:
@@ -178,12 +172,3 @@ def _brighter(image_IJK: Tensor, inside_IJK: Tensor) -> float:
     ranks[values.argsort()] = torch.arange(1, len(values) + 1, dtype=torch.float64)
     n, m = int(marks.sum()), int((~marks).sum())
     return float((ranks[marks].sum() - n * (n + 1) / 2) / (n * m))
-
-
-CHECKS: tuple[Callable[[Tried], None], ...] = (
-    says_what_it_is,
-    preparation_is_deterministic,
-    preparation_keeps_place_and_labels,
-    same_seed_gives_the_same_sample,
-    augmented_labels_stay_on_the_image,
-)

@@ -45,7 +45,7 @@ from medtl.testing import (
     transforms,
 )
 from medtl.testing.check import Tried
-from medtl.testing.collect import kind_checks
+from medtl.testing.collect import checks_in, kind_checks
 from medtl.testing.find import Found
 from medtl.training.losses import WeightLoss
 from medtl.transfer.receipt import Receipt
@@ -693,17 +693,17 @@ def test_broken_listing_is_caught(check: Any, changes: dict[str, str], words: st
         check(Tried(tried.plugin, tried.kind, tried.component, tried.catalog))
 
 
-@pytest.mark.parametrize("check", tasks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", checks_in(tasks), ids=lambda check: check.__name__)
 def test_task_with_its_own_writer_keeps_all(check: Any) -> None:
     check(given(Organ))
 
 
-@pytest.mark.parametrize("check", networks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", checks_in(networks), ids=lambda check: check.__name__)
 def test_plain_network_keeps_all(check: Any) -> None:
     check(given(builder()))
 
 
-@pytest.mark.parametrize("check", shift_metrics.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", checks_in(shift_metrics), ids=lambda check: check.__name__)
 def test_plain_metric_keeps_all(check: Any) -> None:
     check(given(metric(apart)))
 
