@@ -60,9 +60,8 @@ def ranking_curves(
     truth_N, probability_NL = truth_and_probability(rows)
     classes = list(rows[0]["probability"])
     with styled():
-        legend_inches = 0.12 + 0.16 * len(classes)
-        size_inches = (8.2, 4.9 + legend_inches)
-        figure, grid = new_grid(2, 2, size_inches, height_ratios=(4.4, legend_inches))
+        legend = 0.12 + 0.16 * len(classes)  # inches
+        figure, grid = new_grid(2, 2, (8.2, 4.9 + legend), height_ratios=(4.4, legend))
         (roc, recall), names = grid
         roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         for index, (name, colour) in enumerate(colours(classes).items()):
@@ -71,17 +70,14 @@ def ranking_curves(
                 continue
             found = curves(is_N, probability_NL[:, index])
             area, precision = (score_cell(m, summary[name][m]) for m in ("auroc", "auprc"))
-            sensitivity = np.r_[0, found["sensitivity"]]
-            roc.plot(
-                np.r_[0, found["false_alarms"]], sensitivity, color=colour, label=f"{name}: {area}"
-            )
+            sensitivity, alarms = (np.r_[0, found[key]] for key in ("sensitivity", "false_alarms"))
+            roc.plot(alarms, sensitivity, color=colour, label=f"{name}: {area}")
             label = f"{name}: {precision}, guessing {is_N.mean():.2f}"
             heights = np.r_[found["precision"][0], found["precision"]]
             recall.step(sensitivity, heights, color=colour, label=label)
         _unit_square(roc, names[0], "1 - specificity", "sensitivity", "ROC: area")
-        _unit_square(
-            recall, names[1], "sensitivity (recall)", "precision", "Precision and recall: area"
-        )
+        title = "Precision and recall: area"
+        _unit_square(recall, names[1], "sensitivity (recall)", "precision", title)
         return save(figure, path, f"{stage}: each class against the rest", synthetic)
 
 

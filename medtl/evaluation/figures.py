@@ -6,7 +6,7 @@ Each function writes a PNG and returns the figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -51,13 +51,9 @@ def loss_curves(
             the stage was validated, ``validation`` (region, or class, to score).
         measure: what that score is.
     """
-    regions = dict.fromkeys(
-        region
-        for rows in rows_by_stage.values()
-        for row in rows
-        for region in row.get("validation", ())
-    )
-    colour = colours(list(regions))
+    validated = [row.get("validation", {}) for rows in rows_by_stage.values() for row in rows]
+    regions = list(dict.fromkeys(region for found in validated for region in found))
+    colour = colours(regions)
     stages = len(rows_by_stage)
     with styled():
         size_inches = (1.2 + 2.4 * max(stages, 2), 4.6)
@@ -68,23 +64,16 @@ def loss_curves(
             most = max(2, int(size_inches[0] / stages / _TICK_INCHES))
             axes[1][column].xaxis.set_major_locator(MaxNLocator(min(most, 8), integer=True))
         axes[0][0].set_ylabel("training loss")
-        axes[1][0].set_ylabel(_wrapped(f"validation {MEANING.get(measure, measure)}"))
-        if all(0 <= score <= 1 for score in _scores(rows_by_stage)):
+        meaning = f"validation {MEANING.get(measure, measure)}"
+        axes[1][0].set_ylabel("\n".join(wrap(meaning, _LINE)))
+        if all(0 <= score <= 1 for found in validated for score in found.values()):
             axes[1][0].set_ylim(-0.02, 1.02)
         if regions:
-            handles, names = _all_handles(axes[1])
-            figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+            handles = _handles(axes[1])
+            figure.legend(
+                handles.values(), list(handles), loc="outside lower center", ncols=len(handles)
+            )
         return save(figure, path, "Learning curves", synthetic)
-
-
-def _wrapped(label: str) -> str:
-    return "\n".join(wrap(label, _LINE))
-
-
-def _scores(rows_by_stage: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[float]:
-    for rows in rows_by_stage.values():
-        for row in rows:
-            yield from row.get("validation", {}).values()
 
 
 def _loss(axis: Axes, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,26 +101,20 @@ def _smoothed(
 def _validation(axis: Axes, rows: Sequence[Mapping[str, Any]], colour: Mapping[str, str]) -> None:
     validated = [row for row in rows if row.get("validation")]
     for region, shade in colour.items():
-        points = [
-            (row["step"], row["validation"][region])
-            for row in validated
-            if region in row["validation"]
-        ]
-        if points:
-            steps, scores = zip(*points, strict=True)
-            axis.plot(steps, scores, "o-", color=shade, markersize=3.5, linewidth=1.2, label=region)
+        own = [row for row in validated if region in row["validation"]]
+        if own:
+            points = [row["step"] for row in own], [row["validation"][region] for row in own]
+            axis.plot(*points, "o-", color=shade, markersize=3.5, linewidth=1.2, label=region)
     if not validated:
         axis.text(0.5, 0.5, "not validated", ha="center", color=GREY, transform=axis.transAxes)
     axis.set_xlabel("step")
     axis.grid(True)
 
 
-def _all_handles(axes: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
-    for axis in axes:
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    return list(found.values()), list(found)
+def _handles(axes: Sequence[Axes]) -> dict[str, Any]:
+    """A line for the legend by its name."""
+    found = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes]
+    return {name: handle for pairs in found for handle, name in pairs}
 
 
 def split_sizes(
@@ -204,12 +187,8 @@ def stage_scores(
         axes[0].set_xlim(low - 0.03, high + 0.03 if math.isfinite(high) else None)
         axes[0].set_yticks(range(len(summary)), list(summary))
         axes[0].set_ylim(len(summary) - 0.5, -0.6)
-        return save(
-            figure,
-            path,
-            f"{LABELS[metric]} of test patients (dots), mean and 95% interval",
-            synthetic,
-        )
+        title = f"{LABELS[metric]} of test patients (dots), mean and 95% interval"
+        return save(figure, path, title, synthetic)
 
 
 def _stage_row(
@@ -220,7 +199,8 @@ def _stage_row(
     dots: Sequence[float],
     colour: str,
 ) -> None:
-    heights = [row + 0.16 + offset for offset, _ in zip(_jitter(), dots, strict=False)]
+    # Golden ratio: neighbours are spread apart, the same way every time.
+    heights = [row + 0.16 + 0.16 * ((n * 0.6180339887) % 1) for n in range(len(dots))]
     axis.scatter(dots, heights, s=9, color=colour, alpha=0.45, linewidths=0)
     if found["low"] is not None:
         axis.plot([found["low"], found["high"]], [row, row], color="black", linewidth=1.6)
@@ -228,11 +208,3 @@ def _stage_row(
     text = f"{score_cell(metric, found, listed=False)}  n={found['n']}"
     place = axis.get_yaxis_transform()
     axis.text(0.02, row - 0.24, text, fontsize=7.5, transform=place, va="center")
-
-
-def _jitter() -> Iterator[float]:
-    """Reproducible heights that separate neighbours (golden ratio)."""
-    index = 0
-    while True:
-        yield 0.16 * ((index * 0.6180339887) % 1)
-        index += 1

@@ -20,6 +20,7 @@ from medtl.data.io.grids import bounding_box
 from medtl.errors import DataError
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.lesions import Mask, lesion_metrics
+from medtl.evaluation.tables import REGION_METRICS
 from medtl.runtime.files import replacing
 
 #: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and other keys (``stage``).
@@ -28,25 +29,8 @@ Row = Mapping[str, Any]
 
 #: Every metric and its range.
 BOUNDS = {
-    "dice": (0.0, 1.0),
-    "iou": (0.0, 1.0),
-    "hd95_mm": (0.0, math.inf),
-    "surface_dice": (0.0, 1.0),
-    "sensitivity": (0.0, 1.0),
-    "specificity": (0.0, 1.0),
-    "precision": (0.0, 1.0),
-    "lesion_dice": (0.0, 1.0),
-    "lesion_precision": (0.0, 1.0),
-    "lesion_recall": (0.0, 1.0),
-    "lesion_f1": (0.0, 1.0),
-    "true_lesions": (0.0, math.inf),
-    "predicted_lesions": (0.0, math.inf),
-    "missed_lesions": (0.0, math.inf),
-    "false_lesions": (0.0, math.inf),
-    "truth_ml": (0.0, math.inf),
-    "predicted_ml": (0.0, math.inf),
-    "volume_error_ml": (0.0, math.inf),
-    "relative_volume_error": (0.0, math.inf),
+    name: (0.0, math.inf if name.endswith(("_mm", "_ml", "_lesions", "_error")) else 1.0)
+    for name in REGION_METRICS
 }
 
 
@@ -188,15 +172,13 @@ def dice_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
 
 def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
     """``{region: {metric: {"mean", "n", "low", "high", "method"}}}``; below 5 patients "values"."""
-    return {
-        region: {
-            metric: interval(
-                scores_by_patient(rows, region, metric), bounds=bounds, seed=seed
-            ).to_json()
-            for metric, bounds in BOUNDS.items()
-        }
-        for region in dict.fromkeys(row["region"] for row in rows)
-    }
+
+    def found(region: str, metric: str) -> dict[str, Any]:
+        patients = scores_by_patient(rows, region, metric)
+        return interval(patients, bounds=BOUNDS[metric], seed=seed).to_json()
+
+    regions = dict.fromkeys(row["region"] for row in rows)
+    return {region: {metric: found(region, metric) for metric in BOUNDS} for region in regions}
 
 
 def write_metrics_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -119,25 +119,15 @@ def _of_regions(
 def _of_classes(
     folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
 ) -> None:
-    for stage in stages:
-        found = scores.data["confusion"][stage.stage]
-        name, synthetic = stage.stage, cohort.synthetic
+    synthetic = cohort.synthetic
+    for name in (stage.stage for stage in stages):
         summary, calibration = scores.summary[name], scores.data["calibration"][name]
-        confusion_matrix(folder / f"confusion-{name}.png", name, found, synthetic=synthetic)
-        ranking_curves(
-            folder / f"ranking-{name}.png",
-            name,
-            scores.by_stage[name],
-            summary,
-            synthetic=synthetic,
-        )
-        reliability_diagram(
-            folder / f"calibration-{name}.png",
-            name,
-            calibration,
-            summary["all"],
-            synthetic=synthetic,
-        )
+        path = folder / f"confusion-{name}.png"
+        confusion_matrix(path, name, scores.data["confusion"][name], synthetic=synthetic)
+        path = folder / f"ranking-{name}.png"
+        ranking_curves(path, name, scores.by_stage[name], summary, synthetic=synthetic)
+        path = folder / f"calibration-{name}.png"
+        reliability_diagram(path, name, calibration, summary["all"], synthetic=synthetic)
 
 
 #: Figures of the scores, by the kind of task.

@@ -12,43 +12,46 @@ from medtl.runtime.table import Table
 Summary = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
 
-LABELS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd95_mm": "HD95 (mm)",
-    "surface_dice": "surface Dice",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-    "lesion_dice": "lesion Dice",
-    "lesion_precision": "lesion precision",
-    "lesion_recall": "lesion recall",
-    "lesion_f1": "lesion F1",
-    "true_lesions": "true lesions",
-    "predicted_lesions": "predicted lesions",
-    "missed_lesions": "missed lesions",
-    "false_lesions": "false lesions",
-    "truth_ml": "truth (ml)",
-    "predicted_ml": "predicted (ml)",
-    "volume_error_ml": "volume error (ml)",
-    "relative_volume_error": "relative volume error",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "macro_f1": "macro F1",
-    "weighted_precision": "weighted precision",
-    "weighted_recall": "weighted recall",
-    "weighted_f1": "weighted F1",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sensitivity_at_specificity_90": "sensitivity at specificity .90",
-    "sensitivity_at_specificity_95": "at .95",
-    "brier": "Brier",
-    "ece": "ECE",
-    "log_loss": "log loss",
+#: The metrics of segmentation, in the order of the columns of ``metrics.csv``.
+REGION_METRICS = (
+    *("dice", "iou", "hd95_mm", "surface_dice", "sensitivity", "specificity", "precision"),
+    *("lesion_dice", "lesion_precision", "lesion_recall", "lesion_f1"),
+    *("true_lesions", "predicted_lesions", "missed_lesions", "false_lesions"),
+    *("truth_ml", "predicted_ml", "volume_error_ml", "relative_volume_error"),
+)
+
+
+_CLASS_METRICS = (
+    *("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"),
+    *("weighted_precision", "weighted_recall", "weighted_f1", "f1", "auroc", "auprc"),
+    *("sensitivity_at_specificity_90", "brier", "ece", "log_loss"),
+)
+
+
+#: Parts of a metric's name that a table writes in another way.
+_WRITTEN = {
+    word.strip("().").lower(): word
+    for word in (
+        "Dice",
+        "IoU",
+        "HD95",
+        "F1",
+        "AUROC",
+        "AUPRC",
+        "Brier",
+        "ECE",
+        "(mm)",
+        "(ml)",
+        ".90",
+    )
 }
+
+
+#: Headings of the metrics.
+LABELS = {
+    name: " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
+    for name in (*REGION_METRICS, *_CLASS_METRICS)
+} | {"sensitivity_at_specificity_95": "at .95"}
 
 
 _UNSEEN, _PERHAPS_SEEN = "patients not seen in training", "test cases"
@@ -75,11 +78,7 @@ _CLASS_TABLES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "Probabilities: discrimination and calibration (AUROC, AUPRC: mean over classes)",
         ("auroc", "auprc", "log_loss", "brier", "ece"),
     ),
-    (
-        "class",
-        "Each class against the rest",
-        ("sensitivity", "specificity", "precision", "f1"),
-    ),
+    ("class", "Each class against the rest", ("sensitivity", "specificity", "precision", "f1")),
     (
         "class",
         "Ranking of each class against the rest",
@@ -113,17 +112,34 @@ def score_table(
     title: str = f"Scores of {_UNSEEN}: mean [95% interval]",
 ) -> Table:
     """Mean and 95% interval per stage and region, with n and the methods of the intervals."""
-    rows = []
-    methods: dict[str, None] = {}
-    for stage, regions in summary.items():
-        for region, scores in regions.items():
-            cells = [score_cell(metric, scores[metric]) for metric in metrics]
-            rows.append((stage, region, str(scores[metrics[0]]["n"]), *cells))
-            methods.update(dict.fromkeys(scores[metric]["method"] for metric in metrics))
-    if synthetic:
-        title += "; synthetic phantom"
+    rows = [
+        (stage, region, scores[metrics[0]]["n"], [(metric, scores[metric]) for metric in metrics])
+        for stage, regions in summary.items()
+        for region, scores in regions.items()
+    ]
     columns = ("stage", outputs, "n", *(LABELS[metric] for metric in metrics))
-    return Table(title, columns, tuple(rows), (_methods_note(methods),), grouped=True)
+    return _interval_table(title, synthetic, columns, rows)
+
+
+def _interval_table(
+    title: str,
+    synthetic: bool,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[str, str, int, Sequence[tuple[str, Mapping[str, Any]]]]],
+    notes: Iterable[str] = (),
+) -> Table:
+    """``rows``: stage, output, n, and each metric with its interval."""
+    cells = tuple(
+        (stage, output, str(n), *(score_cell(metric, scores) for metric, scores in found))
+        for stage, output, n, found in rows
+    )
+    methods = [scores["method"] for *_, found in rows for _, scores in found]
+    notes = (*notes, _methods_note(methods))
+    return Table(_titled(title, synthetic), columns, cells, notes, grouped=True)
+
+
+def _titled(title: str, synthetic: bool) -> str:
+    return f"{title}; synthetic phantom" if synthetic else title
 
 
 def warned(tables: Iterable[Table], leak: str, *, pixels: bool = False) -> list[Table]:
@@ -137,12 +153,8 @@ def warned(tables: Iterable[Table], leak: str, *, pixels: bool = False) -> list[
     if not leak:
         return tables
     return [
-        replace(
-            table,
-            title=table.title.replace(_UNSEEN, _PERHAPS_SEEN),
-            notes=(*table.notes, leak),
-        )
-        for table in tables
+        replace(each, title=each.title.replace(_UNSEEN, _PERHAPS_SEEN), notes=(*each.notes, leak))
+        for each in tables
     ]
 
 
@@ -204,26 +216,19 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
     :func:`medtl.evaluation.controls.against_controls`."""
     outputs = gain["outputs"]
     controls = [name for name in next(iter(outputs.values())) if name != "verdict"]
-    rows = [
-        (
-            name,
-            str(found[controls[0]]["n"]),
-            *(_gain_cell(found[control]) for control in controls),
-            found["verdict"],
-        )
-        for name, found in outputs.items()
-    ]
+    rows = []
+    for name, found in outputs.items():
+        cells = [_gain_cell(found[control]) for control in controls]
+        rows.append((name, str(found[controls[0]]["n"]), *cells, found["verdict"]))
     metric, stage = LABELS[gain["metric"]], gain["stage"]
     title = f"Did the transfer help? Difference in {metric}: {stage} minus each control"
-    if synthetic:
-        title += "; synthetic phantom"
-    methods = dict.fromkeys(found[c]["method"] for found in outputs.values() for c in controls)
+    methods = [found[c]["method"] for found in outputs.values() for c in controls]
     notes = [_WITHIN, _methods_note(methods)]
     if len(outputs) > 1:
         notes.append("Several verdicts at once: name the one that counts before you look.")
     outputs_are = "region" if gain["metric"] == "dice" else "class"
     columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
-    return Table(title, columns, tuple(rows), tuple(notes))
+    return Table(_titled(title, synthetic), columns, tuple(rows), tuple(notes))
 
 
 def _gain_cell(found: Mapping[str, Any]) -> str:
@@ -240,21 +245,15 @@ def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:
     Says which stages never met a missing modality in training.
     """
     rows = []
-    methods: dict[str, None] = {}
+    names: list[str] = []
     for stage, found in missing.items():
         for left, regions in found["dice"].items():
-            cells = [score_cell("dice", scores) for scores in regions.values()]
             n = max(scores["n"] for scores in regions.values())
-            rows.append((stage, left, str(n), *cells))
-            methods.update(dict.fromkeys(scores["method"] for scores in regions.values()))
+            rows.append((stage, left, n, [("dice", scores) for scores in regions.values()]))
+            names = names or list(regions)
     title = "Dice with modalities missing: mean [95% interval]"
-    if synthetic:
-        title += "; synthetic phantom"
-    found = next(iter(missing.values()))
-    names = next(iter(found["dice"].values()))
     columns = ("stage", "modalities", "n", *(f"{region} Dice" for region in names))
-    notes = (*_dropout_notes(missing), _methods_note(methods))
-    return Table(title, columns, tuple(rows), notes, grouped=True)
+    return _interval_table(title, synthetic, columns, rows, _dropout_notes(missing))
 
 
 def _dropout_notes(missing: Mapping[str, Any]) -> Iterator[str]:
@@ -272,4 +271,4 @@ def _dropout_notes(missing: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _methods_note(methods: Iterable[str]) -> str:
-    return f"Intervals: {'; '.join(methods)}."
+    return f"Intervals: {'; '.join(dict.fromkeys(methods))}."
