@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,68 @@ def score_stages(
     kind = stages[0].task_type
     scores = SCORES[kind.name]
     if missing_modalities and not kind.dense:
-        raise ConfigError(
-            "--missing-modalities is for segmentation; this run tells classes; drop it"
-        )
+        raise ConfigError("--missing-modalities is for segmentation; this run classifies; drop it")
     for stage in stages:
         scores.check_cohort(cohort, stage.predictor.preprocessor.regions)
+    kept, seen = _without_seen(cases, stages, cohort, reporter)
+    data: dict[str, Any] = _facts(stages, cohort, kept, run, seen)
+    rows, missing = {}, {}
+    extra = (subset_dice,) if missing_modalities else ()
+    for stage, own in _with_cases(stages, kept, reporter, narrow=narrow):
+        name, predictor = stage.stage, stage.predictor
+        found = scores.score(predictor, own, reporter, f"scoring {name}", *extra)
+        rows[name] = found
+        for fact, detail in scores.details(predictor, found).items():
+            data.setdefault(fact, {})[name] = detail
+        if missing_modalities:
+            dropout = predictor.preprocessor.preset.augmentation.modality_dropout
+            dice = summarise_subsets(found, predictor.preprocessor.modalities)
+            missing[name] = {"modality_dropout": dropout, "dice": dice}
+    summary = {name: scores.summarise(found) for name, found in rows.items()}
+    paired = {name: scores.by_patient(found) for name, found in rows.items()}
+    gain = against_controls(scores.COMPARED_BY, paired)
+    if gain:
+        data["against_controls"] = gain
+    return Scores(data, summary, flat(rows), missing, rows)
+
+
+def _facts(
+    stages: Sequence[LoadedStage],
+    cohort: Cohort,
+    cases: Sequence[Case],
+    run: Run,
+    seen: Mapping[str, int],
+) -> dict[str, Any]:
+    """What is scored, for ``summary.json``."""
+    return {
+        "synthetic": cohort.synthetic,
+        "trained_on_synthetic": any(stage.synthetic for stage in stages),
+        "patients": len({case.patient for case in cases}),
+        "cases": len(cases),
+        **seen,
+        "leak": cohort.leak,
+        "unit": "pixel" if cohort.pixels else "mm",  # of every length
+        "flips": any(stage.predictor.flips for stage in stages),
+        "run": run.path.name,
+    }
+
+
+def _with_cases(
+    stages: Sequence[LoadedStage], cases: Sequence[Case], reporter: Reporter, *, narrow: bool
+) -> Iterator[tuple[LoadedStage, Sequence[Case]]]:
+    """Each stage that has cases to score, with these cases."""
+    for stage in stages:
+        own = select(parse_domain(stage.domain), cases) if narrow else cases
+        if own:
+            yield stage, own
+        else:
+            reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
+
+
+def _without_seen(
+    cases: Sequence[Case], stages: Sequence[LoadedStage], cohort: Cohort, reporter: Reporter
+) -> tuple[tuple[Case, ...], dict[str, int]]:
+    """The cases to score, and how many cases of the training were left out and kept."""
     kept, dropped = unseen(cases, stages)
     known = {case.id for case in kept}
     again = {case.id for case in cases if case.patient in cohort.test} - known
@@ -92,42 +149,7 @@ def score_stages(
         reporter.say(f"{dropped} of {len(cases)} cases left out: seen in training (same images)")
     if not kept:
         raise DataError(f"{cohort.root}: every case was seen in training; give others by --data")
-    data: dict[str, Any] = {
-        "synthetic": cohort.synthetic,
-        "trained_on_synthetic": any(stage.synthetic for stage in stages),
-        "patients": len({case.patient for case in kept}),
-        "cases": len(kept),
-        "excluded_seen": dropped,
-        "kept_seen": len(again) if cohort.keeps_seen else 0,
-        "leak": cohort.leak,
-        "unit": "pixel" if cohort.pixels else "mm",  # of whatever says mm
-        "flips": any(stage.predictor.flips for stage in stages),
-        "run": run.path.name,
-    }
-    rows, missing = {}, {}
-    extra = (subset_dice,) if missing_modalities else ()
-    for stage in stages:
-        preprocessor = stage.predictor.preprocessor
-        own = select(parse_domain(stage.domain), kept) if narrow else kept
-        if not own:
-            reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
-            continue
-        what = f"scoring {stage.stage}"
-        found = rows[stage.stage] = scores.score(stage.predictor, own, reporter, what, *extra)
-        for name, detail in scores.details(stage.predictor, found).items():
-            data.setdefault(name, {})[stage.stage] = detail
-        if missing_modalities:
-            missing[stage.stage] = {
-                "modality_dropout": preprocessor.preset.augmentation.modality_dropout,
-                "dice": summarise_subsets(found, preprocessor.modalities),
-            }
-    summary = {stage: scores.summarise(found) for stage, found in rows.items()}
-    gain = against_controls(
-        scores.COMPARED_BY, {stage: scores.by_patient(found) for stage, found in rows.items()}
-    )
-    if gain:
-        data["against_controls"] = gain
-    return Scores(data, summary, flat(rows), missing, rows)
+    return kept, {"excluded_seen": dropped, "kept_seen": len(again) if cohort.keeps_seen else 0}
 
 
 def evaluate(

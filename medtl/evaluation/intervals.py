@@ -176,12 +176,7 @@ def set_intervals(
         drawn = evaluated(_chunks(times.astype(np.float64), rows))
     return {
         key: _set_interval(
-            float(whole[key][0]),
-            n,
-            without.get(key),
-            drawn.get(key),
-            bounds[key],
-            share=key in shares,
+            float(whole[key][0]), n, without.get(key), drawn.get(key), bounds[key], key in shares
         )
         for key, n in deciders.items()
     }
@@ -197,7 +192,6 @@ def _set_interval(
     without: NDArray[np.float64] | None,
     drawn: NDArray[np.float64] | None,
     bounds: tuple[float, float],
-    *,
     share: bool,
 ) -> Interval:
     """``without``: the score without each patient in turn; ``drawn``: of each resample."""
