@@ -35,10 +35,6 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
-def _expanded(path: Path | None) -> Path | None:
-    return from_home(path) if path else path
-
-
 def _canonical(names: tuple[str, ...] | None) -> tuple[Modality, ...] | None:
     return tuple(map(parse_modality, names)) if names else None
 
@@ -57,18 +53,24 @@ def _modality_names(value: dict[str, str]) -> dict[Modality, Modality]:
 Natural = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
+Index = Annotated[int, Field(ge=0)]
+
+
 Positive = Annotated[float, Field(gt=0)]
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-UserPath = Annotated[Path, AfterValidator(_expanded)]
+UserPath = Annotated[Path, AfterValidator(from_home)]
 
 
 PatchSize = Annotated[
     tuple[Natural, ...], BeforeValidator(_listed), Field(min_length=2, max_length=3)
 ]
+
+
+Mapped = Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_modality_names)]
 
 
 #: A path, or an object that stands for one.
@@ -156,9 +158,7 @@ class TrainConfig(BaseModel):
     harmonise: str | None = setting(
         "Harmoniser of intensities, fitted on the training cases (medtl list harmonisers)."
     )
-    spacing_mm: Positive | None = setting(
-        "Voxel spacing, in mm.", DATA, names=["--spacing"], unset="the task's"
-    )
+    spacing_mm: Positive | None = setting("Voxel spacing, in mm.", DATA, unset="the task's")
     patch_size: PatchSize | None = setting(
         "Size of a training patch in voxels, for example 96,96,96.", unset="the task's"
     )
@@ -193,7 +193,7 @@ class TrainConfig(BaseModel):
     freeze: str | None = setting(
         'Frozen blocks: "2", "stem,encoder1", "layers:25" or "all-but:head".', TRANSFER
     )
-    depth: Annotated[int, Field(ge=0)] | None = setting(
+    depth: Index | None = setting(
         "Number of blocks that the strategy transfers or unfreezes.",
         TRANSFER,
         metavar="K",
@@ -214,13 +214,8 @@ class TrainConfig(BaseModel):
     init_modalities: Annotated[Names, AfterValidator(_canonical)] = setting(
         "Channel names of the --init file, if it has none.", TRANSFER
     )
-    map: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_modality_names)] = (
-        setting(
-            "Initialise a new modality from a known one, e.g. t1=t1ce.",
-            TRANSFER,
-            {},
-            metavar="NEW=OLD",
-        )
+    map: Mapped = setting(
+        "Initialise a new modality from a known one, e.g. t1=t1ce.", TRANSFER, {}, metavar="NEW=OLD"
     )
     allow_partial: bool = setting("Train even if few weights of --init fit.", TRANSFER, False)
     with_control: bool = setting("Also train controls from scratch (A and B).", TRANSFER, False)
@@ -244,9 +239,7 @@ class TrainConfig(BaseModel):
         "Split file: splits.json, or nnU-Net's splits_final.json.", SPLIT
     )
     folds: Annotated[int, Field(ge=2)] | None = setting("Number of cross-validation folds.", SPLIT)
-    fold: Annotated[int, Field(ge=0)] | None = setting(
-        "Fold held out for testing, counted from 0.", SPLIT
-    )
+    fold: Index | None = setting("Fold held out for testing, counted from 0.", SPLIT)
     test_cases: Names = setting("Patients or cases held out for testing, e.g. P1,P2.", SPLIT)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "Device: auto, cpu, cuda or mps.", HARDWARE, "auto"
@@ -259,7 +252,7 @@ class TrainConfig(BaseModel):
     cache: Literal["auto", "memory", "disk", "none"] = setting(
         "Cache of prepared cases: auto, memory, disk or none.", HARDWARE, "auto"
     )
-    workers: Annotated[int, Field(ge=0)] | None = setting(
+    workers: Index | None = setting(
         "Number of processes that prepare patches.", HARDWARE, unset="automatic"
     )
     out: UserPath | None = setting(
@@ -361,8 +354,7 @@ def option_name(name: str) -> str:
 
 def read_config(path: Path) -> TrainConfig:
     """Read a whole configuration, as :func:`write_config` wrote it, also in an older version."""
-    values, origins = _read_file(path)
-    return _validated(values, origins)
+    return _validated(*_read_file(path))
 
 
 def write_config(path: Path, config: BaseModel) -> None:
@@ -456,9 +448,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise ConfigError(
-                f"--set {text}: {key!r} is a single value, not a mapping; set it whole"
-            )
+            raise ConfigError(f"--set {text}: {key!r} is one value, not a mapping; set it whole")
         values = inner
     values[keys[-1]] = value
 
@@ -468,9 +458,8 @@ def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     key = str(error["loc"][0])
     where = origins.get(key, key)
     if error["type"] == "extra_forbidden":
-        return (
-            f"{where}: there is no setting {key!r}; {near_or_known(key, TrainConfig.model_fields)}"
-        )
+        known = near_or_known(key, TrainConfig.model_fields)
+        return f"{where}: there is no setting {key!r}; {known}"
     if error["type"] == "literal_error":
         return f"{where}: must be {error['ctx']['expected']}, not {error['input']!r}"
     return f"{where}: {in_plain_words(error['msg'])}, not {error['input']!r}"

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import print_json
 from medtl.runtime.doctor import examine
 
 
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+def doctor(json: Json = False) -> None:
     """Show versions, devices, precision, memory, disk space and the state of the plugins."""
     machine = examine(load_catalog().plugin_rows())
     if json:
-        import json as encoder
-
-        print(encoder.dumps(machine.to_json(), indent=2))
+        print_json(machine.to_json())
         return
     for table in machine.tables():
         print(table.title)

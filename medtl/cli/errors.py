@@ -58,13 +58,12 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         return _fail(_refused(error), USER_ERROR, debug)
     except Exception as error:
         if out_of_memory(error):
-            message = "out of memory; lower --batch-size or patch_size"
-            return _fail(message, USER_ERROR, debug)
+            return _fail("out of memory; lower --batch-size or patch_size", USER_ERROR, debug)
         if "closed by peer" in str(error) or "reset by peer" in str(error):  # torch.distributed
             return _fail("another process of this run ended; see its line", USER_ERROR, debug)
         hint = "" if debug else "; run again with --debug to see where, and please report it"
-        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _fail(f"this is a bug in medtl or a plugin ({told}){hint}", BUG, debug)
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _fail(f"this is a bug in medtl or a plugin ({what}){hint}", BUG, debug)
     if result == INTERRUPTED:  # Typer catches the interrupt itself
         return _fail("interrupted", INTERRUPTED)
     return result if type(result) is int else 0
@@ -88,9 +87,9 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     process = _process()
     if process == "0":
         print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
-    elif code != INTERRUPTED:  # of that, one process tells
-        told = f"error in process {process}:"
-        print(told, " ".join(message.split()), file=sys.stderr, flush=True)
+    elif code != INTERRUPTED:  # which the first process reports
+        where = f"error in process {process}:"
+        print(where, " ".join(message.split()), file=sys.stderr, flush=True)
     return code
 
 

@@ -41,7 +41,7 @@ def evaluate(
 ) -> None:
     """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
     from medtl.plugins.catalog import load_catalog
-    from medtl.runtime.console import Reporter
+    from medtl.runtime.console import Reporter, print_json
     from medtl.runtime.run_folder import open_run
 
     opened, catalog = open_run(run), load_catalog()
@@ -64,9 +64,7 @@ def evaluate(
         missing_modalities=missing_modalities,
     )
     if json and fabric.is_global_zero:
-        import json as encoder
-
-        print(encoder.dumps(scores.to_json(), indent=2))
+        print_json(scores.to_json())
     elif not json:
         for table in scores.tables(details=details):
             reporter.show(table)

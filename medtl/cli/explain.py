@@ -55,7 +55,7 @@ def explain(
     Where the cases have masks, the maps are scored against them: pointing game and Dice.
     """
     from medtl import api
-    from medtl.runtime.console import Reporter
+    from medtl.runtime.console import Reporter, print_json
 
     found = api.explain(
         run,
@@ -71,9 +71,7 @@ def explain(
         verbose=not quiet,
     )
     if json:
-        import json as encoder
-
-        print(encoder.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
         return
     reporter = Reporter(quiet)
     for table in found.tables():

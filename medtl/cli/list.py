@@ -6,21 +6,19 @@ Each kind is a command and no argument: Typer would import pydantic to read one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
 
 import typer
 
 from medtl.cli.light import LightCommand, LightGroup
+from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
 from medtl.plugins.loader import COMPONENT_KINDS
+from medtl.runtime.console import print_json
 from medtl.runtime.table import print_table
 
 app = typer.Typer(
     cls=LightGroup, add_completion=False, invoke_without_command=True, subcommand_metavar="[KIND]"
 )
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.callback()
@@ -47,14 +45,8 @@ def _show(kinds: Iterable[str], json: bool) -> None:
     registries = load_catalog().registries()
     rows = {kind: registries[kind].rows() for kind in kinds}
     if json:
-        import json as encoder
-
-        print(encoder.dumps(rows, indent=2))
-    else:
-        _print(rows)
-
-
-def _print(rows: dict[str, list[dict[str, Any]]]) -> None:
+        print_json(rows)
+        return
     filled = [(kind, listed) for kind, listed in rows.items() if listed]
     if not filled:
         print("none installed")

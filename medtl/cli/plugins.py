@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medtl.cli.light import LightCommand, LightGroup
+from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import print_json
 from medtl.runtime.table import print_table
 
 if TYPE_CHECKING:
@@ -25,29 +27,17 @@ def plugins() -> None:
 
 
 @app.command("list", cls=LightCommand)
-def list_plugins(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
-) -> None:
+def list_plugins(json: Json = False) -> None:
     """List the plugins found: ok, broken or disabled, and why."""
     rows = load_catalog().plugins
     if json:
-        import json as encoder
-
-        print(encoder.dumps([asdict(row) for row in rows], indent=2))
+        print_json([asdict(row) for row in rows])
         return
-    print_table(
-        ("PLUGIN", "STATUS", "COMPONENTS", "FROM", "REASON"),
-        [
-            (
-                row.name,
-                row.status,
-                str(row.components),
-                f"{row.distribution} {row.version}".strip(),
-                row.reason,
-            )
-            for row in rows
-        ],
-    )
+    cells = []
+    for row in rows:
+        source = f"{row.distribution} {row.version}".strip()
+        cells.append((row.name, row.status, str(row.components), source, row.reason))
+    print_table(("PLUGIN", "STATUS", "COMPONENTS", "FROM", "REASON"), cells)
 
 
 @app.command("check")
@@ -55,7 +45,7 @@ def check_plugin(
     plugin: Annotated[
         str, typer.Argument(metavar="NAME|PATH", help="As in `plugins list`, or a source tree.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what fails.")] = False,
 ) -> None:
     """Try every component of a plugin, installed or not: the conformance kit of medtl.testing."""
@@ -66,9 +56,7 @@ def check_plugin(
     rows = _tried(list(checks(plugin)), Reporter(quiet=json or quiet))
     failed = [row for row in rows if row["reason"]]
     if json:
-        import json as encoder
-
-        print(encoder.dumps({"checks": rows, "failed": len(failed)}, indent=2))
+        print_json({"checks": rows, "failed": len(failed)})
     else:
         _print_checks([] if quiet else rows, failed)
     if failed:
@@ -140,8 +128,5 @@ def new_plugin(
     print(f"wrote {folder}:")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"  {path.relative_to(folder)}")
-    print("next:")
-    print(f"  cd {shlex.quote(str(folder))}")
-    print("  pip install -e '.[dev]'")
-    print("  pytest")
+    print(f"next:\n  cd {shlex.quote(str(folder))}\n  pip install -e '.[dev]'\n  pytest")
     print("then make it yours: README.md says what to change first")

@@ -90,7 +90,7 @@ def shift(
         }
     )
     from medtl.plugins.catalog import load_catalog
-    from medtl.runtime.console import Reporter
+    from medtl.runtime.console import Reporter, print_json
     from medtl.runtime.run_folder import check_out
     from medtl.shift.report.write import write_shift
     from medtl.shift.run import measure_shift
@@ -103,9 +103,7 @@ def shift(
     for note in found.notes:
         reporter.say(note)
     if json:
-        import json as encoder
-
-        print(encoder.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
     else:
         for table in found.tables():
             reporter.show(table)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from medtl.cli.completion import component
+from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import print_json
 from medtl.transfer.inspect import inspect as look_into
 
 app = typer.Typer(add_completion=False)
@@ -39,7 +40,7 @@ def inspect(
     init_modalities: Annotated[
         str, typer.Option(help="The file's input channels, where it does not name them.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Say what a file of weights holds and, with --network, what would become of each tensor."""
     from rich.console import Console
@@ -55,8 +56,8 @@ def inspect(
         mapping=mapping or (),
         init_modalities=init_modalities,
     )
-    if as_json:
-        typer.echo(json.dumps(found.facts, indent=2))
+    if json:
+        print_json(found.facts)
         return
     console = Console()
     facts, *receipts = found.tables()

@@ -24,6 +24,13 @@ class Advance(Protocol):
     def __call__(self, done: int, note: str = "") -> None: ...
 
 
+def print_json(body: Any) -> None:
+    """Print one JSON value on stdout."""
+    import json
+
+    print(json.dumps(body, indent=2))
+
+
 def _silent(done: int, note: str = "") -> None:
     """Progress that nobody sees."""
 
