@@ -25,10 +25,9 @@ def every_option_says_what_it_does(tried: Tried) -> None:
         require(command.help, f"`medtl {path}` has no help; give its function a docstring")
         for parameter in command.params:
             silent = not getattr(parameter, "help", None) and not getattr(parameter, "hidden", 0)
-            require(
-                not silent or parameter.name == "help",
-                f"`medtl {path}`: {'/'.join(parameter.opts)} says nothing; add help=",
-            )
+            spelt = "/".join(parameter.opts)
+            documented = not silent or parameter.name == "help"
+            require(documented, f"`medtl {path}`: {spelt} says nothing; add help=")
 
 
 def _each(path: str, command: Any) -> list[tuple[str, Any]]:
@@ -50,9 +49,8 @@ def _help(tried: Tried) -> tuple[str, int]:
         except SystemExit as stop:
             code = stop.code if stop.code is None or isinstance(stop.code, int) else 1
         except Exception as error:
-            raise CheckFailed(
-                f"`medtl {tried.name} --help` raised {type(error).__name__}: {error}"
-            ) from error
+            problem = f"{type(error).__name__}: {error}"
+            raise CheckFailed(f"`medtl {tried.name} --help` raised {problem}") from error
     return heard.getvalue(), code if isinstance(code, int) else 0
 
 

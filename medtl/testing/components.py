@@ -11,27 +11,20 @@ LONGEST_SUMMARY = 200
 
 def name_is_canonical(tried: Tried) -> None:
     """Its name is written as medtl shows it: small letters, hyphens."""
-    require(
-        tried.name == canonical(tried.name),
-        f"{tried.name!r} is shown as {canonical(tried.name)!r}; write it so",
-    )
+    shown = canonical(tried.name)
+    require(tried.name == shown, f"{tried.name!r} is shown as {shown!r}; write it so")
 
 
 def summary_is_one_line(tried: Tried) -> None:
     """Its summary is a line that a table can show."""
     text = tried.component.summary
     require(text.strip(), f"{tried.name} has no summary; say in one line what it is")
-    require(
-        text == " ".join(text.split()) and len(text) <= LONGEST_SUMMARY,
-        f"the summary of {tried.name} must be one line of at most {LONGEST_SUMMARY} characters, "
-        "without double blanks",
-    )
+    fits = text == " ".join(text.split()) and len(text) <= LONGEST_SUMMARY
+    require(fits, f"the summary must be one line of at most {LONGEST_SUMMARY} characters")
 
 
 def target_can_be_imported(tried: Tried) -> None:
     """Its target, ``module:attribute``, is there and can be called (a command may be a Typer)."""
     target = tried.target()
-    require(
-        callable(target),
-        f"{tried.component.target} is a {type(target).__name__}; name a class or function",
-    )
+    kind = type(target).__name__
+    require(callable(target), f"{tried.component.target} is a {kind}; name a class or function")

@@ -59,19 +59,14 @@ def rows_have_named_columns(tried: Tried) -> None:
 
 def _check_columns(found: FeatureRows) -> None:
     values_NF, names = np.asarray(found.values_NF), found.names
-    require(
-        values_NF.ndim == 2 and len(values_NF), f"rows have shape {values_NF.shape}; give (N, F)"
-    )
-    columns = values_NF.shape[1]
+    shape = values_NF.shape
+    require(len(shape) == 2 and shape[0], f"rows have shape {shape}; give (N, F)")
+    columns = shape[1]
     require(columns == len(names), f"there are {columns} columns and {len(names)} names")
-    require(len(set(names)) == len(names), "two columns are called alike; name each for itself")
+    require(len(set(names)) == len(names), "two columns have the same name; make names unique")
     odd = next((name for name in names if "/" not in name), None)
     require(odd is None, f"a column is called {odd!r}; write family/name, e.g. scale/median")
-    bad = [
-        name
-        for name, good in zip(names, np.atleast_1d(np.isfinite(values_NF).all(0)), strict=True)
-        if not good
-    ]
+    bad = [names[column] for column in np.flatnonzero(~np.isfinite(values_NF).all(0))]
     require(not bad, f"{', '.join(bad[:3])} is not finite on an ordinary image")
 
 
@@ -80,7 +75,7 @@ def columns_are_the_same_for_every_image(tried: Tried) -> None:
     features = extractor(tried)
     for kind in measured(features, 2) if features else ():
         (_, one), (_, other) = kind
-        require(one.names == other.names, "two images have other columns; name the same ones")
+        require(one.names == other.names, "columns differ between images; return the same ones")
 
 
 def an_image_is_measured_the_same_again(tried: Tried) -> None:

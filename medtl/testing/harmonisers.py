@@ -34,11 +34,9 @@ def what_is_fitted_is_plain_data(tried: Tried) -> None:
     try:
         kept = {key: tuple(row) for key, row in json.loads(json.dumps(dict(numbers))).items()}
     except (TypeError, ValueError) as error:
-        raise CheckFailed(
-            f"what it fits cannot be JSON ({error}); give tuples of floats"
-        ) from error
+        raise CheckFailed(f"fitted values are no JSON ({error}); give tuples of floats") from error
     one, other = (chosen.apply(toy_view(9), each) for each in (numbers, kept))
-    require(_same(one, other), "what it fitted does something else once it was kept as JSON")
+    require(_same(one, other), "fitted values have another effect once they were saved as JSON")
 
 
 def images_stay_finite_and_whole(tried: Tried) -> None:
@@ -48,10 +46,8 @@ def images_stay_finite_and_whole(tried: Tried) -> None:
     found = chosen.apply(given, fitted(chosen))
     require(isinstance(found, View), f"apply returns {type(found).__name__}, not a View")
     require(np.isfinite(found.image_CIJK).all(), "the image is not finite afterwards")
-    require(
-        found.image_CIJK.shape == found.foreground_CIJK.shape,
-        f"the image is {found.image_CIJK.shape}, its mask {found.foreground_CIJK.shape}",
-    )
+    image, mask = found.image_CIJK.shape, found.foreground_CIJK.shape
+    require(image == mask, f"the image is {image}, its mask {mask}")
     kept = (found.case, found.modalities) == (given.case, given.modalities)
     require(kept, "the case or its modalities changed; use dataclasses.replace on the view")
 
@@ -66,7 +62,7 @@ def images_are_left_as_they_are(tried: Tried) -> None:
 def fitting_is_repeatable(tried: Tried) -> None:
     """The same images give the same numbers."""
     one, other = (dict(fitted(harmoniser(tried))) for _ in range(2))
-    require(one == other, "the same images are fitted to other numbers; seed what is random")
+    require(one == other, "the same images give other fitted values; seed what is random")
 
 
 def unknown_modalities_are_refused(tried: Tried) -> None:
@@ -78,9 +74,8 @@ def unknown_modalities_are_refused(tried: Tried) -> None:
     except DataError:
         return
     except Exception as error:
-        raise CheckFailed(
-            f"a modality that it was not fitted on raises {type(error).__name__}; raise DataError"
-        ) from error
+        problem = f"raises {type(error).__name__}; raise DataError"
+        raise CheckFailed(f"a modality that it was not fitted on {problem}") from error
 
 
 def _same(one: View, other: View) -> bool:

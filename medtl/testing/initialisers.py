@@ -48,8 +48,5 @@ def receipt_says_what_it_changed(tried: Tried) -> None:
     silent = sorted(moved & {row.name for row in new.tensors if row == rows.get(row.name)})
     missing = sorted(set(rows) - {row.name for row in new.tensors})
     require(not missing, f"its receipt lacks {', '.join(missing[:3])}; keep a row for each tensor")
-    require(
-        not silent,
-        f"it changed {', '.join(silent[:3])} and its receipt does not say so; use "
-        "medtl.transfer.receipt.redrawn",
-    )
+    names, helper = ", ".join(silent[:3]), "medtl.transfer.receipt.redrawn"
+    require(not silent, f"it changed {names} and its receipt does not say so; use {helper}")

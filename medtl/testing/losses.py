@@ -109,11 +109,8 @@ def right_answers_cost_less(tried: Tried) -> None:
     right = scored(tried, lambda target: SURE * (2 * target - 1))
     wrong = scored(tried, lambda target: -SURE * (2 * target - 1))
     for (_, low), (_, high) in zip(right, wrong, strict=True):
-        require(
-            low < high,
-            f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones; it is "
-            "minimised, so turn its sign",
-        )
+        found = f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones"
+        require(low < high, f"{found}; it is minimised, so turn its sign")
 
 
 def parameters_of_its_own_can_be_kept(tried: Tried) -> None:

@@ -38,10 +38,8 @@ def says_what_it_was_built_for(tried: Tried) -> None:
             found = getattr(network, field)
             require(found == value, f"{field} is {found}, built with {value}; pass that on")
         require(network.blocks, "it names no blocks; declare them, or pass blocks=None to finish()")
-        require(
-            network.blocks[-1].role == "head",
-            f"its last block, {network.blocks[-1].name}, is no head; give it the role head",
-        )
+        last = network.blocks[-1]
+        require(last.role == "head", f"its last block, {last.name}, is no head; give it that role")
         owners = partition(network)
         heads = {block.name for block in network.blocks if block.role == "head"}
         for name in (*network.input_tensors, *network.head_tensors):
@@ -55,13 +53,9 @@ def outputs_fit_the_image(tried: Tried) -> None:
     for small in every(tried):
         network, image_BCIJK = small.network, small.images()[:1]
         found = predicted(network, image_BCIJK)
-        wanted = (1, OUT, *(image_BCIJK.shape[2:] if network.dense else ()))
-        kind = "dense" if network.dense else "not dense"
-        require(
-            tuple(found.shape) == wanted,
-            f"an image of {_size(image_BCIJK.shape)} gives outputs of {_size(found.shape)}, not "
-            f"{'x'.join(map(str, wanted))}, though it says it is {kind}",
-        )
+        wanted = torch.Size((1, OUT, *(image_BCIJK.shape[2:] if network.dense else ())))
+        sizes = f"outputs of {_size(found.shape)}, not {_size(wanted)}, with dense={network.dense}"
+        require(found.shape == wanted, f"an image of {_size(image_BCIJK.shape)} gives {sizes}")
         require(torch.isfinite(found).all(), "its outputs are not finite")
 
 
@@ -71,16 +65,11 @@ def outputs_depend_on_the_image_alone(tried: Tried) -> None:
     images_BCIJK = small.images()
     found = predicted(network, images_BCIJK)
     require(not torch.equal(found[0], found[1]), "two images give the same; is the image used?")
-    require(
-        torch.equal(found, predicted(network, images_BCIJK)),
-        "the same images give other outputs; draw nothing at random in evaluation mode",
-    )
+    same = torch.equal(found, predicted(network, images_BCIJK))
+    require(same, "the same images give other outputs; draw nothing at random in evaluation mode")
     beside = predicted(network, images_BCIJK.flip(0)).flip(0)
-    require(
-        torch.allclose(found, beside, rtol=1e-3, atol=1e-4 * float(found.abs().max())),
-        "an image's outputs depend on its place in the batch; normalise each image by itself, or "
-        "by running statistics",
-    )
+    close = torch.allclose(found, beside, rtol=1e-3, atol=1e-4 * float(found.abs().max()))
+    require(close, "outputs depend on the image's place in the batch; normalise each image alone")
 
 
 def gradients_reach_every_parameter(tried: Tried) -> None:
@@ -94,16 +83,11 @@ def gradients_reach_every_parameter(tried: Tried) -> None:
     gradients = {n: t.grad for n, t in tensors(network).items() if isinstance(t, nn.Parameter)}
     for name, gradient in gradients.items():
         if gradient is None:
-            raise CheckFailed(
-                f"no gradient reaches {name}; take it out of the module, or use it in forward"
-            )
+            raise CheckFailed(f"no gradient reaches {name}; remove it, or use it in forward")
         require(torch.isfinite(gradient).all(), f"the gradient of {name} is not finite")
     learning = {owners[name] for name, gradient in gradients.items() if gradient.any()}  # type: ignore[union-attr]
-    still = [owners[name] for name in gradients if owners[name] not in learning]
-    require(
-        not still,
-        f"the gradients of all of {', '.join(dict.fromkeys(still))} are 0: nothing is learnt there",
-    )
+    still = ", ".join(dict.fromkeys(owners[n] for n in gradients if owners[n] not in learning))
+    require(not still, f"all gradients of {still} are 0: nothing is learnt there")
 
 
 def blocks_cover_every_tensor_once(tried: Tried) -> None:
@@ -122,10 +106,8 @@ def encoder_blocks_run_in_their_order(tried: Tried) -> None:
     held = [block_of.get(id(t)) for layer in order for t in own_tensors(parts[layer])]
     ran = list(dict.fromkeys(block for block in held if block in down))
     declared = [name for name in down if name in ran]
-    require(
-        ran == declared,
-        f"its blocks {', '.join(declared)} run in the order {', '.join(ran)}; name them so",
-    )
+    orders = f"{', '.join(declared)} run in the order {', '.join(ran)}"
+    require(ran == declared, f"its blocks {orders}; name them so")
 
 
 def first_layers_count_the_channels(tried: Tried) -> None:
@@ -141,11 +123,8 @@ def first_layers_count_the_channels(tried: Tried) -> None:
             kept = one[:1] == two[:1] and one[2:] == two[2:]
         else:
             kept = one == two
-        require(
-            kept,
-            f"{name} is {_size(one)} or {_size(two)}, by the channels: name it among the "
-            "input_tensors",
-        )
+        sizes = f"{_size(one)} or {_size(two)}, by the channels"
+        require(kept, f"{name} is {sizes}: name it among the input_tensors")
 
 
 def another_head_changes_the_head_alone(tried: Tried) -> None:
@@ -157,12 +136,9 @@ def another_head_changes_the_head_alone(tried: Tried) -> None:
         one, two = tensor.shape, others[name].shape
         if name in network.head_tensors:
             require(one != two, f"{name} does not count outputs; it is no head tensor")
-        else:
-            require(
-                one == two,
-                f"{name} is {_size(one)} or {_size(two)}, by the outputs: name it among the "
-                "head_tensors",
-            )
+            continue
+        sizes = f"{_size(one)} or {_size(two)}, by the outputs"
+        require(one == two, f"{name} is {sizes}: name it among the head_tensors")
 
 
 def saved_weights_give_the_same_outputs(tried: Tried) -> None:
@@ -175,12 +151,9 @@ def saved_weights_give_the_same_outputs(tried: Tried) -> None:
         network.module(images_BCIJK)  # running statistics move
         kept = copied(network)
         load_exactly(other, Weights(Path("checkpoint.safetensors"), kept, {}, "medtl"))
-    found, again = predicted(network, images_BCIJK), predicted(other, images_BCIJK)
-    require(
-        torch.equal(found, again),
-        "loaded from its own state dict it gives other outputs; keep all that it needs in "
-        "parameters and persistent buffers",
-    )
+    same = torch.equal(predicted(network, images_BCIJK), predicted(other, images_BCIJK))
+    remedy = "keep all that it needs in parameters and persistent buffers"
+    require(same, f"loaded from its own state dict it gives other outputs; {remedy}")
 
 
 def frozen_blocks_stay_bitwise_still(tried: Tried) -> None:
@@ -193,12 +166,9 @@ def frozen_blocks_stay_bitwise_still(tried: Tried) -> None:
         before = copied(network)
         _step(small, network, frozen)
         moved = changed(network, before)
-        wrong = sorted(moved & set(frozen))
-        require(
-            not wrong,
-            f"{', '.join(wrong[:3])} changed while the first {count} blocks were frozen; change "
-            "tensors in forward in training mode alone, and none of another block",
-        )
+        wrong = ", ".join(sorted(moved & set(frozen))[:3])
+        remedy = "in forward, change tensors only in training mode, and none of another block"
+        require(not wrong, f"{wrong} changed while the first {count} blocks were frozen; {remedy}")
         require(moved, "nothing changed in a training step")
         with torch.no_grad():
             for name, tensor in tensors(network).items():

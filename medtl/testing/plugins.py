@@ -22,28 +22,23 @@ HEAVY = (
 
 def loads(plugin: Found) -> None:
     """It states the PLUGIN_API it speaks, and offers components by known hooks."""
-    require(
-        any(load_plugin(plugin.point).values()),
-        f"{plugin.point.value} offers nothing; implement a hook, see medtl/plugins/hookspecs.py",
-    )
+    offers, remedy = any(load_plugin(plugin.point).values()), "medtl/plugins/hookspecs.py"
+    require(offers, f"{plugin.point.value} offers nothing; implement a hook, see {remedy}")
 
 
 def speaks_the_present_contract(plugin: Found) -> None:
     """Its PLUGIN_API is that of this medtl, not an older one that is still read."""
     load_plugin(plugin.point)
-    told = outdated(plugin.point)
-    require(not told, f"{plugin.point.value} {told}")
+    problem = outdated(plugin.point)
+    require(not problem, f"{plugin.point.value} {problem}")
 
 
 def its_name_is_free(plugin: Found) -> None:
     """No other plugin has its name."""
     for point in entry_points(group=GROUP):
         taken = canonical(point.name) == plugin.name and point.value != plugin.point.value
-        require(
-            not taken,
-            f"a plugin of {point.dist.name if point.dist else 'another package'} is called "
-            f"{plugin.name} too; choose another name for the entry point",
-        )
+        other = f"a plugin of {point.dist.name if point.dist else 'another package'}"
+        require(not taken, f"{other} is called {plugin.name} too; rename the entry point")
 
 
 def listing_imports_nothing_heavy(plugin: Found) -> None:
@@ -53,11 +48,8 @@ def listing_imports_nothing_heavy(plugin: Found) -> None:
         "from medtl.plugins.loader import load_plugin\n"
         f"load_plugin(EntryPoint({plugin.point.name!r}, {plugin.point.value!r}, {GROUP!r}))"
     )
-    require(
-        not loaded,
-        f"{plugin.point.value} imports {', '.join(loaded)}; import that in the modules that its "
-        "components' targets name, not where they are listed",
-    )
+    imports = f"{plugin.point.value} imports {', '.join(loaded)}"
+    require(not loaded, f"{imports}; import it only in the modules of its components' targets")
 
 
 def heavy_after(code: str) -> list[str]:

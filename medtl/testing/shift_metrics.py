@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medtl.shift.contract import Rows, ShiftMetric
 from medtl.shift.stats.permutations import Comparison, draw_permutations
-from medtl.testing.check import Tried, require
+from medtl.testing.check import CheckFailed, Tried, require
 
 PATIENTS, ROWS, FEATURES = 40, 5, 4
 
@@ -67,10 +67,9 @@ def _rows(values_NF: Floats) -> Rows:
 def values(metric: ShiftMetric, rows: Rows, source_RU: Chosen, target_RU: Chosen) -> Floats:
     """values_R. Raises CheckFailed unless there is one number per permutation."""
     found = np.asarray(metric.prepare(rows)(source_RU, target_RU))
-    require(
-        found.shape == (len(source_RU),),
-        f"{len(source_RU)} permutations give values of shape {found.shape}; return one for each",
-    )
+    count = len(source_RU)
+    shape = f"{count} permutations give values of shape {found.shape}"
+    require(found.shape == (count,), f"{shape}; return one for each")
     return found.astype(np.float64)
 
 
@@ -91,9 +90,8 @@ def values_are_finite_and_repeatable(tried: Tried) -> None:
     metric, rows = tried.returned(ShiftMetric), cohort(SMALL)
     source_RU, target_RU = _arranged()
     found = values(metric, rows, source_RU, target_RU)
-    require(
-        np.isfinite(found).all(), f"it is not finite for sides of {PATIENTS // 2} patients each"
-    )
+    finite = np.isfinite(found).all()
+    require(finite, f"it is not finite for sides of {PATIENTS // 2} patients each")
     again = values(tried.returned(ShiftMetric), rows, source_RU, target_RU)
     require((found == again).all(), "prepared again it gives other values; seed what is random")
 
@@ -114,10 +112,8 @@ def arrangements_are_scored_as_each_alone(tried: Tried) -> None:
     together = values(metric, rows, source_RU, target_RU)
     scorer = metric.prepare(rows)
     alone = [scorer(source_RU[r : r + 1], target_RU[r : r + 1])[0] for r in range(6)]
-    require(
-        _close(together, np.array(alone, dtype=np.float64)),
-        "a permutation scores differently beside others; score each row of source_RU by itself",
-    )
+    close = _close(together, np.array(alone, dtype=np.float64))
+    require(close, "a permutation scores differently beside others; score each row by itself")
 
 
 def an_empty_side_has_no_value(tried: Tried) -> None:
@@ -138,17 +134,12 @@ def equal_samples_are_no_shift(tried: Tried) -> None:
     null_R = values(metric, cohort(NONE), *_arranged())
     usual, high = np.quantile(null_R, (0.5, 0.975))
     reach = abs(far - metric.no_shift_value)
-    told = f"no_shift_value says {metric.no_shift_value:g}, and a large shift gives {far:.3g}"
-    require(
-        equal <= max(metric.no_shift_value + NEAR * reach, high),
-        f"equal samples give {equal:.3g}, but {told}; it must be 0 there, or state "
-        "its no_shift_value",
-    )
-    require(
-        abs(usual - metric.no_shift_value) <= ABOUT * reach,
-        f"sides drawn from one domain give {usual:.3g}, but {told}; subtract the bias, or state "
-        "the no_shift_value that it has",
-    )
+    limits = f"no_shift_value is {metric.no_shift_value:g}, and a large shift gives {far:.3g}"
+    remedy = "subtract the bias, or declare it as no_shift_value"
+    near = equal <= max(metric.no_shift_value + NEAR * reach, high)
+    require(near, f"equal samples give {equal:.3g}, but {limits}; {remedy}")
+    near = abs(usual - metric.no_shift_value) <= ABOUT * reach
+    require(near, f"sides drawn from one domain give {usual:.3g}, but {limits}; {remedy}")
 
 
 def a_larger_shift_gives_a_larger_value(tried: Tried) -> None:
@@ -156,7 +147,7 @@ def a_larger_shift_gives_a_larger_value(tried: Tried) -> None:
     metric = tried.returned(ShiftMetric)
     if not metric.tested:
         return
-    told = []
+    found = []
     for kind in KINDS:
         none, small, large = (observed(metric, cohort(s, kind)) for s in (NONE, SMALL, LARGE))
         null_R = values(metric, cohort(LARGE, kind), *_arranged())
@@ -164,11 +155,9 @@ def a_larger_shift_gives_a_larger_value(tried: Tried) -> None:
         slack = ROUNDING * max(map(abs, (none, small, large)))
         if none + slack < small <= large + slack and large > chance:
             return
-        told.append(f"{none:.3g}, {small:.3g}, {large:.3g} by {kind} (by chance {chance:.3g})")
-    require(
-        False,
-        f"no, a small and a large shift give {' and '.join(told)}; larger must mean farther apart",
-    )
+        found.append(f"{none:.3g}, {small:.3g}, {large:.3g} by {kind} (by chance {chance:.3g})")
+    given = f"no, a small and a large shift give {' and '.join(found)}"
+    raise CheckFailed(f"{given}; larger must mean farther apart")
 
 
 def sides_change_places_as_declared(tried: Tried) -> None:
@@ -177,11 +166,8 @@ def sides_change_places_as_declared(tried: Tried) -> None:
     source_RU, target_RU = _arranged()
     one = values(metric, rows, source_RU, target_RU)
     other = values(metric, rows, target_RU, source_RU)
-    require(
-        not metric.symmetric or _close(one, other),
-        f"it says it is symmetric, but is {one[0]:.6g} one way and {other[0]:.6g} the other; state "
-        "symmetric=False",
-    )
+    found = f"symmetric is true, but it is {one[0]:.6g} one way and {other[0]:.6g} the other"
+    require(not metric.symmetric or _close(one, other), f"{found}; set symmetric=False")
 
 
 def order_of_rows_does_not_matter(tried: Tried) -> None:
@@ -190,10 +176,8 @@ def order_of_rows_does_not_matter(tried: Tried) -> None:
     turned_UNF = rows.values_NF.reshape(PATIENTS, ROWS, FEATURES)[:, ::-1]
     turned = _rows(turned_UNF.reshape(PATIENTS * ROWS, FEATURES).copy())
     one, other = observed(metric, rows), observed(metric, turned)
-    require(
-        _close(np.array([one]), np.array([other])),
-        f"it is {one:.6g}, and {other:.6g} with each image's rows in the opposite order",
-    )
+    found = f"it is {one:.6g}, and {other:.6g} with each image's rows in the opposite order"
+    require(_close(np.array([one]), np.array([other])), found)
 
 
 def _arranged() -> tuple[Chosen, Chosen]:

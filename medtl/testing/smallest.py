@@ -83,15 +83,11 @@ def _built(builder: Callable[..., Any], **settings: Any) -> Network:
     except MedtlError:
         raise
     except Exception as error:
-        told = ", ".join(f"{key}={value}" for key, value in settings.items())
-        raise CheckFailed(
-            f"building it with {told} raised {type(error).__name__}: {error}; raise ConfigError "
-            "for numbers it cannot take, as medtl.networks.builder.network_builder does"
-        ) from error
-    require(
-        isinstance(network, Network),
-        f"the target returns {type(network).__name__}, not a medtl.networks.blocks.Network",
-    )
+        given = ", ".join(f"{key}={value}" for key, value in settings.items())
+        problem = f"building it with {given} raised {type(error).__name__}: {error}"
+        raise CheckFailed(f"{problem}; raise ConfigError for numbers it cannot take") from error
+    kind = type(network).__name__
+    require(isinstance(network, Network), f"it returns {kind}, not a medtl.networks.blocks.Network")
     return network
 
 

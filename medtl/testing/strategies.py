@@ -90,10 +90,8 @@ def plans(strategy: Callable[[Request], tuple[Stage, ...]]) -> tuple[Plan, ...]:
 def _planned(strategy: Callable[[Request], tuple[Stage, ...]], asked: Request) -> tuple[Stage, ...]:
     stages = strategy(asked)
     whole = isinstance(stages, tuple) and stages and all(isinstance(s, Stage) for s in stages)
-    require(
-        whole,
-        f"it returns {type(stages).__name__}, not a tuple of medtl.transfer.strategies.base.Stage",
-    )
+    wanted = "a tuple of medtl.transfer.strategies.base.Stage"
+    require(whole, f"it returns {type(stages).__name__}, not {wanted}")
     return on_target(asked, stages)
 
 
@@ -106,17 +104,14 @@ def _stages(tried: Tried) -> Iterator[tuple[Request, int, Stage]]:
 def plans_are_plain_data(tried: Tried) -> None:
     """The same request gives the same stages, which can be written as JSON."""
     for asked, stages in plans(tried.target()):
-        require(
-            _planned(tried.target(), asked) == stages,
-            "the same request gives another plan; plan by the request alone",
-        )
+        same = _planned(tried.target(), asked) == stages
+        require(same, "the same request gives another plan; plan by the request alone")
         for stage in stages:
             try:
                 json.dumps(asdict(stage), allow_nan=False, default=_path)
             except (TypeError, ValueError) as error:
-                raise CheckFailed(
-                    f"stage {stage.name} holds what JSON cannot ({error}); use numbers and text"
-                ) from error
+                problem = f"stage {stage.name} holds what JSON cannot ({error})"
+                raise CheckFailed(f"{problem}; use numbers and text") from error
 
 
 def _path(value: Any) -> str:
@@ -132,9 +127,8 @@ def stages_have_names_of_their_own(tried: Tried) -> None:
         twice = next((name for name in names if names.count(name) > 1), None)
         require(twice is None, f"two stages are called {twice}; each has a folder of its own")
         for name in names:
-            require(
-                _PLACE.fullmatch(name), f"a stage is called {name!r}; use letters, digits and -"
-            )
+            valid = _PLACE.fullmatch(name)
+            require(valid, f"a stage is called {name!r}; use letters, digits and -")
 
 
 def settings_are_known(tried: Tried) -> None:
@@ -151,10 +145,9 @@ def settings_are_known(tried: Tried) -> None:
             _one_of(f"{at} block", block, NAMES)
         for rate in stage.rates.values():
             require(math.isfinite(rate) and rate >= 0, f"{at} a rate is {rate}; give 0 or more")
-        require(
-            "*" in stage.rates or set(NAMES) <= set(stage.rates),
-            f'{at} rates name {", ".join(stage.rates)} alone; give "*" for the other blocks',
-        )
+        named = ", ".join(stage.rates)
+        covered = "*" in stage.rates or set(NAMES) <= set(stage.rates)
+        require(covered, f'{at} rates name {named} alone; give "*" for the other blocks')
         require(stage.batch_size > 0, f"{at} batch_size is {stage.batch_size}; give 1 or more")
         for domain in stage.domains():
             require(domain in (SOURCE, TARGET), f"{at} {domain} is neither source nor target")
@@ -182,23 +175,15 @@ def steps_keep_to_the_budget(tried: Tried) -> None:
         stages = _planned(tried.target(), replace(basic, steps=steps))
         taken = {"source": 0, "target": 0}
         for stage in stages:
-            require(
-                type(stage.steps) is int and (stage.steps > 0 or _trains_nothing(stage)),
-                f"stage {stage.name} has {stage.steps!r} steps of {steps}; give whole ones, or 0 "
-                'with norm_stats="target"',
-            )
+            idle = stage.steps == 0 and stage.norm_stats == "target"
+            found = f"stage {stage.name} has {stage.steps!r} steps of {steps}"
+            whole = type(stage.steps) is int and (stage.steps > 0 or idle)
+            require(whole, f'{found}; give whole ones, or 0 with norm_stats="target"')
             side = "target" if TARGET in (stage.domain, stage.unlabelled) else "source"
             taken[side] += stage.steps
         for side, used in taken.items():
-            require(
-                used <= steps,
-                f"the {side}'s stages take {used} steps of a budget of {steps}; divide it among "
-                "them (medtl.transfer.strategies.base.divided)",
-            )
-
-
-def _trains_nothing(stage: Stage) -> bool:
-    return stage.steps == 0 and stage.norm_stats == "target"
+            found = f"the {side}'s stages take {used} steps of a budget of {steps}"
+            require(used <= steps, f"{found}; see medtl.transfer.strategies.base.divided")
 
 
 def weights_that_are_given_are_used(tried: Tried) -> None:
@@ -206,23 +191,18 @@ def weights_that_are_given_are_used(tried: Tried) -> None:
     for asked, stages in plans(tried.target()):
         starts = [stage.init for stage in stages]
         if asked.init:
-            require(
-                asked.init in starts,
-                "no stage starts from the weights of --init; use "
-                "medtl.transfer.strategies.base.source_stage, or raise ConfigError for them",
-            )
+            remedy = "see medtl.transfer.strategies.base.source_stage, or raise ConfigError"
+            used = asked.init in starts
+            require(used, f"no stage starts from the weights of --init; {remedy}")
 
 
 def frozen_tensors_stay_bitwise_still(tried: Tried) -> None:
     """Each stage, really trained, changes no tensor that it says is frozen, and some other."""
     for asked, stages in _distinct(plans(tried.target())):
         for stage, frozen, moved in trained(asked, stages, tried):
-            wrong = sorted(moved & set(frozen))
-            require(
-                not wrong,
-                f"stage {stage.name}: {', '.join(wrong[:3])} changed, though frozen by "
-                f"{stage.frozen!r}; let no loss or initialiser write into weights",
-            )
+            wrong = ", ".join(sorted(moved & set(frozen))[:3])
+            found = f"stage {stage.name}: {wrong} changed, though frozen by {stage.frozen!r}"
+            require(not wrong, f"{found}; let no loss or initialiser write into weights")
             require(moved, f"stage {stage.name} trains nothing; are its rates 0?")
 
 
@@ -247,10 +227,8 @@ def trained(
         weights = {"random": None, "previous": last}.get(stage.init, toy_weights())
         prepared = prepare_network(network, stage, weights, REGIONS, mapping={})
         before, paired = copied(network), stage.unlabelled is not None
-        require(
-            len(prepared.frozen) < len(before),
-            f"stage {stage.name} trains nothing: {stage.frozen!r} freezes all; give it no steps",
-        )
+        frozen_all = f"stage {stage.name} trains nothing: {stage.frozen!r} freezes all"
+        require(len(prepared.frozen) < len(before), f"{frozen_all}; give it no steps")
         image = next(toy_batches())["image"]
         losses = build_losses(stage, tried.catalog(), network, image, ())
 
@@ -267,12 +245,7 @@ def trained(
 
 def says_when_to_use_it(tried: Tried) -> None:
     """Its summary or docstring says when it is the one to use, and where it comes from."""
-    told = f"{tried.component.summary} {getattr(tried.target(), '__doc__', None) or ''}".lower()
-    require(
-        re.search(r"\buse\b", told),
-        "nothing says when to use it; write for example 'use when target cases are few'",
-    )
-    require(
-        _YEAR.search(told) or "source:" in told,
-        "nothing says where it comes from; name the paper and its year, or write 'Source: own'",
-    )
+    text = f"{tried.component.summary} {getattr(tried.target(), '__doc__', None) or ''}".lower()
+    use, source = re.search(r"\buse\b", text), _YEAR.search(text) or "source:" in text
+    require(use, "it does not say when to use it; write e.g. 'use when target cases are few'")
+    require(source, "it names no source; name the paper and its year, or write 'Source: own'")

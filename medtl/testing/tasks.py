@@ -37,11 +37,8 @@ def phantom_is_read(tried: Tried) -> None:
     """It finds cases in a synthetic cohort, and says that it is synthetic."""
     found = tiny(tried.target())
     require(found.cohort.cases, "it finds no case in its synthetic cohort")
-    require(
-        found.cohort.synthetic,
-        "it does not say that its synthetic cohort is; set Cohort(synthetic=...) where "
-        "medtl.data.phantom.cohort.read_index(root) says so",
-    )
+    remedy = "set Cohort(synthetic=...) as medtl.data.phantom.cohort.read_index(root) says"
+    require(found.cohort.synthetic, f"its synthetic cohort is not marked as synthetic; {remedy}")
     require(found.task.name == tried.name, f"its name is {found.task.name!r}; use {tried.name!r}")
     task_type_named(found.task.kind, f"task {tried.name}")
 
@@ -73,11 +70,8 @@ def patients_are_known_or_said_unknown(tried: Tried) -> None:
     """Every case names its patient, spelt in one way; where nobody knows, ``leak`` says so."""
     cases = _read(tried).cohort.cases
     nameless = next((case.id for case in cases if not case.patient.strip()), None)
-    require(
-        nameless is None,
-        f"case {nameless} has no patient; where nobody recorded patients, give the case's id, and "
-        "say in Cohort.leak that they are unknown",
-    )
+    remedy = "if patients are unknown, give the case's id, and say so in Cohort.leak"
+    require(nameless is None, f"case {nameless} has no patient; {remedy}")
     spellings: dict[str, str] = {}
     for case in cases:
         one = spellings.setdefault(case.patient.strip().casefold(), case.patient)
@@ -98,11 +92,8 @@ def declared_labels_occur_and_no_other(tried: Tried) -> None:
         for case, masks_LIJK in _masks(cases, regions):
             seen |= {name for name, mask in zip(regions, masks_LIJK, strict=True) if mask.any()}
             _check_relations(found.task, case, masks_LIJK)
-    missing = [name for name in regions if name not in seen]
-    require(
-        not missing,
-        f"{', '.join(missing)} occurs in no case; drop it, or let the synthetic cohort show it",
-    )
+    missing = ", ".join(name for name in regions if name not in seen)
+    require(not missing, f"{missing} occurs in no case; drop it, or add it to the synthetic cohort")
 
 
 def _masks(cases: tuple[Case, ...], regions: tuple[str, ...]) -> Iterator[tuple[Case, Masks]]:
@@ -120,17 +111,13 @@ def _masks(cases: tuple[Case, ...], regions: tuple[str, ...]) -> Iterator[tuple[
 def _check_relations(task: Task, case: Case, masks_LIJK: Masks) -> None:
     if task.nested:
         for outer, inner in pairwise(masks_LIJK):
-            require(
-                not (inner & ~outer).any(),
-                f"{case.id}: nested is true, but a region lies outside the one before it; order "
-                "regions from the outermost, or set nested to False",
-            )
+            problem = f"{case.id}: nested is true, but a region lies outside the one before it"
+            within = not (inner & ~outer).any()
+            require(within, f"{problem}; order them from the outermost, or set nested to False")
     if task.exclusive:
         for one, other in combinations(masks_LIJK, 2):
-            require(
-                not (one & other).any(),
-                f"{case.id}: exclusive is true, but two regions overlap; set it to False",
-            )
+            problem = f"{case.id}: exclusive is true, but two regions overlap"
+            require(not (one & other).any(), f"{problem}; set it to False")
 
 
 def images_can_be_read(tried: Tried) -> None:
@@ -158,13 +145,10 @@ def no_patient_is_in_two_splits(tried: Tried) -> None:
         for number, side in enumerate(sides):
             for case in side:
                 for content in contents[case.id]:
-                    other = held.setdefault(f"{content}", case)
-                    apart = other not in sides[number]
-                    require(
-                        not apart,
-                        f"{other.id} and {case.id} hold the same image, but say they are patients "
-                        f"{other.patient} and {case.patient}; give them one patient",
-                    )
+                    other = held.setdefault(content, case)
+                    same = f"{other.id} and {case.id} hold the same image, but name the patients"
+                    patients = f"{other.patient} and {case.patient}; give them one patient"
+                    require(other in sides[number], f"{same} {patients}")
 
 
 def _contents(case: Case) -> set[str]:
@@ -182,11 +166,8 @@ def defaults_can_be_used(tried: Tried) -> None:
         try:
             builder = catalog.networks[defaults.network].load()
             preset = catalog.transforms[defaults.transforms].load()()
-            for registry, name in (
-                (catalog.strategies, defaults.strategy),
-                (catalog.losses, defaults.loss),
-            ):
-                registry.full_name(name)
+            catalog.strategies.full_name(defaults.strategy)
+            catalog.losses.full_name(defaults.loss)
             for text in (defaults.src, defaults.dst):
                 odd = set(parse_domain(text).modalities) - set(task.modalities)
                 require(not odd, f"{which}: {text} names {', '.join(sorted(odd))}, it has none")
@@ -229,4 +210,4 @@ def a_folder_without_data_is_refused(tried: Tried) -> None:
         require("\n" not in text, "its error for an empty folder has several lines; write one")
         require(str(folder) in text, f"its error for an empty folder does not name it: {text}")
         return
-    raise CheckFailed("it reads an empty folder without a word; raise DataError that names it")
+    raise CheckFailed("it reads an empty folder without an error; raise a DataError naming it")

@@ -116,11 +116,8 @@ def preparation_keeps_place_and_labels(tried: Tried) -> None:
     given_LIJK = native(preset).target_LIJK
     for name, one, other in zip(REGIONS, back_LIJK, given_LIJK, strict=True):
         dice = 2 * (one & other).sum() / max(1, one.sum() + other.sum())
-        require(
-            dice >= OVERLAP,
-            f"the {name} region, of {int(other.sum())} voxels, comes back with Dice {dice:.2f}; "
-            "choose a finer spacing_mm",
-        )
+        found = f"the {name} region, of {int(other.sum())} voxels, comes back with Dice {dice:.2f}"
+        require(dice >= OVERLAP, f"{found}; choose a finer spacing_mm")
 
 
 def same_seed_gives_the_same_sample(tried: Tried) -> None:
@@ -132,11 +129,9 @@ def same_seed_gives_the_same_sample(tried: Tried) -> None:
         require(same, "the same seed gives another sample; draw from it alone")
     images = [sample(preset, seed)[0] for seed in range(SAMPLES)]
     differ = any(not torch.equal(images[0], image) for image in images[1:])
-    require(
-        differ or preset.augmentation == NONE,
-        f"{SAMPLES} seeds give the same sample; raise a probability, or set augmentation to NONE",
-    )
-    require(not differ or preset.augmentation != NONE, "augmentation is NONE, but samples differ")
+    plain, remedy = preset.augmentation == NONE, "raise a probability, or set augmentation to NONE"
+    require(differ or plain, f"{SAMPLES} seeds give the same sample; {remedy}")
+    require(not differ or not plain, "augmentation is NONE, but samples differ")
 
 
 def augmented_labels_stay_on_the_image(tried: Tried) -> None:
@@ -152,17 +147,11 @@ def augmented_labels_stay_on_the_image(tried: Tried) -> None:
         if 0 < inside_IJK.sum() < inside_IJK.numel():
             seen += 1
             above.append(_brighter(image_CIJK[0], inside_IJK))
-    require(
-        seen > SAMPLES // 2,
-        f"a region that lies in the image is left in {seen} of {SAMPLES} samples; lower overhang, "
-        "rotation_deg or the range of scale",
-    )
+    found = f"the region of the image is left in {seen} of {SAMPLES} samples"
+    require(seen > SAMPLES // 2, f"{found}; lower overhang, rotation_deg or the range of scale")
     typical = float(np.median(above))
-    require(
-        typical >= BRIGHTER,
-        f"a region that is brighter than all around it is so in {typical:.0%} of its voxels; "
-        "lower noise, fade or contrast",
-    )
+    found = f"{typical:.0%} of the voxels of a bright region are brighter than those around it"
+    require(typical >= BRIGHTER, f"{found}; lower noise, fade or contrast")
 
 
 def _brighter(image_IJK: Tensor, inside_IJK: Tensor) -> float:

@@ -632,7 +632,7 @@ class Wordless(Organ):
 
 
 TASKS: tuple[Broken, ...] = (
-    (tasks.phantom_is_read, Unmarked, "does not say that its synthetic cohort is"),
+    (tasks.phantom_is_read, Unmarked, "is not marked as synthetic"),
     (tasks.reading_is_repeatable, Shuffled, "sort what is found"),
     (tasks.case_ids_are_unique, Twins, "two cases are called one"),
     (tasks.patients_are_known_or_said_unknown, Nobodys, "case case0 has no patient"),
@@ -641,7 +641,7 @@ TASKS: tuple[Broken, ...] = (
     (tasks.no_patient_is_in_two_splits, Copied, "hold the same image"),
     (tasks.defaults_can_be_used, Networkless, "unett.*did you mean 'unet'"),
     (tasks.a_case_can_be_prepared, Constant, "every voxel is 1"),
-    (tasks.a_folder_without_data_is_refused, Wordless, "without a word"),
+    (tasks.a_folder_without_data_is_refused, Wordless, "without an error"),
 )
 
 OF_ANY_KIND = (
