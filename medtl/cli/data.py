@@ -32,7 +32,7 @@ def phantom(
     ] = 20,
     size: Annotated[int, typer.Option(help="Voxels along each edge of the 180 mm cube.")] = 64,
     sites: Annotated[int, typer.Option(help="Number of scanners.")] = 2,
-    seed: Annotated[int, typer.Option(help="Other numbers give other patients.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the patients.")] = 0,
     shift: Annotated[float, typer.Option(help="How far the scanners differ; 0: not at all.")] = 1.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:

@@ -22,7 +22,7 @@ BUG = 1
 INTERRUPTED = 130
 
 
-#: What other programs call an option -> what the command line here calls it.
+#: The name of an option in other programs -> its name here.
 ELSEWHERE = {
     "learning_rate": "--lr",
     "epochs": "--steps",
@@ -37,9 +37,9 @@ ELSEWHERE = {
 def guarded(command: Callable[[], object], *, debug: bool) -> int:
     """Run ``command`` and return the exit code; an int that it returns is its own.
 
-    Known errors, bad options and what the system refuses (files, memory) print one line and give 2;
-    an interrupt gives 130; a closed pipe is quiet; anything else is a bug of ours. ``debug`` adds
-    the traceback.
+    Known errors, bad options and system errors (files, memory) print one line and give 2; an
+    interrupt gives 130; a closed pipe prints nothing; anything else is a bug, and gives 1.
+    ``debug`` adds the traceback.
     """
     try:
         result = command()
@@ -70,7 +70,7 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
 
 
 def notice(text: str) -> None:
-    """A line on stderr, of several processes from the first alone."""
+    """A line on stderr; of several processes, only the first prints it."""
     if _process() == "0":
         print("note:", text, file=sys.stderr, flush=True)
 

@@ -36,7 +36,7 @@ RENAMED = {
 _COMPLETE = "_MEDTL_COMPLETE"
 
 
-#: ``~/x``, ``--out=~/x``, ``-o~/x``: of these a shell expands the first alone, and no quoted one.
+#: ``~/x``, ``--out=~/x``, ``-o~/x``: a shell expands only the first, and none in quotes.
 _HOME = re.compile(r"(--[\w-]+=|-\w)?(~.*)", re.DOTALL)
 
 
@@ -86,7 +86,7 @@ class LazyGroup(LightGroup):
 
 
 def _present(word: str, command: str, ctx: Any) -> str:
-    """The word with the present name of its option; says so unless a shell is completing it."""
+    """The word with the present name of its option; gives notice except in shell completion."""
     former, equals, value = word.partition("=")
     present = RENAMED.get(command, {}).get(former)
     if present is None:

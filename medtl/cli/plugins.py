@@ -1,4 +1,4 @@
-"""``medtl plugins``: those found, whether one keeps what its components promise, a new one."""
+"""``medtl plugins``: list the plugins found, check one, start a new one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_plugin(
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what fails.")] = False,
 ) -> None:
-    """Try every component of a plugin, installed or not: the conformance kit of medtl.testing."""
+    """Check every component of a plugin, installed or not, with the conformance kit."""
     from medtl.errors import ConfigError
     from medtl.runtime.console import Reporter
     from medtl.testing import checks
@@ -112,14 +112,14 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
 
 @app.command("new")
 def new_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called, e.g. liver-ct.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, e.g. liver-ct.")],
     kind: Annotated[str, typer.Option(help="task, network, strategy, shift-metric or transform.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to put medtl-NAME into; without it the current one."),
+        typer.Option(help="Parent folder of medtl-NAME; default: the current one."),
     ] = None,
 ) -> None:
-    """Write a plugin package that works and passes its tests, to be changed into yours."""
+    """Write a plugin package that works and passes its tests, as a start for your own."""
     import shlex
 
     from medtl.plugins.scaffold import write_plugin

@@ -38,11 +38,11 @@ def inspect(
         list[str] | None, typer.Option("--map", help="TARGET=SOURCE, e.g. t1=t1ce.")
     ] = None,
     init_modalities: Annotated[
-        str, typer.Option(help="The file's input channels, where it does not name them.")
+        str, typer.Option(help="The file's input channels, if it does not name them.")
     ] = "",
     json: Json = False,
 ) -> None:
-    """Say what a file of weights holds and, with --network, what would become of each tensor."""
+    """Show what a file of weights holds and, with --network, the use of each tensor."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Did the transfer help? Its last stage less each control, within every patient."""
+"""Difference between a transfer's last stage and each control, within patients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"
 
 
 def against_controls(metric: str, paired: Mapping[str, Paired]) -> dict[str, Any]:
-    """What the transfer gained over training from scratch; empty where there is no control A.
+    """The transfer's gain over training from scratch; empty if there is no control A.
 
     Args:
         metric: what was scored; higher is better.
@@ -50,7 +50,7 @@ def against_controls(metric: str, paired: Mapping[str, Paired]) -> dict[str, Any
 
 
 def verdict(differences: Sequence[Interval]) -> str:
-    """The conclusion from the differences to control A and, where there is one, to control B."""
+    """The conclusion from the differences to control A and, if there is one, to control B."""
     sides = [_side(difference) for difference in differences]
     if None in sides:
         return NO_INTERVAL

@@ -28,7 +28,7 @@ SCORES: Mapping[str, Any] = {"segmentation": segmentation, "classification": cla
 
 
 def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[Case, ...], int]:
-    """Cases of patients none of whose images any stage was trained on, and how many cases fell."""
+    """The cases of patients that no stage was trained on, and the number of other cases."""
     seen = frozenset().union(*(stage.seen for stage in stages))
     known = {case.patient for case in cases if seen & set(fingerprint(case))}
     kept = tuple(case for case in cases if case.patient not in known)

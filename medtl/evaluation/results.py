@@ -1,4 +1,4 @@
-"""What a run leaves behind once its stages are trained: scores, tables and figures.
+"""Results of a run whose stages are trained: scores, tables and figures.
 
 Axes: C modality, L region, I J K voxels.
 """
@@ -44,9 +44,8 @@ def write_results(
 ) -> None:
     """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
 
-    ``selected_by``: what validation measured, for the figure of the training curves.
-
-    Every process scores its share, the first writes.
+    ``selected_by``: what validation measured, for the figure of the training curves. Every process
+    scores its share of the cases; the first one writes.
     """
     test = [case for case in cohort.cases if case.patient in split.test]
     cases = [case for case in test if case.labelled]

@@ -45,7 +45,7 @@ class Scores(Shown):
 
     @property
     def leak(self) -> str:
-        """What flatters these scores; "" where nothing is known to."""
+        """What biases these scores upwards; "" if nothing is known to."""
         return str(self.data["leak"])
 
     def rows(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tables for the terminal and for documents. A score never stands without n and interval."""
+"""Tables for the terminal and for documents. Every score is shown with n and interval."""
 
 from __future__ import annotations
 
@@ -143,10 +143,10 @@ def _titled(title: str, synthetic: bool) -> str:
 
 
 def warned(tables: Iterable[Table], leak: str, *, pixels: bool = False) -> list[Table]:
-    """The tables with the ``leak`` noted below them, and without a title that denies it.
+    """The tables with the ``leak`` noted below them and in line with their titles.
 
     Args:
-        leak: a sentence on what flatters the scores; empty: nothing changes.
+        leak: a sentence on what biases the scores upwards; empty: nothing changes.
         pixels: distances are in pixels, since the size of a pixel is unknown.
     """
     tables = [_in_pixels(table) if pixels else table for table in tables]

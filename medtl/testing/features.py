@@ -18,7 +18,7 @@ IMAGES = 6
 
 
 def extractor(tried: Tried) -> FeatureExtractor | None:
-    """The extractor; None for one that says it needs a setting, such as a trained run."""
+    """The extractor; None if it needs a setting, for example a trained run."""
     try:
         return tried.returned(FeatureExtractor, FeatureSettings(regions=REGIONS))
     except ConfigError:

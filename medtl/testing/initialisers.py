@@ -30,17 +30,19 @@ def weights_stay_finite(tried: Tried) -> None:
 
 
 def same_seed_gives_the_same_weights(tried: Tried) -> None:
-    """All that is random is drawn from ``seed``, and torch's own randomness is left alone."""
+    """Random values come from ``seed``; torch's global generator is not used."""
     state = torch.random.get_rng_state()
     network = initialised(tried)[0]
     untouched = torch.equal(state, torch.random.get_rng_state())
     require(untouched, "it draws from torch's global randomness; use a torch.Generator of the seed")
     again = copied(initialised(tried)[0])
-    require(not changed(network, again), "the same seed gives other weights; draw from it alone")
+    require(
+        not changed(network, again), "the same seed gives other weights; draw from that seed only"
+    )
 
 
 def receipt_says_what_it_changed(tried: Tried) -> None:
-    """The rows of tensors that it changed say so, and it changed some."""
+    """It changes tensors, and the receipt names each one that it changed."""
     network, before, old, new = initialised(tried)
     moved = changed(network, before)
     require(moved, "it changed no tensor of a network with 3x3 kernels and batch norm")

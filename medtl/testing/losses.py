@@ -19,7 +19,7 @@ from medtl.training.losses import FeatureLoss, WeightLoss
 CLASSES, EDGE = 3, 8
 
 
-#: How sure the logits are that a loss is asked to tell apart.
+#: Size of the logits of right and of wrong answers.
 SURE = 4.0
 
 
@@ -94,7 +94,7 @@ def gradient_reaches_what_it_sees(tried: Tried) -> None:
     """Its gradient is finite and not 0 with respect to logits, features or weights."""
     for seen, value in values(tried):
         differentiable = value.requires_grad
-        require(differentiable, "no gradient leads back from it; compute it from tensors alone")
+        require(differentiable, "no gradient leads back from it; compute it from tensors only")
         gradients = torch.autograd.grad(value, seen, allow_unused=True)
         reached = [gradient for gradient in gradients if gradient is not None]
         require(reached and any(g.any() for g in reached), "its gradient is 0; nothing is learnt")

@@ -60,11 +60,13 @@ def outputs_fit_the_image(tried: Tried) -> None:
 
 
 def outputs_depend_on_the_image_alone(tried: Tried) -> None:
-    """Another image gives other outputs, and the same one the same, whatever is beside it."""
+    """Outputs differ between images, are repeatable, and do not depend on the rest of the batch."""
     small, network = fresh(tried)
     images_BCIJK = small.images()
     found = predicted(network, images_BCIJK)
-    require(not torch.equal(found[0], found[1]), "two images give the same; is the image used?")
+    require(
+        not torch.equal(found[0], found[1]), "two images give the same outputs; is the image used?"
+    )
     same = torch.equal(found, predicted(network, images_BCIJK))
     require(same, "the same images give other outputs; draw nothing at random in evaluation mode")
     beside = predicted(network, images_BCIJK.flip(0)).flip(0)
@@ -111,7 +113,7 @@ def encoder_blocks_run_in_their_order(tried: Tried) -> None:
 
 
 def first_layers_count_the_channels(tried: Tried) -> None:
-    """With other channels, axis 1 of the ``input_tensors`` alone has another length."""
+    """With other channels, only axis 1 of the ``input_tensors`` has another length."""
     small, network = fresh(tried)
     require(network.input_tensors, "it names no input_tensors; their axis 1 counts channels")
     state, others = tensors(network), another(small, "in_channels", IN)
@@ -128,7 +130,7 @@ def first_layers_count_the_channels(tried: Tried) -> None:
 
 
 def another_head_changes_the_head_alone(tried: Tried) -> None:
-    """With other outputs, the ``head_tensors`` alone have another shape."""
+    """With other outputs, only the ``head_tensors`` have another shape."""
     small, network = fresh(tried)
     require(network.head_tensors, "it names no head_tensors: those with an axis counting outputs")
     state, others = tensors(network), another(small, "out_channels", OUT)

@@ -134,4 +134,4 @@ def another(small: Small, which: str, number: int) -> dict[str, Tensor]:
         if needed <= set(found):
             return found
         reason = f"with {which}={other} it has other tensors"
-    raise CheckFailed(f"it takes {which}={number} alone ({reason}); let it take others")
+    raise CheckFailed(f"it takes {which}={number} only ({reason}); let it take others")

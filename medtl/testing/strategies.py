@@ -105,7 +105,7 @@ def plans_are_plain_data(tried: Tried) -> None:
     """The same request gives the same stages, which can be written as JSON."""
     for asked, stages in plans(tried.target()):
         same = _planned(tried.target(), asked) == stages
-        require(same, "the same request gives another plan; plan by the request alone")
+        require(same, "the same request gives another plan; plan from the request only")
         for stage in stages:
             try:
                 json.dumps(asdict(stage), allow_nan=False, default=_path)
@@ -121,7 +121,7 @@ def _path(value: Any) -> str:
 
 
 def stages_have_names_of_their_own(tried: Tried) -> None:
-    """No two are called alike, and each name can be that of a folder."""
+    """Names are unique, and each can be the name of a folder."""
     for _, stages in plans(tried.target()):
         names = [stage.name for stage in stages]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -147,7 +147,7 @@ def settings_are_known(tried: Tried) -> None:
             require(math.isfinite(rate) and rate >= 0, f"{at} a rate is {rate}; give 0 or more")
         named = ", ".join(stage.rates)
         covered = "*" in stage.rates or set(NAMES) <= set(stage.rates)
-        require(covered, f'{at} rates name {named} alone; give "*" for the other blocks')
+        require(covered, f'{at} rates name only {named}; give "*" for the other blocks')
         require(stage.batch_size > 0, f"{at} batch_size is {stage.batch_size}; give 1 or more")
         for domain in stage.domains():
             require(domain in (SOURCE, TARGET), f"{at} {domain} is neither source nor target")
@@ -168,8 +168,8 @@ def _one_of(what: str, value: Any, known: Any) -> None:
 
 
 def steps_keep_to_the_budget(tried: Tried) -> None:
-    """Whatever the budget, the stages of a side take no more steps than it has, and one at least
-    unless they take norm statistics alone."""
+    """The stages of a side take at most the steps of its budget, and at least one step each unless
+    they only adapt norm statistics."""
     basic, _ = plans(tried.target())[0]
     for steps in BUDGETS:
         stages = _planned(tried.target(), replace(basic, steps=steps))

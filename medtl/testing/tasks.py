@@ -34,7 +34,7 @@ Masks = NDArray[np.bool_]
 
 
 def phantom_is_read(tried: Tried) -> None:
-    """It finds cases in a synthetic cohort, and says that it is synthetic."""
+    """It finds cases in a synthetic cohort, and marks the cohort as synthetic."""
     found = tiny(tried.target())
     require(found.cohort.cases, "it finds no case in its synthetic cohort")
     remedy = "set Cohort(synthetic=...) as medtl.data.phantom.cohort.read_index(root) says"
@@ -67,7 +67,7 @@ def case_ids_are_unique(tried: Tried) -> None:
 
 
 def patients_are_known_or_said_unknown(tried: Tried) -> None:
-    """Every case names its patient, spelt in one way; where nobody knows, ``leak`` says so."""
+    """Every case names its patient, with one spelling; ``leak`` states unknown patients."""
     cases = _read(tried).cohort.cases
     nameless = next((case.id for case in cases if not case.patient.strip()), None)
     remedy = "if patients are unknown, give the case's id, and say so in Cohort.leak"

@@ -99,7 +99,7 @@ def toy_weights(seed: int = 1) -> Weights:
 
 
 def toy_batches(done: int = 0, *, unlabelled: bool = False) -> Iterator[Mapping[str, Tensor]]:
-    """The batches after so many steps: regions are where the first modality is bright."""
+    """The batches after ``done`` steps: regions are where the first modality is bright."""
     for step in count(done):
         draw = torch.Generator().manual_seed(step)
         image = torch.randn(BATCH, len(MODALITIES), EDGE, EDGE, generator=draw)

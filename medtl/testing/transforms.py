@@ -107,7 +107,7 @@ def preparation_is_deterministic(tried: Tried) -> None:
 
 
 def preparation_keeps_place_and_labels(tried: Tried) -> None:
-    """Taken back to the native grid, each region lies where it lay, and holds 0 and 1 alone."""
+    """Back in the native grid, each region lies where it was; its values are only 0 and 1."""
     preset = preset_of(tried)
     _, target_LIJK, placement = prepared(preset)
     odd = set(torch.unique(target_LIJK).tolist()) - {0, 1}
@@ -121,12 +121,12 @@ def preparation_keeps_place_and_labels(tried: Tried) -> None:
 
 
 def same_seed_gives_the_same_sample(tried: Tried) -> None:
-    """A sample depends on its seed alone; without augmentation, on nothing."""
+    """A sample depends only on its seed; without augmentation, all samples are the same."""
     preset = preset_of(tried)
     for seed in range(2):
         one, other = sample(preset, seed), sample(preset, seed)
         same = all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-        require(same, "the same seed gives another sample; draw from it alone")
+        require(same, "the same seed gives another sample; draw from that seed only")
     images = [sample(preset, seed)[0] for seed in range(SAMPLES)]
     differ = any(not torch.equal(images[0], image) for image in images[1:])
     plain, remedy = preset.augmentation == NONE, "raise a probability, or set augmentation to NONE"
@@ -135,7 +135,7 @@ def same_seed_gives_the_same_sample(tried: Tried) -> None:
 
 
 def augmented_labels_stay_on_the_image(tried: Tried) -> None:
-    """Augmented regions hold 0 and 1 alone and lie where the image is bright, which is finite."""
+    """Augmented regions hold only 0 and 1 and lie where the image is bright; it is finite."""
     preset = preset_of(tried)
     seen, above = 0, []
     for seed in range(SAMPLES):
