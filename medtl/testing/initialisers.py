@@ -36,9 +36,7 @@ def same_seed_gives_the_same_weights(tried: Tried) -> None:
     untouched = torch.equal(state, torch.random.get_rng_state())
     require(untouched, "it draws from torch's global randomness; use a torch.Generator of the seed")
     again = copied(initialised(tried)[0])
-    require(
-        not changed(network, again), "the same seed gives other weights; draw from that seed only"
-    )
+    require(not changed(network, again), "the same seed gives other weights; draw only from it")
 
 
 def receipt_says_what_it_changed(tried: Tried) -> None:

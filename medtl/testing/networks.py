@@ -64,9 +64,7 @@ def outputs_depend_on_the_image_alone(tried: Tried) -> None:
     small, network = fresh(tried)
     images_BCIJK = small.images()
     found = predicted(network, images_BCIJK)
-    require(
-        not torch.equal(found[0], found[1]), "two images give the same outputs; is the image used?"
-    )
+    require(not torch.equal(found[0], found[1]), "two images give the same; is the image used?")
     same = torch.equal(found, predicted(network, images_BCIJK))
     require(same, "the same images give other outputs; draw nothing at random in evaluation mode")
     beside = predicted(network, images_BCIJK.flip(0)).flip(0)
