@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from terminal import run_medtl
 
 from medtl.cli.errors import guarded
 from medtl.cli.main import _from_home
@@ -40,14 +41,8 @@ def __getattr__(attribute):
 
 
 def medtl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medtl", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment},
-        timeout=120,
-        check=False,
-    )
+    environment = {"COLUMNS": "100", "NO_COLOR": "1", **environment}
+    return run_medtl(*arguments, environment=environment, timeout=120)
 
 
 def installed_plugin(folder: Path, name: str, source: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from terminal import run_medtl, run_python
 
 from medtl.cli.completion import SHELLS, choice, component
 from medtl.plugins.catalog import load_catalog
@@ -16,13 +17,7 @@ from medtl.plugins.catalog import load_catalog
 
 def medtl(*words: str, **environment: str) -> str:
     """What medtl prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "medtl", *words],
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, **environment},
-        check=False,
-    )
+    done = run_medtl(*words, environment=environment, encoding="utf-8")
     assert done.stderr == "", done.stderr
     return done.stdout
 
@@ -116,11 +111,6 @@ def test_completion_imports_nothing_heavy() -> None:
         "    print('heavy:', *heavy)\n"
     )
     line = {"COMP_WORDS": "medtl train --network une", "COMP_CWORD": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **line, "_MEDTL_COMPLETE": "complete_bash"},
-        check=False,
-    )
+    environment = {**line, "_MEDTL_COMPLETE": "complete_bash"}
+    done = run_python("-c", code, environment=environment)
     assert done.stdout.splitlines()[-1].strip() == "heavy:" and "unet3d" in done.stdout

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from terminal import exit_code
 from typer.main import get_command
 
 from medtl.api.settings import renamed
-from medtl.cli.main import RENAMED, app, main
+from medtl.cli.main import RENAMED, app
 from medtl.config import TrainConfig, option_name, option_of
 
 Told = Callable[..., tuple[int, str, str]]
@@ -24,11 +24,9 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medtl", *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
+        code = exit_code(*words)
         shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out, shown.err
+        return code, shown.out, shown.err
 
     return run
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from rich.console import Console
 
 from medtl.cli import errors as boundary
@@ -18,7 +19,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.table import Table
 
 ESCAPE = "\x1b["
-PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+PAGE = ROOT / "docs" / "exit-codes.md"
 #: What decides about colours; whatever the machine that tests says.
 UNSET = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM", "GITHUB_ACTIONS", "PY_COLORS")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from terminal import run_python
 
 import medtl.plugins.loader
 from medtl.errors import ConfigError, UnknownNameError
@@ -161,8 +161,7 @@ def test_kit_runs_in_a_third_partys_own_tests(tree: MakeTree) -> None:
         "def test_conformance(check):\n    check()\n"
     )
     words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
-    done = subprocess.run([sys.executable, *words], cwd=path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    done = run_python(*words, code=0, cwd=path)
     assert "16 passed" in done.stdout
 
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from clean_environment import ROOT, CleanEnvironment
+from clean_environment import CleanEnvironment
+from places import ROOT
 
 pytest.importorskip("pip")
 pytest.importorskip("hatchling")

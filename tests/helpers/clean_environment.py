@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from places import ROOT
+
 #: Would let code in that is not installed, or let pip look elsewhere.
 _LEFT_OUT = ("PYTHONPATH", "PIP_FIND_LINKS", "PIP_CONSTRAINT", "MEDTL_DISABLE_PLUGINS")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from places import ROOT
 
 from medtl.data.case import Case
 from medtl.data.domain import parse_domain
@@ -18,7 +19,7 @@ from medtl.transfer.adapt import identical_pairs, plan_channels
 from medtl.transforms.augment import NONE
 from medtl_lgg_mri.task import LggMri
 
-STUDIES = Path(__file__).parents[2] / "examples" / "studies"
+STUDIES = ROOT / "examples" / "studies"
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def drawn() -> set[str]:

@@ -6,14 +6,13 @@ import ast
 import re
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from medtl.plugins.catalog import load_catalog
 from medtl.plugins.loader import COMPONENT_KINDS
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 

@@ -4,13 +4,13 @@ pyproject.toml."""
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from medtl.testing.plugins import heavy_after
 
-CORE = Path(__file__).parents[2] / "medtl"
+CORE = ROOT / "medtl"
 MODULES = {
     ".".join(("medtl", *path.relative_to(CORE).with_suffix("").parts)).removesuffix(
         ".__init__"

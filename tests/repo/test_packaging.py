@@ -9,10 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import medtl
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = sorted(path.parent for path in ROOT.glob("plugins/*/medtl_*/__init__.py"))
 PACKAGES = {folder.relative_to(ROOT).as_posix() for folder in FOLDERS}

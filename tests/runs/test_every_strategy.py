@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import weights_of
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -26,7 +27,6 @@ from medtl.training.build import build_losses
 from medtl.training.loop import Callbacks, Fit, Setup, fit, snapshot
 from medtl.transfer.prepare import prepare_network
 from medtl.transfer.strategies.base import LossSpec, Request, Stage, on_target
-from medtl.transfer.weights import Weights
 
 #: Name -> dimensions, edge and width: an eighth of the published one, or less.
 NETWORKS = {
@@ -88,11 +88,6 @@ def source_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n: t.flip(0) if t.ndim and t.is_floating_point() else t for n, t in values.items()}
 
 
-def weights_of(values: dict[str, Tensor]) -> Weights:
-    metadata = {"modalities": list(SOURCE.modalities), "regions": list(REGIONS)}
-    return Weights(Path("source.safetensors"), values, metadata, "medtl")
-
-
 def plan(name: str, strategy: str, **changes: object) -> tuple[Stage, ...]:
     network, _ = built(name)
     request = Request(
@@ -133,7 +128,7 @@ def train(
     for number, stage in enumerate(stages):
         starts = {"random": None, "previous": legs and legs[-1].result.last}
         found = starts.get(stage.init, source_of(start))
-        weights = weights_of(found) if found else None
+        weights = weights_of(found, SOURCE.modalities, REGIONS) if found else None
         place = folder / stage.name
         place.mkdir(parents=True)
         asked = iter([False] * (stop[1] - 1) + [True]) if stop and stop[0] == number else None

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from medtl import api
 from medtl.config import TrainConfig
@@ -18,7 +19,6 @@ from medtl.runtime.table import Table
 from medtl.shift.request import ShiftRequest
 from medtl.transfer.receipt import ReceiptRow
 
-ROOT = Path(__file__).parents[3]
 SCRIPT = "<script>alert('x')</script>"
 GALLERY = sorted((ROOT / "examples").glob("plot_*.py"))
 

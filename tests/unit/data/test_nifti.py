@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from places import shared_data
 
 from medtl.data.case import Case, ImageFile
 from medtl.data.content_hash import fingerprint, image_fingerprint
@@ -51,14 +52,6 @@ def volume_IJK() -> np.ndarray:
 def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> ImageFile:
     nib.save(nib.Nifti1Image(array, affine), path)
     return ImageFile(path)
-
-
-def shared(*names: str) -> Path:
-    default = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-    path = Path(os.environ.get("MEDTL_SHARED_DATA", default)).joinpath(*names)
-    if not path.exists():
-        pytest.skip(f"no real data at {path} (MEDTL_SHARED_DATA)")
-    return path
 
 
 # --- headers and volumes ---------------------------------------------------------------------
@@ -521,7 +514,7 @@ def test_a_label_error_is_not_remembered_as_a_value(tmp_path):
 
 
 def test_real_volumes_read_as_nibabel_reads_them():
-    path = shared("brats", "BraTS2021_00006", "BraTS2021_00006_flair.nii.gz")
+    path = shared_data("brats", "BraTS2021_00006", "BraTS2021_00006_flair.nii.gz")
     array_IJK, affine = read_volume(ImageFile(path))
     image = nib.load(path)
     np.testing.assert_array_equal(array_IJK, np.asanyarray(image.dataobj))
@@ -529,7 +522,7 @@ def test_real_volumes_read_as_nibabel_reads_them():
 
 
 def test_real_z_scored_file_has_the_brain_of_its_mask():
-    folder = shared("brats2013", "brats_2013_pat0005_1")
+    folder = shared_data("brats2013", "brats_2013_pat0005_1")
     brain_IJK = nib.load(folder / "brainmask.nii.gz").get_fdata() > 0.5
     for name in ("Flair", "T1c"):
         image = ImageFile(folder / f"{name}_subtrMeanDivStd.nii.gz")
@@ -538,5 +531,5 @@ def test_real_z_scored_file_has_the_brain_of_its_mask():
 
 def test_real_raw_head_fills_a_sensible_share():
     for name in ("fla", "t1", "t1c", "t2"):
-        path = shared("brats_raw", "TCGA-FG-6692", f"raw_native_{name}.nii.gz")
+        path = shared_data("brats_raw", "TCGA-FG-6692", f"raw_native_{name}.nii.gz")
         assert 0.2 < foreground(read_volume(ImageFile(path))[0]).mean() < 0.6

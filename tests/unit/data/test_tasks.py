@@ -6,7 +6,6 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from terminal import Terminal
+from tomograms import list_tomograms, tomogram
 
-from medtl.cli.main import main
-from medtl.data.case import Case, ImageFile
+from medtl.data.case import Case
 from medtl.data.splits import fold_patients, listed_fold
 from medtl.data.task import Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, measure_fingerprint, window
@@ -32,7 +32,6 @@ from medtl.errors import ConfigError
 from medtl.inference.predict import paint
 from medtl.inference.segmentation import decide
 from medtl.runtime.console import Reporter
-from medtl.transfer.weights import BEST, read_weights
 from medtl.transforms.preprocess import prepare
 from medtl.transforms.presets import ct
 
@@ -111,21 +110,6 @@ def test_images_without_uniform_background_are_not_cut() -> None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def tomogram(folder: Path, name: str, offset: float = 0.0) -> Case:
-    """A noisy image whose last axis runs to the right, with one brighter cube."""
-    rng = np.random.default_rng(int(offset))
-    image = rng.normal(-900 + offset, 20, (24, 20, 16)).astype(np.float32)
-    label = np.zeros(image.shape, dtype=np.uint8)
-    label[8:16, 8:16, 4:8] = 2
-    image[label > 0] += 900
-    affine = np.array([[0, 0, 3, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]], dtype=float)
-    for kind, array in (("ct", image), ("seg", label)):
-        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}_{kind}.nii.gz")
-    images = {"ct": ImageFile(folder / f"{name}_ct.nii.gz")}
-    target = ImageFile(folder / f"{name}_seg.nii.gz")
-    return Case(name, name, images, target, {"organ": (2,)}, (0, 2))
-
-
 def test_fingerprint_is_measured_in_the_patients_axes(tmp_path: Path) -> None:
     found = measure_fingerprint([tomogram(tmp_path, "a")], ("ct",), ("organ",))
     assert found.shape_ras == (16, 24, 20) and found.spacing_mm == (3.0, 1.0, 2.0)
@@ -159,61 +143,9 @@ def test_ct_is_scaled_alike_in_every_case() -> None:
     assert float(other.mean()) == pytest.approx(0, abs=1e-5)
 
 
-class Terminal:
-    """The command line in this process: stdout and stderr."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-
-    def __call__(self, *words: object, code: int = 0) -> str:
-        self.capture.readouterr()
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-            patch.setattr(sys, "argv", ["medtl", *map(str, words)])
-            main()
-        shown = "".join(self.capture.readouterr())
-        assert ended.value.code == code, shown
-        return shown
-
-
-@pytest.fixture
-def medtl(capfd: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capfd)
-
-
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:
-    """A datalist of six CT cases in three folds."""
-    training = []
-    for n in range(6):
-        case = tomogram(tmp_path, f"c{n}", 10.0 * n)
-        assert case.target is not None
-        files = {"image": case.images["ct"].path.name, "label": case.target.path.name}
-        training.append({"id": case.id, **files, "fold": n % 3})
-    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "2": "organ"}}
-    path = tmp_path / "list.json"
-    path.write_text(json.dumps({**content, "training": training}))
-    return path
-
-
-SMALL = ("--width", "4", "--steps", "2", "--device", "cpu", "--set=patch_size=32,32,32")
-
-
-def test_planned_ct_trains_and_predicts_with_its_own_window(
-    listed: Path, tmp_path: Path, medtl: Terminal
-) -> None:
-    run = tmp_path / "run"
-    words = (*SMALL, "--set=val_fraction=0", "--fold", "2", "--out", run)
-    told = medtl("train", "segmentation", "--data", listed, *words)
-    assert "Fingerprint" in told and "fold 2 of the data's own list" in told
-    assert "as given" in told
-    assert json.loads((run / "splits.json").read_text())[0]["test"] == ["c2", "c5"]
-    metadata = read_weights(run / "scratch" / BEST).metadata
-    cases = [tomogram(tmp_path, f"c{n}", 10.0 * n) for n in (0, 1, 3, 4)]
-    expected = pytest.approx(window(cases, "ct"))
-    assert metadata["preprocessing"]["windows"]["ct"] == expected
-    medtl("predict", run, "-i", listed, "-o", tmp_path / "out", "-q", "--device", "cpu")
-    found = np.asanyarray(nib.load(tmp_path / "out" / "c0.nii.gz").dataobj)
-    assert set(np.unique(found)) <= {0, 2}
+    return list_tomograms(tmp_path)
 
 
 # --- exclusive labels -----------------------------------------------------------------------------
@@ -317,25 +249,10 @@ CONFLICTS = {
 def test_contradicting_folds_are_one_line(
     listed: Path, medtl: Terminal, words: tuple[str, ...], told: str
 ) -> None:
-    (line,) = medtl(
-        "train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2
+    (line,) = "".join(
+        medtl("train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2)
     ).splitlines()
     assert told in line
-
-
-def test_stopped_fold_is_resumed_with_its_split(
-    listed: Path, tmp_path: Path, medtl: Terminal
-) -> None:
-    run = tmp_path / "run"
-    words = (*SMALL, "--folds", "3", "--fold", "1", "--out", run, "-q")
-    medtl("train", "segmentation", "--data", listed, *words)
-    before = (run / "splits.json").read_text()
-    weights = (run / "scratch" / BEST).read_bytes()
-    (run / "summary.json").unlink()
-    (run / "scratch" / "checkpoint_last" / "weights.safetensors").unlink()
-    medtl("train", "--resume", run, "-q")
-    assert (run / "splits.json").read_text() == before
-    assert (run / "scratch" / BEST).read_bytes() == weights
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -350,11 +267,11 @@ MISTAKES = {
 def test_mistyped_words_are_one_line(
     listed: Path, medtl: Terminal, words: tuple[str, ...], told: str
 ) -> None:
-    (line,) = medtl(
-        "train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2
+    (line,) = "".join(
+        medtl("train", "segmentation", "-q", "--data", listed, *words, "--dry-run", code=2)
     ).splitlines()
     assert told in line
 
 
 def test_segmentation_without_data_says_what_to_give(medtl: Terminal) -> None:
-    assert "--data" in medtl("train", "segmentation", "-q", code=2)
+    assert "--data" in "".join(medtl("train", "segmentation", "-q", code=2))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import pairwise
 
 import matplotlib
@@ -14,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from PIL import Image
+from terminal import run_python
 
 from medtl.data.case import Case
 from medtl.data.splits import Split
@@ -128,7 +127,7 @@ def test_figures_leave_matplotlib_as_it_was(tmp_path):
 
 def test_figures_need_no_display_and_no_pyplot():
     code = "import sys, medtl.evaluation.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python("-c", code, code=0)
 
 
 def test_a_figure_that_has_no_place_says_so_in_one_line(tmp_path):

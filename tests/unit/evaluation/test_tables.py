@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 
 import pytest
 from rich.console import Console
+from terminal import run_python
 
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.tables import score_cell, score_table
@@ -100,4 +99,4 @@ def test_tables_import_neither_rich_nor_anything_heavy():
         "import sys, medtl.evaluation.tables;"
         "sys.exit(bool({'rich', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python("-c", code, code=0)

@@ -6,13 +6,11 @@ Axes: B batch, C channel, I J K voxels.
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from terminal import run_python
 from torch import nn
 
 from medtl.networks.cpu.convolutions import suited_to_cpu
@@ -76,8 +74,8 @@ for size in (8, 16, 32, 64):
 
 def test_strided_pointwise_maps_of_few_channels_do_not_overrun_memory() -> None:
     """With the kernels of a processor without AVX-512: a process of its own, which may crash."""
-    kernels = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    subprocess.run([sys.executable, "-c", OVERRUN], env=kernels, check=True, timeout=120)
+    kernels = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    run_python("-c", OVERRUN, code=0, environment=kernels, timeout=120)
 
 
 def test_a_failing_convolution_leaves_autocast_on() -> None:

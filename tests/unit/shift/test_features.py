@@ -6,36 +6,13 @@ Axes: B batch, C modality or channel, I J K voxels, N row, F feature.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from views import features, view
 
-from medtl.data.modality import Modality
-from medtl.data.phantom import write_phantom
-from medtl.errors import ConfigError, DataError, UnknownNameError
-from medtl.inference.load import read_stage
-from medtl.plugins.catalog import load_catalog
-from medtl.runtime.device import build_fabric
-from medtl.runtime.run_folder import Run
-from medtl.shift.contract import FeatureExtractor, FeatureSettings, View
+from medtl.errors import DataError
 from medtl.shift.features.pca import principal_components
-
-
-def features(name: str, **settings: object) -> FeatureExtractor:
-    found: FeatureExtractor = load_catalog().features[name].load()(FeatureSettings(**settings))
-    return found
-
-
-def view(shape: tuple[int, int, int] = (20, 24, 28), channels: int = 1) -> View:
-    """A box of patient in air; the spacing is finest in the plane of slices."""
-    random = np.random.default_rng(0)
-    shown = np.zeros((channels, *shape), dtype=bool)
-    shown[:, 4:16, 3:20, 2:26] = True
-    image = np.where(shown, random.normal(100, 20, shown.shape), 0).astype(np.float32)
-    names = tuple(Modality(name) for name in ("flair", "t1", "t1ce", "t2")[:channels])
-    return View("one", names, image, shown, (1.0, 1.0, 1.0), "RAS", is_2d=False)
 
 
 def test_lines_run_along_the_first_axis_and_leave_out_air() -> None:
@@ -138,59 +115,3 @@ def test_labels_of_pictures_are_their_class() -> None:
         known.rows(replace(view(), class_name="cow"))
     with pytest.raises(DataError, match="one has no label"):
         known.rows(view())
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_run) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    data = write_phantom(root / "data", cases=5, size=24, sites=1, seed=2, workers=1)
-    return tiny_run(root / "run", data, "--strategy", "scratch", "--dst", "flair,t1")
-
-
-def test_activations_are_the_moments_of_the_layer_over_the_prepared_image(run: Path) -> None:
-    shown = replace(view(channels=2), spacing_mm=(7.5, 7.5, 7.5))
-    trained = read_stage(Run(run), "scratch", load_catalog(), build_fabric("cpu", "fp32"))
-    network = trained.predictor.network
-    layer = next(n for n, m in network.module.named_modules() if isinstance(m, torch.nn.Conv3d))
-    image_CIJK = trained.predictor.preprocessor.prepare(
-        shown.image_CIJK, np.diag([7.5, 7.5, 7.5, 1])
-    )["image"]
-    edges = [network.patch_multiple * -(-n // network.patch_multiple) for n in image_CIJK.shape[1:]]
-    edges = [max(edge, 2 * network.patch_multiple) for edge in edges]
-    kept: list[torch.Tensor] = []
-    handle = network.module.get_submodule(layer).register_forward_hook(
-        lambda _module, _inputs, output: kept.append(output)
-    )
-    padding = [(edge - n) for edge, n in zip(edges, image_CIJK.shape[1:], strict=True)]
-    pairs = [half for extra in reversed(padding) for half in (extra // 2, extra - extra // 2)]
-    with torch.no_grad():
-        network.module(torch.nn.functional.pad(image_CIJK, pairs)[None])
-    handle.remove()
-    output_CN = kept[0][0].flatten(1).double()
-    measured = features("activations", run=run, layer=layer).rows(shown)
-    means, deviations = np.split(measured.values_NF[0], 2)
-    assert np.allclose(means, output_CN.mean(1), atol=1e-5)
-    assert np.allclose(deviations, output_CN.std(1, correction=0), atol=1e-4)
-
-
-def test_activations_take_a_block_or_choose_one(run: Path) -> None:
-    shown = replace(view(channels=2), spacing_mm=(7.5, 7.5, 7.5))
-    chosen = features("activations", run=run)
-    assert chosen.joint
-    measured = chosen.rows(shown)
-    assert measured.names[0].startswith("bottleneck/mean_0")
-    again = features("activations", run=run, layer="bottleneck").rows(shown)
-    assert np.array_equal(again.values_NF, measured.values_NF)
-    assert not np.array_equal(
-        chosen.rows(replace(shown, image_CIJK=shown.image_CIJK[::-1])).values_NF,
-        measured.values_NF,
-    )
-
-
-def test_activations_refuse_what_does_not_fit(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'bottleneck'"):
-        features("activations", run=run, layer="botleneck")
-    with pytest.raises(ConfigError, match=r"on 2 modalities \(flair, t1\).* 3 \(flair, t1, t1ce\)"):
-        features("activations", run=run).rows(view(channels=3))
-    with pytest.raises(ConfigError, match="name its run with --run"):
-        features("activations")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist, pdist
+from terminal import run_python
 
 from medtl.errors import ConfigError, DataError
 from medtl.shift.contract import Rows
@@ -116,7 +116,7 @@ before = peak_mb()
 unit_sums(values_NF, np.arange(4000), rbf([1.0]), block=256)
 print(peak_mb() - before)
 """
-    grown_mb = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    grown_mb = run_python("-c", code, code=0).stdout
     assert 100 < float(grown_mb) < 210
 
 

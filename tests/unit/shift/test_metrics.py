@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import nibabel
 import numpy as np
 import pytest
 from scipy import linalg, stats
@@ -22,7 +18,6 @@ from medtl.shift.metrics.mmd import mmd2
 from medtl.shift.stats.metric_result import evaluate_metric
 from medtl.shift.stats.permutations import Comparison, draw_permutations
 
-ROOT = Path(__file__).parents[3]
 NAMES = tuple(name.removeprefix("core:") for name in load_catalog().shift_metrics)
 BY_PATIENT = tuple(name for name in NAMES if name != "mmd-legacy")
 
@@ -350,34 +345,3 @@ def test_legacy_loop_drops_pairs_across_batches_and_depends_on_order() -> None:
     assert abs(shuffled - total) > 1e-3
     assert not legacy.mmd_legacy().tested
     assert "wrong" in legacy.mmd_legacy().warning
-
-
-@pytest.fixture(scope="module")
-def lines_NF() -> np.ndarray:
-    """The image lines of a real FLAIR volume as the loop reads them: (slices x rows, columns)."""
-    data = Path(os.environ.get("MEDTL_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    volumes = sorted(data.glob("brats/BraTS2021_00006/*flair.nii.gz"))
-    if not volumes:
-        pytest.skip("no real BraTS volume at $MEDTL_SHARED_DATA or ../shared/data")
-    volume_IJK = np.asarray(nibabel.load(volumes[0]).dataobj, dtype=np.float64)
-    return volume_IJK.transpose(2, 1, 0).reshape(-1, 240)
-
-
-def test_legacy_loop_finds_a_real_volume_far_from_itself(lines_NF: np.ndarray) -> None:
-    """Every fourth line, in batches of a fourth: as many batches as of the whole volume, whose
-    value ``benchmarks/shift.py`` measures."""
-    assert lines_NF.shape == (37_200, 240)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(legacy, "BATCH", 250)
-        assert 0.12 < legacy.legacy_mmd(lines_NF[::4], lines_NF[::4]) < 0.20
-
-
-def test_halves_of_a_real_volume_are_no_distance_apart(lines_NF: np.ndarray) -> None:
-    shown_NF = lines_NF[(lines_NF > 0).any(1)]
-    random = np.random.default_rng(6)
-    found = []
-    for _ in range(30):
-        few_NF = shown_NF[random.choice(len(shown_NF), 800, replace=False)]
-        scaled_NF = few_NF / few_NF.std(0).clip(1)
-        found.append(mmd2(scaled_NF[:400], scaled_NF[400:]))
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))

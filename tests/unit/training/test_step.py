@@ -1,34 +1,23 @@
-"""Batches in parts: the gradients of the whole batch, and what happens when memory really runs out.
+"""Batches in parts: the gradients of the whole batch.
 
 Axes: B batch, C modality, I J K voxels.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor
 
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
-from medtl.runtime.run_folder import read_lines
 from medtl.training.losses import dice_ce
 from medtl.training.profiler import Profile
 from medtl.training.step import Gradients, Objective
-
-#: With so many MB to spare, a batch of so many patches fits, or only a part of it.
-BATCH, PLENTY, LITTLE = 12, 2000, 250
-SHORT = Path(__file__).parents[2] / "helpers" / "short_of_memory.py"
 
 
 def network(name: str) -> Network:
@@ -85,48 +74,6 @@ def test_parts_in_bf16_differ_by_its_rounding_alone() -> None:
         return sum(float((a - b).norm()) for a, b in zip(found, exact, strict=True))
 
     assert error(in_parts[1]) < 1.2 * error(whole[1])
-
-
-def short(*words: object) -> subprocess.CompletedProcess[str]:
-    # Large blocks are given back when they are freed: the limit is on addresses.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-    return subprocess.run(
-        [sys.executable, SHORT, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**environment, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def trained(folder: Path, free_mb: int, *stop_after: int, code: int = 0) -> dict[str, Any]:
-    done = short("train", BATCH, free_mb, folder, *stop_after)
-    assert done.returncode == code, done.stderr + done.stdout
-    return json.loads(done.stdout) if code == 0 else {}
-
-
-def test_training_short_of_memory_gives_the_weights_of_the_whole_batch(tmp_path: Path) -> None:
-    assert trained(tmp_path / "whole", PLENTY) == {"at_once": None, "said": []}
-    found = trained(tmp_path / "parts", LITTLE)
-    *_, said = found["said"]
-    assert f"{found['at_once']} of the {BATCH} patches" in said and found["at_once"] < BATCH
-    rows = read_lines(tmp_path / "parts" / "metrics.jsonl")
-    assert rows[-1]["at_once"] == found["at_once"]
-    whole, parts = load_file(tmp_path / "whole" / "last"), load_file(tmp_path / "parts" / "last")
-    for name, tensor in whole.items():
-        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
-    # Going on, now with plenty, gives the very same: the parts are kept.
-    trained(tmp_path / "cut", LITTLE, 2, code=130)
-    assert trained(tmp_path / "cut", PLENTY)["at_once"] == found["at_once"]
-    cut = load_file(tmp_path / "cut" / "last")
-    for name, tensor in parts.items():
-        assert torch.equal(cut[name], tensor)
-
-
-def test_single_patch_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
-    done = short("train", 1, 20, tmp_path)
-    assert done.returncode == 2
-    assert "one patch of 48x48x48" in done.stdout and "patch_size=32,32,32" in done.stdout
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

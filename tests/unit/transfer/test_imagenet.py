@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
+from resnets import write_resnet
 from typer.testing import CliRunner
 
 from medtl.cli.weights import app
 from medtl.errors import ConfigError, WeightsError
-from medtl.inference.load import read_stage
 from medtl.networks.blocks import tensors
 from medtl.networks.options import check_accepted, cut_blocks
 from medtl.plugins.catalog import load_catalog
-from medtl.runtime.device import build_fabric
-from medtl.runtime.run_folder import open_run
 from medtl.transfer.imagenet import read_imagenet
 from medtl.transfer.transfer import transfer
-from medtl.transfer.weights import BEST, Weights, read_weights
+from medtl.transfer.weights import Weights
 
 BLOCKS = ("stem", "encoder1", "encoder2")
 
@@ -35,18 +29,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
     return tmp_path / "torch" / "hub" / "checkpoints"
-
-
-def write_resnet(path: Path) -> Path:
-    """A narrow ResNet-18 of 1000 classes as torchvision saves it."""
-    torch.manual_seed(9)
-    network = (
-        load_catalog()
-        .networks["resnet18"]
-        .load()(in_channels=3, out_channels=1000, spatial_dims=2, width=4)
-    )
-    torch.save(network.module.state_dict(), path)
-    return path
 
 
 def test_absent_weights_are_one_line_that_says_how_to_get_them(hub: Path) -> None:
@@ -112,31 +94,3 @@ def test_a_builder_without_options_refuses_them() -> None:
         check_accepted("unetr", load_catalog().networks["unetr"].load(), {"head": "x"})
     with pytest.raises(ConfigError, match="network unet has no option 'head'; it has none"):
         load_catalog().networks["unet"].load()(in_channels=1, out_channels=1, head="x")
-
-
-def test_options_and_imagenet_go_from_the_command_line_to_the_checkpoint(
-    command: Callable[..., None], tmp_path: Path
-) -> None:
-    random = np.random.default_rng(0)
-    for name, strength in (("blue", (0, 0, 99)), ("red", (99, 0, 0))):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for number in range(5):
-            image_IJH = random.integers(0, 99, (32, 32, 3)) + np.array(strength)
-            image = Image.fromarray(image_IJH.astype(np.uint8))
-            image.save(tmp_path / "data" / name / f"{number}.png")
-    file, run = write_resnet(tmp_path / "mine.pth"), tmp_path / "run"
-    words = ("--network", "resnet18", "--width", 4, "--set", "patch_size=32,32", "--steps", 1)
-    words += ("--strategy", "linear-probe", "--init", "imagenet", "--weights", file, "-q")
-    words += ("--set", "options.head=hidden-512-256", "--set", "options.keep_blocks=2")
-    words += ("--device", "cpu", "--precision", "fp32", "--batch-size", 4)
-    command("train", "classification", "--data", tmp_path / "data", *words, "--out", run)
-    settings = yaml.safe_load((run / "config.yaml").read_text())
-    assert (settings["init"], settings["weights"]) == ("imagenet", str(file))
-    recorded = read_weights(run / "linear-probe" / BEST).metadata["network"]["options"]
-    assert recorded == {"head": "hidden-512-256", "keep_blocks": 2, "slim_from": None}
-    fabric = build_fabric("cpu", "fp32", 1, 1)
-    network = read_stage(open_run(run), "linear-probe", load_catalog(), fabric).predictor.network
-    assert [block.name for block in network.blocks] == ["stem", "encoder1", "head"]
-    theirs, ours = read_weights(file).tensors, tensors(network)
-    frozen = [name for name in ours if not name.startswith("fc.")]
-    assert all(torch.equal(ours[name], theirs[name]) for name in frozen)

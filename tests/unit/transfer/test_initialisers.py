@@ -6,10 +6,10 @@ Axes: O outputs, C channels, x the kernel's.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import weights_of
 from scipy.stats import lognorm
 from torch import Tensor
 
@@ -41,8 +41,7 @@ def trained(modalities: tuple[str, ...] = ("t1", "t2")) -> Weights:
             tensor.copy_(torch.exp(3 * torch.randn(tensor.shape, generator=draw)))
         elif tensor.ndim == 4:
             tensor.add_(0.02)
-    metadata = {"modalities": list(modalities), "regions": list(REGIONS)}
-    return Weights(Path("source.safetensors"), values, metadata, "medtl")
+    return weights_of(values, modalities, REGIONS)
 
 
 def initialised(

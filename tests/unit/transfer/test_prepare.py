@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import weights_of
 from torch import nn
 
 from medtl.data.domain import parse_domain
@@ -28,8 +28,7 @@ def unet(seed: int, width: int = 4) -> Network:
 
 def weights(network: Network) -> Weights:
     values = {name: tensor.detach().clone() for name, tensor in tensors(network).items()}
-    metadata = {"modalities": ["flair", "t1ce"], "regions": list(REGIONS)}
-    return Weights(Path("source.safetensors"), values, metadata, "medtl")
+    return weights_of(values, ("flair", "t1ce"), REGIONS)
 
 
 def test_no_weights_leave_the_network_as_it_is() -> None:

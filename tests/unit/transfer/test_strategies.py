@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from terminal import run_python
 
 from medtl.config import TrainConfig
 from medtl.data.domain import parse_domain
@@ -115,7 +114,7 @@ def test_plans_are_plain_data() -> None:
 
 def test_planning_needs_no_torch() -> None:
     code = "import medtl.transfer.strategies.base, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    run_python("-c", code, code=0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import checkpoints
 import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet, UNet
@@ -78,9 +79,7 @@ def segresnet(in_channels: int, seed: int = 0) -> Network:
 
 
 def weights_of(source: Network, modalities=FLAIR_T1CE, regions=REGIONS, **metadata) -> Weights:
-    state = {name: tensor.detach() for name, tensor in source.module.state_dict().items()}
-    named = {"modalities": list(modalities), "regions": list(regions), **metadata}
-    return Weights(Path("source.safetensors"), state, named, "medtl")
+    return checkpoints.weights_of(source.module.state_dict(), modalities, regions, **metadata)
 
 
 def snapshot(network: Network) -> dict[str, Tensor]:

@@ -1,0 +1,55 @@
+"""Training on listed CT, and on a fold of the list. Axes: I J K voxels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from terminal import Terminal
+from tomograms import list_tomograms, tomogram
+
+from medtl.data.tasks.fingerprint import window
+from medtl.transfer.weights import BEST, read_weights
+
+SMALL = ("--width", "4", "--steps", "2", "--device", "cpu", "--set=patch_size=32,32,32")
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    return list_tomograms(tmp_path)
+
+
+def test_planned_ct_trains_and_predicts_with_its_own_window(
+    listed: Path, tmp_path: Path, medtl: Terminal
+) -> None:
+    run = tmp_path / "run"
+    words = (*SMALL, "--set=val_fraction=0", "--fold", "2", "--out", run)
+    told = "".join(medtl("train", "segmentation", "--data", listed, *words))
+    assert "Fingerprint" in told and "fold 2 of the data's own list" in told
+    assert "as given" in told
+    assert json.loads((run / "splits.json").read_text())[0]["test"] == ["c2", "c5"]
+    metadata = read_weights(run / "scratch" / BEST).metadata
+    cases = [tomogram(tmp_path, f"c{n}", 10.0 * n) for n in (0, 1, 3, 4)]
+    expected = pytest.approx(window(cases, "ct"))
+    assert metadata["preprocessing"]["windows"]["ct"] == expected
+    medtl("predict", run, "-i", listed, "-o", tmp_path / "out", "-q", "--device", "cpu")
+    found = np.asanyarray(nib.load(tmp_path / "out" / "c0.nii.gz").dataobj)
+    assert set(np.unique(found)) <= {0, 2}
+
+
+def test_stopped_fold_is_resumed_with_its_split(
+    listed: Path, tmp_path: Path, medtl: Terminal
+) -> None:
+    run = tmp_path / "run"
+    words = (*SMALL, "--folds", "3", "--fold", "1", "--out", run, "-q")
+    medtl("train", "segmentation", "--data", listed, *words)
+    before = (run / "splits.json").read_text()
+    weights = (run / "scratch" / BEST).read_bytes()
+    (run / "summary.json").unlink()
+    (run / "scratch" / "checkpoint_last" / "weights.safetensors").unlink()
+    medtl("train", "--resume", run, "-q")
+    assert (run / "splits.json").read_text() == before
+    assert (run / "scratch" / BEST).read_bytes() == weights

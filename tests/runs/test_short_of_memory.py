@@ -1,0 +1,75 @@
+"""Inference and training in a process whose memory really runs out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from places import HELPERS
+from safetensors.torch import load_file
+from terminal import run_python
+
+from medtl.errors import RunError
+from medtl.runtime.run_folder import read_lines
+
+#: With so many MB to spare, a batch of so many patches fits, or only a part of it.
+BATCH, PLENTY, LITTLE = 12, 2000, 250
+#: Large blocks are given back when they are freed: the limit is on addresses.
+GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+
+
+def short(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_python(HELPERS / "short_of_memory.py", *words, environment=environment)
+
+
+@pytest.mark.parametrize(("dims", "free_mb"), [(3, 60), (2, 60)])
+def test_inference_short_of_memory_gives_the_result_of_the_smaller_windows(
+    dims: int, free_mb: int
+) -> None:
+    done = short("predict", dims, free_mb, 0)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["same"]
+    assert found["said"]  # how often it has to halve depends on the processor
+    for said in found["said"]:
+        assert said.startswith("the memory ran out: ") and said.endswith("from here on")
+
+
+def test_fixed_windows_that_do_not_fit_are_one_line() -> None:
+    done = short("predict", 3, 30, 1)
+    assert done.returncode == RunError.exit_code, done.stderr
+    assert "windows of 64x64x64 voxels, and the network takes no other size" in done.stdout
+
+
+def trained(folder: Path, free_mb: int, *stop_after: int, code: int = 0) -> dict[str, Any]:
+    done = short("train", BATCH, free_mb, folder, *stop_after, **GIVING_BACK)
+    assert done.returncode == code, done.stderr + done.stdout
+    return json.loads(done.stdout) if code == 0 else {}
+
+
+def test_training_short_of_memory_gives_the_weights_of_the_whole_batch(tmp_path: Path) -> None:
+    assert trained(tmp_path / "whole", PLENTY) == {"at_once": None, "said": []}
+    found = trained(tmp_path / "parts", LITTLE)
+    *_, said = found["said"]
+    assert f"{found['at_once']} of the {BATCH} patches" in said and found["at_once"] < BATCH
+    rows = read_lines(tmp_path / "parts" / "metrics.jsonl")
+    assert rows[-1]["at_once"] == found["at_once"]
+    whole, parts = load_file(tmp_path / "whole" / "last"), load_file(tmp_path / "parts" / "last")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
+    # Going on, now with plenty, gives the very same: the parts are kept.
+    trained(tmp_path / "cut", LITTLE, 2, code=130)
+    assert trained(tmp_path / "cut", PLENTY)["at_once"] == found["at_once"]
+    cut = load_file(tmp_path / "cut" / "last")
+    for name, tensor in parts.items():
+        assert torch.equal(cut[name], tensor)
+
+
+def test_single_patch_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    done = short("train", 1, 20, tmp_path, **GIVING_BACK)
+    assert done.returncode == 2
+    assert "one patch of 48x48x48" in done.stdout and "patch_size=32,32,32" in done.stdout
