@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from clean_environment import CleanEnvironment
+from terminal import run_python
 
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.plugins.catalog import load_catalog
@@ -132,4 +133,4 @@ def test_writing_a_package_imports_nothing_heavy(tmp_path: Path) -> None:
         "heavy = {'torch', 'monai', 'numpy', 'scipy', 'nibabel'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True)
+    run_python("-c", code, tmp_path, code=0)

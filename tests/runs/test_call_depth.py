@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from places import ROOT
+from terminal import exit_code
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
-
-import medtl
-from medtl.cli.main import main
-from medtl.data.phantom import write_phantom
-
-ROOT = Path(medtl.__file__).parents[1]
-
 
 #: From the command's ``main`` to the objective's ``forward``, which calls the network.
 MOST_FRAMES = 9
@@ -32,13 +26,12 @@ def own_frames() -> list[str]:
 
 
 def test_network_is_few_frames_away_from_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_phantom: Callable[..., Path], tmp_path: Path
 ) -> None:
-    data = write_phantom(tmp_path / "data", cases=4, size=24, sites=1, seed=5, workers=1)
+    data = small_phantom(cases=4, size=24, sites=1, seed=5)
     words = ("train", "brats", "--data", data, "--strategy", "scratch", "--steps", "1", "-q")
     words += ("--width", "4", "--set=patch_size=32,32,32", "--spacing", "7.5", "--device", "cpu")
     words += ("--transforms", "brain-mr-plain", "--out", tmp_path / "run")
-    monkeypatch.setattr(sys, "argv", ["medtl", *map(str, words)])
     stacks: list[list[str]] = []
 
     def note(module: nn.Module, inputs: object) -> None:
@@ -50,10 +43,8 @@ def test_network_is_few_frames_away_from_the_command(
 
     hook = register_module_forward_pre_hook(note)
     try:
-        with pytest.raises(SystemExit) as ended:
-            main()
+        assert exit_code(*words) == 0
     finally:
         hook.remove()
-    assert not ended.value.code
     (frames,) = stacks
     assert len(frames) <= MOST_FRAMES, "\n".join(frames)

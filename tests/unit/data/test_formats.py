@@ -6,7 +6,6 @@ Axes: I J K voxels.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from terminal import Terminal
 
-from medtl.cli.main import main
 from medtl.data.case import Cohort
 from medtl.data.formats.label_names import dataset_regions, parse_labels
 from medtl.data.tasks.segmentation import OwnData, Segmentation
@@ -305,17 +304,12 @@ BAD = {
 @pytest.mark.parametrize("make,word", BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_writes_nothing(
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    medtl: Terminal,
     make: Callable[[Path], Path],
     word: str,
 ) -> None:
     (tmp_path / "data").mkdir()
-    words = ["train", "segmentation", "-q", "--data", str(make(tmp_path / "data"))]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["medtl", *words, "--out", str(tmp_path / "run")])
-        main()
-    out, err = capfd.readouterr()
-    assert ended.value.code == 2 and out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("error: ") and word in line and "data" in line
+    words = ("-q", "--data", make(tmp_path / "data"), "--out", tmp_path / "run")
+    line = medtl.refused("train", "segmentation", *words)
+    assert word in line and "data" in line
     assert not (tmp_path / "run").exists()
