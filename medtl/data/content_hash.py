@@ -41,11 +41,11 @@ def check_content(case: Case, modalities: Iterable[Modality]) -> None:
 
 def image_fingerprint(file: ImageFile) -> str:
     """Hash of the float32 voxels in canonical (RAS) order and of their shape; constant: empty."""
-    return str(remembered(_FACT, file.path, file.channel, lambda: _hash(file)))
 
+    def compute() -> str:
+        return content_hash(*read_volume(file, allow_constant=True))
 
-def _hash(file: ImageFile) -> str:
-    return content_hash(*read_volume(file, allow_constant=True))
+    return str(remembered(_FACT, file.path, file.channel, compute))
 
 
 def content_hash(array_IJK: NDArray[Any], affine: NDArray[np.float64]) -> str:

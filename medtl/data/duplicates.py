@@ -80,7 +80,7 @@ def groups_of(thumbnails: Sequence[Thumbnail], least: float | None = None) -> li
     two images are duplicates.
     """
     if least is not None:
-        thumbnails = [replace(each, least=least) for each in thumbnails]
+        thumbnails = [replace(image, least=least) for image in thumbnails]
     pairs = [*_identical(thumbnails), *_similar(thumbnails)]
     members: dict[int, list[int]] = {}
     for number, first in enumerate(joined(len(thumbnails), pairs)):
@@ -117,17 +117,17 @@ def thumbnail(file: ImageFile) -> Thumbnail:
 
 def _identical(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
     first: dict[str, int] = {}
-    for number, each in enumerate(thumbnails):
-        if each.hash:
-            yield first.setdefault(each.hash, number), number
+    for number, image in enumerate(thumbnails):
+        if image.hash:
+            yield first.setdefault(image.hash, number), number
 
 
 def _similar(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
     """Compare thumbnails of one kind with each other, in blocks."""
     kinds: dict[tuple[int, int, float], list[int]] = {}
-    for number, each in enumerate(thumbnails):
-        for kind, details in enumerate(each.details):
-            kinds.setdefault((kind, len(details), each.least), []).append(number)
+    for number, image in enumerate(thumbnails):
+        for kind, details in enumerate(image.details):
+            kinds.setdefault((kind, len(details), image.least), []).append(number)
     for (kind, _, least), numbers in kinds.items():
         details_NF = np.stack([thumbnails[number].details[kind] for number in numbers])
         for start in range(0, len(numbers), BLOCK):

@@ -21,6 +21,10 @@ ALIASES = {
 }  # fmt: skip
 
 
+#: The channels of a coloured picture, and the one channel of grey ones.
+COLOURS, GREY = ("red", "green", "blue"), "image"
+
+
 CANONICAL = ("flair", "t1", "t1ce", "t2")
 
 

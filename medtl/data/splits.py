@@ -90,7 +90,7 @@ def split_patients(
         )
     if val_fraction is None:
         val_fraction = VAL_FRACTION if len(rest) >= MIN_PATIENTS_FOR_VALIDATION else 0.0
-    n_val = _count(len(rest), _fraction("val", val_fraction), "val")
+    n_val = _count(len(rest), val_fraction, "val")
     val = _spread(rest, n_val, f"{seed}:val")
     return Split(
         train=tuple(sorted(set(rest) - val)), val=tuple(sorted(val)), test=tuple(sorted(held))
@@ -121,27 +121,29 @@ def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
     Raises:
         ConfigError: the list has no folds, or not this one, or has a patient in two of them.
     """
-    found: dict[str, int | None] = {}
+    folds: dict[str, int | None] = {}
     for case in cases:
-        if found.setdefault(case.patient, case.fold) != case.fold:
+        if folds.setdefault(case.patient, case.fold) != case.fold:
             raise ConfigError(
                 f"the data's own list puts patient {case.patient} into two folds; keep one"
             )
-    known = sorted({number for number in found.values() if number is not None})
+    known = sorted({number for number in folds.values() if number is not None})
     if not known:
-        raise ConfigError(f"--fold {fold}: of how many? Add --folds 5, or --splits FILE")
+        raise ConfigError(
+            f"--fold {fold}: the number of folds is open; add --folds 5, or --splits FILE"
+        )
     if fold not in known:
         listed = ", ".join(map(str, known))
         raise ConfigError(f"--fold {fold}: the data's own list has folds {listed}")
-    return tuple(sorted(patient for patient, number in found.items() if number == fold))
+    return tuple(sorted(patient for patient, number in folds.items() if number == fold))
 
 
 def _test_count(patients: int, fraction: float | None) -> int:
     """By default 20%, and enough for a bootstrap if that leaves two thirds to train on."""
-    if fraction is None:
-        few = FEWEST_FOR_BOOTSTRAP if patients >= 3 * FEWEST_FOR_BOOTSTRAP else 0
-        return max(_count(patients, TEST_FRACTION, "test"), few)
-    return _count(patients, _fraction("test", fraction), "test")
+    if fraction is not None:
+        return _count(patients, fraction, "test")
+    few = FEWEST_FOR_BOOTSTRAP if patients >= 3 * FEWEST_FOR_BOOTSTRAP else 0
+    return max(_count(patients, TEST_FRACTION, "test"), few)
 
 
 def strata_and_sites(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
@@ -157,14 +159,10 @@ def strata_and_sites(cases: Iterable[Case]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _fraction(side: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ConfigError(f"{side}_fraction is {value:g}; it must be at least 0 and below 1")
-    return value
-
-
 def _count(patients: int, fraction: float, side: str) -> int:
     """A positive fraction gives at least one patient, and leaves at least one."""
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"{side}_fraction is {fraction:g}; it must be at least 0 and below 1")
     if fraction and patients < 2:
         raise ConfigError(
             f"{patients} patient(s) cannot be divided; give more, or set {side}_fraction to 0"
@@ -197,17 +195,15 @@ def _draw(key: str) -> float:
 
 
 def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
-    known = {case.id: case.patient for case in cases} | {
-        case.patient: case.patient for case in cases
-    }
-    held = set()
+    known = {case.id: case.patient for case in cases}
+    known |= {case.patient: case.patient for case in cases}
+    names = list(names)
     for name in names:
         if name not in known:
             raise ConfigError(
                 f"--test-cases: no patient or case is called {name!r}{nearest(name, known)}"
             )
-        held.add(known[name])
-    return held
+    return {known[name] for name in names}
 
 
 def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
     )
     preset = preset.with_windows(recorded.get("windows", {})).with_size(recorded.get("size", ()))
     if "harmonise" in recorded:
-        preset = preset.with_standard(Standard.from_json(recorded["harmonise"]))
+        preset = replace(preset, standard=Standard.from_json(recorded["harmonise"]))
     now = {**preset.to_json(), "augmentation": None}
     if now != {**recorded, "augmentation": None}:
         raise RunError(

@@ -114,13 +114,13 @@ def partition(network: Network) -> dict[str, str]:
     """
     owners: dict[str, str] = {}
     for name, aliases in names_of(network.module).items():
-        found = match_block(network, aliases)
-        if len(found) != 1:
-            where = f"in blocks {' and '.join(found)}" if found else "in no block"
+        blocks = match_block(network, aliases)
+        if len(blocks) != 1:
+            where = f"in blocks {' and '.join(blocks)}" if blocks else "in no block"
             raise ConfigError(
                 f"network {network.name}: tensor {name} is {where}; correct the block patterns"
             )
-        owners[name] = found[0]
+        owners[name] = blocks[0]
     for block in network.blocks:
         if block.name not in owners.values():
             raise ConfigError(
@@ -164,6 +164,14 @@ def execution_layers(network: Network, patch_size: Sequence[int] | None = None) 
     return execution_order(network.module, (2, network.in_channels, *patch))
 
 
+def check_block_names(network: Network, names: Collection[str]) -> None:
+    """Raise UnknownNameError for a block that the network does not have."""
+    known = [block.name for block in network.blocks]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"block of {network.name}", name, known)
+
+
 def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
     """Names of the tensors that a freeze spec covers, in the order of :func:`tensors`.
 
@@ -203,10 +211,7 @@ def _number(text: str, spec: str) -> int:
 
 def _block_names(network: Network, text: str) -> list[str]:
     chosen = [part.strip() for part in text.split(",") if part.strip()]
-    known = [block.name for block in network.blocks]
-    for name in chosen or [text]:
-        if name not in known:
-            raise UnknownNameError(f"block of {network.name}", name, known)
+    check_block_names(network, chosen or [text])
     return chosen
 
 
@@ -229,11 +234,10 @@ def freeze(network: Network, frozen: Collection[str]) -> None:
     for name in frozen:
         if name not in state:
             raise UnknownNameError(f"tensor of {network.name}", name, state)
-    names = frozenset(frozen)
     for name, tensor in state.items():
         if isinstance(tensor, nn.Parameter):
-            tensor.requires_grad_(name not in names)
-            if name in names:
+            tensor.requires_grad_(name not in frozen)
+            if name in frozen:
                 tensor.grad = None
 
 
@@ -243,8 +247,7 @@ def train_mode(network: Network, frozen: Collection[str]) -> None:
     So their norm statistics do not change and their dropout is off. Call it at the start of every
     epoch, as validation puts the module into evaluation mode.
     """
-    names = frozenset(frozen)
-    held = {id(tensor) for name, tensor in tensors(network).items() if name in names}
+    held = {id(tensor) for name, tensor in tensors(network).items() if name in frozen}
     network.module.train()
     for part in network.module.modules():
         ids = tensor_ids(part)
@@ -264,7 +267,7 @@ def all_logits(raw: Any, spatial_dims: int = 3) -> tuple[Tensor, ...]:
     if isinstance(raw, Tensor):
         return raw.unbind(1) if raw.ndim == spatial_dims + 3 else (raw,)
     members = raw if isinstance(raw, list | tuple) else ()
-    found = [t for t in members if isinstance(t, Tensor) and t.ndim == spatial_dims + 2]
-    if not found:
+    logits = [t for t in members if isinstance(t, Tensor) and t.ndim == spatial_dims + 2]
+    if not logits:
         raise ConfigError(f"the network returned no logits but {type(raw).__name__}")
-    return tuple(sorted(found, key=lambda t: -t[0, 0].numel()))
+    return tuple(sorted(logits, key=lambda t: -t[0, 0].numel()))

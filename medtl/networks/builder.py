@@ -40,14 +40,14 @@ def network_builder(
     name: str,
     *,
     width: int,
-    patch_multiple: int = 1,
     dimensions: Sequence[int] = (2, 3),
-    dense: bool = True,
     imagenet: str = "",
+    **traits: Any,
 ) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
-    See :func:`finish`. ``width``: the published one. ``imagenet``: torchvision's file of weights.
+    ``width``: the published one. ``imagenet``: torchvision's file of weights. ``traits``:
+    ``patch_multiple`` and ``dense``, for :func:`finish`.
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
@@ -66,20 +66,17 @@ def network_builder(
             check_options(name, options, known)
             check_dimensions(name, spatial_dims, dimensions)
             chosen, settled = published if width is None else width, {**known, **options}
-            make, blocks = plan(spatial_dims, chosen, **settled)
             return finish(
                 name,
-                make,
-                blocks,
+                *plan(spatial_dims, chosen, **settled),
                 in_channels=in_channels,
                 out_channels=out_channels,
                 spatial_dims=spatial_dims,
                 width=chosen,
                 dimensions=dimensions,
-                patch_multiple=patch_multiple,
                 patch_size=patch_size,
-                dense=dense,
                 options=settled,
+                **traits,
             )
 
         build.__name__, build.__doc__ = plan.__name__, plan.__doc__
@@ -114,30 +111,33 @@ def finish(
     ``options``: those of ``make``, kept in checkpoints. Raises ConfigError if the numbers, the
     blocks or the patch do not fit the module.
     """
-    _check_numbers(name, in_channels, out_channels, spatial_dims, width, dimensions)
+    check_dimensions(name, spatial_dims, dimensions)
+    counts = {"input channels": in_channels, "outputs": out_channels, "width": width}
+    for what, number in counts.items():
+        if number < 1:
+            raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
     module = _make(name, make, in_channels, out_channels)
     with torch.random.fork_rng(devices=[]):
-        inputs = [(other, out_channels) for other in _others(in_channels)]
-        outputs = [(in_channels, other) for other in _others(out_channels)]
+        inputs = ((other, out_channels) for other in _others(in_channels))
         wider = _comparable(name, module, make, inputs)
+        outputs = ((in_channels, other) for other in _others(out_channels))
         more_outputs = _comparable(name, module, make, outputs)
     patch = tuple(patch_size or ())
-    declared = blocks is not None
-    if blocks is None:
-        edges = patch or (max(32, 2 * patch_multiple),) * spatial_dims
-        blocks = derive_blocks(module, torch.zeros(1, in_channels, *edges))
+    edges = patch or (max(32, 2 * patch_multiple),) * spatial_dims
     network = Network(
         name=name,
         module=module,
-        blocks=tuple(blocks),
+        blocks=derive_blocks(module, torch.zeros(1, in_channels, *edges))
+        if blocks is None
+        else tuple(blocks),
         in_channels=in_channels,
         out_channels=out_channels,
         spatial_dims=spatial_dims,
         width=width,
-        input_tensors=_differing(module, wider, axis=1),
-        head_tensors=_differing(module, more_outputs),
+        input_tensors=_differing(module, wider, slice(1, 2)),
+        head_tensors=_differing(module, more_outputs, slice(None)),
         patch_multiple=patch_multiple,
-        declared=declared,
+        declared=blocks is not None,
         patch_size=patch if fixed_patch else (),
         dense=dense,
         options=dict(options or {}),
@@ -146,22 +146,6 @@ def finish(
     if patch:
         _try_patch(network, more_outputs, patch)
     return network
-
-
-def _check_numbers(
-    name: str,
-    in_channels: int,
-    out_channels: int,
-    spatial_dims: int,
-    width: int,
-    dimensions: Sequence[int],
-) -> None:
-    check_dimensions(name, spatial_dims, dimensions)
-    for what, number in zip(
-        ("input channels", "outputs", "width"), (in_channels, out_channels, width), strict=True
-    ):
-        if number < 1:
-            raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
 
 
 def check_dimensions(name: str, spatial_dims: int, dimensions: Sequence[int]) -> None:
@@ -213,18 +197,10 @@ def _on_meta(make: MakeModule, in_channels: int, out_channels: int) -> nn.Module
         return make(in_channels, out_channels)
 
 
-def _differing(module: nn.Module, other: nn.Module, axis: int | None = None) -> tuple[str, ...]:
-    """First names of the tensors whose shape differs, on the given axis or anywhere."""
+def _differing(module: nn.Module, other: nn.Module, axes: slice) -> tuple[str, ...]:
+    """First names of the tensors whose shape differs on these axes."""
     state, others = module.state_dict(), other.state_dict()
-
-    def differs(shape: torch.Size, changed: torch.Size) -> bool:
-        if axis is None:
-            return shape != changed
-        return len(shape) > axis and shape[axis] != changed[axis]
-
-    return tuple(
-        name for name in names_of(module) if differs(state[name].shape, others[name].shape)
-    )
+    return tuple(n for n in names_of(module) if state[n].shape[axes] != others[n].shape[axes])
 
 
 def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from medtl.errors import UnknownNameError
-from medtl.networks.blocks import Network, partition, tensor_ids, tensors
+from medtl.networks.blocks import Network, check_block_names, partition, tensor_ids, tensors
 
 
 def block_features(
@@ -35,31 +34,27 @@ def record_blocks(network: Network, blocks: Collection[str]) -> Iterator[dict[st
     Raises:
         UnknownNameError: the network has no such block.
     """
-    known = [block.name for block in network.blocks]
-    for name in blocks:
-        if name not in known:
-            raise UnknownNameError(f"block of {network.name}", name, known)
+    check_block_names(network, blocks)
     features: dict[str, Tensor] = {}
     depth: Counter[str] = Counter()  # of running modules, so that only the outermost is copied
 
-    def watch(part: nn.Module, block: str) -> list[Any]:
+    def watch(part: nn.Module, block: str) -> None:
         def enter(_module: nn.Module, _inputs: Any) -> None:
             depth[block] += 1
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             depth[block] -= 1
-            if depth[block] == 0 and (found := tensors_in(output)):
-                features[block] = found[-1].clone()
+            if depth[block] == 0 and (outputs := tensors_in(output)):
+                features[block] = outputs[-1].clone()
 
-        return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+        hooks.enter_context(part.register_forward_pre_hook(enter))
+        hooks.enter_context(part.register_forward_hook(leave))
 
-    parts = [(part, block) for part, block in _parts(network) if block in blocks]
-    handles = [handle for part, block in parts for handle in watch(part, block)]
-    try:
+    with ExitStack() as hooks:
+        for part, block in _parts(network):
+            if block in blocks:
+                watch(part, block)
         yield features
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tensors_in(output: Any) -> list[Tensor]:
@@ -73,8 +68,8 @@ def _parts(network: Network) -> Iterator[tuple[nn.Module, str]]:
     block_of = {id(state[name]): block for name, block in owners.items()}
 
     def visit(part: nn.Module, inherited: str | None) -> Iterator[tuple[nn.Module, str]]:
-        found = {block_of[identity] for identity in tensor_ids(part)}
-        block = found.pop() if len(found) == 1 else inherited
+        owning = {block_of[identity] for identity in tensor_ids(part)}
+        block = owning.pop() if len(owning) == 1 else inherited
         if block is not None:
             yield part, block
         for child in part.children():

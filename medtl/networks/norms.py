@@ -58,12 +58,9 @@ def estimate_norms(network: Network, batches: Callable[[], Iterable[Tensor]]) ->
         for name in order:
             norm = norms[name]
             moments = _Moments()
-            handle = norm.register_forward_pre_hook(_watching(moments))
-            try:
+            with norm.register_forward_pre_hook(moments.add):
                 for batch in batches():
                     network.module(batch)
-            finally:
-                handle.remove()
             assert norm.running_mean is not None and norm.running_var is not None
             norm.running_mean.copy_(moments.mean_C)
             norm.running_var.copy_(moments.squares_C / max(1, moments.count - 1))
@@ -77,8 +74,9 @@ class _Moments:
     mean_C: Tensor = field(default_factory=lambda: torch.zeros(()))
     squares_C: Tensor = field(default_factory=lambda: torch.zeros(()))
 
-    def add(self, values: Tensor) -> None:
-        values_CN = in_double(values).transpose(0, 1).flatten(1)
+    def add(self, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """A hook that adds the norm's input, before the norm runs."""
+        values_CN = in_double(inputs[0]).transpose(0, 1).flatten(1)
         count, mean_C = values_CN.shape[1], values_CN.mean(1)
         total = self.count + count
         gap_C = mean_C - self.mean_C.to(mean_C)
@@ -89,13 +87,6 @@ class _Moments:
         )
         self.mean_C = self.mean_C.to(mean_C) + gap_C * count / total
         self.count = total
-
-
-def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def watch(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        moments.add(inputs[0])
-
-    return watch
 
 
 def in_batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ Axes: B batch, C channel, I J K voxel axes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -42,12 +42,10 @@ def _without_values(module: nn.Module) -> Iterator[None]:
     ``torch.func.functional_call`` does not restore the tensors of a module that is registered twice
     (torch 2.13).
     """
-    slots_of_all: list[dict[str, Any]] = [
-        slots for part in module.modules() for slots in (part._parameters, part._buffers)
-    ]
-    kept = [
+    kept: list[tuple[Any, str, Tensor]] = [
         (slots, name, tensor)
-        for slots in slots_of_all
+        for part in module.modules()
+        for slots in (part._parameters, part._buffers)
         for name, tensor in slots.items()
         if tensor is not None
     ]
@@ -73,12 +71,10 @@ def watch(parts: dict[str, nn.Module]) -> Iterator[list[str]]:
 
         return hook
 
-    handles = [part.register_forward_pre_hook(note(name)) for name, part in parts.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, part in parts.items():
+            hooks.enter_context(part.register_forward_pre_hook(note(name)))
         yield order
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def layers(module: nn.Module) -> dict[str, nn.Module]:

@@ -31,10 +31,6 @@ def print_json(body: Any) -> None:
     print(json.dumps(body, indent=2))
 
 
-def _silent(done: int, note: str = "") -> None:
-    """Progress that nobody sees."""
-
-
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
@@ -63,8 +59,9 @@ class Reporter:
     def progress(self, label: str, total: int) -> Iterator[Advance]:
         """Yield ``advance(done, note)``: a bar with ETA on a terminal, plain lines elsewhere."""
         if self.quiet:
-            yield _silent
-        elif self._animated():
+            yield lambda done, note="": None
+        # Colour may be forced onto a file; a bar that redraws itself is for terminals alone.
+        elif self.console.file.isatty() and not self.console.is_dumb_terminal:
             with self._bar() as bar:
                 task = bar.add_task(label, total=total, note="")
 
@@ -75,25 +72,15 @@ class Reporter:
         else:
             yield self._plain(label, total)
 
-    def _animated(self) -> bool:
-        """Colour may be forced onto a file; a bar that redraws itself is for terminals alone."""
-        return self.console.file.isatty() and not self.console.is_dumb_terminal
-
     def _bar(self) -> Any:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
 
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+        return progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
             console=self.console,
         )
 

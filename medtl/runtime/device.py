@@ -25,20 +25,14 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
     Within ``torchrun`` the numbers of devices and nodes are torchrun's.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        device = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    if device not in ("cpu", "cuda", "mps"):
+        device = next((name for name, there in present.items() if there), "cpu")
+    if device not in ("cpu", *present):
         raise ConfigError(f"--device {device}: use auto, cpu, cuda or mps")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no CUDA device is available; use --device auto")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("--device mps: no Apple GPU is available; use --device auto")
+    if not present.get(device, True):
+        lacking = "CUDA device" if device == "cuda" else "Apple GPU"
+        raise ConfigError(f"--device {device}: no {lacking} is available; use --device auto")
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     if precision not in PRECISIONS:

@@ -54,7 +54,10 @@ def examine(plugins: Mapping[str, Any]) -> Machine:
         {
             "versions": _versions(),
             "devices": _devices(),
-            "memory_gb": _memory_gb(),
+            "memory_gb": {
+                "total": _pages_gb("SC_PHYS_PAGES"),
+                "free": _pages_gb("SC_AVPHYS_PAGES"),
+            },
             "cache": _cache(),
             "plugins": dict(plugins),
             "extras": _extras(),
@@ -67,10 +70,10 @@ def _requirements() -> dict[str, list[str]]:
     packages: dict[str, list[str]] = {"": []}
     for line in requires("medtl") or ():
         requirement, _, marker = line.partition(";")
-        found = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
+        package = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
         extra = re.search(r"""extra == ['"](.+?)['"]""", marker)
-        if found:
-            packages.setdefault(extra[1] if extra else "", []).append(found[0])
+        if package:
+            packages.setdefault(extra[1] if extra else "", []).append(package[0])
     return packages
 
 
@@ -98,24 +101,22 @@ def _devices() -> dict[str, Any]:
     except ImportError as error:  # medtl doctor must run in a broken installation
         return {"error": f"cannot be examined: {error}"}
 
-    found: dict[str, Any] = {
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return {
         "cpu_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_bf16": has_bf16("cpu"),
-        "cuda": [],
-        "mps": torch.backends.mps.is_available(),
-    }
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        found["cuda"].append(
+        "cuda": [
             {
-                "name": properties.name,
-                "memory_gb": round(properties.total_memory / _GB, 1),
+                "name": gpu.name,
+                "memory_gb": round(gpu.total_memory / _GB, 1),
                 "bf16": has_bf16("cuda"),
             }
-        )
-    return found
+            for gpu in gpus
+        ],
+        "mps": torch.backends.mps.is_available(),
+    }
 
 
 def _memory_gb() -> dict[str, Any]:

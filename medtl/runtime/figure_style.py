@@ -18,9 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from medtl.runtime.files import replacing
-
-SYNTHETIC = "synthetic phantom"
-
+from medtl.runtime.shown import SYNTHETIC
 
 # Okabe and Ito (2008): distinct with any colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

@@ -73,9 +73,7 @@ def free_memory_bytes() -> int:
     """
     available = 4 * 1024**3
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
+        available = _reported_bytes("/proc/meminfo", "MemAvailable:") or available
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
     except OSError:
         return available
@@ -90,9 +88,15 @@ def in_words(size: float) -> str:
 def peak_memory_bytes() -> int | None:
     """The peak RAM of this process so far (Linux; elsewhere None)."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        return _reported_bytes("/proc/self/status", "VmHWM:")
+    return None
+
+
+def _reported_bytes(path: str, field: str) -> int | None:
+    """A field that Linux reports in kB; None if the file lacks it."""
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
     return None
 
 

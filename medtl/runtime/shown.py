@@ -51,7 +51,7 @@ class Shown:
         return f"<{type(self).__name__}: {self._line()}>"
 
     def _repr_html_(self) -> str:
-        parts = [each._repr_html_() for each in (*self.tables(), *self.pictures())]
+        parts = [part._repr_html_() for part in (*self.tables(), *self.pictures())]
         return f"<div><p><b>{escape(self._line())}</b></p>{''.join(parts)}</div>"
 
 
@@ -109,7 +109,7 @@ class Pictures:
 def read_pictures(folder: Path) -> Pictures:
     """Every PNG of a folder; none where there is no such folder."""
     try:
-        found = sorted(path for path in folder.glob("*.png") if path.is_file())
-        return Pictures(tuple(Picture(path.stem, path.read_bytes()) for path in found))
+        paths = sorted(path for path in folder.glob("*.png") if path.is_file())
+        return Pictures(tuple(Picture(path.stem, path.read_bytes()) for path in paths))
     except OSError as problem:
         raise RunError(f"cannot read {folder}: {problem.strerror}") from problem

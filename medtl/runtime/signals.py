@@ -42,7 +42,8 @@ class Interruption:
             return False
         return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
 
-    def _notice(self, number: int, _frame: Any) -> None:
+    def notice(self, number: int, _frame: Any) -> None:
+        """Handle a signal."""
         self.requeue = self.requeue or number == REQUEUE
         if self.asked or not self._deferring:
             raise KeyboardInterrupt
@@ -60,7 +61,7 @@ def watching() -> Iterator[Interruption]:
     # A handler that was not set from Python could not be restored.
     former = {n: handler for n in numbers if (handler := signal.getsignal(n)) is not None}
     for number in former:
-        signal.signal(number, interruption._notice)
+        signal.signal(number, interruption.notice)
     try:
         yield interruption
     finally:

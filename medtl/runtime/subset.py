@@ -1,4 +1,4 @@
-"""At most so many of a sequence, evenly spaced."""
+"""A limited number of items of a sequence, evenly spaced."""
 
 from __future__ import annotations
 

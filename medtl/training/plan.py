@@ -234,7 +234,8 @@ def choose_preset(
         domain: cases_of(data.split.train, select(domain, data.cohort.cases))
         for domain in draft.visited
     }
-    return preset.with_standard(fit_standard(config.harmonise, catalog, preset, training, reporter))
+    standard = fit_standard(config.harmonise, catalog, preset, training, reporter)
+    return replace(preset, standard=standard)
 
 
 def choose_sizes(

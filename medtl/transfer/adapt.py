@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
-from medtl.data.modality import NEAREST
+from medtl.data.modality import COLOURS, GREY, NEAREST
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, tensors
-
-#: The one channel of grey pictures.
-GREY = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +71,10 @@ def _plan_channel(name: str, source: Sequence[str], mapping: Mapping[str, str]) 
     for origin in wishes:
         if origin in source:
             return Channel(name, (source.index(origin),), origin, new=origin != name)
-    if name == GREY and len(source) == 3 and set(source) == set(_colours()):
+    if name == GREY and sorted(source) == sorted(COLOURS):
         return Channel(name, (0, 1, 2), "+".join(source), new=False, summed=True)
     everything = tuple(range(len(source)))
     return Channel(name, everything, f"mean({','.join(source)})", new=True)
-
-
-def _colours() -> tuple[str, ...]:
-    from medtl.data.io.pictures import COLOURS  # which reads pictures: not at a command's start
-
-    return COLOURS
 
 
 def adapt_input(
@@ -129,8 +121,7 @@ def identical_pairs(plan: Sequence[Channel]) -> tuple[tuple[str, str], ...]:
     """Pairs of target channels with one origin, which the network cannot distinguish at first."""
     return tuple(
         (one.target, other.target)
-        for index, one in enumerate(plan)
-        for other in plan[index + 1 :]
+        for one, other in combinations(plan, 2)
         if one.sources == other.sources
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from medtl.data.io.pictures import COLOURS
+from medtl.data.modality import COLOURS
 from medtl.errors import ConfigError, WeightsError
 from medtl.networks.builder import IMAGENET_FILES
 from medtl.plugins.catalog import Catalog

@@ -53,16 +53,12 @@ class WeightsFile(Shown):
 
 def _cell(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        settings = sorted((key for key in value if value[key] != {}), key=_name_first)
+        settings = sorted((k for k in value if value[k] != {}), key=lambda k: (k != "name", k))
         return ", ".join(f"{key} {value[key]}" for key in settings)
     if isinstance(value, list):
         return ", ".join(value) or "not stated"
     number = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return f"{number} image{'s' if value != 1 else ''}" if name == "seen" else number
-
-
-def _name_first(key: str) -> tuple[bool, str]:
-    return key != "name", key
 
 
 def inspect(
@@ -86,14 +82,23 @@ def inspect(
         ConfigError: neither the file nor ``modalities`` names the network's inputs.
     """
     from medtl.transfer.mismatch import misfit
+    from medtl.transfer.transfer import transfer
     from medtl.transfer.weights import read_weights, resolve_weights
 
     weights = read_weights(resolve_weights(file))
     facts = facts_of(weights)
     if not network:
         return WeightsFile(facts)
-    target, names = _target(weights, catalog, network, width, modalities, regions)
-    receipt = _preview(weights, target, *names, mapping, init_modalities)
+    target, inputs, outputs = _target(weights, catalog, network, width, modalities, regions)
+    receipt = transfer(
+        target,
+        weights,
+        modalities=inputs,
+        regions=outputs,
+        mapping=parse_mapping(mapping),
+        allow_partial=True,
+        source_modalities=parse_modalities(init_modalities) if init_modalities else None,
+    )
     facts["receipt"] = {"network": target.name, **receipt.to_json()}
     return WeightsFile(facts, replace(receipt, whose=network), misfit(target, weights, receipt))
 
@@ -130,7 +135,7 @@ def _target(
     width: int | None,
     modalities: str,
     regions: str,
-) -> tuple[Network, tuple[tuple[str, ...], tuple[str, ...]]]:
+) -> tuple[Network, tuple[str, ...], tuple[str, ...]]:
     """The network to load into, with its modalities and regions."""
     inputs = parse_modalities(modalities) if modalities else weights.modalities
     if not inputs:
@@ -147,31 +152,10 @@ def _target(
         width=width or (saved.get("width") if same else None),
         **(saved.get("options", {}) if same else {}),
     )
-    return network, (tuple(inputs), outputs)
+    return network, tuple(inputs), outputs
 
 
 def _dims_of(weights: Weights) -> int:
     """3, unless all of the file's convolutions are 2-D."""
     ranks = {tensor.ndim for tensor in weights.tensors.values()}
     return 2 if 4 in ranks and 5 not in ranks else 3
-
-
-def _preview(
-    weights: Weights,
-    network: Network,
-    modalities: tuple[str, ...],
-    regions: tuple[str, ...],
-    mapping: Sequence[str],
-    init_modalities: str,
-) -> Receipt:
-    from medtl.transfer.transfer import transfer
-
-    return transfer(
-        network,
-        weights,
-        modalities=modalities,
-        regions=regions,
-        mapping=parse_mapping(mapping),
-        allow_partial=True,
-        source_modalities=parse_modalities(init_modalities) if init_modalities else None,
-    )

@@ -63,11 +63,11 @@ def misfit(
         problem = (
             f"only {min(share, number):.0%} of the {what} of {network.name} would be transferred"
         )
-        if depth := _flat(network, weights, asked):
+        if depth := _flat(network, asked, misfits):
             return (
-                f"{problem}: its 2-D convolutions fit, repeated over the slices, but what follows "
-                f"them was made for pictures ({shown}); carry the first {depth} blocks over by "
-                f"--strategy transfusion --depth {depth}"
+                f"{problem}: its 2-D convolutions fit, repeated over the slices, but the layers "
+                f"after them were made for pictures ({shown}); carry the first {depth} blocks over "
+                f"by --strategy transfusion --depth {depth}"
             )
         return (
             f"{problem}, these are weights of {architecture(weights)} ({shown})"
@@ -77,7 +77,9 @@ def misfit(
         held = [row for row in asked if row.block == block]
         used = sum(row.numel for row in held if row.status != "random")
         lost = [r.name for r in skipped if not r.note and block in match_block(network, (r.name,))]
-        lost += [row.source for row in held if row.source and _another_layer(row, weights)]
+        for row in held:  # a kernel in the file and a vector (a norm's) here, or the reverse
+            if row.source and (len(row.shape) == 1) != (weights.tensors[row.source].ndim == 1):
+                lost.append(row.source)
         homeless = sum(weights.tensors[name].numel() for name in lost)
         if homeless > WITHOUT_PLACE * (used + homeless):
             return (
@@ -88,12 +90,11 @@ def misfit(
     return ""
 
 
-def _flat(network: Network, weights: Weights, asked: Sequence[ReceiptRow]) -> int:
+def _flat(network: Network, asked: Sequence[ReceiptRow], misfits: Sequence[ReceiptRow]) -> int:
     """The number of first blocks of a 3-D network that 2-D weights fill.
 
     0 unless all convolutions fit and only layers after them do not.
     """
-    misfits = [row for row in asked if row.status == "random"]
     if not any("inflated" in row.factors for row in asked) or any(
         len(row.shape) > 2 or not row.source for row in misfits
     ):
@@ -101,11 +102,6 @@ def _flat(network: Network, weights: Weights, asked: Sequence[ReceiptRow]) -> in
     lost = {row.block for row in misfits}
     names = [block.name for block in network.blocks]
     return min(names.index(block) for block in lost)
-
-
-def _another_layer(row: ReceiptRow, weights: Weights) -> bool:
-    """Whether the file has a kernel where the network has a vector (a norm's), or the reverse."""
-    return (len(row.shape) == 1) != (weights.tensors[row.source].ndim == 1)
 
 
 def _new_by_nature(network: Network) -> set[str]:
@@ -136,10 +132,10 @@ def torchvision_network(state: Mapping[str, Tensor]) -> str:
         norm = any(name.endswith("running_mean") for name in state)
         return f"vgg{depth}{'-bn' if norm else ''}"
     places = [re.fullmatch(r"layer(\d)\.(\d+)\.conv(\d)\.weight", name) for name in state]
-    found = [tuple(map(int, place.groups())) for place in places if place]
-    blocks = Counter(level for level, _, convolution in found if convolution == 1)
+    numbers = [tuple(map(int, place.groups())) for place in places if place]
+    blocks = Counter(level for level, _, convolution in numbers if convolution == 1)
     counts = tuple(blocks[level] for level in range(1, 5))
-    layers = _RESNET.get((counts, max((row[2] for row in found), default=0)))
+    layers = _RESNET.get((counts, max((row[2] for row in numbers), default=0)))
     return f"resnet{layers}" if layers else ""
 
 
@@ -171,8 +167,8 @@ def _near_miss(
 def _same_shape(misfits: Sequence[ReceiptRow], skipped: Sequence[ReceiptRow]) -> str:
     """A tensor of the file with the shape of a missing one and the most similar name."""
     for row in misfits:
-        alike = [other.name for other in skipped if other.shape == row.shape and row.shape]
-        if alike and not row.source:
-            name = max(alike, key=lambda name: SequenceMatcher(None, name, row.name).ratio())
+        equal = [other.name for other in skipped if other.shape == row.shape and row.shape]
+        if equal and not row.source:
+            name = max(equal, key=lambda name: SequenceMatcher(None, name, row.name).ratio())
             return f"; {name} in the file has the shape of {row.name} here"
     return ""

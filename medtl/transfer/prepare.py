@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, freeze, partition, select_blocks, tensors
@@ -13,9 +14,6 @@ from medtl.transfer.response import calibrate_response
 from medtl.transfer.strategies.base import Stage
 from medtl.transfer.transfer import random_row, transfer
 from medtl.transfer.weights import Weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,6 @@ class PreparedNetwork:
     receipt: Receipt
 
     def trainable_share(self) -> float:
-        from torch import nn
-
         sizes = {
             name: tensor.numel()
             for name, tensor in tensors(self.network).items()

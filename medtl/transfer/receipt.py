@@ -71,12 +71,11 @@ class Receipt(Shown):
     def tables(self) -> list[Table]:
         """The shares of each block's parameters that were loaded, adapted and left random."""
         rows = []
-        total = 0
         for block, counts in block_shares(self.tensors).items():
             size = sum(counts.values())
-            total += size
             shares = [_percent(counts.get(status, 0) / size) for status in STATUSES]
             rows.append((block, f"{size:,}", *shares, self._block_notes(block)))
+        total = sum(row.numel for row in self.tensors if row.parameter and row.status != "skipped")
         rows.append(("all", f"{total:,}", *map(_percent, self.shares.values()), "sum 100%"))
         columns = ("block", "parameters", *STATUSES, "notes")
         return [Table(f"into {self.whose}", columns, tuple(rows), self._table_notes())]
@@ -125,7 +124,7 @@ class Receipt(Shown):
 def identical_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Notes on modalities whose first-layer weights are identical."""
     return tuple(
-        f"{a} and {b} start out alike, so their channels must be trained" for a, b in pairs
+        f"{a} and {b} start with equal weights, so their channels must be trained" for a, b in pairs
     )
 
 

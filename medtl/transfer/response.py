@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medtl.networks.blocks import Network, all_logits, tensors
+from medtl.networks.trace import mode
 from medtl.runtime.device import in_double
-from medtl.transfer.receipt import Receipt, ReceiptRow
+from medtl.transfer.receipt import Receipt
 
 _POOLS = {2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
 
@@ -33,19 +34,14 @@ def norm_follows(network: Network, tensor_name: str) -> bool:
     draw = torch.Generator().manual_seed(0)
     images = 1 if network.dense else 2  # a single output has no spread
     batch_BCIJK = torch.randn((images, network.in_channels, *patch), generator=draw).to(weight)
-    modes = {module: module.training for module in network.module.modules()}
     kept = weight.detach().clone()
-    network.module.eval()
-    try:
-        with torch.no_grad():
+    with mode(network.module, training=False), torch.no_grad():
+        try:
             before = all_logits(network.module(batch_BCIJK), network.spatial_dims)[0]
             weight.mul_(2)
             after = all_logits(network.module(batch_BCIJK), network.spatial_dims)[0]
-    finally:
-        with torch.no_grad():
+        finally:
             weight.copy_(kept)
-        for module, training in modes.items():
-            module.training = training
     spread = float(before.std())
     return spread > 0 and float((after - before).abs().max()) < 0.01 * spread
 
@@ -112,13 +108,10 @@ def calibrate_response(
     with torch.no_grad():
         for name, factor in factors.items():
             state[name].mul_(factor)
-    rows = tuple(
-        _calibrated(row, factors[row.name]) if row.name in factors else row
-        for row in receipt.tensors
-    )
-    return replace(receipt, tensors=rows)
-
-
-def _calibrated(row: ReceiptRow, factor: float) -> ReceiptRow:
-    note = f"{row.note}; x {factor:.4g} to answer as strongly as in the source"
-    return replace(row, note=note, factors={**row.factors, "response": factor})
+    rows = []
+    for row in receipt.tensors:
+        if row.name in factors:
+            note = f"{row.note}; x {factors[row.name]:.4g} to answer as strongly as in the source"
+            row = replace(row, note=note, factors={**row.factors, "response": factors[row.name]})
+        rows.append(row)
+    return replace(receipt, tensors=tuple(rows))

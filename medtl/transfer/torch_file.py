@@ -54,7 +54,7 @@ def read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         return _tensors_of(content["network_weights"]), nnunet_metadata(content), NNUNET
     form = "state dict"
     state: Mapping[Any, Any] = content
-    while (key := _wrapper(state)) is not None:
+    while key := next((k for k in WRAPPERS if isinstance(state.get(k), Mapping) and state[k]), ""):
         form, state = f"checkpoint[{key!r}]", state[key]
     tensors = _tensors_of(state)
     if not tensors:
@@ -78,14 +78,6 @@ def _why_unreadable(path: Path, message: str) -> str:
         f"w = torch.load({str(path)!r}, weights_only=False); "
         "torch.save(w.state_dict() if hasattr(w, 'state_dict') else w['state_dict'], 'weights.pt')"
     )
-
-
-def _wrapper(state: Mapping[Any, Any]) -> str | None:
-    for key in WRAPPERS:
-        inner = state.get(key)
-        if isinstance(inner, Mapping) and inner:
-            return key
-    return None
 
 
 def _tensors_of(state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError, UnknownNameError, WeightsError
-from medtl.networks.blocks import Network, names_of, partition, tensors
+from medtl.errors import ConfigError, WeightsError
+from medtl.networks.blocks import Network, check_block_names, names_of, partition, tensors
 from medtl.transfer.adapt import (
     Adapted,
     adapt_head,
@@ -108,31 +109,25 @@ def _check_names(network: Network, modalities: Sequence[str], reinit: Sequence[s
             f"network {network.name} takes {network.in_channels} channels, "
             f"but {len(modalities)} modalities are named: {', '.join(modalities)}"
         )
-    known = [block.name for block in network.blocks]
-    for block in reinit:
-        if block not in known:
-            raise UnknownNameError(f"block of {network.name}", block, known)
+    check_block_names(network, reinit)
 
 
 def load_exactly(network: Network, weights: Weights) -> None:
     """Load a checkpoint into the network it was saved from; WeightsError unless all tensors fit."""
     state, aliases = tensors(network), names_of(network.module)
-    values = {
-        name: next((weights.tensors[a] for a in aliases[name] if a in weights.tensors), None)
-        for name in state
-    }
+    values: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        value = values[name]
+        value = next((weights.tensors[a] for a in aliases[name] if a in weights.tensors), None)
         if value is None or value.shape != tensor.shape:
             has = "lacks it" if value is None else f"has {tuple(value.shape)}"
             raise WeightsError(
                 f"{weights.path} does not fit {network.name}: {name} is {tuple(tensor.shape)}, "
                 f"the file {has}"
             )
+        values[name] = value
     with torch.no_grad():
         for name, value in values.items():
-            if value is not None:
-                state[name].copy_(value)
+            state[name].copy_(value)
 
 
 def _placed(
@@ -233,7 +228,7 @@ def _receipt(
         identical = identical_pairs(plan)
     elif any(row.status == "adapted" for row in kept):
         new = channels.target
-        identical = tuple((a, b) for i, a in enumerate(new) for b in new[i + 1 :])
+        identical = tuple(combinations(new, 2))
         notes.append("the file does not name its modalities: each channel starts as their mean")
     elif kept:
         notes.append(

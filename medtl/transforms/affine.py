@@ -74,13 +74,13 @@ class Affine:
         for axis in range(3):
             i, j, k = (step * line for step, line in zip(self.matrix[axis], offsets, strict=True))
             places.append((i[:, None, None] + (self.centre[axis] + 1), j[:, None] + k))
-        found_CIJK = torch.empty(len(volume_CIJK), *size)
+        sampled_CIJK = torch.empty(len(volume_CIJK), *size)
         step = max(1, SLAB_VOXELS // (size[1] * size[2]))
         for first in range(0, size[0], step):
             part = slice(first, first + step)
             places_IJK = [row[part] + plane for row, plane in places]
-            found_CIJK[:, part] = _interpolated(padded_CIJK, places_IJK)
-        return found_CIJK
+            sampled_CIJK[:, part] = _interpolated(padded_CIJK, places_IJK)
+        return sampled_CIJK
 
     def _on_voxels(self) -> bool:
         """Whether the map needs no interpolation."""
@@ -105,14 +105,14 @@ def _interpolated(volume_CIJK: Tensor, places_IJK: Sequence[Tensor]) -> Tensor:
     index_V = index_IJK.flatten().long()  # int64 is faster to look up, int32 to compute
     strides = (sizes[1] * sizes[2], sizes[2], 1)
     steps = [sum(step) for step in product(*((0, stride) for stride in strides))]
-    found = []
+    channels = []
     for channel_V in volume_CIJK.flatten(1):
         values = [channel_V[step:].index_select(0, index_V) for step in steps]
         for share_V in reversed(shares_V):
             pairs = zip(values[::2], values[1::2], strict=True)
             values = [near_V.lerp_(far_V, share_V) for near_V, far_V in pairs]
-        found += values
-    return torch.stack(found).view(-1, *index_IJK.shape)
+        channels += values
+    return torch.stack(channels).view(-1, *index_IJK.shape)
 
 
 def _cut(volume_CIJK: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ lesion's contrast varies.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,17 +53,7 @@ LIGHT = Augmentation(
 )
 
 
-NONE = Augmentation(
-    overhang=0.0,
-    spatial_p=0.0,
-    flip=False,
-    fade_p=0.0,
-    noise_p=0.0,
-    blur_p=0.0,
-    bias_p=0.0,
-    intensity_p=0.0,
-    gamma_p=0.0,
-)
+NONE = replace(LIGHT, flip=False, intensity_p=0.0)
 
 
 #: For whole pictures: nothing is faded, little leaves the frame, sharpness and illumination stay.
@@ -262,14 +252,14 @@ def apply_to_image(drawn: Draw, image_CIJK: Tensor, patch: tuple[int, int, int])
 def _shown(drawn: Draw, shown_CIJK: Tensor, window: Window, patch: tuple[int, int, int]) -> Tensor:
     """The patch (CIJK) with changed intensities, from the values in its window."""
     noise_source = torch.Generator().manual_seed(drawn.noise_seed)
-    found = torch.zeros((len(shown_CIJK), *patch))
+    patch_CIJK = torch.zeros((len(shown_CIJK), *patch))
     if shown_CIJK.numel() == 0:
-        return found
+        return patch_CIJK
     for channel, (values_IJK, settings) in enumerate(zip(shown_CIJK, drawn.channels, strict=True)):
         shaded_IJK = shaded(values_IJK, settings, noise_source, window, patch)
         if channel not in drawn.missing:
-            found[(channel, *window)] = shaded_IJK
-    return found
+            patch_CIJK[(channel, *window)] = shaded_IJK
+    return patch_CIJK
 
 
 def _meet(one: Window, other: Window) -> Window:

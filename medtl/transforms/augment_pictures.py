@@ -41,14 +41,13 @@ def augmented(drawn: Sequence[Draw], pictures_BCIJ: Tensor) -> Tensor:
     )
     shown_BCIJ += dark_BC11
     window = (slice(0, i), slice(0, j), slice(0, 1))
-    for picture_CIJ, each in zip(shown_BCIJ, drawn, strict=True):
-        noise_source = torch.Generator().manual_seed(each.noise_seed)
-        for channel, (values_IJ, settings) in enumerate(
-            zip(picture_CIJ, each.channels, strict=True)
-        ):
+    for picture_CIJ, one in zip(shown_BCIJ, drawn, strict=True):
+        noise_source = torch.Generator().manual_seed(one.noise_seed)
+        rows = zip(picture_CIJ, one.channels, strict=True)
+        for channel, (values_IJ, settings) in enumerate(rows):
             values_IJK = values_IJ[..., None]
             changed_IJK = shaded(values_IJK, settings, noise_source, window, (i, j, 1))
-            if channel in each.missing:
+            if channel in one.missing:
                 values_IJK.zero_()
             elif changed_IJK is not values_IJK:
                 values_IJK.copy_(changed_IJK)
@@ -61,8 +60,8 @@ def _places(drawn: Sequence[Draw], frame: tuple[int, int]) -> Tensor:
     Computed by products and sums alone, whose results do not depend on the size of the batch.
     """
     offsets = [torch.arange(edge) - (edge - 1) / 2 for edge in frame]
-    matrix_B22 = torch.stack([each.matrix[:2, :2] for each in drawn])
-    middle_B2 = torch.stack([each.centre[:2] for each in drawn])
+    matrix_B22 = torch.stack([one.matrix[:2, :2] for one in drawn])
+    middle_B2 = torch.stack([one.centre[:2] for one in drawn])
     places_BIJ2 = torch.empty(len(drawn), *frame, 2)
     for axis, edge in enumerate(frame):
         scale = 2 / max(edge - 1, 1)

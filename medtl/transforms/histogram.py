@@ -51,7 +51,7 @@ class Landmarks:
             raise DataError(f"{what}: no image whose intensities vary; leave harmonise out")
         if self.ends is not None:
             rows_P = [np.interp(row_P, row_P[[0, -1]], self.ends) for row_P in rows_P]
-        ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # it is, but for rounding
+        ascending_P = np.maximum.accumulate(np.mean(rows_P, axis=0))  # ascending but for rounding
         return tuple(float(value) for value in ascending_P)
 
 
@@ -104,7 +104,7 @@ class Standard:
         values = tuple((str(name), _numbers(row)) for name, row in rows.items())
         for name, row in values:
             if len(row) != len(percentiles):
-                raise ValueError(f"the standard of {name} has not one value per percentile")
+                raise ValueError(f"the standard of {name} needs one value per percentile")
             if any(a > b for a, b in pairwise(row)):
                 raise ValueError(f"the standard of {name} descends")
         return cls(str(recorded["name"]), percentiles, values)
@@ -119,14 +119,14 @@ def moved(image_IJK: Image, own: Sequence[float], standard: Sequence[float]) -> 
     wanted = np.bincount(groups, standard) / np.bincount(groups)
     if len(knots) == 1:
         return np.asarray(image_IJK + np.float32(wanted[0] - knots[0]))
-    found_IJK = np.interp(image_IJK, knots, wanted).astype(np.float32)
+    moved_IJK = np.interp(image_IJK, knots, wanted).astype(np.float32)
     for end, inner, beyond_IJK in (
         (0, 1, image_IJK < knots[0]),
         (-1, -2, image_IJK > knots[-1]),
     ):
         slope = (wanted[end] - wanted[inner]) / (knots[end] - knots[inner])
-        found_IJK[beyond_IJK] = wanted[end] + slope * (image_IJK[beyond_IJK] - knots[end])
-    return found_IJK
+        moved_IJK[beyond_IJK] = wanted[end] + slope * (image_IJK[beyond_IJK] - knots[end])
+    return moved_IJK
 
 
 def quantiles(sorted_N: Image, percentiles: Sequence[float]) -> NDArray[np.float64]:

@@ -134,7 +134,7 @@ def n4_correct(
     field, weight = functional.interpolate(
         pair[None], size=image_IJK.shape, mode="trilinear", align_corners=False
     )[0].numpy()
-    found = brain_IJK & (weight > 0)
+    known_IJK = brain_IJK & (weight > 0)
     result_IJK = positive_IJK.astype(np.float32)
-    result_IJK[found] *= weight[found] / field[found]
+    result_IJK[known_IJK] *= weight[known_IJK] / field[known_IJK]
     return result_IJK

@@ -128,22 +128,13 @@ def prepared_shape(
     size: Sequence[int], spacing_mm: Sequence[float] | NDArray[np.float64], preset: Preset
 ) -> tuple[int, int, int]:
     """Voxels per axis of a prepared box of ``size`` voxels."""
-    if not preset.fits:
-        return resampled_shape(size, spacing_mm, preset.spacing_mm)
     extent_mm = [n * float(mm) for n, mm in zip(size, spacing_mm, strict=True)]
-    factor = min(edge / mm for edge, mm in zip(preset.size, extent_mm, strict=False))
-    scaled = [max(1, round(mm * factor)) for mm in extent_mm[: len(preset.size)]]
-    i, j, k = (*scaled, *size[len(scaled) :])
-    return i, j, k
-
-
-def resampled_shape(
-    size: Sequence[int], spacing_mm: Sequence[float] | NDArray[np.float64], target_mm: float
-) -> tuple[int, int, int]:
-    """Voxels per axis after resampling a box of ``size`` voxels to ``target_mm``, at least 1."""
-    i, j, k = (
-        max(1, round(n * float(mm) / target_mm)) for n, mm in zip(size, spacing_mm, strict=True)
-    )
+    if preset.fits:
+        factor = min(edge / mm for edge, mm in zip(preset.size, extent_mm, strict=False))
+        edges = [mm * factor for mm in extent_mm[: len(preset.size)]]
+    else:
+        edges = [mm / preset.spacing_mm for mm in extent_mm]
+    i, j, k = (*(max(1, round(edge)) for edge in edges), *size[len(edges) :])
     return i, j, k
 
 

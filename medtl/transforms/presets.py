@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
@@ -56,9 +57,6 @@ class Preset:
         rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
         return replace(self, windows=tuple(rows))
 
-    def with_standard(self, standard: Standard | None) -> Preset:
-        return replace(self, standard=standard)
-
     def with_modality_dropout(self, share: float) -> Preset:
         """The preset with this ``modality_dropout`` in its augmentation."""
         return replace(self, augmentation=replace(self.augmentation, modality_dropout=share))
@@ -85,67 +83,34 @@ class Preset:
         }
 
 
-def brain_mr() -> Preset:
-    """RAS, crop to the brain, clip, z-score in the brain, resample; full augmentation."""
-    return Preset("brain-mr", FULL)
-
-
-def brain_mr_n4() -> Preset:
-    """``brain-mr`` with N4 bias-field correction first (Tustison et al. 2010, by ITK)."""
-    return Preset("brain-mr-n4", FULL, n4=True)
-
-
-def brain_mr_light() -> Preset:
-    """``brain-mr`` with flips and global intensity changes only: for data that are plentiful."""
-    return Preset("brain-mr-light", LIGHT)
-
-
-def brain_mr_plain() -> Preset:
-    """``brain-mr`` without augmentation."""
-    return Preset("brain-mr-plain", NONE)
-
-
-def mr() -> Preset:
-    """``brain-mr`` for images with skull or of the body: noise around the patient is not cut away,
-    as dark tissue would be cut away with it."""
-    return Preset("mr", FULL, whole=True)
-
-
-def ct() -> Preset:
-    """CT clipped to the 0.5 and 99.5 percentiles of the training cases' labelled voxels, then
-    standardised by their mean and deviation (Isensee et al. 2021); other channels as ``mr``."""
-    return Preset("ct", FULL, whole=True, windowed=True)
-
-
-def picture() -> Preset:
-    """Whole pictures, scaled to fit with their aspect ratio, and z-scored; augmented."""
-    return Preset("picture", PICTURE, fits=True)
-
-
-def picture_plain() -> Preset:
-    """``picture`` without augmentation."""
-    return Preset("picture-plain", NONE, fits=True)
-
-
-def picture_raw() -> Preset:
-    """``picture`` with intensities as stored, black 0 and white 1."""
-    return Preset("picture-raw", _UNIT, fits=True, scaling="unit")
-
-
-def picture_raw_plain() -> Preset:
-    """``picture-raw`` without augmentation."""
-    return Preset("picture-raw-plain", NONE, fits=True, scaling="unit")
-
-
-def picture_imagenet() -> Preset:
-    """``picture`` standardised by ImageNet's mean and deviation, for ImageNet weights."""
-    return Preset("picture-imagenet", PICTURE, fits=True, scaling="imagenet")
-
-
-def head_picture() -> Preset:
-    """``picture`` that hides the file's size: cropped to the head and blurred equally."""
-    return Preset("head-picture", PICTURE, fits=True, head=True)
-
-
 #: Intensities of 0 to 1 deviate by about a quarter.
 _UNIT = replace(PICTURE, noise=PICTURE.noise / 4, shift=PICTURE.shift / 4)
+
+#: RAS, crop to the brain, clip, z-score in the brain, resample; full augmentation.
+brain_mr = partial(Preset, "brain-mr", FULL)
+#: ``brain-mr`` with N4 bias-field correction first (Tustison et al. 2010, by ITK).
+brain_mr_n4 = partial(Preset, "brain-mr-n4", FULL, n4=True)
+#: ``brain-mr`` with flips and global intensity changes only: for data that are plentiful.
+brain_mr_light = partial(Preset, "brain-mr-light", LIGHT)
+#: ``brain-mr`` without augmentation.
+brain_mr_plain = partial(Preset, "brain-mr-plain", NONE)
+
+#: ``brain-mr`` for images with skull or of the body: noise around the patient is not cut away, as
+#: dark tissue would be cut away with it.
+mr = partial(Preset, "mr", FULL, whole=True)
+#: CT clipped to the 0.5 and 99.5 percentiles of the training cases' labelled voxels, then
+#: standardised by their mean and deviation (Isensee et al. 2021); other channels as ``mr``.
+ct = partial(Preset, "ct", FULL, whole=True, windowed=True)
+
+#: Whole pictures, scaled to fit with their aspect ratio, and z-scored; augmented.
+picture = partial(Preset, "picture", PICTURE, fits=True)
+#: ``picture`` without augmentation.
+picture_plain = partial(Preset, "picture-plain", NONE, fits=True)
+#: ``picture`` with intensities as stored, black 0 and white 1.
+picture_raw = partial(Preset, "picture-raw", _UNIT, fits=True, scaling="unit")
+#: ``picture-raw`` without augmentation.
+picture_raw_plain = partial(Preset, "picture-raw-plain", NONE, fits=True, scaling="unit")
+#: ``picture`` standardised by ImageNet's mean and deviation, for ImageNet weights.
+picture_imagenet = partial(Preset, "picture-imagenet", PICTURE, fits=True, scaling="imagenet")
+#: ``picture`` that hides the file's size: cropped to the head and blurred equally.
+head_picture = partial(Preset, "head-picture", PICTURE, fits=True, head=True)

@@ -26,25 +26,10 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from medtl.data.case import ImageFile
-from medtl.data.io.geometry import Header, check_same_grid, from_canonical, to_canonical
+from medtl.data.io.geometry import Header
 from medtl.errors import DataError, RunError
 from medtl.runtime.cache import remembered
 from medtl.runtime.files import replacing
-
-__all__ = [
-    "Header",
-    "check_same_grid",
-    "count_volumes",
-    "from_canonical",
-    "label_counts",
-    "label_values",
-    "read_header",
-    "read_labels",
-    "read_volume",
-    "to_canonical",
-    "write_nifti",
-]
-
 
 #: Labels stored as floats may differ from a whole number by this much.
 LABEL_TOLERANCE = 1e-3
@@ -101,7 +86,8 @@ def read_labels(
     """
     array, affine = _read(file)
     labels_IJK = _whole_numbers(array, file.path)
-    unknown = sorted(set(_values(labels_IJK)) - set(allowed))
+    values = map(int, np.flatnonzero(np.bincount(labels_IJK.ravel(order="K"))))
+    unknown = sorted(set(values) - set(allowed))
     if unknown:
         raise DataError(
             f"{file.path}: label values {_listed(unknown)} are not among {_listed(allowed)}; "
@@ -112,24 +98,21 @@ def read_labels(
 
 def label_values(file: ImageFile) -> tuple[int, ...]:
     """All values of a segmentation, sorted; kept between runs. Errors as read_labels."""
-    values = remembered(
-        "label values", file.path, file.channel, lambda: _distinct(_read(file)[0], file.path)
-    )
-    return tuple(values)
+    return tuple(label_counts(file))
 
 
 def label_counts(file: ImageFile) -> dict[int, int]:
     """Voxels of each value of a segmentation; kept between runs. Errors as read_labels."""
 
     def count() -> list[tuple[int, int]]:
-        labels_IJK = _whole_numbers(_read(file)[0], file.path)
-        counts = np.bincount(labels_IJK.ravel(order="K"))
+        array, _ = _read(file)
+        inside = array[array != 0]  # a few per cent of the voxels; only these are rounded
+        whole = _whole_numbers(inside, file.path) if inside.size else inside.astype(np.int16)
+        counts = np.bincount(whole, minlength=1)
+        counts[0] += array.size - inside.size
         return [(value, int(counts[value])) for value in map(int, np.flatnonzero(counts))]
 
-    return {
-        int(value): int(voxels)
-        for value, voxels in remembered("label counts", file.path, file.channel, count)
-    }
+    return dict(map(tuple, remembered("label counts", file.path, file.channel, count)))
 
 
 def count_volumes(path: Path) -> int:
@@ -196,7 +179,7 @@ def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int16]:
         if off.any():
             raise DataError(
                 f"{path}: label value {float(array[off][0]):g} is not a whole number; "
-                "is it a segmentation? (--labels names the scheme of one)"
+                "is it a segmentation? (--labels names its label scheme)"
             )
         array = whole
     limits = np.iinfo(np.int16)
@@ -205,16 +188,6 @@ def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int16]:
         worst = low if low < 0 else high
         raise DataError(f"{path}: label value {int(worst)} is impossible; is it a segmentation?")
     return array.astype(np.int16)
-
-
-def _values(labels_IJK: NDArray[np.int16]) -> list[int]:
-    return [int(v) for v in np.flatnonzero(np.bincount(labels_IJK.ravel(order="K")))]
-
-
-def _distinct(array: NDArray[Any], path: Path) -> list[int]:
-    inside = array[array != 0]  # a few per cent of the voxels; only these are rounded
-    found = set(_values(_whole_numbers(inside, path))) if inside.size else set()
-    return sorted(found | {0} if inside.size < array.size else found)
 
 
 def _listed(values: Iterable[int]) -> str:
@@ -316,18 +289,16 @@ def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -
 
     Test cases are read only at the end of a run, which is too late to find a broken one.
     """
-    size = path.stat().st_size
-    if not isinstance(stream, gzip.GzipFile):
-        found = size
-    else:
+    length = path.stat().st_size
+    if isinstance(stream, gzip.GzipFile):
         # A gzip file ends with its length. Files of several members fail this test like truncated
         # ones; only these are read to the end.
         with open(path, "rb") as raw:
             raw.seek(-4, os.SEEK_END)
             if int.from_bytes(raw.read(4), "little") == expected % 2**32:
                 return
-        found = stream.tell()
+        length = stream.tell()
         while chunk := stream.read(1 << 20):
-            found += len(chunk)
-    if found < expected:
-        raise DataError(f"{path}: truncated ({found} of {expected} bytes); fetch it again")
+            length += len(chunk)
+    if length < expected:
+        raise DataError(f"{path}: truncated ({length} of {expected} bytes); fetch it again")

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
+from medtl.data.modality import COLOURS as COLOURS
 from medtl.errors import DataError
 from medtl.runtime.files import replacing
 
@@ -27,10 +28,6 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
-
-#: The channels of a coloured picture.
-COLOURS = ("red", "green", "blue")
 
 
 #: A picture is grey if its colours differ from grey by less than this (of 255) on average.
@@ -129,7 +126,10 @@ def picture_facts(path: Path) -> dict[str, Any]:
     with _opened(path) as image:
         mode = image.mode
     array = _decoded(path)
-    return {"mode": mode, "coloured": array.ndim == 3 and _is_coloured(array)}
+    if array.ndim == 2:
+        return {"mode": mode, "coloured": False}
+    distance = np.abs(array - _grey(array)[..., None]).mean()
+    return {"mode": mode, "coloured": bool(distance > GREY_TOLERANCE)}
 
 
 @contextmanager
@@ -173,7 +173,3 @@ def _grey(array_IJH: NDArray[Any]) -> NDArray[Any]:
     if (array_IJH == array_IJH[..., :1]).all():
         return np.asarray(array_IJH[..., 0])
     return np.asarray(array_IJH @ np.asarray(LUMINANCE_H, dtype=np.float32))
-
-
-def _is_coloured(array_IJH: NDArray[Any]) -> bool:
-    return bool(np.abs(array_IJH - _grey(array_IJH)[..., None]).mean() > GREY_TOLERANCE)

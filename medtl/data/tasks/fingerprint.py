@@ -15,9 +15,9 @@ import numpy as np
 from medtl.data.case import Case, ImageFile
 from medtl.data.formats.case_list import spread
 from medtl.data.io.foreground import within_uniform
-from medtl.data.io.geometry import ras_grid
+from medtl.data.io.geometry import ras_grid, to_canonical
 from medtl.data.io.grids import bounding_box
-from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume, to_canonical
+from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume
 from medtl.data.modality import Modality
 from medtl.runtime.cache import remembered
 

@@ -197,15 +197,15 @@ def on_target(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     cut = {"keep_blocks": request.keep_blocks} if request.keep_blocks else {}
     changed: list[Stage] = []
     started = False
-    for each in stages:
-        if each.name == SOURCE and each.evaluate_on is None:
-            changed.append(replace(each, options={**each.options, **whole}))
+    for planned in stages:
+        if planned.name == SOURCE and planned.evaluate_on is None:
+            changed.append(replace(planned, options={**planned.options, **whole}))
             continue
-        starts = not started or each.init != "previous"
+        starts = not started or planned.init != "previous"
         started = True
-        initialiser = request.initialiser if starts else each.initialiser
-        options = {**each.options, **cut}
-        changed.append(replace(each, options=options, initialiser=initialiser))
+        initialiser = request.initialiser if starts else planned.initialiser
+        options = {**planned.options, **cut}
+        changed.append(replace(planned, options=options, initialiser=initialiser))
     return tuple(changed)
 
 
@@ -214,8 +214,8 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
     With ``--init`` the steps recorded there count too; if none are known, there is only A.
     """
-    on_source = sum(each.steps for each in stages if each.name == SOURCE)
-    steps = sum(each.steps for each in stages) - on_source
+    on_source = sum(planned.steps for planned in stages if planned.name == SOURCE)
+    steps = sum(planned.steps for planned in stages) - on_source
     (arm_a,) = on_target(
         replace(request, initialiser=None),
         (stage(request, CONTROL_A, request.target, steps, init="random"),),
@@ -226,19 +226,19 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 def carried_over(stages: Sequence[Stage]) -> bool:
     """Whether labelled training starts from trained weights, so that controls make sense."""
-    labelled = all(each.unlabelled is None for each in stages)
-    return labelled and any(each.init != "random" for each in stages)
+    labelled = all(planned.unlabelled is None for planned in stages)
+    return labelled and any(planned.init != "random" for planned in stages)
 
 
 def steps_so_far(stages: Sequence[Stage], before: int | None) -> dict[str, int | None]:
     """Training steps of each stage's weights in all; ``before``: those of ``--init``, if known."""
     taken: dict[str, int | None] = {}
     carried: int | None = 0
-    for each in stages:
-        start = {"random": 0, "previous": carried}.get(each.init, before)
-        taken[each.name] = None if start is None else start + each.steps
-        if each.name not in (CONTROL_A, CONTROL_B):
-            carried = taken[each.name]
+    for planned in stages:
+        start = {"random": 0, "previous": carried}.get(planned.init, before)
+        taken[planned.name] = None if start is None else start + planned.steps
+        if planned.name not in (CONTROL_A, CONTROL_B):
+            carried = taken[planned.name]
     return taken
 
 

@@ -41,18 +41,8 @@ def linear_probe(request: Request) -> tuple[Stage, ...]:
     Source: Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes.
     """
     refuse(request.freeze, "linear-probe freezes all but the head; drop --freeze")
-    before, init = source_stage(request)
     head = request.blocks[-1]
-    probe = stage(
-        request,
-        "linear-probe",
-        request.target,
-        request.steps,
-        init=init,
-        reinit=(head,),
-        frozen=f"all-but:{head}",
-    )
-    return (*before, probe)
+    return _tuned(request, "linear-probe", reinit=(head,), frozen=f"all-but:{head}")
 
 
 def fine_tune(request: Request) -> tuple[Stage, ...]:
@@ -71,7 +61,7 @@ def transfusion(request: Request) -> tuple[Stage, ...]:
     Source: Raghu et al. 2019, Transfusion.
     """
     blocks = request.blocks
-    meaning = "transfusion carries over the first blocks of the network, so many"
+    meaning = "the number of first blocks that transfusion carries over"
     depth = depth_of(request, 0, len(blocks), meaning)
     return _tuned(request, "transfusion", reinit=blocks[depth:])
 
@@ -87,8 +77,7 @@ def l2_sp(request: Request) -> tuple[Stage, ...]:
 
 
 def _tuned(request: Request, name: str, **changes: Any) -> tuple[Stage, ...]:
-    """One stage on the target in which all but ``--freeze`` is trained, after the source stage."""
+    """One stage on the target after the source stage; ``--freeze`` says what is not trained."""
     before, init = source_stage(request)
-    frozen = request.freeze or "none"
-    tuned = stage(request, name, request.target, request.steps, init=init, frozen=frozen, **changes)
-    return (*before, tuned)
+    changes = {"init": init, "frozen": request.freeze or "none", **changes}
+    return (*before, stage(request, name, request.target, request.steps, **changes))

@@ -70,7 +70,7 @@ def gradual_unfreeze(request: Request) -> tuple[Stage, ...]:
 def _depth(request: Request, name: str) -> int:
     refuse(request.freeze, f"{name} plans what is frozen; drop --freeze, or give --depth")
     below = len(request.blocks) - 1
-    meaning = f"{name} trains so many blocks below the head in the end"
+    meaning = f"the number of blocks below the head that {name} trains in the end"
     return depth_of(request, 0, below, meaning, usual=below)
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from medtl.data.case import Case
 from medtl.data.content_hash import fingerprint
-from medtl.data.io.nifti import check_same_grid, read_header, read_labels, read_volume, to_canonical
+from medtl.data.io.geometry import check_same_grid, to_canonical
+from medtl.data.io.nifti import read_header, read_labels, read_volume
 from medtl.errors import ConfigError, DataError
 from medtl_brats.task import Brats, patient_of
 

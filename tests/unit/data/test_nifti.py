@@ -21,16 +21,8 @@ from places import shared_data
 from medtl.data.case import Case, ImageFile
 from medtl.data.content_hash import fingerprint, image_fingerprint
 from medtl.data.io.foreground import enclosed, foreground
-from medtl.data.io.nifti import (
-    check_same_grid,
-    from_canonical,
-    label_values,
-    read_header,
-    read_labels,
-    read_volume,
-    to_canonical,
-    write_nifti,
-)
+from medtl.data.io.geometry import check_same_grid, from_canonical, to_canonical
+from medtl.data.io.nifti import label_values, read_header, read_labels, read_volume, write_nifti
 from medtl.data.modality import Modality
 from medtl.errors import DataError, RunError
 from medtl.runtime.cache import cache_dir

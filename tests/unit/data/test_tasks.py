@@ -198,7 +198,7 @@ def test_impossible_folds_are_refused() -> None:
         fold_patients(cohort(9), folds=5, fold=5, seed=0)
     with pytest.raises(ConfigError, match="3 patients cannot be divided into 5"):
         fold_patients(cohort(3), folds=5, fold=0, seed=0)
-    with pytest.raises(ConfigError, match="of how many"):
+    with pytest.raises(ConfigError, match="the number of folds is open"):
         listed_fold(cohort(3), 0)
 
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from medtl.data.case import Case, Cohort
-from medtl.data.io.nifti import read_header, to_canonical
+from medtl.data.io.geometry import to_canonical
+from medtl.data.io.nifti import read_header
 from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
 from medtl.evaluation.segmentation import score

@@ -210,7 +210,7 @@ def test_another_channel_count_is_scaled_only_where_no_norm_follows():
     assert "all" not in normed
     assert shortcut["all"] == pytest.approx(0.5**0.5)
     assert receipt.identical_modalities == (("flair", "t2"), ("t1", "t1ce"))
-    assert any("t1 and t1ce start out alike" in note for note in receipt.notes)
+    assert any("t1 and t1ce start with equal weights" in note for note in receipt.notes)
 
 
 def test_norm_follows_sees_through_shortcuts_and_stored_statistics():

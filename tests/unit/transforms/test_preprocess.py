@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from medtl.errors import DataError
 from medtl.transforms.histogram import CLIP_PERCENTILES
 from medtl.transforms.intensity import n4_correct, zscore_in_brain
-from medtl.transforms.preprocess import prepare, resampled_shape, to_native
+from medtl.transforms.preprocess import prepare, prepared_shape, to_native
 from medtl.transforms.presets import brain_mr, brain_mr_n4, brain_mr_plain, picture_plain
 
 # ITK's wrappers are built by an old SWIG.
@@ -221,7 +221,9 @@ def test_prepared_voxels_have_the_presets_spacing(spacing: tuple[float, float, f
 
 
 def test_thin_axis_keeps_one_voxel() -> None:
-    assert resampled_shape((10, 10, 1), np.array([1.0, 1.0, 0.5]), 2.0) == (5, 5, 1)
+    assert prepared_shape(
+        (10, 10, 1), np.array([1.0, 1.0, 0.5]), brain_mr_plain().with_spacing(2.0)
+    ) == (5, 5, 1)
 
 
 def test_smooth_mask_survives_the_way_there_and_back() -> None:
