@@ -44,8 +44,7 @@ Labels = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        help="Device: auto, cpu, cuda or mps.",
-        autocompletion=choice("auto", "cpu", "cuda", "mps"),
+        help="Device: auto, cpu, cuda or mps.", autocompletion=choice("auto", "cpu", "cuda", "mps")
     ),
 ]
 

@@ -115,8 +115,7 @@ def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name, e.g. liver-ct.")],
     kind: Annotated[str, typer.Option(help="task, network, strategy, shift-metric or transform.")],
     out: Annotated[
-        Path | None,
-        typer.Option(help="Parent folder of medtl-NAME; default: the current one."),
+        Path | None, typer.Option(help="Parent folder of medtl-NAME; default: the current one.")
     ] = None,
 ) -> None:
     """Write a plugin package that works and passes its tests, as a start for your own."""

@@ -14,8 +14,7 @@ def predict(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN",
-            help="Run folder, or a stage's folder in it; several: an ensemble.",
+            metavar="RUN", help="Run folder, or a stage's folder in it; several: an ensemble."
         ),
     ],
     inputs: Annotated[Path, typer.Option("--input", "-i", help="Folder or list of cases.")],

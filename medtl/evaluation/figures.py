@@ -24,9 +24,7 @@ from medtl.evaluation.tables import LABELS, Summary, score_cell
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
 
 #: Explanations of validation measures.
-MEANING = {
-    "soft balanced accuracy": "soft balanced accuracy: mean probability of the true class",
-}
+MEANING = {"soft balanced accuracy": "soft balanced accuracy: mean probability of the true class"}
 
 
 #: Width of a step's label of up to six digits.
@@ -192,12 +190,7 @@ def stage_scores(
 
 
 def _stage_row(
-    axis: Axes,
-    row: int,
-    metric: str,
-    found: Mapping[str, Any],
-    dots: Sequence[float],
-    colour: str,
+    axis: Axes, row: int, metric: str, found: Mapping[str, Any], dots: Sequence[float], colour: str
 ) -> None:
     # Golden ratio: neighbours are spread apart, the same way every time.
     heights = [row + 0.16 + 0.16 * ((n * 0.6180339887) % 1) for n in range(len(dots))]

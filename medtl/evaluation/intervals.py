@@ -252,12 +252,7 @@ def bca(
 
 
 def _student_t(
-    score: float,
-    n: int,
-    deviation: float,
-    count: int,
-    bounds: tuple[float, float],
-    basis: str = "",
+    score: float, n: int, deviation: float, count: int, bounds: tuple[float, float], basis: str = ""
 ) -> Interval:
     """Student-t with ``n`` - 1 degrees of freedom and the error ``deviation`` / sqrt(``count``)."""
     from scipy.stats import t

@@ -7,7 +7,6 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from medtl.errors import DataError
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.lesions import Mask, lesion_metrics
 from medtl.evaluation.tables import REGION_METRICS
-from medtl.runtime.files import replacing
+from medtl.runtime.files import write_csv
 
 #: One case and region: ``case``, ``patient``, ``region``, ``metrics`` and other keys (``stage``).
 Row = Mapping[str, Any]
@@ -184,10 +183,5 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict
 def write_metrics_csv(path: Path, rows: Sequence[Row]) -> None:
     """One line per case and region, the metrics as columns at full precision."""
     keys = [key for key in (rows[0] if rows else ()) if key != "metrics"]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*keys, *BOUNDS])
-        writer.writerows(
-            [*(row[key] for key in keys), *(row["metrics"][metric] for metric in BOUNDS)]
-            for row in rows
-        )
+    cells = ([row[key] for key in keys] + [row["metrics"][name] for name in BOUNDS] for row in rows)
+    write_csv(path, [*keys, *BOUNDS], cells)

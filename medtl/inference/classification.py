@@ -5,7 +5,6 @@ Axes: C modality, I J K voxels, L class, N case.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype, in_double
 from medtl.runtime.distributed import gather, share
-from medtl.runtime.files import replacing
+from medtl.runtime.files import write_csv
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.views import view
@@ -158,9 +157,8 @@ def write_predictions_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None
     """One line per case: what is known of it, a column ``p_CLASS`` per class, ``predicted``."""
     known = [key for key in rows[0] if key not in ("probability", "predicted")]
     classes = list(rows[0]["probability"])
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*known, *(f"p_{name}" for name in classes), "predicted"])
-        for row in rows:
-            shares = (f"{row['probability'][name]:.6g}" for name in classes)
-            writer.writerow([*(row[key] for key in known), *shares, row["predicted"]])
+    cells = []
+    for row in rows:
+        shares = (f"{row['probability'][name]:.6g}" for name in classes)
+        cells.append([*(row[key] for key in known), *shares, row["predicted"]])
+    write_csv(path, [*known, *(f"p_{name}" for name in classes), "predicted"], cells)

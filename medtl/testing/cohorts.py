@@ -61,18 +61,14 @@ def tiny(target: Any) -> Tiny:
             folder = empty_folder() / "cohort"
             root = write_own(folder, own, CASES, seed=0) if own else _built_in(layout)
             task = bound(made, root)
-            _check_whole(task)
+            lacking = [name for name in NEEDED if not hasattr(task, name)]
+            require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.data.task.Task")
             cohort = read(task, root)
     except MedtlError as error:
         where = "its write_phantom wrote" if own else f"the built-in phantom {layout!r} holds"
         hint = "" if own else _LAYOUT_HINT
         raise CheckFailed(f"it cannot read what {where}: {error}{hint}") from error
     return Tiny(task, cohort, own is not None)
-
-
-def _check_whole(task: object) -> None:
-    lacking = [name for name in NEEDED if not hasattr(task, name)]
-    require(not lacking, f"it has no {', no '.join(lacking)}; see medtl.data.task.Task")
 
 
 def read(task: Task, root: Path, **options: Any) -> Cohort:

@@ -54,18 +54,15 @@ def find(plugin: str | Path | ModuleType) -> tuple[Found, ...]:
     installed = {canonical(point.name): point for point in entry_points(group=GROUP)}
     if isinstance(plugin, ModuleType):
         named = [point for point in installed.values() if point.value == plugin.__name__]
-        return (Found(named[0] if named else _point_of(plugin)),)
+        package = plugin.__name__.partition(".")[0].removeprefix("medtl_")
+        point = EntryPoint(canonical(package), plugin.__name__, GROUP)
+        return (Found(named[0] if named else point),)
     if isinstance(plugin, str) and canonical(plugin) in installed:
         return (Found(installed[canonical(plugin)]),)
     path = from_home(plugin)
     if isinstance(plugin, str) and not path.exists() and os.sep not in plugin:
         raise UnknownNameError("plugin", plugin, installed)
     return _in_tree(path)
-
-
-def _point_of(module: ModuleType) -> EntryPoint:
-    package = module.__name__.partition(".")[0].removeprefix("medtl_")
-    return EntryPoint(canonical(package), module.__name__, GROUP)
 
 
 def _in_tree(path: Path) -> tuple[Found, ...]:
