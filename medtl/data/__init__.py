@@ -1,4 +1,4 @@
-"""Cases: which images of which patient there are, and how they are read.
+"""Cases: the images of each patient, and how they are read.
 
 Files (``io``), layouts of data sets (``formats``), medtl's own tasks (``tasks``), synthetic cohorts
 (``phantom``), domains, splits by patient and duplicates. No network is known here. Import

@@ -120,12 +120,12 @@ def select(domain: Domain, cases: Iterable[Case]) -> tuple[Case, ...]:
     return chosen
 
 
-def _existing(kind: str, wanted: tuple[str, ...], found: set[str]) -> set[str]:
+def _existing(kind: str, wanted: tuple[str, ...], present: set[str]) -> set[str]:
     names: set[str] = set()
     for name in wanted:
-        matches = {other for other in found if other.casefold() == name.casefold()}
+        matches = {other for other in present if other.casefold() == name.casefold()}
         if not matches:
-            known = ", ".join(sorted(found - {""})) or "none is recorded in these data"
+            known = ", ".join(sorted(present - {""})) or "none is recorded in these data"
             raise ConfigError(f"no case is from {kind} {name!r}; known: {known}")
         names |= matches
     return names

@@ -60,7 +60,11 @@ def examine(plugins: Mapping[str, Any]) -> Machine:
             },
             "cache": _cache(),
             "plugins": dict(plugins),
-            "extras": _extras(),
+            "extras": {
+                extra: {package: _installed(package) for package in packages}
+                for extra, packages in sorted(_requirements().items())
+                if extra
+            },
         }
     )
 
@@ -140,14 +144,6 @@ def _cache() -> dict[str, Any]:
         "folder": str(folder),
         "writable": os.access(existing, os.W_OK),
         "free_gb": round(shutil.disk_usage(existing).free / _GB, 1),
-    }
-
-
-def _extras() -> dict[str, Any]:
-    return {
-        extra: {package: _installed(package) for package in packages}
-        for extra, packages in sorted(_requirements().items())
-        if extra
     }
 
 

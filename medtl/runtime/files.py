@@ -103,7 +103,7 @@ def file_name(text: str) -> str:
     Characters and names that some system does not allow are escaped as in URLs: ``a:b`` becomes
     ``a%3Ab``, ``CON`` becomes ``%43ON``.
     """
-    safe = _FORBIDDEN.sub(lambda found: _escaped(found[0]), text)
+    safe = _FORBIDDEN.sub(lambda match: _escaped(match[0]), text)
     return _escaped(safe[0]) + safe[1:] if _DEVICE.match(safe) else safe
 
 

@@ -32,7 +32,7 @@ def locked(run: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             with suppress(OSError):
-                (run / LOCK).unlink()  # before the release, so that nobody locks a removed file
+                (run / LOCK).unlink()  # before the release, so that no process locks a removed file
             lock.release()
 
 

@@ -61,7 +61,7 @@ def transfer(
         reinit: blocks to leave random.
         allow_partial: accept a transfer of less than half of the weights.
         source_modalities: the file's modalities, if it does not name them. Modalities or regions
-            that nobody names are taken in their order, with a warning in the receipt.
+            without names are taken in their order, with a warning in the receipt.
 
     Raises:
         WeightsError: less than half of what lies outside ``reinit`` and the head would be

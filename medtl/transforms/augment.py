@@ -274,7 +274,7 @@ def _meet(one: Window, other: Window) -> Window:
 def _fade(channel_IJK: Tensor, marked_IJK: Tensor, share_IJK: Tensor, amount: float) -> None:
     """Move a lesion (``share_IJK`` of each voxel) towards the mean of the brain around it.
 
-    This varies the contrast between lesion and brain, of which few patients show few values, and
+    This varies the contrast between lesion and brain, which differs little among few patients, and
     keeps the lesion's texture. ``marked_IJK``, the part of the channel that holds all lesions, is
     changed in place.
     """

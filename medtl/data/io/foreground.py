@@ -73,13 +73,15 @@ def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
         return np.zeros(array_IJK.shape, dtype=bool)
     tolerance = TOLERANCE * (high - low)
     border = _border(array_IJK)
-    background, corners = _commonest_corner(array_IJK)
+    corners = [array_IJK[ends] for ends in product((0, -1), repeat=3)]
+    values, counts = np.unique(corners, return_counts=True)
+    background = float(values[counts.argmax()])
     mask_IJK = array_IJK > background + tolerance
     if low < background - tolerance:
         mask_IJK |= array_IJK < background - tolerance
     border_share = np.count_nonzero(np.abs(border - background) <= tolerance) / border.size
     volume_share = 1 - np.count_nonzero(mask_IJK) / mask_IJK.size
-    if corners > 1 and border_share >= MIN_BORDER_SHARE and volume_share >= MIN_VOLUME_SHARE:
+    if counts.max() > 1 and border_share >= MIN_BORDER_SHARE and volume_share >= MIN_VOLUME_SHARE:
         return np.asarray(mask_IJK)
     return None
 
@@ -94,12 +96,6 @@ def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _border(array_IJK: NDArray[Any]) -> NDArray[Any]:
     faces = [np.moveaxis(array_IJK, axis, 0)[end] for axis in range(3) for end in (0, -1)]
     return np.concatenate([face.ravel() for face in faces])
-
-
-def _commonest_corner(array_IJK: NDArray[Any]) -> tuple[float, int]:
-    corners = [array_IJK[ends] for ends in product((0, -1), repeat=3)]
-    values, counts = np.unique(corners, return_counts=True)
-    return float(values[counts.argmax()]), int(counts.max())
 
 
 def _otsu(array_IJK: NDArray[Any]) -> float:

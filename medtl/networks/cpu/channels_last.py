@@ -173,13 +173,13 @@ def folded(image_BCIJK: Tensor, weight_OCIJK: Tensor, bias_O: Tensor | None) -> 
             step, source = divmod(to + tap - 1, FOLD)
             wide[to, :, source, :, :, :, 1 + step] = weight_OCIJK[..., tap]
     rows = image_BCIJK.movedim(1, -1).reshape(batch, i, j, k // FOLD, FOLD * channels)
-    found = torch.conv3d(
+    product = torch.conv3d(
         rows.movedim(-1, 1),
         wide.view(FOLD * outputs, FOLD * channels, *TAPS),
         None if bias_O is None else bias_O.repeat(FOLD),
         padding=1,
     )
-    return found.movedim(1, -1).reshape(batch, i, j, k, outputs).movedim(-1, 1)
+    return product.movedim(1, -1).reshape(batch, i, j, k, outputs).movedim(-1, 1)
 
 
 def shuffled(image_BCIJK: Tensor, weight_COIJK: Tensor, bias_O: Tensor | None) -> Tensor:
@@ -190,11 +190,11 @@ def shuffled(image_BCIJK: Tensor, weight_COIJK: Tensor, bias_O: Tensor | None) -
     parts = weight_COIJK.new_zeros(2, 2, 3)  # which of the two, steps beyond m, tap
     parts[0, 0, 1] = parts[1, 0, 2] = parts[1, 1, 0] = 1
     wide = torch.einsum("coijk,xui,yvj,zwk->ozxycuvw", weight_COIJK, parts, parts, parts)
-    found = torch.conv3d(
+    product = torch.conv3d(
         image_BCIJK,
         wide.reshape(8 * outputs, channels, 2, 2, 2),
         None if bias_O is None else bias_O.repeat_interleave(8),
         padding=1,
     )[..., 1:, 1:, 1:]
-    found = found.reshape(batch, outputs, 2, 2, 2, i, j, k).permute(0, 1, 5, 3, 6, 4, 7, 2)
-    return found.reshape(batch, outputs, 2 * i, 2 * j, 2 * k)
+    product = product.reshape(batch, outputs, 2, 2, 2, i, j, k).permute(0, 1, 5, 3, 6, 4, 7, 2)
+    return product.reshape(batch, outputs, 2 * i, 2 * j, 2 * k)
