@@ -228,7 +228,7 @@ def picks(plan: Plan, run: Run, catalog: Catalog) -> dict[str, str]:
     for stage in ("source", *METHODS):
         predictor = read_stage(run, stage, catalog, fabric).predictor
         predictor = replace(predictor, temperature=Temperature())  # as training selects
-        tables = plan.task_type.probabilities(predictor, shown, len(unseen))
+        tables = predictor.case_probabilities(shown, len(unseen))
         for name in LABEL_FREE:
             found[name][stage] = select_score(name, tables)[name]
         if held_out:

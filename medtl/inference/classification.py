@@ -37,7 +37,7 @@ VOXELS = 32 * 128 * 128
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A network with all it takes to name the class of a case."""
+    """A network that classifies whole cases."""
 
     network: Network
     preprocessor: Preprocessor
@@ -66,69 +66,61 @@ class Classifier:
             scaled_NL = in_double(logits_NL) / self.temperature.value
             yield from scaled_NL.softmax(1).cpu().tolist()
 
+    @classmethod
+    def from_metadata(
+        cls,
+        network: Network,
+        preprocessor: Preprocessor,
+        patch_size: tuple[int, ...],
+        fabric: Fabric,
+        metadata: CheckpointMetadata,
+        _tell: Tell,
+    ) -> Classifier:
+        temperature = Temperature(metadata.temperature, metadata.temperature_fitted_on)
+        return cls(network, preprocessor, patch_size, fabric, temperature)
 
-def validate(
-    classifier: Classifier, cached: Dataset[Any], cases: Sequence[Case]
-) -> dict[str, float]:
-    """The mean probability of the true class over the validation cases of each class.
+    def calibrate(
+        self, _train: Iterable[Mapping[str, Any]], validation: Iterable[Mapping[str, Any]]
+    ) -> Classifier:
+        """Fit the temperature on prepared cases (``image``) of known ``class``."""
+        truth: list[int] = []
 
-    Their mean is balanced accuracy in which every case counts by degrees. It tells checkpoints
-    apart where accuracy and the area under the ROC curve are equal, as on few cases they often are.
-    """
-    own = share(classifier.fabric, range(len(cases)))
-    found = list(classifier.probabilities(cached[n]["image"] for n in own))
-    classes = classifier.preprocessor.regions
-    hits: dict[str, list[float]] = {}
-    for case, row_L in zip(cases, gather(classifier.fabric, found, len(cases)), strict=True):
-        hits.setdefault(case.class_name, []).append(row_L[classes.index(case.class_name)])
-    return {name: fmean(hits[name]) for name in classes if name in hits}
+        def images() -> Iterator[Tensor]:
+            for case in validation:
+                truth.append(self.preprocessor.regions.index(case["class"]))
+                yield case["image"]
 
+        uncalibrated = replace(self, temperature=Temperature())
+        probability_NL = np.array(list(uncalibrated.probabilities(images())))
+        return replace(self, temperature=fit_temperature(np.array(truth, int), probability_NL))
 
-def probabilities(classifier: Classifier, cached: Dataset[Any], count: int) -> list[Tensor]:
-    """The probability of each class of so many cached cases, as one table of rows (N, L)."""
-    own = share(classifier.fabric, range(count))
-    found = list(classifier.probabilities(cached[n]["image"] for n in own))
-    return [torch.tensor(gather(classifier.fabric, found, count), dtype=torch.float64)]
+    def record(self) -> dict[str, Any]:
+        """The calibration, as the checkpoint's metadata store it."""
+        temperature = self.temperature
+        return {"temperature": temperature.value, "temperature_fitted_on": temperature.cases}
 
+    def describe(self) -> str:
+        """The calibration in a sentence."""
+        return str(self.temperature)
 
-def build_classifier(
-    network: Network,
-    preprocessor: Preprocessor,
-    patch: tuple[int, ...],
-    fabric: Fabric,
-    metadata: CheckpointMetadata,
-    _tell: Tell,
-) -> Classifier:
-    temperature = Temperature(metadata.temperature, metadata.temperature_fitted_on)
-    return Classifier(network, preprocessor, patch, fabric, temperature)
+    def validate(self, cached: Dataset[Any], cases: Sequence[Case]) -> dict[str, float]:
+        """The mean probability of the true class over the validation cases of each class.
 
+        Their mean is a soft balanced accuracy. It ranks checkpoints whose accuracy and area under
+        the ROC curve are equal, as they often are on few cases.
+        """
+        (rows_NL,) = self.case_probabilities(cached, len(cases))
+        classes = self.preprocessor.regions
+        hits: dict[str, list[float]] = {}
+        for case, row_L in zip(cases, rows_NL.tolist(), strict=True):
+            hits.setdefault(case.class_name, []).append(row_L[classes.index(case.class_name)])
+        return {name: fmean(hits[name]) for name in classes if name in hits}
 
-def record(classifier: Classifier) -> dict[str, Any]:
-    temperature = classifier.temperature
-    return {"temperature": temperature.value, "temperature_fitted_on": temperature.cases}
-
-
-def describe(classifier: Classifier) -> str:
-    return str(classifier.temperature)
-
-
-def calibrate(
-    classifier: Classifier,
-    _train: Iterable[Mapping[str, Any]],
-    validation: Iterable[Mapping[str, Any]],
-) -> Classifier:
-    """The classifier with the temperature of prepared cases (``image``) of known ``class``."""
-    truth: list[int] = []
-
-    def images() -> Iterator[Tensor]:
-        for case in validation:
-            truth.append(classifier.preprocessor.regions.index(case["class"]))
-            yield case["image"]
-
-    found_NL = np.array(
-        list(replace(classifier, temperature=Temperature()).probabilities(images()))
-    )
-    return replace(classifier, temperature=fit_temperature(np.array(truth, int), found_NL))
+    def case_probabilities(self, cached: Dataset[Any], count: int) -> list[Tensor]:
+        """Probabilities of each class for the first ``count`` cached cases: one table (N, L)."""
+        own = share(self.fabric, range(count))
+        rows = list(self.probabilities(cached[n]["image"] for n in own))
+        return [torch.tensor(gather(self.fabric, rows, count), dtype=torch.float64)]
 
 
 def classify(

@@ -120,7 +120,9 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> 
     preset = _preset(weights.path, metadata.preprocessing, catalog)
     kind = task_type_named(metadata.kind, str(weights.path))
     preprocessor = Preprocessor(modalities, metadata.regions, preset)
-    predictor = kind.predictor(network, preprocessor, record.patch_size, fabric, metadata, tell)
+    predictor = kind.predictor.from_metadata(
+        network, preprocessor, record.patch_size, fabric, metadata, tell
+    )
     return LoadedStage(
         metadata.stage,
         kind,

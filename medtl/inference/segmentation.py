@@ -52,9 +52,12 @@ SLICES = 16
 MOST_VOXELS = 1024
 
 
+PreparedCase = Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """A network with all it takes to run on a case."""
+    """A network that segments whole cases."""
 
     network: Network
     preprocessor: Preprocessor
@@ -136,6 +139,63 @@ class Segmenter:
         logits_LIJK = self.native_logits(prepared)
         return decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
 
+    @classmethod
+    def from_metadata(
+        cls,
+        network: Network,
+        preprocessor: Preprocessor,
+        patch_size: tuple[int, ...],
+        fabric: Fabric,
+        metadata: CheckpointMetadata,
+        tell: Tell,
+    ) -> Segmenter:
+        """``tell`` is called with a sentence if the memory holds only smaller windows."""
+        nested, least_ml = metadata.nested, metadata.min_component_ml
+        windows, exclusive = Shrinking(tell), metadata.exclusive
+        return cls(
+            network, preprocessor, patch_size, fabric, nested, least_ml, exclusive, windows=windows
+        )
+
+    def calibrate(
+        self, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
+    ) -> Segmenter:
+        """Choose the size of the components to drop by the validation cases."""
+        return replace(self, min_component_ml=least_component_ml(self, train, validation))
+
+    def record(self) -> dict[str, Any]:
+        """The calibration, as the checkpoint's metadata store it."""
+        return {"min_component_ml": self.min_component_ml}
+
+    def describe(self) -> str:
+        """The calibration in a sentence; empty: nothing to report."""
+        return ""
+
+    def validate(self, cached: Dataset[Any], cases: Sequence[Case]) -> dict[str, float]:
+        """Mean Dice per region over cached validation cases, on the prepared grid."""
+        count = len(cases)
+        scores = []
+        for index in share(self.fabric, range(count)):
+            case = cached[index]
+            logits_LIJK = self.prepared_logits(case["image"]).cpu()
+            masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+            scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
+        means = torch.stack(gather(self.fabric, scores, count)).mean(0).tolist()
+        return dict(zip(self.preprocessor.regions, means, strict=True))
+
+    def case_probabilities(self, cached: Dataset[Any], count: int) -> list[Tensor]:
+        """Probabilities of each region at evenly spaced voxels of the first ``count`` cases.
+
+        Returns:
+            a table (N, 2) per region: the probability of the region, and of its absence.
+        """
+        shares = []
+        for index in share(self.fabric, range(count)):
+            logits_LIJK = self.prepared_logits(cached[index]["image"]).cpu()
+            shares_LN = logits_LIJK.double().flatten(1).sigmoid()
+            shares.append(shares_LN[:, :: stride(shares_LN.shape[1], MOST_VOXELS)])
+        shares_LN = torch.cat(gather(self.fabric, shares, count), dim=1)
+        return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]
+
 
 def at_once(roi: Sequence[int]) -> int:
     """How many windows of this size are computed together."""
@@ -162,67 +222,6 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
     return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
 
 
-def build_segmenter(
-    network: Network,
-    preprocessor: Preprocessor,
-    patch: tuple[int, ...],
-    fabric: Fabric,
-    metadata: CheckpointMetadata,
-    tell: Tell,
-) -> Segmenter:
-    """``tell`` is called with a sentence where the memory holds smaller windows alone."""
-    return Segmenter(
-        network,
-        preprocessor,
-        patch,
-        fabric,
-        metadata.nested,
-        metadata.min_component_ml,
-        exclusive=metadata.exclusive,
-        windows=Shrinking(tell),
-    )
-
-
-def calibrate(
-    predictor: Segmenter, train: Iterable[PreparedCase], validation: Iterable[PreparedCase]
-) -> Segmenter:
-    """The segmenter that drops small components, of the size that suits the validation cases."""
-    return replace(predictor, min_component_ml=least_component_ml(predictor, train, validation))
-
-
-def record(predictor: Segmenter) -> dict[str, Any]:
-    return {"min_component_ml": predictor.min_component_ml}
-
-
-def describe(_predictor: Segmenter) -> str:
-    return ""
-
-
-def validate(predictor: Segmenter, cached: Dataset[Any], cases: Sequence[Case]) -> dict[str, float]:
-    """Mean Dice per region over cached validation cases, on the prepared grid."""
-    count = len(cases)
-    scores = []
-    for index in share(predictor.fabric, range(count)):
-        case = cached[index]
-        logits_LIJK = predictor.prepared_logits(case["image"]).cpu()
-        masks_LIJK = decide(logits_LIJK, nested=predictor.nested, exclusive=predictor.exclusive)
-        scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
-    means = torch.stack(gather(predictor.fabric, scores, count)).mean(0).tolist()
-    return dict(zip(predictor.preprocessor.regions, means, strict=True))
-
-
-def probabilities(predictor: Segmenter, cached: Dataset[Any], count: int) -> list[Tensor]:
-    """The probabilities of each region and of its absence at voxels, at equal steps, of so many
-    cached cases: a table of rows (N, 2) per region."""
-    found = []
-    for index in share(predictor.fabric, range(count)):
-        logits_LIJK = predictor.prepared_logits(cached[index]["image"]).cpu()
-        shares_LN = logits_LIJK.double().flatten(1).sigmoid()
-        found.append(shares_LN[:, :: stride(shares_LN.shape[1], MOST_VOXELS)])
-    shares_LN = torch.cat(gather(predictor.fabric, found, count), dim=1)
-    return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]
-
-
 def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:
     """Dice per region; 1 where neither has a voxel."""
     overlap = (predicted_LIJK & truth_LIJK).flatten(1).sum(1)
@@ -237,9 +236,6 @@ SHARES = (0.0, 0.1, 0.2, 0.3)
 #: Mean Dice that dropping specks may cost: patients without a lesion, whose Dice one speck takes
 #: from 1 to 0, are rare, and validation patients may show none.
 TOLERANCE = 0.01
-
-
-PreparedCase = Mapping[str, Tensor]
 
 
 def least_component_ml(

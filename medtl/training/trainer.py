@@ -134,7 +134,7 @@ class Trainer:
         stage = leg.stage
         network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
-        predictor = self.plan.task_type.calibrate(predictor, *parts)
+        predictor = predictor.calibrate(*parts)
         if stage.norm_stats == "target":  # after that: these cases are the source's
             result = self._on_target(stage, network, result)
             network.module.load_state_dict(result.best, strict=False)
@@ -194,7 +194,7 @@ class Trainer:
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
         plan = self.plan
-        return plan.task_type.predictor(
+        return plan.task_type.predictor.from_metadata(
             network,
             plan.preprocessor(stage.domain),
             plan.patch_size,
@@ -292,7 +292,7 @@ class Trainer:
         validating = self._cached(stage.domain, "val")
         if not held_out:
             return None
-        return lambda: plan.task_type.validate(predictor, validating, held_out)
+        return lambda: predictor.validate(validating, held_out)
 
     @contextmanager
     def _profiled(self, stage: Stage) -> Iterator[Profile]:
@@ -327,7 +327,7 @@ class Trainer:
             return
         network = predictor.network
         response = measure_response(network, batch)
-        found = {"response_rms": response, **self.plan.task_type.record(predictor)}
+        found = {"response_rms": response, **predictor.record()}
         if result.at_once is not None:  # the memory did not hold a whole batch
             found["patches_at_once"] = result.at_once
         metadata = self._metadata(stage, network).model_copy(update=found).to_json()
@@ -351,7 +351,7 @@ class Trainer:
         self.reporter.say(
             f"{stage.name}: {result.seconds:.0f} s, {waited:.0%} of it waiting for data; {chosen}"
         )
-        if calibration := self.plan.task_type.describe(predictor):
+        if calibration := predictor.describe():
             self.reporter.say(f"{stage.name}: {calibration}")
 
     def _metadata(self, stage: Stage, network: Network) -> CheckpointMetadata:

@@ -52,9 +52,7 @@ class Unlabelled:
         """The stage's label-free selector on some of the images, at equal steps."""
         some = range(0, self.count, max(1, -(-self.count // SELECTION_CASES)))
         shown: Dataset[Any] = Subset(self.cached, some)
-        return select_score(
-            stage.select_by, self.plan.task_type.probabilities(predictor, shown, len(some))
-        )
+        return select_score(stage.select_by, predictor.case_probabilities(shown, len(some)))
 
     def set_norms(self, network: Network, batch_size: int, device: torch.device) -> None:
         """Take the network's running statistics from all the images without augmentation; where

@@ -23,7 +23,7 @@ from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
 from medtl.evaluation.segmentation import score
 from medtl.inference.predict import paint
-from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml, validate
+from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml
 from medtl.networks.blocks import Block, Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -140,7 +140,7 @@ def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> 
     found = predictor()
     prepared = [found.preprocessor(case) for case in cases]
     empty = {"image": prepared[0]["image"] * 0 - 5, "target": prepared[0]["target"] * 0}
-    scores = validate(found, [*prepared, empty], [None] * 3)
+    scores = found.validate([*prepared, empty], [None] * 3)
     for index, (region, threshold) in enumerate(zip(REGIONS, (0.5, 0.0, 1.0), strict=True)):
         dice = [1.0]
         for case in prepared:
