@@ -30,6 +30,7 @@ from common import ROOT, describe, shared_data
 
 from medtl.data.phantom.cohort import read_index
 from medtl.data.splits import cases_of, read_splits
+from medtl.evaluation import classification
 from medtl.inference.load import read_stage
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -117,7 +118,7 @@ def training_accuracy(run: Path, data: Path) -> float:
     stage = read_stage(opened, "scratch", catalog, fabric)
     cases = catalog.tasks["kaggle-mri"].load()().cases(data).cases
     chosen = cases_of(read_splits(run / "splits.json", cases).train, cases)
-    found = stage.kind.score(stage.predictor, chosen, Reporter(quiet=True), "scoring")
+    found = classification.score(stage.predictor, chosen, Reporter(quiet=True), "scoring")
     return sum(row["predicted"] == row["class"] for row in found) / len(found)
 
 

@@ -29,7 +29,7 @@ SCORES: Mapping[str, Any] = {"segmentation": segmentation, "classification": cla
 
 def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[Case, ...], int]:
     """The cases of patients that no stage was trained on, and the number of other cases."""
-    seen = frozenset().union(*(stage.seen for stage in stages))
+    seen = frozenset().union(*(stage.metadata.seen for stage in stages))
     known = {case.patient for case in cases if seen & set(fingerprint(case))}
     kept = tuple(case for case in cases if case.patient not in known)
     return kept, len(cases) - len(kept)
@@ -112,7 +112,7 @@ def _facts(
     """What is scored, for ``summary.json``."""
     return {
         "synthetic": cohort.synthetic,
-        "trained_on_synthetic": any(stage.synthetic for stage in stages),
+        "trained_on_synthetic": any(stage.metadata.synthetic for stage in stages),
         "patients": len({case.patient for case in cases}),
         "cases": len(cases),
         **seen,
@@ -128,11 +128,11 @@ def _with_cases(
 ) -> Iterator[tuple[LoadedStage, Sequence[Case]]]:
     """Each stage that has cases to score, with these cases."""
     for stage in stages:
-        own = select(parse_domain(stage.domain), cases) if narrow else cases
+        own = select(parse_domain(stage.metadata.domain), cases) if narrow else cases
         if own:
             yield stage, own
         else:
-            reporter.say(f"{stage.stage}: no test case in its domain {stage.domain}; not scored")
+            reporter.say(f"{stage.stage}: no test case in its domain {stage.metadata.domain}; not scored")
 
 
 def _without_seen(
@@ -187,7 +187,7 @@ def evaluate(
         data or config.data,
         reporter,
         config.protocol if own else None,
-        names=stages[0].names,
+        names=stages[0].metadata.names,
         labels=scheme,
         required=sorted(needed),
     )

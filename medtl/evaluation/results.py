@@ -77,10 +77,14 @@ def _scorable(
 ) -> Iterator[LoadedStage]:
     """The stages in whose domain one of the test cases lies, by id."""
     for stage in stages:
-        if any(case.id in test for case in select(parse_domain(stage.domain), cohort.cases)):
+        if any(
+            case.id in test for case in select(parse_domain(stage.metadata.domain), cohort.cases)
+        ):
             yield stage
         else:
-            reporter.say(f"{stage.stage}: no labelled test case in {stage.domain}; not scored")
+            reporter.say(
+                f"{stage.stage}: no labelled test case in {stage.metadata.domain}; not scored"
+            )
 
 
 def _draw_training(

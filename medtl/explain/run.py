@@ -259,7 +259,7 @@ def explain_run(
         inputs or config.data,
         reporter,
         None if inputs else config.protocol,
-        names=trained.names,
+        names=trained.metadata.names,
         labels=labels or (None if inputs else config.labels),
         required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,

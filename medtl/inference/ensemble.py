@@ -52,7 +52,7 @@ class Ensemble:
 
     @property
     def synthetic(self) -> bool:
-        return all(member.synthetic for member in self.members)
+        return all(member.metadata.synthetic for member in self.members)
 
     @property
     def predictors(self) -> list[Any]:
@@ -113,8 +113,8 @@ def _shared_facts(member: LoadedStage) -> dict[str, str]:
     """What all members of an ensemble must agree in."""
     preprocessor = member.predictor.preprocessor
     return {
-        "task": member.task,
+        "task": member.metadata.task,
         "modalities": ", ".join(sorted(preprocessor.modalities)),
         "regions": ", ".join(preprocessor.regions),
-        "labels": str((member.names or {}).get("regions", "")),
+        "labels": str((member.metadata.names or {}).get("regions", "")),
     }

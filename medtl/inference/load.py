@@ -29,22 +29,23 @@ from medtl.transforms.presets import Preset
 
 @dataclass(frozen=True, slots=True)
 class LoadedStage:
-    """A stage's predictor, with what its checkpoint says of the training data."""
+    """A stage's predictor, and the metadata of its checkpoint."""
 
-    stage: str
+    metadata: CheckpointMetadata
     task_type: TaskType
     predictor: AnyPredictor
-    seen: frozenset[str]
-    synthetic: bool
-    task: str
-    domain: str  #: selector of the domain it was trained on
-    names: Mapping[str, Any] | None  #: what its data were called, see medtl.data.task.Task
+
+    @property
+    def stage(self) -> str:
+        """The stage's name."""
+        return self.metadata.stage
 
 
 def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[LoadedStage]:
-    """The same stages with test-time flips; says what they cost.
+    """The same stages with test-time flips; reports their cost.
 
-    Raises ConfigError for stages that tell classes.
+    Raises:
+        ConfigError: the stages classify.
     """
     if not all(stage.task_type.dense for stage in stages):
         raise ConfigError("--tta is for segmentation; this run tells classes; drop it")
@@ -73,22 +74,27 @@ def finished_stages(run: Run) -> tuple[str, ...]:
 def read_stage(
     run: Run, stage: str, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
 ) -> LoadedStage:
-    """Build the recorded network and load its best weights; every tensor must be there.
+    """Build the recorded network and load its best weights.
 
-    ``tell`` is called with a sentence where the memory runs out in prediction.
+    Args:
+        tell: called with a sentence whenever the memory runs out in prediction.
+
+    Raises:
+        RunError: the stage is not finished, or its checkpoint is damaged or needs a plugin that is
+            not installed.
+        WeightsError: a tensor is missing.
     """
     path = run.path / stage / BEST
     if not path.is_file():
         choices = ", ".join(finished_stages(run)) or "none"
         raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
-    weights = read_weights(path)
-    return restore_stage(weights, catalog, fabric, tell)
+    return restore_stage(read_weights(path), catalog, fabric, tell)
 
 
 def restore_stage(
     weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
 ) -> LoadedStage:
-    """A medtl checkpoint -> predictor. Raises RunError if it lacks medtl's metadata."""
+    """Build the predictor of a checkpoint; arguments and errors as :func:`read_stage`."""
     if "network" not in weights.metadata:
         raise RunError(
             f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
@@ -118,26 +124,20 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> 
     load_exactly(network, weights)
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, metadata.preprocessing, catalog)
-    kind = task_type_named(metadata.kind, str(weights.path))
+    task_type = task_type_named(metadata.kind, str(weights.path))
     preprocessor = Preprocessor(modalities, metadata.regions, preset)
-    predictor = kind.predictor.from_metadata(
+    predictor = task_type.predictor.from_metadata(
         network, preprocessor, record.patch_size, fabric, metadata, tell
     )
-    return LoadedStage(
-        metadata.stage,
-        kind,
-        predictor,
-        frozenset(metadata.seen),
-        metadata.synthetic,
-        metadata.task,
-        metadata.domain,
-        metadata.names,
-    )
+    return LoadedStage(metadata, task_type, predictor)
 
 
 def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset:
-    """The preset by name at its spacing, with the run's modality dropout; one that has changed
-    since training is refused."""
+    """The recorded preset, with the run's modality dropout.
+
+    Raises:
+        RunError: the preset of this name has changed since training.
+    """
     preset: Preset = (
         catalog.transforms[recorded["preset"]].load()().with_spacing(recorded["spacing_mm"])
     )

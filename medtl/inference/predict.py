@@ -5,8 +5,7 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +51,10 @@ def predict(
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
     cohort = open_cohort(
-        catalog.tasks[trained.task].load()(),
+        catalog.tasks[trained.metadata.task].load()(),
         inputs,
         reporter,
-        names=trained.names,
+        names=trained.metadata.names,
         divided=False,
         labels=labels,
         required=modalities,
@@ -72,12 +71,12 @@ def predict(
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
     """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
     path = out / "predictions.csv"
-    _tell_replaced([path], reporter)
+    _report_replaced([path], reporter)
     own = share(ensemble.fabric, cohort.cases)
     rows = []
     with reporter.progress("predicting", len(own)) as advance:
-        found = ensemble.probabilities(ahead(ensemble.prepare, own))
-        for done, (case, probability) in enumerate(zip(own, found, strict=True), 1):
+        predictions = ensemble.probabilities(ahead(ensemble.prepare, own))
+        for done, (case, probability) in enumerate(zip(own, predictions, strict=True), 1):
             predicted = most_likely(probability)
             rows.append({"case": case.id, "probability": probability, "predicted": predicted})
             advance(done, case.id)
@@ -93,7 +92,6 @@ def write_label_maps(
 ) -> list[Path]:
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
     regions, modalities = ensemble.regions, ensemble.modalities
-    written = []
     inputs_read = {
         file.path.resolve()
         for case in cohort.cases
@@ -109,42 +107,37 @@ def write_label_maps(
         targets.append(target)
     check_apart(target.name for target in targets)
     cohort.check_regions(regions)
-    _tell_replaced(targets, reporter)
+    _report_replaced(targets, reporter)
 
-    def write(case: Case, masks_LIJK: NDArray[np.bool_]) -> Path:
+    def write(predicted: tuple[Case, NDArray[np.bool_]]) -> Path:
+        case, masks_LIJK = predicted
         header = read_header(case.images[modalities[0]])
-        label_map = paint(masks_LIJK, regions, case.regions)
         target = label_path(out, case.id, header)
-        write_labels(target, label_map, header)
+        write_labels(target, paint(masks_LIJK, regions, case.regions), header)
         return target
 
     cases = share(ensemble.fabric, cohort.cases)
-    # While one case is computed, the next one is read and the one before is written.
-    with (
-        reporter.progress("predicting", len(cases)) as advance,
-        ThreadPoolExecutor(1) as writer,
-    ):
-        writing: Future[Path] | None = None
-        prepared = ahead(ensemble.prepare, cases)
-        for done, (case, images) in enumerate(zip(cases, prepared, strict=True), 1):
-            masks_LIJK = ensemble.masks(images)
-            if writing is not None:
-                written.append(writing.result())
-            writing = writer.submit(write, case, masks_LIJK)
-            advance(done, case.id)
-        if writing is not None:
-            written.append(writing.result())
+    with reporter.progress("predicting", len(cases)) as advance:
+
+        def predict_cases() -> Iterator[tuple[Case, NDArray[np.bool_]]]:
+            prepared = ahead(ensemble.prepare, cases)
+            for done, (case, images) in enumerate(zip(cases, prepared, strict=True), 1):
+                yield case, ensemble.masks(images)
+                advance(done, case.id)
+
+        # While one case is computed, the next one is read and the one before is written.
+        written = list(ahead(write, predict_cases()))
     maps = "label map" if len(cohort.cases) == 1 else "label maps"
     reporter.say(f"{len(cohort.cases)} {maps} in {out}")
     return written
 
 
-def _tell_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
-    """Say which files of an earlier call are about to be replaced."""
-    there = [target for target in targets if target.exists()]
-    if there:
-        names = shortened([target.name for target in there])
-        reporter.say(f"warning: {there[0].parent} has {names} already: replaced")
+def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
+    """Report which existing files are about to be replaced."""
+    existing = [target for target in targets if target.exists()]
+    if existing:
+        names = shortened([target.name for target in existing])
+        reporter.say(f"warning: {existing[0].parent} has {names} already: replaced")
 
 
 def paint(

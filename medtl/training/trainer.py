@@ -140,16 +140,7 @@ class Trainer:
             network.module.load_state_dict(result.best, strict=False)
         self._keep(stage, predictor, result, batch, leg.folder)
         self.fabric.barrier()  # the next stage reads what this one has written
-        return LoadedStage(
-            stage=stage.name,
-            task_type=self.plan.task_type,
-            predictor=predictor,
-            seen=frozenset(self.seen),
-            synthetic=self.plan.cohort.synthetic,
-            task=self.plan.task.name,
-            domain=str(stage.evaluate_on or stage.domain),
-            names=self.plan.task.names,
-        )
+        return LoadedStage(self._metadata(stage, network), self.plan.task_type, predictor)
 
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
         plan = self.plan
