@@ -200,7 +200,7 @@ def explain(
 
     reported = Recorder(quiet=not verbose)
     with own_randomness():
-        folder, found = explain_run(
+        folder, summary = explain_run(
             opened,
             catalog,
             build_fabric(device, "fp32"),
@@ -211,7 +211,7 @@ def explain(
             stage=stage,
             labels=labels,
         )
-    return Explanation(folder, found, tuple(reported.lines))
+    return Explanation(folder, summary, tuple(reported.lines))
 
 
 def catalog(**own: Mapping[str, Any]) -> Catalog:
@@ -222,7 +222,7 @@ def catalog(**own: Mapping[str, Any]) -> Catalog:
         mine = api.catalog(networks={"tiny": build_tiny}, strategies={"gently": gently})
         run = api.train("brats", network="tiny", strategy="gently", catalog=mine)
 
-    What each kind must be is told in :mod:`medtl.plugins.hookspecs`. A run that was trained with
+    What each kind must be is documented in :mod:`medtl.plugins.hookspecs`. A run that was trained with
     a network of your own can be used only with it. Where the name is taken, write ``own:NAME``.
     """
     return load_catalog().including(OWN, own)
@@ -238,7 +238,7 @@ def components(kind: str | None = None, *, catalog: Catalog | None = None) -> Li
             raise UnknownNameError("kind of component", kind, COMPONENT_KINDS)
         kinds = (wanted,)
     rows = [
-        {"kind": COMPONENT_KINDS[each], **row} for each in kinds for row in registries[each].rows()
+        {"kind": COMPONENT_KINDS[one], **row} for one in kinds for row in registries[one].rows()
     ]
     what = kinds[0].replace("_", " ") if kind is not None else "components"
     return Listing(what, tuple(rows))
@@ -282,10 +282,10 @@ def shift(
     if folder is not None:
         check_out(folder)
     with own_randomness():
-        found = measure_shift(request, catalog or load_catalog(), Recorder(quiet=not verbose))
+        measured = measure_shift(request, catalog or load_catalog(), Recorder(quiet=not verbose))
     if folder is not None:
-        write_shift(found, task, folder, request.to_json())
-    return replace(found, folder=folder)
+        write_shift(measured, task, folder, request.to_json())
+    return replace(measured, folder=folder)
 
 
 @renamed(rate="lr")

@@ -197,7 +197,7 @@ class Plan(Shown):
     receipts: Mapping[str, Receipt]
     seconds_per_step: float | None
     notes: tuple[str, ...]
-    told: tuple[Table, ...]
+    reported: tuple[Table, ...]
     of_phantom: bool
 
     @property
@@ -213,7 +213,7 @@ class Plan(Shown):
         return [dict(row) for row in self.stages]
 
     def tables(self) -> list[Table]:
-        return [*self.told, *self.split.tables()]
+        return [*self.reported, *self.split.tables()]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -32,7 +32,7 @@ class Defaults:
     loss: str = "dice-ce"
 
     def steps_for(self, cases: int, batch_size: int) -> int:
-        """Optimiser steps per side with patches of ``patch_size`` and so many training cases."""
+        """Optimiser steps per side with patches of ``patch_size`` and this many training cases."""
         return min(self.steps, max(1, self.passes * cases // batch_size))
 
 

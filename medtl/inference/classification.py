@@ -127,16 +127,19 @@ def classify(
     classifiers: Sequence[Classifier],
     prepared: Iterable[Sequence[Mapping[str, Any]]],
 ) -> Iterator[dict[str, float]]:
-    """Probability by class of each case: the mean over ``classifiers``, to each of which belongs
-    one of the case's prepared images."""
+    """Probability by class of each case: the mean over ``classifiers``.
+
+    Args:
+        prepared: of each case, one preprocessed image per classifier.
+    """
     batch_size = min(classifier.batch_size for classifier in classifiers)
     waiting = iter(prepared)
     while chunk := list(islice(waiting, batch_size)):
-        found = [
+        members = [
             list(classifier.probabilities(case[member]["image"] for case in chunk))
             for member, classifier in enumerate(classifiers)
         ]
-        for row_L in np.mean(found, axis=0):
+        for row_L in np.mean(members, axis=0):
             yield dict(zip(classifiers[0].preprocessor.regions, row_L.tolist(), strict=True))
 
 

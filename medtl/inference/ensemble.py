@@ -73,7 +73,7 @@ class Ensemble:
     def masks(self, prepared: Prepared) -> NDArray[np.bool_]:
         """One mask per region (LIJK) on the native grid.
 
-        Members run one after the other into one running sum: memory does not grow with them.
+        Members run one after the other into a running sum, so that memory does not grow with them.
         """
         predictors: list[Segmenter] = self.predictors
         if len(predictors) == 1:
@@ -90,10 +90,10 @@ class Ensemble:
 def read_ensemble(
     runs: Sequence[str], catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
 ) -> Ensemble:
-    """The last stage of each run (or the stage named), which must agree.
+    """The last stage of each run, or the named one.
 
     Raises:
-        RunError: they differ in task, modalities, regions or what the data called things.
+        RunError: they differ in task, modalities, regions or names of labels.
         WeightsError: a run without a finished stage.
     """
     members = tuple(
@@ -110,7 +110,7 @@ def read_ensemble(
 
 
 def _shared_facts(member: LoadedStage) -> dict[str, str]:
-    """What all members of an ensemble must agree in."""
+    """The facts that must be equal for all members of an ensemble."""
     preprocessor = member.predictor.preprocessor
     return {
         "task": member.metadata.task,

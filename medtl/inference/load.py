@@ -1,4 +1,4 @@
-"""A stage of a finished run, read back from its checkpoint alone and ready to predict."""
+"""Build the predictor of a trained stage from its checkpoint."""
 
 from __future__ import annotations
 

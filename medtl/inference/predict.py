@@ -143,8 +143,11 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
 def paint(
     masks_LIJK: NDArray[np.bool_], regions: Sequence[str], values: Mapping[str, Sequence[int]]
 ) -> NDArray[Any]:
-    """Region masks -> label values (uint8 where they fit): later regions are painted over the ones
-    that hold them, each with the first of its values that no later region has."""
+    """Label values of region masks, as uint8 if they fit, else int16.
+
+    Later regions overwrite earlier ones. Each region is painted with the first of its ``values``
+    that no later region has.
+    """
     largest = max(value for region in regions for value in values[region])
     label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8 if largest < 256 else np.int16)
     for index, (region, mask_IJK) in enumerate(zip(regions, masks_LIJK, strict=True)):

@@ -32,23 +32,23 @@ from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.preprocessor import Preprocessor
 
-#: A volume that takes up to so many windows' voxels, padding included, runs in one pass. In larger
-#: ones norms over the volume would see other values than in the patches of the training.
+#: Largest volume, padding included, that runs in one pass, in voxels of a window. In larger ones
+#: the statistics of norms would differ too much from those of the training patches.
 WHOLE_LIMIT = 2.5
 
 
-#: Small windows are computed together, up to so many voxels and windows: alone each would be slow.
+#: Small windows are computed together, up to this many voxels and windows, as this is faster.
 BATCH_VOXELS = 96**3
 
 
 MOST_WINDOWS = 8
 
 
-#: Slices that a 2-D network sees at once.
+#: Slices per batch of a 2-D network.
 SLICES = 16
 
 
-#: Voxels of a case whose probabilities tell weights apart without labels.
+#: Most voxels per case whose probabilities are used to select weights without labels.
 MOST_VOXELS = 1024
 
 
@@ -70,9 +70,10 @@ class Segmenter:
     windows: Shrinking = field(default_factory=Shrinking, compare=False)
 
     def prepared_logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None = None) -> Tensor:
-        """logits_LIJK on the prepared grid, small components put out.
+        """logits_LIJK on the prepared grid, without small components.
 
-        ``shown_IJK``: where there is something to segment, if not where the image shows something.
+        Args:
+            shown_IJK: where to compute; None: where the image is not 0.
         """
         logits_LIJK = self._logits(image_CIJK, shown_IJK)
         if self.nested and self.min_component_ml > 0:
@@ -198,13 +199,17 @@ class Segmenter:
 
 
 def at_once(roi: Sequence[int]) -> int:
-    """How many windows of this size are computed together."""
+    """The number of windows of this size that are computed together."""
     return min(MOST_WINDOWS, max(1, BATCH_VOXELS // math.prod(roi)))
 
 
 def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.bool_]:
-    """Positive logits, made to agree: a nested region lies within the one before it, and of regions
-    that exclude each other the highest logit has the voxel."""
+    """Masks of positive logits that satisfy the constraints of the regions.
+
+    Args:
+        nested: each region is restricted to the one before it.
+        exclusive: a voxel is assigned to the region with the highest logit.
+    """
     masks_LIJK = logits_LIJK.numpy() > 0
     if nested:
         return np.logical_and.accumulate(masks_LIJK, axis=0)
@@ -233,8 +238,8 @@ def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:
 SHARES = (0.0, 0.1, 0.2, 0.3)
 
 
-#: Mean Dice that dropping specks may cost: patients without a lesion, whose Dice one speck takes
-#: from 1 to 0, are rare, and validation patients may show none.
+#: Mean Dice that dropping small components may cost. In a patient without a lesion, one false voxel
+#: lowers Dice from 1 to 0; such patients are rare and may be missing from the validation set.
 TOLERANCE = 0.01
 
 

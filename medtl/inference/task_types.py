@@ -32,7 +32,14 @@ TASK_TYPES = {task_type.name: task_type for task_type in (SEGMENTATION, CLASSIFI
 
 
 def task_type_named(name: str, whose: str) -> TaskType:
-    """Raises ConfigError, naming ``whose`` type it is, for one that is not known."""
+    """The type of task of this name.
+
+    Args:
+        whose: the task or file that names it, for the message.
+
+    Raises:
+        ConfigError: the name is unknown.
+    """
     if name not in TASK_TYPES:
         known = ", ".join(TASK_TYPES)
         raise ConfigError(f"{whose} is of the unknown kind {name!r}; known: {known}")

@@ -1,6 +1,6 @@
-"""Whether probabilities mean what they say, and a temperature that makes them.
+"""Temperature scaling of class probabilities (Guo et al. 2017).
 
-Axes: N case, L class, R replicate (a way to weigh the cases), D bin of confidence.
+Axes: N case, L class.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-#: A temperature is looked for between these.
+#: Bounds of the search for a temperature.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
-#: One that is within this factor of one of them would go on beyond it.
+#: A temperature within this factor of a bound is reported as not calibrated.
 AT_BOUND = 1.001
 
 
-#: Fitted on fewer cases than these it may make matters worse.
+#: Fitted on fewer cases, a temperature may make calibration worse.
 FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """What logits are divided by (Guo et al. 2017), and how many cases it was fitted on."""
+    """The divisor of the logits (Guo et al. 2017), and the number of cases it was fitted on."""
 
     value: float = 1.0
     cases: int = 0
@@ -58,10 +58,10 @@ class Temperature:
 
 
 def fit_temperature(truth_N: NDArray[Any], probability_NL: Array) -> Temperature:
-    """The temperature at which the log loss of these cases is least (Guo et al. 2017).
+    """The temperature that minimises the log loss of these cases (Guo et al. 2017).
 
-    1 without cases, and where every case is classified right: the loss then falls on and on
-    towards temperature 0, and nothing says where to stop.
+    1 without cases, and if every case is classified right: the loss then has no minimum, as it
+    falls towards temperature 0.
     """
     from scipy.optimize import minimize_scalar
 
@@ -80,12 +80,12 @@ def fit_temperature(truth_N: NDArray[Any], probability_NL: Array) -> Temperature
         return float((total_N - own_N / math.exp(log_temperature)).mean())
 
     bounds = math.log(LOWEST), math.log(HIGHEST)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return Temperature(math.exp(found.x), count)
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return Temperature(math.exp(minimum.x), count)
 
 
 def tempered(probability_NL: Array, temperature: float) -> Array:
-    """The probabilities at which logits over ``temperature`` arrive, from those of the logits."""
+    """The probabilities for logits divided by ``temperature``, from those of the logits."""
     scaled_NL = _logarithms(probability_NL) / temperature
     share_NL = np.exp(scaled_NL - scaled_NL.max(1, keepdims=True))
     return np.asarray(share_NL / share_NL.sum(1, keepdims=True))

@@ -1,4 +1,4 @@
-"""How a volume is cut into windows, and how they get smaller when the memory runs out."""
+"""The size of sliding windows, which is reduced when the memory runs out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from medtl.errors import RunError
 from medtl.runtime.memory import give_back_freed_memory, out_of_memory
 
-#: No edge of a window is halved to less, nor to less than two steps of the coarsest level.
+#: Least edge of a halved window; it also has at least two voxels of the coarsest level.
 LEAST_EDGE = 16
 
 
@@ -23,9 +23,15 @@ class WindowSize:
     whole: bool
 
     def halved(self, multiple: int, fixed: bool) -> WindowSize | None:
-        """The next smaller cut: fewer windows at once, then windows in place of whole volumes, then
-        windows with their longest edge halved. None if there is none; ``fixed``: the network takes
-        windows of this size alone."""
+        """The next smaller size; None if there is none.
+
+        First fewer windows at once, then windows instead of whole volumes, then the longest edge
+        of the windows is halved.
+
+        Args:
+            multiple: edges of windows are multiples of this.
+            fixed: the network only takes windows of this size.
+        """
         if self.batch_size > 1:
             return replace(self, batch_size=self.batch_size // 2)
         if self.whole:
@@ -48,7 +54,7 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True)
 class Shrinking:
-    """The cut that the memory holds: once it had to be halved, it stays so for all later cases."""
+    """The largest window size that fits the memory; a reduced size is kept for all later cases."""
 
     tell: Tell = lambda text: None
     cut: WindowSize | None = None
@@ -61,10 +67,10 @@ class Shrinking:
         *,
         fixed: bool,
     ) -> Tensor:
-        """``compute`` with ``wanted``, or with the largest smaller cut that fits.
+        """``compute`` with ``wanted``, or with the largest smaller size that fits.
 
         Raises:
-            RunError: no cut fits.
+            RunError: no size fits.
         """
         known = self.cut
         while True:

@@ -128,9 +128,9 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
+        version = metadata.get("format") if isinstance(metadata, dict) else None
         raise WeightsError(
-            f"{path} has checkpoint format {found!r}, this medtl reads {FORMAT}; update medtl"
+            f"{path} has checkpoint format {version!r}, this medtl reads {FORMAT}; update medtl"
         )
     for key in ("modalities", "regions", "seen"):
         names = metadata.get(key, [])
@@ -231,8 +231,8 @@ def resolve_weights(text: str) -> Path:
 
 def _finished_stages(run: Path) -> list[str]:
     """Names of the stage folders with a checkpoint, oldest first."""
-    found = sorted(run.glob(f"*/{BEST}"), key=lambda file: (file.stat().st_mtime_ns, file))
-    return [file.parent.name for file in found]
+    files = sorted(run.glob(f"*/{BEST}"), key=lambda file: (file.stat().st_mtime_ns, file))
+    return [file.parent.name for file in files]
 
 
 def _planned_stages(run: Path) -> list[str]:
