@@ -222,8 +222,8 @@ def catalog(**own: Mapping[str, Any]) -> Catalog:
         mine = api.catalog(networks={"tiny": build_tiny}, strategies={"gently": gently})
         run = api.train("brats", network="tiny", strategy="gently", catalog=mine)
 
-    What each kind must be is documented in :mod:`medtl.plugins.hookspecs`. A run that was trained with
-    a network of your own can be used only with it. Where the name is taken, write ``own:NAME``.
+    :mod:`medtl.plugins.hookspecs` documents what each kind must be. A run that was trained with a
+    network of your own can be used only with it. Where the name is taken, write ``own:NAME``.
     """
     return load_catalog().including(OWN, own)
 

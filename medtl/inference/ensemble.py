@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from medtl.data.case import Case
-from medtl.data.modality import Modality
 from medtl.errors import RunError
 from medtl.inference.classification import classify
 from medtl.inference.load import LoadedStage, restore_stage
@@ -33,22 +32,6 @@ class Ensemble:
     """Members of the same task, modalities and regions; each prepares the images in its own way."""
 
     members: tuple[LoadedStage, ...]
-
-    @property
-    def first(self) -> LoadedStage:
-        return self.members[0]
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        return self.first.predictor.preprocessor.regions
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        return self.first.predictor.preprocessor.modalities
-
-    @property
-    def fabric(self) -> Fabric:
-        return self.first.predictor.fabric
 
     @property
     def synthetic(self) -> bool:

@@ -49,7 +49,8 @@ def predict(
     ensemble = read_ensemble(runs, catalog, fabric, reporter.say)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
-    trained, regions, modalities = ensemble.first, ensemble.regions, ensemble.modalities
+    trained = ensemble.members[0]
+    preprocessor = trained.predictor.preprocessor
     cohort = open_cohort(
         catalog.tasks[trained.metadata.task].load()(),
         inputs,
@@ -57,13 +58,14 @@ def predict(
         names=trained.metadata.names,
         divided=False,
         labels=labels,
-        required=modalities,
+        required=preprocessor.modalities,
         need_target=False,
     )
     if ensemble.synthetic and not cohort.synthetic:
         reporter.say("warning: this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
-    reporter.say(f"{who}: {', '.join(modalities)} -> {', '.join(regions)}")
+    channels = ", ".join(preprocessor.modalities)
+    reporter.say(f"{who}: {channels} -> {', '.join(preprocessor.regions)}")
     write = write_label_maps if trained.task_type.dense else write_classes
     return ensemble, write(ensemble, cohort, out, reporter)
 
@@ -72,7 +74,8 @@ def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Repor
     """``predictions.csv``: case, a column of probabilities per class, and the likeliest."""
     path = out / "predictions.csv"
     _report_replaced([path], reporter)
-    own = share(ensemble.fabric, cohort.cases)
+    fabric = ensemble.predictors[0].fabric
+    own = share(fabric, cohort.cases)
     rows = []
     with reporter.progress("predicting", len(own)) as advance:
         predictions = ensemble.probabilities(ahead(ensemble.prepare, own))
@@ -80,8 +83,8 @@ def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Repor
             predicted = most_likely(probability)
             rows.append({"case": case.id, "probability": probability, "predicted": predicted})
             advance(done, case.id)
-    rows = gather(ensemble.fabric, rows, len(cohort.cases))
-    if ensemble.fabric.is_global_zero:
+    rows = gather(fabric, rows, len(cohort.cases))
+    if fabric.is_global_zero:
         write_predictions_csv(path, rows)
     reporter.say(f"classes of {len(rows)} case{'s' if len(rows) > 1 else ''} in {path}")
     return [path]
@@ -91,7 +94,8 @@ def write_label_maps(
     ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter
 ) -> list[Path]:
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
-    regions, modalities = ensemble.regions, ensemble.modalities
+    predictor = ensemble.predictors[0]
+    regions, reference = predictor.preprocessor.regions, predictor.preprocessor.modalities[0]
     inputs_read = {
         file.path.resolve()
         for case in cohort.cases
@@ -101,7 +105,7 @@ def write_label_maps(
     for case in cohort.cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
-        target = label_path(out, case.id, read_header(case.images[modalities[0]]))
+        target = label_path(out, case.id, read_header(case.images[reference]))
         if target.resolve() in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
         targets.append(target)
@@ -111,12 +115,12 @@ def write_label_maps(
 
     def write(predicted: tuple[Case, NDArray[np.bool_]]) -> Path:
         case, masks_LIJK = predicted
-        header = read_header(case.images[modalities[0]])
+        header = read_header(case.images[reference])
         target = label_path(out, case.id, header)
         write_labels(target, paint(masks_LIJK, regions, case.regions), header)
         return target
 
-    cases = share(ensemble.fabric, cohort.cases)
+    cases = share(predictor.fabric, cohort.cases)
     with reporter.progress("predicting", len(cases)) as advance:
 
         def predict_cases() -> Iterator[tuple[Case, NDArray[np.bool_]]]:

@@ -175,15 +175,11 @@ def write_checkpoint(
     Raises RunError if the file cannot be written.
     """
     text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
-    kept: dict[str, Tensor] = {}
-    known: set[tuple[Any, ...]] = set()
+    first_names: dict[Any, str] = {}
     for name, tensor in network_state.items():
         memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-        if tensor.numel() and memory in known:
-            continue
-        known.add(memory)
-        kept[name] = tensor
-    write_tensors(path, kept, text)
+        first_names.setdefault(memory if tensor.numel() else name, name)
+    write_tensors(path, {name: network_state[name] for name in first_names.values()}, text)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
