@@ -132,7 +132,9 @@ def _with_cases(
         if own:
             yield stage, own
         else:
-            reporter.say(f"{stage.stage}: no test case in its domain {stage.metadata.domain}; not scored")
+            reporter.say(
+                f"{stage.stage}: no test case in its domain {stage.metadata.domain}; not scored"
+            )
 
 
 def _without_seen(
