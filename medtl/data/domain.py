@@ -38,16 +38,10 @@ class Domain:
                 raise ConfigError(f"{text!r} holds a comma, which separates a domain's fields")
 
     def __str__(self) -> str:
-        values = (
-            self.task or "",
-            str(self.data or ""),
-            "+".join(self.modalities),
-            "+".join(self.sites),
-            self.part,
-        )
-        return ",".join(
-            field + value for field, value in zip(_FIELDS, values, strict=True) if value
-        )
+        sites = "+".join(self.sites)
+        values = (self.task, self.data, "+".join(self.modalities), sites, self.part)
+        fields = zip(_FIELDS, values, strict=True)
+        return ",".join(f"{field}{value}" for field, value in fields if value)
 
 
 def parse_domain(text: str) -> Domain:
