@@ -1,17 +1,19 @@
-"""Are the p-values of `medtl shift` what they say, and what does it find?
+"""Calibration and power of the p-values of `medtl shift`.
 
-    python examples/studies/shift_calibration.py  # writes
-    examples/studies/results/shift_calibration.json
+    python examples/studies/shift_calibration.py
 
-Simulated cohorts without any shift: 20 + 20 patients, and 20 patients who lie in both domains, with
-several rows per patient that depend on each other. The share of cohorts with p <= a must be within
-3 binomial standard errors of a. Beside it, on the same cohorts, what must not be done: permuting
+It writes examples/studies/results/shift_calibration.json.
+
+Calibration: simulated cohorts without any shift, of 20 + 20 patients and of 20 patients in both
+domains, with several dependent rows per patient. The share of cohorts with p <= a must be within
+3 binomial standard errors of a. For comparison, two wrong tests on the same cohorts: permuting
 rows, and permuting the images of paired patients freely.
 
-The same for every metric where domains have different numbers of images or rows per patient; one
-such design is only shown: domains of different sizes, with different numbers of images per patient.
+Uneven designs, for every metric: different numbers of images or rows per patient in the two
+domains. One of them has no calibrated test and is only reported: domains of different sizes, with
+different numbers of images per patient.
 
-Power: phantom cohorts of two sites whose scanners differ more and more.
+Power: phantom cohorts of two sites with increasing differences between the scanners.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from typing import Any
 import numpy as np
 from common import ROOT, describe
 
-from medtl.data.phantom import write_phantom
+from medtl.data.phantom.cohort import write_phantom
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.shift.contract import Rows, ShiftMetric
-from medtl.shift.request import DRAWS, ShiftRequest
+from medtl.shift.request import PERMUTATIONS, build_request
 from medtl.shift.run import measure_shift
 from medtl.shift.stats.metric_result import p_value, score_in_chunks
 from medtl.shift.stats.permutations import Comparison, draw_permutations
@@ -41,7 +43,7 @@ PATIENTS, ROWS, FEATURES = 20, 6, 4
 LEVELS = (0.01, 0.05, 0.1)
 SHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
 UNEVEN_COHORTS, UNEVEN_DRAWS = 300, 199
-#: Of some 200 rates, the largest is rarely more standard errors too high.
+#: Of about 200 rates, the largest rarely exceeds its level by more standard errors.
 UNEVEN_ERRORS = 4
 
 
@@ -65,7 +67,7 @@ def paired(random: np.random.Generator) -> Simulated:
 def simulated(
     random: np.random.Generator, patient_U: Any, source_U: Any, rows_U: Any = ROWS
 ) -> Simulated:
-    """Rows that share a patient's and an image's offset, of heavy tails; alike in both domains."""
+    """Rows that share a patient's and an image's offset, with heavy tails; no shift."""
     unit_N = np.repeat(np.arange(len(patient_U)), rows_U)
     patient_PF = random.standard_t(4, size=(int(patient_U.max()) + 1, FEATURES))
     image_UF = random.normal(size=(len(patient_U), FEATURES))
@@ -105,7 +107,7 @@ def p_of(metric: ShiftMetric, sample: Simulated, draws: int, seed: int) -> float
     return p_value(value, null_R, permutations.exhaustive)
 
 
-def as_told(sample: Simulated) -> Simulated:
+def unchanged(sample: Simulated) -> Simulated:
     return sample
 
 
@@ -125,8 +127,8 @@ def images_alone(sample: Simulated) -> Simulated:
 
 #: Name -> design, how the sample is treated, and whether that is right.
 CASES: dict[str, tuple[Callable[..., Simulated], Callable[[Simulated], Simulated], bool]] = {
-    "unpaired, patients permuted": (unpaired, as_told, True),
-    "paired, labels exchanged within patients": (paired, as_told, True),
+    "unpaired, patients permuted": (unpaired, unchanged, True),
+    "paired, labels exchanged within patients": (paired, unchanged, True),
     "unpaired, rows permuted (wrong)": (unpaired, rows_alone, False),
     "paired, rows permuted (wrong)": (paired, rows_alone, False),
     "paired, images permuted freely (wrong)": (paired, images_alone, False),
@@ -156,13 +158,13 @@ def rates(p_C: Any) -> dict[str, Any]:
 
 
 def uneven_calibration(metrics: list[ShiftMetric], cohorts: int) -> list[dict[str, Any]]:
-    """The rate must not be too high; it may be low, as statistics of few steps have many ties."""
+    """Rates must not be too high. They may be low: statistics of few values have many ties."""
     table = []
     for name, (make, right) in UNEVEN.items():
         samples = [make(np.random.default_rng([3, seed])) for seed in range(cohorts)]
         for metric in metrics:
-            found = [p_of(metric, each, UNEVEN_DRAWS, seed) for seed, each in enumerate(samples)]
-            row = {"cohorts": name, "right": right, "metric": metric.name, **rates(np.array(found))}
+            p_C = np.array([p_of(metric, one, UNEVEN_DRAWS, n) for n, one in enumerate(samples)])
+            row = {"cohorts": name, "right": right, "metric": metric.name, **rates(p_C)}
             row["held"] = all(row[f"off_by_standard_errors_{a}"] <= UNEVEN_ERRORS for a in LEVELS)
             table.append(row)
             print(json.dumps(row), flush=True)
@@ -186,17 +188,17 @@ def calibration(metric: ShiftMetric, cohorts: int, draws: int) -> list[dict[str,
 
 
 def power(metric: str, cohorts: int, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Share of phantom cohorts with p <= .05 between two sites, by how far the scanners differ."""
+    """Share of phantom cohorts with p <= .05 between two sites, by the scanners' difference."""
     table = []
     for cases in sizes:
         for shift in SHIFTS:
-            found = [phantom_p(metric, cases, shift, seed) for seed in range(cohorts)]
+            results = [phantom_p(metric, cases, shift, seed) for seed in range(cohorts)]
             row = {
                 "patients": [cases // 2, cases // 2],
                 "shift": shift,
                 "cohorts": cohorts,
-                "share_found": round(float(np.mean([p <= 0.05 for p, _ in found])), 3),
-                "median_value": round(float(np.median([value for _, value in found])), 4),
+                "share_found": round(float(np.mean([p <= 0.05 for p, _ in results])), 3),
+                "median_value": round(float(np.median([value for _, value in results])), 4),
             }
             table.append(row)
             print(json.dumps(row), flush=True)
@@ -208,9 +210,8 @@ def phantom_p(metric: str, cases: int, shift: float, seed: int) -> tuple[float, 
         data = write_phantom(
             Path(work) / "data", cases=cases, size=24, sites=2, seed=seed, shift=shift, workers=1
         )
-        request = ShiftRequest(
-            "brats", data, src="site:S1", dst="site:S2", metrics=(metric,), attribute=False
-        )
+        settings = {"data": data, "src": "site:S1", "dst": "site:S2", "metrics": metric}
+        request = build_request(settings | {"task": "brats", "attribute": False})
         first = measure_shift(request, load_catalog(), Reporter(quiet=True)).primary
     assert first.p is not None
     assert first.value is not None
@@ -221,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--metric", default="mmd")
     parser.add_argument("--cohorts", type=int, default=2000)
-    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--draws", type=int, default=PERMUTATIONS)
     parser.add_argument(
         "--uneven", type=int, default=UNEVEN_COHORTS, help="cohorts per uneven design"
     )
@@ -232,7 +233,7 @@ def main() -> None:
     metric: ShiftMetric = load_catalog().shift_metrics[options.metric].load()()
     table = calibration(metric, options.cohorts, options.draws)
     tested = [component.load()() for component in load_catalog().shift_metrics.values()]
-    uneven = uneven_calibration([each for each in tested if each.tested], options.uneven)
+    uneven = uneven_calibration([one for one in tested if one.tested], options.uneven)
     result = {
         "machine": describe(),
         "metric": metric.name,

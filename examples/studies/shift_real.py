@@ -1,8 +1,8 @@
-"""Shift on real images: modalities of BraTS, hospitals of the LGG set, two parts of Kaggle's.
+"""Shift in real images: modalities of BraTS, hospitals of the LGG set, two parts of the Kaggle set.
 
     python examples/studies/shift_real.py            # $MEDTL_SHARED_DATA, else ../shared/data
 
-Each is `medtl shift` as it is typed; the verdicts, attributions and rows go into the result.
+Each comparison is one call of `medtl shift`. The result holds verdicts, attributions and rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import replacing
-from medtl.shift.request import ShiftRequest
+from medtl.shift.request import ShiftRequest, build_request
 from medtl.shift.run import measure_shift
 
 
@@ -37,18 +37,26 @@ def main() -> None:
         table = write_lgg_table(options.data / "lgg", Path(folder) / "lgg.csv")
         kaggle = options.data / "kaggle"
         requests = {
-            "brats modalities": ShiftRequest(
-                "brats", options.data / "brats", "flair,t1ce", "t1,t2"
-            ),
-            "lgg hospitals": ShiftRequest("classification", table, "green", across="site"),
-            "kaggle parts": ShiftRequest(
-                "classification",
-                src=f"data={kaggle / 'Training'}",
-                dst=f"data={kaggle / 'Testing_sample'}",
-            ),
+            "brats modalities": {
+                "task": "brats",
+                "data": options.data / "brats",
+                "src": "flair,t1ce",
+                "dst": "t1,t2",
+            },
+            "lgg hospitals": {
+                "task": "classification",
+                "data": table,
+                "src": "green",
+                "across": "site",
+            },
+            "kaggle parts": {
+                "task": "classification",
+                "src": f"data={kaggle / 'Training'}",
+                "dst": f"data={kaggle / 'Testing_sample'}",
+            },
         }
-        for name, request in requests.items():
-            result[name] = measured(name, request)
+        for name, settings in requests.items():
+            result[name] = measured(name, build_request(settings))
             with replacing(options.out) as temporary:
                 temporary.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -58,8 +66,8 @@ def measured(name: str, request: ShiftRequest) -> dict[str, Any]:
     reporter = Reporter()
     reporter.say(f"== {name}")
     shift = measure_shift(request, load_catalog(), reporter)
-    for each in (*shift.notes, shift.verdict, *shift.advice):
-        reporter.say(each)
+    for text in (*shift.notes, shift.verdict, *shift.advice):
+        reporter.say(text)
     for table in shift.tables():
         reporter.show(table)
     return {
@@ -82,8 +90,8 @@ def write_lgg_table(root: Path, path: Path) -> Path:
                 continue
             _, site, patient, *_ = image.stem.split("_")
             with Image.open(image.with_name(f"{image.stem}_mask.tif")) as mask:
-                found = "tumour" if mask.getextrema()[1] else "none"
-            writer.writerow((image.stem, image.resolve(), found, f"{site}_{patient}", site))
+                label = "tumour" if mask.getextrema()[1] else "none"
+            writer.writerow((image.stem, image.resolve(), label, f"{site}_{patient}", site))
     return path
 
 

@@ -1,8 +1,8 @@
-"""What feature extractors and shift metrics see and give.
+"""The interfaces of feature extractors, shift metrics and harmonisers.
 
-An extractor turns an image into rows of features; a metric scores how far two sets of rows are
-apart. The framework knows which rows belong to which image of which patient, and tests by
-exchanging or permuting whole patients, never rows.
+An extractor turns an image into rows of features; a metric measures the distance of two sets of
+rows. The framework knows the image and patient of each row, and tests by exchanging or permuting
+whole patients, never rows.
 
 Axes: N row, F feature, U unit (all rows of one patient's image of one modality), R permutation,
 C modality, L region, I J K voxels (right-anterior-superior).
@@ -23,15 +23,15 @@ from medtl.transforms.histogram import Landmarks
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an extractor sees: one modality of a case, or for joint features all of the domain's.
+    """The input of an extractor: one modality of a case, or all modalities for joint features.
 
-    Intensities are as stored, or as a harmoniser left them.
+    Intensities are as stored, or as harmonised.
     """
 
-    case: str  #: id, for errors
+    case: str  #: its id, for error messages
     modalities: tuple[Modality, ...]
     image_CIJK: NDArray[np.float32]
-    foreground_CIJK: NDArray[np.bool_]  #: where an image shows the patient (or the brain)
+    foreground_CIJK: NDArray[np.bool_]  #: the patient, or the brain
     spacing_mm: tuple[float, float, float]
     orientation: str  #: of the stored axes, e.g. "LPS"
     is_2d: bool  #: a 2-D image: its pixel size is unknown, and K is 1
@@ -41,7 +41,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class FeatureRows:
-    """Rows of one view, and what the columns are called: ``family/name``, e.g. ``scale/median``."""
+    """Rows of one view, and the columns' names ``family/name``, e.g. ``scale/median``."""
 
     values_NF: NDArray[np.float64]
     names: tuple[str, ...]
@@ -49,22 +49,22 @@ class FeatureRows:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """What a user can tell an extractor."""
+    """The user's settings for extractors."""
 
     run: Path | None = None  #: a trained run, for ``activations``
-    layer: str | None = None  #: name of one of its modules or blocks
-    regions: tuple[str, ...] = ()  #: what the task segments, or its classes, for ``labels``
+    layer: str | None = None  #: one of its blocks or modules
+    regions: tuple[str, ...] = ()  #: the task's regions or classes, for ``labels``
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureExtractor:
-    """A feature extractor. A component's target makes one from :class:`FeatureSettings`."""
+    """A feature extractor; the component's target makes it from :class:`FeatureSettings`."""
 
     name: str
     rows: Callable[[View], FeatureRows]
     joint: bool = False  #: needs all modalities of a domain at once
     target: bool = False  #: needs the case's target or class
-    #: fitted on the pooled, scaled rows of both domains, e.g. a principal component analysis
+    #: transforms the pooled, scaled rows of both domains, e.g. by principal component analysis
     embed: Callable[[NDArray[np.float64]], FeatureRows] | None = None
 
 
@@ -82,34 +82,34 @@ class Rows:
         return len(self.patient_U)
 
 
-#: source_RU, target_RU (bool: which units are on which side in each permutation) -> values_R.
-#: NaN where a side has too few patients.
+#: source_RU, target_RU (the units of each domain in each permutation) -> values_R.
+#: NaN if a domain has too few patients.
 Scorer = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftMetric:
-    """Larger is farther apart. ``prepare`` does once what all permutations share."""
+    """A distance, larger if farther apart. ``prepare`` does the work shared by all permutations."""
 
     name: str
     prepare: Callable[[Rows], Scorer]
-    jackknife: bool = False  #: whether a delete-one-patient interval makes sense
+    jackknife: bool = False  #: whether a delete-one-patient interval is valid
     tested: bool = True  #: False: a value alone, no p-value
-    no_shift_value: float = 0.0  #: what it is where there is no shift
-    symmetric: bool = True  #: whether it stays the same where source and target change places
-    warning: str = ""  #: what the user must know about it
+    no_shift_value: float = 0.0  #: the value without a shift
+    symmetric: bool = True  #: whether exchanging source and target gives the same value
+    warning: str = ""  #: a limitation that is reported with every value
 
 
-#: What fitting leaves: numbers by modality, or by what they are; plain data.
+#: The result of fitting: numbers by modality or by name; plain data.
 Fitted = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Harmoniser:
-    """A way to make images alike. Fitted on the source, so that it can be frozen and trained with.
+    """Makes images of two domains similar. Fitted on the source, so that training can apply it.
 
-    ``apply`` raises DataError for a view whose modality it was not fitted on; harmonisers of the
-    grid take any. ``landmarks``: what training needs to apply it, for those that it can.
+    ``apply`` raises DataError for a modality that it was not fitted on; harmonisers of the grid
+    accept any. ``landmarks``: for harmonisers that training can apply.
     """
 
     name: str

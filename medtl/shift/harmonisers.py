@@ -1,4 +1,4 @@
-"""Ways to make images alike, fitted on a set of images and applied to others.
+"""Harmonisers: fitted on a set of images and applied to others to make them similar.
 
 Axes: C modality, I J K voxels.
 """
@@ -18,13 +18,15 @@ from medtl.shift.contract import Fitted, Harmoniser, View
 from medtl.transforms.histogram import HISTOGRAM, NYUL, Landmarks, Standard
 from medtl.transforms.intensity import zscore_in_brain
 
-#: What resampling keeps: mm per axis of volumes, or the longest edge of pictures in pixels.
+#: What resampling fits: mm per axis of volumes, and the longest edge of pictures in pixels.
 SPACING, EDGE = "spacing_mm", "edge_px"
 
 
 def zscore() -> Harmoniser:
-    """As every preset does: clip to the percentiles .5 and 99.5 of what is shown, subtract its
-    mean, divide by its deviation; 0 where nothing is shown. There is nothing to fit."""
+    """Clip to percentiles .5 and 99.5 of the foreground, then scale it to mean 0 and deviation 1.
+
+    All presets do the same. The background becomes 0. Nothing is fitted.
+    """
 
     def apply(view: View, _fitted: Fitted) -> View:
         pairs = zip(view.image_CIJK, view.foreground_CIJK, strict=True)
@@ -34,19 +36,24 @@ def zscore() -> Harmoniser:
 
 
 def histogram_matching() -> Harmoniser:
-    """To the mean quantile function of the images fitted on, modality by modality."""
+    """Map intensities to the mean quantile function of the fitted images, by modality."""
     return _by_landmarks("histogram-matching", HISTOGRAM)
 
 
 def nyul() -> Harmoniser:
-    """Deciles to the mean of the images fitted on, after percentiles 1 and 99 of each have become 0
-    and 100 (Nyul and Udupa 1999), modality by modality."""
+    """Map deciles to their mean over the fitted images, by modality (Nyul and Udupa 1999).
+
+    Percentiles 1 and 99 of each image are mapped to 0 and 100 first.
+    """
     return _by_landmarks("nyul", NYUL)
 
 
 def resampling() -> Harmoniser:
-    """Volumes to the median spacing of the images fitted on, axis by axis; pictures to the median
-    of their longest edges, the aspect kept. Finer grids are averaged, coarser interpolated."""
+    """Resample volumes to the median spacing per axis of the fitted images.
+
+    Pictures are resampled to the median of the longest edges, with the same aspect. Finer grids are
+    averaged, coarser ones interpolated.
+    """
 
     def apply(view: View, fitted: Fitted) -> View:
         shape, spacing_mm = _grid(view, fitted)
@@ -76,8 +83,8 @@ def _by_landmarks(name: str, landmarks: Landmarks) -> Harmoniser:
         for view in views:
             channels = zip(view.modalities, view.image_CIJK, view.foreground_CIJK, strict=True)
             for modality, image_IJK, foreground_IJK in channels:
-                found = landmarks.measure(image_IJK, foreground_IJK)
-                measured.setdefault(modality, []).append(found)
+                row = landmarks.measure(image_IJK, foreground_IJK)
+                measured.setdefault(modality, []).append(row)
         return {name: landmarks.standard(rows, name) for name, rows in measured.items()}
 
     def apply(view: View, fitted: Fitted) -> View:
@@ -102,8 +109,10 @@ def _fit_grid(views: Iterable[View]) -> Fitted:
 
 
 def _grid(view: View, fitted: Fitted) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-    """The new shape, and the new spacing as it is meant: the ends of the grid may move by half a
-    voxel, but equal grids are equal."""
+    """The new shape and the nominal spacing: equal grids stay equal.
+
+    The ends of the grid may move by half a voxel.
+    """
     i, j, k = view.image_CIJK.shape[1:]
     if (EDGE if view.is_2d else SPACING) not in fitted:
         wanted, other = ("pictures", "volumes") if view.is_2d else ("volumes", "pictures")

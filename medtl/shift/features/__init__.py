@@ -1,1 +1,1 @@
-"""Images to rows of features. Components; each module is loaded by name through the catalog."""
+"""From images to rows of features. Each module is a component, loaded by name by the catalog."""

@@ -1,4 +1,4 @@
-"""What a layer of a trained network makes of an image, pooled over the image.
+"""The output of a layer of a trained network, pooled over the image.
 
 Axes: B batch, C modality or channel, I J K voxels.
 """
@@ -27,17 +27,19 @@ from medtl.transfer.weights import read_weights, resolve_weights
 
 
 def activations(settings: FeatureSettings) -> FeatureExtractor:
-    """Mean and deviation of each channel of one layer, over the image as the run prepares it.
+    """Mean and standard deviation of a layer's channels, over the image as the run prepares it.
 
-    ``settings.run``: ``runs/x`` for its last stage, ``runs/x/source`` for that one, or a weights
-    file of medtl. ``settings.layer`` names a block or a module of its
-    network; without one it is the bottleneck, or the block before the head. Channels are matched
-    by their order: a domain needs as many modalities as the run was trained on.
+    ``settings.run``: ``runs/x`` for its last stage, ``runs/x/source`` for another one, or a weights
+    file of medtl. ``settings.layer``: a block or module of its network; None: the bottleneck, or
+    the block before the head. Channels are matched by order: a domain needs the run's number of
+    modalities.
+
+    Raises:
+        ConfigError: no run is named, or its number of modalities differs from that of a domain.
+        UnknownNameError: the network has no such layer.
     """
     if settings.run is None:
-        raise ConfigError(
-            "features activations look into a trained network: name its run with --run"
-        )
+        raise ConfigError("features activations need a trained network: name its run with --run")
     weights = read_weights(resolve_weights(str(settings.run)))
     trained = restore_stage(weights, load_catalog(), build_fabric("auto", "fp32"))
     network = trained.predictor.network
@@ -45,7 +47,7 @@ def activations(settings: FeatureSettings) -> FeatureExtractor:
     pooled = _Pooled()
     one_at_a_time = Lock()  # images may be read in threads; the network has one set of hooks
     with watching(network, layer, pooled.add):
-        pass  # an unknown layer is told before any image is read
+        pass  # refuses an unknown layer before any image is read
 
     def rows(view: View) -> FeatureRows:
         image_CIJK = _prepared(view, trained)
@@ -54,15 +56,15 @@ def activations(settings: FeatureSettings) -> FeatureExtractor:
             _run(trained, image_CIJK)
             means, deviations = pooled.moments()
         digits = len(str(len(means)))
-        found = {f"{layer}/mean_{n:0{digits}}": float(v) for n, v in enumerate(means)}
-        found |= {f"{layer}/deviation_{n:0{digits}}": float(v) for n, v in enumerate(deviations)}
-        return one_row(found)
+        columns = {f"{layer}/mean_{n:0{digits}}": float(v) for n, v in enumerate(means)}
+        columns |= {f"{layer}/deviation_{n:0{digits}}": float(v) for n, v in enumerate(deviations)}
+        return one_row(columns)
 
     return FeatureExtractor("activations", rows, joint=True)
 
 
 class _Pooled:
-    """Sums of a layer's outputs over all windows of an image and places in them."""
+    """Sums of a layer's outputs over all windows of an image and all places in them."""
 
     def __init__(self) -> None:
         self.clear()
@@ -87,27 +89,26 @@ class _Pooled:
 
 @contextmanager
 def watching(network: Network, layer: str, tell: Callable[[Tensor], None]) -> Iterator[None]:
-    """Hand the layer's output to ``tell``, every time the network runs.
+    """Hand the layer's output to ``tell`` in every forward pass.
 
-    Raises UnknownNameError for what is neither a block nor a module of the network.
+    Raises:
+        UnknownNameError: the layer is neither a block nor a module of the network.
     """
     modules = {name: part for name, part in network.module.named_modules() if name}
     blocks = [block.name for block in network.blocks]
-    if layer in blocks:
-        with record_blocks(network, [layer]) as features:
-            handle = network.module.register_forward_hook(lambda *_: tell(features[layer]))
-            try:
-                yield
-            finally:
-                handle.remove()
-    elif layer in modules:
-        handle = modules[layer].register_forward_hook(lambda _m, _i, out: tell(tensors_in(out)[-1]))
+    if layer not in [*blocks, *modules]:
+        raise UnknownNameError(f"layer of {network.name}", layer, [*blocks, *modules])
+    with record_blocks(network, [layer] if layer in blocks else []) as features:
+
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            tell(features[layer] if layer in blocks else tensors_in(output)[-1])
+
+        part = network.module if layer in blocks else modules[layer]
+        handle = part.register_forward_hook(hook)
         try:
             yield
         finally:
             handle.remove()
-    else:
-        raise UnknownNameError(f"layer of {network.name}", layer, [*blocks, *modules])
 
 
 def _default_layer(network: Network) -> str:

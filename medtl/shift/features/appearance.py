@@ -1,4 +1,4 @@
-"""One row of statistics per image, or per slice of it.
+"""Statistics of an image, or of each of its slices, as rows.
 
 Columns are named ``family/name``: ``scale``, ``contrast``, ``noise``, ``resolution``, ``view``.
 """
@@ -22,19 +22,16 @@ from medtl.shift.features.region import (
 from medtl.shift.features.resolution import resolution_columns, view_columns
 from medtl.shift.features.texture import noise_columns
 
-#: Rows per image at most, and the share of the fullest slice that a slice must show.
-SLICES = 16
-
-
-LEAST_SHOWN = 0.25
+#: Most slices per image, and their least foreground, relative to the slice with most of it.
+SLICES, LEAST_FOREGROUND = 16, 0.25
 
 
 def appearance(_settings: FeatureSettings) -> FeatureExtractor:
     """Intensity scale, contrast, noise and sharpness, resolution, and field of view."""
 
     def rows(view: View) -> FeatureRows:
-        shown = crop_foreground(view)
-        return one_row(_statistics(shown) | resolution_columns(view, shown) | view_columns(view))
+        part = crop_foreground(view)
+        return one_row(_statistics(part) | resolution_columns(view, part) | view_columns(view))
 
     return FeatureExtractor("appearance", rows)
 
@@ -43,8 +40,8 @@ def intensity(_settings: FeatureSettings) -> FeatureExtractor:
     """Location and scale of the intensities, and the shape of their histogram."""
 
     def rows(view: View) -> FeatureRows:
-        shown = crop_foreground(view)
-        return one_row(scale_columns(shown) | contrast_columns(shown))
+        part = crop_foreground(view)
+        return one_row(scale_columns(part) | contrast_columns(part))
 
     return FeatureExtractor("intensity", rows)
 
@@ -55,18 +52,21 @@ def texture(_settings: FeatureSettings) -> FeatureExtractor:
 
 
 def slices(_settings: FeatureSettings) -> FeatureExtractor:
-    """Intensity and texture of up to 16 evenly spaced slices across the axis with the thickest
-    voxels (of equals the last) that show at least a quarter of what the fullest one does."""
+    """Intensity and texture of up to 16 evenly spaced slices.
+
+    Slices are across the axis with the thickest voxels (the last of equal ones), and have at least
+    a quarter of the foreground of the slice with most of it.
+    """
 
     def rows(view: View) -> FeatureRows:
-        found = [one_row(_statistics(shown)) for shown in _slices(view)]
-        return FeatureRows(np.concatenate([one.values_NF for one in found]), found[0].names)
+        measured = [one_row(_statistics(part)) for part in _slices(view)]
+        return FeatureRows(np.concatenate([row.values_NF for row in measured]), measured[0].names)
 
     return FeatureExtractor("slices", rows)
 
 
-def _statistics(shown: Foreground) -> dict[str, float]:
-    return scale_columns(shown) | contrast_columns(shown) | noise_columns(shown)
+def _statistics(part: Foreground) -> dict[str, float]:
+    return scale_columns(part) | contrast_columns(part) | noise_columns(part)
 
 
 def _slices(view: View) -> list[Foreground]:
@@ -74,10 +74,10 @@ def _slices(view: View) -> list[Foreground]:
     across = 2 - int(np.argmax([round(edge, 3) for edge in step[::-1]]))
     others = tuple(axis for axis in range(3) if axis != across)
     area = np.count_nonzero(foreground_IJK, axis=others)
-    enough = np.flatnonzero(area >= LEAST_SHOWN * area.max())
-    found = []
+    enough = np.flatnonzero(area >= LEAST_FOREGROUND * area.max())
+    parts = []
     for number in enough[evenly_spaced(len(enough), SLICES)]:
         cut = tuple(slice(number, number + 1) if a == across else slice(None) for a in range(3))
         box = bounding_box(foreground_IJK[cut]) or ...
-        found.append(measure_foreground(image_IJK[cut][box], foreground_IJK[cut][box], step))
-    return found
+        parts.append(measure_foreground(image_IJK[cut][box], foreground_IJK[cut][box], step))
+    return parts

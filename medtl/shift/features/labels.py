@@ -1,4 +1,4 @@
-"""What there is to find in an image: how often, and how much of it.
+"""The labels of an image: its class, or the volume of each region.
 
 Axes: L region.
 """
@@ -13,14 +13,19 @@ from medtl.shift.features.region import one_row
 
 
 def labels(settings: FeatureSettings) -> FeatureExtractor:
-    """Of each region its share of the voxels shown, and log(1 + ml); or 1 for the case's class and
-    0 for the others. ``settings.regions`` names the regions or classes."""
+    """Each region's share of the foreground and log(1 + ml), or the class as a one-hot row.
+
+    ``settings.regions`` names the regions or classes.
+
+    Raises:
+        DataError: a case has no label, or another class or number of regions.
+    """
 
     def rows(view: View) -> FeatureRows:
         if view.target_LIJK is not None:
             return one_row(_volumes(view, settings.regions))
         if not view.class_name:
-            raise DataError(f"{view.case} has no label; leave the features labels out")
+            raise DataError(f"{view.case} has no label; leave out the features labels")
         known = settings.regions
         if view.class_name not in known:
             raise DataError(
@@ -38,12 +43,13 @@ def _volumes(view: View, regions: tuple[str, ...]) -> dict[str, float]:
             f"{view.case} has masks of {len(view.target_LIJK)} regions, not of "
             f"{len(regions)} ({', '.join(regions)})"
         )
-    shown = int(np.count_nonzero(view.foreground_CIJK.any(axis=0))) or view.foreground_CIJK[0].size
+    foreground_IJK = view.foreground_CIJK.any(axis=0)
+    size = int(np.count_nonzero(foreground_IJK)) or foreground_IJK.size
     voxel_ml = float(np.prod(view.spacing_mm)) / 1000
-    found = {}
+    columns = {}
     for name, mask_IJK in zip(regions, view.target_LIJK, strict=True):
         voxels = int(np.count_nonzero(mask_IJK))
-        found[f"label/{name}"] = voxels / shown
+        columns[f"label/{name}"] = voxels / size
         if not view.is_2d:
-            found[f"label/{name}_ml"] = float(np.log1p(voxels * voxel_ml))
-    return found
+            columns[f"label/{name}_ml"] = float(np.log1p(voxels * voxel_ml))
+    return columns

@@ -1,4 +1,4 @@
-"""Small, scaled images, and the principal components of all of them together.
+"""Principal components of small, scaled images.
 
 Axes: I J K voxels, N row, F feature.
 """
@@ -15,22 +15,22 @@ from medtl.shift.features.region import crop_foreground
 #: Edges of the small images.
 VOLUME, PICTURE = (16, 16, 16), (32, 32, 1)
 
-
-#: Principal components at most.
+#: Most principal components.
 COMPONENTS = 16
 
-
-#: Intensities are clipped so many spreads from the median.
+#: Intensities are clipped at this distance from the median, in spreads.
 LIMIT = 4.0
 
 
 def pca(_settings: FeatureSettings) -> FeatureExtractor:
-    """The box around what is shown at 16 x 16 x 16 (pictures 32 x 32) voxels, less the median, in
-    units of the spread, 0 where nothing is shown; then its principal components."""
+    """Principal components of the foreground's box at 16 x 16 x 16 voxels (pictures: 32 x 32).
+
+    Intensities are relative to the median, in units of the spread; the background is 0.
+    """
 
     def rows(view: View) -> FeatureRows:
-        shown = crop_foreground(view)
-        scaled_IJK = np.where(shown.foreground_IJK, np.clip(shown.scaled_IJK, -LIMIT, LIMIT), 0)
+        part = crop_foreground(view)
+        scaled_IJK = np.where(part.foreground_IJK, np.clip(part.scaled_IJK, -LIMIT, LIMIT), 0)
         small = resample_array(scaled_IJK, PICTURE if view.image_CIJK.shape[3] == 1 else VOLUME)
         values_NF = small.reshape(1, -1).astype(np.float64)
         return FeatureRows(values_NF, tuple(f"thumbnail/{n:04}" for n in range(small.size)))
@@ -39,7 +39,7 @@ def pca(_settings: FeatureSettings) -> FeatureExtractor:
 
 
 def principal_components(values_NF: NDArray[np.float64]) -> FeatureRows:
-    """Scores on up to 16 components that are not empty; each one's largest loading is positive."""
+    """Scores on up to 16 components with variance; each one's largest loading is positive."""
     from sklearn.decomposition import PCA
 
     rows, columns = values_NF.shape

@@ -1,4 +1,4 @@
-"""The part of an image that shows the patient, cut out once for all that is measured on it.
+"""The foreground of an image, cut out once for all features.
 
 Axes: I J K voxels (right-anterior-superior), N value.
 """
@@ -16,20 +16,19 @@ from medtl.runtime.subset import stride
 from medtl.shift.contract import FeatureRows, View
 from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 
-#: Lengths in a picture are in units of its longest edge over this: no millimetres are known.
+#: Lengths in a picture are in 256ths of its longest edge, since its millimetres are unknown.
 NOMINAL_EDGE = 256
 
-
-#: More values than this are thinned out evenly: percentiles do not notice.
+#: More values are thinned out evenly, which hardly changes percentiles.
 MOST_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """The box around what one modality shows.
+    """The box around the foreground of one modality.
 
-    ``scaled_IJK`` is its image less the median, in units of the spread; ``values_N`` are the shown
-    values as they were, sorted.
+    ``scaled_IJK``: its image minus the median, in units of the spread. ``values_N``: the original
+    values of the foreground, sorted.
     """
 
     scaled_IJK: NDArray[np.float32]
@@ -37,7 +36,7 @@ class Foreground:
     step: tuple[float, float, float]  #: edges of a voxel, mm (pictures: see NOMINAL_EDGE)
     values_N: NDArray[np.float32]
     median: float
-    spread: float  #: mean distance from the median, clipped; 0 only if 99% of the values are equal
+    spread: float  #: mean distance from the median, clipped; 0 if 99% of the values are equal
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,19 +47,20 @@ class Foreground:
 
 
 def crop_foreground(view: View) -> Foreground:
-    """What the view's one modality shows."""
+    """The foreground of a view of one modality."""
     image_IJK, foreground_IJK = view.image_CIJK[0], foreground_mask(view)
     box = bounding_box(foreground_IJK) or ...
     return measure_foreground(image_IJK[box], foreground_IJK[box], voxel_step(view))
 
 
 def foreground_mask(view: View) -> NDArray[np.bool_]:
-    """Of its one modality (IJK); all of the image where that shows nothing."""
+    """The mask of a view of one modality (IJK); all of the image if it is empty."""
     foreground_IJK = view.foreground_CIJK[0]
     return foreground_IJK if foreground_IJK.any() else np.ones_like(foreground_IJK)
 
 
 def voxel_step(view: View) -> tuple[float, float, float]:
+    """The edges of a voxel in mm; of pictures in 256ths of the longest edge."""
     if not view.is_2d:
         return view.spacing_mm
     pixel = NOMINAL_EDGE / max(view.image_CIJK.shape[1:])
@@ -72,7 +72,7 @@ def measure_foreground(
     foreground_IJK: NDArray[np.bool_],
     step: tuple[float, float, float],
 ) -> Foreground:
-    """Measure a box; ``foreground_IJK`` holds something."""
+    """Scale a box; ``foreground_IJK`` is not empty."""
     foreground_IJK = np.ascontiguousarray(foreground_IJK)
     values_N = image_IJK[foreground_IJK]
     values_N = np.sort(values_N[:: stride(len(values_N), MOST_VALUES)])
@@ -85,4 +85,5 @@ def measure_foreground(
 
 
 def one_row(columns: Mapping[str, float]) -> FeatureRows:
+    """A single row from its named values."""
     return FeatureRows(np.array([list(columns.values())], dtype=np.float64), tuple(columns))

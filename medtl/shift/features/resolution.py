@@ -1,6 +1,6 @@
-"""The grid an image is stored on, how fine its details really are, and what part it shows.
+"""The stored grid of an image, the width of its details, and its field of view.
 
-Axes: I J K voxels (right-anterior-superior; of pictures rows, columns and one).
+Axes: I J K voxels (right-anterior-superior; pictures: rows, columns, 1).
 """
 
 from __future__ import annotations
@@ -15,51 +15,46 @@ from medtl.shift.features.region import Foreground, foreground_mask
 from medtl.shift.features.texture import Image, Mask, eroded, finest_plane, noise_deviation, three
 from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 
-#: Widths of details that can be told, in voxels: wider ones all look straight.
+#: Measurable widths of details, in voxels: wider ones are all linear at this distance.
 WIDTHS = np.geomspace(0.3, 6.0, 400)
 
-
-#: What noise leaves of a squared difference is at least this share: it is known no better.
+#: Least share of a squared difference that remains after subtracting the noise.
 LEAST_SIGNAL = 0.05
-
 
 AXES = "ijk"
 
+_LETTERS = ("RL", "AP", "SI")  # right-anterior-superior, and the opposite directions
 
-_LETTERS = ("RL", "AP", "SI")  # right-anterior-superior, and the other way round
 
+def resolution_columns(view: View, part: Foreground) -> dict[str, float]:
+    """Logs of the spacing, and of the width of details along each axis, in mm.
 
-def resolution_columns(view: View, shown: Foreground) -> dict[str, float]:
-    """Logs of the spacing (pictures: of the longest edge in pixels), and of the width of details
-    along each axis, in mm (pictures: 256ths of the longest edge).
-
-    The width is what the content needs, whatever grid it is stored on: an enlarged image has a
-    finer grid and details as wide as before.
+    Pictures: logs of the longest edge in pixels, and of the widths in 256ths of it. The width does
+    not depend on the stored grid: an enlarged image has a finer grid and details as wide as before.
     """
+    spacings = zip(AXES, view.spacing_mm, strict=True)
+    columns = {f"spacing_{axis}": np.log(mm) for axis, mm in spacings}
     if view.is_2d:
-        found = {"pixels": np.log(max(view.image_CIJK.shape[1:]))}
-    else:
-        found = {
-            f"spacing_{axis}": np.log(mm) for axis, mm in zip(AXES, view.spacing_mm, strict=True)
-        }
-    widths = zip(AXES, shown.step, detail_widths(shown), strict=True)
-    found |= {f"width_{axis}": np.log(width * edge) for axis, edge, width in widths}
+        columns = {"pixels": np.log(max(view.image_CIJK.shape[1:]))}
+    widths = zip(AXES, part.step, detail_widths(part), strict=True)
+    columns |= {f"width_{axis}": np.log(width * edge) for axis, edge, width in widths}
     if view.is_2d:
-        del found["width_k"]
-    return {f"resolution/{name}": float(value) for name, value in found.items()}
+        del columns["width_k"]
+    return {f"resolution/{name}": float(value) for name, value in columns.items()}
 
 
-def detail_widths(shown: Foreground) -> tuple[float, ...]:
-    """Along each axis, in voxels: the deviation of the Gaussian correlation that makes the squared
-    differences of neighbours and of voxels two apart as they are, white noise taken off.
+def detail_widths(part: Foreground) -> tuple[float, ...]:
+    """The width of details along each axis, in voxels.
 
-    1 where no three shown voxels lie in a row, or all are alike.
+    It is the standard deviation of the Gaussian correlation that gives the measured squared
+    differences of voxels at distances 1 and 2, without white noise. It is 1 if no three foreground
+    voxels are in a row, or all are equal.
     """
-    plane = finest_plane(shown.shape, shown.step)
-    sigma = noise_deviation(shown.scaled_IJK, shown.foreground_IJK, plane) if plane else 0.0
-    limits = shown.scaled(quantiles(shown.values_N, CLIP_PERCENTILES))
-    image_IJK = np.clip(shown.scaled_IJK, *limits.astype(np.float32))
-    return tuple(_width(image_IJK, shown.foreground_IJK, axis, sigma) for axis in range(3))
+    plane = finest_plane(part.shape, part.step)
+    sigma = noise_deviation(part.scaled_IJK, part.foreground_IJK, plane) if plane else 0.0
+    limits = part.scaled(quantiles(part.values_N, CLIP_PERCENTILES))
+    image_IJK = np.clip(part.scaled_IJK, *limits.astype(np.float32))
+    return tuple(_width(image_IJK, part.foreground_IJK, axis, sigma) for axis in range(3))
 
 
 def _width(image_IJK: Image, inside_IJK: Mask, axis: int, sigma: float) -> float:
@@ -71,7 +66,7 @@ def _width(image_IJK: Image, inside_IJK: Mask, axis: int, sigma: float) -> float
     far = _mean_square(right, left, valid_IJK)
     if not near or not far:
         return 1.0
-    near, far = (max(found - 2 * sigma**2, LEAST_SIGNAL * found) for found in (near, far))
+    near, far = (max(square - 2 * sigma**2, LEAST_SIGNAL * square) for square in (near, far))
     # Squared differences at distance h grow as 1 - exp(-h^2 / 2 width^2).
     ratios = np.expm1(-0.5 / WIDTHS**2) / np.expm1(-2 / WIDTHS**2)
     return float(np.interp(-near / far, -ratios, WIDTHS))
@@ -85,41 +80,35 @@ def _mean_square(a_IJK: Image, b_IJK: Image, valid_IJK: Mask) -> float:
 
 
 def view_columns(view: View) -> dict[str, float]:
-    """Logs of the field of view and of the extent of what is shown, in mm, the share of the image
-    that shows something, how far its centre is off the image's, in shares of the edges, and the
-    orientation of the stored axes as a number (0: RAS; 48 exist, their order means nothing).
+    """The field of view, the place of the foreground in it, and the stored orientation.
 
-    Pictures: the log of rows over columns in place of the field of view, the extent in shares of
-    the edges, and no orientation.
+    Logs of the field of view and of the foreground's extent, in mm; the foreground's share of the
+    image; the offset of its centre, relative to the edges; the number of the stored orientation
+    (0: RAS; the order of all 48 is arbitrary). Pictures: the log of rows over columns instead of
+    the field of view, the extent relative to the edges, and no orientation.
     """
     foreground_IJK = foreground_mask(view)
     shape = np.array(foreground_IJK.shape)
     box = bounding_box(foreground_IJK)
     assert box is not None  # foreground_mask is never empty
-    edges = np.array([side.stop - side.start for side in box])
-    centre = np.array([(side.stop + side.start) / 2 for side in box])
+    edges = np.array([span.stop - span.start for span in box])
+    centre = np.array([(span.stop + span.start) / 2 for span in box])
     unit = 1 / shape if view.is_2d else np.array(view.spacing_mm)
     used = AXES[:2] if view.is_2d else AXES
-    found = {"aspect": np.log(shape[0] / shape[1])} if view.is_2d else {}
+    columns = {"aspect": np.log(shape[0] / shape[1])} if view.is_2d else {}
     for n, axis in enumerate(used):
         if not view.is_2d:
-            found[f"field_{axis}"] = np.log(shape[n] * unit[n])
-        found[f"extent_{axis}"] = np.log(edges[n] * unit[n])
-        found[f"offset_{axis}"] = centre[n] / shape[n] - 0.5
-    found["share"] = np.count_nonzero(foreground_IJK) / foreground_IJK.size
+            columns[f"field_{axis}"] = np.log(shape[n] * unit[n])
+        columns[f"extent_{axis}"] = np.log(edges[n] * unit[n])
+        columns[f"offset_{axis}"] = centre[n] / shape[n] - 0.5
+    columns["share"] = np.count_nonzero(foreground_IJK) / foreground_IJK.size
     if not view.is_2d:
-        found["orientation"] = orientation_number(view.orientation)
-    return {f"view/{name}": float(value) for name, value in found.items()}
+        columns["orientation"] = orientation_number(view.orientation)
+    return {f"view/{name}": float(value) for name, value in columns.items()}
 
 
 def orientation_number(orientation: str) -> int:
-    """``"RAS"`` -> 0, ``"LAS"`` -> 1, ...: which axis is stored first, and which are turned."""
-    axes = tuple(
-        next(n for n, pair in enumerate(_LETTERS) if letter in pair) for letter in orientation
-    )
-    turned = sum(
-        1 << axis
-        for axis, letter in zip(axes, orientation, strict=True)
-        if letter == _LETTERS[axis][1]
-    )
-    return 8 * list(permutations(range(3))).index(axes) + turned
+    """``"RAS"`` -> 0, ``"LAS"`` -> 1, ...: the order of the stored axes, and which are flipped."""
+    axes = tuple(next(n for n in range(3) if letter in _LETTERS[n]) for letter in orientation)
+    flipped = sum(1 << n for n in range(3) if _LETTERS[n][1] in orientation)
+    return 8 * list(permutations(range(3))).index(axes) + flipped

@@ -13,41 +13,36 @@ from numpy.typing import NDArray
 from medtl.data.io.grids import block_mean
 from medtl.shift.features.region import Foreground
 
-#: Finer voxels (mm; pictures: 256ths of the longest edge) are averaged to about this first, so that
-#: an image stored on a finer grid is not taken for a smoother one.
+#: Finer voxels (mm; pictures: 256ths of the longest edge) are first averaged to about this, so that
+#: a finer grid does not look like a smoother image.
 WORKING_STEP = 1.0
 
-
-#: Less than a thousandth of the spread counts as nothing: a constant image has logs, too.
+#: Added before the log, in spreads: the log of a constant image is finite.
 FLOOR = 1e-3
 
-
-#: A normal deviation is so many times its median absolute deviation.
+#: Ratio of the standard deviation to the median absolute deviation of a normal distribution.
 MAD = 1.4826
 
-
-#: Edge of the blocks that local contrast is measured in, in the same units.
+#: Edge of the blocks for local contrast, in the same units.
 BLOCK = 4.0
 
-
 Image = NDArray[np.float32]
-
 
 Mask = NDArray[np.bool_]
 
 
-def noise_columns(shown: Foreground) -> dict[str, float]:
+def noise_columns(part: Foreground) -> dict[str, float]:
     """Logs of noise, gradients and local contrast in the plane of the two finest axes.
 
-    ``level``: deviation of the noise; ``gradient`` and ``edges``: median and 95th percentile of
-    the gradient per mm (pictures: per 256th of the edge); ``local``: median deviation in squares of
-    4 mm (2 voxels at least). All in units of the spread.
+    ``level``: standard deviation of the noise; ``gradient`` and ``edges``: median and 95th
+    percentile of the gradient per mm (pictures: per 256th of the edge); ``local``: median standard
+    deviation in squares of 4 mm (at least 2 voxels). All in units of the spread.
     """
     names = ("level", "gradient", "edges", "local")
-    image_IJK, inside_IJK, step = _at_working_step(shown)
+    image_IJK, inside_IJK, step = _at_working_step(part)
     plane = finest_plane(image_IJK.shape, step)
     values = np.zeros(len(names))
-    if plane is not None and shown.spread > 0:
+    if plane is not None and part.spread > 0:
         level = noise_deviation(image_IJK, inside_IJK, plane)
         gradients = _gradients(image_IJK, inside_IJK, step, plane)
         local = _local_deviation(image_IJK, inside_IJK, step, plane)
@@ -57,7 +52,7 @@ def noise_columns(shown: Foreground) -> dict[str, float]:
 
 
 def finest_plane(shape: tuple[int, ...], step: tuple[float, ...]) -> tuple[int, int] | None:
-    """The two axes with the smallest voxels, of those with at least three; None: there are none."""
+    """The two axes of the smallest voxels, among axes of 3 or more; None if there are not two."""
     usable = [axis for axis in range(3) if shape[axis] >= 3]
     if len(usable) < 2:
         return None
@@ -66,8 +61,10 @@ def finest_plane(shape: tuple[int, ...], step: tuple[float, ...]) -> tuple[int, 
 
 
 def noise_deviation(image_IJK: Image, inside_IJK: Mask, plane: tuple[int, int]) -> float:
-    """Standard deviation of white noise: from the median absolute second difference along both axes
-    of the plane, to which most structure does not answer (Immerkaer 1996, there by the mean)."""
+    """Standard deviation of white noise, from second differences along both axes of the plane.
+
+    Most structure has small second differences (Immerkaer 1996, there the mean, here the median).
+    """
     response_IJK, valid_IJK = image_IJK, inside_IJK
     for axis in plane:
         left, middle, right = three(response_IJK, axis)
@@ -77,34 +74,34 @@ def noise_deviation(image_IJK: Image, inside_IJK: Mask, plane: tuple[int, int]) 
 
 
 def three(array_IJK: NDArray[Any], axis: int) -> tuple[NDArray[Any], ...]:
-    """Every voxel's neighbour before it, itself, and the one after it; two shorter."""
+    """The voxel before, the voxel itself and the one after it; shorter by two along the axis."""
     n = array_IJK.shape[axis]
     ahead = (slice(None),) * axis
     return tuple(array_IJK[(*ahead, slice(first, n - 2 + first))] for first in range(3))
 
 
 def eroded(mask_IJK: Mask, axis: int) -> Mask:
-    """Where a voxel and both its neighbours along the axis are in the mask; two shorter."""
+    """Where a voxel and both neighbours along the axis are in the mask; shorter by two."""
     left, middle, right = three(mask_IJK, axis)
     return np.asarray(left & middle & right)
 
 
-def _at_working_step(shown: Foreground) -> tuple[Image, Mask, tuple[float, ...]]:
+def _at_working_step(part: Foreground) -> tuple[Image, Mask, tuple[float, ...]]:
     factors = [
         min(n, max(1, round(WORKING_STEP / edge)))
-        for n, edge in zip(shown.shape, shown.step, strict=True)
+        for n, edge in zip(part.shape, part.step, strict=True)
     ]
     if max(factors) == 1:
-        return shown.scaled_IJK, shown.foreground_IJK, shown.step
-    step = tuple(edge * factor for edge, factor in zip(shown.step, factors, strict=True))
-    inside_IJK = block_mean(shown.foreground_IJK, factors) > 1 - 1e-6
-    return block_mean(shown.scaled_IJK, factors), inside_IJK, step
+        return part.scaled_IJK, part.foreground_IJK, part.step
+    step = tuple(edge * factor for edge, factor in zip(part.step, factors, strict=True))
+    inside_IJK = block_mean(part.foreground_IJK, factors) > 1 - 1e-6
+    return block_mean(part.scaled_IJK, factors), inside_IJK, step
 
 
 def _gradients(
     image_IJK: Image, inside_IJK: Mask, step: tuple[float, ...], plane: tuple[int, int]
 ) -> tuple[float, float]:
-    """Median and 95th percentile of its length in the plane, from central differences."""
+    """Median and 95th percentile of the gradient in the plane, from central differences."""
     inner = tuple(slice(1, -1) if axis in plane else slice(None) for axis in range(3))
     valid_IJK = inside_IJK[inner].copy()
     squares_IJK = np.zeros(valid_IJK.shape, dtype=np.float32)
@@ -120,7 +117,7 @@ def _gradients(
 def _local_deviation(
     image_IJK: Image, inside_IJK: Mask, step: tuple[float, ...], plane: tuple[int, int]
 ) -> float:
-    """The median over blocks that lie inside as a whole."""
+    """The median over blocks that lie inside the foreground."""
     edges = [1, 1, 1]
     for axis in plane:
         edges[axis] = min(image_IJK.shape[axis], max(2, round(BLOCK / step[axis])))
@@ -131,5 +128,5 @@ def _local_deviation(
 
 
 def _percentile(values: NDArray[np.float32], percentile: float) -> float:
-    """0 where there are none."""
+    """The percentile; 0 without values."""
     return float(np.percentile(values, percentile)) if len(values) else 0.0

@@ -1,1 +1,1 @@
-"""The images of the two domains: which they are, read once, as features by patient."""
+"""The images of the two domains: selected, read once, and measured as rows by patient."""
