@@ -1,5 +1,5 @@
-"""What a network looks at: ``medtl explain``.
+"""Saliency maps of trained networks: ``medtl explain``.
 
-:mod:`~medtl.explain.run` is the way in; :mod:`~medtl.explain.gradcam` computes the maps and
-:mod:`~medtl.explain.localisation` scores them against the truth.
+:mod:`~medtl.explain.run` is the entry point, :mod:`~medtl.explain.gradcam` computes the maps, and
+:mod:`~medtl.explain.localisation` scores them against true masks.
 """

@@ -122,7 +122,7 @@ def filters(
     size_inches = (len(channels) * 2.6 + 1.1, 2.6 * rows * size[0] / (columns * size[1]) + 0.9)
     with styled():
         figure, [line] = new_grid(1, len(channels), (max(size_inches[0], 4.4), size_inches[1]))
-        for axis, channel, name in zip(line, range(len(channels)), channels, strict=True):
+        for channel, (axis, name) in enumerate(zip(line, channels, strict=True)):
             mosaic = np.full((rows * (size[0] + 1) - 1, columns * (size[1] + 1) - 1), np.nan)
             for number, filter_IJ in enumerate(weights_OCIJ[:, channel]):
                 row, column = divmod(number, columns)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from math import prod
 from typing import Any, NamedTuple
 
@@ -140,18 +141,14 @@ def grad_cam(
 def _captured(module: nn.Module, layer: Layer) -> Iterator[list[Tensor]]:
     """Yield a list that the forward pass fills with the layer's output, kept in the graph."""
     kept: list[Tensor] = []
-    count = 0
+    calls = count()
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count - 1 != layer.call:
+        if next(calls) != layer.call:
             return None
         kept.append(tensors_in(output)[-1].detach().requires_grad_())
-        passed_on = kept[0].clone()  # the next layer may work in place
-        if isinstance(output, Tensor):
-            return passed_on
-        return type(output)([*output[:-1], passed_on])
+        copy = kept[0].clone()  # the next layer may work in place
+        return copy if isinstance(output, Tensor) else type(output)([*output[:-1], copy])
 
     handle = module.get_submodule(layer.name).register_forward_hook(hook)
     try:
@@ -162,11 +159,7 @@ def _captured(module: nn.Module, layer: Layer) -> Iterator[list[Tensor]]:
 
 def of_class(classes_B: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """The logit of each image's class."""
-
-    def score(logits_BL: Tensor) -> Tensor:
-        return logits_BL[torch.arange(len(classes_B)), list(classes_B)]
-
-    return score
+    return lambda logits_BL: logits_BL[torch.arange(len(classes_B)), list(classes_B)]
 
 
 def of_region(region: int) -> Callable[[Tensor], Tensor]:

@@ -131,7 +131,8 @@ def first_filters(network: Network) -> NDArray[np.float32] | None:
     weights = tensors(network)[network.input_tensors[0]].detach().float().cpu()
     if weights.ndim != network.spatial_dims + 2 or weights[0, 0].numel() == 1:
         return None
-    return plane(weights.flatten(0, 1), 0.5).reshape(*weights.shape[:2], *_edges(weights))
+    planes_NIJ = plane(weights.flatten(0, 1), 0.5)
+    return planes_NIJ.reshape(*weights.shape[:2], *planes_NIJ.shape[1:])
 
 
 def filters_shown(network: Network) -> str:
@@ -149,8 +150,3 @@ def plane(stack_CIJK: Tensor, share: float) -> NDArray[np.float32]:
     if array.ndim == 3:
         return array
     return np.asarray(array[..., int(share * array.shape[-1])].swapaxes(1, 2)[:, ::-1, ::-1])
-
-
-def _edges(weights_OCIJK: Tensor) -> tuple[int, int]:
-    i, j, *depth = weights_OCIJK.shape[2:]
-    return (j, i) if depth else (i, j)

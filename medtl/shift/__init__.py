@@ -1,6 +1,6 @@
-"""How far two domains are apart: ``medtl shift``.
+"""The shift between two domains: ``medtl shift``.
 
 ``images`` reads the domains, ``features`` turns images into rows, ``metrics`` measures distances
-between rows, ``stats`` tests them by exchanging whole patients, and ``report`` says what the result
-means. Plugins import :mod:`~medtl.shift.contract`.
+between rows, ``stats`` tests them by permuting whole patients, and ``report`` presents the result.
+Plugins import :mod:`~medtl.shift.contract`.
 """

@@ -43,10 +43,9 @@ def noise_columns(part: Foreground) -> dict[str, float]:
     plane = finest_plane(image_IJK.shape, step)
     values = np.zeros(len(names))
     if plane is not None and part.spread > 0:
-        level = noise_deviation(image_IJK, inside_IJK, plane)
-        gradients = _gradients(image_IJK, inside_IJK, step, plane)
-        local = _local_deviation(image_IJK, inside_IJK, step, plane)
-        values = np.array([level, *gradients, local])
+        values[0] = noise_deviation(image_IJK, inside_IJK, plane)
+        values[1:3] = _gradients(image_IJK, inside_IJK, step, plane)
+        values[3] = _local_deviation(image_IJK, inside_IJK, step, plane)
     logs = np.log(values + FLOOR)
     return {f"noise/{name}": float(log) for name, log in zip(names, logs, strict=True)}
 

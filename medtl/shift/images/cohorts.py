@@ -1,4 +1,4 @@
-"""The cohorts that a request names, and its two domains."""
+"""The cohorts and the two domains of a request."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Cohorts:
     def _task(self, name: str, data: Path | None) -> Task:
         offered = self.catalog.tasks[name].load()()
         task = bound(offered, data, self.request.labels)
-        if task.names is not None:  # by its own names: with the parts kept apart in training
+        if task.names is not None:  # bind by its own names, with the parts of training
             task = bound(offered, data, self.request.labels, task.names)
         self.tasks.setdefault(name, task)
         return task

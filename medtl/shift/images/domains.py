@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class DomainCases:
 
     @property
     def root(self) -> Path:
-        """The data set's absolute path: the same for all spellings of it."""
+        """The data set's absolute path, however it was written."""
         return Path(self.cohort.root).resolve()
 
     def named(self, modalities: tuple[Modality, ...], folders: int = 1) -> str:
@@ -58,7 +58,7 @@ def domain_names(
     ours: tuple[Modality, ...],
     theirs: tuple[Modality, ...],
 ) -> tuple[str, str]:
-    """Names of source and target, with as many folders as make them different."""
+    """Names of source and target, with the fewest folders that make them different."""
     for folders in range(1, len(source.root.parts) + 1):
         names = source.named(ours, folders), target.named(theirs, folders)
         if names[0] != names[1]:
@@ -67,7 +67,7 @@ def domain_names(
 
 
 def read_domain(domain: Domain, read: ReadCohort) -> DomainCases:
-    """The cases of ``domain``. Without modalities in its selector it has all that its cases share.
+    """The cases of ``domain``; if it names no modalities, it has those that all its cases share.
 
     Raises:
         ConfigError: no case, or no modality that all cases have.
@@ -130,7 +130,6 @@ def images_of(
     """
     images: dict[tuple[str, str, tuple[Modality, ...]], Image] = {}
     for domain in (source, target):
-        groups: Iterable[tuple[Modality, ...]]
         groups = [domain.modalities] if joint else [(name,) for name in domain.modalities]
         for case in domain.cases:
             for modalities in groups:
@@ -146,8 +145,11 @@ def images_of(
 
 
 def grid_cells(source: DomainCases, target: DomainCases) -> list[tuple[Modality, Modality]]:
-    """The pairs of modalities that are also compared one by one: every source with every target
-    modality, or each modality with itself if both domains have the same ones."""
+    """The pairs of modalities to compare separately.
+
+    These are all source with all target modalities, or each modality with itself if both domains
+    have the same ones; empty for a single pair.
+    """
     if set(source.modalities) == set(target.modalities):
         return [(name, name) for name in source.modalities] if len(source.modalities) > 1 else []
     cells = [(a, b) for a in source.modalities for b in target.modalities]

@@ -128,21 +128,22 @@ def scale(
 def _check(
     images: Sequence[Image], measured: Sequence[FeatureRows], features: FeatureExtractor
 ) -> None:
-    what = f"features {features.name}"
+    first = measured[0].names
     for image, rows in zip(images, measured, strict=True):
-        if rows.names != measured[0].names:
-            raise DataError(
-                f"{what}: {_file(image)} has {len(rows.names)} columns, {_file(images[0])} has "
-                f"{len(measured[0].names)}; resample the images to one grid or use other --features"
+        file, problem = _file(image), ""
+        finite_F = np.isfinite(rows.values_NF).all(axis=0)
+        if rows.names != first:
+            problem = (
+                f"{file} has {len(rows.names)} columns, {_file(images[0])} has {len(first)}; "
+                "resample the images to one grid or use other --features"
             )
-        if not len(rows.values_NF):
-            raise DataError(f"{what}: {_file(image)} gives no rows; leave out the case")
-        bad = ~np.isfinite(rows.values_NF).all(axis=0)
-        if bad.any():
-            name = rows.names[int(np.flatnonzero(bad)[0])]
-            raise DataError(
-                f"{what}: {name} of {_file(image)} is not a finite number; leave out the case"
-            )
+        elif not len(rows.values_NF):
+            problem = f"{file} gives no rows; leave out the case"
+        elif not finite_F.all():
+            name = first[int(finite_F.argmin())]
+            problem = f"{name} of {file} is not a finite number; leave out the case"
+        if problem:
+            raise DataError(f"features {features.name}: {problem}")
 
 
 def _file(image: Image) -> str:

@@ -21,18 +21,15 @@ _FEATURES = {
     "resolution/width": "width of details",
     "view/aspect": "rows over columns",
     "view/field": "field of view",
-    "view/extent": "extent of what is shown",
-    "view/offset": "offset of what is shown",
-    "view/share": "share of the image shown",
+    "view/extent": "extent of the foreground",
+    "view/offset": "offset of the foreground",
+    "view/share": "share of the foreground",
     "view/orientation": "orientation of the stored axes",
 }
 
-
 _VOLUME = {"i": "left-right", "j": "back-front", "k": "foot-head"}
 
-
 _PICTURE = {"i": "top-bottom", "j": "left-right"}
-
 
 _PERCENTILES = {"scale": "intensity", "contrast": "the histogram"}
 

@@ -154,8 +154,6 @@ def _all(
         for chosen in combinations(alone, int(source_P.sum())):
             swapped_P = np.zeros(len(source_P), dtype=bool)
             swapped_P[pairs] = flips
-            chosen_P = np.zeros(len(source_P), dtype=bool)
-            chosen_P[list(chosen)] = True
-            swapped_P[alone] = (chosen_P != source_P)[alone]
+            swapped_P[alone] = np.isin(alone, chosen) != source_P[alone]
             rows.append(swapped_P)
     return np.array(rows)
