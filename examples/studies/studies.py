@@ -1,14 +1,15 @@
-"""S0, S2 and S3 run as they should have been: patients or groups apart, seeds fixed, intervals.
+"""Three public studies with patients or groups apart, fixed seeds and intervals.
 
-- s0: VGG11/16/19 with and without batch norm on the four classes; training and test scores;
-- s2: ResNet18/50 frozen or fine-tuned, with and without normalisation and flips, on LGG slices:
-  three folds by patient, the predictions pooled. No weights of ImageNet are at hand: the frozen
-  and tuned networks start from one trained on the four classes, as three colours;
-- s3: random, Mean-Var and transfused starts of a ResNet18 and a CBR on the four classes, with the
-  steps each took to nine tenths of the random start's best validation score. Source: LGG slices.
+- kaggle-vgg: VGG11/16/19 with and without batch norm on the four classes; training and test scores;
+- lgg-resnet: ResNet18/50 frozen or fine-tuned, with and without normalisation and flips, on LGG
+  slices: three folds by patient, the predictions pooled. No ImageNet weights are available: the
+  frozen and tuned networks start from one trained on the four classes, as three colours;
+- transfusion (Raghu et al. 2019): random, Mean-Var and transfused starts of a ResNet18 and a CBR on
+  the four classes, with the steps each took to nine tenths of the random start's best validation
+  score. Source: LGG slices.
 
     python examples/studies/studies.py               # $MEDTL_SHARED_DATA, else ../shared/data
-    python examples/studies/studies.py --only s0
+    python examples/studies/studies.py --only kaggle-vgg
 
 Widths are a quarter of the published ones and images have 64 pixels, to fit into 90 minutes on two
 cores. As many arms as cores train at a time. Finished arms are read, not trained again. Tables go
@@ -39,26 +40,31 @@ from medtl.runtime.files import replacing
 from medtl.runtime.run_folder import open_run
 
 WIDTH, EDGE, SEED = 16, 64, 0
-STEPS = {"s0": 1500, "source": 600, "s2": 300, "s3": 800}
+STEPS = {"kaggle-vgg": 1500, "source": 600, "lgg-resnet": 300, "transfusion": 800}
 COMMON = ("--width", WIDTH, f"--set=patch_size={EDGE},{EDGE}", "--batch-size", 32, "--seed", SEED)
 VGG = tuple(f"vgg{n}{norm}" for n, norm in itertools.product((11, 16, 19), ("", "-bn")))
 FOLDS = 3
-#: S2's presets; without flips (and all else that augments) they end in ``PLAIN``.
+#: Presets of the ResNets on LGG slices; those without augmentation end in ``PLAIN``.
 RAW, NORMALISED, PLAIN = "picture-raw", "picture", "-plain"
-#: S2's source has three channels, so that a frozen stem tells the modalities apart.
+#: Their source has three channels, so that a frozen stem can distinguish the modalities.
 COLOURS, MAP = "mod:red+green+blue", "t1=red,flair=green,t1ce=blue"
 #: Share of the random start's best validation score that the others must reach.
 REACHED = 0.9
-#: Blocks below the head.
-S3 = {"resnet18": 5, "cbr-small": 4}
+#: Networks of the transfusion study, with their number of blocks below the head.
+TRANSFUSED = {"resnet18": 5, "cbr-small": 4}
+TITLES = {
+    "kaggle-vgg": "VGG on the four classes of Kaggle's brain tumour set (Bhuvaji)",
+    "lgg-resnet": "ResNet on the LGG slices: tumour or not",
+    "transfusion": "Transfusion (Raghu et al. 2019)",
+}
 REPORTED = {
-    "s0": "VGG11 with a 2048-256 head, best epoch by the test set: accuracy 84.26%, F1 85.64% on a "
-    "test set of which 259 of 394 images are in training, too; batch norm lowers accuracy and "
+    "kaggle-vgg": "VGG11 with a 2048-256 head, best epoch by the test set: accuracy 84.26%, F1 85.64% on "
+    "a test set of which 259 of 394 images are in training, too; batch norm lowers accuracy and "
     "narrows the gap, depth does not help",
-    "s2": "accuracy 97% (ResNet18) and 96% (ResNet50) fine-tuned, 65 to 90% frozen; slices were "
-    "shuffled",
-    "s3": "random and pretrained starts end close, small networks gain nothing, transfer speeds "
-    "convergence",
+    "lgg-resnet": "accuracy 97% (ResNet18) and 96% (ResNet50) fine-tuned, 65 to 90% frozen; "
+    "slices were shuffled",
+    "transfusion": "random and pretrained starts end close, small networks gain nothing, transfer "
+    "speeds convergence",
 }
 
 Row = dict[str, Any]
@@ -67,7 +73,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=shared_data())
-    parser.add_argument("--only", choices=("s0", "s2", "s3"))
+    parser.add_argument("--only", choices=tuple(TITLES))
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "studies")
     parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results/studies.json")
     options = parser.parse_args()
@@ -78,9 +84,9 @@ def main() -> None:
     kaggle = ["kaggle-mri", "--data", options.data / "kaggle" / "Training", *COMMON]
     lgg = ["lgg-mri", "--data", options.data / "lgg", *COMMON]
     parts: dict[str, Callable[[], list[Row]]] = {
-        "s0": lambda: vggs(kaggle, options.work / "s0"),
-        "s2": lambda: slices(kaggle, lgg, options.work / "s2"),
-        "s3": lambda: transfusion(kaggle, lgg, options.work / "s3"),
+        "kaggle-vgg": lambda: vggs(kaggle, options.work / "kaggle-vgg"),
+        "lgg-resnet": lambda: slices(kaggle, lgg, options.work / "lgg-resnet"),
+        "transfusion": lambda: transfusion(kaggle, lgg, options.work / "transfusion"),
     }
     for name, measure in parts.items():
         if options.only in (None, name):
@@ -100,7 +106,7 @@ def vggs(kaggle: Sequence[Any], work: Path) -> list[Row]:
     """Score on test and training images of each network; ``gap`` between the accuracies."""
 
     def trained(network: str) -> Path:
-        return train(work / network, *kaggle, "--network", network, "--steps", STEPS["s0"])
+        return train(work / network, *kaggle, "--network", network, "--steps", STEPS["kaggle-vgg"])
 
     rows = []
     for network, run in zip(VGG, side_by_side(trained, VGG), strict=True):
@@ -112,14 +118,14 @@ def vggs(kaggle: Sequence[Any], work: Path) -> list[Row]:
 
 
 def training_accuracy(run: Path, data: Path) -> float:
-    """Share of the training images that the best weights tell right."""
+    """Share of the training images that the best weights classify correctly."""
     catalog, fabric = load_catalog(), build_fabric("cpu", "auto", 1, 1)
     opened = open_run(run)
     stage = read_stage(opened, "scratch", catalog, fabric)
     cases = catalog.tasks["kaggle-mri"].load()().cases(data).cases
     chosen = cases_of(read_splits(run / "splits.json", cases).train, cases)
-    found = classification.score(stage.predictor, chosen, Reporter(quiet=True), "scoring")
-    return sum(row["predicted"] == row["class"] for row in found) / len(found)
+    rows = classification.score(stage.predictor, chosen, Reporter(quiet=True), "scoring")
+    return sum(row["predicted"] == row["class"] for row in rows) / len(rows)
 
 
 def slices(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[Row]:
@@ -141,7 +147,7 @@ def slices(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[Row]:
             *(*lgg, "--network", f"resnet{layers}"),
             *("--transforms", preset if flips else f"{preset}{PLAIN}"),
             *("--strategy", strategy, "--init", sources[layers, preset], "--map", MAP),
-            *("--folds", FOLDS, "--fold", fold, "--steps", STEPS["s2"]),
+            *("--folds", FOLDS, "--fold", fold, "--steps", STEPS["lgg-resnet"]),
         )
         return rows_of(run)
 
@@ -180,17 +186,19 @@ def transfusion(kaggle: Sequence[Any], lgg: Sequence[Any], work: Path) -> list[R
         network, start = arm
         out = work / f"{network}-{start.replace(' ', '-')}"
         words = starts[network][start]
-        return train(out, *kaggle, "--network", network, *words, "--steps", STEPS["s3"])
+        return train(out, *kaggle, "--network", network, *words, "--steps", STEPS["transfusion"])
 
     starts: dict[str, dict[str, tuple[Any, ...]]] = {}
-    for (network, blocks), run in zip(S3.items(), side_by_side(source, S3), strict=True):
+    for (network, blocks), run in zip(
+        TRANSFUSED.items(), side_by_side(source, TRANSFUSED), strict=True
+    ):
         again = ("--strategy", "transfusion", "--init", run, "--depth")
         starts[network] = {
             "random": ("--strategy", "scratch"),
             "mean-var": (*again, blocks, "--initialiser", "mean-var"),
             **{f"{k} blocks": (*again, k) for k in range(1, blocks + 1)},
         }
-    arms = [(network, start) for network in S3 for start in starts[network]]
+    arms = [(network, start) for network in TRANSFUSED for start in starts[network]]
     runs = dict(zip(arms, side_by_side(started, arms), strict=True))
     rows = []
     for (network, start), run in runs.items():
@@ -212,7 +220,7 @@ def table(name: str, part: Row) -> str:
     for row in part["rows"]:
         lines.append(" | ".join(cell(row[column]) for column in columns))
     body = "\n".join(f"| {line} |" for line in lines)
-    return f"## {name.upper()}\n\nReported: {part['reported']}.\n\n{body}\n"
+    return f"## {TITLES[name]}\n\nReported: {part['reported']}.\n\n{body}\n"
 
 
 def cell(value: Any) -> str:

@@ -57,7 +57,7 @@ def test_arm_of_other_data_is_not_read_as_this_one(tmp_path: Path, arms: ModuleT
         arms.train(run, "lgg-mri", "--data", Path("b"), "--steps", 2)
 
 
-def test_frozen_networks_of_s2_tell_the_modalities_apart(arms: ModuleType) -> None:
+def test_frozen_networks_of_the_lgg_study_tell_the_modalities_apart(arms: ModuleType) -> None:
     studies = import_module("studies")
     source = parse_domain(studies.COLOURS).modalities
     channels = plan_channels(source, LggMri.modalities, parse_mapping(studies.MAP.split(",")))
@@ -67,9 +67,9 @@ def test_frozen_networks_of_s2_tell_the_modalities_apart(arms: ModuleType) -> No
 
 def test_every_network_and_preset_of_the_studies_is_there(arms: ModuleType) -> None:
     studies, catalog = import_module("studies"), load_catalog()
-    for network in (*studies.VGG, *studies.S3):
+    for network in (*studies.VGG, *studies.TRANSFUSED):
         assert catalog.networks[network].name == network
-    for name, blocks in studies.S3.items():
+    for name, blocks in studies.TRANSFUSED.items():
         made = catalog.networks[name].load()(
             in_channels=1, out_channels=4, spatial_dims=2, width=4, patch_size=(64, 64)
         )
