@@ -58,9 +58,9 @@ TITLES = {
     "transfusion": "Transfusion (Raghu et al. 2019)",
 }
 REPORTED = {
-    "kaggle-vgg": "VGG11 with a 2048-256 head, best epoch by the test set: accuracy 84.26%, F1 85.64% on "
-    "a test set of which 259 of 394 images are in training, too; batch norm lowers accuracy and "
-    "narrows the gap, depth does not help",
+    "kaggle-vgg": "VGG11 with a 2048-256 head, best epoch by the test set: accuracy 84.26%, F1 "
+    "85.64% on a test set of which 259 of 394 images are in training, too; batch norm lowers "
+    "accuracy and narrows the gap, depth does not help",
     "lgg-resnet": "accuracy 97% (ResNet18) and 96% (ResNet50) fine-tuned, 65 to 90% frozen; "
     "slices were shuffled",
     "transfusion": "random and pretrained starts end close, small networks gain nothing, transfer "

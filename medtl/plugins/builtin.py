@@ -1,4 +1,4 @@
-"""medtl's own plugin: its components are found in the same way as anybody else's."""
+"""medtl's own plugin: its components are found in the same way as those of other plugins."""
 
 from __future__ import annotations
 

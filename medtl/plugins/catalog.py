@@ -26,7 +26,7 @@ GROUP = "medtl.plugins"
 
 @dataclass(frozen=True, slots=True)
 class Given(Component):
-    """A component whose object is at hand: nothing is imported."""
+    """A component whose object exists already: nothing is imported."""
 
     thing: Any = None
 
@@ -54,21 +54,21 @@ class Registry(Mapping[str, Component]):
         """Resolve a bare or full name.
 
         Raises:
-            UnknownNameError: nobody offers it; the message suggests the nearest.
+            UnknownNameError: no plugin offers it; the message suggests the nearest.
             ConfigError: several plugins offer it; the message lists the choices.
         """
-        found = self._matches(name)
-        if len(found) > 1:
-            choices = ", ".join(sorted(found))
+        matches = self._matches(name)
+        if len(matches) > 1:
+            choices = ", ".join(sorted(matches))
             raise ConfigError(f"{self._kind} {name!r} is ambiguous; write one of {choices}")
-        if not found and canonical(name) in self._kinds:
+        if not matches and canonical(name) in self._kinds:
             kind = self._kinds[canonical(name)]
             article = "an" if kind[0] in "aeiou" else "a"
             raise ConfigError(f"{name!r} is no {self._kind} but {article} {kind}")
-        if not found:
+        if not matches:
             known = self if ":" in name else {_bare(key) for key in self}
             raise UnknownNameError(self._kind, name, known, self._missing)
-        return found[0]
+        return matches[0]
 
     def _matches(self, name: str) -> list[str]:
         """Full names of what is called ``name``, or else was called so before."""
@@ -93,7 +93,7 @@ class Registry(Mapping[str, Component]):
         ]
 
     def including(self, plugin: str, things: Mapping[str, Any]) -> Registry:
-        """This registry with objects that are at hand, called ``plugin:name``."""
+        """This registry with objects that exist already, called ``plugin:name``."""
         own: dict[str, Component] = {}
         for given, thing in things.items():
             name = canonical(given)
@@ -103,7 +103,7 @@ class Registry(Mapping[str, Component]):
         return Registry(self._kind, {**self._components, **own}, self._missing, self._kinds)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What there is, by full name: name, plugin, summary, target."""
+        """Its components by full name: name, plugin, summary, target."""
         return [
             {
                 "name": _bare(full_name),
@@ -170,7 +170,7 @@ class Catalog:
         return {kind: getattr(self, kind) for kind in COMPONENT_KINDS}
 
     def including(self, plugin: str, given: Mapping[str, Mapping[str, Any]]) -> Catalog:
-        """This catalog with objects that are at hand: kind -> name -> what a component's target
+        """This catalog with objects that exist already: kind -> name -> what a component's target
         would be. They are called ``plugin:name``.
 
         Raises:
@@ -215,13 +215,13 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
             count = sum(map(len, offers[name].values()))
             rows.append(replace(row, components=count, reason=outdated(point)))
     missing = _missing(rows)
-    found: dict[str, dict[str, Component]] = {kind: {} for kind in COMPONENT_KINDS}
+    named: dict[str, dict[str, Component]] = {kind: {} for kind in COMPONENT_KINDS}
     for plugin, offer in offers.items():
         for kind, own in offer.items():
-            found[kind] |= {f"{plugin}:{name}": component for name, component in own.items()}
-    kinds = {_bare(name): noun for kind, noun in COMPONENT_KINDS.items() for name in found[kind]}
+            named[kind] |= {f"{plugin}:{name}": component for name, component in own.items()}
+    kinds = {_bare(name): noun for kind, noun in COMPONENT_KINDS.items() for name in named[kind]}
     registries = {
-        kind: Registry(noun, found[kind], missing, kinds) for kind, noun in COMPONENT_KINDS.items()
+        kind: Registry(noun, named[kind], missing, kinds) for kind, noun in COMPONENT_KINDS.items()
     }
     return Catalog(**registries, plugins=tuple(rows))
 

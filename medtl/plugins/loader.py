@@ -69,8 +69,7 @@ def load_plugin(point: EntryPoint) -> Offer:
 
 
 def outdated(point: EntryPoint) -> str:
-    """What a plugin that was loaded is told where it speaks an older contract that is still read;
-    empty where it speaks the present one."""
+    """The notice for a loaded plugin of an older contract that is still supported; else empty."""
     api = sys.modules[point.module].PLUGIN_API
     if api == PLUGIN_API:
         return ""

@@ -1,4 +1,4 @@
-"""What a data set lists: its cases as files, whatever the layout. No image is opened."""
+"""What a data set lists: its cases as files, in any layout. No image is opened."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Listing:
     regions: Regions | None = None
     notes: tuple[str, ...] = ()
     synthetic: bool = False
-    unlabelled: str = "no case has a segmentation to train on"  #: said where that is so
+    unlabelled: str = "no case has a segmentation to train on"  #: the error then
     expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
 
 
@@ -123,8 +123,8 @@ def list_in(folder: Path, ignored: Collection[str]) -> Path | None:
     lists = sorted(p for kind in ("*.json", "*.csv") for p in folder.glob(kind))
     lists = [p for p in lists if p.name not in ignored]
     if len(lists) > 1:
-        found = ", ".join(p.name for p in lists)
-        raise DataError(f"{folder}: holds {found}; name the one that lists the cases")
+        names = ", ".join(p.name for p in lists)
+        raise DataError(f"{folder}: holds {names}; name the one that lists the cases")
     return lists[0] if lists else None
 
 
@@ -181,7 +181,7 @@ def stem(path: Path) -> str:
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, evenly spread."""
+    """At most ``most`` of the items, evenly spread."""
     if len(items) <= most:
         return [*items]
     return [items[n * len(items) // most] for n in range(most)]

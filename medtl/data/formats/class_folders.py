@@ -31,10 +31,10 @@ def read_class_folders(root: Path) -> Listing:
     others: list[str] = []
     for top, part in [(p, _part(p.name)) for p in parts] or [(root, "")]:
         for folder in _folders(top):
-            found = list(_entries(root, folder, part, folder.name, others))
-            if not found:
+            images = list(_entries(root, folder, part, folder.name, others))
+            if not images:
                 raise DataError(f"{folder}: holds no image; remove the folder, or add its images")
-            entries += found
+            entries += images
     if not entries:  # to predict
         entries = list(_entries(root, root, "", "", others))
     if not entries:
@@ -67,6 +67,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _part(name: str) -> str:
-    found = _PART.fullmatch(name)
-    assert found is not None  # asked before
-    return _PARTS[found[1].lower()]
+    match = _PART.fullmatch(name)
+    assert match is not None  # the caller chose these folders by this pattern
+    return _PARTS[match[1].lower()]

@@ -20,7 +20,7 @@ _EXAMPLE = "write for example --labels WT=1+2+3,TC=2+3,ET=3"
 class Regions:
     """Regions by name, the ones that hold others first, and all label values, 0 included.
 
-    The first value of each region is the one that stands for it in a label map.
+    The first value of each region is its value in a label map.
     """
 
     values: Mapping[str, tuple[int, ...]]
@@ -28,7 +28,7 @@ class Regions:
 
     @property
     def nested(self) -> bool:
-        """Each region's values contain the next one's; of one region nothing is asked."""
+        """Each region's values contain those of the next; true for one region."""
         return all(set(a) >= set(b) for a, b in pairwise(self.values.values()))
 
     @property
@@ -148,7 +148,7 @@ def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> 
 def _ordered(
     regions: Mapping[str, tuple[int, ...]], order: Any, where: Path
 ) -> dict[str, tuple[int, ...]]:
-    """``regions_class_order``: the value that stands for each region goes first."""
+    """``regions_class_order``: each region's value in a label map goes first."""
     fits = isinstance(order, list) and len(order) == len(regions)
     if not fits or any(v not in found for v, found in zip(order, regions.values(), strict=True)):
         raise DataError(
@@ -166,17 +166,17 @@ def parse_labels(text: str) -> Regions:
     values: dict[str, tuple[int, ...]] = {}
     for part in text.split(","):
         name, equals, numbers = part.partition("=")
-        found = [number.strip() for number in numbers.split("+")]
-        if not equals or not all(number.isdecimal() for number in found):
+        stated = [number.strip() for number in numbers.split("+")]
+        if not equals or not all(number.isdecimal() for number in stated):
             raise ConfigError(f"--labels {text!r}: {part.strip()!r} names no values; {_EXAMPLE}")
         if name.strip() in values:
             raise ConfigError(f"--labels {text!r} names {name.strip()} twice")
-        values[name.strip()] = _values([int(n) for n in found], name.strip(), Path("--labels"))
+        values[name.strip()] = _values([int(n) for n in stated], name.strip(), Path("--labels"))
     return _regions(values, None, Path("--labels"))
 
 
 def found_regions(values: Iterable[int], where: Path) -> Regions:
-    """Names for label values that nobody named: label1, label2, ..."""
+    """Names for label values without a name: label1, label2, ..."""
     positive = sorted(set(values) - {0})
     if not positive:
         raise DataError(

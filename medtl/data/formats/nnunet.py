@@ -33,13 +33,13 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     entries, notes = [], []
     for images, part in (("imagesTr", TRAINING), ("imagesTs", "test")):
         labels = folder / images.replace("images", "labels")
-        found = _grouped(folder / images, ending)
-        targets = {n: labels / f"{n}{ending}" for n in found if (labels / f"{n}{ending}").is_file()}
+        cases = _grouped(folder / images, ending)
+        targets = {n: labels / f"{n}{ending}" for n in cases if (labels / f"{n}{ending}").is_file()}
         entries += [
             Entry(name, files, str(folder / images), targets.get(name), part=part)
-            for name, files in found.items()
+            for name, files in cases.items()
         ]
-        lone = sorted({stem(p) for p in labels.glob(f"*{ending}") if _shown(p)} - set(found))
+        lone = sorted({stem(p) for p in labels.glob(f"*{ending}") if _shown(p)} - set(cases))
         if lone:
             notes.append(f"{labels.name} without images, left out: {shortened(lone)}")
     trained = [entry for entry in entries if entry.part == TRAINING]
@@ -68,18 +68,18 @@ def read_flat(folder: Path) -> Listing:
             "datalist (.json), a table (.csv), and to predict CASE_0000.nii.gz files"
         )
     ending = endings[0]
-    found = _grouped(folder, ending)
+    cases = _grouped(folder, ending)
     packed = [p for p in sorted(folder.glob(f"*{ending}")) if _shown(p) and not _channel(p)]
-    if found and packed:
+    if cases and packed:
         raise DataError(f"{packed[0]}: lacks a channel number, as in CASE_0000{ending}")
-    entries = [Entry(name, files, str(folder)) for name, files in found.items()]
+    entries = [Entry(name, files, str(folder)) for name, files in cases.items()]
     entries += [Entry(stem(p), {0: p}, str(folder), packed=True) for p in packed]
     expected = "{case}_{channel:04}" + ending
     return Listing(folder, tuple(entries), expected=expected)
 
 
 def has_numbers(path: Path) -> bool:
-    """Whether files of a channel each stand in for the listed ``path`` (nnU-Net v1's lists)."""
+    """Whether one file per channel exists in place of the listed ``path`` (nnU-Net v1)."""
     return path.with_name(f"{stem(path)}_0000{path.name[len(stem(path)) :]}").is_file()
 
 

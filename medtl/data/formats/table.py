@@ -72,17 +72,17 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
             stream.seek(0)
             mark = max(",;\t", key=header.count)
             lines = csv.reader(stream, delimiter=mark, strict=True)
-            found = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
+            table = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
-    found = [(line, cells) for line, cells in found if any(cells)]
-    if len(found) < 2:
+    table = [(line, cells) for line, cells in table if any(cells)]
+    if len(table) < 2:
         raise DataError(f"{path}: lists no cases")
-    columns = [cell.lower() for cell in found[0][1]]
+    columns = [cell.lower() for cell in table[0][1]]
     if "" in columns or len(set(columns)) < len(columns):
         raise DataError(f"{path}: every column needs a name of its own, not {', '.join(columns)}")
     rows = []
-    for line, cells in found[1:]:
+    for line, cells in table[1:]:
         if len(cells) != len(columns):
             raise DataError(
                 f"{path} line {line}: has {len(cells)} cells, the header {len(columns)}"
@@ -92,10 +92,10 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _one(path: Path, columns: Sequence[str], names: Sequence[str]) -> str | None:
-    found = [column for column in columns if column in names]
-    if len(found) > 1:
-        raise DataError(f"{path}: both {found[0]} and {found[1]} could be meant; rename one column")
-    return found[0] if found else None
+    own = [column for column in columns if column in names]
+    if len(own) > 1:
+        raise DataError(f"{path}: both {own[0]} and {own[1]} could be meant; rename one column")
+    return own[0] if own else None
 
 
 def _entry(

@@ -33,7 +33,7 @@ from medtl.data.phantom.tumour import Tumour, add_tumours, draw_tumours, push_as
 VERSION = 3
 
 
-# Independent random streams: a case's anatomy stays the same whatever its scanner.
+# Independent random streams: a case's anatomy does not depend on its scanner.
 _ANATOMY, _ACQUISITION, _SCANNER, _COUNTS, _SITES = range(5)
 
 

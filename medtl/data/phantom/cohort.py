@@ -122,7 +122,7 @@ def write_own(root: Path, write: WriteOwn, cases: int, seed: int) -> Path:
 
 
 def own_phantom(task: str, write: WriteOwn) -> Path:
-    """Folder of a task's own cohort, written once, and anew whenever the code beside the writer
+    """Folder of a task's own cohort, written again whenever the code beside the writer
     has changed."""
     root = cache_dir() / f"phantom-{task}-n{OWN_CASES}-{_version_of(write)}"
     return _written_once(root, lambda: write_own(root, write, OWN_CASES, seed=0))

@@ -1,7 +1,7 @@
 """The phantom as pictures in class folders, as on Kaggle: one T1ce slice of each patient.
 
-Every fifth round of the classes lies in ``Testing``, and every second of those pictures is, as in
-the real set, one of ``Training`` stored anew.
+Every fifth round of the classes belongs to ``Testing``. As in the real set, every second picture
+there is one of ``Training``, stored again.
 
 Axes: I left, J posterior, K superior; R rows, Q columns.
 """
@@ -39,10 +39,10 @@ CLASSES = tuple(DRAW)
 CONTRAST = "t1ce"
 
 
-ROUNDS = 5  #: of which the last lies in Testing
+ROUNDS = 5  #: the last of these belongs to Testing
 
 
-QUALITY, QUALITY_AGAIN = 92, 75  #: of the JPEGs, and of pictures that were stored anew
+QUALITY, QUALITY_AGAIN = 92, 75  #: of the JPEGs, and of pictures that were stored again
 
 
 _VIEWS = 8  #: random stream, beside those of medtl.data.phantom.brats_layout
@@ -56,7 +56,7 @@ def jobs(folder: Path, settings: Settings) -> list[Callable[[], None]]:
 
 
 def index(settings: Settings) -> dict[str, Any]:
-    """See :class:`medtl.data.phantom.cohort.Writer`; ``twins`` names what was stored anew."""
+    """See :class:`medtl.data.phantom.cohort.Writer`; ``twins`` names pictures stored again."""
     numbers = range(settings.cases)
     names = [path_of(Path(), n).as_posix() for n in numbers]
     sites = [f"S{_site(settings, shown(n)) + 1}" for n in numbers]
@@ -73,8 +73,10 @@ def path_of(root: Path, index: int) -> Path:
 
 
 def shown(index: int) -> int:
-    """The picture that a picture shows: itself, or the one of Training that it is stored anew of;
-    of the same class, from the round before."""
+    """The number of the picture that is shown: its own, or that of a picture of Training.
+
+    That one is of the same class, from the round before.
+    """
     round_, place = divmod(index, len(CLASSES))
     twin = round_ % ROUNDS == ROUNDS - 1 and (round_ // ROUNDS + place) % 2 == 0
     return index - len(CLASSES) if twin else index

@@ -6,7 +6,7 @@ Sources. Grey and white matter and blood: Stanisz et al. 2005 (Magn Reson Med 54
 3 T; moving blood loses about half of its signal. CSF: Rooney et al. 2007 (T1), Spijkerman et al.
 2018 (T2). Proton densities: BrainWeb (Kwan et al. 1999). The ranges of oedema, tumour and
 white-matter lesions are wide and overlap in quantitative studies (Just and Thelen 1988); the values
-here were chosen so that intensity alone does not tell them apart. Agent
+here were chosen so that intensity alone does not separate them. Agent
 relaxivity: Rohrer et al. 2005. Spin echo and inversion recovery: Haacke et al., Magnetic Resonance
 Imaging, 1999.
 """

@@ -33,7 +33,7 @@ class Display:
 
 
 def display_of(seed: int, site: int, shift: float) -> Display:
-    """``shift`` 0: all sites alike, as bright as can be, one pixel per voxel, no margins."""
+    """``shift`` 0: the same for all sites, full brightness, one pixel per voxel, no margins."""
     rng = np.random.default_rng([seed, _DISPLAYS, site])
     return Display(
         gain=float(np.exp(-shift * rng.uniform(0, 0.5))),

@@ -38,12 +38,12 @@ from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_chann
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.runtime.parallel import in_threads
 
-#: Pictures of so many cases tell whether a data set has colours.
+#: Number of cases whose pictures are searched for colours.
 COLOUR_SAMPLE = 24
 
 
 class Classification(Task):
-    """Classes of anybody's images: a folder per class, a MONAI datalist or a table."""
+    """Classes of any images: a folder per class, a MONAI datalist or a table."""
 
     name = "classification"
     phantom = KAGGLE
@@ -114,7 +114,7 @@ def _are_pictures(listing: Listing) -> bool:
 
 
 def _channels(listing: Listing, pictures: bool, notes: list[str]) -> tuple[Modality, ...]:
-    """The modalities: as listed, the colours of coloured pictures, or made up."""
+    """The modalities: as listed, the colours of coloured pictures, or numbered names."""
     held = [entry for entry in listing.entries if entry.files]
     first = held[0]
     if pictures and first.packed:

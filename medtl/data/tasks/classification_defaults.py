@@ -54,7 +54,7 @@ _LOSS = "every image is of one class"
 
 
 def class_defaults(domain: str, transforms: str = "picture") -> Defaults:
-    """For pictures of a class each."""
+    """Settings for pictures of one class each."""
     return Defaults(
         src=domain,
         dst=domain,
@@ -160,19 +160,19 @@ def volume_advice(
     given_mm: float | None = None,
     given_patch: Sequence[int] | None = None,
 ) -> Advice:
-    """Spacing, size, batch and preset for volumes: as for segmentation, but whole images of which
-    a step takes several."""
-    found = measure_fingerprint(cases, modalities, ())
+    """Spacing, size, batch and preset for volumes: as for segmentation, but for several
+    whole images in a step."""
+    fingerprint = measure_fingerprint(cases, modalities, ())
     affordable = VOXELS // FEWEST_IMAGES
-    spacing_mm, why_spacing = choose_spacing(found, affordable)
-    patch, why_patch = choose_patch(found, given_mm or spacing_mm, affordable)
+    spacing_mm, why_spacing = choose_spacing(fingerprint, affordable)
+    patch, why_patch = choose_patch(fingerprint, given_mm or spacing_mm, affordable)
     batch, why_batch = choose_batch(len(cases), math.prod(given_patch or patch), VOXELS)
-    preset, why_preset = choose_preset(found, modalities, ())
+    preset, why_preset = choose_preset(fingerprint, modalities, ())
     return Advice(
         replace(
             defaults, transforms=preset, spacing_mm=spacing_mm, patch_size=patch, batch_size=batch
         ),
-        (*class_facts(cases), *describe(found)),
+        (*class_facts(cases), *describe(fingerprint)),
         {
             "spacing_mm": why_spacing,
             "patch_size": why_patch,

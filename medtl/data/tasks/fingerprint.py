@@ -21,7 +21,7 @@ from medtl.data.io.nifti import label_counts, read_header, read_labels, read_vol
 from medtl.data.modality import Modality
 from medtl.runtime.cache import remembered
 
-#: Images of at most so many cases are read, evenly spread; headers and labels of all.
+#: Number of cases, evenly spread, whose images are read; headers and labels are read of all.
 SAMPLE = 12
 
 

@@ -33,7 +33,7 @@ MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
 class Segmentation(Task):
-    """Segmentation of anybody's data: nnU-Net raw, MSD, a MONAI datalist or a table."""
+    """Segmentation of any data: nnU-Net raw, MSD, a MONAI datalist or a table."""
 
     name = "segmentation"
 

@@ -13,15 +13,15 @@ from medtl.data.modality import CANONICAL, Modality
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, window
 
-#: Voxels of a training step that two cores and a small GPU can afford: ``brats`` takes as many.
+#: Voxels of a training step that two cores and a small GPU can afford: also those of ``brats``.
 VOXELS = 80 * 96 * 80
 
 
-#: A median structure of the smallest region keeps so many voxels.
+#: Voxels that a median structure of the smallest region keeps.
 LEAST_VOXELS = 64
 
 
-#: Never coarser than so many times the data's own spacing.
+#: The coarsest spacing, as a multiple of the data's own.
 MOST_COARSENING = 3.0
 
 
@@ -31,7 +31,7 @@ MULTIPLE = 16  # patch edges, as planning rounds them
 MOST_PATCHES = 8
 
 
-#: Voxels are called anisotropic where the longest edge is so many times the shortest.
+#: Ratio of the longest to the shortest edge of voxels that are called anisotropic.
 ANISOTROPIC = 2.0
 
 
@@ -43,23 +43,23 @@ _CT = re.compile(r"(cb)?ct(a|[_-].*)?\d*")
 
 def advice(
     cases: Sequence[Case],
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     defaults: Defaults,
     given_mm: float | None = None,
     given_patch: Sequence[int] | None = None,
 ) -> Advice:
-    """Spacing, patch, batch, network and preset for the training ``cases``, as ``found``.
+    """Spacing, patch, batch, network and preset for the training ``cases``.
 
-    What the user gave (spacing, patch) is what the rest is chosen for.
+    Where the user gave spacing or patch, the other settings are chosen to fit them.
     """
-    modalities = [Modality(name) for name in found.intensities]
-    spacing_mm, why_spacing = choose_spacing(found)
-    patch, why_patch = choose_patch(found, given_mm or spacing_mm)
+    modalities = [Modality(name) for name in fingerprint.intensities]
+    spacing_mm, why_spacing = choose_spacing(fingerprint)
+    patch, why_patch = choose_patch(fingerprint, given_mm or spacing_mm)
     per_step = math.prod(given_patch) if given_patch else math.prod(patch)
     batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
     tomographic = [name for name in modalities if _CT.fullmatch(name)]
-    preset, why_preset = choose_preset(found, modalities, tomographic)
-    if any(_SIDE.search(region) for region in found.volumes_ml):
+    preset, why_preset = choose_preset(fingerprint, modalities, tomographic)
+    if any(_SIDE.search(region) for region in fingerprint.volumes_ml):
         why_preset += "; its flips mix up left and right, which the labels name"
     return Advice(
         replace(
@@ -69,7 +69,7 @@ def advice(
             patch_size=patch,
             batch_size=batch,
         ),
-        tuple(describe(found)),
+        tuple(describe(fingerprint)),
         {
             "spacing_mm": why_spacing,
             "patch_size": why_patch,
@@ -81,12 +81,12 @@ def advice(
     )
 
 
-def choose_spacing(found: Fingerprint, voxels: int = VOXELS) -> tuple[float, str]:
+def choose_spacing(fingerprint: Fingerprint, voxels: int = VOXELS) -> tuple[float, str]:
     """The data's own spacing (anisotropic: the cube of the same volume), coarsened until a patch
     holds what the images show, but not so far that small structures vanish."""
-    native_mm = math.prod(found.spacing_mm) ** (1 / 3)
-    whole_mm = (math.prod(found.extent_mm) / voxels) ** (1 / 3)
-    smallest = min((median(v) for v in found.volumes_ml.values() if v), default=math.inf)
+    native_mm = math.prod(fingerprint.spacing_mm) ** (1 / 3)
+    whole_mm = (math.prod(fingerprint.extent_mm) / voxels) ** (1 / 3)
+    smallest = min((median(v) for v in fingerprint.volumes_ml.values() if v), default=math.inf)
     fine_mm = (1000 * smallest / LEAST_VOXELS) ** (1 / 3)
     limits = {
         "a patch then holds all that the images show": whole_mm,
@@ -97,14 +97,15 @@ def choose_spacing(found: Fingerprint, voxels: int = VOXELS) -> tuple[float, str
     why, coarse_mm = min(limits.items(), key=lambda item: item[1])
     if coarse_mm <= native_mm:
         why = "the data's own"
-        if max(found.spacing_mm) > min(found.spacing_mm) * 1.05:
+        if max(fingerprint.spacing_mm) > min(fingerprint.spacing_mm) * 1.05:
             why = "a cube of the data's own voxel volume"
     up = why.startswith("a patch")
     chosen_mm = _rounded(max(native_mm, coarse_mm), up) if coarse_mm > native_mm else native_mm
-    if max(found.spacing_mm) > ANISOTROPIC * min(found.spacing_mm):
+    thickness_mm = max(fingerprint.spacing_mm)
+    if thickness_mm > ANISOTROPIC * min(fingerprint.spacing_mm):
         why += (
-            f"; slices {max(found.spacing_mm):g} mm apart are resampled to cubes: between them "
-            "nothing is gained"
+            f"; slices {thickness_mm:g} mm apart are resampled to cubes: between them nothing is "
+            "gained"
         )
     return round(max(chosen_mm, native_mm), 2), why
 
@@ -116,56 +117,58 @@ def _rounded(mm: float, up: bool) -> float:
 
 
 def choose_patch(
-    found: Fingerprint, spacing_mm: float, voxels: int = VOXELS
+    fingerprint: Fingerprint, spacing_mm: float, voxels: int = VOXELS
 ) -> tuple[tuple[int, int, int], str]:
     """All that is shown, cut along the longest edges until a step can afford it."""
-    needed = [mm / spacing_mm for mm in found.extent_mm]
+    needed = [mm / spacing_mm for mm in fingerprint.extent_mm]
     edges = [MULTIPLE * max(1, math.ceil(edge / MULTIPLE)) for edge in needed]
     while math.prod(edges) > voxels:
         edges[edges.index(max(edges))] -= MULTIPLE
     share = math.prod(min(1.0, e / n) for e, n in zip(edges, needed, strict=True))
-    shown = "x".join(f"{mm:.0f}" for mm in found.extent_mm)
+    shown = "x".join(f"{mm:.0f}" for mm in fingerprint.extent_mm)
     why = f"holds {share:.0%} of what the images show ({shown} mm in nine of ten)"
     return (edges[0], edges[1], edges[2]), why
 
 
 def choose_preset(
-    found: Fingerprint, modalities: Sequence[Modality], tomographic: Sequence[Modality]
+    fingerprint: Fingerprint, modalities: Sequence[Modality], tomographic: Sequence[Modality]
 ) -> tuple[str, str]:
     if tomographic:
         return "ct", (
             f"{', '.join(tomographic)} clipped to the labelled voxels' 0.5 and 99.5 percentiles, "
             "scaled alike in every case"
         )
-    if found.uniform and all(name in CANONICAL for name in modalities):
+    if fingerprint.uniform and all(name in CANONICAL for name in modalities):
         return "brain-mr", "MR contrasts, and one value surrounds what the images show"
     return "mr", (
         "one value surrounds what the images show: it is cut away"
-        if found.uniform
+        if fingerprint.uniform
         else "no uniform background: the whole image counts, z-scored"
     )
 
 
-def describe(found: Fingerprint) -> Iterator[tuple[str, str]]:
+def describe(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
     """Rows of the printed fingerprint."""
-    yield "training cases", f"{found.cases}; the images of {found.sampled} were read"
-    yield "median shape", "x".join(map(str, found.shape_ras))
-    spacing = "x".join(f"{mm:g}" for mm in found.spacing_mm)
-    ratio = max(found.spacing_mm) / min(found.spacing_mm)
+    yield "training cases", f"{fingerprint.cases}; the images of {fingerprint.sampled} were read"
+    yield "median shape", "x".join(map(str, fingerprint.shape_ras))
+    spacing = "x".join(f"{mm:g}" for mm in fingerprint.spacing_mm)
+    ratio = max(fingerprint.spacing_mm) / min(fingerprint.spacing_mm)
     kind = "isotropic" if ratio < 1.05 else f"anisotropic, 1:{ratio:.1f}"
     yield "median spacing", f"{spacing} mm ({kind})"
-    extent = "x".join(f"{mm:.0f}" for mm in found.extent_mm)
-    around = "the background has one value" if found.uniform else "there is no uniform background"
-    yield "without background", f"{extent} mm, {found.shown_ml:.0f} ml; {around}"
-    for name, (low, middle, high) in found.intensities.items():
+    extent = "x".join(f"{mm:.0f}" for mm in fingerprint.extent_mm)
+    around = (
+        "the background has one value" if fingerprint.uniform else "there is no uniform background"
+    )
+    yield "without background", f"{extent} mm, {fingerprint.shown_ml:.0f} ml; {around}"
+    for name, (low, middle, high) in fingerprint.intensities.items():
         yield f"intensities of {name}", f"median {middle:.4g}, 0.5% {low:.4g}, 99.5% {high:.4g}"
-    for region, volumes in found.volumes_ml.items():
+    for region, volumes in fingerprint.volumes_ml.items():
         if volumes:
-            share = median(volumes) / found.shown_ml
+            share = median(volumes) / fingerprint.shown_ml
             yield (
                 f"region {region}",
                 f"median {median(volumes):.3g} ml ({share:.2%} of what is shown), smallest "
-                f"{min(volumes):.2g} ml, in {len(volumes)} of {found.cases} cases",
+                f"{min(volumes):.2g} ml, in {len(volumes)} of {fingerprint.cases} cases",
             )
         else:
             yield f"region {region}", "in no training case"

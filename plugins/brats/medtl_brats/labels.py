@@ -51,7 +51,7 @@ SCHEMES = {
     )
 }
 
-#: What a layout's files mean when no segmentation tells (predicting on unlabelled cases).
+#: The scheme of a layout without any segmentation (to predict unlabelled cases).
 USUAL = {
     "2013-2021": "2014-2021",
     "2023+": "2023",

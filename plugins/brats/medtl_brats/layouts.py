@@ -1,4 +1,4 @@
-"""Finding cases under every public layout. Only names are looked at, no image is opened."""
+"""Finding cases under every public layout. Only names are read, no image is opened."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _ODD_SEGMENTATION = _pattern(r".*seg.*")
 
 @dataclass(slots=True)
 class Found:
-    """One case by its file names. ``part`` is the folder it lies in, seen from the root."""
+    """One case by its file names. ``part`` is its folder, relative to the root."""
 
     id: str
     layout: str
@@ -92,7 +92,7 @@ class Found:
 
 @dataclass(slots=True)
 class Survey:
-    """All that lies under a root: cases by id, and what the user should know about them."""
+    """What a folder holds: cases by id, and notes for the user."""
 
     cases: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -23,7 +23,7 @@ _SCAN_OF_PATIENT = re.compile(
     r"|(?P<vsd>brats_(?:2013|tcia)_pat\d+)_\d+",  # 2013-2016: brats_tcia_pat105_0001
     re.IGNORECASE,
 )
-#: Hospitals stand in some names: Brats18_CBICA_AAM_1, TCGA-FG-6692.
+#: Some names hold the hospital: Brats18_CBICA_AAM_1, TCGA-FG-6692.
 _SITE = re.compile(r"brats1[789]_(?P<centre>[A-Z0-9]+)_.+|TCGA[-_](?P<tcga>\w\w)[-_]\w{4}.*", re.I)
 _GRADES = {"hgg": "HGG", "hg": "HGG", "lgg": "LGG", "lg": "LGG"}
 
@@ -50,7 +50,7 @@ class Brats(Task):
         required: Sequence[str] | None = None,
         need_target: bool = True,
     ) -> Cohort:
-        """Find the cases under ``root``, whatever their layout.
+        """Find the cases under ``root``, in any layout.
 
         Args:
             labels: name of the label scheme (``--labels``) instead of deciding by the values.
@@ -64,21 +64,21 @@ class Brats(Task):
         """
         root = Path(root)
         chosen = named_scheme(labels) if labels else None
-        found = survey(root)
-        notes = list(found.notes)
-        kept = [case for case in found.cases if case.target or not need_target]
+        listing = survey(root)
+        notes = list(listing.notes)
+        kept = [case for case in listing.cases if case.target or not need_target]
         if not kept:
             raise DataError(
-                f"{root}: none of its {len(found.cases)} cases has a segmentation; "
+                f"{root}: none of its {len(listing.cases)} cases has a segmentation; "
                 "they can be predicted, not trained or evaluated on"
             )
-        if len(kept) < len(found.cases):
-            notes.append(f"{len(found.cases) - len(kept)} unlabelled cases were left out")
+        if len(kept) < len(listing.cases):
+            notes.append(f"{len(listing.cases) - len(kept)} unlabelled cases were left out")
         for case in kept:
             _check_modalities(case, required or ())
         values = _read_values(kept)
         schemes = _schemes(kept, values, chosen, notes)
-        sites, grades, synthetic = _side_facts(found)
+        sites, grades, synthetic = _side_facts(listing)
         notes[:0] = notes_of(synthetic)
         return Cohort(
             root=root,
@@ -120,7 +120,7 @@ def _schemes(
     chosen: Scheme | None,
     notes: list[str],
 ) -> dict[str, Scheme]:
-    """One scheme per layout, each told in ``notes``."""
+    """One scheme per layout; each is added to ``notes``."""
     schemes = {}
     for layout in dict.fromkeys(case.layout for case in cases):
         by_file = {
@@ -150,14 +150,14 @@ def _refuse_paediatric(cases: Sequence[Found], layout: str, chosen: Scheme | Non
             )
 
 
-def _side_facts(found: Survey) -> tuple[dict[str, str], dict[str, str], bool]:
-    """Sites and grades by case id, from the files beside the cases, and whether all is made up."""
+def _side_facts(listing: Survey) -> tuple[dict[str, str], dict[str, str], bool]:
+    """Sites and grades by case id, from files beside the cases; whether they are synthetic."""
     sites: dict[str, str] = {}
     grades: dict[str, str] = {}
-    for path in found.name_mappings:
+    for path in listing.name_mappings:
         _read_name_mapping(path, sites, grades)
     synthetic = False
-    for folder in found.phantoms:
+    for folder in listing.phantoms:
         index = read_index(folder)
         sites.update({str(name): str(site) for name, site in index.get("sites", {}).items()})
         synthetic = synthetic or bool(index.get("synthetic"))
@@ -185,23 +185,23 @@ def _site_in_name(case_id: str) -> str:
 
 
 def _case(
-    found: Found,
+    files: Found,
     scheme: Scheme,
     values: tuple[int, ...] | None,
     sites: Mapping[str, str],
     grades: Mapping[str, str],
 ) -> Case:
-    folders = (_GRADES.get(word.lower(), "") for word in found.part.split("/"))
-    grade = next(filter(None, folders), "") or grades.get(found.id, "")
+    folders = (_GRADES.get(word.lower(), "") for word in files.part.split("/"))
+    grade = next(filter(None, folders), "") or grades.get(files.id, "")
     return Case(
-        id=found.id,
-        patient=patient_of(found.id),
-        images={name: found.images[name] for name in MODALITIES if name in found.images},
-        target=found.target,
+        id=files.id,
+        patient=patient_of(files.id),
+        images={name: files.images[name] for name in MODALITIES if name in files.images},
+        target=files.target,
         regions=scheme.regions,
         labels=scheme.allowed,
-        site=sites.get(found.id) or _site_in_name(found.id),
-        part=found.part,
+        site=sites.get(files.id) or _site_in_name(files.id),
+        part=files.part,
         stratum=grade or _tumour(scheme, values),
     )
 

@@ -1,4 +1,4 @@
-"""Domain-adversarial training: features from which no critic can tell the domain.
+"""Domain-adversarial training: features from which no critic can recognise the domain.
 
 Axes: B batch, F feature.
 """
@@ -19,9 +19,9 @@ RAMP = 10.0
 
 
 class DANN(FeatureLoss):
-    """How badly a critic tells source from target, with its gradient reversed for the features.
+    """Loss of a critic of the domain, with its gradient reversed for the features.
 
-    Ganin et al. 2016: the critic (two layers) learns to tell the domains apart, the features learn
+    Ganin et al. 2016: the critic (two layers) learns to separate the domains, the features learn
     the opposite, times ramp(progress). Cross-entropy, the mean over both domains.
     """
 

@@ -31,9 +31,9 @@ class MMD(FeatureLoss):
     """MMD-squared with the mean of five Gaussian kernels, whose bandwidths are 1/4 to 4 times the
     median squared distance in the batch.
 
-    Long et al. 2015 (DAN), who weigh their kernels and estimate in linear time; here they count
-    alike, and the unbiased estimate is over all pairs (Gretton et al. 2012, eq. 3). It can be below
-    0.
+    Long et al. 2015 (DAN), who weigh their kernels and estimate in linear time; here the weights
+    are equal, and the unbiased estimate is over all pairs (Gretton et al. 2012, eq. 3). It can be
+    negative.
     """
 
     def forward(self, source_BF: Tensor, target_BF: Tensor, progress: float) -> Tensor:
@@ -67,7 +67,7 @@ def _covariance(rows_BF: Tensor) -> Tensor:
 
 
 def _squared_distances(rows_MF: Tensor) -> Tensor:
-    """Of all pairs; of centred rows, as large products would lose what little they differ by."""
+    """Of all pairs; rows are centred, as large products would lose small differences."""
     centred_MF = rows_MF - rows_MF.detach().mean(0)
     sizes_M = centred_MF.square().sum(1)
     squares_MM = sizes_M[:, None] + sizes_M[None] - 2 * centred_MF @ centred_MF.T

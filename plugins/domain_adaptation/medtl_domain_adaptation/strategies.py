@@ -1,9 +1,8 @@
 """Plans that use images of the target without their labels.
 
-All share one shape, so that one may be held against the other: the stage ``source`` trains on the
-source alone, and the method's own stage starts where that started, takes as many steps, on the
-source's labels, and sees unlabelled images of the target beside them. Both are scored on the
-target.
+All have the same two stages, so they can be compared. The stage ``source`` trains on the source
+alone. The method's own stage starts from the same weights, takes as many steps on the source's
+labels, and also sees unlabelled images of the target. Both are scored on the target.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ WEIGHTS = {"dann": 1.0, "coral": 10.0, "mmd": 1.0}
 
 
 def dann(request: Request) -> tuple[Stage, ...]:
-    """Train on the source while a critic keeps its features from telling the target apart.
+    """Train on the source while a critic keeps its features from separating the target.
 
     Use when target images are many and the kind of shift is unknown.
     Source: Ganin et al. 2016 (DANN).
@@ -27,7 +26,7 @@ def dann(request: Request) -> tuple[Stage, ...]:
 
 
 def coral(request: Request) -> tuple[Stage, ...]:
-    """Train on the source with the covariances of both domains' features made alike.
+    """Train on the source with equal covariances of both domains' features.
 
     Use when contrast and scale differ and batches are large.
     Source: Sun and Saenko 2016 (Deep CORAL).
@@ -36,7 +35,7 @@ def coral(request: Request) -> tuple[Stage, ...]:
 
 
 def mmd(request: Request) -> tuple[Stage, ...]:
-    """Train on the source with the distributions of both domains' features made alike.
+    """Train on the source with equal distributions of both domains' features.
 
     Use where more than the covariances of features differs.
     Source: Long et al. 2015 (DAN).

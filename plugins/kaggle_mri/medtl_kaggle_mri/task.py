@@ -1,4 +1,4 @@
-"""The task ``kaggle-mri``: pictures in a folder per class, whose patients nobody recorded."""
+"""The task ``kaggle-mri``: pictures in a folder per class, whose patients are not recorded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KaggleMri(Task):
     name = "kaggle-mri"
     kind = "classification"
     regions = ("glioma", "meningioma", "no_tumor", "pituitary")
-    #: ``image`` is grey; its colours, all alike, are for networks that take three channels.
+    #: ``image`` is grey; its colours, all equal, are for networks that take three channels.
     modalities = ("image", *COLOURS)
     nested = False
     exclusive = True
@@ -61,8 +61,8 @@ class KaggleMri(Task):
         protocol: str = GROUPED,
         reporter: Reporter | None = None,
     ) -> Cohort:
-        """Read class folders, below ``Training`` and ``Testing`` or not; every picture is looked at
-        (and remembered), as near-duplicates stand for a patient.
+        """Read class folders, below ``Training`` and ``Testing`` or not; every picture is read
+        (and remembered), as a group of near-duplicates counts as a patient.
 
         Raises:
             ConfigError: ``labels``, which are for segmentations.
@@ -174,7 +174,7 @@ def _grouped(cohort: Cohort, need_target: bool) -> Cohort:
 
 
 def _official(cohort: Cohort) -> Cohort:
-    """Every picture stands for itself; ``leak`` says how many were met in training."""
+    """Every picture is a patient; ``leak`` says how many are in Training, too."""
     parts: dict[str, set[str]] = {}
     for case in cohort.cases:
         parts.setdefault(case.patient, set()).add(case.part)

@@ -1,4 +1,4 @@
-"""Finding TCGA slices and their masks by name, and what their pixels say.
+"""Finding TCGA slices and their masks by name, and facts of their pixels.
 
 Axes: I rows, J columns, K the one slice.
 """
@@ -19,7 +19,7 @@ from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
-#: Red, green and blue; where T1 or T1ce is missing, FLAIR stands in for it.
+#: Red, green and blue; where T1 or T1ce is missing, FLAIR takes its place.
 MODALITIES = tuple(map(Modality, ("t1", "flair", "t1ce")))
 FLAIR = MODALITIES[1]
 #: Levels of a mask.
@@ -41,8 +41,8 @@ class Slice:
     site: str
     path: Path
     mask: Path | None
-    empty: tuple[Modality, ...]  #: every pixel alike
-    copies: tuple[Modality, ...]  #: the very FLAIR
+    empty: tuple[Modality, ...]  #: all pixels have one value
+    copies: tuple[Modality, ...]  #: identical to FLAIR
     tumor: bool
 
 
@@ -60,17 +60,17 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in (".tif", ".tiff")):
         if any(part.startswith(".") for part in path.relative_to(root).parts):
             continue
-        found = _NAME.fullmatch(path.stem)
-        if found is None:
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
             raise DataError(f"{path}: its name says no patient; expected {EXPECTED}")
-        name = path.stem.removesuffix(found["mask"] or "")
-        known = masks.get(name) if found["mask"] else pictures.get(name, (None,))[0]
+        name = path.stem.removesuffix(match["mask"] or "")
+        known = masks.get(name) if match["mask"] else pictures.get(name, (None,))[0]
         if known:
             raise DataError(f"{path}: slice {name} is there twice (also {known}); keep one")
-        if found["mask"]:
+        if match["mask"]:
             masks[name] = path
         else:
-            pictures[name] = path, found
+            pictures[name] = path, match
     if not pictures:
         raise DataError(f"{root}: no slices found; expected {EXPECTED}")
     alone = sorted(set(masks) - set(pictures))
@@ -82,8 +82,8 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
     return sorted(slices, key=lambda one: (one.patient, int(one.id.rpartition("_")[2])))
 
 
-def tell(slices: Sequence[Slice]) -> list[str]:
-    """What users should know of the slices: stand-ins for missing modalities."""
+def stand_ins(slices: Sequence[Slice]) -> list[str]:
+    """Notes on patients whose FLAIR replaces a missing modality."""
     by_patient: dict[str, list[Slice]] = {}
     for one in slices:
         by_patient.setdefault(one.patient, []).append(one)
@@ -111,7 +111,7 @@ def _slice(name: str, path: Path, match: re.Match[str], mask: Path | None) -> Sl
 
 
 def _facts(path: Path) -> Mapping[str, Any]:
-    """Numbers of the channels that are empty, and of those that are the very FLAIR."""
+    """Numbers of the channels that are empty, and of those identical to FLAIR."""
     channels = [
         read_picture(ImageFile(path, n), allow_constant=True)[0] for n in range(len(MODALITIES))
     ]

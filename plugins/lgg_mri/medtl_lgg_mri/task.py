@@ -18,7 +18,7 @@ from medtl.data.tasks.classification_defaults import (
 )
 from medtl.errors import DataError, shortened
 from medtl.runtime.console import Reporter
-from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, tell
+from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, stand_ins
 
 PATIENTS, HOSPITALS, SLICES = "patients", "hospitals", "slices"
 NO_TUMOR, WITH_TUMOR = "no_tumor", "tumor"
@@ -64,29 +64,29 @@ class _Slices(Task):
         check_no_labels(self.name, labels)
         index = read_index(root)
         notes = notes_of(bool(index))
-        found = find_slices(root, reporter or Reporter(quiet=True))
-        slices = [each for each in found if each.mask or not need_target]
+        every = find_slices(root, reporter or Reporter(quiet=True))
+        slices = [picture for picture in every if picture.mask or not need_target]
         if not slices:
             raise DataError(f"{root}: no slice has a mask; they can be predicted, not trained on")
-        if len(slices) < len(found):
-            notes.append(f"{len(found) - len(slices)} slices without a mask were left out")
+        if len(slices) < len(every):
+            notes.append(f"{len(every) - len(slices)} slices without a mask were left out")
         wanted = {Modality(name) for name in required or MODALITIES}
-        empty = [each.id for each in slices if wanted & set(each.empty)]
+        empty = [picture.id for picture in slices if wanted & set(picture.empty)]
         if empty:
             notes.append(f"{len(empty)} slices with an empty modality left out: {shortened(empty)}")
-        slices = [each for each in slices if not wanted & set(each.empty)]
+        slices = [picture for picture in slices if not wanted & set(picture.empty)]
         if not slices:
             raise DataError(f"{root}: a modality is empty in every slice; choose others by --dst")
         cases = tuple(map(self._case, slices))
         patients = {case.patient for case in cases}
         whose = f"{len(patients)} patient{'s' if len(patients) > 1 else ''}"
-        notes += [f"{len(cases)} slices of {whose}", *tell(slices)]
+        notes += [f"{len(cases)} slices of {whose}", *stand_ins(slices)]
         cohort = Cohort(root, cases, tuple(notes), bool(index.get("synthetic")), pixels=True)
         if protocol == HOSPITALS:
             return _by_hospital(cohort)
         return _by_slice(cohort) if protocol == SLICES else cohort
 
-    def _case(self, each: Slice) -> Case:
+    def _case(self, picture: Slice) -> Case:
         raise NotImplementedError
 
 
@@ -107,19 +107,19 @@ class LggMri(_Slices):
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""
-        found = tuple(map(Modality, modalities))
-        check_every_class(cases, self.regions, cases[0].images[found[0]].path.parent.parent)
-        return picture_advice(cases, found, self.defaults, spacing_mm, patch_size)
+        names = tuple(map(Modality, modalities))
+        check_every_class(cases, self.regions, cases[0].images[names[0]].path.parent.parent)
+        return picture_advice(cases, names, self.defaults, spacing_mm, patch_size)
 
-    def _case(self, each: Slice) -> Case:
-        name = "" if each.mask is None else WITH_TUMOR if each.tumor else NO_TUMOR
-        mask = ImageFile(each.mask) if each.mask else None
-        return replace(_bare(each), class_name=name, stratum=name, mask=mask)
+    def _case(self, picture: Slice) -> Case:
+        name = "" if picture.mask is None else WITH_TUMOR if picture.tumor else NO_TUMOR
+        mask = ImageFile(picture.mask) if picture.mask else None
+        return replace(_bare(picture), class_name=name, stratum=name, mask=mask)
 
 
 class LggMriSegmentation(_Slices):
     """Where a slice shows a glioma; pixels count as 1 mm, as their size is not recorded,
-    and tables tell distances in pixels."""
+    and tables state distances in pixels."""
 
     name = "lgg-mri-seg"
     kind = "segmentation"
@@ -136,18 +136,18 @@ class LggMriSegmentation(_Slices):
     )
     phantom_defaults = replace(defaults, patch_size=(64, 64), steps=400)
 
-    def _case(self, each: Slice) -> Case:
+    def _case(self, picture: Slice) -> Case:
         return replace(
-            _bare(each),
-            target=ImageFile(each.mask) if each.mask else None,
+            _bare(picture),
+            target=ImageFile(picture.mask) if picture.mask else None,
             regions={WITH_TUMOR: (TUMOR,)},
             labels=(OUTSIDE, TUMOR),
         )
 
 
-def _bare(each: Slice) -> Case:
-    images = {name: ImageFile(each.path, n) for n, name in enumerate(MODALITIES)}
-    return Case(id=each.id, patient=each.patient, images=images, site=each.site)
+def _bare(picture: Slice) -> Case:
+    images = {name: ImageFile(picture.path, n) for n, name in enumerate(MODALITIES)}
+    return Case(id=picture.id, patient=picture.patient, images=images, site=picture.site)
 
 
 def _by_hospital(cohort: Cohort) -> Cohort:

@@ -56,7 +56,7 @@ def segresnet_ds(spatial_dims: int, width: int) -> Architecture:
 
 
 class VNet(nets.VNet):
-    """MONAI's with a choice of width: 16 is the published network, and then the very same."""
+    """MONAI's with a choice of width; 16 gives the published network."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, width: int) -> None:
         nn.Module.__init__(self)

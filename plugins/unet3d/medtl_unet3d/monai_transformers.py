@@ -1,6 +1,7 @@
 """MONAI's vision transformers under the block protocol; tensor names stay MONAI's own.
 
-Both see the image twice, in the patch embedding and in a convolutional skip; their stem holds both.
+Both read the image twice, in the patch embedding and in a convolutional skip; both belong to the
+stem.
 The other skips belong to the decoder that they feed.
 """
 

@@ -40,7 +40,7 @@ class Levels(nn.Module):
 
 
 def ups(levels: int) -> tuple[str, ...]:
-    """The parts that lead up again from so many levels."""
+    """The parts that lead up again, for a number of levels."""
     return UP[LEVELS - levels :]
 
 
@@ -103,8 +103,8 @@ def start_for_relu(module: nn.Module) -> None:
 def unet3d(spatial_dims: int, width: int, *, keep_blocks: int | None = None) -> Architecture:
     """A 3-D U-Net; ``width`` is the number of channels of the first level, 32 by default.
 
-    ``keep_blocks`` levels lead down, the last of which becomes the bottleneck; what leads up keeps
-    its names, so that the weights of a deeper one load.
+    ``keep_blocks`` levels lead down, the last becomes the bottleneck; the parts that lead
+    up keep their names, so that the weights of a deeper network load.
     """
     levels = cut_blocks("unet3d", DOWN, keep_blocks).kept
     if levels < 2:

@@ -63,7 +63,7 @@ class VGG(nn.Module):
 
 
 def _places(depths: Sequence[int], norm: bool) -> list[range]:
-    """Where each stage stands in torchvision's list of layers: convolution, perhaps norm, ReLU."""
+    """Indices of each stage in torchvision's list of layers: convolution, norm or not, ReLU."""
     places, first = [], 0
     for depth in depths:
         behind = first + depth * _step(norm)
