@@ -78,15 +78,10 @@ def trainable(listing: Listing) -> Listing:
                 f"{listing.source}: every case is of part {parts}; none is left to train on"
             )
     unnamed = sum(not entry.patient for entry in kept)
-    if 0 < unnamed < len(kept):
-        notes.append(
-            f"{unnamed} of {len(kept)} cases name no patient: each counts as one; patient leakage "
-            "cannot be excluded"
-        )
-    if unnamed == len(kept):
-        notes.append(
-            "no patients are named: every case counts as one; patient leakage cannot be excluded"
-        )
+    if unnamed:
+        some = f"{unnamed} of {len(kept)} cases name no patient: each"
+        which = some if unnamed < len(kept) else "no patients are named: every case"
+        notes.append(f"{which} counts as one; patient leakage cannot be excluded")
     return replace(listing, entries=kept, notes=tuple(notes))
 
 

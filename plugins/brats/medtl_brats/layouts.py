@@ -246,15 +246,14 @@ def _msd_modalities(path: Path) -> dict[int, Modality]:
         labels = {int(n): str(word).lower() for n, word in content["labels"].items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
         raise DataError(f"{path}: not the dataset.json of MSD Task01 ({error})") from error
-    if not set(channels.values()) <= set(MODALITIES) or len(set(channels.values())) < len(channels):
-        named = ", ".join(channels.values())
+    names, odd = list(channels.values()), ""
+    if not set(names) <= set(MODALITIES) or len(set(names)) < len(names):
+        odd = f"modalities {', '.join(names)}"
+    elif not ("edema" in labels.get(1, "") and labels.get(3, "").startswith("enhancing")):
+        odd = "its labels"
+    if odd:
         raise DataError(
-            f"{path}: modalities {named} are not those of MSD Task01_BrainTumour; see task "
-            "segmentation"
-        )
-    if not ("edema" in labels.get(1, "") and labels.get(3, "").startswith("enhancing")):
-        raise DataError(
-            f"{path}: its labels are not those of MSD Task01_BrainTumour; see task segmentation"
+            f"{path}: {odd} are not those of MSD Task01_BrainTumour; see task segmentation"
         )
     return channels
 
