@@ -30,6 +30,7 @@ from medtl.data.phantom.physics import (
     shorten_t1,
     spin_echo,
 )
+from medtl.data.task import Task
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.console import Reporter
 
@@ -286,7 +287,7 @@ def test_own_phantom_of_a_task_is_written_once_and_marked_as_synthetic(
     monkeypatch.setenv("MEDTL_CACHE", str(tmp_path))
     written = []
 
-    class Dots:
+    class Dots(Task):
         name = "dots"
 
         def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
