@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medtl.errors import ConfigError, WeightsError
 from medtl.networks.blocks import Network, check_block_names, names_of, partition, tensors
-from medtl.transfer.adapt import (
+from medtl.transfer.channel_adaptation import (
     Adapted,
     adapt_head,
     adapt_input,
@@ -53,7 +53,7 @@ def transfer(
 
     Tensors of the same name and shape are loaded. First layers are adapted from the source's
     modalities to ``modalities``, heads to ``regions`` by name, and 2-D convolutions are inflated
-    to 3-D (:mod:`medtl.transfer.adapt`). Tensors that do not fit, and the blocks in ``reinit``,
+    to 3-D (:mod:`medtl.transfer.channel_adaptation`). Tensors that do not fit, and the blocks in ``reinit``,
     keep their random values.
 
     Args:

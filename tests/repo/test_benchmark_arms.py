@@ -15,7 +15,7 @@ from medtl.data.domain import parse_domain
 from medtl.data.modality import parse_mapping
 from medtl.data.splits import split_patients
 from medtl.plugins.catalog import load_catalog
-from medtl.transfer.adapt import identical_pairs, plan_channels
+from medtl.transfer.channel_adaptation import identical_pairs, plan_channels
 from medtl.transforms.augment import NONE
 from medtl_lgg_mri.task import LggMri
 

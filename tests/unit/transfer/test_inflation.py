@@ -13,7 +13,7 @@ import torch
 from medtl.errors import WeightsError
 from medtl.networks.blocks import Network, tensors
 from medtl.plugins.catalog import load_catalog
-from medtl.transfer.adapt import inflate
+from medtl.transfer.channel_adaptation import inflate
 from medtl.transfer.transfer import transfer
 from medtl.transfer.weights import Weights
 
@@ -63,7 +63,7 @@ def test_channels_are_adapted_by_name_while_they_are_inflated() -> None:
     flat, deep = resnet(2), resnet(3, channels=2)
     receipt = transfer(deep, weights_of(flat), modalities=("blue", "red"), regions=CLASSES)
     stem_OCIJK, stem_OHIJ = tensors(deep)["conv1.weight"], tensors(flat)["conv1.weight"]
-    scale = (3 / 2) ** 0.5  # three channels became two, see medtl.transfer.adapt
+    scale = (3 / 2) ** 0.5  # three channels became two, see medtl.transfer.channel_adaptation
     assert torch.allclose(stem_OCIJK.sum(-1), scale * stem_OHIJ[:, [2, 0]], atol=1e-6)
     assert receipt.new_modalities == ()
 

@@ -9,7 +9,7 @@ import torch
 
 from medtl.data.modality import parse_mapping
 from medtl.errors import ConfigError
-from medtl.transfer.adapt import adapt_input, identical_pairs, plan_channels
+from medtl.transfer.channel_adaptation import adapt_input, identical_pairs, plan_channels
 
 #: One output, kernel 1: channel flair weighs 3, channel t1ce weighs 4; the mean norm is 3.5.
 WEIGHT_OIx = torch.tensor([[[[[3.0]]], [[[4.0]]]]])
