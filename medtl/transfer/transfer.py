@@ -53,8 +53,8 @@ def transfer(
 
     Tensors of the same name and shape are loaded. First layers are adapted from the source's
     modalities to ``modalities``, heads to ``regions`` by name, and 2-D convolutions are inflated
-    to 3-D (:mod:`medtl.transfer.channel_adaptation`). Tensors that do not fit, and the blocks in ``reinit``,
-    keep their random values.
+    to 3-D (:mod:`medtl.transfer.channel_adaptation`). Tensors that do not fit, and the blocks in
+    ``reinit``, keep their random values.
 
     Args:
         mapping: target modality -> source modality, as the user stated.
