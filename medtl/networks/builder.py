@@ -112,10 +112,7 @@ def finish(
     blocks or the patch do not fit the module.
     """
     check_dimensions(name, spatial_dims, dimensions)
-    counts = {"input channels": in_channels, "outputs": out_channels, "width": width}
-    for what, number in counts.items():
-        if number < 1:
-            raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
+    _check_counts(name, {"input channels": in_channels, "outputs": out_channels, "width": width})
     module = _make(name, make, in_channels, out_channels)
     with torch.random.fork_rng(devices=[]):
         inputs = ((other, out_channels) for other in _others(in_channels))
@@ -146,6 +143,12 @@ def finish(
     if patch:
         _try_patch(network, more_outputs, patch)
     return network
+
+
+def _check_counts(name: str, counts: Mapping[str, int]) -> None:
+    for what, number in counts.items():
+        if number < 1:
+            raise ConfigError(f"{name}: {what} must be 1 or more, not {number}")
 
 
 def check_dimensions(name: str, spatial_dims: int, dimensions: Sequence[int]) -> None:

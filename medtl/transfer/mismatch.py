@@ -60,9 +60,7 @@ def misfit(
         what = "parameters" if share <= number else "tensors"
         misfits = [row for row in asked if row.status == "random"]
         shown = "; ".join(f"{row.name} {row.shape}: {row.note}" for row in misfits[:3])
-        problem = (
-            f"only {min(share, number):.0%} of the {what} of {network.name} would be transferred"
-        )
+        problem = f"only {min(share, number):.0%} of {network.name}'s {what} would be transferred"
         if depth := _flat(network, asked, misfits):
             return (
                 f"{problem}: its 2-D convolutions fit, repeated over the slices, but the layers "
