@@ -360,8 +360,7 @@ def resume(
 
     What is given here may differ from the run's own settings, as it changes no weight.
     """
-    from medtl.training.launch import launch
-    from medtl.training.resume import going_on
+    from medtl.training.launch import going_on, launch
 
     given = {
         "device": device,

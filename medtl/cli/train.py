@@ -47,8 +47,7 @@ def train(
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter
     from medtl.runtime.run_folder import Run, check_out, open_run
-    from medtl.training.launch import launch
-    from medtl.training.resume import going_on, requeued
+    from medtl.training.launch import going_on, launch, requeued
 
     reporter = Reporter(quiet)
     if profile and dry_run:

@@ -62,15 +62,12 @@ def build_losses(
     if stage.steps and all(isinstance(loss, FeatureLoss | WeightLoss) for _, loss in built):
         names = ", ".join(spec.name for spec in stage.losses)
         raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")
-    return [
-        (
-            spec.weight,
-            BoundFeatureLoss(loss, network, spec.features_from, batch)
-            if isinstance(loss, FeatureLoss)
-            else loss,
-        )
-        for spec, loss in built
-    ]
+    bound: list[tuple[float, nn.Module]] = []
+    for spec, loss in built:
+        if isinstance(loss, FeatureLoss):
+            loss = BoundFeatureLoss(loss, network, spec.features_from, batch)
+        bound.append((spec.weight, loss))
+    return bound
 
 
 def stage_network(
@@ -89,6 +86,11 @@ def stage_network(
         raise ConfigError(
             f"stage {stage.name} starts from {stage.init!r}, which is not there; give --init"
         )
+    initialise: Callable[[Network, Receipt], Receipt] | None = None
+    if stage.initialiser is not None:
+        seed = zlib.crc32(f"{plan.config.seed}/{stage.initialiser}".encode())
+        initialiser: Initialiser = catalog.initialisers[stage.initialiser].load()
+        initialise = lambda network, receipt: initialiser(network, receipt, seed)  # noqa: E731
     return prepare_network(
         network,
         stage,
@@ -98,15 +100,5 @@ def stage_network(
         allow_partial=plan.config.allow_partial,
         source_modalities=None if stage.init in starts else plan.config.init_modalities,
         batch=batch,
-        initialise=_initialise(plan, catalog, stage),
+        initialise=initialise,
     )
-
-
-def _initialise(
-    plan: Plan, catalog: Catalog, stage: Stage
-) -> Callable[[Network, Receipt], Receipt] | None:
-    if stage.initialiser is None:
-        return None
-    seed = zlib.crc32(f"{plan.config.seed}/{stage.initialiser}".encode())
-    initialiser: Initialiser = catalog.initialisers[stage.initialiser].load()
-    return lambda network, receipt: initialiser(network, receipt, seed)

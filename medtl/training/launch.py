@@ -1,22 +1,37 @@
-"""From a TrainConfig to its plan and, unless that is all that was asked for, to a finished run."""
+"""Start or resume training: from settings to a plan and, unless it is a dry run, a finished run.
+
+The names of components are checked before torch is imported.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from medtl.config import TrainConfig
+from medtl.config import TrainConfig, option_name, read_config
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.runtime.run_folder import Run
+from medtl.runtime.lock import refuse_held
+from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run
 
 if TYPE_CHECKING:
     from medtl.training.preview import Preview
 
 
+#: Settings that change no weight, so that they may differ from the run's.
+CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
+
+
 def check_names(config: TrainConfig, catalog: Catalog) -> None:
-    """Raise UnknownNameError for a component that nobody offers, and ConfigError where no task is
-    named; torch is not imported yet, so that a typo costs no seconds."""
+    """Check the names of task and components before torch is imported, which takes seconds.
+
+    Raises:
+        UnknownNameError: no plugin offers a component.
+        ConfigError: no task is named.
+    """
     for registry, name in (
         (catalog.tasks, config.task or None),
         (catalog.strategies, config.strategy),
@@ -46,7 +61,7 @@ def launch(
     dry_run: bool = False,
     profile: bool = False,
 ) -> tuple[Preview, Run | None]:
-    """Plan, report the plan, and train; of several processes the first alone reports.
+    """Plan, report the plan, and train; only the first of several processes reports.
 
     Args:
         run: the unfinished run to go on with; None: a new one.
@@ -64,14 +79,44 @@ def launch(
 
     fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
     reporter.quiet = reporter.quiet or not fabric.is_global_zero
-    for notice in (
-        catalog.networks.notices(config.network, config.options) if config.network else ()
-    ):
-        reporter.say(notice)
+    if config.network:
+        for notice in catalog.networks.notices(config.network, config.options):
+            reporter.say(notice)
     plan = make_plan(config, catalog, reporter, fabric.world_size)
     preview = show_plan(plan, catalog, fabric, reporter)
     if dry_run:
         return preview, None
-    return preview, run_plan(
-        preview.plan, catalog, fabric, reporter, run or config.out, profile=profile
-    )
+    out = run or config.out
+    return preview, run_plan(preview.plan, catalog, fabric, reporter, out, profile=profile)
+
+
+def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
+    """The settings to go on with; None for a finished run.
+
+    ``options`` are those of the command line, None if not given.
+
+    Raises:
+        ConfigError: an option contradicts the run.
+        RunError: another process is working on it.
+    """
+    finished = run.has(SUMMARY)
+    if not finished:
+        refuse_held(run.path)
+    config = read_config(run.path / CONFIG)
+    given = {key: value for key, value in options.items() if value is not None}
+    wanted = TrainConfig.model_validate({**config.model_dump(), **given})
+    for key in given:
+        if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
+            name = "TASK" if key == "task" else option_name(key)
+            raise ConfigError(
+                f"--resume goes on with the settings of {run.path}; drop {name}, or start a new run"
+            )
+    # The split stays the same, even if the data have changed since.
+    kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
+    return None if finished else wanted.model_copy(update=kept)
+
+
+def requeued(out: Path) -> bool:
+    """Whether SLURM runs this job again and ``out`` is what its first part left."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    return again and (out / CONFIG).is_file()

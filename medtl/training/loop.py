@@ -108,12 +108,12 @@ def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None
         ConfigError: the memory does not hold a single sample.
         Interrupted: ``asked_to_stop`` said so; the state is kept.
     """
-    loop = _started(setup, callbacks or Callbacks())
+    loop = _Loop(setup, callbacks or Callbacks())
     stage, fabric, progress, profile = setup.stage, setup.fabric, loop.progress, loop.calls.profile
     batches = iter(batches_after(progress.step))
     _train_mode(setup)
     profile.begin(stage.steps - progress.step)
-    while progress.step < stage.steps and not loop.stale():
+    while progress.step < stage.steps and progress.stale < (setup.patience or math.inf):
         batch = loop.next_batch(batches)
         scale = loop.set_rates()
         image, target = fabric.to_device((batch["image"], batch["target"]))
@@ -136,26 +136,40 @@ def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None
     return loop.ended()
 
 
-@dataclass(slots=True)
 class _Loop:
-    """A stage while it is trained."""
+    """A stage during its training: optimiser, average and progress."""
 
-    setup: Setup
-    calls: Callbacks
-    optimizer: torch.optim.Optimizer
-    rates: list[float]  #: of the optimiser's groups, before the schedule
-    average: EMA
-    resumable: Resumable
-    progress: Progress
-    model: Any  #: objective and optimiser as Fabric set them up
-    stepper: Any
-    gradients: Gradients
-    started: float
-    kept: float
-
-    def stale(self) -> bool:
-        patience = self.setup.patience
-        return bool(patience and self.progress.stale >= patience)
+    def __init__(self, setup: Setup, calls: Callbacks) -> None:
+        """Goes on from the state that an earlier call left."""
+        self.setup, self.calls = setup, calls
+        network, stage, fabric = setup.network, setup.stage, setup.fabric
+        objective = Objective(network.module, setup.losses)
+        objective.losses.to(fabric.device)
+        fused = precision_name(fabric) != "fp16"
+        self.optimizer = build_optimizer(network, stage, setup.frozen, fused=fused)
+        # The losses' own parameters are trained, too.
+        own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
+        if own:
+            self.optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
+        #: of the optimiser's groups, before the schedule
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.average = EMA(network)
+        self.resumable = Resumable(
+            network, objective.losses, self.optimizer, self.average, fabric.strategy.precision
+        )
+        state = setup.folder / STATE
+        self.progress = self.resumable.read(state) if state.is_file() else Progress()
+        if self.progress.step:
+            calls.tell(f"goes on after step {self.progress.step} of {stage.steps}")
+        if fabric.is_global_zero:
+            cut_rows(setup.folder / ROWS, self.progress.step)
+        #: objective and optimiser as Fabric set them up
+        self.model, self.stepper = fabric.setup(objective, self.optimizer)
+        clear, at_once = self.stepper.zero_grad, self.progress.at_once
+        self.gradients = Gradients(
+            objective, fabric, self.model, clear, at_once, calls.tell, calls.profile
+        )
+        self.started = self.kept = time.perf_counter() - self.progress.seconds
 
     def next_batch(self, batches: Iterator[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """The next step's batch; the step is counted from here on."""
@@ -251,43 +265,6 @@ class _Loop:
             waiting_seconds=progress.waiting_seconds,
             at_once=progress.at_once,
         )
-
-
-def _started(setup: Setup, calls: Callbacks) -> _Loop:
-    """The optimiser, the average and the state that an earlier call left."""
-    network, stage, fabric = setup.network, setup.stage, setup.fabric
-    objective = Objective(network.module, setup.losses)
-    objective.losses.to(fabric.device)
-    fused = precision_name(fabric) != "fp16"
-    optimizer = build_optimizer(network, stage, setup.frozen, fused=fused)
-    # The losses' own parameters are trained, too.
-    own = [parameter for parameter in objective.losses.parameters() if parameter.requires_grad]
-    if own:
-        optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
-    rates = [group["lr"] for group in optimizer.param_groups]
-    average = EMA(network)
-    resumable = Resumable(network, objective.losses, optimizer, average, fabric.strategy.precision)
-    state = setup.folder / STATE
-    progress = resumable.read(state) if state.is_file() else Progress()
-    if progress.step:
-        calls.tell(f"goes on after step {progress.step} of {stage.steps}")
-    if fabric.is_global_zero:
-        cut_rows(setup.folder / ROWS, progress.step)
-    model, stepper = fabric.setup(objective, optimizer)
-    gradients = Gradients(
-        objective,
-        fabric,
-        model,
-        stepper.zero_grad,
-        at_once=progress.at_once,
-        tell=calls.tell,
-        profile=calls.profile,
-    )
-    started = time.perf_counter() - progress.seconds
-    return _Loop(
-        setup, calls, optimizer, rates, average, resumable, progress,
-        model, stepper, gradients, started, kept=started,
-    )  # fmt: skip
 
 
 def unchanged(network: Network) -> Fit:

@@ -1,8 +1,9 @@
-"""How much memory a training step will take, before the first one.
+"""Estimate the memory of a training step before the first one.
 
-Weights, gradients, the optimiser's moments and the running average are counted. What the batch
-takes is measured as a forward and a backward pass over two small patches, as it depends on what
-the layers keep and on the library's working space, and carried on in proportion to the voxels.
+Weights, gradients, the optimiser's moments and the running average are counted. The memory of the
+batch depends on what the layers keep and on the library's working space. It is measured in a
+forward and a backward pass over patches of two small sizes, and extrapolated linearly in the
+number of voxels.
 
 Axes: B batch, C modality, L region, then the spatial axes.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from math import lcm, prod
 
@@ -23,7 +25,7 @@ from medtl.networks.blocks import Network, freeze, tensors
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.distributed import gather
-from medtl.runtime.memory import free_memory_bytes, give_back_freed_memory, in_words, out_of_memory
+from medtl.runtime.memory import free_memory_bytes, in_words, unless_out_of_memory
 from medtl.training.build import build_losses, build_network
 from medtl.training.plan import Plan
 from medtl.training.profiler import exported, quiet
@@ -61,7 +63,7 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """What the steps of a plan will take on each device, and what there is."""
+    """The estimated memory of a plan's steps on each device, and the free memory."""
 
     batch_bytes: int
     weights_bytes: int
@@ -79,17 +81,20 @@ class Foreseen:
 def foresee(
     plan: Plan, catalog: Catalog, fabric: Fabric, networks: Sequence[Network]
 ) -> Foreseen | None:
-    """What a step will take, the same in every process; None where it cannot be told.
+    """Estimate a step's memory, the same in every process; None where it cannot be measured.
 
-    ``networks``: one for each stage.
+    Args:
+        networks: one for each stage.
     """
     network = networks[plan.stages.index(largest_stage(plan))]
-    footprint = fabric.broadcast(_seen(plan, catalog, fabric, network))
+    footprint = fabric.broadcast(
+        unless_out_of_memory(partial(measure_footprint, plan, catalog, fabric, network))
+    )
     if footprint is None:
         return None
     on_cpu = fabric.device.type == "cpu"
     sharing = fabric.world_size // plan.config.num_nodes if on_cpu else 1
-    # What one process is short of, all are: they decide together.
+    # The process with the least free memory decides for all.
     free = min(gather(fabric, [free_bytes(fabric.device) // sharing], fabric.world_size))
     step = footprint.step_bytes(plan.request.batch_size // fabric.world_size, plan.patch_size)
     shortage = ""
@@ -100,18 +105,6 @@ def foresee(
         )
     weights = footprint.weights_bytes
     return Foreseen(step - weights, weights, free, shortage)
-
-
-def _seen(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> Footprint | None:
-    try:
-        return measure_footprint(plan, catalog, fabric, network)
-    except (OSError, json.JSONDecodeError):
-        return None
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-    give_back_freed_memory()  # out here the traceback, which holds the tensors, is gone
-    return None
 
 
 def measure_footprint(
@@ -132,19 +125,19 @@ def measure_footprint(
     batch_size = stage.batch_size // fabric.world_size
     # What is made at first use is not counted. (Batch norm of one small image is undefined.)
     smaller = _taking(small, network, plan, catalog)
-    _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
-    bytes_ = [
-        _batch_bytes(stage, smaller, catalog, fabric, small, batch_size),
-        _batch_bytes(
-            stage, _taking(large, network, plan, catalog), catalog, fabric, large, batch_size
-        ),
-    ]
+    try:
+        _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
+        least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
+        larger = _taking(large, network, plan, catalog)
+        most = _batch_bytes(stage, larger, catalog, fabric, large, batch_size)
+    except (OSError, json.JSONDecodeError):  # a full disk cuts the profiler's trace off
+        return None
     voxels = [batch_size * prod(edges) for edges in (small, large)]
     if small == large:
-        per_voxel, base = bytes_[1] / voxels[1], 0.0
+        per_voxel, base = most / voxels[1], 0.0
     else:
-        per_voxel = (bytes_[1] - bytes_[0]) / (voxels[1] - voxels[0])
-        base = bytes_[1] - per_voxel * voxels[1]
+        per_voxel = (most - least) / (voxels[1] - voxels[0])
+        base = most - per_voxel * voxels[1]
     factor = OVERHEAD[device]
     return Footprint(weights, factor * base, factor * per_voxel)
 
@@ -219,18 +212,16 @@ def _batch_bytes(
         loss.backward()
 
     try:
-        return _peak_on_gpu(step) if fabric.device.type == "cuda" else _peak_on_cpu(step)
+        if fabric.device.type != "cuda":
+            return _peak_on_cpu(step)
+        before: int = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        peak: int = torch.cuda.max_memory_allocated()
+        return peak - before
     finally:  # so that neither counts as memory in use
         objective.zero_grad()
         objective.cpu()
-
-
-def _peak_on_gpu(step: Callable[[], None]) -> int:
-    before: int = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    peak: int = torch.cuda.max_memory_allocated()
-    return peak - before
 
 
 def _peak_on_cpu(step: Callable[[], None]) -> int:

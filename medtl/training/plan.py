@@ -85,20 +85,13 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenTask:
-    """The task bound to its data, with the names that the settings left to it."""
+class Draft:
+    """The task and its stages before the data are read: steps and sizes are the task's defaults."""
 
     config: ResolvedConfig
-    task: Task
+    task: Task  #: bound to its data
     task_type: TaskType
-    network: str
     outside: Weights | None  #: that ``--init`` names
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """The stages before the data are known: their steps and sizes are the task's defaults."""
-
     request: Request
     network: Network  #: the target's
     stages: tuple[Stage, ...]
@@ -109,7 +102,7 @@ class Draft:
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """Those of the visited domains; no other is asked of the data."""
+        """Those of the visited domains; no other is required of the data."""
         return tuple(dict.fromkeys(name for each in self.visited for name in each.modalities))
 
 
@@ -124,129 +117,128 @@ class PlannedData:
     advice: Advice | None  #: of a task that measures its training cases
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What a step takes in, and how many steps a side gets."""
-
-    patch_size: tuple[int, ...]
-    batch_size: int
-    steps: int
-
-
 def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processes: int = 1) -> Plan:
     """Read headers, split patients and lay out the stages; raises on the first bad input.
 
-    ``processes``: how many share every batch.
+    Args:
+        processes: the number of processes that share every batch.
     """
-    chosen = choose_task(given, catalog)
-    draft = draft_stages(chosen, catalog, reporter)
-    data = read_data(chosen, draft, reporter)
-    preset = choose_preset(chosen, draft, data, catalog, reporter)
-    config, task, kind, probe = chosen.config, chosen.task, chosen.task_type, draft.network
-    check_suited(kind, task, probe, preset, data.defaults, config)
+    draft = draft_stages(given, catalog, reporter)
+    data = read_data(draft, reporter)
+    preset = choose_preset(draft, data, catalog, reporter)
+    config, task, probe = draft.config, draft.task, draft.network
+    check_suited(draft.task_type, task, probe, preset, data.defaults, config)
     if any(stage.norm_stats == "target" for stage in draft.stages):
         check_norms(probe)
-    sizes = choose_sizes(chosen, draft, data, preset, processes)
-    request = replace(
-        draft.request,
-        steps=sizes.steps,
-        batch_size=sizes.batch_size,
-        rate=config.lr or data.defaults.rate,
-    )
+    patch_size, request = choose_sizes(draft, data, preset, processes)
     plan = Plan(
         config=config,
         task=task,
-        task_type=kind,
+        task_type=draft.task_type,
         cohort=data.cohort,
         split=data.split,
         request=request,
         stages=lay_out(config, catalog, request),
-        preset=preset.with_size(sizes.patch_size),
-        network=chosen.network,
+        preset=preset.with_size(patch_size),
+        network=config.network or task.defaults.network,
         spatial_dims=probe.spatial_dims,
-        patch_size=sizes.patch_size,
+        patch_size=patch_size,
         headers=data.headers,
-        outside=chosen.outside,
+        outside=draft.outside,
     )
-    _check_domains(plan)
+    for stage in plan.stages:
+        for domain in filter(None, (stage.domain, stage.unlabelled)):
+            if not plan.cases(domain, "train"):
+                raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
     if data.advice:
         reporter.show(_choices(plan, data.advice))
     return plan
 
 
-def choose_task(given: TrainConfig, catalog: Catalog) -> ChosenTask:
-    """Bind the task to its data; read the weights that ``--init`` names."""
+def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Draft:
+    """Bind the task to its data, read the weights of ``--init`` and lay out the stages."""
     task = bound(catalog.tasks[given.task].load()(), given.data, given.labels)
     kind = task_type_named(task.kind, f"task {task.name}")
-    config = ResolvedConfig(**{**dict(given), "strategy": _strategy(given, task)})
-    network = config.network or task.defaults.network
-    return ChosenTask(config, task, kind, network, outside_weights(config, catalog, network))
-
-
-def draft_stages(chosen: ChosenTask, catalog: Catalog, reporter: Reporter) -> Draft:
-    """Ask the strategy which domains it visits, and report the settings it does not use."""
-    config = chosen.config
-    request, network = build_request(config, chosen.task, chosen.task_type, catalog, chosen.outside)
-    draft = Draft(request, network, lay_out(config, catalog, request))
-    for line in unused(config, request, draft.stages):
+    default = task.defaults.strategy
+    if given.strategy is None and given.src and default == "scratch":
+        raise ConfigError(
+            f"task {task.name} trains from scratch on --dst by default; with --src name "
+            "a --strategy, for example modality-transfer"
+        )
+    config = ResolvedConfig(**{**dict(given), "strategy": given.strategy or default})
+    outside = outside_weights(config, catalog, config.network or task.defaults.network)
+    request, network = build_request(config, task, kind, catalog, outside)
+    stages = lay_out(config, catalog, request)
+    for line in unused(config, request, stages):
         reporter.say(line)
-    return draft
+    return Draft(config, task, kind, outside, request, network, stages)
 
 
-def read_data(chosen: ChosenTask, draft: Draft, reporter: Reporter) -> PlannedData:
+def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     """Read the cohort and every header, split the patients, and take the task's advice."""
-    config, task = chosen.config, chosen.task
+    config, task, modalities = draft.config, draft.task, draft.modalities
     cohort = open_cohort(
         task,
         config.data,
         reporter,
         config.protocol,
         labels=config.labels,
-        required=draft.modalities,
+        required=modalities,
         need_target=all(stage.unlabelled is None for stage in draft.stages),
     )
     cohort = usable_cases(draft.stages, cohort, reporter)
-    headers = _check_headers(cohort.cases, draft.modalities)
+    # The first bad case in order is reported.
+    read = in_threads(lambda case: check_case(case, modalities), cohort.cases)
     split = split_as_asked(config, cohort, reporter)
     labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
-    advice = _advice(task, labelled, draft.modalities, config, reporter)
-    defaults = task.phantom_defaults if cohort.synthetic else task.defaults
-    return PlannedData(cohort, headers, split, advice.defaults if advice else defaults, advice)
+    defaults, advice = task.phantom_defaults if cohort.synthetic else task.defaults, None
+    if labelled:
+        advice = task.advise(labelled, modalities, config.spacing_mm, config.patch_size)
+    if advice:
+        defaults = advice.defaults
+        reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
+    headers = tuple(headers[modalities[0]] for headers in read)
+    return PlannedData(cohort, headers, split, defaults, advice)
 
 
-def choose_preset(
-    chosen: ChosenTask, draft: Draft, data: PlannedData, catalog: Catalog, reporter: Reporter
-) -> Preset:
+def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: Reporter) -> Preset:
     """The transforms at the run's spacing, with what is fitted on the training cases."""
-    config, defaults = chosen.config, data.defaults
+    config, defaults, visited = draft.config, data.defaults, draft.visited
     preset: Preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and data.advice:
         preset = preset.with_windows(data.advice.windows)
     if not preset.fits:
-        preset = preset.with_spacing(
-            config.spacing_mm or _spacing(defaults.spacing_mm, data.headers)
+        # The task's spacing, or the data's own where that is coarser.
+        native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in data.headers)
+        coarser_mm = max(defaults.spacing_mm, round(native_mm, 2))
+        preset = preset.with_spacing(config.spacing_mm or coarser_mm)
+    if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
+        raise ConfigError(
+            f"--modality-dropout {config.modality_dropout:g}: every stage has one modality alone, "
+            "and one always stays; name more in --src or --dst"
         )
-    preset = preset.with_modality_dropout(_modality_dropout(config, draft.visited))
+    preset = preset.with_modality_dropout(config.modality_dropout)
     if not config.harmonise:
         return preset
     # Of each domain, as one of its sites may have no training patient.
     training = {
-        domain: cases_of(data.split.train, select(domain, data.cohort.cases))
-        for domain in draft.visited
+        domain: cases_of(data.split.train, select(domain, data.cohort.cases)) for domain in visited
     }
     standard = fit_standard(config.harmonise, catalog, preset, training, reporter)
     return replace(preset, standard=standard)
 
 
 def choose_sizes(
-    chosen: ChosenTask, draft: Draft, data: PlannedData, preset: Preset, processes: int
-) -> Sizes:
-    """Patch, batch and steps: as given, else the task's for patches of the network's axes.
+    draft: Draft, data: PlannedData, preset: Preset, processes: int
+) -> tuple[tuple[int, ...], Request]:
+    """The patch's edges, and the request with batch size, steps and rate.
+
+    Settings that are not given are the task's for patches of the network's axes.
 
     Raises:
         ConfigError: the processes cannot share the batch, or it is too small for batch norm.
     """
-    config, defaults, network = chosen.config, data.defaults, draft.network
+    config, defaults, network = draft.config, data.defaults, draft.network
     if network.spatial_dims == len(defaults.patch_size):
         edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
@@ -259,40 +251,14 @@ def choose_sizes(
             f"--batch-size {batch_size} cannot be shared by {processes} processes; "
             f"choose a multiple of {processes}"
         )
-    if not chosen.task_type.dense and batch_size < 2 * processes:
+    if not draft.task_type.dense and batch_size < 2 * processes:
         raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
     multiple = lcm(16, network.patch_multiple)
     if not (config.patch_size or preset.fits):
         edges = _no_larger(edges, data.headers, preset.spacing_mm)
     patch = config.patch_size or tuple(multiple * -(-edge // multiple) for edge in edges)
-    return Sizes(patch, batch_size, config.steps or steps)
-
-
-def _strategy(config: TrainConfig, task: Task) -> str:
-    default = task.defaults.strategy
-    if config.strategy is None and config.src and default == "scratch":
-        raise ConfigError(
-            f"task {task.name} trains from scratch on --dst unless told otherwise; with --src name "
-            "a --strategy, for example modality-transfer"
-        )
-    return config.strategy or default
-
-
-def _advice(
-    task: Task,
-    cases: Sequence[Case],
-    modalities: Sequence[Modality],
-    config: TrainConfig,
-    reporter: Reporter,
-) -> Advice | None:
-    """What a task that measures its data makes of the training cases; shown as a fingerprint."""
-    if not cases:
-        return None
-    advice = task.advise(cases, modalities, config.spacing_mm, config.patch_size)
-    if advice is None:
-        return None
-    reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
-    return advice
+    steps, rate = config.steps or steps, config.lr or defaults.rate
+    return patch, replace(draft.request, steps=steps, batch_size=batch_size, rate=rate)
 
 
 def _choices(plan: Plan, advice: Advice) -> Table:
@@ -306,37 +272,16 @@ def _choices(plan: Plan, advice: Advice) -> Table:
         "loss": plan.request.losses[0].name,
         "steps": str(plan.request.steps),
     }
-    values = {name: value for name, value in every.items() if name in advice.reasons}
     rows = tuple(
         (
             name.removesuffix("_mm").replace("_", " "),
             value,
             advice.reasons[name] if getattr(plan.config, name) is None else "as given",
         )
-        for name, value in values.items()
+        for name, value in every.items()
+        if name in advice.reasons
     )
     return Table("Choices", ("setting", "value", "why"), rows)
-
-
-def _modality_dropout(config: TrainConfig, visited: Sequence[Domain]) -> float:
-    if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
-        raise ConfigError(
-            f"--modality-dropout {config.modality_dropout:g}: every stage has one modality alone, "
-            "and one always stays; name more in --src or --dst"
-        )
-    return config.modality_dropout
-
-
-def _check_headers(cases: Sequence[Case], modalities: tuple[Modality, ...]) -> tuple[Header, ...]:
-    """One header per case, every file's header read; the first bad case in order is reported."""
-    read = in_threads(lambda case: check_case(case, modalities), cases)
-    return tuple(headers[modalities[0]] for headers in read)
-
-
-def _spacing(default_mm: float, headers: Sequence[Header]) -> float:
-    """The task's spacing, or the data's own where that is coarser already."""
-    native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in headers)
-    return max(default_mm, round(native_mm, 2))
 
 
 def _no_larger(
@@ -348,11 +293,3 @@ def _no_larger(
         min(edge, round(median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm))
         for axis, edge in enumerate(edges)
     )
-
-
-def _check_domains(plan: Plan) -> None:
-    for stage in plan.stages:
-        if not plan.cases(stage.domain, "train"):
-            raise DataError(f"stage {stage.name}: no training patient in domain {stage.domain}")
-        if stage.unlabelled and not plan.cases(stage.unlabelled, "train"):
-            raise DataError(f"stage {stage.name}: no training patient in domain {stage.unlabelled}")

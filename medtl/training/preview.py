@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,7 +18,7 @@ from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.device import precision_name
-from medtl.runtime.memory import give_back_freed_memory, in_words, out_of_memory
+from medtl.runtime.memory import in_words, unless_out_of_memory
 from medtl.runtime.table import Table
 from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.memory_estimate import Foreseen, foresee
@@ -34,16 +35,7 @@ TRIAL_STEPS = 5
 
 
 #: The columns of the table of stages.
-COLUMNS = (
-    "stage",
-    "modalities",
-    "steps",
-    "starts from",
-    "frozen",
-    "rate",
-    "trainable",
-    "minutes",
-)
+COLUMNS = ("stage", "modalities", "steps", "starts from", "frozen", "rate", "trainable", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +51,9 @@ class StagePreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a plan would do; ``footprint`` None where it cannot be foreseen."""
+    """What a plan would do; ``footprint`` is None where it cannot be estimated."""
 
-    plan: Plan  #: with as many steps as fit in ``--minutes``
+    plan: Plan  #: with the number of steps that ``--minutes`` allow
     stages: tuple[StagePreview, ...]
     seconds_per_step: float | None
     footprint: Foreseen | None
@@ -87,18 +79,25 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
         raise ConfigError(f"--minutes times a few steps, but {shortage}, or give --steps")
     if shortage:
         reporter.say(f"warning: {shortage}")
-    seconds = None if shortage else trial(plan, catalog, fabric, networks[0])
+    seconds = None
+    if not shortage:
+        trial = partial(seconds_per_step, plan, catalog, fabric, networks[0])
+        seconds = trial() if fabric.world_size > 1 else unless_out_of_memory(trial)
     if minutes:
-        if seconds is None:
-            raise ConfigError(
-                "--minutes times a few steps, but the memory does not hold one; lower --batch-size "
-                "or patch_size"
-            )
-        steps = fabric.broadcast(max(1, round(60 * minutes / seconds)))  # each timed its own
-        drafted, plan = plan, _with_steps(plan, catalog, steps)
+        drafted, plan = plan, _within(minutes, seconds, plan, catalog, fabric)
         if _without_steps(drafted) != _without_steps(plan):  # few steps may end in fewer stages
             prepared = list(preview_stages(plan, catalog))
-    preview = Preview(plan, _previews(plan, prepared, seconds), seconds, foreseen)
+    stages = tuple(
+        StagePreview(
+            stage,
+            ready.receipt,
+            ready.trainable_share() if stage.steps else 0.0,
+            _rates(stage, ready),
+            seconds * _effort(stage) / 60 if seconds else None,
+        )
+        for stage, ready in zip(plan.stages, prepared, strict=True)
+    )
+    preview = Preview(plan, stages, seconds, foreseen)
     reporter.show(_table(preview))
     return preview
 
@@ -127,21 +126,6 @@ def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
         yield f"{plan.config.modality_dropout:.0%} of the patches lack modalities"
 
 
-def _previews(
-    plan: Plan, prepared: Sequence[PreparedNetwork], seconds: float | None
-) -> tuple[StagePreview, ...]:
-    return tuple(
-        StagePreview(
-            stage,
-            ready.receipt,
-            ready.trainable_share() if stage.steps else 0.0,
-            _rates(stage, ready),
-            seconds * _effort(stage) / 60 if seconds else None,
-        )
-        for stage, ready in zip(plan.stages, prepared, strict=True)
-    )
-
-
 def _effort(stage: Stage) -> int:
     """The stage's steps; with unlabelled images a batch is twice as large."""
     return stage.steps * (2 if stage.unlabelled else 1)
@@ -168,7 +152,7 @@ def _table(preview: Preview) -> Table:
 
 
 def _notes(preview: Preview) -> Iterator[str]:
-    """What the table's readers should know: time, memory and odd domains."""
+    """Notes on time, memory and unusual domains."""
     plan, seconds = preview.plan, preview.seconds_per_step
     if seconds:
         minutes = seconds * sum(map(_effort, plan.stages)) / 60
@@ -200,34 +184,19 @@ def _rates(stage: Stage, ready: PreparedNetwork) -> str:
     return f"{stage.optimizer} {low}" + (f" to {high}" if high != low else "")
 
 
-def trial(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> float | None:
-    """:func:`seconds_per_step`; None if the memory does not hold the batch."""
-    try:
-        return seconds_per_step(plan, catalog, fabric, network)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or fabric.world_size > 1:
-            raise
-    give_back_freed_memory()
-    return None
-
-
 def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[PreparedNetwork]:
     """Each stage's network as it would start, with random weights where training would be."""
     previous: Weights | None = None
     for stage in plan.stages:
         network = build_network(plan, catalog, stage)
         yield stage_network(plan, catalog, network, stage, previous)
-        previous = _as_weights(network, stage, plan)
-
-
-def _as_weights(network: Network, stage: Stage, plan: Plan) -> Weights:
-    metadata = {
-        "modalities": list(stage.domain.modalities),
-        "regions": list(plan.task.regions),
-        "network": {"options": dict(network.options)},
-    }
-    state = {name: tensor.detach() for name, tensor in tensors(network).items()}
-    return Weights(Path("previous stage"), state, metadata, "medtl")
+        metadata = {
+            "modalities": list(stage.domain.modalities),
+            "regions": list(plan.task.regions),
+            "network": {"options": dict(network.options)},
+        }
+        state = {name: tensor.detach() for name, tensor in tensors(network).items()}
+        previous = Weights(Path("previous stage"), state, metadata, "medtl")
 
 
 def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> float:
@@ -264,7 +233,16 @@ def _without_steps(plan: Plan) -> list[Stage]:
     return [replace(stage, steps=0) for stage in plan.stages]
 
 
-def _with_steps(plan: Plan, catalog: Catalog, steps: int) -> Plan:
-    """The plan with so many steps per side."""
+def _within(
+    minutes: float, seconds: float | None, plan: Plan, catalog: Catalog, fabric: Fabric
+) -> Plan:
+    """The plan with the number of steps that ``minutes`` allow on each of source and target."""
+    if seconds is None:
+        raise ConfigError(
+            "--minutes times a few steps, but the memory does not hold one; lower --batch-size "
+            "or patch_size"
+        )
+    # Each process has timed its own steps: the first one's time decides.
+    steps = fabric.broadcast(max(1, round(60 * minutes / seconds)))
     request = replace(plan.request, steps=steps)
     return replace(plan, request=request, stages=lay_out(plan.config, catalog, request))

@@ -1,4 +1,4 @@
-"""``medtl train`` after the words: a Plan runs stage by stage, then meets the locked test cases."""
+"""Carry out a plan: train stage by stage, then score the locked test cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medtl.config import write_config
 from medtl.data.case import Case
 from medtl.data.content_hash import check_content, fingerprint
 from medtl.data.modality import Modality
-from medtl.data.splits import Split, write_splits
+from medtl.data.splits import write_splits
 from medtl.errors import DataError, Interrupted, RunError
 from medtl.evaluation.results import write_results
 from medtl.plugins.catalog import Catalog
@@ -46,8 +46,9 @@ def run_plan(
 ) -> Run:
     """Train every stage, then score each on the locked test cases and write the run's results.
 
-    ``out``: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
-    ``profile``: measure where the time of the first stage's steps goes.
+    Args:
+        out: the folder of a new run (None: a numbered one), or the unfinished run to go on with.
+        profile: measure where the time of the first stage's steps goes.
 
     Raises:
         Interrupted: a signal came; the run can be resumed.
@@ -65,16 +66,7 @@ def run_plan(
         workers = choose_workers(fabric.device.type, processes_here(fabric))
     with open_folder(plan, fabric, out) as run, resumable(run, reporter) as interruption:
         trainer = Trainer(
-            plan=plan,
-            run=run,
-            catalog=catalog,
-            fabric=fabric,
-            reporter=reporter,
-            cache=cache,
-            workers=workers,
-            seen=hashes,
-            interruption=interruption,
-            profile=profile,
+            plan, run, catalog, fabric, reporter, cache, workers, hashes, interruption, profile
         )
         trained = []
         for leg in legs(plan.stages, run):
@@ -102,8 +94,10 @@ def _warnings(plan: Plan, *, new: bool) -> Iterator[str]:
 
 @contextmanager
 def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
-    """The run that all processes work on; the first makes its folder, or tidies it up, and holds
-    it against other commands."""
+    """The run that all processes work on.
+
+    The first process makes the folder, or removes leftovers from it, and locks it.
+    """
     path = ""
     with ExitStack() as holding:
         if fabric.is_global_zero:
@@ -126,8 +120,7 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[
 
 @contextmanager
 def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
-    """Within it, being asked to stop, and what can be put right, ends in a line that says how to
-    go on."""
+    """Add to an interruption, or to an error of data or run, how to resume the run."""
     hint = f"go on with: medtl train --resume {run.path}"
     with watching() as interruption:
         try:
@@ -151,13 +144,11 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     hashes = {value for values in fingerprints(train, needed) for value in values}
     outside = plan.outside
     seen = outside.seen if outside else frozenset()
-    known = {
-        case.patient
-        for case, values in zip(test, fingerprints(test, needed), strict=True)
-        if seen & set(values)
-    }
+    pairs = zip(test, fingerprints(test, needed), strict=True)
+    known = {case.patient for case, values in pairs if seen & set(values)}
+    every = tuple(sorted(hashes | seen))
     if outside is None or not known:
-        return plan, tuple(sorted(hashes | seen))
+        return plan, every
     kept = tuple(patient for patient in plan.split.test if patient not in known)
     if not kept:
         raise DataError(
@@ -166,12 +157,11 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     reporter.say(
         f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
     )
-    changed = replace(plan, split=Split(plan.split.train, plan.split.val, kept))
-    return changed, tuple(sorted(hashes | seen))
+    return replace(plan, split=replace(plan.split, test=kept)), every
 
 
 def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:
-    """Content hashes of each case's images, read in parallel, remembered between runs.
+    """Content hashes of each case's images, read in parallel and kept between runs.
 
     Raises DataError for damaged images, and for constant ones of the ``needed`` modalities.
     """
@@ -184,25 +174,28 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
 
 
 def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
-    """Write what the run is about, fully resolved, before its first step; the settings last: a
-    folder that holds them can be resumed."""
-    init, imagenet = plan.config.init, plan.config.init == IMAGENET
+    """Write split, stages and all settings, resolved, before the first step.
+
+    The settings come last: a folder that holds them can be resumed.
+    """
+    config, request, preset = plan.config, plan.request, plan.preset
+    init, imagenet = config.init, config.init == IMAGENET
     visited = {domain for stage in plan.stages for domain in stage.domains()}
-    resolved = plan.config.model_copy(
+    resolved = config.model_copy(
         update={
-            "steps": plan.request.steps,
+            "steps": request.steps,
             "minutes": None,  # they have chosen the steps
-            "batch_size": plan.request.batch_size,
-            "lr": plan.request.rate,
+            "batch_size": request.batch_size,
+            "lr": request.rate,
             "network": plan.network,
-            "loss": plan.request.losses[0].name,
-            "transforms": plan.preset.name,
-            "spacing_mm": None if plan.preset.fits else plan.preset.spacing_mm,
+            "loss": request.losses[0].name,
+            "transforms": preset.name,
+            "spacing_mm": None if preset.fits else preset.spacing_mm,
             "patch_size": plan.patch_size,
-            "src": str(plan.request.source) if plan.request.source in visited else None,
-            "dst": str(plan.request.target),
-            "data": plan.config.data.resolve() if plan.config.data else None,
-            "splits": plan.config.splits.resolve() if plan.config.splits else None,
+            "src": str(request.source) if request.source in visited else None,
+            "dst": str(request.target),
+            "data": config.data.resolve() if config.data else None,
+            "splits": config.splits.resolve() if config.splits else None,
             "init": str(from_home(init).resolve()) if init and not imagenet else init,
             "weights": plan.outside.path.resolve() if plan.outside and imagenet else None,
             "precision": precision_name(fabric),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
@@ -55,21 +56,18 @@ class Objective(nn.Module):
         Images with and without labels go through the network as one batch, so that norms see
         both; ``progress``: the share of the stage's steps that is done.
         """
-        count = len(image)
         both = image if unlabelled is None else torch.cat((image, unlabelled))
         with watched([loss for _, loss in self.on_features]) as features:
             levels = all_logits(self.network(both), image.ndim - 2)
         if unlabelled is not None:
-            levels = tuple(logits[:count] for logits in levels)
+            levels = tuple(logits[: len(image)] for logits in levels)
         if slopes is None:
             total = self.loss(levels, target)
             for weight, loss in self.on_features:
-                total = total + weight * loss(features[loss.block], count, progress)
+                total = total + weight * loss(features[loss.block], len(image), progress)
             return total
-        products = (
-            (logits.float() * slope).sum() for logits, slope in zip(levels, slopes, strict=True)
-        )
-        return torch.stack(list(products)).sum()
+        pairs = zip(levels, slopes, strict=True)
+        return torch.stack([(logits.float() * slope).sum() for logits, slope in pairs]).sum()
 
     def loss(self, levels: Sequence[Tensor], target: Tensor) -> Tensor:
         """Weighted sum of the losses of logits and of weights; deep supervision halves the weight
@@ -94,29 +92,20 @@ class Objective(nn.Module):
         return owned or bool(self.on_weights)
 
 
+@dataclass(eq=False)
 class Gradients:
-    """Loss and gradients of a batch; ``at_once``: so many samples at a time (None: all)."""
+    """Computes the loss and the gradients of a batch."""
 
-    def __init__(
-        self,
-        objective: Objective,
-        fabric: Fabric,
-        model: Callable[..., Tensor],
-        clear: Callable[[], None],
-        *,
-        at_once: int | None,
-        tell: Callable[[str], None],
-        profile: Profile,
-    ) -> None:
-        """``model``: the objective as Fabric set it up; ``clear`` drops the gradients there are."""
-        self.objective = objective
-        self.fabric = fabric
-        self.model = model
-        self.clear = clear
-        self.at_once = at_once
-        self.tell = tell
-        self.profile = profile
-        self.buffers = list(objective.network.buffers())
+    objective: Objective
+    fabric: Fabric
+    model: Callable[..., Tensor]  #: the objective as Fabric set it up
+    clear: Callable[[], None]  #: drops the present gradients
+    at_once: int | None  #: samples per pass; None: the whole batch
+    tell: Callable[[str], None]
+    profile: Profile
+
+    def __post_init__(self) -> None:
+        self.buffers = list(self.objective.network.buffers())
         self.kept = [buffer.clone() for buffer in self.buffers]
 
     def __call__(
@@ -127,13 +116,13 @@ class Gradients:
         unlabelled: Tensor | None = None,
         progress: float = 0.0,
     ) -> Tensor:
-        """Fill the gradients and return the loss; ``seed`` decides what is drawn at random.
+        """Fill the gradients and return the loss; ``seed`` seeds what the pass draws at random.
 
-        When the memory runs out, fewer samples are taken at once, for good; beside unlabelled
-        images that is refused, as a loss on features compares whole batches.
+        When the memory runs out, all later steps take fewer samples per pass. A batch with
+        unlabelled images is not divided, as a loss on features compares whole batches.
 
         Raises:
-            ConfigError: the memory does not hold a single one.
+            ConfigError: the memory does not hold one sample, or a batch that is not divided.
         """
         known = self.at_once
         _copy(self.buffers, self.kept)
@@ -155,13 +144,20 @@ class Gradients:
             loss = None  # with its graph
             self._make_room(image, unlabelled)
         if self.at_once != known:
-            self._tell(len(image))
+            norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
+            self.tell(
+                f"the memory ran out: {self.at_once} of the {len(image)} patches of a batch at "
+                "once from here on; the loss is still that of the whole batch, and a step takes "
+                "longer" + ("; batch norm sees only the patches at hand" if norm else "")
+            )
         return loss.detach()
 
     def _in_parts(self, image: Tensor, target: Tensor, seed: int, size: int) -> Tensor:
         self.clear()
         parts = list(zip(torch.split(image, size), torch.split(target, size), strict=True))
-        found = [self._logits(part, seed + _own(n)) for n, (part, _) in enumerate(parts)]
+        # Each part has a seed of its own, beyond the numbers of all steps.
+        seeds = [seed + (n << 40) for n in range(len(parts))]
+        found = [self._logits(part, own) for (part, _), own in zip(parts, seeds, strict=True)]
         _copy(self.kept, self.buffers)  # the second pass moves them
         levels = [torch.cat(level).requires_grad_() for level in zip(*found, strict=True)]
         with self.profile.span(FORWARD), self.fabric.autocast():
@@ -171,15 +167,15 @@ class Gradients:
         if beyond:
             self._backward(loss)
         for n, (part, truth) in enumerate(parts):
-            own = [torch.split(slope, size)[n] for slope in slopes]
-            with self._forward(seed + _own(n)):
-                product = self.model(part, truth, own)
+            own_slopes = [torch.split(slope, size)[n] for slope in slopes]
+            with self._forward(seeds[n]):
+                product = self.model(part, truth, own_slopes)
             self._backward(product)
         return loss
 
     @contextmanager
     def _forward(self, seed: int) -> Iterator[None]:
-        """Within it, the network goes forward; ``seed`` decides what it draws at random."""
+        """The context of a forward pass; ``seed`` seeds what the pass draws at random."""
         torch.manual_seed(seed)
         with self.profile.span(FORWARD), suited_to_cpu(self.objective.network):
             yield
@@ -208,7 +204,7 @@ class Gradients:
                 "--batch-size, patch_size or --width"
             )
         if self.fabric.world_size > 1:
-            # The others wait within the step for this process, and cannot be told.
+            # The other processes wait for this one within the step and cannot be notified.
             raise ConfigError(
                 f"the memory does not hold {size} patches of {edges} per process; start a new run "
                 "with a smaller --batch-size or patch_size, or with more devices"
@@ -216,32 +212,18 @@ class Gradients:
         if size == 1:
             raise ConfigError(
                 f"the memory does not hold a step with one patch of {edges}; start a new run with "
-                f"{smaller(image.shape[2:])}a smaller --width"
+                f"{_smaller(image.shape[2:])}a smaller --width"
             )
         self.at_once = -(-size // 2)
 
-    def _tell(self, batch_size: int) -> None:
-        norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
-        self.tell(
-            f"the memory ran out: {self.at_once} of the {batch_size} patches of a batch at once "
-            "from here on; the loss is still that of the whole batch, and a step takes longer"
-            + ("; batch norm sees only the patches at hand" if norm else "")
-        )
 
-
-def smaller(edges: Sequence[int]) -> str:
-    """The setting of a patch whose longest edges are shorter, "or "; empty if they are as short as
-    they can be."""
+def _smaller(edges: Sequence[int]) -> str:
+    """The setting of a patch with shorter longest edges, and "or "; empty at the least size."""
     longest = max(edges)
     if longest <= 16:
         return ""
     fewer = (16 * ((edge - 1) // 16) if edge == longest else edge for edge in edges)
     return f"--set patch_size={','.join(map(str, fewer))} or "
-
-
-def _own(part: int) -> int:
-    """What a part adds to the seed of its step: beyond the numbers of all steps."""
-    return part << 40
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.domain import Domain
@@ -21,7 +21,7 @@ from medtl.inference.load import LoadedStage, read_stage
 from medtl.inference.task_types import AnyPredictor
 from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
-from medtl.runtime.console import Advance, Reporter
+from medtl.runtime.console import Reporter
 from medtl.runtime.device import precision_name
 from medtl.runtime.distributed import share
 from medtl.runtime.run_folder import RECEIPTS, Run
@@ -39,8 +39,8 @@ from medtl.training.loop import (
 )
 from medtl.training.plan import Plan
 from medtl.training.profiler import Profile, Profiling, write_summary
-from medtl.training.samples.augmented import blind, build_samples
-from medtl.training.samples.loader import build_loader, plainly
+from medtl.training.samples.augmented import Patches, Views, blind
+from medtl.training.samples.loader import build_loader
 from medtl.training.samples.prepared import cached_cases
 from medtl.training.state import STATE
 from medtl.training.unlabelled import Unlabelled
@@ -111,27 +111,31 @@ class Trainer:
         batch = batch.to(self.fabric.device)
         prepared = self._prepare(leg, batch)
         self._receive(stage, prepared)
-        predictor = self._predictor(stage, prepared.network)
-        if stage.steps:
-            with (
-                self._profiled(stage) as profile,
-                self.reporter.progress(stage.name, stage.steps) as advance,
-                self.interruption.deferred(),
-            ):
-                result = fit(
-                    self._setup(leg, prepared, batch),
-                    self._batches(stage, patches, leg.first),
-                    self._callbacks(stage, predictor, advance, profile),
-                )
-        else:
-            result = unchanged(prepared.network)
-        return self._finish(leg, prepared.network, predictor, result, batch)
+        network = prepared.network
+        predictor = self._predictor(stage, network)
+        if not stage.steps:
+            return self._finish(leg, predictor, unchanged(network), batch)
+        with (
+            self._profiled(stage) as profile,
+            self.reporter.progress(stage.name, stage.steps) as advance,
+            self.interruption.deferred(),
+        ):
+            result = fit(
+                self._setup(leg, prepared, batch),
+                self._batches(stage, patches, leg.first),
+                Callbacks(
+                    validate=self._validate(stage, predictor),
+                    advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+                    asked_to_stop=lambda: self.interruption.asked,
+                    tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
+                    profile=profile,
+                ),
+            )
+        return self._finish(leg, predictor, result, batch)
 
-    def _finish(
-        self, leg: Leg, network: Network, predictor: AnyPredictor, result: Fit, batch: Tensor
-    ) -> LoadedStage:
+    def _finish(self, leg: Leg, predictor: AnyPredictor, result: Fit, batch: Tensor) -> LoadedStage:
         """Calibrate the best weights, and write the checkpoints."""
-        stage = leg.stage
+        stage, network = leg.stage, predictor.network
         network.module.load_state_dict(result.best, strict=False)
         parts = (self._cases(stage, part) for part in ("train", "val"))
         predictor = predictor.calibrate(*parts)
@@ -143,22 +147,20 @@ class Trainer:
         return LoadedStage(self._metadata(stage, network), self.plan.task_type, predictor)
 
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
-        plan = self.plan
-        return build_samples(
-            plan.task_type,
-            self._cached(stage.domain, "train"),
-            plan.cases(stage.domain, "train"),
-            plan.preprocessor(stage.domain),
-            plan.patch_size,
-            # Arms of one comparison see the same patients in the same order.
-            f"{plan.config.seed}/{stage.domain}",
-        )
+        plan, domain = self.plan, stage.domain
+        cached, cases = self._cached(domain, "train"), plan.cases(domain, "train")
+        preprocessor, patch = plan.preprocessor(domain), plan.patch_size
+        # Arms of one comparison see the same patients in the same order.
+        key = f"{plan.config.seed}/{domain}"
+        if plan.task_type.dense:
+            return Patches(cached, len(cases), preprocessor, patch, key)
+        return Views(cached, cases, preprocessor, patch, key)
 
     def _unlabelled(self, stage: Stage) -> Unlabelled:
         domain = stage.unlabelled
         assert domain is not None
-        count = len(self.plan.cases(domain, "train"))
-        return Unlabelled(self.plan, domain, self._cached(domain, "train", unlabelled=True), count)
+        cached = self._cached(domain, "train", unlabelled=True)
+        return Unlabelled(self.plan, domain, cached, len(self.plan.cases(domain, "train")))
 
     def _on_target(self, stage: Stage, network: Network, result: Fit) -> Fit:
         """The same weights with the running statistics of the unlabelled images."""
@@ -179,8 +181,8 @@ class Trainer:
             torch.manual_seed(self.plan.config.seed)
             network = build_network(self.plan, self.catalog, stage)
         network.module.to(self.fabric.device)
-        follows = stage.init == "previous"
-        weights = read_weights(leg.previous) if leg.previous and follows else None
+        follows = leg.previous if stage.init == "previous" else None
+        weights = read_weights(follows) if follows else None
         return stage_network(self.plan, self.catalog, network, stage, weights, batch)
 
     def _predictor(self, stage: Stage, network: Network) -> AnyPredictor:
@@ -214,61 +216,43 @@ class Trainer:
         return self._datasets[key]
 
     def _setup(self, leg: Leg, prepared: PreparedNetwork, batch: Tensor) -> Setup:
-        seed = self.plan.config.seed
-        return Setup(
-            network=prepared.network,
-            stage=leg.stage,
-            frozen=prepared.frozen,
-            losses=self._losses(leg.stage, prepared, batch),
-            fabric=self.fabric,
-            folder=leg.folder,
-            seed=zlib.crc32(f"{seed}/{leg.stage.name}".encode()),
-            patience=self.plan.config.patience,
-        )
-
-    def _callbacks(
-        self, stage: Stage, predictor: AnyPredictor, advance: Advance, profile: Profile
-    ) -> Callbacks:
-        return Callbacks(
-            validate=self._validate(stage, predictor),
-            advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
-            asked_to_stop=lambda: self.interruption.asked,
-            tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
-            profile=profile,
-        )
-
-    def _losses(
-        self, stage: Stage, prepared: PreparedNetwork, batch: Tensor
-    ) -> list[tuple[float, nn.Module]]:
-        """What of a loss is drawn at random depends on the run's seed alone."""
+        config, stage, network = self.plan.config, leg.stage, prepared.network
         new = {row.name for row in prepared.receipt.tensors if row.status == "random"}
-        with torch.random.fork_rng():
-            torch.manual_seed(self.plan.config.seed)
-            return build_losses(stage, self.catalog, prepared.network, batch, new)
+        with torch.random.fork_rng():  # random parameters of a loss depend on the seed alone
+            torch.manual_seed(config.seed)
+            losses = build_losses(stage, self.catalog, network, batch, new)
+        seed = zlib.crc32(f"{config.seed}/{stage.name}".encode())
+        return Setup(
+            network,
+            stage,
+            prepared.frozen,
+            losses,
+            self.fabric,
+            leg.folder,
+            seed,
+            config.patience,
+        )
 
     def _batches(self, stage: Stage, patches: Dataset[dict[str, Tensor]], first: int) -> Batches:
-        """The batches that follow after so many steps; ``first`` is the stage's first sample."""
+        """The batches after a number of steps; ``first``: number of the stage's first sample."""
 
         def loader(samples: Dataset[Any], done: int) -> Iterator[Any]:
-            return plainly(
-                build_loader(
-                    samples,
-                    first + done * stage.batch_size,
-                    stage.steps - done,
-                    stage.batch_size,
-                    self.workers,
-                    pin_memory=self.fabric.device.type == "cuda",
-                    process=self.fabric.global_rank,
-                    processes=self.fabric.world_size,
-                )
+            return build_loader(
+                samples,
+                first + done * stage.batch_size,
+                stage.steps - done,
+                stage.batch_size,
+                self.workers,
+                pin_memory=self.fabric.device.type == "cuda",
+                process=self.fabric.global_rank,
+                processes=self.fabric.world_size,
             )
 
         def batches_after(done: int) -> Iterator[Mapping[str, Tensor]]:
             if stage.unlabelled is None:
                 return loader(patches, done)
-            pairs = zip(
-                loader(patches, done), loader(self._unlabelled(stage).samples(), done), strict=True
-            )
+            images = self._unlabelled(stage).samples()
+            pairs = zip(loader(patches, done), loader(images, done), strict=True)
             return ({**labelled, "unlabelled": images} for labelled, images in pairs)
 
         return batches_after
@@ -280,14 +264,14 @@ class Trainer:
             images = self._unlabelled(stage)
             return lambda: images.score(stage, predictor)
         held_out = plan.cases(stage.domain, "val")
-        validating = self._cached(stage.domain, "val")
         if not held_out:
             return None
+        validating = self._cached(stage.domain, "val")
         return lambda: predictor.validate(validating, held_out)
 
     @contextmanager
     def _profiled(self, stage: Stage) -> Iterator[Profile]:
-        """Measures the first stage that is trained, if asked to; the first process tells."""
+        """Measures the first stage that is trained if ``profile`` is set, in the first process."""
         if not self.profile or not self.fabric.is_global_zero:
             yield Profile()
             return
@@ -325,8 +309,7 @@ class Trainer:
         by = f"validation {self.plan.task_type.selected_by}"
         if stage.select_by in LABEL_FREE:
             by = f"{stage.select_by} of unlabelled images"
-        score = {by.lower().replace(" ", "_"): result.best_score}
-        extra = {"best_step": result.best_step, **score}
+        extra = {"best_step": result.best_step, by.lower().replace(" ", "_"): result.best_score}
         write_checkpoint(folder / BEST, result.best, {**metadata, **extra})
         write_checkpoint(folder / LAST, result.last, metadata)  # the mark of a finished stage
         (folder / STATE).unlink(missing_ok=True)
@@ -347,7 +330,7 @@ class Trainer:
 
     def _metadata(self, stage: Stage, network: Network) -> CheckpointMetadata:
         plan = self.plan
-        before = steps_behind(self.plan.outside) if self.plan.outside else None
+        before = steps_behind(plan.outside) if plan.outside else None
         return CheckpointMetadata(
             network=NetworkRecord(
                 name=plan.network,
@@ -374,7 +357,7 @@ class Trainer:
         )
 
     def _receive(self, stage: Stage, prepared: PreparedNetwork) -> None:
-        """Keep and tell what happened to the weights that the stage starts from."""
+        """Write and report the receipt of the weights that the stage starts from."""
         receipt = prepared.receipt
         if self.fabric.is_global_zero:
             kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,90 +18,81 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
-from medtl.inference.task_types import TaskType
 from medtl.transforms.augment import Augmentation, apply, apply_to_image, draw
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.views import views
 
 
+@dataclass(eq=False)
 class Views(Dataset[dict[str, Tensor]]):
-    """Augmented views with the probability of each class, addressed by the number of the sample.
+    """Augmented views with the probability of each class, addressed by the sample's number.
 
-    As with :class:`medtl.training.samples.augmented.Patches`, all randomness of sample n depends
-    on (``key``, n) alone.
+    As with :class:`Patches`, all randomness of sample n depends on (``key``, n) alone.
     """
 
-    def __init__(
-        self,
-        cached: Dataset[Any],
-        cases: Sequence[Case],
-        preprocessor: Preprocessor,
-        patch: tuple[int, ...],
-        key: str,
-    ) -> None:
-        self.cached = cached
-        self.classes = [preprocessor.regions.index(case.class_name) for case in cases]
-        self.targets_NL = torch.eye(len(preprocessor.regions))[self.classes]
-        self.preprocessor = preprocessor
-        self.patch = patch
-        self.key = key
+    cached: Dataset[Any]
+    cases: InitVar[Sequence[Case]]
+    preprocessor: Preprocessor
+    patch: tuple[int, ...]
+    key: str
+
+    def __post_init__(self, cases: Sequence[Case]) -> None:
+        regions = self.preprocessor.regions
+        classes = [regions.index(case.class_name) for case in cases]
+        self.targets_NL = torch.eye(len(regions))[classes]
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
         return self.__getitems__([sample])[0]
 
     def __getitems__(self, samples: Sequence[int]) -> list[dict[str, Tensor]]:
-        """Several samples, which a DataLoader asks for in this way; faster than one by one."""
-        indices = [shuffled(self.key, sample, len(self.classes)) for sample in samples]
+        """Several samples; the DataLoader calls this method, as it is faster than one by one."""
+        indices = [shuffled(self.key, sample, len(self.targets_NL)) for sample in samples]
         images = views(
             [self.cached[index]["image"] for index in indices],
             self.patch,
             self.preprocessor.preset.augmentation,
             [seed_of(self.key, "sample", sample) for sample in samples],
         )
-        targets_BL = self.targets_NL[indices]
-        return [
-            {"image": image, "target": target_L}
-            for image, target_L in zip(images, targets_BL, strict=True)
-        ]
+        pairs = zip(images, self.targets_NL[indices], strict=True)
+        return [{"image": image, "target": target_L} for image, target_L in pairs]
 
 
+@dataclass(eq=False)
 class Patches(Dataset[dict[str, Tensor]]):
-    """Augmented patches, addressed by the number of the sample on its domain.
+    """Augmented patches, addressed by the sample's number on its domain.
 
-    The patient and all randomness of sample n depend on (``key``, n) alone, the key naming seed and
-    domain: every pass over the patients is a new seeded order, whatever the workers, the cache or
-    the processes.
+    The patient and all randomness of sample n depend on (``key``, n) alone. The key names seed and
+    domain. Every pass over the patients has a new seeded order, which does not depend on the
+    workers, the cache or the processes.
     """
 
-    def __init__(
-        self,
-        cached: Dataset[Any],
-        count: int,
-        preprocessor: Preprocessor,
-        patch: tuple[int, ...],
-        key: str,
-    ) -> None:
-        self.cached = cached
-        self.count = count
-        self.preprocessor = preprocessor
-        self.patch = patch
-        self.key = key
+    cached: Dataset[Any]
+    count: int
+    preprocessor: Preprocessor
+    patch: tuple[int, ...]
+    key: str
 
     def __getitem__(self, sample: int) -> dict[str, Tensor]:
         case = self.cached[shuffled(self.key, sample, self.count)]
-        i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
+        size = _in_3d(self.patch)
         drawn = draw(
             self.preprocessor.preset.augmentation,
             case["centres"],
             tuple(case["image"].shape[1:]),
-            (i, j, k),
+            size,
             len(self.preprocessor.modalities),
             seed_of(self.key, "sample", sample),
         )
-        image, target = apply(drawn, case["image"], case["target"], (i, j, k))
+        image, target = apply(drawn, case["image"], case["target"], size)
         if len(self.patch) == 2:
             image, target = image[..., 0], target[..., 0]
         return {"image": image, "target": target}
+
+
+def _in_3d(patch: tuple[int, ...]) -> tuple[int, int, int]:
+    """The patch's edges in voxels; a 2-D patch is one slice."""
+    i, j, k = (*patch, 1) if len(patch) == 2 else patch
+    return i, j, k
 
 
 def shuffled(key: str, sample: int, count: int) -> int:
@@ -123,43 +114,33 @@ def seed_of(*parts: object) -> int:
 
 
 def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
-    """The same images; what is known of their truth is gone."""
+    """The same images without their labels."""
     return tuple(
         replace(case, target=None, mask=None, regions={}, labels=(), class_name="", stratum="")
         for case in cases
     )
 
 
+@dataclass(eq=False)
 class Images(Dataset[Tensor]):
-    """Augmented images or patches of :func:`blind` cases, addressed by the number of the sample.
+    """Augmented images or patches of :func:`blind` cases, addressed by the sample's number.
 
-    As with :class:`medtl.training.samples.augmented.Patches`, all randomness of sample n depends
-    on (``key``, n) alone; patches are cut anywhere, as nothing tells where something is to be
-    found.
+    As with :class:`Patches`, all randomness of sample n depends on (``key``, n) alone. Patches are
+    cut at random positions, as no label says where a region lies.
     """
 
-    def __init__(
-        self,
-        cached: Dataset[Any],
-        count: int,
-        augmentation: Augmentation,
-        patch: tuple[int, ...],
-        key: str,
-        *,
-        whole: bool,
-    ) -> None:
-        self.cached = cached
-        self.count = count
-        self.augmentation = augmentation
-        self.patch = patch
-        self.key = key
-        self.whole = whole
+    cached: Dataset[Any]
+    count: int
+    augmentation: Augmentation
+    patch: tuple[int, ...]
+    key: str
+    whole: bool = field(kw_only=True)
 
     def __getitem__(self, sample: int) -> Tensor:
         return self.__getitems__([sample])[0]
 
     def __getitems__(self, samples: Sequence[int]) -> list[Tensor]:
-        """Several samples, which a DataLoader asks for in this way."""
+        """Several samples; the DataLoader calls this method."""
         images = [self.cached[shuffled(self.key, n, self.count)]["image"] for n in samples]
         seeds = [seed_of(self.key, "sample", n) for n in samples]
         if self.whole:
@@ -167,24 +148,8 @@ class Images(Dataset[Tensor]):
         return [self._patch(image, seed) for image, seed in zip(images, seeds, strict=True)]
 
     def _patch(self, image_CIJK: Tensor, seed: int) -> Tensor:
-        i, j, k = (*self.patch, 1) if len(self.patch) == 2 else self.patch
-        channels, *shape = image_CIJK.shape
-        drawn = draw(
-            self.augmentation, {}, (shape[0], shape[1], shape[2]), (i, j, k), channels, seed
-        )
-        shown = apply_to_image(drawn, image_CIJK, (i, j, k))
+        size = _in_3d(self.patch)
+        channels, i, j, k = image_CIJK.shape
+        drawn = draw(self.augmentation, {}, (i, j, k), size, channels, seed)
+        shown = apply_to_image(drawn, image_CIJK, size)
         return shown[..., 0] if len(self.patch) == 2 else shown
-
-
-def build_samples(
-    task_type: TaskType,
-    cached: Dataset[Any],
-    cases: Sequence[Case],
-    preprocessor: Preprocessor,
-    patch: tuple[int, ...],
-    key: str,
-) -> Patches | Views:
-    """Augmented samples of cached cases: patches for segmentation, whole images for classes."""
-    if task_type.dense:
-        return Patches(cached, len(cases), preprocessor, patch, key)
-    return Views(cached, cases, preprocessor, patch, key)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,23 +26,17 @@ Item = TypeVar("Item")
 Prepared = dict[str, Any]
 
 
+@dataclass(eq=False)
 class Stored(Dataset[Prepared], Generic[Item]):
     """``prepare`` of each item, from ``folder`` once it lies there under the item's ``key``.
 
     Files that hold other than plain tensors are never opened, so nothing in them is ever run.
     """
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        prepare: Callable[[Item], Prepared],
-        folder: Path,
-        key: Callable[[Item], str],
-    ) -> None:
-        self.items = items
-        self.prepare = prepare
-        self.folder = folder
-        self.key = key
+    items: Sequence[Item]
+    prepare: Callable[[Item], Prepared]
+    folder: Path
+    key: Callable[[Item], str]
 
     def __len__(self) -> int:
         return len(self.items)

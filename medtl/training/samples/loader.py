@@ -5,7 +5,8 @@ Axes: B batch, C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,11 +40,11 @@ def build_loader(
     pin_memory: bool,
     process: int = 0,
     processes: int = 1,
-) -> Iterable[Mapping[str, Tensor]]:
+) -> Iterator[Mapping[str, Tensor]]:
     """One pass of ``steps`` batches; workers persist, so no step waits for a restart.
 
     Without workers a thread makes the next batch while the present one is trained on.
-    ``batch_size`` counts the samples of all processes together, of which each gets its share.
+    ``batch_size`` counts the samples of all processes together; each gets an equal share.
     """
     loader = DataLoader(
         samples,
@@ -54,21 +55,14 @@ def build_loader(
         drop_last=True,
         worker_init_fn=leave_signals_to_parent,
     )
-    return loader if workers else _made_ahead(loader)
-
-
-def _made_ahead(loader: DataLoader[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
-    batches = iter(loader)
-    # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
-    return ahead(lambda _: next(batches), range(len(loader)), lambda: torch.set_num_threads(1))
-
-
-def plainly(
-    batches: Iterable[Mapping[str, Tensor]],
-) -> Iterator[Mapping[str, Tensor]]:
-    """The batches; what a worker finds wrong with a case is told in its own words alone."""
     try:
-        yield from batches
+        if workers:
+            yield from loader
+            return
+        batches = iter(loader)
+        # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
+        one_thread = partial(torch.set_num_threads, 1)
+        yield from ahead(lambda _: next(batches), range(len(loader)), one_thread)
     except DataError as problem:
-        # Torch puts the worker's traceback before them.
+        # Torch puts the worker's traceback before the message.
         raise DataError(str(problem).rpartition("DataError: ")[2].strip()) from problem
