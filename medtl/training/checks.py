@@ -1,4 +1,4 @@
-"""What plans with unlabelled images must hold to, so that no label of the target is used."""
+"""Checks of a plan: no label of an unlabelled domain is used, and network and data fit."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
 from medtl.networks.blocks import Network
 from medtl.runtime.console import Reporter
-from medtl.transfer.strategies.base import Stage
+from medtl.transfer.strategies.base import Stage, refuse
 from medtl.transforms.presets import Preset
 
 
 def check_adaptation(stages: Sequence[Stage], config: TrainConfig) -> None:
-    """Refuse plans that could not run, or would train on labels of their unlabelled domain, and
-    settings that only they have."""
+    """Check the stages with unlabelled images, and the settings that only they have.
+
+    Raises:
+        ConfigError: the plan cannot run, or has a setting of stages that it lacks.
+    """
     if all(stage.unlabelled is None for stage in stages):
         for name in ("alignment", "select_by"):
-            if getattr(config, name) is not None:
-                raise ConfigError(
-                    f"{name}: strategy {config.strategy} sees no unlabelled images; drop it, or "
-                    "choose one that does, for example dann"
-                )
+            refuse(
+                getattr(config, name) is not None,
+                f"{name}: strategy {config.strategy} sees no unlabelled images; drop it, or "
+                "choose one that does, for example dann",
+            )
     for stage in stages:
         check_selector(stage.select_by, unlabelled=stage.unlabelled is not None)
-        if stage.norm_stats == "target" and stage.unlabelled is None:
-            raise ConfigError(f"stage {stage.name} takes norms from unlabelled images it has not")
         if stage.unlabelled is None:
+            without = f"stage {stage.name} takes norms from unlabelled images it has not"
+            refuse(stage.norm_stats == "target", without)
             continue
         ours, theirs = stage.domain.modalities, stage.unlabelled.modalities
-        if ours != theirs:
-            raise ConfigError(
-                f"{stage.name}: --src has {'+'.join(ours)}, --dst {'+'.join(theirs)}; without "
-                "labels both need the same modalities (for other ones: modality-transfer)"
-            )
-        if config.with_control:
-            raise ConfigError(
-                f"{stage.name} uses no label of --dst, the controls would; drop --with-control: "
-                "the stage source is what it is compared with"
-            )
+        refuse(
+            ours != theirs,
+            f"{stage.name}: --src has {'+'.join(ours)}, --dst {'+'.join(theirs)}; without "
+            "labels both need the same modalities (for other ones: modality-transfer)",
+        )
+        refuse(
+            config.with_control,
+            f"{stage.name} uses no label of --dst, the controls would; drop --with-control: "
+            "the stage source is what it is compared with",
+        )
 
 
 def labelled_cases(stages: Sequence[Stage], cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -97,34 +100,26 @@ def check_suited(
     config: TrainConfig,
 ) -> None:
     """Raises ConfigError for a network, preset or size that is not for this task or its images."""
-    if network.dense != kind.dense:
-        what = "maps of regions" if network.dense else "the classes of whole images"
-        raise ConfigError(
-            f"network {network.name} predicts {what}, task {task.name} needs another; see "
-            "medtl list networks"
-        )
-    dims = len(defaults.patch_size)
+    what = "maps of regions" if network.dense else "the classes of whole images"
+    refuse(
+        network.dense != kind.dense,
+        f"network {network.name} predicts {what}, task {task.name} needs another; see "
+        "medtl list networks",
+    )
+    dims, size, name = len(defaults.patch_size), config.patch_size or (), preset.name
     if kind.dense and dims == 3:
-        if preset.fits:
-            raise ConfigError(
-                f"transforms {preset.name} is for whole images, not for patches; see medtl list "
-                "transforms"
-            )
-        return
-    if network.spatial_dims != dims:
-        raise ConfigError(
-            f"network {network.name} is for volumes, task {task.name} has pictures; take a 2-D one"
-        )
-    if config.patch_size and len(config.patch_size) != dims:
-        raise ConfigError(
-            f"patch_size: these images have {dims} axes, not {len(config.patch_size)}"
-        )
-    if dims == 2 and not preset.fits:
-        raise ConfigError(
-            f"transforms {preset.name} is for volumes in mm; these are pictures: use picture"
-        )
-    if preset.fits and config.spacing_mm:
-        raise ConfigError(
-            f"--spacing: {preset.name} scales every image to fit; give a size instead, for example "
-            "--set patch_size=128,128"
-        )
+        other = f"transforms {name} is for whole images, not for patches; see medtl list transforms"
+        return refuse(preset.fits, other)
+    refuse(
+        network.spatial_dims != dims,
+        f"network {network.name} is for volumes, task {task.name} has pictures; take a 2-D one",
+    )
+    axes = f"patch_size: these images have {dims} axes, not {len(size)}"
+    refuse(size and len(size) != dims, axes)
+    flat = f"transforms {name} is for volumes in mm; these are pictures: use picture"
+    refuse(dims == 2 and not preset.fits, flat)
+    refuse(
+        preset.fits and config.spacing_mm,
+        f"--spacing: {name} scales every image to fit; give a size instead, for example "
+        "--set patch_size=128,128",
+    )

@@ -58,13 +58,13 @@ RARE = (VALIDATION, KEEP)
 
 
 class Profile:
-    """Measures nothing: what training passes through unless it is to be profiled."""
+    """Measures nothing: the default of the training loop."""
 
     def begin(self, steps: int) -> None:
-        """So many steps are about to follow."""
+        """Called before the first of ``steps`` steps."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """Within it, time belongs to ``name``."""
+        """The context whose time belongs to ``name``."""
         return nullcontext()
 
     def step_taken(self) -> None:
@@ -129,10 +129,8 @@ class Profiling(Profile):
 
     def _start(self) -> None:
         quiet()
-        activities = [ProfilerActivity.CPU]
-        if self.device.type == "cuda":
-            activities.append(ProfilerActivity.CUDA)
-        self.running = torch.profiler.profile(activities=activities)
+        cuda = [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
+        self.running = torch.profiler.profile(activities=[ProfilerActivity.CPU, *cuda])
         self.running.start()
         self.started = perf_counter()
 
@@ -143,37 +141,31 @@ class Profiling(Profile):
         parts[OTHER] = max(0.0, self.wall / steps - sum(parts.values()))
         parts |= {name: self.seconds[name] / max(1, self.taken) for name in RARE}
         whole = sum(parts.values()) or 1.0
-        on_cuda = self.device.type == "cuda"
-        kernels = sum(
-            row.self_device_time_total for row in self.averages if "CUDA" in str(row.device_type)
-        )
-        computed = kernels / 1e6 if on_cuda else sum(self.seconds[name] for name in COMPUTED)
+        computed = sum(self.seconds[name] for name in COMPUTED)
+        peak = peak_memory_bytes()
+        operators = {"cpu": self._operators("self_cpu_time_total", steps)}
+        if self.device.type == "cuda":
+            kernels = (row for row in self.averages if "CUDA" in str(row.device_type))
+            computed = sum(row.self_device_time_total for row in kernels) / 1e6
+            peak = torch.cuda.max_memory_allocated()
+            operators["cuda"] = self._operators("self_device_time_total", steps)
         return {
             **self.facts,
             "steps": [self.first + 1, self.last],
             "seconds_per_step": whole,
             "parts": {n: {"seconds": s, "share": s / whole} for n, s in parts.items()},
             "device_share": min(1.0, computed / self.wall) if self.wall else None,
-            "peak_memory_bytes": peak_memory_bytes()
-            if not on_cuda
-            else torch.cuda.max_memory_allocated(),
-            "operators": {
-                "cpu": self._operators("self_cpu_time_total", steps),
-                **({"cuda": self._operators("self_device_time_total", steps)} if on_cuda else {}),
-            },
+            "peak_memory_bytes": peak,
+            "operators": operators,
             "trace": self.trace,
         }
 
     def _operators(self, attribute: str, steps: int) -> list[dict[str, Any]]:
         rows = [row for row in self.averages if "CPU" in str(row.device_type)]
-        rows.sort(key=lambda row: -getattr(row, attribute))
+        timed = sorted(((getattr(row, attribute), row) for row in rows), key=lambda pair: -pair[0])
         return [
-            {
-                "name": row.key,
-                "calls": row.count / steps,
-                "seconds": getattr(row, attribute) / 1e6 / steps,
-            }
-            for row in rows[:LISTED]
+            {"name": row.key, "calls": row.count / steps, "seconds": time / 1e6 / steps}
+            for time, row in timed[:LISTED]
         ]
 
 
@@ -181,21 +173,15 @@ def write_summary(profiling: Profiling) -> Table:
     """Write ``summary.json``; returns it as a table."""
     found = profiling.summary()
     write_text(profiling.folder / SUMMARY, json.dumps(found, indent=2) + "\n")
-    rows = [
-        (
-            "wait for the batch" if name == DATA else name,
-            _milliseconds(part["seconds"]),
-            f"{part['share']:.1%}",
-        )
+    per_step = found["seconds_per_step"]
+    timed = [
+        ("wait for the batch" if name == DATA else name, part["seconds"])
         for name, part in found["parts"].items()
     ]
-    per_step = found["seconds_per_step"]
     for device, operators in found["operators"].items():
-        rows += [
-            (f"{device}: {row['name']}", _milliseconds(row["seconds"]), f"{share:.1%}")
-            for row in operators[:PRINTED]
-            if (share := row["seconds"] / per_step) >= 0.01
-        ]
+        printed = [(f"{device}: {row['name']}", row["seconds"]) for row in operators[:PRINTED]]
+        timed += [(name, seconds) for name, seconds in printed if seconds / per_step >= 0.01]
+    rows = [(name, f"{1000 * own:.1f}", f"{own / per_step:.1%}") for name, own in timed]
     first, last = found["steps"]
     share = found["device_share"]
     computing = f"; the {found['device']} computed {share:.0%} of the time" if share else ""
@@ -208,16 +194,12 @@ def write_summary(profiling: Profiling) -> Table:
 
 
 def quiet() -> None:
-    """Keep the profiler's own log, which goes to stderr, silent. Before its first use."""
+    """Silence the profiler's own log on stderr; to be called before its first use."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.1f}"
-
-
 def exported(profiler: torch.profiler.profile) -> dict[str, Any]:
-    """What a profiler recorded, in Chrome's format. ValueError where a full disk cut it off."""
+    """The profiler's events in Chrome's format; ValueError where a full disk cut the file off."""
     with TemporaryDirectory() as work:
         file = Path(work) / TRACE
         profiler.export_chrome_trace(str(file))

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on, as the settings ask: file, fold, names or fraction."""
+"""Split the patients as the settings say: by a file, a fold, names or a fraction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
         split = read_splits(config.splits, cases, fold=config.fold or 0)
         if not is_plain(config.splits):
             return split
-        # What nnU-Net reports on is locked away; to choose a checkpoint others are spared.
+        # nnU-Net's validation patients become the test set; others are held out to validate on.
         reporter.say(
             f"fold {config.fold or 0} of {config.splits.name}: its {len(split.val)} val patients "
             "are the locked test set"
@@ -74,16 +74,11 @@ def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
         "--folds": config.folds,
         "--fold": config.fold if cohort.test else None,
     }
-    wrong = [name for name, value in given.items() if value is not None]
-    if wrong:
-        raise ConfigError(
-            f"--protocol {config.protocol} says who is tested on; drop {wrong[0]}, or the protocol"
-        )
+    protocol = f"--protocol {config.protocol}"
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{protocol} says who is tested on; drop {name}, or the protocol")
     if cohort.folds and config.fold is None:
-        raise ConfigError(
-            f"--protocol {config.protocol}: name one fold by --fold; there are {cohort.folds}"
-        )
+        raise ConfigError(f"{protocol}: name one fold by --fold; there are {cohort.folds}")
     if cohort.folds and config.fold not in {case.fold for case in cohort.cases}:
-        raise ConfigError(
-            f"--fold {config.fold}: the folds of --protocol {config.protocol} are {cohort.folds}"
-        )
+        raise ConfigError(f"--fold {config.fold}: the folds of {protocol} are {cohort.folds}")

@@ -1,8 +1,8 @@
-"""The state of an unfinished stage, kept so that it can go on to the very same weights.
+"""The state of an unfinished stage, from which training resumes to identical weights.
 
 One safetensors file holds the network's live weights, their running average, the best weights so
-far, the optimiser's and the losses' tensors; its metadata, how far the stage has come. Nothing else
-has to be kept: what a sample and a step draw at random depends on their numbers alone.
+far, and the tensors of the optimiser and the losses. Its metadata hold the progress. Nothing else
+has to be kept, as random draws depend only on the numbers of the sample and of the step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """Everything that training changes, beside its :class:`Progress`."""
+    """Everything that training changes, except its :class:`Progress`."""
 
     network: Network
     losses: nn.Module

@@ -144,13 +144,16 @@ class Gradients:
             loss = None  # with its graph
             self._make_room(image, unlabelled)
         if self.at_once != known:
-            norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
-            self.tell(
-                f"the memory ran out: {self.at_once} of the {len(image)} patches of a batch at "
-                "once from here on; the loss is still that of the whole batch, and a step takes "
-                "longer" + ("; batch norm sees only the patches at hand" if norm else "")
-            )
+            self._report_parts(len(image))
         return loss.detach()
+
+    def _report_parts(self, batch_size: int) -> None:
+        norm = any(isinstance(part, _BatchNorm) for part in self.objective.network.modules())
+        self.tell(
+            f"the memory ran out: {self.at_once} of the {batch_size} patches of a batch at once "
+            "from here on; the loss is still that of the whole batch, and a step takes longer"
+            + ("; batch norm sees only the patches at hand" if norm else "")
+        )
 
     def _in_parts(self, image: Tensor, target: Tensor, seed: int, size: int) -> Tensor:
         self.clear()
