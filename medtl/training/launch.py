@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medtl.training.preview import Preview
 
 
-#: Settings that change no weight, so that they may differ from the run's.
+#: Settings that change no weight, so they may differ from the run's.
 CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
 
 

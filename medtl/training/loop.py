@@ -57,7 +57,7 @@ class Fit:
     at_once: int | None  #: samples that the memory held at once in the end; None: a whole batch
 
 
-#: The batches after so many steps: "image", "target" and, where the stage has them, "unlabelled".
+#: The batches after a number of steps: "image", "target" and, if the stage has them, "unlabelled".
 Batches = Callable[[int], Iterable[Mapping[str, Tensor]]]
 
 
@@ -69,7 +69,7 @@ Advance = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is trained, on what device, and where it is kept."""
+    """Network, stage, losses, device and folder of one training."""
 
     network: Network
     stage: Stage
@@ -83,25 +83,25 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What the loop calls."""
+    """Functions that the loop calls."""
 
-    #: scores of validation patients (higher is better, averaged to select); without it the last
-    #: weights are also the best
+    #: scores of validation patients (higher is better; their mean selects the best weights);
+    #: without it the last weights are also the best
     validate: Validate | None = None
     #: step and loss, after every step
     advance: Advance = lambda step, loss: None
     #: whether to keep the state and raise Interrupted after the present step
     asked_to_stop: Callable[[], bool] = lambda: False
-    #: a line where it goes on, and when the memory holds only a part of the batch at once
+    #: receives a line when training resumes, or when the memory holds only a part of the batch
     tell: Callable[[str], None] = lambda text: None
-    #: measures where the time goes; changes no weight
+    #: measures the time of each part; changes no weight
     profile: Profile = field(default_factory=Profile)
 
 
 def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None) -> Fit:
     """Train ``stage.steps`` optimiser steps.
 
-    Goes on from the state that an earlier call left in the folder, to the same weights.
+    Resumes from the state that an earlier call left in the folder, to the same weights.
 
     Raises:
         MedtlError: a loss that is not finite.
@@ -118,14 +118,9 @@ def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None
         scale = loop.set_rates()
         image, target = fabric.to_device((batch["image"], batch["target"]))
         unlabelled = fabric.to_device(batch["unlabelled"]) if "unlabelled" in batch else None
-        loss = loop.gradients(
-            image,
-            target,
-            (setup.seed + progress.step) * fabric.world_size + fabric.global_rank,
-            unlabelled,
-            (progress.step - 1) / stage.steps,
-        )
-        value, stop = loop.update(loss)
+        seed = (setup.seed + progress.step) * fabric.world_size + fabric.global_rank
+        done = (progress.step - 1) / stage.steps
+        value, stop = loop.update(loop.gradients(image, target, seed, unlabelled, done))
         row = {"step": progress.step, "loss": value, "rate_scale": scale}
         loop.finish_step(row, stop)
         profile.step_taken()
@@ -182,20 +177,18 @@ class _Loop:
 
     def set_rates(self) -> float:
         """Set the step's learning rates; returns their factor."""
-        stage = self.setup.stage
-        progress = self.progress
+        stage, progress = self.setup.stage, self.progress
         scale = progress.factor * scheduled(stage.schedule, progress.step, stage.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         return scale
 
     def update(self, loss: Tensor) -> tuple[float, bool]:
-        """Move the weights; the mean loss over the processes, and whether one is to stop."""
+        """Move the weights; returns the processes' mean loss and whether one has to stop."""
         fabric, profile, step = self.setup.fabric, self.calls.profile, self.progress.step
         with profile.span(CLIP):
-            fabric.clip_gradients(
-                self.model, self.stepper, max_norm=CLIP_NORM, error_if_nonfinite=False
-            )
+            model, stepper = self.model, self.stepper
+            fabric.clip_gradients(model, stepper, max_norm=CLIP_NORM, error_if_nonfinite=False)
         with profile.span(OPTIMISER):
             self.stepper.step()
         with profile.span(AVERAGE):
@@ -212,7 +205,7 @@ class _Loop:
         return value, bool(stop)
 
     def finish_step(self, row: dict[str, Any], stop: bool) -> None:
-        """Validate where it is due, then keep the step's row and, at times, the state."""
+        """Validate if it is due, write the step's row and, at intervals, the state."""
         stage, progress = self.setup.stage, self.progress
         every = max(1, math.ceil(stage.steps / VALIDATIONS))
         pause = progress.step % every == 0 or progress.step == stage.steps
@@ -235,20 +228,20 @@ class _Loop:
         """Score the averaged weights and keep them if they are the best so far."""
         if self.calls.validate is None:
             return
-        progress, network = self.progress, self.setup.network
+        progress, stage = self.progress, self.setup.stage
         with self.calls.profile.span(VALIDATION):
             self.average.swap()
             row["validation"] = scores = dict(self.calls.validate())
             score = sum(scores.values()) / len(scores)
             if progress.best_score is None or score > progress.best_score:
                 progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
-                progress.best = snapshot(network)
+                progress.best = snapshot(self.setup.network)
             else:
                 progress.stale += 1
             self.average.swap()
         _train_mode(self.setup)
         stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
-        if self.setup.stage.schedule == "plateau" and stalled:
+        if stage.schedule == "plateau" and stalled:
             progress.factor /= 2
 
     def ended(self) -> Fit:

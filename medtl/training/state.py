@@ -73,9 +73,7 @@ class Resumable:
             "losses": self.losses.state_dict(),
             "best": progress.best,
         }
-        kept = {
-            f"{p}/{name}": tensor for p, named in parts.items() for name, tensor in named.items()
-        }
+        kept = {f"{p}/{name}": t for p, named in parts.items() for name, t in named.items()}
         facts = {f.name: getattr(progress, f.name) for f in fields(progress) if f.name != "best"}
         record = {"format": FORMAT, "progress": facts, "precision": self.precision.state_dict()}
         write_tensors(path, kept, json.dumps(record))

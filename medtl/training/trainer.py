@@ -223,14 +223,7 @@ class Trainer:
             losses = build_losses(stage, self.catalog, network, batch, new)
         seed = zlib.crc32(f"{config.seed}/{stage.name}".encode())
         return Setup(
-            network,
-            stage,
-            prepared.frozen,
-            losses,
-            self.fabric,
-            leg.folder,
-            seed,
-            config.patience,
+            network, stage, prepared.frozen, losses, self.fabric, leg.folder, seed, config.patience
         )
 
     def _batches(self, stage: Stage, patches: Dataset[dict[str, Tensor]], first: int) -> Batches:

@@ -1,4 +1,4 @@
-"""Images without their labels, and what a stage makes of those of its target.
+"""Images without their labels: as training samples, to select weights and to set norms.
 
 Axes: C modality, I J K voxels.
 """
@@ -23,7 +23,7 @@ from medtl.training.samples.augmented import Images
 from medtl.transfer.strategies.base import Stage
 from medtl.transforms.augment import NONE, Augmentation
 
-#: So many cases tell without labels how good weights are.
+#: At most this number of cases is used to score weights without labels.
 SELECTION_CASES = 64
 
 
@@ -37,16 +37,12 @@ class Unlabelled:
     count: int
 
     def samples(self, augmentation: Augmentation | None = None) -> Images:
-        """To train beside; ``augmentation`` None: the domain's own."""
-        own = self.plan.preprocessor(self.domain).preset.augmentation
-        return Images(
-            self.cached,
-            self.count,
-            own if augmentation is None else augmentation,
-            self.plan.patch_size,
-            f"{self.plan.config.seed}/{self.domain}/unlabelled",
-            whole=not self.plan.task_type.dense,
-        )
+        """Training samples; without ``augmentation`` the domain's own is used."""
+        plan = self.plan
+        if augmentation is None:
+            augmentation = plan.preprocessor(self.domain).preset.augmentation
+        key, whole = f"{plan.config.seed}/{self.domain}/unlabelled", not plan.task_type.dense
+        return Images(self.cached, self.count, augmentation, plan.patch_size, key, whole=whole)
 
     def score(self, stage: Stage, predictor: AnyPredictor) -> dict[str, float]:
         """The stage's label-free selector on some of the images, at equal steps."""
@@ -55,8 +51,10 @@ class Unlabelled:
         return select_score(stage.select_by, predictor.case_probabilities(shown, len(some)))
 
     def set_norms(self, network: Network, batch_size: int, device: torch.device) -> None:
-        """Take the network's running statistics from all the images without augmentation; where
-        patches are trained on, from one patch of each."""
+        """Set the network's running statistics to those of all images, without augmentation.
+
+        For segmentation one patch of each image is used.
+        """
         images = self.samples(NONE)
 
         def batches() -> Iterator[Tensor]:

@@ -79,27 +79,21 @@ def cached_cases(
     items = [_Item(case) for case in cases]
     steps = _Prepare(preprocessor)
     if cache == "disk":
-        folder = (
-            cache_dir()
-            / "prepared"
-            / _digest(repr((preprocessor.preset.version, preprocessor.plain)))
-        )
-        return Stored(items, steps, folder, _item_hash)
+        version = _digest(repr((preprocessor.preset.version, preprocessor.plain)))
+        return Stored(items, steps, cache_dir() / "prepared" / version, _item_hash)
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
+    threads = max(1, workers)
     with _own_errors():
-        return _Cached(
-            CacheDataset(
-                items, steps, num_workers=max(1, workers), progress=False, copy_cache=False
-            )
-        )
+        kept = CacheDataset(items, steps, num_workers=threads, progress=False, copy_cache=False)
+    return _Cached(kept)
 
 
+@dataclass(eq=False)
 class _Cached(Dataset[Any]):
-    """One of MONAI's datasets; what is wrong with a case is told as it was raised."""
+    """One of MONAI's datasets, which raises the errors of a case unwrapped."""
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
+    dataset: Dataset[Any]
 
     def __getitem__(self, index: int) -> Any:
         with _own_errors():
@@ -139,24 +133,20 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@dataclass(eq=False)
 class _Prepare(Transform):
     """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
 
-    def __init__(self, preprocessor: Preprocessor) -> None:
-        self.preprocessor = preprocessor
+    preprocessor: Preprocessor
 
     def __call__(self, item: _Item) -> dict[str, Any]:
         prepared = self.preprocessor(item.case)
-        if "target" not in prepared:  # the case itself names its class
-            return {"image": prepared["image"]}
-        return {
-            "image": prepared["image"],
-            "target": prepared["target"],
-            "centres": {
-                name: _centres(mask)
-                for name, mask in zip(self.preprocessor.regions, prepared["target"], strict=True)
-            },
-        }
+        image, target = prepared["image"], prepared.get("target")
+        if target is None:  # the case itself names its class
+            return {"image": image}
+        masks = zip(self.preprocessor.regions, target, strict=True)
+        centres = {name: _centres(mask) for name, mask in masks}
+        return {"image": image, "target": target, "centres": centres}
 
 
 def _centres(mask_IJK: Tensor) -> Tensor:
