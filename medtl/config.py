@@ -200,10 +200,10 @@ class TrainConfig(BaseModel):
         unset="the strategy's",
     )
     keep_blocks: Natural | None = setting(
-        "Number of blocks to keep; the target's network ends after them.", TRANSFER, metavar="K"
+        "Keep only the first K blocks of the target network.", TRANSFER, metavar="K"
     )
     initialiser: str | None = setting(
-        "Change to the initial weights: mean-var or gabor.", TRANSFER, kind="initialisers"
+        "Modify the initial weights: mean-var or gabor.", TRANSFER, kind="initialisers"
     )
     init: str | None = setting(
         "Initial weights: a file, a run, or imagenet.", TRANSFER, metavar="WEIGHTS"

@@ -16,7 +16,7 @@ _PLAIN = {
 }
 
 
-#: An error lists so many names, and leaves out the others.
+#: The most names that an error lists.
 MOST_LISTED = 12
 
 

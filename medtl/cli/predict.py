@@ -26,9 +26,9 @@ def predict(
     tta: Tta = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict new studies with a trained run, or the mean of several.
+    """Predict new studies with one trained run or an ensemble of runs.
 
-    Writes NIfTI label maps, or of a classification predictions.csv.
+    Writes NIfTI label maps (segmentation) or predictions.csv (classification).
     """
     from medtl.inference.predict import predict as predict_with
     from medtl.plugins.catalog import load_catalog

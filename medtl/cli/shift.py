@@ -43,7 +43,7 @@ def shift(
     rows: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Most rows per image, for lines, patches and slices."
+            min=1, metavar="N", help="Maximum rows per image (lines, patches, slices)."
         ),
     ] = None,
     attribute: Annotated[
@@ -68,7 +68,7 @@ def shift(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the shift between two domains, with p-values by patient."""
+    """Measure the shift between two domains, with patient-level permutation tests."""
     from medtl.shift.request import build_request
 
     request = build_request(

@@ -36,7 +36,7 @@ def train(
     profile: Annotated[
         bool,
         typer.Option(
-            "--profile", rich_help_panel=OUTPUT, help="Measure where the time of a step goes."
+            "--profile", rich_help_panel=OUTPUT, help="Profile the time of training steps."
         ),
     ] = False,
     quiet: Quiet = False,

@@ -62,7 +62,7 @@ def sliding_window(
         crop: compute only in the box around what is not background, and in it only windows that
             hold some; elsewhere the logits are :data:`OUTSIDE`.
         shown_IJK: what to take for not background when cropping, if not what the image shows.
-        pass_voxels: a volume of up to so many voxels runs in one pass, padded to ``multiple``, and
+        pass_voxels: a volume of at most this many voxels runs in one pass, padded to ``multiple``, and
             to twice that where the window is as large (the padding counts).
 
     Returns:

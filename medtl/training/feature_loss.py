@@ -35,7 +35,7 @@ class BoundFeatureLoss(nn.Module):
         self.loss = loss
 
     def forward(self, features: Tensor, labelled: int, progress: float) -> Tensor:
-        """``features``: the block's output; the first so many are of labelled images."""
+        """``features``: the block's output; labelled images come first."""
         features_BF = pooled(features)
         with torch.autocast(features.device.type, enabled=False):
             value: Tensor = self.loss(
