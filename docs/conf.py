@@ -107,7 +107,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", _keep, priority=100)
     app.connect("autodoc-process-docstring", _restore, priority=900)
     from figures import draw_figures
-    from medtl_docs.writing import generated_pages, write_pages
+    from medtl_docs.writer import generated_pages, write_pages
 
     write_pages(DOCS, generated_pages())
     draw_figures(DOCS)

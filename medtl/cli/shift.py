@@ -42,9 +42,7 @@ def shift(
     ] = 999,
     rows: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Maximum rows per image (lines, patches, slices)."
-        ),
+        typer.Option(min=1, metavar="N", help="Maximum rows per image (lines, patches, slices)."),
     ] = None,
     attribute: Annotated[
         bool, typer.Option("--attribute/--no-attribute", help="Explain what kind of shift it is.")

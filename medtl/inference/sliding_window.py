@@ -61,9 +61,9 @@ def sliding_window(
         autocast: run ``forward`` in this precision; the sum over windows is float32 in any case.
         crop: compute only in the box around what is not background, and in it only windows that
             hold some; elsewhere the logits are :data:`OUTSIDE`.
-        shown_IJK: what to take for not background when cropping, if not what the image shows.
-        pass_voxels: a volume of at most this many voxels runs in one pass, padded to ``multiple``, and
-            to twice that where the window is as large (the padding counts).
+        shown_IJK: foreground for cropping; default: where the image is not 0.
+        pass_voxels: a volume of at most this many voxels, padding included, runs in one pass. It
+            is padded to ``multiple``, and to twice that where the window is as large.
 
     Returns:
         logits_LIJK, float32, on the device of the image.

@@ -16,7 +16,7 @@ from medtl.plugins.loader import COMPONENT_KINDS
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
-from medtl_docs import components, hooks, prose, shell, writing  # noqa: E402
+from medtl_docs import components, hooks, prose, shell, writer  # noqa: E402
 
 #: What is read as prose beside docs/.
 OTHERS = (
@@ -35,7 +35,7 @@ SPECIFIED = {
 
 @cache
 def generated() -> dict[str, str]:
-    return writing.generated_pages()
+    return writer.generated_pages()
 
 
 @cache

@@ -12,7 +12,7 @@
 - In 2-D a network is faster channels-last, also in training, except for maps of a few pixels and
   networks with norms other than batch norm, which are slow channels-last.
 
-See `benchmarks/inference.py`, `benchmarks/training.py` and `benchmarks/classification.py`.
+See `benchmarks/inference.py`, `benchmarks/training_step.py` and `benchmarks/classification.py`.
 
 Axes: B batch, C channel, then the spatial axes.
 """

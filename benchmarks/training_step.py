@@ -8,7 +8,7 @@ Three questions, on the network, patches and precision that ``medtl train brats`
 - time to make a batch from cached cases, against reading and preparing the NIfTI files of its
   patients by MONAI's transforms every step (which then still lacks the augmentation).
 
-    python benchmarks/training.py
+    python benchmarks/training_step.py
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/training.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/training_step.json")
     options = parser.parse_args()
     fabric = build_fabric(options.device, "auto")
     catalog = load_catalog()
