@@ -48,7 +48,7 @@ PUBLIC_MODULES = {
     "medtl.data.phantom": "whether data are synthetic, and the built-in synthetic cohorts",
     "medtl.data.formats.class_folders": "lists the images of a folder per class",
     "medtl.data.duplicates": "finds 2-D images that are stored more than once",
-    "medtl.data.tasks.classification_defaults": "default settings for tasks that classify 2-D images",
+    "medtl.data.tasks.classification_defaults": "settings for tasks that classify 2-D images",
     "medtl.runtime.cache": "keeps facts about files between runs",
     "medtl.runtime.parallel": "reads many files at once, in threads",
     "medtl.runtime.console": "progress and notes of a task that reads many files",
