@@ -41,7 +41,7 @@ def pairing(path: Path) -> None:
     difference = paired_difference(transfer, control)
     _bar(right, 0, difference, GREEN)
     right.axhline(0, color=GREY, linestyle="--", linewidth=1)
-    right.set_xticks((0,), ("transfer less control A, within patients",))
+    right.set_xticks((0,), ("transfer minus control A, paired",))
     right.set_xlim(-0.5, 0.5)
     right.set_ylabel("difference in Dice")
     figure.suptitle(f"simulated: {PATIENTS} test patients, true gain {GAIN}", fontsize=9, y=1.0)
@@ -66,7 +66,7 @@ def coverage(path: Path) -> None:
     left.bar(places, shares, color=colours)
     left.axhline(0.95, color=GREY, linestyle="--", linewidth=1)
     left.set_ylim(0.7, 1)
-    left.set_ylabel(f"holds the truth, of {COHORTS}")
+    left.set_ylabel(f"coverage in {COHORTS} cohorts")
     right.bar(places, widths, color=colours)
     right.set_ylabel("median width, Dice")
     for axis in (left, right):

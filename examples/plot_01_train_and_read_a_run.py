@@ -78,9 +78,9 @@ axes.set_title("synthetic phantom")
 plt.show()
 
 # %%
-# Few patients, wide intervals, and all arms find the same patients hard. So the question is asked
-# within each patient: the transfer less each control. The stage ``source`` is scored on its own
-# contrasts, so it is no rival of the others.
+# With few patients the intervals are wide, and the same patients are difficult for all arms. The
+# table therefore shows the transfer minus each control, paired by patient. The stage ``source`` is
+# scored on its own contrasts, so it is not compared with the others.
 
 run.scores.tables()[-1]
 
