@@ -142,11 +142,11 @@ def train(
             losses = build_losses(stage, load_catalog(), network, image, new)
             paired = stage.unlabelled is not None
             try:
-                stop = lambda asked=asked: next(asked, False) if asked else False  # noqa: E731
+                asked_to_stop = lambda asked=asked: next(asked, False) if asked else False  # noqa: E731
                 result = fit(
                     Setup(network, stage, prepared.frozen, losses, fabric(), place, seed=number),
                     lambda done, paired=paired: batches_after(name, done, unlabelled=paired),
-                    Callbacks(asked_to_stop=stop),
+                    Callbacks(asked_to_stop=asked_to_stop),
                 )
                 break
             except Interrupted:
