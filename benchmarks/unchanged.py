@@ -108,7 +108,8 @@ def launch(program: str, out: Path, name: str, words: str, *, stop: bool = False
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDTL_CACHE": str(out / "cache")}
     with (out / f"{name}.json").open("w") as told, (out / f"{name}.log").open("a") as log:
         command = [os.path.abspath(program), *shlex.split(words)]
-        process = subprocess.Popen(command, cwd=out, env=environment, stdout=told, stderr=log)
+        printed = told if "--json" in command else subprocess.DEVNULL  # else tables for people
+        process = subprocess.Popen(command, cwd=out, env=environment, stdout=printed, stderr=log)
         while stop and process.poll() is None:
             if any(path.stat().st_size for path in (out / name).rglob("*.jsonl")):
                 process.send_signal(signal.SIGTERM)
