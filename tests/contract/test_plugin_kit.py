@@ -90,7 +90,7 @@ def test_source_tree_is_checked_without_being_installed(tree: MakeTree, n: str, 
 def test_heavy_import_in_a_listing_is_caught(tree: MakeTree) -> None:
     found = failing(tree("c", head="import numpy\n"))
     assert list(found) == ["plugin/kitc/listing-imports-nothing-heavy"]
-    assert "imports numpy; import that in the modules" in found[next(iter(found))]
+    assert "imports numpy; import it only in the modules" in found[next(iter(found))]
 
 
 def test_plugin_that_offers_nothing_is_caught(tree: MakeTree) -> None:

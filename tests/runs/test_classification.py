@@ -376,7 +376,8 @@ def test_volumes_are_classified_in_3d(tmp_path: Path, medtl: Terminal) -> None:
     data = write_volumes(tmp_path / "data", each=10)
     words = ("--width", 4, "--device", "cpu", "--batch-size", 4, "--steps", 3)
     out = tmp_path / "run"
-    _, err = medtl("train", "classification", "--data", data, *words, "--out", out)
+    printed, err = medtl("train", "classification", "--data", data, *words, "--out", out)
+    err += printed
     assert "class bright" in err and "3x3x3 mm (isotropic)" in err
     recorded = read_weights(out / "scratch" / BEST).metadata
     assert recorded["network"]["spatial_dims"] == 3

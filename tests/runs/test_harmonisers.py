@@ -187,8 +187,8 @@ NAN, HUGE = float("nan"), 10**400
 DAMAGED = [
     ("values", [1], "without values by modality"),
     ("values", {}, "without values by modality"),
-    ("values", {"t1": []}, "not one value per percentile"),
-    ("values", {"t1": [0, 1]}, "not one value per percentile"),
+    ("values", {"t1": []}, "needs one value per percentile"),
+    ("values", {"t1": [0, 1]}, "needs one value per percentile"),
     ("values", {"t1": [0, NAN, 2]}, "not finite"),
     ("values", {"t1": [0, 1, HUGE]}, "too large"),
     ("values", {"t1": [0, 2, 1]}, "descends"),

@@ -65,7 +65,7 @@ def test_every_subset_is_in_the_json_beside_what_was_there_before(runs, medtl) -
 
 
 def test_table_of_subsets_says_whether_the_run_had_dropout(runs, medtl) -> None:
-    _, told = medtl("evaluate", runs["plain"], "--missing-modalities", *CPU)
+    told, _ = medtl("evaluate", runs["plain"], "--missing-modalities", *CPU)
     assert "scratch: trained WITHOUT modality dropout" in told
     _, told = medtl("evaluate", runs["robust"], "--missing-modalities", *CPU)
     assert "scratch: trained with modality dropout 0.9" in told

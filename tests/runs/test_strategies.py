@@ -104,7 +104,10 @@ def test_schedule_cut_short_goes_on_to_the_same_weights(
     ("words", "error"),
     [
         (("--strategy", "fine-tune", "--depth", 2), "strategy fine-tune has no --depth; drop it"),
-        (("--strategy", "transfusion"), "--depth is needed: transfusion carries over"),
+        (
+            ("--strategy", "transfusion"),
+            "--depth is needed: the number of first blocks that transfusion",
+        ),
         (("--strategy", "head-first", "--depth", 7), "0 to 4; the blocks are stem, encoder1"),
         (("--strategy", "head-first", "--freeze", "1"), "drop --freeze, or give --depth"),
         (("--strategy", "fine-tune", "--keep-blocks", 9), "keep_blocks counts the blocks"),
