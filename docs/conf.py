@@ -43,8 +43,8 @@ python_maximum_signature_line_length = 88
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(collections|dataclasses|lightning_fabric|matplotlib|monai|nn|np|numpy|pathlib|pluggy"
-        r"|pydantic|pytest|rich|torch|typer|typing|types|importlib|os)\..*",
+        r"(collections|dataclasses|gzip|lightning_fabric|matplotlib|monai|nibabel|nn|np|numpy|pathlib"
+        r"|pluggy|pydantic|pytest|rich|torch|typer|typing|types|importlib|os)\..*",
     ),
     # Type variables, and names for unions.
     (

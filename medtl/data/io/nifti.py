@@ -1,6 +1,6 @@
 """NIfTI files -> array + affine (mm), and back. Errors of a file are a one-line DataError.
 
-Axes: I J K voxels, as stored; :func:`to_canonical` makes them RAS.
+Axes: I J K voxels, as stored; :func:`medtl.data.io.geometry.to_canonical` makes them RAS.
 """
 
 # nibabel is typed in part only.
