@@ -8,20 +8,55 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from medtl.errors import DataError, RunError
 
 #: The temporary files of :func:`replacing`.
 _TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
 
+#: Windows opens a descriptor as text without it.
+_BINARY = getattr(os, "O_BINARY", 0)
+
 
 def from_home(path: str | os.PathLike[str]) -> Path:
     """``~/x`` below the user's home folder; unchanged if there is no such home."""
     return Path(os.path.expanduser(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes; whatever else lies there never blocks.
+
+    A named pipe would wait for a writer for ever, and a device may have no end.
+
+    Raises:
+        OSError: there is no file, it cannot be opened, or it is none, with a reason in words.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+            raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most ``most`` bytes. OSError as :func:`open_regular`."""
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        reason = f"it has more than {most / 1e6:g} MB"
+        raise OSError(errno.EFBIG, reason, os.fspath(path))
+    return content
 
 
 def sweep(folder: Path) -> None:

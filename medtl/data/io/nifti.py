@@ -29,7 +29,7 @@ from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
 from medtl.errors import DataError, RunError
 from medtl.runtime.cache import remembered
-from medtl.runtime.files import replacing
+from medtl.runtime.files import open_regular, replacing
 
 #: Labels stored as floats may differ from a whole number by this much.
 LABEL_TOLERANCE = 1e-3
@@ -216,7 +216,7 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
         DataError: any error here, or while the caller reads from the image.
     """
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path) as raw:
             zipped = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
@@ -293,7 +293,7 @@ def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -
     if isinstance(stream, gzip.GzipFile):
         # A gzip file ends with its length. Files of several members fail this test like truncated
         # ones; only these are read to the end.
-        with open(path, "rb") as raw:
+        with open_regular(path) as raw:
             raw.seek(-4, os.SEEK_END)
             if int.from_bytes(raw.read(4), "little") == expected % 2**32:
                 return

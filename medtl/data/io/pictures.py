@@ -22,7 +22,7 @@ from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
 from medtl.data.modality import COLOURS as COLOURS
 from medtl.errors import DataError
-from medtl.runtime.files import replacing
+from medtl.runtime.files import open_regular, replacing
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -53,7 +53,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, s
 def is_picture(path: Path) -> bool:
     """By its first bytes, else by its suffix, so that reading a damaged picture names the error."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(8)
     except OSError:
         head = b""
@@ -135,7 +135,7 @@ def picture_facts(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             # Photographs (MPO) may also hold a preview; the pages of a TIFF are equal.
             if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{path}: holds several pictures, one is expected; split it")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
 import pytest
 
 from medtl.errors import DataError
-from medtl.runtime.files import check_apart, file_name
+from medtl.runtime.files import check_apart, file_name, open_regular, read_regular
 from medtl.runtime.run_folder import append_line, start_run, write_text
 
 ODD = ["CON", "con.T1", "aux ", "nul", "COM1.a", "LPT9", "a:b", 'a<b>c"d', "a|b?c*", "dot.", "gap "]
@@ -51,3 +52,22 @@ def test_text_is_written_with_the_same_bytes_on_every_system(tmp_path: Path) -> 
     assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\nb\n"
     append_line(tmp_path / "b", {"step": 1})
     assert (tmp_path / "b").read_bytes() == b'{"step": 1}\n'
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    pipe, circle = tmp_path / "pipe", tmp_path / "circle"
+    os.mkfifo(pipe)
+    circle.symlink_to(circle.name)
+    for path, reason in ((pipe, "a pipe"), (tmp_path, "a folder"), (Path("/dev/null"), "a device")):
+        with pytest.raises(OSError, match=reason):
+            open_regular(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_regular(circle)
+
+
+def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_regular(path, 5) == b"12345"
+    with pytest.raises(OSError, match="more than"):
+        read_regular(path, 4)
