@@ -99,6 +99,8 @@ def score_stages(
     gain = against_controls(scores.COMPARED_BY, paired)
     if gain:
         data["against_controls"] = gain
+    if reporter.warnings:
+        data["warnings"] = list(reporter.warnings)
     return Scores(data, summary, flat(rows), missing, rows)
 
 

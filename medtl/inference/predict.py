@@ -5,6 +5,7 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import check_apart
 from medtl.runtime.parallel import ahead
-from medtl.runtime.run_folder import check_writable
+from medtl.runtime.run_folder import SUMMARY, check_writable, write_text
 
 
 def predict(
@@ -62,12 +63,33 @@ def predict(
         need_target=False,
     )
     if ensemble.synthetic and not cohort.synthetic:
-        reporter.say("warning: this model was trained on the synthetic phantom alone")
+        reporter.warn("this model was trained on the synthetic phantom alone")
     who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
     channels = ", ".join(preprocessor.modalities)
     reporter.say(f"{who}: {channels} -> {', '.join(preprocessor.regions)}")
     write = write_label_maps if trained.task_type.dense else write_classes
-    return ensemble, write(ensemble, cohort, out, reporter)
+    written = write(ensemble, cohort, out, reporter)
+    if fabric.is_global_zero:
+        write_summary(out, len(cohort.cases), reporter.warnings)
+    return ensemble, written
+
+
+def write_summary(out: Path, cases: int, warnings: Sequence[str]) -> None:
+    """``summary.json`` with the warnings, if there are any; that of an earlier call is replaced.
+
+    Another file of that name, as a run's, is kept.
+    """
+    path = out / SUMMARY
+    if path.is_file():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return
+        if not isinstance(earlier, dict) or set(earlier) != {"predicted_cases", "warnings"}:
+            return
+    if warnings or path.is_file():
+        body = {"predicted_cases": cases, "warnings": list(warnings)}
+        write_text(path, json.dumps(body, indent=2) + "\n")
 
 
 def write_classes(ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter) -> list[Path]:
@@ -141,7 +163,7 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     existing = [target for target in targets if target.exists()]
     if existing:
         names = shortened([target.name for target in existing])
-        reporter.say(f"warning: {existing[0].parent} has {names} already: replaced")
+        reporter.warn(f"{existing[0].parent} has {names} already: replaced")
 
 
 def paint(

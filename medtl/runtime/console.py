@@ -40,15 +40,25 @@ def _console(*, stderr: bool) -> Console:
 @dataclass(slots=True)
 class Reporter:
     """Notes and progress on ``console``, tables of results on ``results``; ``quiet`` silences all
-    of it."""
+    of it. ``warnings`` holds the texts of :meth:`warn`, each once, quiet or not."""
 
     quiet: bool = False
     console: Console = field(default_factory=partial(_console, stderr=True))
     results: Console = field(default_factory=partial(_console, stderr=False))
+    warnings: list[str] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         if not self.quiet:
             self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A ``warning:`` line, which the results of the command repeat (``summary.json``).
+
+        The same text is printed once.
+        """
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.say(f"warning: {text}")
 
     def show(self, table: Table) -> None:
         """A table of results."""

@@ -78,7 +78,7 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     if shortage and minutes:
         raise ConfigError(f"--minutes times a few steps, but {shortage}, or give --steps")
     if shortage:
-        reporter.say(f"warning: {shortage}")
+        reporter.warn(shortage)
     seconds = None
     if not shortage:
         trial = partial(seconds_per_step, plan, catalog, fabric, networks[0])

@@ -54,7 +54,9 @@ def run_plan(
         Interrupted: a signal came; the run can be resumed.
     """
     started = perf_counter()
-    for line in _warnings(plan, new=not isinstance(out, Run)):
+    if (overlap := _unknown_overlap(plan)) is not None:
+        reporter.warn(overlap)
+    for line in _notes(plan, new=not isinstance(out, Run)):
         reporter.say(line)
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
@@ -78,11 +80,17 @@ def run_plan(
     return run
 
 
-def _warnings(plan: Plan, *, new: bool) -> Iterator[str]:
+def _unknown_overlap(plan: Plan) -> str | None:
+    """What is unknown of the weights of ``--init``; None where they say it."""
+    outside = plan.outside
+    if outside is None or outside.seen or plan.config.init == IMAGENET:
+        return None
+    return f"{outside.path} does not say what it was trained on: overlap is unknown"
+
+
+def _notes(plan: Plan, *, new: bool) -> Iterator[str]:
     """What the weights of ``--init`` do not say, and what a new run without controls cannot."""
     outside, config = plan.outside, plan.config
-    if outside is not None and not outside.seen and config.init != IMAGENET:
-        yield f"warning: {outside.path} does not say what it was trained on: overlap is unknown"
     if outside is not None and config.with_control and not plan.request.init_steps:
         yield (
             f"{outside.path} does not say how many steps it was trained for: control A only, no "

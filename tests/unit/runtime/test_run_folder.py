@@ -88,6 +88,18 @@ def test_quiet_reporter_says_nothing() -> None:
     assert stream.getvalue() == ""
 
 
+def test_a_warning_is_printed_once_and_kept() -> None:
+    stream = io.StringIO()
+    reporter = Reporter(False, Console(file=stream, soft_wrap=True))
+    for _ in range(2):
+        reporter.warn("c1: odd")
+    assert stream.getvalue() == "warning: c1: odd\n"
+    quiet = Reporter(True, Console(file=stream))
+    quiet.warn("c2: odd")
+    assert quiet.warnings == ["c2: odd"]
+    assert "c2" not in stream.getvalue()
+
+
 def test_brackets_in_messages_are_no_markup() -> None:
     stream = io.StringIO()
     Reporter(False, Console(file=stream, soft_wrap=True)).say("[red] case [1] of x[/red]")
