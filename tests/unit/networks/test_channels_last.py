@@ -42,7 +42,7 @@ def test_networks_answer_as_they_do_channels_first(name: str) -> None:
     network = (
         load_catalog()
         .networks[name]
-        .load()(in_channels=4, out_channels=3, width=None, patch_size=(32, 32, 32))
+        .load()(in_channels=4, out_channels=3, width=16, patch_size=(32, 32, 32))
     )
     module = network.module.eval()
     image_BCIJK = torch.randn(1, 4, 32, 32, 32)
