@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medtl.data.io.grids import resample
+from medtl.errors import DataError
 from medtl.transforms.histogram import CLIP_PERCENTILES
 
 #: N4 runs on a grid this many times coarser, as the bias field is smooth and the filter slow.
@@ -61,14 +62,24 @@ def zscore_in_brain(
 
 
 def white_of(stored: np.dtype[Any], image_IJK: NDArray[np.float32]) -> float:
-    """White by the ``stored`` type; of other types 16 bits if a value exceeds 8 bits.
+    """White by the ``stored`` type, so that a dark picture of 16 bits stays dark.
 
-    So a dark picture of 16 bits stays dark.
+    Of other types it is the least of 1 (floating point alone), 8 and 16 bits that no level exceeds.
+
+    Raises:
+        DataError: levels below 0 or above 16 bits do not say what is black and what is white.
     """
     eight, sixteen = WHITE
     if stored in (np.uint8, np.uint16):
         return eight if stored == np.uint8 else sixteen
-    return sixteen if image_IJK.max() > eight else eight
+    low, high = float(image_IJK.min()), float(image_IJK.max())
+    if low < 0 or high > sixteen:
+        raise DataError(
+            f"levels of {low:g} to {high:g} do not say what is black and what is white; save the "
+            "image with 8 or 16 bits, or choose transforms that standardise, such as picture"
+        )
+    whites = (1.0, eight, sixteen) if stored.kind == "f" else (eight, sixteen)
+    return next(white for white in whites if high <= white)
 
 
 def scale_levels(

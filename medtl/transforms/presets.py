@@ -18,8 +18,8 @@ from medtl.transforms.intensity import HEAD_BLUR
 VERSION = 2
 
 
-#: The version of presets that keep the grey levels of pictures.
-LEVELS_VERSION = 3
+#: The version of presets for pictures.
+PICTURES_VERSION = 4
 
 
 #: z-score; 0 (black) to 1 (white); or the latter standardised by ImageNet's statistics.
@@ -47,7 +47,7 @@ class Preset:
     @property
     def version(self) -> int:
         """Of the preprocessing; cached arrays of another version are not used."""
-        return VERSION if self.scaling == "zscore" else LEVELS_VERSION
+        return PICTURES_VERSION if self.fits else VERSION
 
     def with_spacing(self, spacing_mm: float) -> Preset:
         return replace(self, spacing_mm=spacing_mm)

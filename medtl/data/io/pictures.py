@@ -8,18 +8,20 @@ Axes: I rows (down), J columns (right), K the one slice, H colours.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
+from medtl.data.io.picture_pixels import UnreadablePixels, pixels, stored_type, upright_shape
 from medtl.data.modality import COLOURS as COLOURS
 from medtl.errors import DataError
 from medtl.runtime.files import open_regular, replacing
@@ -38,13 +40,15 @@ GREY_TOLERANCE = 1.0
 LUMINANCE_H = (0.299, 0.587, 0.114)
 
 
+#: A network sees some hundred along an edge; to decode more takes much time and memory.
+MOST_PIXELS = 60_000_000
+
+
+# Pillow warns of large ones: those are refused here.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
-
-
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: rows and columns are exchanged
-
-
-_GREY_MODES = ("L", "I", "F")
 
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
@@ -61,13 +65,10 @@ def is_picture(path: Path) -> bool:
 
 
 def read_picture_header(file: ImageFile) -> Header:
-    """Size and storage of a picture; its pixels are not decoded. Errors as read_picture."""
-    with _opened(file.path) as image:
-        columns, rows = image.size
-        if image.getexif().get(_ORIENTATION) in _TURNED:
-            columns, rows = rows, columns
-        stored = np.dtype({"I": np.int32, "F": np.float32}.get(image.mode, np.uint8))
-        stored = np.dtype(np.uint16) if image.mode.startswith("I;16") else stored
+    """Size and storage of a picture; its pixels are not kept. Errors as read_picture."""
+    with _opened(file.path) as (image, _):
+        stored = stored_type(image)
+        rows, columns = upright_shape(image)
     return Header(file.path, (rows, columns, 1), np.eye(4), (1.0, 1.0, 1.0), stored)
 
 
@@ -83,7 +84,8 @@ def read_picture(
         DataError: not a picture, damaged, several pictures in one file, or all pixels of one value,
             unless ``allow_constant``.
     """
-    array = _decoded(file.path)
+    with _opened(file.path) as (image, opened):
+        array = pixels(image, opened)
     if array.ndim == 3:
         array = _grey(array) if file.channel is None else array[..., file.channel]
     low, high = float(array.min()), float(array.max())
@@ -123,50 +125,45 @@ def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
 
 def picture_facts(path: Path) -> dict[str, Any]:
     """``{"mode": as stored, "coloured": whether it is not grey}``."""
-    with _opened(path) as image:
+    with _opened(path) as (image, file):
         mode = image.mode
-    array = _decoded(path)
-    if array.ndim == 2:
+        array = pixels(image, file)
+    if array.ndim == 2 or (array == array[..., :1]).all():
         return {"mode": mode, "coloured": False}
     distance = np.abs(array - _grey(array)[..., None]).mean()
+    if array.dtype == np.uint16:
+        distance /= 257
     return {"mode": mode, "coloured": bool(distance > GREY_TOLERANCE)}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             # Photographs (MPO) may also hold a preview; the pages of a TIFF are equal.
-            if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"{path}: holds several pictures, one is expected; split it")
-            yield image
+            columns, rows = image.size
+            if columns * rows > MOST_PIXELS:
+                size = f"{columns} x {rows} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
+                raise DataError(f"{path}: {size}; make it smaller")
+            yield image, file
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         if not path.stat().st_size:
             raise DataError(f"{path}: the file is empty; fetch it again") from error
         raise DataError(
-            f"{path}: not a picture in {', '.join(FORMATS)}; convert it or fetch it again"
+            f"{path}: not a picture in {', '.join(FORMATS)}, or of a kind that is not read; save "
+            "it as PNG of 8 or 16 bits, or fetch it again"
         ) from error
+    except UnreadablePixels as error:
+        raise DataError(f"{path}: {error}") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise DataError(f"{path}: too many pixels; make it smaller") from error
     except _DAMAGE as error:
         reason = str(getattr(error, "strerror", None) or error or "no reason given").splitlines()[0]
         raise DataError(f"{path}: damaged ({reason}); fetch it again") from error
-
-
-def _decoded(path: Path) -> NDArray[Any]:
-    """Grey (I, J) as stored, or colours (I, J, H), 0 to 255."""
-    with _opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "1":
-            upright = upright.convert("L")  # white is 255, as in all 8-bit pictures
-        if upright.mode in _GREY_MODES or upright.mode.startswith("I;16"):
-            return np.asarray(upright, dtype=np.float32)
-        if "A" in upright.getbands() or upright.has_transparency_data:
-            rgba = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-        return np.asarray(upright.convert("RGB"), dtype=np.float32)
 
 
 def _grey(array_IJH: NDArray[Any]) -> NDArray[Any]:

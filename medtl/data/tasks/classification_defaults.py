@@ -188,7 +188,7 @@ def volume_advice(
 
 def facts_of(path: Path) -> dict[str, Any]:
     """What ``picture_facts`` says, remembered between runs."""
-    return dict(remembered("picture facts 1", path, None, lambda: picture_facts(path)))
+    return dict(remembered("picture facts 2", path, None, lambda: picture_facts(path)))
 
 
 def class_facts(cases: Sequence[Case], counted: str = "patients") -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ _NAME = re.compile(
     r"(?P<patient>TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}_(?P<number>\d{1,3})(?P<mask>_mask)?",
     re.IGNORECASE,
 )
-_FACT = "tcga slice 1"
+_FACT = "tcga slice 2"
 
 
 @dataclass(frozen=True, slots=True)

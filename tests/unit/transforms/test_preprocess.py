@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from medtl.errors import DataError
 from medtl.transforms.histogram import CLIP_PERCENTILES
-from medtl.transforms.intensity import n4_correct, zscore_in_brain
+from medtl.transforms.intensity import n4_correct, white_of, zscore_in_brain
 from medtl.transforms.preprocess import prepare, prepared_shape, to_native
 from medtl.transforms.presets import brain_mr, brain_mr_n4, brain_mr_plain, picture_plain
 
@@ -262,3 +262,33 @@ def test_n4_preset_changes_the_image_and_keeps_its_grid() -> None:
     )
     assert corrected.shape == plain.shape and not torch.equal(corrected, plain)
     torch.testing.assert_close(corrected.mean(), torch.zeros(()), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stored", "top", "white"),
+    [
+        ("uint8", 1, 255),
+        ("uint16", 1, 65535),
+        ("uint16", 40_000, 65535),
+        ("float32", 1, 1),
+        ("float32", 0.04, 1),
+        ("float32", 1.5, 255),
+        ("float32", 300, 65535),
+        ("int16", 1, 255),
+        ("uint32", 300, 65535),
+    ],
+)
+def test_white_is_told_by_the_type_and_else_by_the_levels(
+    stored: str, top: float, white: float
+) -> None:
+    image_IJK = np.array([[[0.0]], [[top]]], dtype=np.float32)
+    assert white_of(np.dtype(stored), image_IJK) == white
+
+
+@pytest.mark.parametrize("levels", [(-1000.0, 400.0), (0.0, 250_000.0)])
+def test_levels_without_black_and_white_are_refused_as_they_are(
+    levels: tuple[float, float],
+) -> None:
+    image_IJK = np.array(levels, dtype=np.float32)[:, None, None]
+    with pytest.raises(DataError, match="what is black and what is white; save"):
+        white_of(np.dtype(np.int32), image_IJK)
