@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _PLAIN = {
@@ -20,10 +21,47 @@ _PLAIN = {
 MOST_LISTED = 12
 
 
+#: Characters that a terminal or a reader obeys or hides: controls, directions, zero width, halves
+#: of a character, and breaks of lines and paragraphs.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+#: Of no width either, though Unicode takes them for letters or marks.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Text with escapes such as ``\\x1b`` for what a terminal obeys or a reader cannot see.
+
+    Names of files, columns, classes and plugins come from others: whatever prints or draws text
+    takes it from here. ``keep``: characters to leave, such as line breaks of text by medtl.
+    """
+    if text.isprintable() and _FILLERS.isdisjoint(text):
+        return text
+    return "".join(
+        _escape(letter)
+        if letter not in keep and (unicodedata.category(letter) in _UNSEEN or letter in _FILLERS)
+        else letter
+        for letter in text
+    )
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    longer = f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return _SHORT.get(letter) or (f"\\x{code:02x}" if code < 0x100 else longer)
+
+
 class MedtlError(Exception):
     """A known failure. The command line prints its message as one line and exits with 2."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")
 
 
 class ConfigError(MedtlError):
@@ -83,5 +121,5 @@ class Interrupted(MedtlError):
 
 def shortened(names: Sequence[str], most: int = 3) -> str:
     """``a, b, c and 7 more``."""
-    shown = ", ".join(names[:most])
+    shown = ", ".join(map(visible, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -282,9 +282,10 @@ def shift(
     if folder is not None:
         check_out(folder)
     with own_randomness():
-        measured = measure_shift(request, catalog or load_catalog(), Recorder(quiet=not verbose))
+        recorder = Recorder(quiet=not verbose)
+        measured = measure_shift(request, catalog or load_catalog(), recorder)
     if folder is not None:
-        write_shift(measured, task, folder, request.to_json())
+        write_shift(measured, task, folder, request.to_json(), recorder.warn)
     return replace(measured, folder=folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medtl.cli.options import Json
+from medtl.errors import visible
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import print_json
 from medtl.runtime.doctor import examine
@@ -17,4 +18,4 @@ def doctor(json: Json = False) -> None:
     for table in machine.tables():
         print(table.title)
         for name, value in table.rows:
-            print(f"  {name:<20} {value}")
+            print(f"  {visible(name):<20} {visible(value)}")

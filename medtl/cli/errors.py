@@ -10,7 +10,7 @@ from typing import Any
 from typer import Abort
 from typer.exceptions import TyperException
 
-from medtl.errors import MedtlError, in_plain_words
+from medtl.errors import MedtlError, in_plain_words, visible
 from medtl.runtime.memory import out_of_memory
 
 USER_ERROR = 2
@@ -72,7 +72,7 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
 def notice(text: str) -> None:
     """A line on stderr; of several processes, only the first prints it."""
     if _process() == "0":
-        print("note:", text, file=sys.stderr, flush=True)
+        print("note:", visible(text), file=sys.stderr, flush=True)
 
 
 def _process() -> str:
@@ -83,13 +83,13 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
-    process = _process()
+        print(visible(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
+    process, message = _process(), visible(" ".join(message.split()))
     if process == "0":
-        print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+        print("error:", message, file=sys.stderr, flush=True)
     elif code != INTERRUPTED:  # which the first process reports
         where = f"error in process {process}:"
-        print(where, " ".join(message.split()), file=sys.stderr, flush=True)
+        print(where, message, file=sys.stderr, flush=True)
     return code
 
 

@@ -88,18 +88,21 @@ def _tried(checks: list[Check], reporter: Reporter) -> list[dict[str, Any]]:
 
 def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
     """A table of all, then why the failed ones did, in lines that are easy to copy."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    from medtl.errors import visible
+    from medtl.runtime.console import Reporter
+
+    console = Reporter().results
     if rows:
         table = Table(box=None, pad_edge=False)
         for heading in ("COMPONENT", "CHECK", ""):
             table.add_column(heading, no_wrap=True)
         for row in rows:
             state = Text("ok", "green") if row["ok"] else Text("failed", "bold red")
-            table.add_row(Text(f"{row['kind']} {row['component']}"), Text(row["check"]), state)
+            named = Text(visible(f"{row['kind']} {row['component']}"))
+            table.add_row(named, Text(visible(row["check"])), state)
         console.print(table)
     alike: dict[tuple[str, ...], list[str]] = {}  # one fault often fails many checks
     for row in failed:
@@ -107,7 +110,8 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
         alike.setdefault(key, []).append(row["check"])
     for (kind, component, reason), names in alike.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(Text(f"{kind} {component}, {names[0]}{more}: {reason}"), style="red")
+        line = visible(f"{kind} {component}, {names[0]}{more}: {reason}")
+        console.print(Text(line), style="red")
 
 
 @app.command("new")

@@ -107,4 +107,5 @@ def shift(
             reporter.show(table)
         reporter.say(" ".join((found.verdict, *found.advice)))
     if writes:
-        reporter.say(f"written to {write_shift(found, task, out, request.to_json())}")
+        folder = write_shift(found, task, out, request.to_json(), reporter.warn)
+        reporter.say(f"written to {folder}")

@@ -45,6 +45,9 @@ def inspect(
     """Show what a file of weights holds and, with --network, the use of each tensor."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from medtl.errors import visible
 
     found = look_into(
         file,
@@ -59,11 +62,13 @@ def inspect(
     if json:
         print_json(found.facts)
         return
-    console = Console()
+    console = Console(highlight=False, markup=False, emoji=False)
     facts, *receipts = found.tables()
-    table = Table(title=facts.title, show_header=False, title_justify="left")
+    title = Text(visible(facts.title))
+    table = Table(title=title, show_header=False, title_justify="left")
     for row in facts.rows:
-        table.add_row(*row)
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table, *receipts)
     if found.problem:
-        console.print(f"training refuses it without --allow-partial: {found.problem}", markup=False)
+        problem = visible(found.problem)
+        console.print(f"training refuses it without --allow-partial: {problem}")

@@ -29,6 +29,7 @@ from medtl.evaluation.scores import Scores
 from medtl.inference.load import LoadedStage
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
+from medtl.runtime.figure_style import attempted
 from medtl.runtime.run_folder import SUMMARY, Run, read_lines
 
 
@@ -45,16 +46,17 @@ def write_results(
     """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
 
     ``selected_by``: what validation measured, for the figure of the training curves. Every process
-    scores its share of the cases; the first one writes.
+    scores its share of the cases; the first one writes. A figure that cannot be drawn is a warning.
     """
     test = [case for case in cohort.cases if case.patient in split.test]
     cases = [case for case in test if case.labelled]
     if len(cases) < len(test):
         reporter.say(f"{len(test) - len(cases)} of {len(test)} test cases have no label to score")
-    if fabric.is_global_zero:
-        _draw_training(cohort, split, run, stages, selected_by)
+    trained = stages
     stages = list(_scorable(stages, cohort, {case.id for case in cases}, reporter))
     if not stages:
+        if fabric.is_global_zero:
+            _draw_training(cohort, split, run, trained, selected_by, reporter)
         reporter.say("no labelled test patients: nothing is scored")
         return
     scored_cohort = replace(cohort, cases=tuple(cases))
@@ -62,9 +64,12 @@ def write_results(
     if fabric.is_global_zero:
         scored = [stage for stage in stages if stage.stage in scores.by_stage]
         kind = stages[0].task_type.name
-        FIGURES[kind](run.path / "figures", scored, cohort, scores)
         rows = [{"stage": name, **row} for name, own in scores.by_stage.items() for row in own]
         SCORES[kind].write_rows(run.path, rows)
+        _draw_training(cohort, split, run, trained, selected_by, reporter)
+        FIGURES[kind](run.path / "figures", scored, cohort, scores, reporter)
+        if reporter.warnings:
+            scores = replace(scores, data={**scores.data, "warnings": list(reporter.warnings)})
         run.write_json(SUMMARY, scores.to_json())  # last: a run that has it is finished
         for table in scores.tables(details=False):
             reporter.show(table)
@@ -88,16 +93,23 @@ def _scorable(
 
 
 def _draw_training(
-    cohort: Cohort, split: Split, run: Run, stages: Sequence[LoadedStage], measure: str
+    cohort: Cohort,
+    split: Split,
+    run: Run,
+    stages: Sequence[LoadedStage],
+    measure: str,
+    reporter: Reporter,
 ) -> None:
     figures, synthetic = run.path / "figures", cohort.synthetic
     figures.mkdir(exist_ok=True)
     rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
     curves = {stage: read_lines(path) for stage, path in rows.items() if path.is_file()}
-    loss_curves(figures / "curves.png", curves, measure=measure, synthetic=synthetic)
-    sizes = sizes_by_stratum(split, cohort.cases)
-    counted = cohort.counted
-    split_sizes(figures / "split.png", sizes, synthetic=synthetic, counted=counted)
+    path = figures / "curves.png"
+    with attempted(path.name, reporter.warn):
+        loss_curves(path, curves, measure=measure, synthetic=synthetic)
+    sizes, path = sizes_by_stratum(split, cohort.cases), figures / "split.png"
+    with attempted(path.name, reporter.warn):
+        split_sizes(path, sizes, synthetic=synthetic, counted=cohort.counted)
 
 
 def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str, int]]:
@@ -111,26 +123,41 @@ def sizes_by_stratum(split: Split, cases: Sequence[Case]) -> dict[str, dict[str,
 
 
 def _of_regions(
-    folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
+    folder: Path,
+    stages: Sequence[LoadedStage],
+    cohort: Cohort,
+    scores: Scores,
+    reporter: Reporter,
 ) -> None:
     synthetic = cohort.synthetic
-    stage_scores(folder / "scores.png", scores.summary, scores.by_stage, synthetic=synthetic)
+    path = folder / "scores.png"
+    with attempted(path.name, reporter.warn):
+        stage_scores(path, scores.summary, scores.by_stage, synthetic=synthetic)
     for stage in stages:
-        _picture(folder / f"{stage.stage}.png", stage, cohort, scores)
+        path = folder / f"{stage.stage}.png"
+        with attempted(path.name, reporter.warn):
+            _picture(path, stage, cohort, scores)
 
 
 def _of_classes(
-    folder: Path, stages: Sequence[LoadedStage], cohort: Cohort, scores: Scores
+    folder: Path,
+    stages: Sequence[LoadedStage],
+    cohort: Cohort,
+    scores: Scores,
+    reporter: Reporter,
 ) -> None:
     synthetic = cohort.synthetic
     for name in (stage.stage for stage in stages):
         summary, calibration = scores.summary[name], scores.data["calibration"][name]
         path = folder / f"confusion-{name}.png"
-        confusion_matrix(path, name, scores.data["confusion"][name], synthetic=synthetic)
+        with attempted(path.name, reporter.warn):
+            confusion_matrix(path, name, scores.data["confusion"][name], synthetic=synthetic)
         path = folder / f"ranking-{name}.png"
-        ranking_curves(path, name, scores.by_stage[name], summary, synthetic=synthetic)
+        with attempted(path.name, reporter.warn):
+            ranking_curves(path, name, scores.by_stage[name], summary, synthetic=synthetic)
         path = folder / f"calibration-{name}.png"
-        reliability_diagram(path, name, calibration, summary["all"], synthetic=synthetic)
+        with attempted(path.name, reporter.warn):
+            reliability_diagram(path, name, calibration, summary["all"], synthetic=synthetic)
 
 
 #: Figures of the scores, by the kind of task.

@@ -26,6 +26,7 @@ from medtl.inference.classification import Classifier
 from medtl.inference.load import LoadedStage, finished_stages, read_stage
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.figure_style import attempted
 from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
 from medtl.runtime.subset import evenly_spaced
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
@@ -87,9 +88,6 @@ def explain(
     modalities = trained.predictor.preprocessor.modalities
     grey = f"mean of {', '.join(modalities)}" if len(modalities) > 1 else modalities[0]
     network = trained.predictor.network.name
-    title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
-    figures.saliency_maps(folder / "cam.png", panels, title, synthetic=facts["synthetic"])
-    _draw_network(trained, *_example(drawn, panels), folder, facts["synthetic"])
     localisation.write_rows(folder / "saliency.csv", rows)
     summary = {
         **facts,
@@ -105,6 +103,11 @@ def explain(
         **localisation.summarise_localisation(rows),
     }
     write_text(folder / "saliency.json", json.dumps(summary, indent=2) + "\n")
+    title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
+    with attempted("cam.png", reporter.warn):
+        figures.saliency_maps(folder / "cam.png", panels, title, synthetic=facts["synthetic"])
+    with attempted("the network's figures", reporter.warn):
+        _draw_network(trained, *_example(drawn, panels), folder, facts["synthetic"])
     if not summary["images_scored"]:
         reporter.say(f"no map is scored: {localisation.count_reasons(not_scored)}")
     return summary

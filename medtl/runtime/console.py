@@ -9,6 +9,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medtl.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,13 +30,14 @@ def print_json(body: Any) -> None:
     """Print one JSON value on stdout."""
     import json
 
-    print(json.dumps(body, indent=2))
+    # Of what a terminal obeys, JSON in ASCII leaves this one character.
+    print(json.dumps(body, indent=2).replace("\x7f", "\\u007f"))
 
 
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(visible(text, keep="\n"), markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
         """A ``warning:`` line, which the results of the command repeat (``summary.json``).
@@ -73,10 +76,10 @@ class Reporter:
         # Colour may be forced onto a file; a bar that redraws itself is for terminals alone.
         elif self.console.file.isatty() and not self.console.is_dumb_terminal:
             with self._bar() as bar:
-                task = bar.add_task(label, total=total, note="")
+                task = bar.add_task(visible(label), total=total, note="")
 
                 def advance(done: int, note: str = "") -> None:
-                    bar.update(task, completed=done, note=note)
+                    bar.update(task, completed=done, note=visible(note))
 
                 yield advance
         else:
@@ -86,11 +89,11 @@ class Reporter:
         from rich import progress
 
         return progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
@@ -15,8 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 
+from medtl.errors import Interrupted, visible
 from medtl.runtime.files import replacing
 from medtl.runtime.shown import SYNTHETIC
 
@@ -42,6 +45,8 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "savefig.dpi": 160,
+    "text.parse_math": False,  # a name such as x$1$ is no formula
+    "text.usetex": False,
 }
 
 
@@ -50,6 +55,18 @@ _LETTER_INCHES = 0.088
 
 
 _DRAWING = RLock()
+
+
+@contextmanager
+def attempted(figure: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Within it a figure is drawn; where that fails, ``warn`` says so, and the command goes on."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as problem:
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+        warn(f"{figure} is not drawn ({reason}); scores and other files are complete")
 
 
 @contextmanager
@@ -78,6 +95,7 @@ def new_grid(
 
 def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
     """Write a PNG atomically; title and metadata say if the data are synthetic."""
+    title = visible(title, keep="\n")
     metadata: dict[str, Any] = {"Software": None, "Title": title}
     if synthetic:
         metadata["Description"] = SYNTHETIC
@@ -85,9 +103,26 @@ def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
     across = int(figure.get_figwidth() / _LETTER_INCHES)
     title = "\n".join(line for given in title.split("\n") for line in wrap(given, across))
     figure.suptitle(title, fontsize=10, fontweight="bold")
+    _make_visible(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata=metadata)
     return figure
+
+
+def _make_visible(figure: Figure) -> None:
+    """No font draws what :func:`medtl.errors.visible` escapes."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), FixedLocator):
+                given = [label.get_text() for label in axis.get_ticklabels()]
+                shown = list(map(visible, given))
+                if shown != given:
+                    axis.set_ticklabels(shown)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        given_text = text.get_text()
+        if (seen := visible(given_text, keep="\n")) != given_text:
+            text.set_text(seen)
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Protocol
 
-from medtl.errors import RunError, UnknownNameError
-from medtl.runtime.table import Table
+from medtl.errors import RunError, UnknownNameError, visible
+from medtl.runtime.table import Table, in_html
 
 SYNTHETIC = "synthetic phantom"
 
@@ -45,7 +45,8 @@ class Shown:
         return ()
 
     def _line(self) -> str:
-        return f"{self.title}; {SYNTHETIC}" if self.synthetic else self.title
+        title = visible(self.title)
+        return f"{title}; {SYNTHETIC}" if self.synthetic else title
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._line()}>"
@@ -63,14 +64,14 @@ class Picture:
     png: bytes
 
     def __repr__(self) -> str:
-        return f"<Picture: {self.name}, {len(self.png) / 1000:.0f} kB>"
+        return f"<Picture: {visible(self.name)}, {len(self.png) / 1000:.0f} kB>"
 
     def _repr_png_(self) -> bytes:
         return self.png
 
     def html(self) -> str:
         """An image that holds its own pixels."""
-        name, pixels = escape(self.name), b64encode(self.png).decode("ascii")
+        name, pixels = in_html(self.name), b64encode(self.png).decode("ascii")
         return f'<img alt="{name}" style="max-width:100%" src="data:image/png;base64,{pixels}">'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,10 +10,16 @@ from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from medtl.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
 _GAP = "  "
+
+
+#: What starts a tag of HTML, which Markdown passes on.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -27,6 +34,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _aligned(lines: Sequence[Sequence[str]], width: int | None = None) -> list[list[str]]:
     """The lines of text of each row; cells wider than ``width`` allows are wrapped between
     words."""
+    lines = [[visible(cell) for cell in line] for line in lines]
     columns = list(zip(*lines, strict=True))
     widths = [max(map(len, column)) for column in columns]
     least = [
@@ -66,7 +74,8 @@ class Table:
 
     def plain(self, width: int | None = None) -> str:
         """The table as text, in lines of at most ``width`` characters where its words allow it."""
-        return "\n".join([self.title, *self._body(width), *self.notes])
+        notes = (visible(note, keep="\n") for note in self.notes)
+        return "\n".join([visible(self.title), *self._body(width), *notes])
 
     def _body(self, width: int | None) -> Iterator[str]:
         if not self.grouped:
@@ -77,24 +86,27 @@ class Table:
         head, *lines = _aligned([row[1:] for row in (self.columns, *self.rows)], inner)
         yield from (_GAP + text for text in head)
         for group, pairs in groupby(zip(self.rows, lines, strict=True), lambda pair: pair[0][0]):
-            yield group
+            yield visible(group)
             yield from (_GAP + text for _, line in pairs for text in line)
 
     def markdown(self) -> str:
         lines = [self.columns, ("---",) * len(self.columns), *self.rows]
         body = [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+            "| " + " | ".join(_in_markdown(cell).replace("|", "\\|") for cell in line) + " |"
+            for line in lines
         ]
-        return "\n\n".join([f"**{self.title}**", "\n".join(body), *self.notes]) + "\n"
+        notes = (_in_markdown(note, keep="\n") for note in self.notes)
+        title = _in_markdown(self.title)
+        return "\n\n".join([f"**{title}**", "\n".join(body), *notes]) + "\n"
 
     def html(self) -> str:
         """For a notebook; whatever a name holds is shown as text."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        head = "".join(f"<th>{in_html(name)}</th>" for name in self.columns)
+        lines = ("".join(f"<td>{in_html(cell)}</td>" for cell in row) for row in self.rows)
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>{in_html(note)}</p>" for note in self.notes)
         return (
-            f"<table><caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<table><caption>{in_html(self.title)}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table>{notes}"
         )
 
@@ -113,6 +125,17 @@ class Table:
             yield Text(_folded(note, width, console))
 
 
+def in_html(text: str) -> str:
+    """Text for a page, whatever it holds."""
+    return escape(visible(text, keep="\n"))
+
+
+def _in_markdown(text: str, keep: str = "") -> str:
+    """Text that starts no tag and no link."""
+    return _TAG.sub("&lt;", visible(text, keep)).replace("](", "]\\(")
+
+
 def _folded(text: str, width: int, console: Console) -> str:
     """A sentence in lines of a terminal; in a file it stays one line, which is easy to search."""
+    text = visible(text, keep="\n")
     return "\n".join(wrap(text, width)) if console.is_terminal else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ from medtl.runtime.run_folder import start_run
 from medtl.shift.report.result import Shift
 
 
-def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any]) -> Path:
+def write_shift(
+    shift: Shift,
+    task: str,
+    out: Path | None,
+    config: dict[str, Any],
+    warn: Callable[[str], None],
+) -> Path:
     """Write rows, single features, attribution, settings and figures; returns the folder.
 
     Args:
         out: a new folder; None: the next free ``runs/TASK-shift-N``.
         config: the settings, for ``config.json``.
+        warn: is told if the figures cannot be drawn.
     """
     run, rows = start_run(task, "shift", out), shift.rows()
     run.write_json("config.json", config)
@@ -33,5 +41,8 @@ def write_shift(shift: Shift, task: str, out: Path | None, config: dict[str, Any
         content = {"synthetic": shift.synthetic, "verdict": shift.verdict}
         content |= {"advice": list(shift.advice)} | shift.attribution.to_json()
         run.write_json("attribution.json", content)
-    shift.draw(run.path / "figures")
+    from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
+
+    with attempted("figures", warn):
+        shift.draw(run.path / "figures")
     return run.path
