@@ -51,6 +51,7 @@ def open_cohort(
     *,
     names: Mapping[str, Any] | None = None,
     divided: bool = True,
+    ignored: Sequence[str] = (),
     **options: Any,
 ) -> Cohort:
     """The cases under ``data``, with the reader's notes reported.
@@ -61,13 +62,14 @@ def open_cohort(
         protocol: how the task divides its patients; None: its default.
         names: what a checkpoint calls the data, for data that name nothing themselves.
         divided: False: every case, whatever protocols the task has.
+        ignored: columns of a table to leave out.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
     Raises:
         ConfigError: the task does not have the protocol.
         DataError: cases are missing or cannot be read.
     """
-    task = bound(task, data, options.get("labels"), names)
+    task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
@@ -78,8 +80,10 @@ def open_cohort(
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {task.protocols[chosen]}")
-    for note in (*cohort.notes, cohort.leak if divided else None):
-        if note:
+    for note in (*cohort.notes, cohort.leak if divided else ""):
+        if note.startswith("warning: "):
+            reporter.warn(note.removeprefix("warning: "))
+        elif note:
             reporter.say(note)
     return cohort
 

@@ -96,6 +96,14 @@ class Task:
         """
         return self
 
+    def without_columns(self, names: Sequence[str]) -> Task:
+        """The task, which leaves out these columns of a table; see ``--ignore-column``.
+
+        Raises:
+            ConfigError: the task reads no table whose columns mean something.
+        """
+        raise ConfigError(f"--ignore-column {names[0]}: task {self.name} reads no table; drop it")
+
     def cases(
         self,
         root: Path,
@@ -153,14 +161,19 @@ def bound(
     root: Path | None,
     labels: str | None = None,
     names: Mapping[str, Any] | None = None,
+    ignored: Sequence[str] = (),
 ) -> Task:
     """The task on the data under ``root``; see :meth:`Task.bind`.
+
+    ``ignored``: columns of a table to leave out.
 
     Raises:
         ConfigError: what a plugin offers is no :class:`Task`.
     """
     if not isinstance(task, Task):
         raise ConfigError(f"{type(task).__name__} is no task: it must inherit medtl.data.task.Task")
+    if ignored:
+        task = task.without_columns(ignored)
     return task.bind(root, labels, names)
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
+from medtl.data.formats.cells import one_spelling
 from medtl.data.formats.label_names import Regions
+from medtl.data.formats.parts import kept_apart, kind_of
+from medtl.data.formats.text import read_text
 from medtl.data.io.pictures import SUFFIXES
 from medtl.data.modality import Modality
-from medtl.errors import DataError
+from medtl.errors import DataError, shortened
 from medtl.runtime.files import from_home
 
 Item = TypeVar("Item")
@@ -22,10 +27,6 @@ Result = TypeVar("Result")
 
 
 TRAINING = "training"
-
-
-#: Parts that a data set keeps apart: such cases are never trained on.
-KEPT_APART = ("test", "testing", "val", "validation")
 
 
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -59,30 +60,50 @@ class Listing:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     unlabelled: str = "no case has a segmentation to train on"  #: the error then
+    #: cases of parts that are kept apart, which a listing for training does not hold
+    apart: tuple[Entry, ...] = ()
     expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
 
 
 def trainable(listing: Listing) -> Listing:
     """The listing without the parts that are kept apart, and notes on what training must know."""
 
-    def apart(part: str) -> bool:
-        return part.lower() in KEPT_APART
-
     notes = list(listing.notes)
-    kept = tuple(entry for entry in listing.entries if not apart(entry.part))
-    if len(kept) < len(listing.entries):
-        parts = " and ".join(sorted({e.part for e in listing.entries if apart(e.part)}))
-        notes.append(f"{len(listing.entries) - len(kept)} cases of part {parts} are not trained on")
+    apart = tuple(entry for entry in listing.entries if kept_apart(entry.part))
+    kept = tuple(entry for entry in listing.entries if not kept_apart(entry.part))
+    if apart:
+        parts = " and ".join(sorted({entry.part for entry in apart}))
+        notes.append(f"{len(apart)} cases of part {parts} are not trained on")
         if not kept:
             raise DataError(
                 f"{listing.source}: every case is of part {parts}; none is left to train on"
             )
+    _check_parts(listing, notes)
     unnamed = sum(not entry.patient for entry in kept)
     if unnamed:
         some = f"{unnamed} of {len(kept)} cases name no patient: each"
         which = some if unnamed < len(kept) else "no patients are named: every case"
         notes.append(f"{which} counts as one; patient leakage cannot be excluded")
-    return replace(listing, entries=kept, notes=tuple(notes))
+    return replace(listing, entries=kept, apart=apart, notes=tuple(notes))
+
+
+def _check_parts(listing: Listing, notes: list[str]) -> None:
+    """Where some parts say training or test, the others must, too; else they may be anything."""
+    kinds = {entry.part: kind_of(entry.part) for entry in listing.entries}
+    odd = sorted(part for part, kind in kinds.items() if part and not kind)
+    if odd and any(kinds.values()):
+        entry = next(entry for entry in listing.entries if entry.part == odd[0])
+        raise DataError(
+            f"{entry.where}: part {odd[0]!r} is neither training, validation nor test; call it one "
+            "of them"
+        )
+    nameless = [entry.id for entry in listing.entries if not entry.part]
+    if nameless and any(kinds.values()):
+        notes.append(
+            f"warning: {len(nameless)} cases name no part, trained on: {shortened(nameless)}"
+        )
+    elif odd:
+        notes.append(f"part {shortened(odd)}: trained on")
 
 
 def counted(entries: Sequence[Entry]) -> str:
@@ -91,7 +112,7 @@ def counted(entries: Sequence[Entry]) -> str:
 
 
 def checked(listing: Listing) -> Listing:
-    """The listing sorted by case.
+    """The listing sorted by case; classes, patients and sites have one spelling each.
 
     Raises:
         DataError: no cases, one id twice, or an id that cannot be the name of a file.
@@ -110,13 +131,26 @@ def checked(listing: Listing) -> Listing:
                 "give each case a name of its own"
             )
         places[entry.id] = entry.where
-    return replace(listing, entries=tuple(sorted(listing.entries, key=lambda entry: entry.id)))
+    notes = list(listing.notes)
+    spelt = _spelt_alike(listing.entries, notes)
+    entries = tuple(sorted(spelt, key=lambda entry: entry.id))
+    return replace(listing, entries=entries, notes=tuple(notes))
+
+
+def _spelt_alike(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
+    classes = one_spelling([entry.class_name for entry in entries], "classes", notes)
+    patients = one_spelling([entry.patient for entry in entries], "patients", notes)
+    sites = one_spelling([entry.site for entry in entries], "sites", notes)
+    return [
+        replace(entry, class_name=class_name, patient=patient, site=site)
+        for entry, class_name, patient, site in zip(entries, classes, patients, sites, strict=True)
+    ]
 
 
 def list_in(folder: Path, ignored: Collection[str]) -> Path | None:
     """The .json or .csv file that lists the cases of a folder, if any; DataError for several."""
     lists = sorted(p for kind in ("*.json", "*.csv") for p in folder.glob(kind))
-    lists = [p for p in lists if p.name not in ignored]
+    lists = [p for p in lists if p.name not in ignored and not p.name.startswith(".")]
     if len(lists) > 1:
         names = ", ".join(p.name for p in lists)
         raise DataError(f"{folder}: holds {names}; name the one that lists the cases")
@@ -134,9 +168,7 @@ def check_list(path: Path) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object; DataError for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from error
     if not isinstance(content, dict):
@@ -152,13 +184,26 @@ def existing(folder: Path, text: Any, where: str) -> Path:
     """
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: {text!r} is not the path of a file")
+    named = text.strip()
+    if named.lower().startswith("file://"):
+        named = unquote(named[len("file://") :])
+    if "://" in named:
+        raise DataError(f"{where}: {named} is an address; download the file, and give its path")
     try:
-        path = folder / from_home(text.strip())
+        path = folder / from_home(named)
+        if not path.is_file() and "\\" in named:  # as Windows writes it
+            path = folder / named.replace("\\", "/")
         if path.is_file():
             return path
+        lost = f"; it is a link to {os.readlink(path)}" if path.is_symlink() else ""
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: {text!r} is not the path of a file") from error
-    raise DataError(f"{where}: {path}: no such file")
+    if re.match(r"[A-Za-z]:[\\/]", named):
+        raise DataError(
+            f"{where}: {named} is a path of another system; write it relative to {folder}"
+        )
+    what = "; a folder, a pipe or a device is there" if path.exists() else lost
+    raise DataError(f"{where}: {path}: no such file{what}")
 
 
 def is_nifti(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from medtl.data.phantom import INDEX, read_index
 from medtl.errors import DataError
 
 
-def read_listing(root: Path) -> Listing:
-    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
+def read_listing(root: Path, ignored: Sequence[str] = ()) -> Listing:
+    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself.
+
+    ``ignored``: columns of a table, or keys of a list, to leave out.
+    """
     path: Path | None = root
     if root.is_dir():
         named = root / "dataset.json"
@@ -26,21 +29,29 @@ def read_listing(root: Path) -> Listing:
     check_list(path)
     synthetic = bool(read_index(path.parent).get("synthetic"))
     if path.suffix.lower() == ".csv":
-        return replace(read_table(path), synthetic=synthetic)
+        return replace(read_table(path, ignored=ignored), synthetic=synthetic)
     content = read_object(path)
     synthetic = synthetic or content.get("synthetic") is True
-    return replace(_read_json(path, content), synthetic=synthetic)
+    return replace(_read_json(path, content, ignored), synthetic=synthetic)
 
 
-def _read_json(path: Path, content: Mapping[str, Any]) -> Listing:
+def _read_json(path: Path, content: Mapping[str, Any], ignored: Sequence[str]) -> Listing:
     training = content.get("training")
-    first = training[0] if isinstance(training, list) and training else {}
-    image = first.get("image") if isinstance(first, Mapping) else None
-    numbered = isinstance(image, str) and has_numbers(path.parent / image)
+    numbered = any(_is_numbered(path, item) for item in _listed(training))
     if path.name == "dataset.json" and (not training or numbered):
         return read_nnunet(path, content)
-    listing = read_datalist(path, content)
+    listing = read_datalist(path, content, ignored=ignored)
     if path.name == "dataset.json" and (not listing.regions or not listing.channels):
         missing = "modality" if listing.regions else "labels"
         raise DataError(f'{path}: has no "{missing}", which says what is in the images')
     return listing
+
+
+def _listed(training: Any) -> list[Any]:
+    return training if isinstance(training, list) else []
+
+
+def _is_numbered(path: Path, item: Any) -> bool:
+    """Whether an item of a list names an image without its channel, as version 1 of nnU-Net."""
+    image = item.get("image") if isinstance(item, Mapping) else None
+    return isinstance(image, str) and has_numbers(path.parent, image)

@@ -99,7 +99,7 @@ def dataset_regions(content: Mapping[str, Any], where: Path) -> Regions | None:
         return None
     if not isinstance(stated, Mapping) or not stated:
         raise DataError(f'{where}: its "labels" must map names to values')
-    if all(str(key).isdecimal() for key in stated):
+    if all(re.fullmatch(r"[0-9]+", str(key)) for key in stated):
         stated = _by_name(stated, where)
     values = {str(name): _values(found, name, where) for name, found in stated.items()}
     if any(name.strip().lower() == "ignore" for name in values):
@@ -115,6 +115,8 @@ def _by_name(stated: Mapping[Any, Any], where: Path) -> dict[str, Any]:
     for value, name in stated.items():
         if not isinstance(name, str) or name in named:
             raise DataError(f"{where}: label {value} is called {name!r}; each needs its own name")
+        if len(str(value)) > 9:
+            raise DataError(f"{where}: label {str(value)[:9]}... is too large a number")
         named[name] = int(value)
     return named
 
@@ -133,6 +135,11 @@ def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> 
             raise DataError(f"{where}: {name!r} cannot be the name of a label; rename it")
         if 0 in found and found != (0,):
             raise DataError(f"{where}: label {name!r} holds 0, which is background; drop the 0")
+    spelt: dict[str, str] = {}
+    for name in values:
+        other = spelt.setdefault(name.strip().casefold(), name)
+        if other != name:
+            raise DataError(f"{where}: labels {other!r} and {name!r} are spelt alike; rename one")
     regions = {name: found for name, found in values.items() if found != (0,)}
     if not regions:
         raise DataError(
@@ -167,8 +174,9 @@ def parse_labels(text: str) -> Regions:
     for part in text.split(","):
         name, equals, numbers = part.partition("=")
         stated = [number.strip() for number in numbers.split("+")]
-        if not equals or not all(number.isdecimal() for number in stated):
-            raise ConfigError(f"--labels {text!r}: {part.strip()!r} names no values; {_EXAMPLE}")
+        if not equals or not all(re.fullmatch(r"[0-9]{1,9}", number) for number in stated):
+            given, odd = (each[:60] + "..." * (len(each) > 60) for each in (text, part.strip()))
+            raise ConfigError(f"--labels {given!r}: {odd!r} names no values; {_EXAMPLE}")
         if name.strip() in values:
             raise ConfigError(f"--labels {text!r} names {name.strip()} twice")
         values[name.strip()] = _values([int(n) for n in stated], name.strip(), Path("--labels"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medtl.data.formats.case_list import TRAINING, Entry, Listing, existing, is_nifti, stem
+from medtl.data.formats.folders import dicom_advice, held_in
 from medtl.data.formats.label_names import channel_names, dataset_regions
+from medtl.data.formats.masks import without_masks
 from medtl.errors import DataError, shortened
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -26,79 +28,155 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     if regions is None:
         raise DataError(f'{path}: names no labels; add "labels": {{"background": 0, ...}}')
     ending = str(content.get("file_ending", ".nii.gz"))
-    if not is_nifti(ending):
+    if not re.fullmatch(r"\.nii(\.gz)?", ending, re.IGNORECASE):
         raise DataError(f"{path}: file_ending {ending!r} is not .nii.gz; convert the images first")
     if isinstance(content.get("dataset"), Mapping):
         return Listing(path, _listed(path, content["dataset"]), channels, regions)
-    entries, notes = [], []
-    for images, part in (("imagesTr", TRAINING), ("imagesTs", "test")):
-        labels = folder / images.replace("images", "labels")
-        cases = _grouped(folder / images, ending)
-        targets = {n: labels / f"{n}{ending}" for n in cases if (labels / f"{n}{ending}").is_file()}
-        entries += [
-            Entry(name, files, str(folder / images), targets.get(name), part=part)
-            for name, files in cases.items()
-        ]
-        lone = sorted({stem(p) for p in labels.glob(f"*{ending}") if _shown(p)} - set(cases))
-        if lone:
-            notes.append(f"{labels.name} without images, left out: {shortened(lone)}")
+    entries: list[Entry] = []
+    notes: list[str] = []
+    for section, images, part in (
+        ("training", "imagesTr", TRAINING),
+        ("test", "imagesTs", "test"),
+    ):
+        listed = content.get(section)
+        if isinstance(listed, list) and listed:  # version 1
+            own = _items(path, section, listed, part)
+            unlisted = sorted(set(_grouped(folder / images)) - {entry.id for entry in own})
+            if unlisted:
+                which = f"warning: in {images} and not listed in {path.name}"
+                notes.append(f"{which}, left out: {shortened(unlisted)}")
+        else:
+            own = _in_folder(folder / images, part, notes)
+        entries += own
     trained = [entry for entry in entries if entry.part == TRAINING]
     if not entries:
         raise DataError(
             f"{folder}: no imagesTr/CASE_0000{ending} (nnU-Net), and {path.name} lists no "
-            '"training" (MSD)'
+            f'"training" (MSD){_other_format(folder)}'
         )
     if content.get("numTraining") not in (None, len(trained)):
         notes.append(
-            f"{path.name} says {content['numTraining']} training cases; imagesTr holds "
-            f"{len(trained)}"
+            f"{path.name} says {content['numTraining']} training cases; there are {len(trained)}"
         )
     expected = "{case}_{channel:04}" + ending
     return Listing(path, tuple(entries), channels, regions, tuple(notes), expected=expected)
 
 
+def _in_folder(images: Path, part: str, notes: list[str]) -> list[Entry]:
+    """The cases of ``imagesTr`` or ``imagesTs``, with their labels where there are any."""
+    labels = images.with_name(images.name.replace("images", "labels"))
+    cases = _grouped(images)
+    targets = _by_stem(labels)
+    lone = sorted(set(targets) - set(cases))
+    if lone:
+        notes.append(f"{labels.name} without images, left out: {shortened(lone)}")
+    return [
+        Entry(name, files, str(images), targets.get(name), part=part)
+        for name, files in cases.items()
+    ]
+
+
+def _items(path: Path, section: str, listed: Sequence[Any], part: str) -> list[Entry]:
+    """The cases of version 1's list: each image's name without a channel, and its label."""
+    held: dict[Path, dict[str, dict[int, Path]]] = {}
+    entries = []
+    for n, item in enumerate(listed):
+        where = f"{path}: {section}[{n}]"
+        named = {"image": item} if isinstance(item, str) else item
+        image = named.get("image") if isinstance(named, Mapping) else None
+        if not isinstance(image, str) or not image.strip():
+            raise DataError(f'{where}: must be {{"image": ..., "label": ...}}')
+        try:
+            name, folder = stem(path.parent / image), (path.parent / image).parent
+            if folder not in held:
+                held[folder] = _grouped(folder)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{where}: {image!r} is not the path of an image") from error
+        if name not in held[folder]:
+            lost = f"no {name}_0000.nii.gz in {folder}"
+            raise DataError(f"{where}: {lost}; fetch it, or take it off the list")
+        label = named.get("label")
+        target = existing(path.parent, label, where) if label else None
+        entries.append(Entry(name, held[folder][name], where, target, part=part))
+    return entries
+
+
+def _other_format(folder: Path) -> str:
+    """What the images are, where they are not NIfTI or have no channel number."""
+    images = folder / "imagesTr"
+    names = held_in(images).files if images.is_dir() else []
+    if not names:
+        return ""
+    if is_nifti(names[0]):
+        return f"; {names[0]} lacks a channel number, as in {stem(images / names[0])}_0000.nii.gz"
+    return f"; {names[0]} is not .nii.gz: {dicom_advice(images) or 'convert the images first'}"
+
+
 def read_flat(folder: Path) -> Listing:
     """A folder of ``CASE_0000.nii.gz``, or of ``CASE.nii.gz`` with all channels: to predict."""
-    endings = [e for e in (".nii.gz", ".nii") if any(map(_shown, folder.glob(f"*{e}")))]
+    notes: list[str] = []
+    files = [name for name in held_in(folder).files if is_nifti(name)]
+    endings = sorted({name.lower().rpartition(".nii")[2] for name in files})
     if len(endings) > 1:
         raise DataError(f"{folder}: holds .nii and .nii.gz files; keep one of the two")
-    if not endings:
+    if not files:
         raise DataError(
-            f"{folder}: no cases found; understood: nnU-Net raw and MSD (dataset.json), a MONAI "
-            "datalist (.json), a table (.csv), and to predict CASE_0000.nii.gz files"
+            f"{folder}: no cases found; "
+            + (
+                dicom_advice(folder)
+                or "understood: nnU-Net raw and MSD (dataset.json), a MONAI datalist (.json), a "
+                "table (.csv), and to predict CASE_0000.nii.gz files"
+            )
         )
-    ending = endings[0]
-    cases = _grouped(folder, ending)
-    packed = [p for p in sorted(folder.glob(f"*{ending}")) if _shown(p) and not _channel(p)]
+    ending = f".nii{endings[0]}"
+    cases = _grouped(folder)
+    packed = [name for name in files if not _channel(folder / name)]
     if cases and packed:
-        raise DataError(f"{packed[0]}: lacks a channel number, as in CASE_0000{ending}")
-    entries = [Entry(name, files, str(folder)) for name, files in cases.items()]
-    entries += [Entry(stem(p), {0: p}, str(folder), packed=True) for p in packed]
+        raise DataError(f"{folder / packed[0]}: lacks a channel number, as in CASE_0000{ending}")
+    entries = [Entry(name, found, str(folder)) for name, found in cases.items()]
+    for name in without_masks(packed, folder, notes):
+        entries.append(Entry(stem(folder / name), {0: folder / name}, str(folder), packed=True))
     expected = "{case}_{channel:04}" + ending
-    return Listing(folder, tuple(entries), expected=expected)
+    return Listing(folder, tuple(entries), notes=tuple(notes), expected=expected)
 
 
-def has_numbers(path: Path) -> bool:
-    """Whether one file per channel exists in place of the listed ``path`` (nnU-Net v1)."""
-    return path.with_name(f"{stem(path)}_0000{path.name[len(stem(path)) :]}").is_file()
+def has_numbers(folder: Path, image: str) -> bool:
+    """Whether one file per channel exists in place of the listed image (nnU-Net v1)."""
+    try:
+        path = folder / image
+        return path.with_name(f"{stem(path)}_0000{path.name[len(stem(path)) :]}").is_file()
+    except (OSError, ValueError):
+        return False  # no path of a file; the list's reader says so
 
 
 def _channel(path: Path) -> re.Match[str] | None:
     return _CHANNEL.fullmatch(stem(path))
 
 
-def _shown(path: Path) -> bool:
-    return not path.name.startswith(".") and path.is_file()
-
-
-def _grouped(folder: Path, ending: str) -> dict[str, dict[int, Path]]:
-    """Case -> channel number -> file."""
+def _grouped(folder: Path) -> dict[str, dict[int, Path]]:
+    """Case -> channel number -> file. DataError where one channel has two files."""
     cases: dict[str, dict[int, Path]] = {}
-    for path in sorted(folder.glob(f"*{ending}")):
-        match = _channel(path)
-        if match and _shown(path):
-            cases.setdefault(match["case"], {})[int(match["channel"])] = path
+    for name in held_in(folder).files if folder.is_dir() else ():
+        path = folder / name
+        match = _channel(path) if is_nifti(name) else None
+        if match:
+            files = cases.setdefault(match["case"], {})
+            other = files.setdefault(int(match["channel"]), path)
+            if other != path:
+                raise DataError(f"{path}: {other.name} is the same channel; keep one of them")
     return cases
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Case -> segmentation. DataError where one case has two."""
+    found: dict[str, Path] = {}
+    for name in held_in(folder).files if folder.is_dir() else ():
+        if is_nifti(name):
+            path = folder / name
+            other = found.setdefault(stem(path), path)
+            if other != path:
+                raise DataError(f"{path}: {other.name} is of the same case; keep one of them")
+    return found
 
 
 def _listed(path: Path, dataset: Mapping[str, Any]) -> tuple[Entry, ...]:

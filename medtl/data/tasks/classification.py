@@ -18,6 +18,7 @@ from medtl.data.formats.case_list import (
     spread,
     trainable,
 )
+from medtl.data.formats.cells import spelling
 from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.formats.datalist import read_datalist
 from medtl.data.formats.label_names import recorded_channels
@@ -48,6 +49,14 @@ class Classification(Task):
     name = "classification"
     phantom = KAGGLE
 
+    def __init__(self, ignored: tuple[str, ...] = ()) -> None:
+        """``ignored``: columns of a table to leave out."""
+        self.ignored = ignored
+
+    def without_columns(self, names: Sequence[str]) -> Classification:
+        """See :meth:`medtl.data.task.Task.without_columns`."""
+        return Classification(tuple(names))
+
     def bind(
         self,
         root: Path | None,
@@ -63,7 +72,7 @@ class Classification(Task):
         if root is None:
             raise ConfigError("task classification has no data of its own; give yours by --data")
         check_no_labels(self.name, labels)
-        listing = checked(read_images(Path(root)))
+        listing = checked(read_images(Path(root), self.ignored))
         if names is None:
             listing = trainable(listing)
         notes = list(listing.notes)
@@ -73,6 +82,7 @@ class Classification(Task):
                 kinds = ("pictures", "volumes") if pictures else ("volumes", "pictures")
                 raise DataError(f"{root}: holds {kinds[0]}, the model was trained on {kinds[1]}")
             channels, classes = recorded_channels(names), tuple(_recorded(names, "classes"))
+            listing = _spelt_as(listing, classes)
             return OwnClasses(root, listing, tuple(notes), channels, classes, pictures)
         channels = _channels(listing, pictures, notes)
         return OwnClasses(root, listing, tuple(notes), channels, _classes(listing), pictures)
@@ -84,8 +94,21 @@ def _recorded(names: Mapping[str, Any], what: str) -> Any:
     return names[what]
 
 
-def read_images(root: Path) -> Listing:
-    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself."""
+def _spelt_as(listing: Listing, classes: Sequence[str]) -> Listing:
+    """The listing with classes in the spelling of those that a model knows."""
+    known = {spelling(str(name)): str(name) for name in classes}
+    entries = tuple(
+        replace(entry, class_name=known.get(spelling(entry.class_name), entry.class_name))
+        for entry in listing.entries
+    )
+    return replace(listing, entries=entries)
+
+
+def read_images(root: Path, ignored: Sequence[str] = ()) -> Listing:
+    """Whatever layout ``root`` has: a folder, or the .json or .csv file itself.
+
+    ``ignored``: columns of a table, or keys of a list, to leave out.
+    """
     path: Path | None = root
     if root.is_dir():
         folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
@@ -93,14 +116,15 @@ def read_images(root: Path) -> Listing:
     home = root if path is None else path.parent
     # A part of the phantom, such as its training images, is synthetic, too.
     synthetic = any(read_index(folder).get("synthetic") for folder in (home, home.resolve().parent))
-    return replace(_read_list(path) if path else read_class_folders(root), synthetic=synthetic)
+    listing = _read_list(path, ignored) if path else read_class_folders(root)
+    return replace(listing, synthetic=synthetic)
 
 
-def _read_list(path: Path) -> Listing:
+def _read_list(path: Path, ignored: Sequence[str]) -> Listing:
     check_list(path)
     if path.suffix.lower() == ".csv":
-        return read_table(path, classes=True)
-    return read_datalist(path, read_object(path), classes=True)
+        return read_table(path, classes=True, ignored=ignored)
+    return read_datalist(path, read_object(path), classes=True, ignored=ignored)
 
 
 def _are_pictures(listing: Listing) -> bool:

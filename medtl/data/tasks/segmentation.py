@@ -37,6 +37,14 @@ class Segmentation(Task):
 
     name = "segmentation"
 
+    def __init__(self, ignored: tuple[str, ...] = ()) -> None:
+        """``ignored``: columns of a table to leave out."""
+        self.ignored = ignored
+
+    def without_columns(self, names: Sequence[str]) -> Segmentation:
+        """See :meth:`medtl.data.task.Task.without_columns`."""
+        return Segmentation(tuple(names))
+
     def bind(
         self,
         root: Path | None,
@@ -53,7 +61,7 @@ class Segmentation(Task):
             raise ConfigError(
                 "task segmentation has no data of its own; give yours by --data, or try brats"
             )
-        listing = checked(read_listing(Path(root)))
+        listing = checked(read_listing(Path(root), self.ignored))
         known = recorded_regions(names) if names else None
         if names is None:
             listing = trainable(listing)

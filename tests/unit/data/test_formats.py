@@ -77,7 +77,10 @@ def test_version_1_names_are_read_too(tmp_path: Path) -> None:
     }
     task = bind(raw(tmp_path, content))
     assert task.modalities == ("ct", "pet-suv") and task.regions == ("liver", "tumour")
-    assert len(read(tmp_path).cases) == 2
+    (case,) = read(tmp_path).cases  # b is not listed
+    assert case.id == "a"
+    told = "warning: in imagesTr and not listed in dataset.json, left out: b"
+    assert told in read(tmp_path).notes
 
 
 def test_nnunets_own_list_of_files_is_read(tmp_path: Path) -> None:
