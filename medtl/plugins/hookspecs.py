@@ -47,6 +47,7 @@ PUBLIC_MODULES = {
     "medtl.data.io.pictures": "2-D images: read PNG, JPEG, TIFF and BMP files",
     "medtl.data.phantom": "whether data are synthetic, and the built-in synthetic cohorts",
     "medtl.data.formats.class_folders": "lists the images of a folder per class",
+    "medtl.data.formats.folders": "what folders hold: links followed, nothing lost",
     "medtl.data.duplicates": "finds 2-D images that are stored more than once",
     "medtl.data.tasks.classification_defaults": "settings for tasks that classify 2-D images",
     "medtl.runtime.cache": "keeps facts about files between runs",

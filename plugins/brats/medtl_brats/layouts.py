@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medtl.data.case import ImageFile
+from medtl.data.formats.folders import dicom_advice, held_in, walk
 from medtl.data.modality import Modality, parse_modality
 from medtl.data.phantom import INDEX
 from medtl.errors import ConfigError, DataError
@@ -101,20 +100,20 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Find every case under ``root``, sorted by id. Folders reached by links are not entered.
+    """Find every case under ``root``, sorted by id. Links are followed.
 
     Raises:
-        DataError: no folder, no case, two files for one image, or one case in two places.
+        DataError: no folder, no case, two files for one image, one case in two places, or a link
+            that leads nowhere or in a circle.
     """
     if root.is_file():
         raise DataError(f"{root}: is a file; brats reads a folder of cases")
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     found = Survey()
-    links, doubles, lone = 0, 0, 0
-    for folder, names in _folders(root):
-        files, outside = _inside(root, folder, names)
-        links += outside
+    doubles, lone = 0, 0
+    for held in walk(root, {"dataset.json": ("imagesTr", "imagesTs", "labelsTr")}):
+        folder, files = held.path, {name: held.path / name for name in held.files}
         if "dataset.json" in files and (folder / "imagesTr").is_dir():
             found.cases += _read_msd(folder)
         if INDEX in files:
@@ -131,12 +130,11 @@ def survey(root: Path) -> Survey:
                 found.notes.append(f"{kept[0].id}: {odd.path.name} is taken as its segmentation")
         found.cases += kept
     if not found.cases:
-        hint = f" ({links} links that lead out of it were not followed)" if links else ""
-        raise DataError(f"{root}: no cases found{hint}; understood layouts: {UNDERSTOOD}")
+        advice = dicom_advice(root) or f"understood layouts: {UNDERSTOOD}"
+        raise DataError(f"{root}: no cases found; {advice}")
     _check_unique(found.cases)
     found.cases.sort(key=lambda case: case.id)
     for count, text in (
-        (links, "links that lead out of the folder were not followed"),
         (doubles, "images lie there as .nii and as .nii.gz; the .nii is read"),
         (lone, "segmentations without images were left out"),
     ):
@@ -146,30 +144,6 @@ def survey(root: Path) -> Survey:
     above = root.resolve().parents[:2]
     found.phantoms += [folder for folder in above if (folder / INDEX).is_file()]
     return found
-
-
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    for folder, subfolders, names in os.walk(root, followlinks=False):
-        here = Path(folder)
-        if "dataset.json" in names:
-            subfolders[:] = [n for n in subfolders if n not in ("imagesTr", "imagesTs", "labelsTr")]
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        linked = [name for name in subfolders if (here / name).is_symlink()]
-        yield here, sorted(names + linked)
-
-
-def _inside(root: Path, folder: Path, names: list[str]) -> tuple[dict[str, Path], int]:
-    """Files by name, without hidden ones, and how many links lead out of ``root``."""
-    files, outside = {}, 0
-    for name in names:
-        path = folder / name
-        if name.startswith("."):
-            continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            outside += 1
-        elif not path.is_dir():
-            files[name] = path
-    return files, outside
 
 
 def _group(root: Path, folder: Path, files: dict[str, Path]) -> tuple[dict[str, Found], int]:
@@ -185,6 +159,8 @@ def _group(root: Path, folder: Path, files: dict[str, Path]) -> tuple[dict[str, 
             continue
         parts = match.groupdict()
         case_id = parts.get("id") or folder.resolve().name
+        if not case_id.isprintable():
+            raise DataError(f"{folder}: {case_id!r} cannot be the name of a case; rename it")
         case = cases.setdefault(
             case_id, Found(case_id, names.layout, folder, _part(root, folder, case_id))
         )
@@ -224,17 +200,18 @@ def _odd_target(case: Found, files: dict[str, Path]) -> ImageFile | None:
 def _read_msd(folder: Path) -> list[Found]:
     """Cases of a Medical Segmentation Decathlon folder: 4-D images, channels named in a JSON."""
     channels = _msd_modalities(folder / "dataset.json")
+    labels = held_in(folder / "labelsTr").files if (folder / "labelsTr").is_dir() else []
     cases = []
     for images, part in (("imagesTr", "Training"), ("imagesTs", "Test")):
-        for path in sorted((folder / images).glob("*")):
-            if path.name.startswith(".") or not _ANY_NIFTI.fullmatch(path.name):
+        for name in held_in(folder / images).files if (folder / images).is_dir() else ():
+            if not _ANY_NIFTI.fullmatch(name):
                 continue
+            path = folder / images / name
             case_id = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
             case = Found(case_id, "MSD", path.parent, part)
-            case.images = {name: ImageFile(path, number) for number, name in channels.items()}
-            target = folder / "labelsTr" / path.name
-            if images == "imagesTr" and target.is_file():
-                case.target = ImageFile(target)
+            case.images = {word: ImageFile(path, number) for number, word in channels.items()}
+            if images == "imagesTr" and name in labels:
+                case.target = ImageFile(folder / "labelsTr" / name)
             cases.append(case)
     return cases
 
@@ -244,7 +221,9 @@ def _msd_modalities(path: Path) -> dict[int, Modality]:
         content = json.loads(path.read_text(encoding="utf-8"))
         channels = {int(n): parse_modality(str(word)) for n, word in content["modality"].items()}
         labels = {int(n): str(word).lower() for n, word in content["labels"].items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
+    except (
+        OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, ConfigError,
+    ) as error:  # fmt: skip
         raise DataError(f"{path}: not the dataset.json of MSD Task01 ({error})") from error
     names, odd = list(channels.values()), ""
     if not set(names) <= set(MODALITIES) or len(set(names)) < len(names):

@@ -247,7 +247,7 @@ def test_layouts_mix_under_one_root_with_a_scheme_each(tmp_path):
     )
 
 
-def test_links_out_of_the_root_are_not_followed_but_counted(tmp_path):
+def test_links_out_of_the_root_are_followed(tmp_path):
     outside = write_case(tmp_path / "elsewhere", "BraTS2021_00009")
     root = tmp_path / "root"
     write_case(root, "BraTS2021_00001")
@@ -257,8 +257,24 @@ def test_links_out_of_the_root_are_not_followed_but_counted(tmp_path):
     real.rename(root / "store" / "blob")
     real.symlink_to(root / "store" / "blob")  # as data managers keep their files
     cohort = Brats().cases(root, required=("t1",))
-    assert [case.id for case in cohort.cases] == ["BraTS2021_00001"]
-    assert "1 links that lead out of the folder were not followed" in cohort.notes
+    assert [case.id for case in cohort.cases] == ["BraTS2021_00001", "BraTS2021_00009"]
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    folder = write_case(tmp_path, "BraTS2021_00001")
+    path = folder / "BraTS2021_00001_t1.nii.gz"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(DataError, match="1 link to nowhere"):
+        Brats().cases(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is a pipe"):
+        Brats().cases(tmp_path)
+    path.unlink()
+    os.rename(os.fsencode(folder), os.fsencode(tmp_path) + b"/P\xe9")
+    with pytest.raises(DataError, match=r"P\\udce9' is not UTF-8"):
+        Brats().cases(tmp_path)
 
 
 def test_one_case_in_two_places_is_an_error(tmp_path):

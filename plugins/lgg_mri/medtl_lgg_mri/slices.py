@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.case import ImageFile
+from medtl.data.formats.folders import dicom_advice, walk
 from medtl.data.io.pictures import read_picture, read_picture_labels
 from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
@@ -57,9 +58,8 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
         raise DataError(f"{root}: no such folder; it should hold {EXPECTED}")
     pictures: dict[str, tuple[Path, re.Match[str]]] = {}
     masks: dict[str, Path] = {}
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in (".tif", ".tiff")):
-        if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue
+    files = (held.path / name for held in walk(root) for name in held.files)
+    for path in sorted(path for path in files if path.suffix.lower() in (".tif", ".tiff")):
         match = _NAME.fullmatch(path.stem)
         if match is None:
             raise DataError(f"{path}: its name says no patient; expected {EXPECTED}")
@@ -72,7 +72,7 @@ def find_slices(root: Path, reporter: Reporter) -> list[Slice]:
         else:
             pictures[name] = path, match
     if not pictures:
-        raise DataError(f"{root}: no slices found; expected {EXPECTED}")
+        raise DataError(f"{root}: no slices found; {dicom_advice(root) or f'expected {EXPECTED}'}")
     alone = sorted(set(masks) - set(pictures))
     if alone:
         raise DataError(f"{masks[alone[0]]}: there is no picture of this mask; fetch it again")
