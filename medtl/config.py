@@ -224,6 +224,9 @@ class TrainConfig(BaseModel):
         DATA,
         unset="as the data say",
     )
+    ignore_column: Names = setting(
+        "Columns of a table to leave out, e.g. notes,scanner.", DATA, metavar="NAME"
+    )
     protocol: str | None = setting("Published split, e.g. official or hospitals.", SPLIT)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
         "Random seed of the split, the weights and the patches.", TRAINING, 0
@@ -296,6 +299,7 @@ class TrainSettings(TypedDict, total=False):
     allow_partial: bool
     with_control: bool
     labels: str | None
+    ignore_column: Sequence[str] | None
     protocol: str | None
     seed: int
     test_fraction: float | None

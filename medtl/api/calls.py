@@ -52,6 +52,7 @@ def evaluate(
     stage: str | None = None,
     cases: str | None = None,
     labels: str | None = None,
+    ignore_column: Sequence[str] = (),
     tta: bool = False,
     missing_modalities: bool = False,
     device: str = "auto",
@@ -66,6 +67,7 @@ def evaluate(
         stage: one of them; None: all.
         cases: "test" or "all"; None: "test" of the run's own data, all of others.
         labels: how the data set's labels are to be read, where it does not say.
+        ignore_column: columns of a table to leave out.
         tta: test-time augmentation: average over mirrored windows, eight times the work (in 2-D
             four).
         missing_modalities: also score every subset of the modalities.
@@ -85,6 +87,7 @@ def evaluate(
             stage=stage,
             cases=cases,
             labels=labels,
+            ignored=ignore_column,
             flips=tta,
             missing_modalities=missing_modalities,
         )
@@ -97,6 +100,7 @@ def predict(
     out: Where,
     *,
     labels: str | None = None,
+    ignore_column: Sequence[str] = (),
     tta: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -122,6 +126,7 @@ def predict(
             build_fabric(device, precision),
             reported,
             labels=labels,
+            ignored=ignore_column,
             flips=tta,
         )
     return Predictions(folder, tuple(files), tuple(reported.lines), ensemble.synthetic)
@@ -178,6 +183,7 @@ def explain(
     cases: int = 8,
     threshold: float = 0.5,
     labels: str | None = None,
+    ignore_column: Sequence[str] = (),
     device: str = "auto",
     verbose: bool = False,
     catalog: Catalog | None = None,
@@ -210,6 +216,7 @@ def explain(
             out=path_or_none(out),
             stage=stage,
             labels=labels,
+            ignored=ignore_column,
         )
     return Explanation(folder, summary, tuple(reported.lines))
 

@@ -33,6 +33,7 @@ class ShiftSettings(TypedDict, total=False):
     permutations: int
     rows_per_image: int | None
     labels: str | None
+    ignore_column: str | Sequence[str]
     attribute: bool
     seed: int
     run: Where | None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice
-from medtl.cli.options import Device, Devices, Json, Labels, Precision, Quiet, Tta
+from medtl.cli.options import Device, Devices, IgnoreColumn, Json, Labels, Precision, Quiet, Tta
 
 
 def evaluate(
@@ -25,6 +25,7 @@ def evaluate(
         ),
     ] = None,
     labels: Labels = None,
+    ignore_column: IgnoreColumn = None,
     tta: Tta = False,
     missing_modalities: Annotated[
         bool,
@@ -60,6 +61,7 @@ def evaluate(
         stage=stage,
         cases=cases,
         labels=labels,
+        ignored=ignore_column or (),
         flips=tta,
         missing_modalities=missing_modalities,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.options import Device, Inputs, Json, Labels, Quiet
+from medtl.cli.options import Device, IgnoreColumn, Inputs, Json, Labels, Quiet
 
 
 def explain(
@@ -46,6 +46,7 @@ def explain(
         ),
     ] = 0.5,
     labels: Labels = None,
+    ignore_column: IgnoreColumn = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -67,6 +68,7 @@ def explain(
         cases=cases,
         threshold=threshold,
         labels=labels,
+        ignore_column=ignore_column or (),
         device=device,
         verbose=not quiet,
     )

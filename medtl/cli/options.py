@@ -41,6 +41,12 @@ Labels = Annotated[
 ]
 
 
+IgnoreColumn = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Column of a table to leave out; can be repeated."),
+]
+
+
 Device = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.options import Device, Devices, Labels, Precision, Quiet, Tta
+from medtl.cli.options import Device, Devices, IgnoreColumn, Labels, Precision, Quiet, Tta
 
 
 def predict(
@@ -20,6 +20,7 @@ def predict(
     inputs: Annotated[Path, typer.Option("--input", "-i", help="Folder or list of cases.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
     labels: Labels = None,
+    ignore_column: IgnoreColumn = None,
     device: Device = "auto",
     precision: Precision = "auto",
     devices: Devices = 1,
@@ -38,4 +39,14 @@ def predict(
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet or not fabric.is_global_zero)
-    predict_with(runs, inputs, out, catalog, fabric, reporter, labels=labels, flips=tta)
+    predict_with(
+        runs,
+        inputs,
+        out,
+        catalog,
+        fabric,
+        reporter,
+        labels=labels,
+        ignored=ignore_column or (),
+        flips=tta,
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice, component
-from medtl.cli.options import Data, Dst, Json, Labels, Quiet, Src, Task
+from medtl.cli.options import Data, Dst, IgnoreColumn, Json, Labels, Quiet, Src, Task
 
 
 def shift(
@@ -54,6 +54,7 @@ def shift(
         str | None, typer.Option(help="Block or module of the network of --run.")
     ] = None,
     labels: Labels = None,
+    ignore_column: IgnoreColumn = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Random seed of the permutations.")
     ] = 0,
@@ -81,6 +82,7 @@ def shift(
             "permutations": permutations,
             "rows_per_image": rows,
             "labels": labels,
+            "ignore_column": ignore_column,
             "attribute": attribute,
             "run": run,
             "layer": layer,

@@ -166,13 +166,14 @@ def evaluate(
     stage: str | None = None,
     cases: str | None = None,
     labels: str | None = None,
+    ignored: Sequence[str] = (),
     flips: bool = False,
     missing_modalities: bool = False,
 ) -> Scores:
     """Score the finished stages of a run, or one of them.
 
     ``data``: a folder of labelled cases; None: the run's own. ``cases``: "test", the run's locked
-    ones, or "all"; None: "test" of its own data, all of others.
+    ones, or "all"; None: "test" of its own data, all of others. ``ignored``: columns of a table.
     """
     if cases not in (None, "all", "test"):
         raise ConfigError(f"--cases {cases}: use all or test")
@@ -192,6 +193,7 @@ def evaluate(
         reporter,
         config.protocol if own else None,
         names=stages[0].metadata.names,
+        ignored=ignored or (config.ignore_column or () if own else ()),
         labels=scheme,
         required=sorted(needed),
     )

@@ -241,6 +241,7 @@ def explain_run(
     out: Path | None = None,
     stage: str | None = None,
     labels: str | None = None,
+    ignored: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """:func:`explain` a stage of a run; returns the folder and its ``saliency.json``.
 
@@ -249,6 +250,7 @@ def explain_run(
         out: folder; None: ``explain/STAGE`` in the run.
         stage: None: the last one of the transfer.
         labels: scheme of the cases' labels; None: that of the run, or of the inputs.
+        ignored: columns of a table to leave out; empty: those of the run.
     """
     check_writable(out or run.path)
     config = read_config(run.path / CONFIG)
@@ -263,6 +265,7 @@ def explain_run(
         reporter,
         None if inputs else config.protocol,
         names=trained.metadata.names,
+        ignored=ignored or (() if inputs else config.ignore_column or ()),
         labels=labels or (None if inputs else config.labels),
         required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,

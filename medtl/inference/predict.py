@@ -38,6 +38,7 @@ def predict(
     reporter: Reporter,
     *,
     labels: str | None = None,
+    ignored: Sequence[str] = (),
     flips: bool = False,
 ) -> tuple[Ensemble, list[Path]]:
     """Predict every case under ``inputs`` into ``out``; returns what predicted, and the files.
@@ -58,6 +59,7 @@ def predict(
         reporter,
         names=trained.metadata.names,
         divided=False,
+        ignored=ignored,
         labels=labels,
         required=preprocessor.modalities,
         need_target=False,

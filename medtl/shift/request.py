@@ -43,6 +43,7 @@ class ShiftRequest:
     permutations: int = PERMUTATIONS
     rows_per_image: int | None = None
     labels: str | None = None
+    ignore_column: tuple[str, ...] = ()  #: columns of a table to leave out
     attribute: bool = True  #: also measure the kind of the shift
     seed: int = 0
 
@@ -65,7 +66,7 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
     for name in given:
         if name not in known:
             raise UnknownNameError("setting of medtl shift", name, known)
-    for name in ("features", "metrics"):
+    for name in ("features", "metrics", "ignore_column"):
         if names := _listed(given.pop(name, None)):
             given[name] = names
     run, layer = given.pop("run", None), given.pop("layer", None)

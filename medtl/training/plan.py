@@ -157,7 +157,8 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
 
 def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Draft:
     """Bind the task to its data, read the weights of ``--init`` and lay out the stages."""
-    task = bound(catalog.tasks[given.task].load()(), given.data, given.labels)
+    offered, ignored = catalog.tasks[given.task].load()(), given.ignore_column or ()
+    task = bound(offered, given.data, given.labels, ignored=ignored)
     kind = task_type_named(task.kind, f"task {task.name}")
     default = task.defaults.strategy
     if given.strategy is None and given.src and default == "scratch":
@@ -182,6 +183,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
         config.data,
         reporter,
         config.protocol,
+        ignored=config.ignore_column or (),
         labels=config.labels,
         required=modalities,
         need_target=all(stage.unlabelled is None for stage in draft.stages),

@@ -59,14 +59,14 @@ class Cohorts:
         if key not in self.cohorts:
             self.cohorts[key] = open_cohort(
                 self._task(*key), key[1], self.reporter,
-                labels=self.request.labels, need_target=False,
+                ignored=self.request.ignore_column, labels=self.request.labels, need_target=False,
             )  # fmt: skip
         return self.cohorts[key]
 
     def _task(self, name: str, data: Path | None) -> Task:
-        offered = self.catalog.tasks[name].load()()
-        task = bound(offered, data, self.request.labels)
+        offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
+        task = bound(offered, data, self.request.labels, ignored=ignored)
         if task.names is not None:  # bind by its own names, with the parts of training
-            task = bound(offered, data, self.request.labels, task.names)
+            task = bound(offered, data, self.request.labels, task.names, ignored)
         self.tasks.setdefault(name, task)
         return task
