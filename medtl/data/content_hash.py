@@ -6,7 +6,8 @@ Axes: I J K voxels (K J I: the same array in memory order).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from medtl.data.case import Case, ImageFile
 from medtl.data.io.geometry import to_canonical
 from medtl.data.io.images import read_volume
 from medtl.data.modality import Modality
-from medtl.runtime.cache import remembered
+from medtl.errors import DataError
+from medtl.runtime.cache import content_of, remembered
+from medtl.runtime.parallel import in_threads
 
 #: Part of the cache key of hashes; raise it whenever they change.
 _FACT = "fingerprint 2"
@@ -37,6 +40,38 @@ def check_content(case: Case, modalities: Iterable[Modality]) -> None:
     for name in modalities:
         if not image_fingerprint(case.images[name]):
             read_volume(case.images[name])  # raises the error
+
+
+def files_of(case: Case) -> list[ImageFile]:
+    """What a prepared case is made from: its images, and its segmentation if there is one."""
+    return [*case.images.values(), *([case.target] if case.target else [])]
+
+
+def contents_of(cases: Sequence[Case]) -> dict[Path, str]:
+    """A hash of the bytes of each file that the cases are prepared from, by path.
+
+    Raises DataError for a file that cannot be read.
+    """
+    paths = list(dict.fromkeys(file.path for case in cases for file in files_of(case)))
+    return dict(zip(paths, in_threads(_content, paths, threads=2), strict=True))
+
+
+def check_unchanged(cases: Iterable[Case], contents: Mapping[Path, str]) -> None:
+    """Raise DataError if a file of the ``cases`` is another than when ``contents`` were read."""
+    for case in cases:
+        for file in files_of(case):
+            if _content(file.path) != contents[file.path]:
+                raise DataError(
+                    f"{file.path}: changed while the run was using it; put the former file back"
+                )
+
+
+def _content(path: Path) -> str:
+    try:
+        return content_of(path)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise DataError(f"{path}: cannot be read ({reason}); fetch it again") from problem
 
 
 def image_fingerprint(file: ImageFile) -> str:

@@ -1,6 +1,7 @@
 """The user's cache folder, and small facts about files that are kept between runs.
 
-The index holds no path, as paths often contain patients' names. Its keys are hashes.
+A fact belongs to the content of a file, whatever its path and times. The index holds no path, as
+paths often contain patients' names. Its keys are hashes.
 """
 
 from __future__ import annotations
@@ -8,16 +9,52 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
+import time
 from collections.abc import Callable
-from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from medtl.runtime.files import from_home
+from medtl import __version__
+from medtl.runtime import index
+from medtl.runtime.files import from_home, open_regular
 
-#: Seconds to wait for another process that is writing to the index.
-BUSY_TIMEOUT_S = 10.0
+#: Raised whenever keys mean something else than before.
+_KEYS = 2
+
+#: Bytes from which the hash of a file is kept between runs; a smaller one is read again as fast.
+LARGE = 1 << 20
+
+#: A file may change again within one tick of its file system's clock: two seconds on FAT.
+SETTLED_NS = 2_000_000_000
+
+_CHUNK = 1 << 20
+
+#: File systems that report another time as that of change.
+_WITHOUT_CHANGES = ("vfat", "msdos", "exfat", "cifs", "smb", "9p", "squashfs", "iso9660", "fuse")
+
+
+class State(NamedTuple):
+    """What the file system says of a file. No program can set the time of change back."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int  #: on Windows the time of creation
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> State:
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a later change would show in the state."""
+        return max(self.changed_ns, self.modified_ns) < time.time_ns() - SETTLED_NS
+
+
+#: Hashes of the files that this process has read.
+_known: dict[State, str] = {}
 
 
 def cache_dir() -> Path:
@@ -31,55 +68,88 @@ def cache_dir() -> Path:
 
 
 def remembered(fact: str, path: Path, channel: int | None, compute: Callable[[], Any]) -> Any:
-    """``compute()``, or its stored result for the same unchanged file; the value must be JSON.
+    """``compute()``, or its stored result for a file of the same content; the value must be JSON.
 
-    A file is unchanged if its path, size, modification time and channel are the same. Safe for
-    threads and processes. Without a usable cache folder the value is computed.
+    The fact must follow from the bytes of the file and the channel alone, not from its name. Safe
+    for threads and processes. Without a usable cache folder the value is computed.
     """
-    key = _key(fact, path, channel)
-    if key is None:
-        return compute()
-    known = _recall(key)
+    try:
+        content = content_of(path)
+    except OSError:
+        return compute()  # which says what is wrong with the file
+    kept = _index()
+    key = _key(fact, content, path.suffix.lower(), channel)
+    known = index.recall(kept, key)
     if known is not None:
         return json.loads(known)
     value = compute()
-    _store(key, json.dumps(value))
+    if _is_still(path, content):
+        index.store(kept, key, json.dumps(value))
     return value
 
 
-def _key(fact: str, path: Path, channel: int | None) -> str | None:
+def content_of(path: Path) -> str:
+    """A hash of the bytes of a file.
+
+    A process reads a file again when its state (device, inode, size, times of modification and of
+    change) is another, and a later process a small file in any case. The system alone sets times of
+    change, so a file that is replaced and given its old time is read again.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    known = _known.get(State.of(os.stat(path)))
+    if known is not None:
+        return known
+    with open_regular(path) as file:
+        state = State.of(os.fstat(file.fileno()))
+        settled = state.settled
+        kept = settled and state.size >= LARGE and tells_changes(state.device)
+        key = _key("content", os.path.realpath(path), *state[1:])
+        content = index.recall(_index(), key) if kept else None
+        if content is None:
+            digest = hashlib.blake2b(digest_size=16)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+            content = digest.hexdigest()
+            if not settled or State.of(os.fstat(file.fileno())) != state:
+                return content
+            if kept:
+                index.store(_index(), key, content)
+    _known[state] = content
+    return content
+
+
+def tells_changes(device: int) -> bool:
+    """Whether the file system of a device keeps a time of change that no program can set."""
+    if os.name == "nt":
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return not _mounted().get(number, "").startswith(_WITHOUT_CHANGES)
+
+
+@cache
+def _mounted() -> dict[str, str]:
+    """Number of each mounted device -> its file system; empty where the system does not say."""
     try:
-        path = path.resolve(strict=True)
-        stat = path.stat()
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
-        return None  # compute() reports what is wrong with the file
-    what = (fact, os.fspath(path), stat.st_size, stat.st_mtime_ns, channel)
-    return hashlib.blake2b(
-        repr(what).encode("utf-8", "surrogateescape"), digest_size=16
-    ).hexdigest()
+        return {}
+    words = [(line.split(), line.partition(" - ")[2].split()) for line in lines]
+    return {left[2]: right[0] for left, right in words if len(left) > 2 and right}
 
 
-def _recall(key: str) -> str | None:
-    path = cache_dir() / "files.sqlite"
-    if not path.is_file():
-        return None
+def _is_still(path: Path, content: str) -> bool:
     try:
-        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as index:
-            row = index.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-    except sqlite3.Error:
-        return None
-    return None if row is None else str(row[0])
+        return content_of(path) == content
+    except OSError:
+        return False
 
 
-def _store(key: str, value: str) -> None:
-    folder = cache_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(folder / "files.sqlite", timeout=BUSY_TIMEOUT_S)
-        with closing(connection) as index, index:
-            # Waiting for the disk costs more than recomputing most facts after a power cut.
-            index.execute("PRAGMA synchronous = OFF")
-            index.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT)")
-            index.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
-    except (OSError, sqlite3.Error):
-        return  # a read-only or broken cache costs time, never a result
+def _index() -> Path:
+    return cache_dir() / "files.sqlite"
+
+
+def _key(*parts: object) -> str:
+    text = repr((_KEYS, __version__, *parts))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from medtl.config import write_config
 from medtl.data.case import Case
-from medtl.data.content_hash import check_content, fingerprint
+from medtl.data.content_hash import check_content, check_unchanged, contents_of, fingerprint
 from medtl.data.modality import Modality
 from medtl.data.splits import write_splits
 from medtl.errors import DataError, Interrupted, RunError
@@ -61,6 +61,8 @@ def run_plan(
     reporter.say("reading every image once: what was trained on is kept out of the test")
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, reporter)
+        used = used_cases(plan)
+        contents = contents_of(used)
     cache = choose_cache(plan.memory_bytes(), plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases are kept in {cache}")
     workers = plan.config.workers
@@ -68,11 +70,22 @@ def run_plan(
         workers = choose_workers(fabric.device.type, processes_here(fabric))
     with open_folder(plan, fabric, out) as run, resumable(run, reporter) as interruption:
         trainer = Trainer(
-            plan, run, catalog, fabric, reporter, cache, workers, hashes, interruption, profile
+            plan=plan,
+            run=run,
+            catalog=catalog,
+            fabric=fabric,
+            reporter=reporter,
+            cache=cache,
+            workers=workers,
+            seen=hashes,
+            contents=contents,
+            interruption=interruption,
+            profile=profile,
         )
         trained = []
         for leg in legs(plan.stages, run):
             trained.append(trainer.train_stage(leg))
+        check_unchanged(used, contents)
         by = plan.selected_by
         write_results(plan.cohort, plan.split, run, trained, fabric, reporter, selected_by=by)
         fabric.barrier()
@@ -166,6 +179,13 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
         f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
     )
     return replace(plan, split=replace(plan.split, test=kept)), every
+
+
+def used_cases(plan: Plan) -> list[Case]:
+    """The cases of the patients that the plan trains on, validates with or tests on."""
+    split = plan.split
+    patients = {*split.train, *split.val, *split.test}
+    return [case for case in plan.cohort.cases if case.patient in patients]
 
 
 def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:

@@ -93,6 +93,7 @@ class Trainer:
     cache: str
     workers: int
     seen: tuple[str, ...]  #: content hashes of the training patients' images
+    contents: Mapping[Path, str]  #: hashes of the files of all cases when the run began
     interruption: Interruption
     profile: bool = False  #: whether to profile the first stage that is trained
     _datasets: dict[tuple[Domain, str, bool], Dataset[Any]] = field(default_factory=dict)
@@ -207,7 +208,8 @@ class Trainer:
             cases = self.plan.cases(domain, part)
             if unlabelled:
                 cases = blind(cases)
-            cached = cached_cases(cases, self.plan.preprocessor(domain), self.cache, self.workers)
+            preprocessor = self.plan.preprocessor(domain)
+            cached = cached_cases(cases, preprocessor, self.cache, self.workers, self.contents)
             if self.fabric.world_size > 1 and self.cache == "disk":
                 for index in share(self.fabric, range(len(cases))):
                     cached[index]

@@ -5,13 +5,14 @@ Axes: B batch, C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from monai.transforms.transform import Transform
@@ -19,12 +20,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
+from medtl.data.content_hash import check_unchanged, contents_of, files_of
 from medtl.data.io.geometry import Header
-from medtl.errors import DataError, MedtlError
+from medtl.errors import MedtlError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.memory import free_memory_bytes
 from medtl.runtime.subset import stride
 from medtl.training.samples.disk_cache import Stored
+from medtl.training.samples.keys import Item, case_key, recipe_key
 from medtl.transforms.preprocess import prepared_shape
 from medtl.transforms.preprocessor import Preprocessor
 
@@ -70,17 +73,26 @@ def choose_workers(device: str, processes: int) -> int:
 
 
 def cached_cases(
-    cases: Sequence[Case], preprocessor: Preprocessor, cache: str, workers: int
+    cases: Sequence[Case],
+    preprocessor: Preprocessor,
+    cache: str,
+    workers: int,
+    contents: Mapping[Path, str] | None = None,
 ) -> Dataset[Any]:
-    """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all."""
+    """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all.
+
+    ``contents``: hashes of their files when the run began, else those of now; a case whose file is
+    another when it is read raises DataError.
+    """
     from monai.data.dataset import CacheDataset
     from monai.data.dataset import Dataset as PlainDataset
 
-    items = [_Item(case) for case in cases]
+    known = contents_of(cases) if contents is None else contents
+    items = [Item(case, tuple(known[file.path] for file in files_of(case))) for case in cases]
     steps = _Prepare(preprocessor)
     if cache == "disk":
-        version = _digest(repr((preprocessor.preset.version, preprocessor.plain)))
-        return Stored(items, steps, cache_dir() / "prepared" / version, _item_hash)
+        folder = cache_dir() / "prepared" / recipe_key(preprocessor)
+        return Stored(items, steps, folder, partial(case_key, modalities=preprocessor.modalities))
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
     threads = max(1, workers)
@@ -111,36 +123,16 @@ def _own_errors() -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    case: Case
-
-
-def _item_hash(item: _Item) -> str:
-    """Changes with the case's files. Raises DataError if one of them is gone."""
-    files = [*item.case.images.values(), *([item.case.target] if item.case.target else [])]
-    try:
-        states = [(str(f.path), f.channel, f.path.stat()) for f in files]
-    except OSError as problem:
-        raise DataError(
-            f"{item.case.id}: {problem.filename} cannot be read: {problem.strerror}"
-        ) from problem
-    stamps = [(path, channel, s.st_mtime_ns, s.st_size) for path, channel, s in states]
-    return _digest(repr((item.case.regions, stamps)))
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 @dataclass(eq=False)
 class _Prepare(Transform):
     """A case -> tensors. MONAI's CacheDataset keeps the results of its own Transforms alone."""
 
     preprocessor: Preprocessor
 
-    def __call__(self, item: _Item) -> dict[str, Any]:
+    def __call__(self, item: Item) -> dict[str, Any]:
         prepared = self.preprocessor(item.case)
+        paths = [file.path for file in files_of(item.case)]
+        check_unchanged([item.case], dict(zip(paths, item.contents, strict=True)))
         image, target = prepared["image"], prepared.get("target")
         if target is None:  # the case itself names its class
             return {"image": image}
