@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from medtl.runtime import cache, index
 from medtl.runtime.cache import cache_dir, content_of, remembered
 
-QUICK = settings(deadline=None, max_examples=60, derandomize=True)
+QUICK = settings(deadline=None, max_examples=30, derandomize=True)
 
 
 @pytest.fixture(autouse=True)

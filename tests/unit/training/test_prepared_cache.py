@@ -30,7 +30,7 @@ from medtl.transforms.histogram import Standard
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset, brain_mr, brain_mr_n4, ct, mr
 
-QUICK = settings(deadline=None, max_examples=150, derandomize=True)
+QUICK = settings(deadline=None, max_examples=80, derandomize=True)
 FLAIR, T1 = Modality("flair"), Modality("t1")
 RECIPE = Preprocessor((FLAIR, T1), ("lesion",), mr().with_spacing(2.0))
 
