@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from medtl.cli.main import main
+from medtl.cli.start import main
 
 main()

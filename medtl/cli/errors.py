@@ -10,8 +10,9 @@ from typing import Any
 from typer import Abort
 from typer.exceptions import TyperException
 
-from medtl.errors import MedtlError, in_plain_words, visible
+from medtl.errors import Interrupted, MedtlError, in_plain_words, visible
 from medtl.runtime.memory import out_of_memory
+from medtl.runtime.signals import Stop
 
 USER_ERROR = 2
 
@@ -19,7 +20,7 @@ USER_ERROR = 2
 BUG = 1
 
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 #: The name of an option in other programs -> its name here.
@@ -34,13 +35,14 @@ ELSEWHERE = {
 }
 
 
-def guarded(command: Callable[[], object], *, debug: bool) -> int:
+def guarded(command: Callable[[], object], *, debug: bool, stop: Stop | None = None) -> int:
     """Run ``command`` and return the exit code; an int that it returns is its own.
 
     Known errors, bad options and system errors (files, memory) print one line and give 2; an
-    interrupt gives 130; a closed pipe prints nothing; anything else is a bug, and gives 1.
-    ``debug`` adds the traceback.
+    interrupt gives 130, SIGTERM 143; a closed pipe prints nothing; anything else is a bug, and
+    gives 1. ``debug`` adds the traceback. ``stop``: knows the signal that came.
     """
+    stop = stop or Stop()
     try:
         result = command()
         if sys.stdout is not None:  # a caller may have closed it
@@ -49,7 +51,23 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         _discard_stdout()
         return BUG
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted", INTERRUPTED)
+        return _fail(stop.text, stop.code)
+    except SystemExit as error:
+        return _fail(_ended_by(error), BUG, debug)
+    except Interrupted as error:
+        return _fail(str(error), error.exit_code, debug)
+    except Exception as error:
+        if stop.number is not None:  # an import that is interrupted may raise anything
+            return _fail(stop.text, stop.code, debug)
+        return _failed(error, debug)
+    if result == INTERRUPTED:  # Typer catches the interrupt itself
+        return _fail(stop.text, stop.code)
+    return result if type(result) is int else 0
+
+
+def _failed(problem: Exception, debug: bool) -> int:
+    try:
+        raise problem
     except MedtlError as error:
         return _fail(str(error), error.exit_code, debug)
     except TyperException as error:
@@ -64,9 +82,15 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         hint = "" if debug else "; run again with --debug to see where, and please report it"
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return _fail(f"this is a bug in medtl or a plugin ({what}){hint}", BUG, debug)
-    if result == INTERRUPTED:  # Typer catches the interrupt itself
-        return _fail("interrupted", INTERRUPTED)
-    return result if type(result) is int else 0
+
+
+def _ended_by(error: SystemExit) -> str:
+    """No command ends so: a component did."""
+    from medtl.plugins.catalog import load_catalog
+
+    plugin = load_catalog().plugin_in(error.__traceback__)
+    culprit = f"plugin {plugin}" if plugin else "a plugin or a library"
+    return f"{culprit} called sys.exit({error.code!r}); report it to its authors"
 
 
 def notice(text: str) -> None:
@@ -87,7 +111,7 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     process, message = _process(), visible(" ".join(message.split()))
     if process == "0":
         print("error:", message, file=sys.stderr, flush=True)
-    elif code != INTERRUPTED:  # which the first process reports
+    elif code not in (INTERRUPTED, TERMINATED):  # which the first process reports
         where = f"error in process {process}:"
         print(where, message, file=sys.stderr, flush=True)
     return code

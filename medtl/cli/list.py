@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import typer
 
+from medtl.cli.errors import notice
 from medtl.cli.light import LightCommand, LightGroup
 from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
@@ -42,7 +43,11 @@ for _kind in COMPONENT_KINDS:
 
 
 def _show(kinds: Iterable[str], json: bool) -> None:
-    registries = load_catalog().registries()
+    catalog = load_catalog()
+    for row in catalog.plugins:
+        if row.status == "broken":
+            notice(f"plugin {row.name} is not in use: {row.reason}")
+    registries = catalog.registries()
     rows = {kind: registries[kind].rows() for kind in kinds}
     if json:
         print_json(rows)

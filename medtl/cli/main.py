@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from typer.main import get_command
 from medtl import Component, __version__
 from medtl.cli.errors import guarded, notice
 from medtl.cli.light import LightGroup
+from medtl.errors import visible
 from medtl.plugins.builtin import COMMANDS
 from medtl.plugins.commands import load_command
 from medtl.runtime.files import from_home
+from medtl.runtime.signals import Stop, stoppable
 
 _DEBUG = "--debug"
 
@@ -40,6 +43,10 @@ _COMPLETE = "_MEDTL_COMPLETE"
 _HOME = re.compile(r"(--[\w-]+=|-\w)?(~.*)", re.DOTALL)
 
 
+#: What rich may take for markup.
+_MARKUP = re.compile(r"\[(?=[a-zA-Z/@#])")
+
+
 class LazyGroup(LightGroup):
     """Holds a stub for each command; the stub that is invoked is replaced by the real command."""
 
@@ -54,6 +61,7 @@ class LazyGroup(LightGroup):
             self.commands[name] = TyperCommand(name=name, help=component.summary, callback=None)
 
     def _add_plugin_commands(self) -> None:
+        """Their summaries are text: neither markup of rich nor anything a terminal obeys."""
         from medtl.plugins.catalog import load_catalog
 
         found = load_catalog().commands
@@ -63,7 +71,8 @@ class LazyGroup(LightGroup):
             # Two plugins may offer the same command: each then goes by its full name.
             shown = name if bare.count(name) == 1 else full_name
             if shown not in self.commands:
-                self._add({shown: component})
+                summary = _MARKUP.sub(r"\\\g<0>", visible(component.summary))
+                self._add({shown: replace(component, summary=summary)})
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._add_plugin_commands()
@@ -137,20 +146,26 @@ def root(
 
 def main() -> None:
     """Run ``medtl`` and exit."""
+    with stoppable() as stop:
+        code = run(stop)
+    sys.exit(code)
+
+
+def run(stop: Stop) -> int:
+    """Run ``medtl``; returns its exit code."""
     _print_anything()
+    # Figures become files; matplotlib could not even be imported with a wrong one.
+    os.environ.pop("MPLBACKEND", None)
     if _COMPLETE in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()  # Typer does that only where its own options are
     arguments, debug = _without_debug([_from_home(word) for word in sys.argv[1:]])
     command = get_command(app)
-    sys.exit(
-        guarded(
-            partial(
-                command.main, arguments or ["--help"], prog_name="medtl", standalone_mode=False
-            ),
-            debug=debug,
-        )
+    return guarded(
+        partial(command.main, arguments or ["--help"], prog_name="medtl", standalone_mode=False),
+        debug=debug,
+        stop=stop,
     )
 
 

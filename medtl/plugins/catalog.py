@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import TracebackType
 from typing import Any, Literal
 
 from medtl import Component
@@ -19,6 +20,7 @@ from medtl.plugins.loader import (
     canonical,
     load_plugin,
     outdated,
+    refuse_fatal,
 )
 
 GROUP = "medtl.plugins"
@@ -166,6 +168,20 @@ class Catalog:
         """How each plugin fared, by its name, as plain data."""
         return {row.name: asdict(row) for row in self.plugins}
 
+    def plugin_in(self, trace: TracebackType | None) -> str:
+        """The plugin whose components' package ran last in a traceback; "" where none did."""
+        packages = {
+            component.target.partition(":")[0].partition(".")[0]: name.partition(":")[0]
+            for registry in self.registries().values()
+            for name, component in registry.items()
+        }
+        found = ""
+        while trace is not None:
+            package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+            found = packages.get(package, found) if package != "medtl" else found
+            trace = trace.tb_next
+        return found
+
     def registries(self) -> dict[str, Registry]:
         return {kind: getattr(self, kind) for kind in COMPONENT_KINDS}
 
@@ -208,6 +224,8 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
             rows.append(replace(row, status="disabled", reason="by MEDTL_DISABLE_PLUGINS"))
             continue
         try:
+            if row.distribution not in ("", "medtl"):
+                refuse_fatal(point)
             offers[name] = load_plugin(point)
         except PluginError as error:
             rows.append(replace(row, status="broken", reason=str(error)))

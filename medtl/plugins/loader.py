@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import EntryPoint
 from inspect import isroutine
 from types import ModuleType
@@ -60,12 +61,48 @@ def load_plugin(point: EntryPoint) -> Offer:
     Raises:
         PluginError: it breaks the contract of :mod:`medtl.plugins.hookspecs` in any way.
     """
-    # Whatever a plugin prints must not get into machine-readable output.
-    with redirect_stdout(sys.stderr), _blaming(point.value):
+    with _stdout_on_stderr(), _blaming(point.value):
         module = _import(point)
         _check_api(module, point.value)
         _check_hook_names(module)
         return _components(module, canonical(point.name))
+
+
+def refuse_fatal(point: EntryPoint) -> None:
+    """Raises PluginError for a plugin whose import would end or change this process."""
+    if point.module in sys.modules:
+        return
+    from medtl.plugins.probe import fatal  # a plugin from elsewhere alone needs it
+
+    reason = fatal(point)
+    if reason:
+        raise PluginError(f"{reason}; correct it, or uninstall the plugin")
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Whatever a plugin prints, by any way, must not get into machine-readable output."""
+    streams = [one for one in (sys.stdout, sys.__stdout__) if one is not None]
+    with suppress(OSError, ValueError):  # closed, or a reader that is gone
+        for stream in streams:
+            stream.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+        with suppress(OSError, ValueError):
+            for stream in streams:
+                stream.flush()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def outdated(point: EntryPoint) -> str:

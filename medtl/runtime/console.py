@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -27,11 +29,20 @@ class Advance(Protocol):
 
 
 def print_json(body: Any) -> None:
-    """Print one JSON value on stdout."""
+    """Print one JSON value on stdout, the last that goes there."""
+    import atexit
     import json
 
     # Of what a terminal obeys, JSON in ASCII leaves this one character.
     print(json.dumps(body, indent=2).replace("\x7f", "\\u007f"))
+    atexit.register(_leave_stdout)
+
+
+def _leave_stdout() -> None:
+    """What a plugin prints when Python ends goes to stderr."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        os.dup2(2, 1)
 
 
 def _console(*, stderr: bool) -> Console:

@@ -12,7 +12,14 @@ from typing import Any
 
 from medtl.errors import ConfigError, nearest
 from medtl.plugins.catalog import GROUP, Catalog, build_catalog
-from medtl.plugins.loader import COMPONENT_KINDS, Offer, PluginError, canonical, load_plugin
+from medtl.plugins.loader import (
+    COMPONENT_KINDS,
+    Offer,
+    PluginError,
+    canonical,
+    load_plugin,
+    refuse_fatal,
+)
 from medtl.testing import components, plugins
 from medtl.testing.check import Check, CheckFailed, Tried, name_of, promise_of
 from medtl.testing.find import Found, find
@@ -79,6 +86,7 @@ def checks_in(module: ModuleType) -> tuple[Callable[[Any], None], ...]:
 def _checks_of(found: Found) -> Iterator[Check]:
     try:
         with found.importable():
+            refuse_fatal(found.point)
             offered = load_plugin(found.point)
     except PluginError as error:
         yield Check(found.name, PLUGIN, found.name, "loads", "", partial(_broken, str(error)))

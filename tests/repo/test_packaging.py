@@ -71,4 +71,4 @@ def test_wheel_holds_core_and_plugins_and_nothing_else(tmp_path: Path) -> None:
     }
     assert not any("/tests/" in name for name in names)
     assert f"{info}/licenses/LICENSE" in names
-    assert "medtl = medtl.cli.main:main" in points
+    assert "medtl = medtl.cli.start:main" in points

@@ -1,0 +1,164 @@
+"""Whether a plugin can be imported at all: tried once in a Python of its own.
+
+What ends a process (``os._exit``, a crash in C, an import that hangs) cannot be caught in it, and
+what a plugin changes in medtl cannot be taken back. The finding is remembered by the plugin's name
+and version and by its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from medtl import __version__
+from medtl.errors import MedtlError
+from medtl.runtime.cache import cache_dir
+from medtl.runtime.files import read_regular, replacing
+
+#: An import that takes longer hangs.
+SECONDS = 20.0
+
+
+#: Files of a plugin's package that are looked at, and the bytes of a finding.
+_MOST_FILES, _MOST_BYTES = 500, 4096
+
+
+#: The answer goes to a descriptor that the plugin does not know.
+_CHILD = """
+import os, sys
+answer = os.dup(1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+import json
+from importlib.metadata import EntryPoint
+from medtl.plugins import probe
+os.write(answer, json.dumps(probe.imported(EntryPoint(*sys.argv[1:]))).encode())
+"""
+
+
+def fatal(point: EntryPoint) -> str:
+    """Why this process must not import a plugin; empty where it may, whatever else is wrong."""
+    path = _finding(point)
+    try:
+        known = json.loads(read_regular(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if isinstance(known, dict) and isinstance(known.get("fatal"), str):
+        return str(known["fatal"])
+    found = _tried(point)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"fatal": found}), encoding="utf-8")
+    except (OSError, MedtlError):
+        pass  # without a cache it is tried each time
+    return found
+
+
+def imported(point: EntryPoint) -> str:
+    """Import a plugin here, in a process that may end; what is fatal about it, or empty."""
+    from medtl.plugins import builtin, catalog
+    from medtl.plugins.loader import PluginError, load_plugin
+
+    load_plugin(EntryPoint("core", builtin.__name__, catalog.GROUP))
+    before = _state()
+    try:
+        load_plugin(point)
+    except KeyboardInterrupt:
+        return f"{point.value} raises KeyboardInterrupt when it is imported"
+    except PluginError:
+        pass  # the reason is told where it is loaded
+    changed = _changed(before)
+    return f"{point.value} changes {changed} of medtl when it is imported" if changed else ""
+
+
+def _state() -> dict[str, tuple[Any, object]]:
+    """What medtl's modules and classes hold, by name: the thing, and what is in it."""
+    state: dict[str, tuple[Any, object]] = {}
+    for name, module in list(sys.modules.items()):
+        if name == __name__ or name.partition(".")[0] != "medtl":
+            continue
+        for attribute, value in list(vars(module).items()):
+            content: object = None
+            if isinstance(value, dict | list | set):
+                content = repr(value)
+            elif isinstance(value, type) and value.__module__ == name:
+                content = {key: id(member) for key, member in vars(value).items()}
+            if not attribute.startswith("__"):
+                state[f"{name}.{attribute}"] = value, content
+    return state
+
+
+def _changed(before: Mapping[str, tuple[Any, object]]) -> str:
+    """The first name of an earlier state that is something else now; empty if none is."""
+    after = _state()
+    for name, (value, content) in before.items():
+        now = after.get(name)
+        if now is None or now[0] is not value or now[1] != content:
+            return name
+    return ""
+
+
+def _tried(point: EntryPoint) -> str:
+    import subprocess
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, point.name, point.value, point.group],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # Ctrl-C ends the command, which ends the child
+    )
+    assert child.stdout is not None
+    with child.stdout as answer:
+        try:
+            code = child.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"importing {point.value} takes more than {SECONDS:g} s"
+        finally:
+            child.kill()
+            child.wait()
+        os.set_blocking(answer.fileno(), False)  # what it started may keep the pipe open
+        said = answer.read() or b""
+    if code < 0:
+        return f"importing {point.value} crashes Python ({signal.Signals(-code).name})"
+    try:
+        reason = json.loads(said)
+    except ValueError:
+        reason = None
+    if not isinstance(reason, str) or code:
+        return f"importing {point.value} ends Python (exit code {code})"
+    return reason
+
+
+def _finding(point: EntryPoint) -> Path:
+    version = point.dist.version if point.dist else ""
+    what = [__version__, sys.version, point.name, point.value, version, *_files(point)]
+    key = hashlib.blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16)
+    return cache_dir() / "plugins" / f"{key.hexdigest()}.json"
+
+
+def _files(point: EntryPoint) -> Iterator[object]:
+    """Names, sizes and times of the files of a plugin's package; nothing is imported."""
+    try:
+        spec = PathFinder.find_spec(point.module.partition(".")[0])
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    folders = list(spec.submodule_search_locations or ())
+    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    for path in paths[:_MOST_FILES] or [Path(spec.origin or "")]:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        yield str(path), stat.st_size, stat.st_mtime_ns
