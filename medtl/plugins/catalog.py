@@ -20,7 +20,6 @@ from medtl.plugins.loader import (
     canonical,
     load_plugin,
     outdated,
-    refuse_fatal,
 )
 
 GROUP = "medtl.plugins"
@@ -225,7 +224,9 @@ def build_catalog(points: Iterable[EntryPoint], disabled: Iterable[str] = ()) ->
             continue
         try:
             if row.distribution not in ("", "medtl"):
-                refuse_fatal(point)
+                from medtl.plugins import probe  # for plugins from elsewhere alone
+
+                probe.refuse_fatal(point)
             offers[name] = load_plugin(point)
         except PluginError as error:
             rows.append(replace(row, status="broken", reason=str(error)))

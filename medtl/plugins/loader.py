@@ -68,17 +68,6 @@ def load_plugin(point: EntryPoint) -> Offer:
         return _components(module, canonical(point.name))
 
 
-def refuse_fatal(point: EntryPoint) -> None:
-    """Raises PluginError for a plugin whose import would end or change this process."""
-    if point.module in sys.modules:
-        return
-    from medtl.plugins.probe import fatal  # a plugin from elsewhere alone needs it
-
-    reason = fatal(point)
-    if reason:
-        raise PluginError(f"{reason}; correct it, or uninstall the plugin")
-
-
 @contextmanager
 def _stdout_on_stderr() -> Iterator[None]:
     """Whatever a plugin prints, by any way, must not get into machine-readable output."""

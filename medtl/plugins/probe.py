@@ -20,6 +20,8 @@ from typing import Any
 
 from medtl import __version__
 from medtl.errors import MedtlError
+from medtl.plugins import builtin
+from medtl.plugins.loader import PluginError, load_plugin
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import read_regular, replacing
 
@@ -38,9 +40,18 @@ answer = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 import json
 from importlib.metadata import EntryPoint
-from medtl.plugins import probe
+from medtl.plugins import catalog, probe  # what it might change is there
 os.write(answer, json.dumps(probe.imported(EntryPoint(*sys.argv[1:]))).encode())
 """
+
+
+def refuse_fatal(point: EntryPoint) -> None:
+    """Raises PluginError for a plugin whose import would end or change this process."""
+    if point.module in sys.modules:
+        return
+    reason = fatal(point)
+    if reason:
+        raise PluginError(f"{reason}; correct it, or uninstall the plugin")
 
 
 def fatal(point: EntryPoint) -> str:
@@ -64,10 +75,7 @@ def fatal(point: EntryPoint) -> str:
 
 def imported(point: EntryPoint) -> str:
     """Import a plugin here, in a process that may end; what is fatal about it, or empty."""
-    from medtl.plugins import builtin, catalog
-    from medtl.plugins.loader import PluginError, load_plugin
-
-    load_plugin(EntryPoint("core", builtin.__name__, catalog.GROUP))
+    load_plugin(EntryPoint("core", builtin.__name__, point.group))
     before = _state()
     try:
         load_plugin(point)

@@ -18,8 +18,8 @@ from medtl.plugins.loader import (
     PluginError,
     canonical,
     load_plugin,
-    refuse_fatal,
 )
+from medtl.plugins.probe import refuse_fatal
 from medtl.testing import components, plugins
 from medtl.testing.check import Check, CheckFailed, Tried, name_of, promise_of
 from medtl.testing.find import Found, find

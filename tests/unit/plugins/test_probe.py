@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from medtl.plugins import catalog as catalogs
 from medtl.plugins import probe
 from medtl.plugins.catalog import GROUP, build_catalog
-from medtl.plugins.loader import PluginError, load_plugin, refuse_fatal
+from medtl.plugins.loader import PluginError, load_plugin
+from medtl.plugins.probe import refuse_fatal
 
 HEAD = "from medtl import Component, hookimpl\nPLUGIN_API = 1\n"
 HOOK = "@hookimpl\ndef medtl_networks():\n    return [Component('mine', 'os:getcwd', 'x')]\n"
@@ -99,7 +99,7 @@ def test_a_finding_is_remembered_until_the_plugin_changes(
 def test_a_bundle_without_a_package_of_its_own_is_not_tried(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogs, "refuse_fatal", lambda point: pytest.fail("tried"))
+    monkeypatch.setattr(probe, "refuse_fatal", lambda point: pytest.fail("tried"))
     (row,) = build_catalog([write("")]).plugins
     assert row.status == "ok"
 
