@@ -9,16 +9,16 @@ import hashlib
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from medtl.data.phantom.kept import placed, written_once
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.cache import cache_dir
-from medtl.runtime.files import new_folder
 from medtl.runtime.parallel import in_threads
 
 INDEX = "phantom.json"
@@ -103,68 +103,53 @@ def write_phantom(
     something already or cannot be written. Nothing is left behind then.
     """
     settings = Settings(cases, size, sites, seed, shift)
-    writer = _writer(layout)
+    _writer(layout)
     _check(settings, layout)
-    with _placed(Path(root)) as partial:
-        _run(writer.jobs(partial, settings), progress, workers)
-        _write_index(partial, _facts(writer, settings))
+    with placed(Path(root)) as partial:
+        _fill(partial, layout, settings, progress, workers)
     return Path(root)
+
+
+def _fill(
+    folder: Path,
+    layout: str,
+    settings: Settings,
+    progress: Progress | None,
+    workers: int | None = None,
+) -> None:
+    writer = _writer(layout)
+    _run(writer.jobs(folder, settings), progress, workers)
+    _write_index(folder, _facts(writer, settings))
 
 
 def write_own(root: Path, write: WriteOwn, cases: int, seed: int) -> Path:
     """A cohort by a task's own writer, ``Task.write_phantom``, in a folder that says it is
     synthetic. DataError as for :func:`write_phantom`."""
-    with _placed(root) as partial:
-        write(partial, cases, seed)
-        if not (partial / INDEX).is_file():
-            _write_index(partial, {"cases": cases, "seed": seed})
+    with placed(root) as partial:
+        _fill_own(partial, write, cases, seed)
     return root
+
+
+def _fill_own(folder: Path, write: WriteOwn, cases: int, seed: int) -> None:
+    write(folder, cases, seed)
+    if not (folder / INDEX).is_file():
+        _write_index(folder, {"cases": cases, "seed": seed})
 
 
 def own_phantom(task: str, write: WriteOwn) -> Path:
     """Folder of a task's own cohort, written again whenever the code beside the writer
     has changed."""
     root = cache_dir() / f"phantom-{task}-n{OWN_CASES}-{_version_of(write)}"
-    return _written_once(root, lambda: write_own(root, write, OWN_CASES, seed=0))
-
-
-@contextmanager
-def _placed(root: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes ``root`` in one rename, or goes."""
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise DataError(f"{root}: already holds something; choose a new or an empty folder")
-        with new_folder(root) as partial:
-            yield partial
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{root}: cannot be written ({reason}); choose another folder") from error
+    return written_once(root, lambda folder: _fill_own(folder, write, OWN_CASES, seed=0))
 
 
 def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Path:
-    """Folder of the built-in cohort, written once under ``MEDTL_CACHE`` or the user's cache.
-
-    Two processes may ask at once: each writes its own folder, and the first to finish wins.
-    """
+    """Folder of the built-in cohort, written once under ``MEDTL_CACHE`` or the user's cache, and
+    again where a file of it is damaged or gone."""
     own, version = DEFAULTS[layout], _writer(layout).VERSION
     name = "phantom" if layout == BRATS else f"phantom-{layout}"
     root = cache_dir() / f"{name}-v{version}-n{own.cases}-s{own.size}-k{own.sites}-i{own.seed}"
-    return _written_once(
-        root, lambda: write_phantom(root, layout=layout, progress=progress, **asdict(own))
-    )
-
-
-def _written_once(root: Path, write: Callable[[], Path]) -> Path:
-    # The folder appears by one rename, index included; only a cache cleaner can thin it out.
-    index = root / INDEX
-    if index.is_file():
-        return root
-    try:
-        return write()
-    except DataError as error:
-        if index.is_file():  # another process was faster
-            return root
-        raise DataError(f"{error}, or set MEDTL_CACHE to one that can be used") from error
+    return written_once(root, lambda folder: _fill(folder, layout, own, progress))
 
 
 def _version_of(write: WriteOwn) -> str:

@@ -281,6 +281,33 @@ def test_built_in_cohort_is_written_once_into_the_cache(
     assert (root / "phantom.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("damage", ["a bit", "a file", "another file", "the hashes"])
+def test_damaged_built_in_cohort_is_told_and_made_anew(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "cache"))
+    small = cohort_module.Settings(cases=1, size=16, sites=1, seed=0)
+    monkeypatch.setitem(cohort_module.DEFAULTS, cohort_module.BRATS, small)
+    root = default_phantom()
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    image = next(path for path in before if path.name.endswith("t1.nii.gz"))
+    match damage:
+        case "a bit":
+            image.write_bytes(before[image][:-20] + b"\0" + before[image][-19:])
+        case "a file":
+            image.unlink()
+        case "another file":
+            image.with_name("more.nii.gz").write_bytes(before[image])
+        case _:
+            (root / ".hashes.json").write_text("{")
+    assert default_phantom() == root
+    assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 def test_own_phantom_of_a_task_is_written_once_and_marked_as_synthetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
