@@ -11,6 +11,7 @@ from medtl.data.modality import COLOURS
 from medtl.errors import ConfigError, WeightsError
 from medtl.networks.builder import IMAGENET_FILES
 from medtl.plugins.catalog import Catalog
+from medtl.transfer.mismatch import first_channels
 from medtl.transfer.weights import Weights, read_weights, resolve_weights
 
 #: The value of ``--init``.
@@ -20,16 +21,18 @@ IMAGENET = "imagenet"
 URL = "https://download.pytorch.org/models/"
 
 
-def read_imagenet(catalog: Catalog, network: str, file: Path | None) -> Weights:
+def read_imagenet(catalog: Catalog, network: str, file: Path | None, key: str = "") -> Weights:
     """ImageNet weights for a network of the catalog, with channels red, green and blue.
+
+    ``key``: of the weights in the file, where it holds several.
 
     Raises:
         ConfigError: torchvision has no weights for the network, and no file is given.
         WeightsError: the file is missing or cannot be read.
     """
     path = resolve_weights(str(file)) if file else find_imagenet(catalog, network)
-    weights = read_weights(path)
-    if weights.modalities:
+    weights = read_weights(path, key)
+    if weights.modalities or first_channels(weights.tensors) not in (0, len(COLOURS)):
         return weights
     return replace(weights, metadata={**weights.metadata, "modalities": list(COLOURS)})
 

@@ -9,7 +9,9 @@ from difflib import SequenceMatcher
 
 from torch import Tensor
 
+from medtl.errors import shortened
 from medtl.networks.blocks import Network, match_block, tensors
+from medtl.transfer.name_match import NameMatch, match_names
 from medtl.transfer.nnunet_names import NNUNET
 from medtl.transfer.receipt import Receipt, ReceiptRow
 from medtl.transfer.weights import Weights
@@ -20,6 +22,10 @@ ENOUGH = 0.5
 
 #: With a larger share of a block's weights unused, the file is another network's.
 WITHOUT_PLACE = 0.1
+
+
+#: The note on a tensor that the file does not have.
+NOT_IN_FILE = "not in the file"
 
 
 MATCHING = "choose the matching --network"
@@ -37,6 +43,10 @@ _RESNET: dict[tuple[tuple[int, ...], int], int] = {
 }
 
 
+#: A tensor of a VGG's first layer, or of a ResNet's first block, behind any prefix.
+_FIRST_NAMES = re.compile(r"((?:.*\.)?)(?:features\.0|layer1\.0\.conv1)\.weight")
+
+
 def misfit(
     network: Network, weights: Weights, receipt: Receipt, reinit: Collection[str] = ()
 ) -> str:
@@ -45,6 +55,7 @@ def misfit(
     Heads, slim blocks and the blocks of ``reinit`` are expected to be random, so only the other
     blocks of the ``receipt`` count.
     """
+    match = match_names(network, weights.tensors)
     free = {*reinit, *_new_by_nature(network)}
     skipped = [row for row in receipt.tensors if row.status == "skipped"]
     asked = [
@@ -67,14 +78,19 @@ def misfit(
                 f"after them were made for pictures ({shown}); carry the first {depth} blocks over "
                 f"by --strategy transfusion --depth {depth}"
             )
+        if part := _part_alone(match, weights, misfits):
+            return f"{problem}: {part}"
         return (
             f"{problem}, these are weights of {architecture(weights)} ({shown})"
             f"{_near_miss(network, weights, misfits, skipped)}; {MATCHING}"
         )
+    homes = {row.name: match.name_here(row.name) for row in skipped if not row.note}
     for block in dict.fromkeys(row.block for row in asked):
         held = [row for row in asked if row.block == block]
         used = sum(row.numel for row in held if row.status != "random")
-        lost = [r.name for r in skipped if not r.note and block in match_block(network, (r.name,))]
+        lost = [
+            name for name, here in homes.items() if here and block in match_block(network, (here,))
+        ]
         for row in held:  # a kernel in the file and a vector (a norm's) here, or the reverse
             if row.source and (len(row.shape) == 1) != (weights.tensors[row.source].ndim == 1):
                 lost.append(row.source)
@@ -102,6 +118,21 @@ def _flat(network: Network, asked: Sequence[ReceiptRow], misfits: Sequence[Recei
     return min(names.index(block) for block in lost)
 
 
+def _part_alone(match: NameMatch, weights: Weights, misfits: Sequence[ReceiptRow]) -> str:
+    """What is missing in a file of an encoder alone, all of which fits; empty for other files."""
+    lacking = [row for row in misfits if row.note == NOT_IN_FILE]
+    used = set(match.names.values())
+    own = [n for n, each in weights.tensors.items() if n.startswith(match.there) and each.ndim]
+    if not used or len(lacking) < len(misfits) or not used.issuperset(own):
+        return ""
+    blocks = shortened(list(dict.fromkeys(row.block for row in lacking)), 4)
+    where = f" under {match.there.rstrip('.')}" if match.there else ""
+    return (
+        f"all {len(used)} tensors of the file{where} fit, and it has none for {blocks}, which "
+        "would start random, as after self-supervision; name a file of the whole network"
+    )
+
+
 def _new_by_nature(network: Network) -> set[str]:
     """Heads, and the slim blocks of the option ``slim_from``."""
     slim = network.options.get("slim_from")
@@ -122,8 +153,27 @@ def architecture(weights: Weights) -> str:
     return f"torchvision's {known}" if known else "another architecture"
 
 
+def first_channels(state: Mapping[str, Tensor]) -> int:
+    """Image channels that torchvision's network in a file takes; 0 for other networks."""
+    if not torchvision_network(state):
+        return 0
+    bare = _without_prefix(state)
+    first = bare.get("features.0.weight", bare.get("conv1.weight"))
+    return first.shape[1] if first is not None and first.ndim == 4 else 0
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VGG's or ResNet's tensors, without the prefix before all of them."""
+    prefix = next((m[1] for name in state if (m := _FIRST_NAMES.fullmatch(name))), "")
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
 def torchvision_network(state: Mapping[str, Tensor]) -> str:
-    """medtl's name of the torchvision VGG or ResNet that these tensors are of; else empty."""
+    """medtl's name of the torchvision VGG or ResNet that these tensors are of; else empty.
+
+    A prefix before all of its names is allowed (``module.encoder.``).
+    """
+    state = _without_prefix(state)
     stages = [name for name in state if re.fullmatch(r"features\.\d+\.weight", name)]
     depth = _VGG.get(sum(state[name].ndim == 4 for name in stages))
     if depth:

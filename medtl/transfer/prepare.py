@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, shortened
 from medtl.networks.blocks import Network, freeze, partition, select_blocks, tensors
 from medtl.transfer.receipt import Receipt
 from medtl.transfer.response import calibrate_response
 from medtl.transfer.strategies.base import Stage
-from medtl.transfer.transfer import random_row, transfer
+from medtl.transfer.transfer import LEFT_RANDOM, random_row, transfer
 from medtl.transfer.weights import Weights
 
 
@@ -55,7 +55,8 @@ def prepare_network(
             first layers responded, adapted ones are scaled to respond as strongly.
 
     Raises:
-        ConfigError: two channels of a frozen stem are identical, and could never become different.
+        ConfigError: two channels of a frozen stem are identical, and could never become different;
+            or the file lacks weights of a frozen block, which would stay random.
     """
     if weights is None:
         owners, state = partition(network), tensors(network)
@@ -74,9 +75,12 @@ def prepare_network(
         if batch is not None and "response_rms" in weights.metadata:
             rms = weights.metadata["response_rms"]
             receipt = calibrate_response(network, receipt, rms, batch)
+    loaded = receipt if weights is not None else None
     if initialise is not None:
         receipt = initialise(network, receipt)
     frozen, receipt = _frozen(network, stage, receipt)
+    if loaded is not None:
+        _check_frozen(stage, loaded, frozen)
     if receipt.identical_modalities and set(network.input_tensors) & set(frozen):
         first, second = receipt.identical_modalities[0]
         raise ConfigError(
@@ -100,6 +104,26 @@ def _frozen(network: Network, stage: Stage, receipt: Receipt) -> tuple[tuple[str
     new = ", ".join(receipt.new_modalities)
     note = f"{', '.join(sorted(stems))} stays trainable: new modalities {new}"
     return kept, replace(receipt, notes=(*receipt.notes, note))
+
+
+def _check_frozen(stage: Stage, receipt: Receipt, frozen: Collection[str]) -> None:
+    """Refuse to freeze what was to be loaded and is random: it would never be trained."""
+    lost = [
+        row
+        for row in receipt.tensors
+        if row.status == "random"
+        and row.name in frozen
+        and row.note != LEFT_RANDOM
+        and not row.name.endswith("num_batches_tracked")
+    ]
+    if not lost:
+        return
+    blocks = ", ".join(dict.fromkeys(row.block for row in lost))
+    shown = shortened([f"{row.name} ({row.note})" for row in lost])
+    raise ConfigError(
+        f"{receipt.origin}: {len(lost)} frozen tensors of {blocks} would stay random in stage "
+        f"{stage.name}: {shown}; leave {blocks} out of --freeze, or name a file that has them"
+    )
 
 
 def _new_top(network: Network, weights: Weights) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ Axes: O outputs, I image channels of the source, C those of the network, x the k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
+from medtl.data.modality import COLOURS
 from medtl.errors import ConfigError, WeightsError
 from medtl.networks.blocks import Network, check_block_names, names_of, partition, tensors
 from medtl.transfer.channel_adaptation import (
@@ -22,11 +23,22 @@ from medtl.transfer.channel_adaptation import (
     inflated,
     plan_channels,
 )
-from medtl.transfer.mismatch import misfit
-from medtl.transfer.nnunet_names import dynunet_names, is_cancelled_bias
+from medtl.transfer.mismatch import NOT_IN_FILE, misfit, torchvision_network
+from medtl.transfer.name_match import match_names
+from medtl.transfer.nnunet_names import is_cancelled_bias
 from medtl.transfer.receipt import Receipt, ReceiptRow, Status, identical_notes
 from medtl.transfer.response import norm_follows
 from medtl.transfer.weights import Weights
+from medtl.transfer.wrapped import PLAIN_KEY, several
+
+#: The note on a file of torchvision's networks that names no channels.
+_COLOURS_TAKEN = (
+    "the file does not name its channels: taken to be red, green, blue, as torchvision's are; "
+    "state --init-modalities if they are others"
+)
+
+#: The note on a tensor of a block that was to stay random.
+LEFT_RANDOM = "left random as asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +81,22 @@ def transfer(
         ConfigError: an unknown block or modality. The network is untouched.
     """
     _check_names(network, modalities, reinit)
-    channels = Names(source_modalities or weights.modalities, modalities, mapping or {})
     outputs = Names(weights.regions, regions, {})
     state, owners = tensors(network), partition(network)
-    saved = match_names(network, weights.tensors)
+    match = match_names(network, weights.tensors)
+    if match.rivals:
+        raise several(weights.path, _keys(match.rivals), network.name)
+    saved = match.names
+    colours = _colours(network, weights, saved)
+    known = source_modalities or weights.modalities or colours
+    channels = Names(known, modalities, mapping or {})
     rows, values = [], {}
     for name, tensor in state.items():
         row = random_row(name, owners[name], tensor, source=saved.get(name, ""))
         if row.block in reinit:
-            row = replace(row, note="left random as asked")
+            row = replace(row, note=LEFT_RANDOM)
         elif name not in saved:
-            row = replace(row, note="not in the file")
+            row = replace(row, note=NOT_IN_FILE)
         else:
             row, value = _placed(network, row, tensor, channels, outputs, weights)
             if value is not None:
@@ -87,12 +104,26 @@ def transfer(
         rows.append(row)
     rows += _skipped(weights, network, set(saved.values()))
     receipt = _receipt(network, weights, rows, channels, outputs)
+    if colours and known is colours:
+        receipt = replace(receipt, notes=(*receipt.notes, _COLOURS_TAKEN))
     if not allow_partial and (problem := misfit(network, weights, receipt, reinit)):
         raise WeightsError(f"{weights.path}: {problem}, or go on with --allow-partial")
     with torch.no_grad():
         for name, value in values.items():
             state[name].copy_(value)
     return receipt
+
+
+def _colours(network: Network, weights: Weights, saved: Mapping[str, str]) -> tuple[str, ...]:
+    """Red, green and blue, if the file is torchvision's network for pictures and names none."""
+    first = [weights.tensors[saved[name]] for name in network.input_tensors if name in saved]
+    of_pictures = bool(first) and all(w.ndim == 4 and w.shape[1] == len(COLOURS) for w in first)
+    return COLOURS if of_pictures and torchvision_network(weights.tensors) else ()
+
+
+def _keys(places: Mapping[str, int]) -> dict[str, int]:
+    """Prefixes in a file as ``--weights-key`` takes them, with the number of tensors under each."""
+    return {prefix.rstrip(".") or PLAIN_KEY: count for prefix, count in places.items()}
 
 
 def random_row(name: str, block: str, tensor: Tensor, source: str = "") -> ReceiptRow:
@@ -240,24 +271,3 @@ def _receipt(
     if heads and not (outputs.source and outputs.target):
         notes.append("the file does not name its regions: its outputs are taken in order")
     return Receipt(str(weights.path), tuple(rows), new, identical, tuple(notes))
-
-
-def match_names(network: Network, saved: Collection[str]) -> dict[str, str]:
-    """Network tensor -> name in the file (``saved``), by the renaming that matches most of them.
-
-    Tried: the names as they are; nnU-Net's as DynUNet's; the names without their first part, or
-    with a first part of the network's in front (Lightning modules and bare encoders).
-    """
-    aliases = names_of(network.module)
-    renamings = [{name: name for name in saved}]
-    renamings.append({new: old for old, new in dynunet_names(saved).items()})
-    for prefix in sorted({name.partition(".")[0] + "." for name in saved}):
-        renamings.append({n.removeprefix(prefix): n for n in saved if n.startswith(prefix)})
-    for prefix in sorted({name.partition(".")[0] + "." for name in aliases}):
-        renamings.append({prefix + name: name for name in saved})
-
-    def match(renaming: Mapping[str, str]) -> dict[str, str]:
-        hits = {first: [a for a in known if a in renaming] for first, known in aliases.items()}
-        return {first: renaming[known[0]] for first, known in hits.items() if known}
-
-    return max(map(match, renamings), key=len)

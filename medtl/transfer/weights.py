@@ -23,7 +23,9 @@ from torch import Tensor
 
 from medtl.errors import WeightsError
 from medtl.runtime.files import from_home, replacing, unwritable
+from medtl.transfer.file_bounds import check_listed, check_names, check_plain
 from medtl.transfer.torch_file import read_torch
+from medtl.transfer.wrapped import taken, without_wrappers
 
 FORMAT = 1
 
@@ -33,6 +35,17 @@ BEST = "checkpoint_best.safetensors"
 
 #: How files of weights are usually called; used for hints alone.
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+#: Metadata that every reader uses: its type, and in words.
+_STATED: tuple[tuple[str, Any, str], ...] = (
+    ("network", dict, "a mapping"),
+    ("task", str, "text"),
+    ("stage", str, "text"),
+    ("kind", str, "text"),
+    ("synthetic", bool, "true or false"),
+    ("steps", int, "a whole number"),
+    ("response_rms", dict, "a mapping"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +85,23 @@ def steps_behind(weights: Weights) -> int | None:
     return steps if isinstance(steps, int) and steps >= 0 else None
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, key: str = "") -> Weights:
     """Read safetensors, or what ``torch.save`` wrote, without running code from the file.
 
-    Raises WeightsError for anything else, for damaged files, and for tensors that are not plain
-    finite numbers.
+    Args:
+        key: of the weights to take, where the file holds several (:mod:`medtl.transfer.wrapped`).
+
+    Raises WeightsError for anything else, for damaged files, for tensors that are not plain
+    finite numbers, and where several networks are found and no ``key`` names one.
     """
-    kind = _kind(path)
-    tensors, metadata, form = _read_safetensors(path) if kind == "safetensors" else read_torch(path)
+    read = _read_safetensors if _kind(path) == "safetensors" else read_torch
+    tensors, metadata, form = read(path, key)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors; name another file")
     for name, tensor in tensors.items():
-        _check(path, name, tensor)
-    return Weights(path, _strip_prefixes(tensors), metadata, form)
+        check_plain(path, name, tensor)
+        _check_finite(path, name, tensor, own=form == "medtl")
+    return Weights(path, without_wrappers(tensors), metadata, form)
 
 
 def _kind(path: Path) -> str:
@@ -110,22 +127,43 @@ def _kind(path: Path) -> str:
     )
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+def _read_safetensors(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    damaged = WeightsError(f"{path} is truncated or damaged; fetch or write it again")
     try:
+        check_listed(path, _header(path))
         with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            check_names(path, names)
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} is truncated or damaged; fetch or write it again") from error
+            tensors = {name: file.get_tensor(name) for name in names}
+    except NotImplementedError as error:  # types that torch has and cannot copy
+        raise WeightsError(
+            f"{path} has tensors of a type packed below 8 bits; save plain floating-point weights"
+        ) from error
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
+        raise damaged from error
+    except (TypeError, RuntimeError, OverflowError) as error:
+        raise damaged from error
+    if key:
+        tensors = taken(path, tensors, key)
     if "medtl" not in header:
         return tensors, {}, "safetensors"
     return tensors, _parse_metadata(path, header["medtl"]), "medtl"
 
 
+def _header(path: Path) -> bytes:
+    """The JSON before the tensors. Raises ValueError if it is longer than the file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size - 8:
+            raise ValueError(length)
+        return file.read(length)
+
+
 def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         version = metadata.get("format") if isinstance(metadata, dict) else None
@@ -136,34 +174,20 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
         names = metadata.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
+    for key, kind, what in _STATED:
+        if not isinstance(metadata.get(key), kind | None):
+            raise WeightsError(
+                f"{path} has damaged medtl metadata: {key} is not {what}; write it again"
+            )
     return metadata
 
 
-def _check(path: Path, name: str, tensor: Tensor) -> None:
-    if (
-        tensor.layout != torch.strided
-        or tensor.is_quantized
-        or tensor.is_complex()
-        or tensor.is_meta
-    ):
-        raise WeightsError(
-            f"{path}: {name} is a sparse, quantised, complex or empty-shell tensor; save plain "
-            "floating-point weights"
-        )
+def _check_finite(path: Path, name: str, tensor: Tensor, *, own: bool) -> None:
     if tensor.is_floating_point():
         plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
         if not bool(torch.isfinite(plain).all()):
-            raise WeightsError(
-                f"{path}: {name} holds NaN or infinite values; train anew at a lower --lr"
-            )
-
-
-def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what DistributedDataParallel (``module.``) and torch.compile (``_orig_mod.``) add."""
-    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
-    while all(name.startswith("module.") for name in named):
-        named = {name.removeprefix("module."): tensor for name, tensor in named.items()}
-    return named
+            mend = "train anew at a lower --lr" if own else "use a checkpoint from before it failed"
+            raise WeightsError(f"{path}: {name} holds NaN or infinite values; {mend}")
 
 
 def write_checkpoint(
