@@ -56,6 +56,10 @@ Natural = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Index = Annotated[int, Field(ge=0)]
 
 
+#: No node has more; the libraries below list them before they count them.
+Devices = Annotated[int, Field(ge=1, le=1024)]
+
+
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -211,6 +215,12 @@ class TrainConfig(BaseModel):
     weights: UserPath | None = setting(
         "ImageNet checkpoint, if not in torch's hub cache.", TRANSFER
     )
+    weights_key: str | None = setting(
+        "Which weights of the --init file, e.g. teacher or state_dict_ema.",
+        TRANSFER,
+        metavar="KEY",
+        unset="the only ones",
+    )
     init_modalities: Annotated[Names, AfterValidator(_canonical)] = setting(
         "Channel names of the --init file, if it has none.", TRANSFER
     )
@@ -250,7 +260,7 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "Precision: auto, fp32, bf16 or fp16.", HARDWARE, "auto"
     )
-    devices: Natural = setting("Number of devices per node.", HARDWARE, 1)
+    devices: Devices = setting("Number of devices per node.", HARDWARE, 1)
     num_nodes: Natural = setting("Number of nodes.", HARDWARE, 1)
     cache: Literal["auto", "memory", "disk", "none"] = setting(
         "Cache of prepared cases: auto, memory, disk or none.", HARDWARE, "auto"
@@ -294,6 +304,7 @@ class TrainSettings(TypedDict, total=False):
     initialiser: str | None
     init: Where | None
     weights: Where | None
+    weights_key: str | None
     init_modalities: Sequence[str] | None
     map: Mapping[str, str]
     allow_partial: bool
@@ -331,6 +342,8 @@ def contradictions(config: TrainConfig) -> Iterator[str]:
     """
     if config.weights and config.init != "imagenet":
         yield "--weights names the file of --init imagenet; other files go to --init"
+    if config.weights_key is not None and not config.init:
+        yield f"--weights-key {config.weights_key} names weights in a file; give it by --init"
     if config.minutes and config.steps:
         yield "--minutes chooses the number of steps; drop --minutes or --steps"
     if (config.strategy or "").lower() in ("scratch", "core:scratch"):

@@ -409,6 +409,7 @@ def inspect_weights(
     regions: Sequence[str] = (),
     map: Mapping[str, str] | None = None,
     init_modalities: Sequence[str] = (),
+    weights_key: str = "",
     catalog: Catalog | None = None,
 ) -> WeightsFile:
     """What a file, a run or a stage holds and, with ``network``, what would become of each tensor.
@@ -417,6 +418,7 @@ def inspect_weights(
         width, modalities, regions: of that network; left out, they are the file's.
         map: a new modality -> the one that it starts from.
         init_modalities: the file's input channels, where it does not name them.
+        weights_key: which weights of the file, where it holds several, such as "teacher".
     """
     with own_randomness():
         return inspect(
@@ -428,6 +430,7 @@ def inspect_weights(
             regions=_joined(regions),
             mapping=[f"{new}={old}" for new, old in (map or {}).items()],
             init_modalities=_joined(init_modalities),
+            weights_key=weights_key,
         )
 
 

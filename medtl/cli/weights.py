@@ -40,6 +40,10 @@ def inspect(
     init_modalities: Annotated[
         str, typer.Option(help="The file's input channels, if it does not name them.")
     ] = "",
+    weights_key: Annotated[
+        str,
+        typer.Option(metavar="KEY", help="Which weights of the file, e.g. teacher or model_ema."),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Show what a file of weights holds and, with --network, the use of each tensor."""
@@ -58,6 +62,7 @@ def inspect(
         regions=regions,
         mapping=mapping or (),
         init_modalities=init_modalities,
+        weights_key=weights_key,
     )
     if json:
         print_json(found.facts)

@@ -21,7 +21,7 @@ from medtl.runtime.run_folder import Run
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl.transfer.transfer import load_exactly
-from medtl.transfer.weights import BEST, Weights, read_weights
+from medtl.transfer.weights import BEST, Weights, no_larger_than, read_weights
 from medtl.transforms.histogram import Standard
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
@@ -113,14 +113,16 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> 
     metadata = CheckpointMetadata.from_json(weights.metadata)
     modalities = tuple(map(Modality, metadata.modalities))
     record = metadata.network
-    network = catalog.networks[record.name].load()(
-        in_channels=len(modalities),
-        out_channels=len(metadata.regions),
-        spatial_dims=record.spatial_dims,
-        width=record.width,
-        patch_size=record.patch_size,
-        **record.options,
-    )
+    build = catalog.networks[record.name].load()
+    with no_larger_than(weights):
+        network = build(
+            in_channels=len(modalities),
+            out_channels=len(metadata.regions),
+            spatial_dims=record.spatial_dims,
+            width=record.width,
+            patch_size=record.patch_size,
+            **record.options,
+        )
     load_exactly(network, weights)
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, metadata.preprocessing, catalog)

@@ -31,8 +31,10 @@ from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps
 def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weights | None:
     """The weights that ``--init`` names for ``network``, if any."""
     if config.init == IMAGENET:
-        return read_imagenet(catalog, network, config.weights)
-    return read_weights(resolve_weights(config.init)) if config.init else None
+        return read_imagenet(catalog, network, config.weights, config.weights_key or "")
+    if not config.init:
+        return None
+    return read_weights(resolve_weights(config.init), config.weights_key or "")
 
 
 def build_request(

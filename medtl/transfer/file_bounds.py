@@ -6,10 +6,10 @@ tensors. What these files hold is bounded by their size, as ``torch.save`` compr
 
 from __future__ import annotations
 
-import pickletools
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -20,13 +20,14 @@ from torch import Tensor
 from medtl.errors import WeightsError
 
 #: More tensors than any network for images has, its optimiser's included.
-MOST_TENSORS = 50_000
+MOST_TENSORS = 20_000
 
-#: Instructions of the pickles in a file; a tensor takes about 30.
-MOST_INSTRUCTIONS = 40 * MOST_TENSORS
+#: Instructions of the pickles in a file, of which a tensor takes 20 to 30, and calls among them,
+#: of which it takes 2.
+MOST_INSTRUCTIONS, MOST_CALLS = 40 * MOST_TENSORS, 2 * MOST_TENSORS
 
 #: Bytes of a pickle beside the tensors.
-MOST_PICKLED = 2**25
+MOST_PICKLED = 2**24
 
 #: Bytes of a zip file's directory, of which a record takes about 70.
 MOST_LISTED = 2**23
@@ -63,6 +64,14 @@ PLAIN = frozenset(
 #: Pickles of a file in the format before torch 1.6; the numbers of all tensors follow them.
 _PICKLES = 5
 
+#: Pickle instructions that torch reads -> bytes of their argument, or of its length before it.
+_FIXED = {
+    **dict.fromkeys((bytes([code]) for code in b"\x81RbaesuN(t\x85\x86\x87\x88\x89)]}\x8fQ"), 0),
+    **dict.fromkeys((b"K", b"h", b"q", b"\x80"), 1),
+    **{b"M": 2, b"J": 4, b"j": 4, b"r": 4, b"G": 8},
+}
+_COUNTED = {b"X": 4, b"U": 1, b"\x8a": 1}
+
 _END, _END64_LOCATOR, _END64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 
 
@@ -72,14 +81,24 @@ def check_listed(path: Path, header: bytes) -> None:
         raise _too_many(path)
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file of ``torch.save`` states before its tensors are read.
+
+    ``names``: the Python names it refers to ("argparse.Namespace"). ``records``: the sizes in bytes
+    of the tensors' memories; None: of an older format, which keeps no directory.
+    """
+
+    names: frozenset[str]
+    records: Counter[int] | None = None
+
+
 class TorchScriptError(WeightsError):
     """The file is a program, not a state dict."""
 
 
-def globals_of(path: Path) -> frozenset[str]:
-    """The Python names ("argparse.Namespace") that a file of ``torch.save`` refers to.
-
-    Runs nothing, and reads the pickles and the directory alone.
+def contents_of(path: Path) -> Contents:
+    """Read the pickles and the directory of a file of ``torch.save`` alone, and run nothing.
 
     Raises:
         WeightsError: the file is damaged, or holds more than its size allows.
@@ -88,14 +107,9 @@ def globals_of(path: Path) -> frozenset[str]:
     try:
         with path.open("rb") as file:
             if file.read(2) == b"PK":
-                return frozenset(_names_in_zip(path, file))
+                return _contents_of_zip(path, file)
             file.seek(0)
-            names: set[str] = set()
-            # Where its pickles end too early, loading stops as well.
-            with suppress(ValueError):
-                for name in _names_in_pickles(path, file, _PICKLES):
-                    names.add(name)
-            return frozenset(names)
+            return Contents(frozenset(_names_in(path, file.read(MOST_PICKLED), _PICKLES)))
     except (BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise WeightsError(_damaged(path)) from error
 
@@ -104,7 +118,7 @@ def _damaged(path: Path) -> str:
     return f"{path} is truncated, damaged or no file of torch.save; fetch or write it again"
 
 
-def _names_in_zip(path: Path, file: IO[bytes]) -> Iterator[str]:
+def _contents_of_zip(path: Path, file: IO[bytes]) -> Contents:
     size = path.stat().st_size
     if _directory_bytes(file, size) > MOST_LISTED:
         raise _too_many(path)
@@ -118,12 +132,14 @@ def _names_in_zip(path: Path, file: IO[bytes]) -> Iterator[str]:
                 f"{path} has compressed records ({unpacked:,} bytes in a file of {size:,}), and "
                 "torch.save compresses nothing; save the weights again with torch.save"
             )
-        for record in records:
-            if record.filename.endswith("data.pkl"):
-                if record.file_size > MOST_PICKLED:
-                    raise _too_many(path)
-                with archive.open(record) as pickled:
-                    yield from _names_in_pickles(path, pickled, 1)
+        pickles = [record for record in records if record.filename.endswith("data.pkl")]
+        if sum(record.file_size for record in pickles) > MOST_PICKLED:
+            raise _too_many(path)
+        names: set[str] = set()
+        for record in pickles:
+            names.update(_names_in(path, archive.read(record), 1))
+        sizes = Counter(r.file_size for r in records if "/data/" in r.filename)
+        return Contents(frozenset(names), sizes)
 
 
 def _directory_bytes(file: IO[bytes], size: int) -> int:
@@ -145,16 +161,38 @@ def _directory_bytes(file: IO[bytes], size: int) -> int:
     return int(struct.unpack_from("<Q", end64, 40)[0])
 
 
-def _names_in_pickles(path: Path, file: IO[bytes], pickles: int) -> Iterator[str]:
-    """The names in the ``pickles`` at the file's position, one after the other."""
-    count = 0
-    for _ in range(pickles):
-        for instruction, argument, _position in pickletools.genops(file):
-            count += 1
-            if count > MOST_INSTRUCTIONS:
-                raise _too_many(path)
-            if instruction.name == "GLOBAL":
-                yield str(argument).replace(" ", ".")
+def _names_in(path: Path, pickled: bytes, pickles: int) -> Iterator[str]:
+    """The names in ``pickles`` that follow each other.
+
+    Ends at an instruction that torch does not read either.
+    """
+    at = count = calls = 0
+    while pickles and at < len(pickled):
+        count += 1
+        instruction = pickled[at : at + 1]
+        calls += instruction in (b"R", b"\x81")
+        if count > MOST_INSTRUCTIONS or calls > MOST_CALLS:
+            raise _too_many(path)
+        at += 1
+        if instruction == b".":
+            pickles -= 1
+        elif instruction == b"c":
+            module, name = pickled[at : at + 2 * LONGEST_NAME].split(b"\n", 2)[:2]
+            at += len(module) + len(name) + 2
+            yield _checked_name(path, f"{module.decode()}.{name.decode()}")
+        elif instruction in _COUNTED:
+            width = _COUNTED[instruction]
+            at += width + int.from_bytes(pickled[at : at + width], "little")
+        elif instruction in _FIXED:
+            at += _FIXED[instruction]
+        else:
+            return
+
+
+def _checked_name(path: Path, name: str) -> str:
+    if name in ("__builtin__.bytearray", "builtins.bytearray"):  # torch makes one of any size
+        raise WeightsError(f"{path} holds a bytearray; save the network's state_dict() alone")
+    return name
 
 
 def _too_many(path: Path) -> WeightsError:
@@ -175,7 +213,8 @@ def check_names(path: Path, names: Collection[str]) -> None:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether it is an array of numbers of a whole byte or more each."""
-    dense = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
+    unlike = tensor.is_quantized or tensor.is_meta or tensor.is_nested
+    dense = tensor.layout == torch.strided and not unlike
     return dense and tensor.dtype in PLAIN
 
 
@@ -189,10 +228,13 @@ def check_plain(path: Path, name: str, tensor: Tensor) -> None:
         )
 
 
-def check_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_sizes(
+    path: Path, tensors: Mapping[str, Tensor], records: Counter[int] | None = None
+) -> None:
     """Raise WeightsError if tensors claim more numbers than the file holds.
 
     A tensor that was expanded, or views of one memory, have more elements than are stored.
+    ``records``: the sizes of the memories in the file, if it lists them.
     """
     check_names(path, tensors)
     size = path.stat().st_size
@@ -214,3 +256,5 @@ def check_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"{path} states {sum(views.values()):,} bytes of tensors and has {size:,}; save "
             "contiguous copies of the tensors"
         )
+    if records is not None and not Counter(filter(None, stored.values())) <= records:
+        raise WeightsError(f"{path} states tensors of other sizes than it holds; fetch it again")

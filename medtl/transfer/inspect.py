@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,13 @@ def inspect(
     regions: str = "",
     mapping: Sequence[str] = (),
     init_modalities: str = "",
+    weights_key: str = "",
 ) -> WeightsFile:
     """Inspect weights, a run or a stage; with ``network``, preview the receipt of loading them.
 
     ``width``, ``modalities`` and ``regions`` of that network default to the file's. ``mapping``:
-    "t1=t1ce" seeds t1 from the file's t1ce.
+    "t1=t1ce" seeds t1 from the file's t1ce. ``weights_key``: which weights of the file, where it
+    holds several.
 
     Raises:
         WeightsError: there are no weights, or they cannot be read.
@@ -85,7 +88,7 @@ def inspect(
     from medtl.transfer.transfer import transfer
     from medtl.transfer.weights import read_weights, resolve_weights
 
-    weights = read_weights(resolve_weights(file))
+    weights = read_weights(resolve_weights(file), weights_key)
     facts = facts_of(weights)
     if not network:
         return WeightsFile(facts)
@@ -137,6 +140,8 @@ def _target(
     regions: str,
 ) -> tuple[Network, tuple[str, ...], tuple[str, ...]]:
     """The network to load into, with its modalities and regions."""
+    from medtl.transfer.weights import no_larger_than
+
     inputs = parse_modalities(modalities) if modalities else weights.modalities
     if not inputs:
         raise ConfigError(f"{weights.path} does not name its modalities; state --modalities")
@@ -145,13 +150,17 @@ def _target(
     saved = weights.network
     saved_name = str(saved.get("name")).rpartition(":")[2]
     same = saved_name == component.name or component.renamed.get(saved_name) == component.name
-    network = component.load()(
-        in_channels=len(inputs),
-        out_channels=len(outputs) or 1,
-        spatial_dims=saved.get("spatial_dims", _dims_of(weights)),
-        width=width or (saved.get("width") if same else None),
-        **(saved.get("options", {}) if same else {}),
-    )
+    make = component.load()
+    # What the file records may be anything; the user's own width and the published one may not.
+    recorded = same and width is None
+    with no_larger_than(weights) if recorded else nullcontext():
+        network = make(
+            in_channels=len(inputs),
+            out_channels=len(outputs) or 1,
+            spatial_dims=saved.get("spatial_dims", _dims_of(weights)),
+            width=width or (saved.get("width") if same else None),
+            **(saved.get("options", {}) if same else {}),
+        )
     return network, tuple(inputs), outputs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medtl.errors import WeightsError
-from medtl.transfer.file_bounds import TorchScriptError, check_plain, check_sizes, globals_of
+from medtl.transfer.file_bounds import TorchScriptError, check_plain, check_sizes, contents_of
 from medtl.transfer.nnunet_names import NNUNET, is_nnunet, nnunet_metadata
 from medtl.transfer.wrapped import unwrapped
 
@@ -70,7 +70,7 @@ def read_torch(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str, 
         WeightsError: the file is damaged, holds more than its size allows, needs code to be read,
             or has no weights, or several.
     """
-    content = _load(path)
+    content, records = _load(path)
     if isinstance(content, Tensor) or not isinstance(content, Mapping | list | tuple):
         raise WeightsError(
             f"{path} holds a {type(content).__name__}, not a state dict; save its state_dict()"
@@ -80,29 +80,28 @@ def read_torch(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str, 
         raise WeightsError(_without_weights(path, content))
     for name, tensor in tensors.items():
         check_plain(path, name, tensor)
-    check_sizes(path, tensors)
+    check_sizes(path, tensors, records)
     if isinstance(content, Mapping) and is_nnunet(content) and not key:
         return _owned(tensors), nnunet_metadata(content), NNUNET
     return _owned(tensors), {}, form
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> tuple[Any, Counter[int] | None]:
+    """The content, and the sizes of the tensors' memories as the file's directory lists them."""
     try:
-        stand_ins = [*_STAND_INS, *_stand_ins(globals_of(path))]
+        stated = contents_of(path)
     except TorchScriptError as error:
         raise WeightsError(_why_unreadable(path, "TorchScript")) from error
+    stand_ins = [*_STAND_INS, *_stand_ins(stated.names)]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # about formats that are out of use
             # Mapped, so that no record is larger than what the file holds.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            mapped = stated.records is not None
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise anything
         raise WeightsError(_why_unreadable(path, str(error))) from error
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+    return content, stated.records
 
 
 def _stand_ins(names: Iterable[str]) -> list[tuple[type, str]]:
@@ -129,7 +128,8 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         memory = tensor.untyped_storage()
         place = memory.data_ptr(), memory.nbytes()
         if place not in copied:
-            copied[place] = memory.clone()
+            every_byte = torch.empty(0, dtype=torch.uint8).set_(memory)
+            copied[place] = every_byte.clone().untyped_storage()
         owned[name] = torch.empty(0, dtype=tensor.dtype).set_(
             copied[place], tensor.storage_offset(), tensor.shape, tensor.stride()
         )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from medtl.errors import WeightsError
+from medtl.networks.budget import TooLargeError, at_most
 from medtl.runtime.files import from_home, replacing, unwritable
 from medtl.transfer.file_bounds import check_listed, check_names, check_plain
 from medtl.transfer.torch_file import read_torch
@@ -36,8 +38,12 @@ BEST = "checkpoint_best.safetensors"
 #: How files of weights are usually called; used for hints alone.
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
+#: Networks that are built to make one: others are compared with it (:func:`finish`), and numbers
+#: that small ones need besides.
+_BUILDS, _BESIDE = 4, 2**22
+
 #: Metadata that every reader uses: its type, and in words.
-_STATED: tuple[tuple[str, Any, str], ...] = (
+_STATED: tuple[tuple[str, type, str], ...] = (
     ("network", dict, "a mapping"),
     ("task", str, "text"),
     ("stage", str, "text"),
@@ -45,6 +51,14 @@ _STATED: tuple[tuple[str, Any, str], ...] = (
     ("synthetic", bool, "true or false"),
     ("steps", int, "a whole number"),
     ("response_rms", dict, "a mapping"),
+)
+
+_STATED_OF_NETWORK: tuple[tuple[str, type, str], ...] = (
+    ("name", str, "text"),
+    ("width", int, "a whole number"),
+    ("spatial_dims", int, "a whole number"),
+    ("patch_size", list, "a list"),
+    ("options", dict, "a mapping"),
 )
 
 
@@ -102,6 +116,24 @@ def read_weights(path: Path, key: str = "") -> Weights:
         check_plain(path, name, tensor)
         _check_finite(path, name, tensor, own=form == "medtl")
     return Weights(path, without_wrappers(tensors), metadata, form)
+
+
+@contextmanager
+def no_larger_than(weights: Weights) -> Iterator[None]:
+    """Refuse to build a network, as the file records it, that is much larger than its tensors.
+
+    Raises WeightsError before the memory is taken.
+    """
+    numbers = sum(tensor.numel() for tensor in weights.tensors.values())
+    try:
+        with at_most(_BUILDS * numbers + _BESIDE):
+            yield
+    except TooLargeError as error:
+        raise WeightsError(
+            f"{weights.path} records a network ({weights.network.get('name')} of width "
+            f"{weights.network.get('width')}) that is larger than its {numbers:,} numbers; its "
+            "metadata were changed, so fetch or train it again"
+        ) from error
 
 
 def _kind(path: Path) -> str:
@@ -174,12 +206,24 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
         names = metadata.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
-    for key, kind, what in _STATED:
-        if not isinstance(metadata.get(key), kind | None):
-            raise WeightsError(
-                f"{path} has damaged medtl metadata: {key} is not {what}; write it again"
-            )
+    _check_stated(path, metadata, _STATED)
+    _check_stated(path, metadata.get("network") or {}, _STATED_OF_NETWORK, "network.")
     return metadata
+
+
+def _check_stated(
+    path: Path,
+    metadata: Mapping[str, Any],
+    stated: Sequence[tuple[str, type, str]],
+    within: str = "",
+) -> None:
+    for key, kind, what in stated:
+        value = metadata.get(key)
+        wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+        if value is not None and wrong:
+            raise WeightsError(
+                f"{path} has damaged medtl metadata: {within}{key} is not {what}; write it again"
+            )
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor, *, own: bool) -> None:

@@ -66,7 +66,7 @@ def unwrapped(path: Path, content: Any, key: str = "") -> tuple[str, dict[str, T
         WeightsError: there are no weights, or several copies of a network and no ``key``.
     """
     plain = key.strip() == PLAIN_KEY
-    tree = _tree(content, everything=bool(key) and not plain)
+    tree = _tree(path, content, everything=bool(key) and not plain)
     check_sizes(path, {name: each for name, each in flat(tree).items() if is_plain(each)})
     if key and not plain:
         return f"checkpoint[{key!r}]", taken(path, flat(tree), key)
@@ -94,11 +94,15 @@ def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cleaned
 
 
-def _tree(content: Any, *, everything: bool) -> Tree:
-    """The tensors of nested mappings and lists; circles and repeated parts are entered once."""
+def _tree(path: Path, content: Any, *, everything: bool) -> Tree:
+    """The tensors of nested mappings and lists; parts that stand in several places once.
+
+    Raises:
+        WeightsError: a part holds itself, or they are nested too deeply.
+    """
     seen: set[int] = set()
 
-    def members(node: Any, depth: int) -> Tree:
+    def members(node: Any, above: tuple[int, ...]) -> Tree:
         seen.add(id(node))
         found: Tree = {}
         for name, value in _items(node):
@@ -106,16 +110,19 @@ def _tree(content: Any, *, everything: bool) -> Tree:
                 continue
             if isinstance(value, Tensor):
                 found[name] = value.detach()
-            elif _items_of(value) and id(value) not in seen and depth < _DEEPEST:
-                inner = members(value, depth + 1)
-                if inner:
-                    found[name] = inner
-        return found
+            elif id(value) in (*above, id(node)) or len(above) >= _DEEPEST:
+                raise WeightsError(
+                    f"{path} holds itself under the key {name[:40]!r}, or is nested more than "
+                    f"{_DEEPEST} deep; save the network's state_dict() alone"
+                )
+            elif id(value) not in seen and _has_items(value):
+                found[name] = members(value, (*above, id(node)))
+        return {name: value for name, value in found.items() if isinstance(value, Tensor) or value}
 
-    return members(content, 0)
+    return members(content, ())
 
 
-def _items_of(node: Any) -> bool:
+def _has_items(node: Any) -> bool:
     return isinstance(node, Mapping | list | tuple)
 
 
