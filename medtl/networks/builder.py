@@ -215,15 +215,26 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
             f"{network.name} takes patches with edges that are multiples of "
             f"{network.patch_multiple}, not {shown}"
         )
+    if problem := _refusal(network, probe, patch):
+        raise ConfigError(
+            f"{network.name} cannot take patches of {shown}; set another patch_size ({problem})"
+        )
+
+
+def takes_patch(network: Network, patch: Sequence[int]) -> bool:
+    """Whether the network trains on such patches; one that is built for its patch does."""
+    return bool(network.patch_size) or not _refusal(network, network.module, patch)
+
+
+def _refusal(network: Network, module: nn.Module, patch: Sequence[int]) -> str:
+    """Why ``module`` cannot train on patches, told from shapes alone; empty if it can."""
     # Batch norm refuses a single value per channel, which one image may have.
     batch = 1 if network.dense else 2
     try:
-        dry_run(probe, (batch, network.in_channels, *patch), training=True)
+        dry_run(module, (batch, network.in_channels, *patch), training=True)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{network.name} cannot take patches of {shown}; set another patch_size "
-            f"({_first_line(error)})"
-        ) from error
+        return _first_line(error)
+    return ""
 
 
 def _first_line(error: Exception) -> str:

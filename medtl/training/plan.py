@@ -22,6 +22,7 @@ from medtl.errors import ConfigError, DataError
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.blocks import Network
+from medtl.networks.builder import takes_patch
 from medtl.networks.norms import check_norms
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -36,6 +37,9 @@ from medtl.transfer.weights import Weights
 from medtl.transforms.fit_histogram import fit_standard
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
+
+#: Patches that are tried for a network that refuses the first.
+MOST_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +262,25 @@ def choose_sizes(
     multiple = lcm(16, network.patch_multiple)
     if not (config.patch_size or preset.fits):
         edges = _no_larger(edges, data.headers, preset.spacing_mm)
-    patch = config.patch_size or tuple(multiple * -(-edge // multiple) for edge in edges)
+    patch = config.patch_size or _accepted(
+        network, tuple(multiple * -(-edge // multiple) for edge in edges), multiple
+    )
     steps, rate = config.steps or steps, config.lr or defaults.rate
     return patch, replace(draft.request, steps=steps, batch_size=batch_size, rate=rate)
+
+
+def _accepted(network: Network, patch: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    """``patch``, enlarged where the network refuses it: norms need more than one voxel.
+
+    Of shapes that stay refused the first is kept, and the network's builder says why.
+    """
+    larger = patch
+    for _ in range(MOST_TRIES):
+        if takes_patch(network, larger):
+            return larger
+        least = min(larger)
+        larger = tuple(edge + multiple if edge == least else edge for edge in larger)
+    return patch
 
 
 def _choices(plan: Plan, advice: Advice) -> Table:

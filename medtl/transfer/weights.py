@@ -11,26 +11,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from medtl.errors import WeightsError
 from medtl.networks.budget import TooLargeError, at_most
 from medtl.runtime.files import from_home, replacing, unwritable
-from medtl.transfer.file_bounds import check_listed, check_names, check_plain
+from medtl.transfer.file_bounds import check_plain
+from medtl.transfer.safetensors_file import FORMAT, read_safetensors
 from medtl.transfer.torch_file import read_torch
-from medtl.transfer.wrapped import taken, without_wrappers
-
-FORMAT = 1
-
+from medtl.transfer.wrapped import without_wrappers
 
 BEST = "checkpoint_best.safetensors"
 
@@ -41,25 +39,6 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 #: Networks that are built to make one: others are compared with it (:func:`finish`), and numbers
 #: that small ones need besides.
 _BUILDS, _BESIDE = 4, 2**22
-
-#: Metadata that every reader uses: its type, and in words.
-_STATED: tuple[tuple[str, type, str], ...] = (
-    ("network", dict, "a mapping"),
-    ("task", str, "text"),
-    ("stage", str, "text"),
-    ("kind", str, "text"),
-    ("synthetic", bool, "true or false"),
-    ("steps", int, "a whole number"),
-    ("response_rms", dict, "a mapping"),
-)
-
-_STATED_OF_NETWORK: tuple[tuple[str, type, str], ...] = (
-    ("name", str, "text"),
-    ("width", int, "a whole number"),
-    ("spatial_dims", int, "a whole number"),
-    ("patch_size", list, "a list"),
-    ("options", dict, "a mapping"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +87,7 @@ def read_weights(path: Path, key: str = "") -> Weights:
     Raises WeightsError for anything else, for damaged files, for tensors that are not plain
     finite numbers, and where several networks are found and no ``key`` names one.
     """
-    read = _read_safetensors if _kind(path) == "safetensors" else read_torch
+    read = read_safetensors if _kind(path) == "safetensors" else read_torch
     tensors, metadata, form = read(path, key)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors; name another file")
@@ -157,73 +136,6 @@ def _kind(path: Path) -> str:
     raise WeightsError(
         f"{path} is not a weights file; medtl reads safetensors and state dicts of torch.save"
     )
-
-
-def _read_safetensors(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    damaged = WeightsError(f"{path} is truncated or damaged; fetch or write it again")
-    try:
-        check_listed(path, _header(path))
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            check_names(path, names)
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in names}
-    except NotImplementedError as error:  # types that torch has and cannot copy
-        raise WeightsError(
-            f"{path} has tensors of a type packed below 8 bits; save plain floating-point weights"
-        ) from error
-    except (SafetensorError, OSError, ValueError, LookupError, AttributeError) as error:
-        raise damaged from error
-    except (TypeError, RuntimeError, OverflowError) as error:
-        raise damaged from error
-    if key:
-        tensors = taken(path, tensors, key)
-    if "medtl" not in header:
-        return tensors, {}, "safetensors"
-    return tensors, _parse_metadata(path, header["medtl"]), "medtl"
-
-
-def _header(path: Path) -> bytes:
-    """The JSON before the tensors. Raises ValueError if it is longer than the file."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size - 8:
-            raise ValueError(length)
-        return file.read(length)
-
-
-def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        version = metadata.get("format") if isinstance(metadata, dict) else None
-        raise WeightsError(
-            f"{path} has checkpoint format {version!r}, this medtl reads {FORMAT}; update medtl"
-        )
-    for key in ("modalities", "regions", "seen"):
-        names = metadata.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
-    _check_stated(path, metadata, _STATED)
-    _check_stated(path, metadata.get("network") or {}, _STATED_OF_NETWORK, "network.")
-    return metadata
-
-
-def _check_stated(
-    path: Path,
-    metadata: Mapping[str, Any],
-    stated: Sequence[tuple[str, type, str]],
-    within: str = "",
-) -> None:
-    for key, kind, what in stated:
-        value = metadata.get(key)
-        wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
-        if value is not None and wrong:
-            raise WeightsError(
-                f"{path} has damaged medtl metadata: {within}{key} is not {what}; write it again"
-            )
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor, *, own: bool) -> None:

@@ -18,7 +18,7 @@ from medtl.networks.options import check_accepted, cut_blocks
 from medtl.plugins.catalog import load_catalog
 from medtl.transfer.imagenet import read_imagenet
 from medtl.transfer.transfer import transfer
-from medtl.transfer.weights import Weights
+from medtl.transfer.weights import Weights, read_weights
 
 BLOCKS = ("stem", "encoder1", "encoder2")
 
@@ -94,3 +94,35 @@ def test_a_builder_without_options_refuses_them() -> None:
         check_accepted("unetr", load_catalog().networks["unetr"].load(), {"head": "x"})
     with pytest.raises(ConfigError, match="network unet has no option 'head'; it has none"):
         load_catalog().networks["unet"].load()(in_channels=1, out_channels=1, head="x")
+
+
+@pytest.mark.parametrize("modalities", [("image",), ("t1",), ("t1", "t2"), ("t1", "t2", "flair")])
+@pytest.mark.parametrize("prefix", ["", "module.encoder."])
+def test_a_file_gives_one_first_layer_whichever_way_it_is_given(
+    tmp_path: Path, modalities: tuple[str, ...], prefix: str
+) -> None:
+    builder = load_catalog().networks["resnet18"].load()
+    colours = builder(in_channels=3, out_channels=5, spatial_dims=2, width=4)
+    state = {prefix + name: tensor.detach() for name, tensor in tensors(colours).items()}
+    torch.save(state, tmp_path / "w.pth")
+    first = []
+    for weights in (
+        read_weights(tmp_path / "w.pth"),
+        read_imagenet(load_catalog(), "resnet18", tmp_path / "w.pth"),
+    ):
+        network = builder(in_channels=len(modalities), out_channels=2, spatial_dims=2, width=4)
+        transfer(network, weights, modalities=modalities, regions=("a", "b"))
+        first.append(tensors(network)["conv1.weight"].detach())
+    assert torch.equal(*first)
+    if modalities == ("image",):  # a grey picture has equal colours: their sum, by hand
+        assert torch.allclose(first[0], state[f"{prefix}conv1.weight"].sum(1, keepdim=True))
+
+
+def test_a_grey_file_is_taken_as_it_is_whichever_way_it_is_given(tmp_path: Path) -> None:
+    builder = load_catalog().networks["resnet18"].load()
+    grey = builder(in_channels=1, out_channels=5, spatial_dims=2, width=4)
+    torch.save(dict(tensors(grey)), tmp_path / "w.pth")
+    weights = read_imagenet(load_catalog(), "resnet18", tmp_path / "w.pth")
+    network = builder(in_channels=1, out_channels=2, spatial_dims=2, width=4)
+    transfer(network, weights, modalities=("t1",), regions=("a", "b"))
+    assert torch.equal(tensors(network)["conv1.weight"], tensors(grey)["conv1.weight"])

@@ -112,3 +112,35 @@ def test_head_of_a_cut_classifier_is_new_even_where_the_old_one_fits(
             assert (row.status == "random") == new
     own = replace(weights(cut), metadata={"network": {"options": dict(cut.options)}})
     assert prepare_network(cut, STAGE, own, REGIONS, mapping={}).receipt.transferred == 1
+
+
+def without(part: str) -> tuple[Weights, list[str]]:
+    """The weights of a network without the tensors that contain ``part``, and their names."""
+    whole = weights(unet(0))
+    lost = [name for name in whole.tensors if part in name]
+    assert lost
+    return replace(whole, tensors={k: v for k, v in whole.tensors.items() if k not in lost}), lost
+
+
+def test_layers_that_the_file_lacks_are_not_frozen() -> None:
+    partly, lost = without("model.0.residual")
+    block = partition(unet(1))[lost[0]]
+    with pytest.raises(ConfigError) as caught:
+        prepare_network(
+            unet(1), replace(STAGE, frozen=block), partly, REGIONS, mapping={}, allow_partial=True
+        )
+    message = str(caught.value)
+    assert all(name in message for name in lost) and f"leave {block} out of --freeze" in message
+    others = [b.name for b in unet(1).blocks if b.name != block]
+    for frozen in ("none", ",".join(others[:1])):  # what the message advises
+        stage = replace(STAGE, frozen=frozen)
+        ready = prepare_network(unet(1), stage, partly, REGIONS, mapping={}, allow_partial=True)
+        assert not set(lost) & set(ready.frozen)
+
+
+def test_random_layers_may_be_frozen_where_that_was_asked_for() -> None:
+    head = unet(1).blocks[-1].name
+    stage = replace(STAGE, frozen=head, reinit=(head,))
+    assert prepare_network(unet(1), stage, weights(unet(0)), REGIONS, mapping={}).frozen
+    stage = replace(STAGE, frozen="all")
+    assert prepare_network(unet(1), stage, None, REGIONS, mapping={}).frozen

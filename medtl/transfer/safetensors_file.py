@@ -1,0 +1,113 @@
+"""Read safetensors files, and medtl's metadata in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from medtl.errors import WeightsError
+from medtl.transfer.file_bounds import check_listed, check_names
+from medtl.transfer.wrapped import taken
+
+#: The version of medtl's metadata.
+FORMAT = 1
+
+#: What safetensors and torch raise for a damaged file.
+_DAMAGED = (
+    *(SafetensorError, OSError, ValueError, LookupError, AttributeError),
+    *(TypeError, RuntimeError, OverflowError),
+)
+
+#: Metadata that every reader uses: its type, and in words.
+_STATED: tuple[tuple[str, type, str], ...] = (
+    ("network", dict, "a mapping"),
+    ("task", str, "text"),
+    ("stage", str, "text"),
+    ("kind", str, "text"),
+    ("synthetic", bool, "true or false"),
+    ("steps", int, "a whole number"),
+    ("response_rms", dict, "a mapping"),
+)
+
+_STATED_OF_NETWORK: tuple[tuple[str, type, str], ...] = (
+    ("name", str, "text"),
+    ("width", int, "a whole number"),
+    ("spatial_dims", int, "a whole number"),
+    ("patch_size", list, "a list"),
+    ("options", dict, "a mapping"),
+)
+
+
+def read_safetensors(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """The tensors of a file (those under ``key``), medtl's metadata, and the form in words.
+
+    Raises:
+        WeightsError: the file is damaged, or lists more tensors than a network has.
+    """
+    try:
+        check_listed(path, _header(path))
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            check_names(path, names)
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in names}
+    except NotImplementedError as error:  # types that torch has and cannot copy
+        raise WeightsError(
+            f"{path} has tensors of a type packed below 8 bits; save plain floating-point weights"
+        ) from error
+    except _DAMAGED as error:
+        raise WeightsError(f"{path} is truncated or damaged; fetch or write it again") from error
+    if key:
+        tensors = taken(path, tensors, key)
+    if "medtl" not in header:
+        return tensors, {}, "safetensors"
+    return tensors, _parse_metadata(path, header["medtl"]), "medtl"
+
+
+def _header(path: Path) -> bytes:
+    """The JSON before the tensors. Raises ValueError if it is longer than the file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size - 8:
+            raise ValueError(length)
+        return file.read(length)
+
+
+def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        version = metadata.get("format") if isinstance(metadata, dict) else None
+        raise WeightsError(
+            f"{path} has checkpoint format {str(version)[:20]}, this medtl reads {FORMAT}; update "
+            "medtl"
+        )
+    for key in ("modalities", "regions", "seen"):
+        names = metadata.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
+    _check_stated(path, metadata, _STATED)
+    _check_stated(path, metadata.get("network") or {}, _STATED_OF_NETWORK, "network.")
+    return metadata
+
+
+def _check_stated(
+    path: Path,
+    metadata: Mapping[str, Any],
+    stated: Sequence[tuple[str, type, str]],
+    within: str = "",
+) -> None:
+    for key, kind, what in stated:
+        value = metadata.get(key)
+        wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+        if value is not None and wrong:
+            raise WeightsError(
+                f"{path} has damaged medtl metadata: {within}{key} is not {what}; write it again"
+            )
