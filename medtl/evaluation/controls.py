@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL, Interval, Values, paired_difference
+from medtl.evaluation.intervals import (
+    FEWEST_FOR_INTERVAL,
+    Interval,
+    Values,
+    paired_difference,
+    patient_means,
+)
+from medtl.evaluation.tables import TOO_POOR
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: output -> patient -> the score, or those of the patient's cases
@@ -18,17 +26,30 @@ HELPED, FASTER, NO_EVIDENCE, HURT = "helped", "faster, perhaps", "no evidence", 
 BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"
 
 
-def against_controls(metric: str, paired: Mapping[str, Paired]) -> dict[str, Any]:
+#: Networks are compared if one of them reaches this mean score where there is something to find.
+#: Below it, differences are those between networks that found nothing.
+FLOOR = 0.1
+
+
+#: Metrics that are shares of hits.
+_SHARES = ("accuracy",)
+
+
+def against_controls(
+    metric: str, paired: Mapping[str, Paired], found: Mapping[str, Paired] | None = None
+) -> dict[str, Any]:
     """The transfer's gain over training from scratch; empty if there is no control A.
 
     Args:
         metric: what was scored; higher is better.
         paired: by stage, in the order of training.
+        found: the same of the cases that have something to find (the region), if that is asked:
+            outputs of which no network reaches :data:`FLOOR` are too poor to compare.
 
     Returns:
         ``{"metric", "stage", "outputs": {output: {"verdict", "control-a": interval, ...}}}``, the
-        stage being the transfer's last. A control that was not scored on the same patients and
-        outputs is left out.
+        stage being the transfer's last, and "floor" with ``found``. A control that was not scored
+        on the same patients and outputs is left out.
     """
     transfer = [name for name in paired if name not in (CONTROL_A, CONTROL_B)]
     if not transfer:
@@ -43,10 +64,21 @@ def against_controls(metric: str, paired: Mapping[str, Paired]) -> dict[str, Any
         return {}
     outputs = {}
     for output, scores in paired[stage].items():
-        found = [paired_difference(scores, paired[name][output]) for name in controls]
-        intervals = {name: each.to_json() for name, each in zip(controls, found, strict=True)}
-        outputs[output] = {"verdict": verdict(found), **intervals}
-    return {"metric": metric, "stage": stage, "outputs": outputs}
+        differences = [
+            paired_difference(scores, paired[name][output], share=metric in _SHARES)
+            for name in controls
+        ]
+        intervals = {name: each.to_json() for name, each in zip(controls, differences, strict=True)}
+        poor = found is not None and _poor(output, [found[name] for name in (stage, *controls)])
+        outputs[output] = {"verdict": TOO_POOR if poor else verdict(differences), **intervals}
+    floor = {"floor": FLOOR} if found is not None else {}
+    return {"metric": metric, "stage": stage, **floor, "outputs": outputs}
+
+
+def _poor(output: str, found: Sequence[Paired]) -> bool:
+    """Whether no network reaches the floor; False where there is nothing to find."""
+    means = [fmean(patient_means(own[output]).values()) for own in found if own.get(output)]
+    return bool(means) and max(means) < FLOOR
 
 
 def verdict(differences: Sequence[Interval]) -> str:

@@ -96,7 +96,9 @@ def score_stages(
             missing[name] = {"modality_dropout": dropout, "dice": dice}
     summary = {name: scores.summarise(found) for name, found in rows.items()}
     paired = {name: scores.by_patient(found) for name, found in rows.items()}
-    gain = against_controls(scores.COMPARED_BY, paired)
+    found_by = scores.found_by_patient
+    found = {name: found_by(own) for name, own in rows.items()} if found_by else None
+    gain = against_controls(scores.COMPARED_BY, paired, found)
     if gain:
         data["against_controls"] = gain
     if reporter.warnings:

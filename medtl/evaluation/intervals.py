@@ -2,9 +2,9 @@
 
 Fewer than 5 patients: no interval, the values are listed. 5 to 19: Student-t, clipped to the
 metric's range. 20 and more: bias-corrected and accelerated (BCa) bootstrap (Efron 1987). If all
-values are equal, there is no spread to estimate. At the end of the metric's range the limit is then
-that of Clopper and Pearson (1934), which holds for a mean over patients of any score in the range
-(for shares of cases, if patients have equally many); elsewhere there is no interval.
+values are equal, there is no spread to estimate, and no interval. Shares of patients alone, counts
+of hits and misses, then have the limits of Clopper and Pearson (1934) at the ends of their range
+(of cases, if patients have equally many).
 Scores of a whole set of cases, which are not a mean over patients, follow the same rule. Their
 Student-t interval uses the jackknife by patient (Tukey 1958), which gives the same for a mean.
 
@@ -100,6 +100,7 @@ def interval(
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
+    share: bool = False,
 ) -> Interval:
     """The mean over patients and its 95% interval.
 
@@ -107,6 +108,7 @@ def interval(
         values_by_patient: a score, or the scores of several cases that are averaged first.
         bounds: the range of the metric; ``(0, math.inf)`` for a distance.
         seed: of the bootstrap. The order of the patients does not matter.
+        share: whether every case is a hit or a miss, so that the mean is a share of them.
     """
     values = np.array(list(patient_means(values_by_patient).values()))
     mean, n = float(values.mean()), len(values)
@@ -114,7 +116,7 @@ def interval(
         method = f"values listed (n < {FEWEST_FOR_INTERVAL})"
         return Interval(mean, n, None, None, method, tuple(values.tolist()))
     if np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
-        return _of_equal(mean, n, bounds)
+        return _of_equal(mean, n, bounds) if share else Interval(mean, n, None, None, _EQUAL)
     if n < FEWEST_FOR_BOOTSTRAP:
         return _student_t(mean, n, float(values.std(ddof=1)), n, bounds)
     low, high = _bca_of_mean(values, seed)
@@ -127,10 +129,12 @@ def paired_difference(
     *,
     bounds: tuple[float, float] = (-1.0, 1.0),
     seed: int = 0,
+    share: bool = False,
 ) -> Interval:
     """The mean of ``a - b`` within each patient, with its interval as in :func:`interval`.
 
-    ``bounds`` is the range of the difference; ``(-math.inf, math.inf)`` for distances.
+    ``bounds`` is the range of the difference; ``(-math.inf, math.inf)`` for distances. ``share``:
+    as in :func:`interval`, of both sides.
 
     Raises:
         DataError: ``a`` and ``b`` are not of the same patients.
@@ -139,7 +143,8 @@ def paired_difference(
         odd = ", ".join(sorted(a.keys() ^ b.keys())[:3])
         raise DataError(f"only one of the two sides has patient {odd}; compare the same patients")
     mean_a, mean_b = patient_means(a), patient_means(b)
-    return interval({p: mean_a[p] - mean_b[p] for p in mean_a}, bounds=bounds, seed=seed)
+    differences = {p: mean_a[p] - mean_b[p] for p in mean_a}
+    return interval(differences, bounds=bounds, seed=seed, share=share)
 
 
 def set_intervals(
@@ -215,9 +220,9 @@ def _set_interval(
 
 
 def _of_equal(value: float, n: int, bounds: tuple[float, float]) -> Interval:
-    """The interval if all ``n`` patients have the same value.
+    """The interval of a share if all ``n`` patients have the same value.
 
-    A score within ``bounds`` reaches their end with a probability of at most its mean's share of
+    A share within ``bounds`` reaches their end with a probability of at most its mean's share of
     the range, and all n of them with at most the n-th power: the limits of Clopper and Pearson.
     """
     end = next((bound for bound in bounds if math.isclose(value, bound, abs_tol=1e-9)), None)

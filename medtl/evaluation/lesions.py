@@ -1,17 +1,21 @@
 """Lesion-wise scores of one region: lesions found, missed and false, and the Dice of each.
 
-The definition is that of BraTS 2023 for gliomas (challenge rules, and Saluja et al.,
+The Dice is that of BraTS 2023 for gliomas (challenge rules, and Saluja et al.,
 https://github.com/rachitsaluja/BraTS-2023-Metrics), but for its volume threshold:
 
 - Components are 26-connected, so a thin oblique rim is one lesion.
 - A true lesion is the truth within one component of the truth dilated by 3 mm, so small components
   around a lesion are part of it. On a grid of 1 mm this is BraTS's three dilations by the
   18-neighbourhood; on a grid coarser than 3 mm there is no dilation.
-- A predicted component belongs to every true lesion whose dilation it overlaps. A lesion without
-  such a component is missed; a component without a lesion is a false lesion.
-- The Dice of a lesion compares it with all whole components that belong to it. Missed and false
-  lesions have Dice 0; ``lesion_dice`` is the mean over true and false lesions.
+- A predicted component belongs to every true lesion whose dilation it overlaps.
+- The Dice of a lesion compares it with all whole components that belong to it. A lesion without
+  such a component and a component without a lesion have Dice 0; ``lesion_dice`` is the mean over
+  both and all other lesions.
 - BraTS leaves out true lesions of at most 50 mm3. Here every lesion counts.
+
+A lesion is found if its Dice is at least :data:`FOUND_DICE`, as a mask that only touches a lesion,
+or floods the brain around it, has not found it. Other lesions are missed. A predicted component
+that belongs to no lesion found is a false lesion.
 
 Axes: I J K voxels.
 """
@@ -32,6 +36,10 @@ Integers = NDArray[np.signedinteger[Any]]
 
 #: Dilation of the truth along an axis; the sum over the axes is at most twice that.
 REACH_MM = 3.0
+
+
+#: Least Dice of a lesion that counts as found.
+FOUND_DICE = 0.1
 
 
 def lesion_metrics(
@@ -57,14 +65,17 @@ def lesion_metrics(
     actual = per_lesion(zones_IJK[truth_IJK])
     hit = per_lesion(zones_IJK[truth_IJK & prediction_IJK])
     claimed = per_lesion(zone, voxels[part])
-    found = int((claimed > 0).sum())
-    missed, false = true - found, predicted - len(np.unique(part))
+    lesion_dice = 2 * hit / (actual + claimed)
+    is_found = lesion_dice >= FOUND_DICE
+    found = int(is_found.sum())
+    missed, false = true - found, predicted - len(np.unique(part[is_found[zone - 1]]))
+    stray = predicted - len(np.unique(part))  # components that touch no lesion
 
     def share(of: float, whole: int) -> float:
         return of / whole if whole else float(true == predicted)  # 0/0: right if both are empty
 
     return {
-        "lesion_dice": share(float((2 * hit / (actual + claimed)).sum()), true + false),
+        "lesion_dice": share(float(lesion_dice.sum()), true + stray),
         "lesion_precision": share(found, found + false),
         "lesion_recall": share(found, true),
         "lesion_f1": share(2 * found, 2 * found + false + missed),

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.data.io.geometry import fill
 from medtl.data.io.grids import bounding_box
 from medtl.errors import DataError
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.lesions import Mask, lesion_metrics
+from medtl.evaluation.surfaces import diagonal_mm, surface_scores
 from medtl.evaluation.tables import REGION_METRICS
 from medtl.runtime.files import write_csv
 
@@ -39,6 +41,7 @@ def case_metrics(
     spacing_mm: Sequence[float],
     regions: Sequence[str],
     tolerance_mm: float = 1.0,
+    sheared_mm: NDArray[np.float64] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Every metric of :data:`BOUNDS` for each region; both arrays are masks (bool or 0/1).
 
@@ -54,6 +57,10 @@ def case_metrics(
     empty, it is a complete failure: overlaps, sensitivity and precision 0, ``hd95_mm`` the diagonal
     of the image in mm, and ``relative_volume_error`` 1.
 
+    ``sheared_mm``: the steps of I, J and K in mm (columns) where they are not perpendicular
+    (:attr:`medtl.data.io.geometry.Header.sheared_mm`). Volumes and distances are then those of the
+    sheared grid; the lesions' dilation goes along its axes.
+
     Raises:
         DataError: prediction and truth lie on different grids.
     """
@@ -63,7 +70,7 @@ def case_metrics(
             "bring the prediction to the grid of the truth"
         )
     return {
-        region: _mask_metrics(prediction, truth, spacing_mm, tolerance_mm)
+        region: _mask_metrics(prediction, truth, spacing_mm, tolerance_mm, sheared_mm)
         for region, prediction, truth in zip(
             regions, prediction_LIJK.astype(bool), truth_LIJK.astype(bool), strict=True
         )
@@ -71,7 +78,11 @@ def case_metrics(
 
 
 def _mask_metrics(
-    prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
+    prediction_IJK: Mask,
+    truth_IJK: Mask,
+    spacing_mm: Sequence[float],
+    tolerance_mm: float,
+    sheared_mm: NDArray[np.float64] | None,
 ) -> dict[str, float]:
     shape, voxels = truth_IJK.shape, truth_IJK.size
     either_IJK = prediction_IJK | truth_IJK
@@ -81,11 +92,15 @@ def _mask_metrics(
     hit = int((prediction_IJK & truth_IJK).sum())
     negative = voxels - actual
     false_positive = positive - hit
-    voxel_ml = float(math.prod(spacing_mm)) / 1000
+    one_ml = float(math.prod(spacing_mm)) / 1000
+    if sheared_mm is not None:
+        one_ml *= fill(sheared_mm)
     if positive and actual:
-        hd95_mm, surface_dice = _surface_scores(prediction_IJK, truth_IJK, spacing_mm, tolerance_mm)
+        hd95_mm, surface_dice = surface_scores(
+            prediction_IJK, truth_IJK, spacing_mm, tolerance_mm, sheared_mm
+        )
     elif positive or actual:
-        hd95_mm, surface_dice = _diagonal_mm(shape, spacing_mm), 0.0
+        hd95_mm, surface_dice = diagonal_mm(shape, spacing_mm, sheared_mm), 0.0
     else:
         hd95_mm, surface_dice = 0.0, 1.0
 
@@ -101,9 +116,9 @@ def _mask_metrics(
         "specificity": (negative - false_positive) / negative if negative else 1.0,
         "precision": share(hit, positive),
         **lesion_metrics(prediction_IJK, truth_IJK, spacing_mm),
-        "truth_ml": actual * voxel_ml,
-        "predicted_ml": positive * voxel_ml,
-        "volume_error_ml": abs(positive - actual) * voxel_ml,
+        "truth_ml": actual * one_ml,
+        "predicted_ml": positive * one_ml,
+        "volume_error_ml": abs(positive - actual) * one_ml,
         "relative_volume_error": abs(positive - actual) / actual if actual else float(positive > 0),
     }
 
@@ -112,36 +127,6 @@ def mask_dice(prediction: Mask, truth: Mask) -> float:
     """The Dice of :func:`case_metrics` alone."""
     total = int(prediction.sum()) + int(truth.sum())
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
-
-
-def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
-    return math.hypot(*(n * mm for n, mm in zip(shape, spacing_mm, strict=True)))
-
-
-def _surface_scores(
-    prediction_IJK: Mask, truth_IJK: Mask, spacing_mm: Sequence[float], tolerance_mm: float
-) -> tuple[float, float]:
-    """HD95 in mm and surface Dice of two non-empty masks, cropped to a box around both."""
-    from scipy.ndimage import distance_transform_edt
-
-    # A margin of one voxel makes the border of the volume a surface, as outside is background.
-    surface_p = _surface(np.pad(prediction_IJK, 1))
-    surface_t = _surface(np.pad(truth_IJK, 1))
-    to_truth = distance_transform_edt(~surface_t, sampling=spacing_mm)[surface_p]
-    to_prediction = distance_transform_edt(~surface_p, sampling=spacing_mm)[surface_t]
-    hd95_mm = max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95))
-    near = (to_truth <= tolerance_mm).sum() + (to_prediction <= tolerance_mm).sum()
-    return float(hd95_mm), float(near / (to_truth.size + to_prediction.size))
-
-
-def _surface(mask_IJK: Mask) -> Mask:
-    """Voxels of the mask with a face neighbour outside it; the mask must not touch the border."""
-    inside = mask_IJK.copy()
-    for axis in range(mask_IJK.ndim):  # shifted views, ten times as fast as scipy's erosion
-        inside_a, mask_a = np.moveaxis(inside, axis, 0), np.moveaxis(mask_IJK, axis, 0)
-        inside_a[1:] &= mask_a[:-1]
-        inside_a[:-1] &= mask_a[1:]
-    return mask_IJK & ~inside
 
 
 def metric_rows(
@@ -169,6 +154,11 @@ def dice_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
     return {region: scores_by_patient(rows, region, "dice") for region in regions}
 
 
+def found_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """As :func:`dice_by_patient`, of the cases that have the region: what a network finds of it."""
+    return dice_by_patient([row for row in rows if row["metrics"]["truth_ml"] > 0])
+
+
 def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
     """``{region: {metric: {"mean", "n", "low", "high", "method"}}}``; below 5 patients "values"."""
 
@@ -182,6 +172,9 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict
 
 def write_metrics_csv(path: Path, rows: Sequence[Row]) -> None:
     """One line per case and region, the metrics as columns at full precision."""
-    keys = [key for key in (rows[0] if rows else ()) if key != "metrics"]
-    cells = ([row[key] for key in keys] + [row["metrics"][name] for name in BOUNDS] for row in rows)
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "metrics"]
+    cells = (
+        [row.get(key, "") for key in keys] + [row["metrics"][name] for name in BOUNDS]
+        for row in rows
+    )
     write_csv(path, [*keys, *BOUNDS], cells)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.data.label_scheme import LabelScheme
 from medtl.data.modality import Modality
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, scores_by_patient
@@ -32,7 +33,10 @@ def subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
 
 
 def subset_dice(
-    predictor: Segmenter, prepared: Mapping[str, Any], truth_LIJK: NDArray[np.bool_]
+    predictor: Segmenter,
+    prepared: Mapping[str, Any],
+    truth_LIJK: NDArray[np.bool_],
+    scheme: LabelScheme,
 ) -> list[dict[str, dict[str, float]]]:
     """``{SUBSETS: {"flair": Dice}}`` of one case for each region, all modalities left out."""
     modalities, image_CIJK = predictor.preprocessor.modalities, prepared["image"]
@@ -42,9 +46,8 @@ def subset_dice(
         for channel, name in enumerate(modalities):
             if name not in kept:
                 blanked_CIJK[channel] = 0.0
-        masks_LIJK = predictor.masks(
-            {**prepared, "image": blanked_CIJK, "shown": shown(image_CIJK)}
-        )
+        blanked = {**prepared, "image": blanked_CIJK, "shown": shown(image_CIJK)}
+        masks_LIJK = predictor.masks(blanked, scheme).masks_LIJK
         for scores, mask_IJK, truth_IJK in zip(found, masks_LIJK, truth_LIJK, strict=True):
             scores["+".join(kept)] = mask_dice(mask_IJK, truth_IJK)
     return [{SUBSETS: scores} for scores in found]

@@ -19,6 +19,7 @@ from medtl.data.domain import parse_domain, select
 from medtl.data.io.geometry import axis_codes
 from medtl.data.io.images import read_header, read_labels, read_volume
 from medtl.data.io.pictures import is_picture
+from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import PARTS, Split, strata_and_sites
 from medtl.evaluation.class_figures import confusion_matrix, ranking_curves, reliability_diagram
 from medtl.evaluation.evaluate import SCORES, score_stages
@@ -186,12 +187,13 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
     axes = axis_codes(affine)
     if is_picture(case.target.path):
         axes = PICTURE_AXES
+    scheme = LabelScheme.of(case.regions, preprocessor.regions)
     montage(
         path,
         np.stack([read_volume(case.images[modality])[0] for modality in preprocessor.modalities]),
         preprocessor.modalities,
         region_masks(labels_IJK, case, preprocessor.regions),
-        predictor.masks(preprocessor(case, with_target=False)),
+        predictor.masks(preprocessor(case, with_target=False), scheme).masks_LIJK,
         preprocessor.regions,
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median of {among})",
         spacing_mm=read_header(case.target).spacing_mm,

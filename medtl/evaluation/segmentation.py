@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import region_masks
 from medtl.data.io.images import read_header, read_labels
+from medtl.data.label_scheme import LabelScheme
 from medtl.evaluation.metrics import case_metrics, dice_by_patient, metric_rows, write_metrics_csv
+from medtl.evaluation.metrics import found_by_patient as found_by_patient
 from medtl.evaluation.metrics import summarise as summarise
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
@@ -30,8 +32,11 @@ COMPARED_BY = "dice"
 check_cohort = Cohort.check_regions
 by_patient = dice_by_patient
 
-#: Segmenter, prepared case, its truth on the native grid -> more keys for the row of each region.
-Extra = Callable[[Segmenter, Mapping[str, Any], NDArray[np.bool_]], Sequence[dict[str, Any]]]
+#: Segmenter, prepared case, its truth on the native grid, its scheme -> more keys for the row of
+#: each region.
+Extra = Callable[
+    [Segmenter, Mapping[str, Any], NDArray[np.bool_], LabelScheme], Sequence[dict[str, Any]]
+]
 
 
 def score(
@@ -43,6 +48,10 @@ def score(
 ) -> list[dict[str, Any]]:
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids.
 
+    The masks are those of the label map that ``medtl predict`` writes. Where the label values do
+    not tell all combinations of regions apart, ``moved_voxels`` counts those in which a region's
+    mask differs from what was predicted.
+
     ``extra``: what else to score of each case while it is in memory.
     """
     scored: list[list[dict[str, Any]]] = []  # rows of each case
@@ -53,23 +62,35 @@ def score(
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)
             truth_LIJK = region_masks(labels_IJK, case, predictor.preprocessor.regions)
-            spacing_mm = read_header(case.target).spacing_mm
-            masks_LIJK = predictor.masks(image)
+            header = read_header(case.target)
+            scheme = LabelScheme.of(case.regions, predictor.preprocessor.regions)
+            settled = predictor.masks(image, scheme)
             scores = case_metrics(
-                masks_LIJK, truth_LIJK, spacing_mm, predictor.preprocessor.regions
+                settled.masks_LIJK,
+                truth_LIJK,
+                header.spacing_mm,
+                predictor.preprocessor.regions,
+                sheared_mm=header.sheared_mm,
             )
             rows = metric_rows(case.id, case.patient, scores)
+            if not scheme.tells(nested=predictor.nested, exclusive=predictor.exclusive):
+                for row, count in zip(rows, settled.moved, strict=True):
+                    row["moved_voxels"] = count
             if extra is not None:
-                more = extra(predictor, image, truth_LIJK)
+                more = extra(predictor, image, truth_LIJK, scheme)
                 rows = [row | keys for row, keys in zip(rows, more, strict=True)]
             scored.append(rows)
             advance(done)
     return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
 
 
-def details(_predictor: Segmenter, _rows: Rows) -> dict[str, Any]:
-    """Facts beside the scores of a stage, by name."""
-    return {}
+def details(_predictor: Segmenter, rows: Rows) -> dict[str, Any]:
+    """Facts beside the scores of a stage, by name: voxels that no label value could hold."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if "moved_voxels" in row:
+            counts[row["region"]] = counts.get(row["region"], 0) + row["moved_voxels"]
+    return {"moved_voxels": counts} if counts else {}
 
 
 def write_rows(folder: Path, rows: Rows) -> None:

@@ -54,6 +54,10 @@ LABELS = {
 } | {"sensitivity_at_specificity_95": "at .95"}
 
 
+#: The verdict on networks none of which found anything.
+TOO_POOR = "too poor to compare"
+
+
 _UNSEEN, _PERHAPS_SEEN = "patients not seen in training", "test cases"
 
 
@@ -224,6 +228,11 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
     title = f"Did the transfer help? Difference in {metric}: {stage} minus each control"
     methods = [found[c]["method"] for found in outputs.values() for c in controls]
     notes = [_WITHIN, _methods_note(methods)]
+    if any(found["verdict"] == TOO_POOR for found in outputs.values()):
+        notes.append(
+            f"{TOO_POOR}: no network reaches a mean {metric} of {gain['floor']:g} in the test "
+            f"cases that have the region, so that all of them found next to nothing."
+        )
     if len(outputs) > 1:
         notes.append("Several verdicts at once: name the one that counts before you look.")
     outputs_are = "region" if gain["metric"] == "dice" else "class"

@@ -33,6 +33,9 @@ SCORES = {
     "centre_pointing": "the middle of the image lies within the mask",
 }
 
+#: The scores that are a hit or a miss for each image.
+HITS = ("pointing", "pointing_15mm", "pointing_15px", "centre_pointing")
+
 Row = Mapping[str, Any]
 
 
@@ -84,7 +87,10 @@ def summarise_localisation(rows: Sequence[Row], *, seed: int = 0) -> dict[str, A
     for row in scored:
         for score in meaning.keys() & row.keys():
             by_patient[score].setdefault(row["patient"], []).append(row[score])
-    intervals = {score: interval(own, seed=seed).to_json() for score, own in by_patient.items()}
+    intervals = {
+        score: interval(own, seed=seed, share=score in HITS).to_json()
+        for score, own in by_patient.items()
+    }
     return {"images_scored": len(scored), "localisation": intervals, "meaning": meaning}
 
 

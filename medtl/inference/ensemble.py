@@ -9,16 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from medtl.data.case import Case
+from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.errors import RunError
 from medtl.inference.classification import classify
 from medtl.inference.load import LoadedStage, restore_stage
-from medtl.inference.segmentation import Segmenter, decide
+from medtl.inference.segmentation import Segmenter
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
@@ -53,21 +52,20 @@ class Ensemble:
         """The probability of each class, of every prepared case in order."""
         return classify(self.predictors, prepared)
 
-    def masks(self, prepared: Prepared) -> NDArray[np.bool_]:
-        """One mask per region (LIJK) on the native grid.
+    def masks(self, prepared: Prepared, scheme: LabelScheme) -> Settled:
+        """One mask per region (LIJK) on the native grid, as a label map of the scheme holds them.
 
         Members run one after the other into a running sum, so that memory does not grow with them.
         """
         predictors: list[Segmenter] = self.predictors
         if len(predictors) == 1:
-            return predictors[0].masks(prepared[0])
+            return predictors[0].masks(prepared[0], scheme)
         # Double: in single precision, probabilities near 1 of several regions round to 1.
         total_LIJK = predictors[0].native_logits(prepared[0]).double().sigmoid_()
         for predictor, image in zip(predictors[1:], prepared[1:], strict=True):
             total_LIJK += predictor.native_logits(image).double().sigmoid_()
         logits_LIJK = torch.logit(total_LIJK.div_(len(predictors)))
-        first = predictors[0]
-        return decide(logits_LIJK, nested=first.nested, exclusive=first.exclusive)
+        return predictors[0].settle(logits_LIJK, scheme)
 
 
 def read_ensemble(

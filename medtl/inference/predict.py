@@ -6,17 +6,15 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.io.images import label_path, read_header, write_labels
+from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, read_ensemble
@@ -137,26 +135,35 @@ def write_label_maps(
     cohort.check_regions(regions)
     _report_replaced(targets, reporter)
 
-    def write(predicted: tuple[Case, NDArray[np.bool_]]) -> Path:
-        case, masks_LIJK = predicted
+    def write(predicted: tuple[Case, LabelScheme, Settled]) -> Path:
+        case, scheme, settled = predicted
         header = read_header(case.images[reference])
         target = label_path(out, case.id, header)
-        write_labels(target, paint(masks_LIJK, regions, case.regions), header)
+        write_labels(target, scheme.paint(settled.masks_LIJK), header)
         return target
 
     cases = share(predictor.fabric, cohort.cases)
+    moved: list[int] = []  # voxels of each case
     with reporter.progress("predicting", len(cases)) as advance:
 
-        def predict_cases() -> Iterator[tuple[Case, NDArray[np.bool_]]]:
+        def predict_cases() -> Iterator[tuple[Case, LabelScheme, Settled]]:
             prepared = ahead(ensemble.prepare, cases)
             for done, (case, images) in enumerate(zip(cases, prepared, strict=True), 1):
-                yield case, ensemble.masks(images)
+                scheme = LabelScheme.of(case.regions, regions)
+                settled = ensemble.masks(images, scheme)
+                moved.append(max(settled.moved))
+                yield case, scheme, settled
                 advance(done, case.id)
 
         # While one case is computed, the next one is read and the one before is written.
         written = list(ahead(write, predict_cases()))
     maps = "label map" if len(cohort.cases) == 1 else "label maps"
     reporter.say(f"{len(cohort.cases)} {maps} in {out}")
+    if any(moved):
+        reporter.say(
+            f"in {sum(map(bool, moved))} of them voxels ({max(moved)} in the worst) were predicted "
+            "in regions that no label value stands for together: they have the likeliest value"
+        )
     return written
 
 
@@ -166,20 +173,3 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     if existing:
         names = shortened([target.name for target in existing])
         reporter.warn(f"{existing[0].parent} has {names} already: replaced")
-
-
-def paint(
-    masks_LIJK: NDArray[np.bool_], regions: Sequence[str], values: Mapping[str, Sequence[int]]
-) -> NDArray[Any]:
-    """Label values of region masks, as uint8 if they fit, else int16.
-
-    Later regions overwrite earlier ones. Each region is painted with the first of its ``values``
-    that no later region has.
-    """
-    largest = max(value for region in regions for value in values[region])
-    label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8 if largest < 256 else np.int16)
-    for index, (region, mask_IJK) in enumerate(zip(regions, masks_LIJK, strict=True)):
-        inner = {value for later in regions[index + 1 :] for value in values[later]}
-        own = [value for value in values[region] if value not in inner]
-        label_IJK[mask_IJK] = (own or list(values[region]))[0]
-    return label_IJK

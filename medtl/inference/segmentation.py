@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
+from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.inference.flips import flipped
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
 from medtl.inference.window_size import Shrinking, Tell, WindowSize
@@ -135,10 +136,14 @@ class Segmenter:
         logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
         return to_native(logits_LIJK, prepared["placement"], OUTSIDE)
 
-    def masks(self, prepared: Mapping[str, Any]) -> NDArray[np.bool_]:
-        """One mask per region on the native grid."""
-        logits_LIJK = self.native_logits(prepared)
-        return decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+    def masks(self, prepared: Mapping[str, Any], scheme: LabelScheme) -> Settled:
+        """One mask per region on the native grid, as a label map of the scheme holds them."""
+        return self.settle(self.native_logits(prepared), scheme)
+
+    def settle(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Settled:
+        """:func:`decide` by this predictor's constraints, then what the scheme can hold."""
+        masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+        return scheme.settle(masks_LIJK, logits_LIJK.numpy())
 
     @classmethod
     def from_metadata(
@@ -178,7 +183,8 @@ class Segmenter:
         for index in share(self.fabric, range(count)):
             case = cached[index]
             logits_LIJK = self.prepared_logits(case["image"]).cpu()
-            masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+            scheme = LabelScheme.of(cases[index].regions, self.preprocessor.regions)
+            masks_LIJK = self.settle(logits_LIJK, scheme).masks_LIJK
             scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
         means = torch.stack(gather(self.fabric, scores, count)).mean(0).tolist()
         return dict(zip(self.preprocessor.regions, means, strict=True))

@@ -37,6 +37,7 @@ class View:
     is_2d: bool  #: a 2-D image: its pixel size is unknown, and K is 1
     target_LIJK: NDArray[np.bool_] | None = None
     class_name: str = ""
+    fill: float = 1.0  #: the share of a box of its edges that a voxel fills; less if sheared
 
 
 @dataclass(frozen=True, slots=True)

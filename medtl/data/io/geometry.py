@@ -22,19 +22,56 @@ from numpy.typing import NDArray
 from medtl.data.case import Case
 from medtl.errors import DataError
 
-#: The largest distance between corners of equal grids.
-GRID_TOLERANCE_MM = 1e-3
+#: Grids are equal if their first voxels lie at most this share of a voxel apart ...
+ORIGIN_TOLERANCE = 0.1
+
+
+#: ... and their other corners less than this share. The quaternion of a qform, three float32,
+#: turns a grid by up to 5e-4 rad: a third of a voxel at the end of 512. Below a half, every voxel
+#: is still the nearest one to its counterpart.
+CORNER_TOLERANCE = 0.5
+
+
+#: Axes with a larger cosine between them are not perpendicular: the grid is sheared.
+PERPENDICULAR = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """The header of an image file; ``dtype`` is the type of the stored voxels."""
+    """The header of an image file.
+
+    ``dtype`` is the type of the stored voxels; ``placed`` is False if the header says nowhere how
+    the grid lies, so that readers differ in it.
+    """
 
     path: Path
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
     dtype: np.dtype[Any]
+    placed: bool = True
+
+    @property
+    def sheared_mm(self) -> NDArray[np.float64] | None:
+        """See :func:`sheared_steps`."""
+        return sheared_steps(self.affine)
+
+
+def sheared_steps(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The steps of I, J and K in mm (columns) if they are not perpendicular, else None."""
+    steps_mm = affine[:3, :3]
+    directions = steps_mm / np.linalg.norm(steps_mm, axis=0)
+    cosines = directions.T @ directions - np.eye(3)
+    return steps_mm if np.abs(cosines).max() > PERPENDICULAR else None
+
+
+def fill(affine: NDArray[np.float64]) -> float:
+    """The share of a box of its edges that a voxel fills: 1 unless the grid is sheared."""
+    steps_mm = sheared_steps(affine)
+    if steps_mm is None:
+        return 1.0
+    edges_mm = np.linalg.norm(steps_mm, axis=0)
+    return abs(float(np.linalg.det(steps_mm))) / float(edges_mm.prod())
 
 
 def ras_grid(header: Header) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -67,20 +104,23 @@ def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
         headers: modality (or "segmentation") -> header.
 
     Raises:
-        DataError: two images differ in shape, or in the place of their corners.
+        DataError: two images differ in shape, or in the place of their corners by more than
+            rounding does; see :data:`CORNER_TOLERANCE`.
     """
     (first, reference), *others = headers.items()
     for name, header in others:
         if header.shape != reference.shape:
-            what = "shape", _joined(reference.shape), _joined(header.shape)
-        elif _largest_gap_mm(reference, header) <= GRID_TOLERANCE_MM:
+            aspect, a, b = "shape", _joined(reference.shape), _joined(header.shape)
+            advice = "resample them to the same grid first"
+        elif _same_place(reference, header):
             continue
         else:
-            what = _differing_affines(reference, header)
-        aspect, a, b = what
+            aspect, a, b = _differing_affines(reference, header)
+            advice = _advice(reference, header)
+            b += f", so that corners lie up to {_gaps_mm(reference, header).max():.3g} mm apart"
         raise DataError(
             f"{case.id}: {first} ({reference.path}) has {aspect} {a}, {name} ({header.path}) "
-            f"has {b}; resample them to the same grid first"
+            f"has {b}; {advice}"
         )
 
 
@@ -94,8 +134,39 @@ def _corners_mm(header: Header) -> NDArray[np.float64]:
     return np.asarray(corners @ header.affine[:3, :3].T + header.affine[:3, 3])
 
 
-def _largest_gap_mm(a: Header, b: Header) -> float:
-    return float(np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1).max())
+def _gaps_mm(a: Header, b: Header) -> NDArray[np.float64]:
+    """How far the corners of two grids lie apart, the first voxels' first."""
+    return np.asarray(np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1))
+
+
+def _same_place(a: Header, b: Header) -> bool:
+    """Whether the corners of two grids lie within the tolerated shares of a voxel."""
+    away_mm = _corners_mm(b) - _corners_mm(a)
+    voxels = np.abs(away_mm @ np.linalg.inv(a.affine[:3, :3]).T).max(axis=1)
+    return bool(voxels[0] <= ORIGIN_TOLERANCE and voxels.max() < CORNER_TOLERANCE)
+
+
+def _advice(a: Header, b: Header) -> str:
+    """What to do about two grids of one shape that lie elsewhere."""
+    lost_a, lost_b = _lost(a), _lost(b)
+    if lost_a != lost_b:
+        lost, kept = (a, b) if lost_a > lost_b else (b, a)
+        return (
+            f"{lost.path.name} has lost its header when it was written: if its voxels are in the "
+            f"same order, write them again with the affine and header of {kept.path.name}"
+        )
+    ratio = np.divide(a.spacing_mm, b.spacing_mm)
+    if np.allclose(ratio, 1000, rtol=1e-3) or np.allclose(ratio, 0.001, rtol=1e-3):
+        return "one of the headers names another unit of length (xyzt_units); repair it"
+    return "resample them to the same grid first"
+
+
+def _lost(header: Header) -> int:
+    """How much a grid lies as that of an array written without the header of its image: 0 to 2."""
+    steps_mm, origin_mm = header.affine[:3, :3], header.affine[:3, 3]
+    along_axes = np.array_equal(np.abs(steps_mm), np.diag(header.spacing_mm))
+    at_0 = along_axes and not origin_mm.any()
+    return 2 if not header.placed or (at_0 and header.spacing_mm == (1, 1, 1)) else int(at_0)
 
 
 def _differing_affines(a: Header, b: Header) -> tuple[str, str, str]:

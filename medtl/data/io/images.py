@@ -62,4 +62,4 @@ def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:
     if is_picture(like.path):
         write_picture_labels(path, label_IJK)
     else:
-        nifti.write_nifti(path, label_IJK, like.affine, like=like.path)
+        nifti.write_nifti(path, label_IJK, like.path)

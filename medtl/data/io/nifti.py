@@ -31,6 +31,9 @@ from medtl.errors import DataError, RunError
 from medtl.runtime.cache import remembered
 from medtl.runtime.files import open_regular, replacing
 
+#: A voxel with less than this share of the volume of a box of the same edges is flat.
+LEAST_VOLUME = 1e-6
+
 #: Labels stored as floats may differ from a whole number by this much.
 LABEL_TOLERANCE = 1e-3
 
@@ -49,8 +52,9 @@ def read_header(file: ImageFile) -> Header:
         proxy: Any = image.dataobj
         voxels = int(np.prod(image.shape, dtype=np.int64))
         check_length(file.path, stream, int(proxy.offset) + voxels * dtype.itemsize)
+        placed = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
     x, y, z = (float(edge) for edge in voxel_sizes(affine))
-    return Header(file.path, shape, affine, (x, y, z), dtype)
+    return Header(file.path, shape, affine, (x, y, z), dtype, placed)
 
 
 def read_volume(
@@ -123,36 +127,51 @@ def count_volumes(path: Path) -> int:
     return int(volumes)
 
 
-def write_nifti(
-    path: Path,
-    array_IJK: NDArray[Any],
-    affine: NDArray[np.float64],
-    like: Path | None = None,
-) -> None:
+def write_nifti(path: Path, array_IJK: NDArray[Any], geometry: NDArray[np.float64] | Path) -> None:
     """Write a ``.nii`` or ``.nii.gz``; the same input gives the same bytes.
 
-    Only the codes of the affine are copied from ``like``: free text in a header may name a patient.
+    Args:
+        geometry: an affine (mm), or an image file on the same grid. Of a file every field that
+            places the voxels is copied as it stands, so that each reader, whichever of the fields
+            it goes by, lays the array on the image. Nothing else is copied: free text in a header
+            may name a patient.
 
     Raises:
         RunError: the path has another suffix, or the folder cannot be written.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise RunError(f"{path}: NIfTI files are called .nii or .nii.gz")
-    sform_code, qform_code = 1, 1
-    if like is not None:
-        with opened(like) as (model, _):
-            qform_code = int(model.header["qform_code"])
-            # Without a code readers would ignore the affine, and a qform cannot hold every affine.
-            sform_code = int(model.header["sform_code"]) or qform_code or 1
-    image = Nifti1Image(_storable(array_IJK), None)
-    image.set_qform(affine, qform_code)
-    image.set_sform(affine, sform_code)
-    image.header.set_xyzt_units("mm")
+    kind = Nifti1Image if max(array_IJK.shape) < 2**15 else Nifti2Image
+    image = kind(_storable(array_IJK), None)
+    if isinstance(geometry, Path):
+        _copy_geometry(geometry, image.header)
+    else:
+        image.set_qform(geometry, 1)
+        image.set_sform(geometry, 1)
+        image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     if path.name.lower().endswith(".gz"):
         content = gzip.compress(content, compresslevel=4, mtime=0)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+#: The fields of a header by which readers place the voxels, but for edges and units.
+_PLACES = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+
+
+def _copy_geometry(path: Path, header: Any) -> None:
+    with opened(path) as (image, stream):
+        stream.seek(0)
+        # As stored: nibabel's checks repair a header in memory, where other readers do not.
+        model = type(image.header).from_fileobj(stream, check=False)
+    for name in _PLACES:
+        header[name] = model[name]
+    header["pixdim"][:4] = model["pixdim"][:4]  # the first is the sign of the qform's third axis
+    header["xyzt_units"] = int(model["xyzt_units"]) & _SPACE_UNIT
 
 
 def _storable(array_IJK: NDArray[Any]) -> NDArray[Any]:
@@ -194,8 +213,17 @@ def _listed(values: Iterable[int]) -> str:
     return ", ".join(map(str, values))
 
 
-#: Voxel edges outside this range (mm) come from a broken header or another unit.
+#: Voxel edges outside this range (mm) come from a broken header or another unit; if the header
+#: gives microns, the lower limit is as many microns.
 SPACING_RANGE_MM = (0.01, 100.0)
+
+
+#: The bits of ``xyzt_units`` that name the unit of space ...
+_SPACE_UNIT = 0x07
+
+
+#: ... and the units other than mm: name and mm. Without a unit lengths are taken as mm.
+_UNITS = {1: ("metre", 1000.0), 3: ("micron", 0.001)}
 
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -264,15 +292,27 @@ def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
 
 
 def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
-    """The affine (mm). Raises DataError if it is not finite, invertible and of possible spacing."""
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataError(f"{path}: its affine cannot be inverted; repair the header")
+    """The affine in mm, whatever unit the header names.
+
+    Raises DataError if it is not finite, invertible and of possible spacing.
+    """
+    affine = np.array(image.affine, dtype=np.float64)
+    unit = _UNITS.get(int(image.header["xyzt_units"]) & _SPACE_UNIT)
+    if unit:
+        affine[:3] *= unit[1]
     spacing_mm = voxel_sizes(affine)
+    # Of edges of one length, so that the size of the voxels does not matter.
+    directions = affine[:3, :3] / np.where(spacing_mm > 0, spacing_mm, 1)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(directions)) < LEAST_VOLUME:
+        raise DataError(f"{path}: its affine cannot be inverted; repair the header")
     low, high = SPACING_RANGE_MM
+    low *= min(1.0, unit[1]) if unit else 1.0
     if spacing_mm.min() < low or spacing_mm.max() > high:
         edges = " x ".join(f"{edge:g}" for edge in spacing_mm)
-        raise DataError(f"{path}: voxels of {edges} mm are not possible; repair the header")
+        named = f"gives lengths in {unit[0]}" if unit else "names no other unit (xyzt_units)"
+        raise DataError(
+            f"{path}: voxels of {edges} mm are not possible; its header {named}; repair it"
+        )
     return affine
 
 

@@ -116,9 +116,13 @@ def read_picture_labels(
 
 
 def write_picture_labels(path: Path, label_IJK: NDArray[Any]) -> None:
-    """Write a label map of one slice as an 8-bit PNG. Raises RunError if it cannot be written."""
+    """Write a label map of one slice as a PNG, of 16 bits where values exceed 255.
+
+    Raises RunError if it cannot be written.
+    """
     content = BytesIO()
-    Image.fromarray(label_IJK[..., 0].astype(np.uint8)).save(content, format="PNG")
+    stored = np.uint8 if label_IJK.max(initial=0) < 256 else np.uint16
+    Image.fromarray(label_IJK[..., 0].astype(stored)).save(content, format="PNG")
     with replacing(path) as temporary:
         temporary.write_bytes(content.getvalue())
 

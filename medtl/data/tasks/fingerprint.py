@@ -15,7 +15,7 @@ import numpy as np
 from medtl.data.case import Case, ImageFile
 from medtl.data.formats.case_list import spread
 from medtl.data.io.foreground import within_uniform
-from medtl.data.io.geometry import ras_grid, to_canonical
+from medtl.data.io.geometry import fill, ras_grid, to_canonical
 from medtl.data.io.grids import bounding_box
 from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume
 from medtl.data.modality import Modality
@@ -113,7 +113,7 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
         "extent_mm": [
             (side.stop - side.start) * float(mm) for side, mm in zip(box, spacing_mm, strict=True)
         ],
-        "shown_ml": float(np.count_nonzero(shown_IJK) * spacing_mm.prod() / 1000),
+        "shown_ml": float(np.count_nonzero(shown_IJK) * spacing_mm.prod() / 1000) * fill(affine),
         "percentiles": [float(value) for value in percentiles],
     }
 
@@ -121,7 +121,8 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
 def _volume_ml(case: Case, region: str) -> float:
     assert case.target is not None  # only labelled cases are trained on
     counts = label_counts(case.target)
-    voxel_ml = float(np.prod(read_header(case.target).spacing_mm)) / 1000
+    header = read_header(case.target)
+    voxel_ml = float(np.prod(header.spacing_mm)) / 1000 * fill(header.affine)
     return voxel_ml * sum(counts.get(value, 0) for value in case.regions[region])
 
 

@@ -45,7 +45,7 @@ def _volumes(view: View, regions: tuple[str, ...]) -> dict[str, float]:
         )
     foreground_IJK = view.foreground_CIJK.any(axis=0)
     size = int(np.count_nonzero(foreground_IJK)) or foreground_IJK.size
-    voxel_ml = float(np.prod(view.spacing_mm)) / 1000
+    voxel_ml = float(np.prod(view.spacing_mm)) / 1000 * view.fill
     columns = {}
     for name, mask_IJK in zip(regions, view.target_LIJK, strict=True):
         voxels = int(np.count_nonzero(mask_IJK))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.io.foreground import foreground
-from medtl.data.io.geometry import axis_codes, to_canonical
+from medtl.data.io.geometry import axis_codes, fill, to_canonical
 from medtl.data.io.images import read_labels, read_volume
 from medtl.data.io.pictures import is_picture
 from medtl.data.modality import Modality
@@ -63,4 +63,5 @@ def read_view(
         is_picture(case.images[modalities[0]].path),
         target_LIJK,
         case.class_name,
+        fill(affine),
     )

@@ -285,18 +285,11 @@ def test_masks_and_wide_types_are_stored_as_readers_expect(tmp_path):
         assert nib.load(tmp_path / "a.nii").get_data_dtype() == np.dtype(stored)
 
 
-@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 1), (0, 0)])
-def test_codes_follow_the_model_but_its_free_text_does_not(tmp_path, volume_IJK, codes):
+def test_free_text_of_the_model_is_not_copied(tmp_path, volume_IJK):
     model = nib.Nifti1Image(volume_IJK, AFFINE)
-    model.set_sform(AFFINE, codes[0])
-    model.set_qform(AFFINE, codes[1])
     model.header["descrip"] = b"Jane Doe"
     model.to_filename(tmp_path / "model.nii.gz")
-    write_nifti(tmp_path / "a.nii.gz", volume_IJK, AFFINE, like=tmp_path / "model.nii.gz")
-    image = nib.load(tmp_path / "a.nii.gz")
-    np.testing.assert_allclose(image.affine, AFFINE)
-    assert image.header["qform_code"] == codes[1]
-    assert image.header["sform_code"] == (codes[0] or codes[1] or 1)
+    write_nifti(tmp_path / "a.nii.gz", volume_IJK, tmp_path / "model.nii.gz")
     assert b"Jane" not in gzip.decompress((tmp_path / "a.nii.gz").read_bytes())
 
 
@@ -342,7 +335,7 @@ def test_other_shape_names_both_files(tmp_path, volume_IJK):
         (np.diag([1.0, 2, 3.5, 1]), "spacing"),
         (np.diag([-1.0, 2, 3, 1]), "orientation"),
         (np.diag([1.0, 2, 3, 1]), "origin"),
-        (AFFINE @ np.array([[1, 0.02, 0, 0], [-0.005, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), ""),
+        (AFFINE @ np.array([[1, 0.08, 0, 0], [-0.02, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), ""),
     ],
 )
 def test_other_affine_says_in_what_it_differs(tmp_path, volume_IJK, matrix, aspect):

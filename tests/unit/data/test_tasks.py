@@ -18,6 +18,7 @@ from terminal import Terminal
 from tomograms import list_tomograms, tomogram
 
 from medtl.data.case import Case
+from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import fold_patients, listed_fold
 from medtl.data.task import Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, measure_fingerprint, window
@@ -29,7 +30,6 @@ from medtl.data.tasks.segmentation_defaults import (
     describe,
 )
 from medtl.errors import ConfigError
-from medtl.inference.predict import paint
 from medtl.inference.segmentation import decide
 from medtl.runtime.console import Reporter
 from medtl.transforms.preprocess import prepare
@@ -160,7 +160,8 @@ def decided(logits: Sequence[Sequence[float]], **how: bool) -> np.ndarray:
 def test_exclusive_labels_go_to_the_highest_positive_logit() -> None:
     masks = decided([[1.0, -1.0, 3.0], [2.0, -2.0, -1.0]], exclusive=True)
     assert masks.tolist() == [[False, False, True], [True, False, False]]
-    label = paint(masks[:, None, None], ("a", "b"), {"a": (5,), "b": (300,)})
+    scheme = LabelScheme.of({"a": (5,), "b": (300,)}, ("a", "b"))
+    label = scheme.paint(masks[:, None, None])
     assert label.ravel().tolist() == [300, 0, 5]
 
 

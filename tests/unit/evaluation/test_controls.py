@@ -8,7 +8,7 @@ import pytest
 from medtl.evaluation.class_metrics import hits_by_patient
 from medtl.evaluation.controls import against_controls, verdict
 from medtl.evaluation.intervals import Interval, paired_difference
-from medtl.evaluation.metrics import dice_by_patient
+from medtl.evaluation.metrics import dice_by_patient, found_by_patient
 from medtl.evaluation.tables import gain_table
 
 
@@ -73,6 +73,37 @@ def test_the_last_stage_of_the_transfer_is_compared_within_patients() -> None:
         expected = paired_difference(paired["unfreeze"]["WT"], paired[control]["WT"])
         assert own[control] == expected.to_json()
     assert own["control-a"]["n"] == 12
+
+
+def row(patient: int, dice: float, truth_ml: float) -> dict:
+    metrics = {"dice": dice, "truth_ml": truth_ml}
+    return {"patient": f"p{patient}", "region": "ET", "metrics": metrics}
+
+
+def test_networks_that_found_nothing_are_not_compared() -> None:
+    """Six patients have the region, six have none and score 1 for predicting nothing."""
+    empty = [row(n, 1.0, 0.0) for n in range(6, 12)]
+    arms = {
+        "adapt": [row(n, 0.001 * n, 2.0) for n in range(6)] + empty,
+        "control-a": [row(n, 0.02 + 0.001 * n, 2.0) for n in range(6)] + empty,
+    }
+
+    def said(arms: dict[str, list[dict]]) -> str:
+        paired = {name: dice_by_patient(rows) for name, rows in arms.items()}
+        found = {name: found_by_patient(rows) for name, rows in arms.items()}
+        gain = against_controls("dice", paired, found)
+        assert gain["floor"] == 0.1
+        table = gain_table(gain, synthetic=False)
+        verdict = gain["outputs"]["ET"]["verdict"]
+        noted = any("a mean Dice of 0.1 in" in note for note in table.notes)
+        assert noted == (verdict == "too poor to compare")
+        return verdict
+
+    assert said(arms) == "too poor to compare"
+    one_finds = {**arms, "control-a": [row(n, 0.2 + 0.01 * n, 2.0) for n in range(6)] + empty}
+    assert said(one_finds) == "hurt"
+    nothing_to_find = {name: empty for name in arms}
+    assert said(nothing_to_find) == "no evidence"
 
 
 def test_without_a_control_nothing_is_claimed() -> None:

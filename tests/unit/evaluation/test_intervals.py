@@ -76,7 +76,7 @@ def test_bca_stays_finite_with_one_patient_unlike_the_others():
 @pytest.mark.parametrize("n", [5, 30])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_or_none_of_the_patients_have_the_exact_interval_of_a_share(n, value):
-    found = interval(dict.fromkeys(scores(n), value))
+    found = interval(dict.fromkeys(scores(n), value), share=True)
     exact = stats.binomtest(round(n * value), n).proportion_ci(method="exact")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
     assert "Clopper-Pearson" in found.method
@@ -94,14 +94,17 @@ def test_a_share_of_votes_that_rounding_keeps_from_one_has_its_interval():
 
 
 def test_the_interval_of_a_limit_is_as_wide_as_the_range():
-    found = interval(dict.fromkeys(scores(8), -1.0), bounds=(-1.0, 1.0))
+    found = interval(dict.fromkeys(scores(8), -1.0), bounds=(-1.0, 1.0), share=True)
     exact = stats.binomtest(0, 8).proportion_ci(method="exact")
     assert (found.low, found.high) == pytest.approx((-1, 2 * exact.high - 1))
 
 
 @pytest.mark.parametrize("n", [5, 30])
-@pytest.mark.parametrize(("value", "bounds"), [(0.1, (0.0, 1.0)), (0.0, (0.0, math.inf))])
-def test_equal_values_within_the_range_have_no_interval_and_say_so(n, value, bounds):
+@pytest.mark.parametrize(
+    ("value", "bounds"),
+    [(0.1, (0, 1)), (0, (0, 1)), (1, (0, 1)), (0, (0, math.inf))],
+)
+def test_equal_scores_have_no_interval_and_say_so(n, value, bounds):
     found = interval(dict.fromkeys(scores(n), value), bounds=bounds)
     assert found.low is found.high is None and found.mean == pytest.approx(value)
     assert found.method == "no interval (all values equal)"

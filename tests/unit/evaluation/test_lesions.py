@@ -43,17 +43,18 @@ def brute(prediction: np.ndarray, truth: np.ndarray, spacing_mm) -> dict[str, fl
     """Lesion by lesion over the whole volume, by scipy's dilation and labels."""
     zones, true = label(binary_dilation(truth, element(spacing_mm)), EVERY)
     parts, predicted = label(prediction, EVERY)
-    scores, belonging, missed = [], set(), 0
+    scores, belonging, matched, missed = [], set(), set(), 0
     for number in range(1, true + 1):
         lesion = truth & (zones == number)
         own = set(np.unique(parts[binary_dilation(lesion, element(spacing_mm))])) - {0}
         belonging |= own
-        missed += not own
         mask = np.isin(parts, list(own))
         scores.append(2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()))
-    false = predicted - len(belonging)
+        matched |= own if scores[-1] >= 0.1 else set()
+        missed += scores[-1] < 0.1
+    false = predicted - len(matched)
     found = true - missed
-    scores += [0.0] * false
+    scores += [0.0] * (predicted - len(belonging))
     precision = found / (found + false) if found + false else float(true == predicted)
     recall = found / true if true else float(true == predicted)
     both = precision + recall
@@ -147,6 +148,19 @@ def test_one_component_over_two_lesions_counts_in_full_for_each() -> None:
     found = lesion_metrics(prediction, truth, ISOTROPIC)
     assert (found["true_lesions"], found["predicted_lesions"], found["lesion_f1"]) == (2, 1, 1)
     assert found["lesion_dice"] == 2 * 8 / (8 + 88)
+
+
+def test_a_lesion_that_is_only_touched_or_flooded_is_not_found() -> None:
+    lesion = boxes(((10, 10, 10), (4, 4, 4)))  # 64 voxels
+    touched = boxes(((13, 10, 10), (1, 1, 3)))  # 3 of them: Dice 6 / 67
+    flooded = boxes(((2, 2, 2), (13, 13, 13)))  # 2197 voxels: Dice 128 / 2261
+    for prediction, dice in ((touched, 6 / 67), (flooded, 128 / 2261)):
+        found = lesion_metrics(prediction, lesion, ISOTROPIC)
+        assert found["lesion_dice"] == pytest.approx(dice)
+        assert found["lesion_f1"] == found["lesion_recall"] == found["lesion_precision"] == 0
+        assert (found["missed_lesions"], found["false_lesions"]) == (1, 1)
+    enough = lesion_metrics(boxes(((13, 10, 10), (1, 1, 4))), lesion, ISOTROPIC)  # 8 / 68
+    assert (enough["lesion_f1"], enough["missed_lesions"], enough["false_lesions"]) == (1, 0, 0)
 
 
 def test_empty_masks_are_perfect_together_and_a_failure_alone() -> None:

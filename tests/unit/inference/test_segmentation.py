@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from medtl.data.case import Case, Cohort
 from medtl.data.io.geometry import to_canonical
 from medtl.data.io.nifti import read_header
+from medtl.data.label_scheme import LabelScheme
 from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
 from medtl.evaluation.segmentation import score
-from medtl.inference.predict import paint
 from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml
 from medtl.networks.blocks import Block, Network
 from medtl.plugins.catalog import load_catalog
@@ -54,6 +54,10 @@ def predictor(*, nested: bool = True, thresholds: tuple[float, ...] = (0.5, 0.0,
     return Segmenter(network, preprocessor, (32, 32, 32), build_fabric("cpu", "fp32"), nested)
 
 
+#: A value for every combination of the regions.
+FREE = LabelScheme.of({"WT": (1, 3, 5, 7), "TC": (2, 3, 6, 7), "ET": (4, 5, 6, 7)}, REGIONS)
+
+
 def reporter() -> tuple[Reporter, io.StringIO]:
     stream = io.StringIO()
     return Reporter(console=Console(file=stream, soft_wrap=True, highlight=False)), stream
@@ -67,7 +71,7 @@ def cases(small_phantom: Callable[..., Path]) -> tuple[Case, ...]:
 def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:
     found = predictor(nested=False)
     prepared = found.preprocessor(cases[0])
-    masks = found.masks(prepared)
+    masks = found.masks(prepared, FREE).masks_LIJK
     assert masks.shape == (3, 24, 24, 24) and masks.dtype == bool
     affine = read_header(cases[0].images["flair"]).affine
     box = tuple(
@@ -84,7 +88,9 @@ def test_masks_lie_in_the_native_grid_where_the_network_says(cases) -> None:
 
 def test_nested_regions_never_leave_the_region_that_holds_them(cases) -> None:
     prepared = predictor().preprocessor(cases[0])
-    loose, nested = predictor(nested=False).masks(prepared), predictor().masks(prepared)
+    loose, nested = (
+        predictor(nested=own).masks(prepared, FREE).masks_LIJK for own in (False, True)
+    )
     assert (loose[1] & ~loose[0]).any()
     assert not (nested[1] & ~nested[0]).any() and not (nested[2] & ~nested[1]).any()
     np.testing.assert_array_equal(nested[0], loose[0])
@@ -140,7 +146,7 @@ def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> 
     found = predictor()
     prepared = [found.preprocessor(case) for case in cases]
     empty = {"image": prepared[0]["image"] * 0 - 5, "target": prepared[0]["target"] * 0}
-    scores = found.validate([*prepared, empty], [None] * 3)
+    scores = found.validate([*prepared, empty], [*cases, cases[0]])
     for index, (region, threshold) in enumerate(zip(REGIONS, (0.5, 0.0, 1.0), strict=True)):
         dice = [1.0]
         for case in prepared:
@@ -166,7 +172,7 @@ def test_network_of_one_patch_size_runs_on_any_volume(cases) -> None:
     builder = load_catalog().networks["unetr"].load()
     network = builder(in_channels=2, out_channels=3, width=12, patch_size=(32, 32, 32))
     found = replace(predictor(), network=network)
-    assert found.masks(found.preprocessor(cases[0])).shape == (3, 24, 24, 24)
+    assert found.masks(found.preprocessor(cases[0]), FREE).masks_LIJK.shape == (3, 24, 24, 24)
 
 
 def test_brain_smaller_than_the_coarsest_level_is_padded(cases) -> None:
@@ -198,7 +204,7 @@ def test_painted_labels_read_back_as_the_masks() -> None:
         {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)},
     )
     for values in schemes:
-        label = paint(masks, REGIONS, values)
+        label = LabelScheme.of(values, REGIONS).paint(masks)
         assert label.dtype == np.uint8
         for region, mask in zip(REGIONS, masks, strict=True):
             np.testing.assert_array_equal(np.isin(label, values[region]), mask)
