@@ -225,3 +225,52 @@ def test_a_csv_that_has_no_place_says_so_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"metrics\.csv: cannot be written"):
         write_metrics_csv(tmp_path / "file" / "metrics.csv", two_patients())
+
+
+SHEARED_MM = np.array([[1.0, 0.7, 0.0], [0.0, 1.5, 0.4], [0.0, 0.0, 2.0]])
+
+
+def slow_surface(mask: np.ndarray) -> np.ndarray:
+    """Coordinates (mm) of the voxels with a face neighbour outside the mask, one by one."""
+    steps = np.vstack((np.eye(3, dtype=int), -np.eye(3, dtype=int)))
+    inside = set(map(tuple, np.argwhere(mask).tolist()))
+    rim = [
+        v for v in inside if any(tuple(np.add(v, step).tolist()) not in inside for step in steps)
+    ]
+    return np.array(rim) @ SHEARED_MM.T
+
+
+def test_a_sheared_grid_is_measured_through_its_affine() -> None:
+    random = np.random.default_rng(3)
+    truth = np.zeros((12, 11, 10), bool)
+    truth[3:9, 2:8, 3:8] = True
+    prediction = np.roll(truth, (2, 1, 1), (0, 1, 2)) & (random.random(truth.shape) > 0.2)
+    edges_mm = np.linalg.norm(SHEARED_MM, axis=0)
+    (found,) = case_metrics(
+        prediction[None], truth[None], edges_mm, ["WT"], sheared_mm=SHEARED_MM
+    ).values()
+    one_ml = np.linalg.det(SHEARED_MM) / 1000
+    assert found["truth_ml"] == pytest.approx(truth.sum() * one_ml)
+    assert found["predicted_ml"] == pytest.approx(prediction.sum() * one_ml)
+    assert found["truth_ml"] < truth.sum() * edges_mm.prod() / 1000 * 0.9
+    a, b = slow_surface(prediction), slow_surface(truth)
+    gaps_mm = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    ends = [np.percentile(gaps_mm.min(axis), 95) for axis in (0, 1)]
+    assert found["hd95_mm"] == pytest.approx(max(ends))
+    near = (gaps_mm.min(0) <= 1).sum() + (gaps_mm.min(1) <= 1).sum()
+    assert found["surface_dice"] == pytest.approx(near / (len(a) + len(b)))
+    (missed,) = case_metrics(
+        truth[None] & False, truth[None], edges_mm, ["WT"], sheared_mm=SHEARED_MM
+    ).values()
+    corners = np.stack(np.meshgrid((0, 12), (0, 11), (0, 10)), -1).reshape(-1, 3) @ SHEARED_MM.T
+    longest = np.linalg.norm(corners[:, None] - corners[None], axis=-1).max()
+    assert missed["hd95_mm"] == pytest.approx(longest)
+
+
+def test_steps_at_right_angles_are_measured_as_edges_are() -> None:
+    random = np.random.default_rng(4)
+    truth, prediction = random.random((2, 1, 9, 8, 7)) > 0.6
+    edges = case_metrics(prediction, truth, (1.0, 1.5, 2.0), ["WT"])["WT"]
+    steps = np.diag([1.0, 1.5, 2.0])
+    by_steps = case_metrics(prediction, truth, (1.0, 1.5, 2.0), ["WT"], sheared_mm=steps)["WT"]
+    assert by_steps == pytest.approx(edges)
