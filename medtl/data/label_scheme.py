@@ -73,9 +73,9 @@ class LabelScheme:
         elif exclusive:
             possible = [tuple(n == own for n in range(count)) for own in range(-1, count)]
         else:
-            return len(self.values) == 2**count
+            return len(self.values) == 1 << count
         known = set(map(tuple, self.patterns_PL.tolist()))
-        return known.issuperset(possible)
+        return set(possible) <= known
 
     def settle(self, masks_LIJK: NDArray[np.bool_], logits_LIJK: NDArray[Any]) -> Settled:
         """The masks, but for voxels in regions that no value stands for together.

@@ -8,8 +8,11 @@ from dataclasses import replace
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import select
+from medtl.data.label_scheme import LabelScheme
+from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
 from medtl.errors import ConfigError
+from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
 from medtl.networks.blocks import Network
@@ -89,6 +92,39 @@ def usable_cases(stages: Sequence[Stage], cohort: Cohort, reporter: Reporter) ->
         return cohort
     reporter.say(f"{len(bare)} cases outside of --dst are unlabelled and were left out")
     return replace(cohort, cases=tuple(case for case in cohort.cases if case.id not in bare))
+
+
+def few_tested(tested: int, patients: int, counted: str, config: TrainConfig) -> str:
+    """What scores of so few test patients cannot tell, and how to test more; "" if they are enough.
+
+    Args:
+        tested, patients: labelled ones of the target, in the test set and in all.
+        counted: what counts as a patient.
+    """
+    if tested >= FEWEST_FOR_INTERVAL:
+        return ""
+    folds = min(5, patients // FEWEST_FOR_INTERVAL)
+    how = "by more data"
+    if folds > 1 and config.protocol is None and config.splits is None:
+        how = f"by --folds {folds} --fold 0 ({patients // folds} of {patients}), or {how}"
+    elif config.protocol is None and config.splits is None:
+        how = f"{how}: {patients} are labelled"
+    what = "a verdict on the transfer" if config.with_control else "an interval"
+    return (
+        f"{tested} test {counted}: {what} needs {FEWEST_FOR_INTERVAL} or more (better "
+        f"{FEWEST_FOR_BOOTSTRAP}); get them {how}"
+    )
+
+
+def untold_regions(task: Task, cases: Sequence[Case]) -> list[str]:
+    """What the label values of the cases cannot tell apart, a sentence per label scheme."""
+    schemes = {repr(case.regions): case.regions for case in cases if case.regions}
+    found = [LabelScheme.of(values_of, task.regions) for values_of in schemes.values()]
+    return [
+        scheme.describe()
+        for scheme in found
+        if not scheme.tells(nested=task.nested, exclusive=task.exclusive)
+    ]
 
 
 def check_suited(

@@ -28,11 +28,11 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 from medtl.runtime.table import Table
-from medtl.training.checks import check_suited, labelled_cases, usable_cases
+from medtl.training.checks import check_suited, few_tested, labelled_cases, usable_cases
 from medtl.training.samples.prepared import prepared_bytes
 from medtl.training.split import split_as_asked
 from medtl.training.stages import build_request, lay_out, outside_weights, unused
-from medtl.transfer.strategies.base import Request, Stage
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Request, Stage
 from medtl.transfer.weights import Weights
 from medtl.transforms.fit_histogram import fit_standard
 from medtl.transforms.preprocessor import Preprocessor
@@ -73,6 +73,15 @@ class Plan:
         """What validation measures, in words."""
         label_free = any(stage.select_by in LABEL_FREE for stage in self.stages)
         return "or other score" if label_free else self.task_type.selected_by
+
+    def few_tested(self) -> str:
+        """See :func:`medtl.training.checks.few_tested`; of the transfer's last stage."""
+        own = [stage for stage in self.stages if stage.name not in (CONTROL_A, CONTROL_B)][-1]
+        domain = own.evaluate_on or own.domain
+        labelled = [case for case in select(domain, self.cohort.cases) if case.labelled]
+        patients = {case.patient for case in labelled}
+        tested = patients & set(self.split.test)
+        return few_tested(len(tested), len(patients), self.cohort.counted, self.config)
 
     def memory_bytes(self) -> int:
         """Upper bound of all prepared training and validation cases, over the domains."""

@@ -21,6 +21,7 @@ from medtl.runtime.device import precision_name
 from medtl.runtime.memory import in_words, unless_out_of_memory
 from medtl.runtime.table import Table
 from medtl.training.build import build_losses, build_network, stage_network
+from medtl.training.checks import untold_regions
 from medtl.training.memory_estimate import Foreseen, foresee
 from medtl.training.optimizer import build_optimizer
 from medtl.training.plan import Plan
@@ -70,6 +71,8 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     """
     for line in _facts(plan, catalog, fabric):
         reporter.say(line)
+    if few := plan.few_tested():
+        (reporter.warn if plan.config.with_control else reporter.say)(few)
     prepared = list(preview_stages(plan, catalog))
     networks = [ready.network for ready in prepared]
     foreseen = foresee(plan, catalog, fabric, networks)
@@ -112,6 +115,8 @@ def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
     )
     if not split.val:
         yield f"too few {counted} to validate on: the last step of each stage is kept"
+    if plan.task_type.dense:
+        yield from untold_regions(plan.task, cases)
     strategy = catalog.strategies[plan.config.strategy]
     yield f"strategy {strategy.name}: {strategy.summary}"
     edges = "x".join(map(str, plan.patch_size))
