@@ -12,9 +12,13 @@ from typing import Any
 
 from medtl.data.case import Case
 from medtl.errors import ConfigError, nearest
-from medtl.runtime.files import replacing
+from medtl.runtime.files import read_regular, replacing
 
 PARTS = ("train", "val", "test")
+
+
+#: A file of splits of a million cases is smaller.
+MOST_BYTES = 512_000_000
 
 
 TEST_FRACTION = 0.2
@@ -259,10 +263,10 @@ def is_plain(path: Path) -> bool:
 
 def _read_fold(path: Path, fold: int) -> dict[str, Any]:
     try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
+        folds = json.loads(read_regular(path, MOST_BYTES).decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not JSON ({error})") from error
     if not isinstance(folds, list) or not all(isinstance(item, dict) for item in folds):
         raise ConfigError(f'{path}: must be a list of {{"train": [...], "val": [...]}}')

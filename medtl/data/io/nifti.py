@@ -9,6 +9,7 @@ Axes: I J K voxels, as stored; :func:`medtl.data.io.geometry.to_canonical` makes
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -49,9 +50,7 @@ def read_header(file: ImageFile) -> Header:
         shape = volume_shape(image, file)
         affine = checked_affine(image, file.path)
         dtype = checked_dtype(image, file.path)
-        proxy: Any = image.dataobj
-        voxels = int(np.prod(image.shape, dtype=np.int64))
-        check_length(file.path, stream, int(proxy.offset) + voxels * dtype.itemsize)
+        check_length(file.path, stream, declared_bytes(image, dtype))
         placed = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
     x, y, z = (float(edge) for edge in voxel_sizes(affine))
     return Header(file.path, shape, affine, (x, y, z), dtype, placed)
@@ -122,6 +121,7 @@ def label_counts(file: ImageFile) -> dict[int, int]:
 def count_volumes(path: Path) -> int:
     """The number of volumes: 1, or the length of the fourth axis. Errors as read_header."""
     with opened(path) as (image, _):
+        check_possible(path, declared_bytes(image, image.get_data_dtype()))
         volumes = image.shape[3] if len(image.shape) == 4 else 1
         volume_shape(image, ImageFile(path, 0 if len(image.shape) == 4 else None))
     return int(volumes)
@@ -183,11 +183,12 @@ def _storable(array_IJK: NDArray[Any]) -> NDArray[Any]:
 def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
     with opened(file.path) as (image, stream):
         shape, affine = volume_shape(image, file), checked_affine(image, file.path)
-        checked_dtype(image, file.path)
+        check_possible(file.path, declared_bytes(image, checked_dtype(image, file.path)))
         proxy: Any = image.dataobj
         part = (..., file.channel) if file.channel is not None else ...
         array_IJK = np.asanyarray(proxy[part]).reshape(shape, order="F")
-        stream.read(1)  # at its end a gzip stream verifies its checksum
+        while stream.read(1 << 20):  # at its end a gzip stream verifies its checksum
+            pass
     return array_IJK, affine
 
 
@@ -260,7 +261,7 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
         raise DataError(f"{path}: no such file") from error
     except (EOFError, zlib.error) as error:
         raise DataError(f"{path}: truncated or damaged; fetch the file again") from error
-    except (OSError, MemoryError, ValueError) as error:
+    except (OSError, MemoryError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); fetch it again") from error
     except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError) as error:
         raise DataError(f"{path}: broken header ({_reason(error)}); fetch it again") from error
@@ -322,6 +323,26 @@ def checked_dtype(image: Nifti1Image, path: Path) -> np.dtype[Any]:
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: its voxels are {dtype}, not plain numbers; convert it")
     return dtype
+
+
+def declared_bytes(image: Nifti1Image, dtype: np.dtype[Any]) -> int:
+    """The length of the decompressed file, as the header has it."""
+    proxy: Any = image.dataobj
+    return int(proxy.offset) + math.prod(map(int, image.shape)) * dtype.itemsize
+
+
+#: Deflate makes at most about a thousandth of a file.
+MOST_DEFLATED = 1040
+
+
+def check_possible(path: Path, declared: int) -> None:
+    """Refuse a header that declares more than its file can hold, before memory is asked for."""
+    length = path.stat().st_size
+    if declared > length * MOST_DEFLATED:
+        raise DataError(
+            f"{path}: truncated (its header declares {declared} bytes, the file has {length}); "
+            "fetch it again"
+        )
 
 
 def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -> None:

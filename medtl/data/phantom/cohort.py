@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 from medtl.data.phantom.kept import placed, written_once
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.cache import cache_dir
+from medtl.runtime.files import read_regular
 from medtl.runtime.parallel import in_threads
 
 INDEX = "phantom.json"
@@ -175,13 +176,17 @@ def notes_of(synthetic: bool) -> list[str]:
     return ["synthetic phantom: generated images, no patients"] if synthetic else []
 
 
+#: An index of the largest phantom is smaller.
+MOST_INDEX_BYTES = 10_000_000
+
+
 def read_index(root: Path) -> dict[str, Any]:
     """What ``phantom.json`` of a data set says; empty where there is none. DataError if damaged."""
     path = root / INDEX
     if not path.is_file():
         return {}
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(read_regular(path, MOST_INDEX_BYTES))
         if isinstance(content, dict) and isinstance(content.get("sites", {}), dict):
             return content
     raise DataError(f"{path}: cannot be read; write the phantom anew")
