@@ -15,7 +15,7 @@ from medtl.errors import RunError
 from medtl.evaluation.scores import Scores, read_scores
 from medtl.evaluation.tables import warned
 from medtl.runtime import run_folder
-from medtl.runtime.files import from_home
+from medtl.runtime.files import from_home, read_cell
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, RECEIPTS, SPLITS, SUMMARY, read_lines
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
@@ -281,7 +281,10 @@ class Predictions(Shown):
             return [{"case": _case_of(path), "file": path} for path in self.files]
         with self.files[0].open(newline="", encoding="utf-8") as file:
             return [
-                {key: float(text) if key.startswith("p_") else text for key, text in row.items()}
+                {
+                    key: float(text) if key.startswith("p_") else read_cell(text)
+                    for key, text in row.items()
+                }
                 for row in csv.DictReader(file)
             ]
 

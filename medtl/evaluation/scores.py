@@ -10,6 +10,7 @@ from typing import Any
 
 from medtl.errors import RunError
 from medtl.evaluation.tables import LABELS, tables_of
+from medtl.runtime.files import read_cell
 from medtl.runtime.run_folder import SUMMARY, Run
 from medtl.runtime.shown import Shown
 from medtl.runtime.table import Table
@@ -100,7 +101,9 @@ def _read_cases(folder: Path) -> list[dict[str, Any]]:
         return [
             {
                 # Names of patients and classes stay text, even where they look like numbers.
-                key: float(value) if value and (key in LABELS or key.startswith("p_")) else value
+                key: float(value)
+                if value and (key in LABELS or key.startswith("p_"))
+                else read_cell(value)
                 for key, value in row.items()
             }
             for row in csv.DictReader(file)

@@ -45,6 +45,8 @@ def predict(
     characters as :func:`medtl.runtime.files.file_name` has them), classes of all cases to
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
+    if out.resolve() == inputs.resolve():
+        raise RunError(f"{out} holds the input; choose another --out")
     check_writable(out)
     ensemble = read_ensemble(runs, catalog, fabric, reporter.say)
     if flips:

@@ -12,8 +12,8 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from medtl.errors import DataError, RunError
 
@@ -29,7 +29,7 @@ def from_home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read its bytes; whatever else lies there never blocks.
 
     A named pipe would wait for a writer for ever, and a device may have no end.
@@ -88,11 +88,31 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_csv(
     path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]], end: str = "\r\n"
 ) -> None:
-    """Write a table with a header atomically; cells of None are empty. ``end``: of each line."""
+    """Write a table with a header atomically; cells of None are empty. ``end``: of each line.
+
+    Text that a spreadsheet would compute, as it begins with ``=``, ``+``, ``-`` or ``@``, gets an
+    apostrophe before it, which :func:`read_cell` takes away.
+    """
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator=end)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow(map(_no_formula, columns))
+        writer.writerows(map(_no_formula, row) for row in rows)
+
+
+#: What spreadsheets take for a formula. Numbers, which may begin with a sign, are none.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+
+
+def _no_formula(cell: object) -> object:
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def read_cell(text: str) -> str:
+    """What :func:`write_csv` wrote as ``text``."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 @contextmanager

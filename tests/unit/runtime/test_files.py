@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
@@ -9,7 +10,14 @@ from urllib.parse import unquote
 import pytest
 
 from medtl.errors import DataError
-from medtl.runtime.files import check_apart, file_name, open_regular, read_regular
+from medtl.runtime.files import (
+    check_apart,
+    file_name,
+    open_regular,
+    read_cell,
+    read_regular,
+    write_csv,
+)
 from medtl.runtime.run_folder import append_line, start_run, write_text
 
 ODD = ["CON", "con.T1", "aux ", "nul", "COM1.a", "LPT9", "a:b", 'a<b>c"d', "a|b?c*", "dot.", "gap "]
@@ -71,3 +79,13 @@ def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
     assert read_regular(path, 5) == b"12345"
     with pytest.raises(OSError, match="more than"):
         read_regular(path, 4)
+
+
+def test_cells_that_a_spreadsheet_would_compute_are_text(tmp_path: Path) -> None:
+    cells = ["=1+1", "+x", "-x", "@x", "'=1", "plain", "-1.5", "+2e-3", 3, -4.5, None, "'quoted"]
+    write_csv(tmp_path / "t.csv", [f"c{n}" for n in range(len(cells))], [cells])
+    with (tmp_path / "t.csv").open(newline="") as file:
+        written = list(csv.reader(file))[1]
+    assert written[:8] == ["'=1+1", "'+x", "'-x", "'@x", "''=1", "plain", "-1.5", "+2e-3"]
+    assert [read_cell(text) for text in written[:8]] == cells[:8]
+    assert read_cell("'quoted") == "'quoted"
