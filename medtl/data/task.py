@@ -104,6 +104,10 @@ class Task:
         """
         raise ConfigError(f"--ignore-column {names[0]}: task {self.name} reads no table; drop it")
 
+    def for_images(self) -> Task:
+        """The task for the images alone, of every part: what it binds to needs no labels."""
+        return self
+
     def cases(
         self,
         root: Path,

@@ -37,13 +37,17 @@ class Segmentation(Task):
 
     name = "segmentation"
 
-    def __init__(self, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
         """``ignored``: columns of a table to leave out."""
-        self.ignored = ignored
+        self.ignored, self.needs_labels = ignored, needs_labels
 
     def without_columns(self, names: Sequence[str]) -> Segmentation:
         """See :meth:`medtl.data.task.Task.without_columns`."""
-        return Segmentation(tuple(names))
+        return Segmentation(tuple(names), needs_labels=self.needs_labels)
+
+    def for_images(self) -> Segmentation:
+        """See :meth:`medtl.data.task.Task.for_images`."""
+        return Segmentation(self.ignored, needs_labels=False)
 
     def bind(
         self,
@@ -63,7 +67,7 @@ class Segmentation(Task):
             )
         listing = checked(read_listing(Path(root), self.ignored))
         known = recorded_regions(names) if names else None
-        if names is None:
+        if names is None and self.needs_labels:
             listing = trainable(listing)
         notes = list(listing.notes)
         channels = listing.channels or (recorded_channels(names) if names is not None else ())
@@ -71,6 +75,9 @@ class Segmentation(Task):
             channels = unnamed_channels(listing.entries[0])
             notes.append(f"{listing.source.name} names no channels: called {', '.join(channels)}")
         regions = parse_labels(labels) if labels else listing.regions or known
+        labelled = any(entry.target for entry in listing.entries)
+        if regions is None and not (labelled or self.needs_labels):
+            regions = Regions({}, (0,))
         if regions is None:
             regions = _regions_in_files(listing, notes)
         return OwnData(root, listing, tuple(notes), channels, regions)

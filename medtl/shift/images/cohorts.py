@@ -59,12 +59,14 @@ class Cohorts:
         if key not in self.cohorts:
             self.cohorts[key] = open_cohort(
                 self._task(*key), key[1], self.reporter,
-                ignored=self.request.ignore_column, labels=self.request.labels, need_target=False,
+                labels=self.request.labels, need_target=False,
             )  # fmt: skip
         return self.cohorts[key]
 
     def _task(self, name: str, data: Path | None) -> Task:
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
+        if isinstance(offered, Task):  # if not, bound says so
+            offered = offered.for_images()
         task = bound(offered, data, self.request.labels, ignored=ignored)
         if task.names is not None:  # bind by its own names, with the parts of training
             task = bound(offered, data, self.request.labels, task.names, ignored)
