@@ -61,6 +61,10 @@ class Preset:
         """The preset with this ``modality_dropout`` in its augmentation."""
         return replace(self, augmentation=replace(self.augmentation, modality_dropout=share))
 
+    def without_flips(self) -> Preset:
+        """The preset whose augmentation mirrors nothing."""
+        return replace(self, augmentation=replace(self.augmentation, flip=False))
+
     def with_size(self, size: Sequence[int]) -> Preset:
         """The preset for images that are scaled to fit into ``size``; one in mm is unchanged."""
         return replace(self, size=tuple(size)) if self.fits else self

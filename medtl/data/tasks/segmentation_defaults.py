@@ -10,6 +10,7 @@ from statistics import median
 
 from medtl.data.case import Case
 from medtl.data.modality import CANONICAL, Modality
+from medtl.data.sides import naming_sides
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, window
 
@@ -35,9 +36,6 @@ MOST_PATCHES = 8
 ANISOTROPIC = 2.0
 
 
-_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
-
-
 _CT = re.compile(r"(cb)?ct(a|[_-].*)?\d*")
 
 
@@ -59,8 +57,8 @@ def advice(
     batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
     tomographic = [name for name in modalities if _CT.fullmatch(name)]
     preset, why_preset = choose_preset(fingerprint, modalities, tomographic)
-    if any(_SIDE.search(region) for region in fingerprint.volumes_ml):
-        why_preset += "; its flips mix up left and right, which the labels name"
+    if naming_sides(tuple(fingerprint.volumes_ml)):
+        why_preset += "; its flips mix up left and right, which the labels name: they are off"
     return Advice(
         replace(
             defaults,
