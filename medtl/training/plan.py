@@ -16,9 +16,11 @@ from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
+from medtl.data.same_images import with_sharers_joined
+from medtl.data.sides import naming_sides
 from medtl.data.splits import Split, cases_of
 from medtl.data.task import Advice, Defaults, Task, bound
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, shortened
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.blocks import Network
@@ -204,6 +206,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     cohort = usable_cases(draft.stages, cohort, reporter)
     # The first bad case in order is reported.
     read = in_threads(lambda case: check_case(case, modalities), cohort.cases)
+    cohort = with_sharers_joined(cohort, modalities, reporter)
     split = split_as_asked(config, cohort, reporter)
     labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
     defaults, advice = task.phantom_defaults if cohort.synthetic else task.defaults, None
@@ -233,6 +236,10 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
             "and one always stays; name more in --src or --dst"
         )
     preset = preset.with_modality_dropout(config.modality_dropout)
+    sided = naming_sides(draft.task.regions)
+    if sided and preset.augmentation.flip:
+        preset = preset.without_flips()
+        reporter.say(f"no flips in training: {shortened(sided)} would change sides")
     if not config.harmonise:
         return preset
     # Of each domain, as one of its sites may have no training patient.

@@ -12,10 +12,17 @@ from lightning_fabric import Fabric
 
 from medtl.config import write_config
 from medtl.data.case import Case
-from medtl.data.content_hash import check_content, check_unchanged, contents_of, fingerprint
+from medtl.data.content_hash import (
+    check_content,
+    check_unchanged,
+    contents_of,
+    fingerprint,
+    image_fingerprint,
+)
 from medtl.data.modality import Modality
+from medtl.data.same_images import shared_images
 from medtl.data.splits import write_splits
-from medtl.errors import DataError, Interrupted, RunError
+from medtl.errors import DataError, Interrupted, RunError, shortened
 from medtl.evaluation.results import write_results
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -26,7 +33,6 @@ from medtl.runtime.parallel import in_threads
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.runtime.signals import Interruption, watching
 from medtl.training.plan import Plan
-from medtl.training.samples.loader import worker_failure
 from medtl.training.samples.prepared import choose_cache, choose_workers
 from medtl.training.trainer import Trainer, legs
 from medtl.transfer.imagenet import IMAGENET
@@ -153,11 +159,6 @@ def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
         except (DataError, RunError) as problem:
             raise type(problem)(f"{problem}; then {hint}") from problem
-        except (OSError, RuntimeError) as problem:
-            refused = worker_failure(problem)
-            if refused is None:
-                raise
-            raise RunError(f"{refused}; then {hint}") from problem
 
 
 def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]:
@@ -168,10 +169,14 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     sides = plan.split.train + plan.split.val, plan.split.test
     train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
     needed = {name for stage in plan.stages for name in stage.domain.modalities}
-    hashes = {value for values in fingerprints(train, needed) for value in values}
+    own, found = fingerprints(train, needed), fingerprints(test, needed)
+    hashes = {value for values in own for value in values}
+    hashes -= _of_several([*train, *test], [*own, *found], needed)
+    shared = [case for case, values in zip(test, found, strict=True) if hashes & {*values}]
+    _check_shared(plan, shared, train, reporter)
     outside = plan.outside
     seen = outside.seen if outside else frozenset()
-    pairs = zip(test, fingerprints(test, needed), strict=True)
+    pairs = zip(test, found, strict=True)
     known = {case.patient for case, values in pairs if seen & set(values)}
     every = tuple(sorted(hashes | seen))
     if outside is None or not known:
@@ -192,6 +197,47 @@ def used_cases(plan: Plan) -> list[Case]:
     split = plan.split
     patients = {*split.train, *split.val, *split.test}
     return [case for case in plan.cohort.cases if case.patient in patients]
+
+
+def _of_several(
+    cases: Sequence[Case], hashes: Sequence[tuple[str, ...]], needed: Collection[Modality]
+) -> set[str]:
+    """Hashes of images that several patients have, such as an atlas: they tell no patient.
+
+    Not those of ``needed`` modalities, as these are trained on.
+    """
+    owners: dict[str, set[str]] = {}
+    for case, values in zip(cases, hashes, strict=True):
+        for value in values:
+            owners.setdefault(value, set()).add(case.patient)
+    several = {value for value, patients in owners.items() if len(patients) > 1}
+    if several:
+        for case in cases:
+            several -= {image_fingerprint(case.images[m]) for m in needed if m in case.images}
+    return several
+
+
+def _check_shared(
+    plan: Plan, shared: Sequence[Case], train: Sequence[Case], reporter: Reporter
+) -> None:
+    """Tell of test cases that hold an image of training patients, before anything is trained.
+
+    Raises:
+        DataError: none would be left to score.
+    """
+    cohort, patients = plan.cohort, {case.patient for case in shared}
+    if not shared or cohort.keeps_seen:
+        return
+    same = shortened(shared_images(shared, train))
+    if patients >= set(plan.split.test):
+        raise DataError(
+            f"{cohort.root}: every test patient has an image that is trained on, too ({same}); "
+            "give both the same patient, or leave one out"
+        )
+    reporter.warn(
+        f"{cohort.root}: {len(patients)} test {cohort.counted} will not be scored, as training "
+        f"holds the same images: {same}"
+    )
 
 
 def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:

@@ -62,6 +62,7 @@ class Listing:
     unlabelled: str = "no case has a segmentation to train on"  #: the error then
     #: cases of parts that are kept apart, which a listing for training does not hold
     apart: tuple[Entry, ...] = ()
+    trains: bool = False  #: whether it is a listing for training
     expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
 
 
@@ -84,7 +85,7 @@ def trainable(listing: Listing) -> Listing:
         some = f"{unnamed} of {len(kept)} cases name no patient: each"
         which = some if unnamed < len(kept) else "no patients are named: every case"
         notes.append(f"{which} counts as one; patient leakage cannot be excluded")
-    return replace(listing, entries=kept, apart=apart, notes=tuple(notes))
+    return replace(listing, entries=kept, apart=apart, trains=True, notes=tuple(notes))
 
 
 def _check_parts(listing: Listing, notes: list[str]) -> None:

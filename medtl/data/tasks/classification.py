@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.case import Case, ImageFile
+from medtl.data.duplicates import groups_of, thumbnails_of
 from medtl.data.formats.case_list import (
     Entry,
     Listing,
@@ -22,6 +23,7 @@ from medtl.data.formats.cells import spelling
 from medtl.data.formats.class_folders import read_class_folders
 from medtl.data.formats.datalist import read_datalist
 from medtl.data.formats.label_names import recorded_channels
+from medtl.data.formats.parts import kept_apart
 from medtl.data.formats.table import read_table
 from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
@@ -36,8 +38,12 @@ from medtl.data.tasks.classification_defaults import (
     volume_advice,
 )
 from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_channels
-from medtl.errors import ConfigError, DataError, RunError
+from medtl.errors import ConfigError, DataError, RunError, shortened
+from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
+
+#: The most pictures that are compared with each other: the time grows with their square.
+MOST_COMPARED = 20_000
 
 #: Number of cases whose pictures are searched for colours.
 COLOUR_SAMPLE = 24
@@ -49,13 +55,17 @@ class Classification(Task):
     name = "classification"
     phantom = KAGGLE
 
-    def __init__(self, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
         """``ignored``: columns of a table to leave out."""
-        self.ignored = ignored
+        self.ignored, self.needs_labels = ignored, needs_labels
 
     def without_columns(self, names: Sequence[str]) -> Classification:
         """See :meth:`medtl.data.task.Task.without_columns`."""
-        return Classification(tuple(names))
+        return Classification(tuple(names), needs_labels=self.needs_labels)
+
+    def for_images(self) -> Classification:
+        """See :meth:`medtl.data.task.Task.for_images`."""
+        return Classification(self.ignored, needs_labels=False)
 
     def bind(
         self,
@@ -73,7 +83,7 @@ class Classification(Task):
             raise ConfigError("task classification has no data of its own; give yours by --data")
         check_no_labels(self.name, labels)
         listing = checked(read_images(Path(root), self.ignored))
-        if names is None:
+        if names is None and self.needs_labels:
             listing = trainable(listing)
         notes = list(listing.notes)
         pictures = _are_pictures(listing)
@@ -85,7 +95,8 @@ class Classification(Task):
             listing = _spelt_as(listing, classes)
             return OwnClasses(root, listing, tuple(notes), channels, classes, pictures)
         channels = _channels(listing, pictures, notes)
-        return OwnClasses(root, listing, tuple(notes), channels, _classes(listing), pictures)
+        classes = _classes(listing) if self.needs_labels else _stated_classes(listing)
+        return OwnClasses(root, listing, tuple(notes), channels, classes, pictures)
 
 
 def _recorded(names: Mapping[str, Any], what: str) -> Any:
@@ -153,7 +164,7 @@ def _channels(listing: Listing, pictures: bool, notes: list[str]) -> tuple[Modal
 
 
 def _classes(listing: Listing) -> tuple[str, ...]:
-    classes = sorted({entry.class_name for entry in listing.entries} - {""})
+    classes = _stated_classes(listing)
     if not classes:
         raise DataError(f"{listing.source}: {listing.unlabelled}")
     for name in classes:
@@ -161,7 +172,11 @@ def _classes(listing: Listing) -> tuple[str, ...]:
             raise DataError(f"{listing.source}: {name!r} cannot be the name of a class; rename it")
     if len(classes) == 1:
         raise DataError(f"{listing.source}: has the one class {classes[0]}; at least 2 are needed")
-    return tuple(classes)
+    return classes
+
+
+def _stated_classes(listing: Listing) -> tuple[str, ...]:
+    return tuple(sorted({entry.class_name for entry in listing.entries} - {""}))
 
 
 @dataclass
@@ -202,6 +217,36 @@ class OwnClasses(ListedTask):
         advice = picture_advice if self.pictures else volume_advice
         names = tuple(map(Modality, modalities))
         return advice(cases, names, self.defaults, spacing_mm, patch_size)
+
+    def _notes(self) -> list[str]:
+        """Pictures that are, or nearly are, stored twice: in two parts, or as two patients."""
+        listing = self.listing
+        entries = [*listing.entries, *listing.apart] if listing.trains else []
+        if not self.pictures or not 1 < len(entries) <= MOST_COMPARED:
+            return []
+        files = [ImageFile(path) for entry in entries for path in entry.files.values()]
+        owners = [n for n, entry in enumerate(entries) for _ in entry.files]
+        across, within = [], []
+        for group in groups_of(thumbnails_of(files, Reporter(quiet=True))):
+            members = [entries[n] for n in dict.fromkeys(owners[n] for n in group.members)]
+            apart = [entry for entry in members if kept_apart(entry.part)]
+            trained = [entry for entry in members if not kept_apart(entry.part)]
+            if apart and trained:
+                across += [f"{entry.id} = {trained[0].id}" for entry in apart]
+            if len({entry.patient or entry.id for entry in trained}) > 1:
+                within += [f"{entry.id} = {trained[0].id}" for entry in trained[1:]]
+        notes = []
+        if across:
+            notes.append(
+                f"warning: {len(across)} pictures of parts that are kept apart are, or nearly are, "
+                f"pictures trained on: {shortened(across)}"
+            )
+        if within:
+            notes.append(
+                f"warning: {len(within)} pictures are, or nearly are, pictures of other patients "
+                f"({shortened(within)}); name one patient for both in a table, or leave one out"
+            )
+        return notes
 
     def _images(self, entry: Entry) -> Images:
         count = len(self.modalities)

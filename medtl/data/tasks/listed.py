@@ -62,12 +62,17 @@ class ListedTask(Task):
             count = f"{len(left_out)} {self.without_target} were left out"
             notes.append(f"{count}: {shortened(left_out)}")
         notes[:0] = notes_of(self.listing.synthetic)
+        notes += self._notes()
         images = in_threads(self._images, entries)
         for entry, own in zip(entries, images, strict=True):
             self._check_channels(entry, own, required or ())
         cases = self._cases(entries, images, notes)
         synthetic = self.listing.synthetic
         return Cohort(self.root, cases, tuple(notes), synthetic, counted=counted(entries))
+
+    def _notes(self) -> list[str]:
+        """What else the user should know of the data set."""
+        return []
 
     def _images(self, entry: Entry) -> Images:
         raise NotImplementedError

@@ -184,12 +184,16 @@ def _official(cohort: Cohort) -> Cohort:
             f"{cohort.root}: protocol {OFFICIAL} needs the folders Training and Testing; leave it "
             "out for groups of near-duplicates"
         )
-    twins = sum(len(parts[case.patient]) > 1 for case in testing)
+    twins = [case for case in testing if len(parts[case.patient]) > 1]
+    training = {case.patient: case.id for case in cohort.cases if case.part != _TESTING}
+    same = [f"{case.id} = {training[case.patient]}" for case in twins if case.patient in training]
+    notes = (f"Testing pictures that are in Training, too: {shortened(same)}",) if same else ()
     return replace(
         cohort,
+        notes=(*cohort.notes, *notes),
         cases=tuple(replace(case, patient=case.id) for case in cohort.cases),
-        leak=f"LEAK: {twins} of {len(testing)} Testing pictures are, or nearly are, pictures of "
-        "Training, so these scores are too good; patients are unknown",
+        leak=f"LEAK: {len(twins)} of {len(testing)} Testing pictures are, or nearly are, pictures "
+        "of Training, so these scores are too good; patients are unknown",
         test=tuple(case.id for case in testing),
         counted="cases",
         keeps_seen=True,

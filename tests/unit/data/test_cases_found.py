@@ -254,6 +254,25 @@ def test_valid_is_neither_lost_nor_trained_on(tmp_path: Path) -> None:
     assert len(Classification().bind(tmp_path, names=names).cases(tmp_path).cases) == 6
 
 
+def test_duplicates_in_two_parts_or_of_two_patients_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("good", "bad"):
+            for n in range(3):
+                path = tmp_path / part / name / f"{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (60, 60), np.uint8)).save(path)
+    source = Image.open(tmp_path / "train/good/0.png")
+    source.resize((120, 120)).save(tmp_path / "test/good/1.png")
+    source.save(tmp_path / "train/good/2.png", compress_level=0)
+    reporter = Recorder(quiet=True)
+    open_cohort(Classification(), tmp_path, reporter)
+    assert [text.partition(": ")[2].partition(")")[0] for text in reporter.warnings[:1]] == [
+        "test_good_1.png = train_good_0.png"
+    ]
+    assert "(train_good_2.png = train_good_0.png)" in reporter.warnings[1]
+
+
 def test_parts_inside_of_classes_are_kept_apart(tmp_path: Path) -> None:
     for name in ("good", "bad"):
         for part in ("train", "test"):
