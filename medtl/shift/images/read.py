@@ -37,8 +37,9 @@ def read_view(
     header = check_case(case, modalities)[modalities[0]]
     images, masks = [], []
     for name in modalities:
-        stored_IJK, affine = read_volume(case.images[name])
-        image_IJK, _, _ = to_canonical(stored_IJK, affine)
+        # One affine for all: near 45 degrees, rounding could turn equal grids in different ways.
+        stored_IJK, _ = read_volume(case.images[name])
+        image_IJK, ras_affine, _ = to_canonical(stored_IJK, header.affine)
         foreground_IJK = foreground(image_IJK)
         if int(foreground_IJK.sum()) < FEWEST_FOREGROUND:
             raise DataError(
@@ -48,10 +49,9 @@ def read_view(
         masks.append(foreground_IJK)
     target_LIJK: NDArray[np.bool_] | None = None
     if with_target and case.target is not None:
-        labels_IJK, label_affine = read_labels(case.target, case.labels)
-        ras_IJK, _, _ = to_canonical(labels_IJK, label_affine)
+        labels_IJK, _ = read_labels(case.target, case.labels)
+        ras_IJK, _, _ = to_canonical(labels_IJK, header.affine)
         target_LIJK = region_masks(ras_IJK, case, regions)
-    ras_affine = to_canonical(stored_IJK, affine)[1]
     x, y, z = (float(mm) for mm in np.linalg.norm(ras_affine[:3, :3], axis=0))
     return View(
         case.id,
@@ -63,5 +63,5 @@ def read_view(
         is_picture(case.images[modalities[0]].path),
         target_LIJK,
         case.class_name,
-        fill(affine),
+        fill(header.affine),
     )
