@@ -7,12 +7,27 @@ was written for, as a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+import sys
 
-import pluggy
+
+def _interrupted(kind: Any, error: Any, trace: Any) -> None:
+    if kind is KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Ctrl-C while the command line itself is still imported; nothing could catch it yet.
+_NAMED = "".join(sys.argv[:1]).endswith(("/medtl", "\\medtl", "medtl.exe"))
+if _NAMED or sys.orig_argv[1:3] == ["-m", "medtl"]:
+    sys.excepthook = _interrupted
+
+from collections.abc import Mapping  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from importlib import import_module  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pluggy  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -117,17 +117,25 @@ def _print_checks(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> N
 @app.command("new")
 def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name, e.g. liver-ct.")],
-    kind: Annotated[str, typer.Option(help="task, network, strategy, shift-metric or transform.")],
+    kind: Annotated[
+        list[str],
+        typer.Option(
+            help="task, network, strategy, shift-metric or transform; more than once for more."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Parent folder of medtl-NAME; default: the current one.")
     ] = None,
+    modality: Annotated[
+        str, typer.Option(help="mr or ct, for a task or transform; default: as NAME says.")
+    ] = "",
 ) -> None:
     """Write a plugin package that works and passes its tests, as a start for your own."""
     import shlex
 
     from medtl.plugins.scaffold import write_plugin
 
-    folder = write_plugin(name, kind, out or Path(), load_catalog())
+    folder = write_plugin(name, kind, out or Path(), load_catalog(), modality)
     print(f"wrote {folder}:")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"  {path.relative_to(folder)}")

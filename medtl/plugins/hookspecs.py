@@ -50,6 +50,7 @@ PUBLIC_MODULES = {
     "medtl.data.formats.folders": "what folders hold: links followed, nothing lost",
     "medtl.data.duplicates": "finds 2-D images that are stored more than once",
     "medtl.data.tasks.classification_defaults": "settings for tasks that classify 2-D images",
+    "medtl.data.tasks.fingerprint": "what is measured of training images, and the window of CT",
     "medtl.runtime.cache": "keeps facts about files between runs",
     "medtl.runtime.parallel": "reads many files at once, in threads",
     "medtl.runtime.console": "progress and notes of a task that reads many files",

@@ -6,7 +6,7 @@ Light to import; no component is loaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -60,28 +60,71 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
     "transform": Scaffold(
         "medtl_transforms",
         "preset:${module}_preset",
-        "MR of the body; augmented without mirroring",
+        "$IMAGES of the body; augmented without mirroring",
     ),
 }
 
 
-def write_plugin(name: str, kind: str, parent: Path, catalog: Catalog) -> Path:
+#: Modality -> what differs in a task or a preset for its images.
+_MODALITIES: Mapping[str, Mapping[str, str]] = {
+    "mr": {
+        "IMAGES": "MR",
+        "constants": "IMAGE, LABEL, MR",
+        "described": "MR of one contrast",
+        "imported": "Defaults, Task",
+        "measured": "",
+        "light": "brain-mr-light",
+        "levels": "BACKGROUND: 100.0, ORGAN: 300.0, LESION: 500.0",
+        "scaled": "clipped, z-scored and resampled",
+        "windowed": "",
+    },
+    "ct": {
+        "IMAGES": "CT",
+        "constants": "CT, IMAGE, LABEL",
+        "described": "CT",
+        "imported": "Advice, Defaults, Task",
+        "measured": "from medtl.data.tasks.fingerprint import window\n",
+        "light": "ct",
+        "levels": "BACKGROUND: -100.0, ORGAN: 60.0, LESION: 160.0",
+        "scaled": "scaled by one window and resampled",
+        "windowed": ", windowed=True",
+    },
+}
+
+
+#: What a name that says CT has in it.
+_SAYS_CT = {"ct", "cbct", "cta", "pet-ct"}
+
+
+def write_plugin(
+    name: str, kinds: str | Sequence[str], parent: Path, catalog: Catalog, modality: str = ""
+) -> Path:
     """Write the package ``medtl-NAME`` into ``parent`` and return its folder.
 
+    Args:
+        kinds: one or more; each is a component of its own, called ``name``.
+        modality: "mr" or "ct"; empty: as the name says, else "mr".
+
     Raises:
-        UnknownNameError: no such kind.
+        UnknownNameError: no such kind or modality.
         ConfigError: ``name`` is no name for a plugin, or is taken.
         RunError: the folder is there already, or cannot be written; nothing is left behind.
     """
-    if canonical(kind) not in SCAFFOLDS:
-        raise UnknownNameError("kind of plugin", kind, SCAFFOLDS)
+    wanted = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
+    for kind in wanted:
+        if canonical(kind) not in SCAFFOLDS:
+            raise UnknownNameError("kind of plugin", kind, SCAFFOLDS)
     checked = check_name(name, catalog)
+    images = canonical(modality) or ("ct" if _SAYS_CT & set(checked.split("-")) else "mr")
+    if images not in _MODALITIES:
+        raise UnknownNameError("modality", modality, _MODALITIES)
     folder = parent / f"medtl-{checked}"
     if folder.exists() or folder.is_symlink():
         raise RunError(f"{folder}: is there already; remove it, or take another name or --out")
     try:
         with new_folder(folder) as partial:
-            for path, text in rendered(checked, canonical(kind)).items():
+            texts = rendered(checked, *map(canonical, wanted), modality=images)
+            for path, text in texts.items():
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 (partial / path).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -112,37 +155,65 @@ def check_name(name: str, catalog: Catalog) -> str:
     return wanted
 
 
-def rendered(name: str, kind: str) -> dict[str, str]:
-    """Path in the package's folder -> text; ``name`` and ``kind`` are canonical."""
+def rendered(name: str, *kinds: str, modality: str = "mr") -> dict[str, str]:
+    """Path in the package's folder -> text; ``name`` and ``kinds`` are canonical."""
     module = name.replace("-", "_")
-    words = {
+    templates = files("medtl.plugins") / "templates"
+    shared = {
         "name": name,
         "module": module,
         "class": "".join(part.capitalize() for part in name.split("-")),
-        "kind": kind.replace("-", " "),
-        "summary": SCAFFOLDS[kind].summary,
-        "hook": SCAFFOLDS[kind].hook,
         "api": str(PLUGIN_API),
         "version": __version__,
+        "modality": modality,
+        **_MODALITIES[modality],
     }
-    words["target"] = Template(SCAFFOLDS[kind].target).substitute(words)
-    templates = files("medtl.plugins") / "templates"
+    words = {kind: _words_of(kind, templates, shared) for kind in kinds}
+    single = len(kinds) == 1
+    shared["tests"] = f"`tests/test_{module}.py`" if single else "`tests/`"
+    shared["summary"] = "; ".join(own["summary"] for own in words.values())
+    named = " and ".join(kind.replace("-", " ") for kind in kinds)
+    shared["kind"] = named if single else "component of each kind"
+    shared["titled"] = shared["summary"] if single else f"A {named}"
+    shared["hooks"] = "".join(_filled(templates / "hook.tmpl", own) for own in words.values())
     for part in ("about", "use", "change"):
-        words[part] = _filled(templates / kind / f"{part}.md.tmpl", words).strip()
+        texts = {kind: _filled(templates / kind / f"{part}.md.tmpl", words[kind]) for kind in kinds}
+        headed = part == "change" and not single
+        shared[part] = "\n\n".join(
+            f"The {kind}:\n\n{text.strip()}" if headed else text.strip()
+            for kind, text in texts.items()
+        )
     package = f"medtl_{module}"
-    sources = {
-        "pyproject.toml": templates / "pyproject.toml.tmpl",
-        "README.md": templates / "README.md.tmpl",
-        ".gitignore": templates / "gitignore.tmpl",
-        f"{package}/__init__.py": templates / "init.py.tmpl",
-        f"{package}/plugin.py": templates / "plugin.py.tmpl",
+    texts = {
+        path: _filled(templates / f"{source}.tmpl", shared)
+        for path, source in {
+            "pyproject.toml": "pyproject.toml",
+            "README.md": "README.md",
+            ".gitignore": "gitignore",
+            f"{package}/__init__.py": "init.py",
+            f"{package}/plugin.py": "plugin.py",
+        }.items()
     }
-    for template in (templates / kind).iterdir():
-        if template.name.endswith(".py.tmpl"):
-            sources[f"{package}/{template.name.removesuffix('.tmpl')}"] = template
-    sources[f"tests/test_{module}.py"] = sources.pop(f"{package}/test.py")
-    texts = {path: _filled(template, words) for path, template in sources.items()}
+    for kind in kinds:
+        for template in (templates / kind).iterdir():
+            if template.name.endswith(".py.tmpl"):
+                texts[f"{package}/{template.name.removesuffix('.tmpl')}"] = _filled(
+                    template, words[kind]
+                )
+        tests = f"test_{module}" if single else f"test_{module}_{kind.replace('-', '_')}"
+        texts[f"tests/{tests}.py"] = texts.pop(f"{package}/test.py")
     return {**texts, f"{package}/py.typed": ""}
+
+
+def _words_of(kind: str, templates: Traversable, shared: Mapping[str, str]) -> dict[str, str]:
+    """What is filled in for one kind of component."""
+    scaffold = SCAFFOLDS[kind]
+    words = {**shared, "kind": kind.replace("-", " "), "hook": scaffold.hook, "advise": ""}
+    words["summary"] = Template(scaffold.summary).substitute(shared)
+    words["target"] = Template(scaffold.target).substitute(shared)
+    if kind == "task" and shared["modality"] == "ct":
+        words["advise"] = _filled(templates / "task" / "advise.tmpl", shared)
+    return words
 
 
 def _filled(template: Traversable, words: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,10 @@ def packages() -> Iterator[tuple[str, str]]:
     for place in ("plugins/*/medtl_*", "examples/third_party/*/medtl_*"):
         for path in sorted(ROOT.glob(f"{place}/**/*.py")):
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-    for kind in SCAFFOLDS:
-        for path, text in rendered(f"my-{kind}", kind).items():
+    for kind, modality in product(SCAFFOLDS, ("mr", "ct")):
+        for path, text in rendered(f"my-{kind}", kind, modality=modality).items():
             if path.endswith(".py"):
-                yield f"{kind}/{path}", text
+                yield f"{kind}/{modality}/{path}", text
 
 
 def imported(source: str) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,35 @@ from medtl.plugins.scaffold import LONGEST_NAME, SCAFFOLDS, write_plugin
 Command = Callable[..., None]
 
 
+@pytest.mark.parametrize(("name", "modality"), [("liver-ct", ""), ("liver", "ct"), ("ectomy", "")])
+def test_several_kinds_and_ct_are_written_as_asked(
+    name: str, modality: str, tmp_path: Path
+) -> None:
+    kinds = ["task", "network", "transform", "task"]
+    folder = write_plugin(name, kinds, tmp_path, load_catalog(), modality)
+    module = name.replace("-", "_")
+    source = folder / f"medtl_{module}"
+    plugin = (source / "plugin.py").read_text()
+    assert re.findall(r"def (medtl_\w+)", plugin) == [
+        "medtl_tasks",
+        "medtl_networks",
+        "medtl_transforms",
+    ]
+    tests = sorted(path.stem for path in (folder / "tests").iterdir())
+    assert tests == [f"test_{module}_{kind}" for kind in ("network", "task", "transform")]
+    ct = name != "ectomy"
+    task, preset = (source / "task.py").read_text(), (source / "preset.py").read_text()
+    assert ('Modality("ct")' in task and "window(cases, CT)" in task) == ct
+    assert ('Modality("mr")' in task) != ct and ("windowed=True" in preset) == ct
+    subprocess.run([sys.executable, "-m", "ruff", "check", "-q", "--no-cache", folder], check=True)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "-q", folder], check=True)
+
+
+def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown modality 'pet'"):
+        write_plugin("knees", "task", tmp_path, load_catalog(), "pet")
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, Path]:
     """Kind -> a package of it, called my-KIND."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from types import ModuleType
 
@@ -87,3 +88,12 @@ def test_a_component_that_exits_is_no_success(capsys: pytest.CaptureFixture[str]
 
         assert guarded(exits, debug=False, stop=Stop()) == 1
         assert f"called sys.exit({value}); report it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "line"), [("/x/bin/medtl", True), ("/x/script.py", False)])
+def test_an_interrupt_before_anything_can_catch_it_is_one_line(name: str, line: bool) -> None:
+    code = f"import sys; sys.argv[0] = {name!r}\nimport medtl\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode in (-signal.SIGINT, 130)
+    assert (done.stderr == "error: interrupted\n") == line
+    assert ("Traceback" in done.stderr) != line
