@@ -183,7 +183,8 @@ def evaluate(
     names = (stage,) if stage else finished_stages(run)
     if not names:
         raise RunError(f"{run.path} has no finished stage; let medtl train end first")
-    stages = [read_stage(run, name, catalog, fabric, reporter.say) for name in names]
+    tell, warn = reporter.say, reporter.warn
+    stages = [read_stage(run, name, catalog, fabric, tell, warn) for name in names]
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.preprocessor.modalities}

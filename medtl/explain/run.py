@@ -101,6 +101,7 @@ def explain(
         "images": len(rows),
         "not_scored": dict(not_scored),
         **localisation.summarise_localisation(rows),
+        **({"warnings": list(reporter.warnings)} if reporter.warnings else {}),
     }
     write_text(folder / "saliency.json", json.dumps(summary, indent=2) + "\n")
     title = f"{trained.stage}: Grad-CAM of {network}, {layer.block}\ngrey: {grey}"
@@ -258,7 +259,8 @@ def explain_run(
     if not finished:
         raise RunError(f"{run.path} has no finished stage; finish its training first")
     transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
-    trained = read_stage(run, stage or (transfer or finished)[-1], catalog, fabric)
+    name = stage or (transfer or finished)[-1]
+    trained = read_stage(run, name, catalog, fabric, warn=reporter.warn)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),
         inputs or config.data,

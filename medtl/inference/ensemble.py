@@ -21,6 +21,7 @@ from medtl.inference.segmentation import Segmenter
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
+from medtl.transforms.preprocessor import ignore
 
 #: A case, preprocessed for each member.
 Prepared = Sequence[Mapping[str, Any]]
@@ -69,7 +70,11 @@ class Ensemble:
 
 
 def read_ensemble(
-    runs: Sequence[str], catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+    runs: Sequence[str],
+    catalog: Catalog,
+    fabric: Fabric,
+    tell: Tell = lambda text: None,
+    warn: Tell = ignore,
 ) -> Ensemble:
     """The last stage of each run, or the named one.
 
@@ -78,7 +83,8 @@ def read_ensemble(
         WeightsError: a run without a finished stage.
     """
     members = tuple(
-        restore_stage(read_weights(resolve_weights(run)), catalog, fabric, tell) for run in runs
+        restore_stage(read_weights(resolve_weights(run)), catalog, fabric, tell, warn)
+        for run in runs
     )
     expected = _shared_facts(members[0])
     for run, member in zip(runs[1:], members[1:], strict=True):

@@ -23,7 +23,8 @@ from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl.transfer.transfer import load_exactly
 from medtl.transfer.weights import BEST, Weights, no_larger_than, read_weights
 from medtl.transforms.histogram import Standard
-from medtl.transforms.preprocessor import Preprocessor
+from medtl.transforms.image_record import ImageRecord
+from medtl.transforms.preprocessor import Preprocessor, ignore
 from medtl.transforms.presets import Preset
 
 
@@ -72,12 +73,18 @@ def finished_stages(run: Run) -> tuple[str, ...]:
 
 
 def read_stage(
-    run: Run, stage: str, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+    run: Run,
+    stage: str,
+    catalog: Catalog,
+    fabric: Fabric,
+    tell: Tell = lambda text: None,
+    warn: Tell = ignore,
 ) -> LoadedStage:
     """Build the recorded network and load its best weights.
 
     Args:
         tell: called with a sentence whenever the memory runs out in prediction.
+        warn: called with how an image differs from those of the training.
 
     Raises:
         RunError: the stage is not finished, or its checkpoint is damaged or needs a plugin that is
@@ -88,11 +95,15 @@ def read_stage(
     if not path.is_file():
         choices = ", ".join(finished_stages(run)) or "none"
         raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
-    return restore_stage(read_weights(path), catalog, fabric, tell)
+    return restore_stage(read_weights(path), catalog, fabric, tell, warn)
 
 
 def restore_stage(
-    weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell = lambda text: None
+    weights: Weights,
+    catalog: Catalog,
+    fabric: Fabric,
+    tell: Tell = lambda text: None,
+    warn: Tell = ignore,
 ) -> LoadedStage:
     """Build the predictor of a checkpoint; arguments and errors as :func:`read_stage`."""
     if "network" not in weights.metadata:
@@ -100,7 +111,7 @@ def restore_stage(
             f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
         )
     try:
-        return _restore(weights, catalog, fabric, tell)
+        return _restore(weights, catalog, fabric, tell, warn)
     except UnknownNameError as problem:
         raise RunError(
             f"{weights.path} needs a plugin that is not in use here: {problem}"
@@ -109,7 +120,9 @@ def restore_stage(
         raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
 
 
-def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> LoadedStage:
+def _restore(
+    weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell, warn: Tell
+) -> LoadedStage:
     metadata = CheckpointMetadata.from_json(weights.metadata)
     modalities = tuple(map(Modality, metadata.modalities))
     record = metadata.network
@@ -127,7 +140,7 @@ def _restore(weights: Weights, catalog: Catalog, fabric: Fabric, tell: Tell) -> 
     network.module.to(fabric.device).eval()
     preset = _preset(weights.path, metadata.preprocessing, catalog)
     task_type = task_type_named(metadata.kind, str(weights.path))
-    preprocessor = Preprocessor(modalities, metadata.regions, preset)
+    preprocessor = Preprocessor(modalities, metadata.regions, preset, warn)
     predictor = task_type.predictor.from_metadata(
         network, preprocessor, record.patch_size, fabric, metadata, tell
     )
@@ -144,6 +157,8 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
         catalog.transforms[recorded["preset"]].load()().with_spacing(recorded["spacing_mm"])
     )
     preset = preset.with_windows(recorded.get("windows", {})).with_size(recorded.get("size", ()))
+    records = {name: ImageRecord.from_json(r) for name, r in recorded.get("images", {}).items()}
+    preset = preset.with_images(records)
     if "harmonise" in recorded:
         preset = replace(preset, standard=Standard.from_json(recorded["harmonise"]))
     now = {**preset.to_json(), "augmentation": None}

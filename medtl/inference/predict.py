@@ -48,7 +48,7 @@ def predict(
     if out.resolve() == inputs.resolve():
         raise RunError(f"{out} holds the input; choose another --out")
     check_writable(out)
-    ensemble = read_ensemble(runs, catalog, fabric, reporter.say)
+    ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     trained = ensemble.members[0]

@@ -185,7 +185,7 @@ class Segmenter:
             logits_LIJK = self.prepared_logits(case["image"]).cpu()
             scheme = LabelScheme.of(cases[index].regions, self.preprocessor.regions)
             masks_LIJK = self.settle(logits_LIJK, scheme).masks_LIJK
-            scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0))
+            scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0, case.get("lost")))
         means = torch.stack(gather(self.fabric, scores, count)).mean(0).tolist()
         return dict(zip(self.preprocessor.regions, means, strict=True))
 
@@ -233,11 +233,16 @@ def small_components(mask_IJK: Tensor, min_voxels: float) -> Tensor:
     return torch.from_numpy(small[labels_IJK]).to(mask_IJK.device)
 
 
-def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor) -> Tensor:
-    """Dice per region; 1 where neither has a voxel."""
+def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor, lost_L: Tensor | None = None) -> Tensor:
+    """Dice per region; 1 where neither has a voxel, but 0 where preparation has lost the truth.
+
+    Args:
+        lost_L: regions whose truth the prepared grid does not show; None: it shows all.
+    """
     overlap = (predicted_LIJK & truth_LIJK).flatten(1).sum(1)
     total = predicted_LIJK.flatten(1).sum(1) + truth_LIJK.flatten(1).sum(1)
-    return torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones(()))
+    counts = total > 0 if lost_L is None else (total > 0) | lost_L
+    return torch.where(counts, 2 * overlap / total.clamp_min(1), torch.ones(()))
 
 
 #: Candidates, as shares of the smallest training lesion's volume.
@@ -266,10 +271,11 @@ def least_component_ml(
     for case in validation:
         predicted_IJK = (predictor.prepared_logits(case["image"])[0] > 0).cpu()
         truth_1IJK = case["target"][:1] > 0
+        lost_1 = case["lost"][:1] if "lost" in case else None
         for portion in SHARES:
             least_voxels = portion * smallest_ml / predictor.voxel_ml
             kept_IJK = predicted_IJK & ~small_components(predicted_IJK, least_voxels)
-            scores[portion].append(float(dice(kept_IJK[None], truth_1IJK)))
+            scores[portion].append(float(dice(kept_IJK[None], truth_1IJK, lost_1)))
     if not scores[0.0]:
         return 0.0
     means = {share: fmean(scores[share]) for share in SHARES}

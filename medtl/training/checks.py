@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import select
+from medtl.data.io.geometry import Header
+from medtl.data.io.nifti import SPACING_RANGE_MM
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
@@ -17,8 +20,12 @@ from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
 from medtl.networks.blocks import Network
 from medtl.runtime.console import Reporter
+from medtl.runtime.memory import free_memory_bytes
 from medtl.transfer.strategies.base import Stage, refuse
 from medtl.transforms.presets import Preset
+
+#: Of a prepared voxel in memory, at least.
+BYTES_PER_VOXEL = 4
 
 
 def check_adaptation(stages: Sequence[Stage], config: TrainConfig) -> None:
@@ -125,6 +132,26 @@ def untold_regions(task: Task, cases: Sequence[Case]) -> list[str]:
         for scheme in found
         if not scheme.tells(nested=task.nested, exclusive=task.exclusive)
     ]
+
+
+def check_spacing(preset: Preset, headers: Sequence[Header]) -> None:
+    """Raises ConfigError for a spacing of no image, or at which the memory holds no case."""
+    low, high = SPACING_RANGE_MM
+    given = f"--spacing {preset.spacing_mm:g}"
+    sizes = f"it is in mm, between {low:g} and {high:g}"
+    refuse(not low <= preset.spacing_mm <= high, f"{given} is not possible; {sizes}")
+    voxels = (
+        max(
+            math.prod(header.shape[:3]) * math.prod(map(float, header.spacing_mm))
+            for header in headers
+        )
+        / preset.spacing_mm**3
+    )
+    refuse(
+        voxels * BYTES_PER_VOXEL > free_memory_bytes(),
+        f"{given}: a prepared case would have {voxels:.2g} voxels, more than the memory holds; "
+        "take a coarser one",
+    )
 
 
 def check_suited(

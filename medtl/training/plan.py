@@ -30,13 +30,21 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 from medtl.runtime.table import Table
-from medtl.training.checks import check_suited, few_tested, labelled_cases, usable_cases
+from medtl.training.checks import (
+    check_spacing,
+    check_suited,
+    few_tested,
+    labelled_cases,
+    usable_cases,
+)
+from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.samples.prepared import prepared_bytes
 from medtl.training.split import split_as_asked
 from medtl.training.stages import build_request, lay_out, outside_weights, unused
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Request, Stage
 from medtl.transfer.weights import Weights
 from medtl.transforms.fit_histogram import fit_standard
+from medtl.transforms.fit_records import record_images
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
 
@@ -167,7 +175,18 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
     if data.advice:
         reporter.show(_choices(plan, data.advice))
+    if plan.task_type.dense:
+        _report_kept(plan, reporter)
     return plan
+
+
+def _report_kept(plan: Plan, reporter: Reporter) -> None:
+    """What preparation keeps of each region, in every domain whose labels are trained on."""
+    finest_mm = min(min(float(mm) for mm in header.spacing_mm) for header in plan.headers)
+    for domain in dict.fromkeys(stage.domain for stage in plan.stages):
+        cases = (*plan.cases(domain, "train"), *plan.cases(domain, "val"))
+        kept = kept_regions(cases, plan.preprocessor(domain), finest_mm)
+        report_kept(kept, plan.preset, reporter)
 
 
 def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Draft:
@@ -225,11 +244,18 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
     preset: Preset = catalog.transforms[config.transforms or defaults.transforms].load()()
     if preset.windowed and data.advice:
         preset = preset.with_windows(data.advice.windows)
+    # Of each domain, as one of its sites may have no training patient.
+    training = {
+        domain: cases_of(data.split.train, select(domain, data.cohort.cases)) for domain in visited
+    }
+    if not preset.fits:
+        preset = preset.with_images(record_images(training, reporter))
     if not preset.fits:
         # The task's spacing, or the data's own where that is coarser.
         native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in data.headers)
         coarser_mm = max(defaults.spacing_mm, round(native_mm, 2))
         preset = preset.with_spacing(config.spacing_mm or coarser_mm)
+        check_spacing(preset, data.headers)
     if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
         raise ConfigError(
             f"--modality-dropout {config.modality_dropout:g}: every stage has one modality alone, "
@@ -242,10 +268,6 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
         reporter.say(f"no flips in training: {shortened(sided)} would change sides")
     if not config.harmonise:
         return preset
-    # Of each domain, as one of its sites may have no training patient.
-    training = {
-        domain: cases_of(data.split.train, select(domain, data.cohort.cases)) for domain in visited
-    }
     standard = fit_standard(config.harmonise, catalog, preset, training, reporter)
     return replace(preset, standard=standard)
 

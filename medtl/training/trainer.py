@@ -106,7 +106,8 @@ class Trainer:
         stage = leg.stage
         if (leg.folder / LAST).is_file():
             self.reporter.say(f"{stage.name}: trained already")
-            return read_stage(self.run, stage.name, self.catalog, self.fabric, self.reporter.say)
+            tell, warn = self.reporter.say, self.reporter.warn
+            return read_stage(self.run, stage.name, self.catalog, self.fabric, tell, warn)
         patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
         batch = batch.to(self.fabric.device)
@@ -190,7 +191,7 @@ class Trainer:
         plan = self.plan
         return plan.task_type.predictor.from_metadata(
             network,
-            plan.preprocessor(stage.domain),
+            replace(plan.preprocessor(stage.domain), warn=self.reporter.warn),
             plan.patch_size,
             self.fabric,
             self._metadata(stage, network),

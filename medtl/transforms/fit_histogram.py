@@ -54,7 +54,7 @@ def fit_standard(
         for modality in domain.modalities:
             if modality not in values:
                 files = [case.images[modality] for case in cases]
-                measured = _measure(files, landmarks, preprocessor, f"{name} {modality}", reporter)
+                measured = _measure(files, landmarks, preprocessor, modality, name, reporter)
                 values[modality] = landmarks.standard(measured, f"{name} on {modality}")
     return Standard(name, landmarks.percentiles, tuple(sorted(values.items())))
 
@@ -63,20 +63,23 @@ def _measure(
     files: Sequence[ImageFile],
     landmarks: Landmarks,
     preprocessor: Preprocessor,
-    what: str,
+    modality: str,
+    harmoniser: str,
     reporter: Reporter,
 ) -> list[list[float]]:
     """Each image's values at the percentiles, over the voxels that show the patient."""
-    rule = preprocessor.preset.fits, preprocessor.preset.whole
+    preset = preprocessor.preset
+    rule = preset.fits, preset.whole, dict(preset.images).get(modality)
 
     def measured(file: ImageFile) -> list[float]:
         def compute() -> list[float]:
             array_IJK, _ = read_volume(file)
-            return landmarks.measure(array_IJK, preprocessor.shown(array_IJK))
+            shown = preprocessor.shown(array_IJK, modality)
+            return landmarks.measure(shown.image_IJK, shown.mask_IJK)
 
         return list(
             remembered(f"{_FACT} {landmarks.percentiles} {rule}", file.path, file.channel, compute)
         )
 
-    with reporter.progress(f"fitting {what}", len(files)) as advance:
+    with reporter.progress(f"fitting {harmoniser} {modality}", len(files)) as advance:
         return in_threads(measured, files, advance, threads=2)

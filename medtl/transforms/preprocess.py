@@ -51,6 +51,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
+    With a target also ``lost`` (bool L): regions that the native grid shows and this one does not.
+
     Orientation to RAS, crop to the brain, the preset's histogram standard, percentile clipping and
     z-score where the image covers the brain (0 elsewhere), and resampling to ``preset.spacing_mm``
     or into ``preset.size``.
@@ -85,6 +87,8 @@ def prepare(
         cropped = orient(target_LIJK, axes, flips)[(slice(None), *crop)]
         share = resample(torch.from_numpy(np.array(cropped, np.float32, order="C")), shape)
         prepared["target"] = (share >= 0.5).to(torch.uint8)
+        held_L = torch.from_numpy(target_LIJK.reshape(len(target_LIJK), -1).any(1))
+        prepared["lost"] = held_L & ~(share >= 0.5).flatten(1).any(1)
     return prepared
 
 

@@ -5,8 +5,9 @@ Axes: C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,20 @@ from medtl.data.io.images import read_labels, read_volume
 from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.transforms.augment import NONE
+from medtl.transforms.image_record import (
+    ImageRecord,
+    Mask,
+    Shown,
+    off_window,
+    shown_as_recorded,
+    within_window,
+)
 from medtl.transforms.preprocess import prepare
 from medtl.transforms.presets import Preset
+
+
+def ignore(text: str) -> None:
+    """Take no notice of a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,8 @@ class Preprocessor:
     modalities: tuple[Modality, ...]
     regions: tuple[str, ...]
     preset: Preset
+    #: called with how the image of a case differs from those of the training
+    warn: Callable[[str], None] = field(default=ignore, compare=False, repr=False)
 
     def __call__(self, case: Case, *, with_target: bool = True) -> dict[str, Any]:
         """Read and preprocess one case and its target, if it has one; errors name the case."""
@@ -41,10 +56,19 @@ class Preprocessor:
         if with_target and case.target is not None:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
+        paths = [case.images[name].path for name in self.modalities]
+        warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
         try:
-            return self.prepare(image_CIJK, affine, target_LIJK, stored)
+            prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored)
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
+        for path, channel_IJK in zip(paths, prepared["image"], strict=True):
+            if not channel_IJK.isfinite().all():
+                raise DataError(
+                    f"{path}: its values cannot be normalised, the result is not finite; repair "
+                    "the case or leave it out"
+                )
+        return prepared
 
     def prepare(
         self,
@@ -57,26 +81,52 @@ class Preprocessor:
 
         See :func:`medtl.transforms.preprocess.prepare`.
         """
+        names, preset = self.modalities, self.preset
+        shown = self._each_shown(image_CIJK)
+        for name, each in zip(names, shown, strict=False):
+            if each.differs:
+                self.warn(f"{name} differs from the training images: {each.differs}")
+        covered_CIJK = _filled([each.mask_IJK for each in shown])
+        if any(each.differs for each in shown):
+            image_CIJK = np.stack([each.image_IJK for each in shown])
+        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, preset, names, stored)
+
+    def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where each channel of a native image shows the patient (CIJK)."""
+        return _filled([each.mask_IJK for each in self._each_shown(image_CIJK)])
+
+    def _each_shown(self, image_CIJK: np.ndarray[Any, Any]) -> list[Shown]:
         if self.preset.head:
             box_IJK = head_box(image_CIJK)
-            masks = [box_IJK] * len(image_CIJK)
-        else:
-            masks = [self.shown(volume) for volume in image_CIJK]
-        brain_IJK = np.any(masks, axis=0)
-        covered_CIJK = np.stack([brain_IJK & enclosed(mask) for mask in masks])
-        names, preset = self.modalities, self.preset
-        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, preset, names, stored)
+            return [Shown(channel_IJK, box_IJK) for channel_IJK in image_CIJK]
+        names = self.modalities or repeat("")
+        return [self.shown(image, name) for image, name in zip(image_CIJK, names, strict=False)]
 
     @property
     def plain(self) -> Preprocessor:
         """Without augmentation: equal plain preprocessors give equal arrays."""
         return replace(self, preset=replace(self.preset, augmentation=NONE))
 
-    def shown(self, array_IJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which voxels show the patient."""
-        if self.preset.fits:
-            return np.ones(array_IJK.shape, dtype=bool)
-        if not self.preset.whole:
-            return foreground(array_IJK)
+    def shown(self, array_IJK: np.ndarray[Any, Any], modality: str = "") -> Shown:
+        """Which voxels show the patient: as recorded of the training images of this modality."""
+        preset = self.preset
+        if preset.fits:
+            return Shown(array_IJK, np.ones(array_IJK.shape, dtype=bool))
+        record: ImageRecord | None = dict(preset.images).get(modality)
+        window = dict(preset.windows).get(modality)
+        if record is not None and window is not None:
+            return within_window(array_IJK, record, window)
+        if record is not None:
+            return shown_as_recorded(array_IJK, record, whole=preset.whole)
+        off = off_window(array_IJK, window) if window is not None else ""
+        if not preset.whole:
+            return Shown(array_IJK, foreground(array_IJK), off)
         shown_IJK = within_uniform(array_IJK)
-        return np.ones(array_IJK.shape, dtype=bool) if shown_IJK is None else shown_IJK
+        every_IJK = np.ones(array_IJK.shape, dtype=bool)
+        return Shown(array_IJK, every_IJK if shown_IJK is None else shown_IJK, off)
+
+
+def _filled(masks: Sequence[Mask]) -> Mask:
+    """Each channel's mask without holes, within what any channel shows."""
+    brain_IJK = np.any(masks, axis=0)
+    return np.stack([brain_IJK & enclosed(mask_IJK) for mask_IJK in masks])

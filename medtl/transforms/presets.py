@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
 from medtl.transforms.histogram import CLIP_PERCENTILES, Standard
+from medtl.transforms.image_record import ImageRecord
 from medtl.transforms.intensity import HEAD_BLUR
 
 #: Raised when the same files and preset give other numbers than before.
@@ -43,6 +44,8 @@ class Preset:
     scaling: Scaling = "zscore"  #: of intensities; "unit" and "imagenet" are for pictures
     head: bool = False  #: crop to the head and blur, which hides the picture's size
     standard: Standard | None = None  #: histogram standard, applied before the z-score
+    #: modality; what its training images look like. Without it each image decides for itself.
+    images: tuple[tuple[str, ImageRecord], ...] = ()
 
     @property
     def version(self) -> int:
@@ -56,6 +59,10 @@ class Preset:
         """The preset with these windows, by modality; others are scaled case by case."""
         rows = ((name, tuple(map(float, windows[name]))) for name in sorted(windows))
         return replace(self, windows=tuple(rows))
+
+    def with_images(self, images: Mapping[str, ImageRecord]) -> Preset:
+        """The preset with these records of the training images; pictures need none."""
+        return self if self.fits else replace(self, images=tuple(sorted(images.items())))
 
     def with_modality_dropout(self, share: float) -> Preset:
         """The preset with this ``modality_dropout`` in its augmentation."""
@@ -80,6 +87,11 @@ class Preset:
             "augmentation": asdict(self.augmentation),
             **({"whole": True} if self.whole else {}),
             **({"windows": {n: list(w) for n, w in self.windows}} if self.windowed else {}),
+            **(
+                {"images": {n: record.to_json() for n, record in self.images}}
+                if self.images
+                else {}
+            ),
             **({"size": list(self.size)} if self.fits else {}),
             **({"scaling": self.scaling} if self.scaling != "zscore" else {}),
             **({"head_blur": HEAD_BLUR} if self.head else {}),

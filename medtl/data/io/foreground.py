@@ -30,6 +30,22 @@ LEAST_PART = 0.05
 TOLERANCE = 1e-6
 
 
+#: A range above this many times that of nearly all voxels comes from a few broken ones.
+MOST_RANGE = 100.0
+
+
+#: Noise reaches this many times as far above its median as 95% of it does.
+NOISE_REACH = 3.0
+
+
+#: Single voxels in a background are noise above this share of the foreground ...
+MOST_SPECKS = 0.1
+
+
+#: ... and of the volume's faces.
+MOST_SPECKS_AT_FACES = 0.02
+
+
 def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask of the head or brain, whatever the value of the background.
 
@@ -41,10 +57,68 @@ def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     mask_IJK = within_uniform(array_IJK)
     if mask_IJK is not None:
         return mask_IJK
+    return by_threshold(array_IJK)
+
+
+def by_threshold(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mask of the voxels above Otsu's threshold; all of them where the border is brighter."""
     threshold = _otsu(array_IJK)
     if np.median(_border(array_IJK)) > threshold:
         return np.ones(array_IJK.shape, dtype=bool)
     return np.asarray(array_IJK > threshold)
+
+
+def above_noise(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Mask of the large parts that stand out from the noise at the volume's faces.
+
+    Dark tissue is kept, as the limit is the noise's own and not one between air and tissue. None
+    where the dark voxels at the faces are no background: they reach up to Otsu's threshold.
+    """
+    threshold, faces = _otsu(array_IJK), _border(array_IJK)
+    dark = faces[faces <= threshold]
+    if dark.size < MIN_BORDER_SHARE * faces.size:
+        return None
+    middle, high = np.percentile(dark, (50, 95))
+    if high - middle > (threshold - middle) / 2:
+        return None
+    return _large_parts(array_IJK > min(threshold, _reach(dark)))
+
+
+def _reach(noise: NDArray[Any]) -> float:
+    """What hardly a voxel of the noise exceeds."""
+    middle, high = (float(value) for value in np.percentile(noise, (50, 95)))
+    return middle + NOISE_REACH * (high - middle)
+
+
+def without_specks(array_IJK: NDArray[Any], mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask of a uniform background without single voxels in the background, if they are many:
+    then they are noise, and only what exceeds it is kept."""
+    core_IJK = _beside(mask_IJK, np.logical_and)
+    opened_IJK = _beside(core_IJK, np.logical_or) & mask_IJK
+    specks_IJK = mask_IJK & ~opened_IJK
+    many = np.count_nonzero(specks_IJK) > MOST_SPECKS * np.count_nonzero(opened_IJK)
+    if not (many and opened_IJK.any() and _border(specks_IJK).mean() > MOST_SPECKS_AT_FACES):
+        return mask_IJK
+    limit = min(_otsu(array_IJK), _reach(array_IJK[specks_IJK]))
+    return _large_parts(array_IJK > limit)
+
+
+def _beside(mask_IJK: NDArray[np.bool_], combine: Any) -> NDArray[np.bool_]:
+    """Each voxel combined with those that share a face with it."""
+    found_IJK = mask_IJK.copy()
+    for axis in range(3):
+        to, of = np.moveaxis(found_IJK, axis, 0), np.moveaxis(mask_IJK, axis, 0)
+        combine(to[1:], of[:-1], out=to[1:])
+        combine(to[:-1], of[1:], out=to[:-1])
+    return found_IJK
+
+
+def _large_parts(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The components of at least :data:`LEAST_PART` of the largest one."""
+    parts_IJK, _ = label(mask_IJK)
+    sizes = np.bincount(parts_IJK.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= max(1, LEAST_PART * sizes.max()))[parts_IJK])
 
 
 def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
@@ -55,11 +129,7 @@ def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
     """
     box_IJK = np.zeros(image_CIJK.shape[1:], dtype=bool)
     mask_IJK = np.logical_or.reduce([foreground(channel_IJK) for channel_IJK in image_CIJK])
-    parts_IJK, _ = label(mask_IJK)
-    sizes = np.bincount(parts_IJK.ravel())
-    sizes[0] = 0
-    large = np.flatnonzero(sizes >= max(1, LEAST_PART * sizes.max()))
-    box_IJK[bounding_box(np.isin(parts_IJK, large)) or ...] = True
+    box_IJK[bounding_box(_large_parts(mask_IJK)) or ...] = True
     return box_IJK
 
 
@@ -71,7 +141,7 @@ def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
     low, high = float(array_IJK.min()), float(array_IJK.max())
     if low == high:
         return np.zeros(array_IJK.shape, dtype=bool)
-    tolerance = TOLERANCE * (high - low)
+    tolerance = TOLERANCE * _range(array_IJK, low, high)
     border = _border(array_IJK)
     corners = [array_IJK[ends] for ends in product((0, -1), repeat=3)]
     values, counts = np.unique(corners, return_counts=True)
@@ -84,6 +154,17 @@ def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
     if counts.max() > 1 and border_share >= MIN_BORDER_SHARE and volume_share >= MIN_VOLUME_SHARE:
         return np.asarray(mask_IJK)
     return None
+
+
+def _range(array_IJK: NDArray[Any], low: float, high: float) -> float:
+    """The range of values, without that of a few broken voxels."""
+    inner = np.percentile(_sampled(array_IJK), (0.1, 99.9))
+    usual = MOST_RANGE * float(inner[1] - inner[0])
+    return min(high - low, usual) if usual else high - low
+
+
+def _sampled(array_IJK: NDArray[Any]) -> NDArray[Any]:
+    return array_IJK.ravel(order="K")[:: max(1, array_IJK.size // 1_000_000)]
 
 
 def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -100,7 +181,7 @@ def _border(array_IJK: NDArray[Any]) -> NDArray[Any]:
 
 def _otsu(array_IJK: NDArray[Any]) -> float:
     # Without clipping, the brightest voxels (vessels, fat) would put air and tissue in one bin.
-    sample = array_IJK.ravel(order="K")[:: max(1, array_IJK.size // 1_000_000)]
+    sample = _sampled(array_IJK)
     low, high = np.percentile(sample, (0, 99.5))
     if low == high:
         return float(low)

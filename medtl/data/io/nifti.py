@@ -35,6 +35,11 @@ from medtl.runtime.files import open_regular, replacing
 #: A voxel with less than this share of the volume of a box of the same edges is flat.
 LEAST_VOLUME = 1e-6
 
+
+#: Intensities whose square a float32 holds.
+LARGEST = 1e18
+
+
 #: Labels stored as floats may differ from a whole number by this much.
 LABEL_TOLERANCE = 1e-3
 
@@ -62,13 +67,19 @@ def read_volume(
     """Read one volume as stored: float32 array_IJK and its affine (mm).
 
     Raises:
-        DataError: as :func:`read_header`, and for truncated files, NaN or infinite voxels, and
-            volumes whose voxels all have one value, unless ``allow_constant``.
+        DataError: as :func:`read_header`, and for truncated files, voxels that are NaN, infinite
+            or too large for sums, and volumes whose voxels all have one value, unless
+            ``allow_constant``.
     """
     array, affine = _read(file)
     with np.errstate(over="ignore"):
         array_IJK = np.array(array, dtype=np.float32)
     low, high = float(array_IJK.min()), float(array_IJK.max())
+    if np.isfinite(low) and np.isfinite(high) and max(-low, high) > LARGEST:
+        raise DataError(
+            f"{file.path}: a voxel of {max(low, high, key=abs):.2g} is no intensity; replace the "
+            "values that mean 'no data', or repair the scale factor"
+        )
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(array_IJK.size - np.isfinite(array_IJK).sum())
         raise DataError(f"{file.path}: {bad} voxels are NaN or infinite; repair the case")

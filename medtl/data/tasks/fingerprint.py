@@ -20,6 +20,7 @@ from medtl.data.io.grids import bounding_box
 from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume
 from medtl.data.modality import Modality
 from medtl.runtime.cache import remembered
+from medtl.runtime.subset import stride
 
 #: Number of cases, evenly spread, whose images are read; headers and labels are read of all.
 SAMPLE = 12
@@ -32,7 +33,11 @@ WINDOW_VOXELS = 20_000
 PERCENTILES = (0.5, 50, 99.5)
 
 
-_FACT = "image facts 1"
+#: Voxels of an image that its range is measured on.
+ENDS_VOXELS = 1_000_000
+
+
+_FACT = "image facts 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,14 @@ def measure_fingerprint(
     )
 
 
+def measure_facts(cases: Sequence[Case], modality: Modality) -> list[dict[str, Any]]:
+    """What is measured on sampled images of a modality; kept between runs.
+
+    ``background`` (None: no uniform one), and ``ends``: percentiles 0.5 and 99.5 of all voxels.
+    """
+    return [_facts_of(case.images[modality]) for case in spread(cases, SAMPLE)]
+
+
 def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, float, float]:
     """Percentiles .5 and 99.5, mean and deviation of the labelled voxels of sampled cases, pooled
     (Isensee et al. 2021: "intensities are clipped to the foreground's percentiles")."""
@@ -108,8 +121,11 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
     spacing_mm = np.linalg.norm(affine_ras[:3, :3], axis=0)
     box = bounding_box(shown_ras)
     assert box is not None  # read_volume refuses constant images
+    sample = array_IJK.ravel(order="K")[:: stride(array_IJK.size, ENDS_VOXELS)]
     return {
         "uniform": uniform,
+        "background": float(array_IJK[~shown_IJK][0]) if uniform else None,
+        "ends": [float(value) for value in np.percentile(sample, (0.5, 99.5))],
         "extent_mm": [
             (side.stop - side.start) * float(mm) for side, mm in zip(box, spacing_mm, strict=True)
         ],

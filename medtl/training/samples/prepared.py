@@ -138,7 +138,8 @@ class _Prepare(Transform):
             return {"image": image}
         masks = zip(self.preprocessor.regions, target, strict=True)
         centres = {name: _centres(mask) for name, mask in masks}
-        return {"image": image, "target": target, "centres": centres}
+        lost_L = prepared["lost"]
+        return {"image": image, "target": target, "centres": centres, "lost": lost_L}
 
 
 def _centres(mask_IJK: Tensor) -> Tensor:
