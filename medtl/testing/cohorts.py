@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from medtl.data.case import Cohort
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.domain import parse_domain
 from medtl.data.phantom.cohort import BRATS, KAGGLE, LGG, write_own, write_phantom
 from medtl.data.task import Task, bound
 from medtl.errors import MedtlError
@@ -71,12 +73,46 @@ def tiny(target: Any) -> Tiny:
     return Tiny(task, cohort, own is not None)
 
 
-def read(task: Task, root: Path, **options: Any) -> Cohort:
-    """The cases as ``medtl train`` reads them."""
+def read(task: Task, root: Path, *, need_target: bool = True) -> Cohort:
+    """The cases as ``medtl train`` reads them; without ``need_target`` as ``medtl predict`` does.
+
+    Raises CheckFailed where ``cases`` does not take what the commands give, or returns something
+    else.
+    """
+    options: dict[str, Any] = {
+        "labels": None,
+        "required": parse_domain(task.phantom_defaults.src).modalities,
+        "need_target": need_target,
+    }
     protocol = next(iter(task.protocols), None)
-    if protocol is not None:
+    if protocol is not None and need_target:
         options |= {"protocol": protocol, "reporter": Reporter(quiet=True)}
-    return task.cases(root, **options)
+    try:
+        inspect.signature(task.cases).bind(root, **options)
+    except TypeError as error:
+        given = ", ".join(("root", *options))
+        raise CheckFailed(f"its cases() is called with {given}, but {error}; take them") from error
+    cohort = task.cases(root, **options)
+    _check_cohort(cohort)
+    return cohort
+
+
+def _check_cohort(cohort: object) -> None:
+    found = type(cohort).__name__
+    require(isinstance(cohort, Cohort), f"its cases() returns a {found}, not a medtl Cohort")
+    assert isinstance(cohort, Cohort)
+    held = type(cohort.cases).__name__
+    require(isinstance(cohort.cases, tuple), f"Cohort.cases is a {held}; make it a tuple")
+    for case in cohort.cases:
+        require(isinstance(case, Case), f"Cohort.cases holds a {type(case).__name__}, not a Case")
+        for field in ("id", "patient", "class_name", "site", "part", "stratum"):
+            value = getattr(case, field)
+            remedy = f"{field}={value!r} is no text; where it is unknown, "
+            remedy += "give the case's id" if field == "patient" else "leave it out"
+            require(isinstance(value, str), f"case {case.id}: {remedy}")
+        files = [*case.images.values(), *filter(None, (case.target, case.mask))]
+        odd = next((file for file in files if not isinstance(file, ImageFile)), None)
+        require(odd is None, f"case {case.id}: {odd!r} is no ImageFile; write ImageFile(path)")
 
 
 @contextmanager

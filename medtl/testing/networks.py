@@ -5,11 +5,13 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from medtl.errors import MedtlError
 from medtl.networks.blocks import (
     Network,
     execution_layers,
@@ -57,6 +59,28 @@ def outputs_fit_the_image(tried: Tried) -> None:
         sizes = f"outputs of {_size(found.shape)}, not {_size(wanted)}, with dense={network.dense}"
         require(found.shape == wanted, f"an image of {_size(image_BCIJK.shape)} gives {sizes}")
         require(torch.isfinite(found).all(), "its outputs are not finite")
+
+
+def patches_of_its_multiple_fit(tried: Tried) -> None:
+    """A patch whose edges are an odd multiple of ``patch_multiple`` passes through it."""
+    small = every(tried)[0]
+    network = small.network
+    multiple, dims = network.patch_multiple, network.spatial_dims
+    least = small.edge // multiple + 1
+    edge = multiple * (least + (least % 2 == 0))
+    shape = (1, network.in_channels, *(edge,) * dims)
+    remedy = f"but patch_multiple is {multiple}; state what the edges must be multiples of"
+    try:
+        larger = replace(small, edge=edge).again()
+        found = predicted(larger, torch.zeros(shape))
+    except (RuntimeError, ValueError, MedtlError, CheckFailed) as error:
+        reason = " ".join(str(error).split())
+        raise CheckFailed(
+            f"a patch of {_size(torch.Size(shape))} fails ({reason}), {remedy}"
+        ) from error
+    wanted = (1, OUT, *(shape[2:] if network.dense else ()))
+    sizes = f"a patch of {_size(torch.Size(shape))} gives {_size(found.shape)}, {remedy}"
+    require(tuple(found.shape) == wanted, sizes)
 
 
 def outputs_depend_on_the_image_alone(tried: Tried) -> None:

@@ -58,6 +58,15 @@ def reading_is_repeatable(tried: Tried) -> None:
     require(again.cases == found.cohort.cases, "read again, its cases differ; sort what is found")
 
 
+def cases_without_a_target_can_be_read(tried: Tried) -> None:
+    """As ``medtl predict`` reads them; where all have a target, they are the same cases."""
+    found = _read(tried)
+    with own_cache():
+        every = read(found.task, found.cohort.root, need_target=False)
+    lost = {case.id for case in found.cohort.cases} - {case.id for case in every.cases}
+    require(not lost, f"without need_target, {', '.join(sorted(lost)[:3])} is not found; keep it")
+
+
 def case_ids_are_unique(tried: Tried) -> None:
     """No two cases have one id."""
     ids = [case.id for case in _read(tried).cohort.cases]

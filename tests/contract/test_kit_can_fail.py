@@ -106,6 +106,14 @@ class Halved(Net):
         return super().forward(images_BCIJ)[..., ::2]
 
 
+class Pooled(Net):
+    """Takes edges that are multiples of 8 alone."""
+
+    def forward(self, images_BCIJ: Tensor) -> Tensor:
+        found = super().forward(nn.functional.max_pool2d(images_BCIJ, 8))
+        return nn.functional.interpolate(found, scale_factor=8)
+
+
 class BesideOthers(Net):
     def forward(self, images_BCIJ: Tensor) -> Tensor:
         return super().forward(images_BCIJ - images_BCIJ[:1])
@@ -156,6 +164,7 @@ NETWORKS: tuple[Broken, ...] = (
     (networks.says_what_it_was_built_for, builder(in_channels=7), "in_channels is 7, built with 2"),
     (networks.says_what_it_was_built_for, crashing, "raised KeyError.*raise ConfigError"),
     (networks.outputs_fit_the_image, builder(Halved), "outputs of 1x3x16x8, not 1x3x16x16"),
+    (networks.patches_of_its_multiple_fit, builder(Pooled), "but patch_multiple is 1; state"),
     (networks.outputs_depend_on_the_image_alone, builder(BesideOthers), "place in the batch"),
     (networks.gradients_reach_every_parameter, builder(Idle), "no gradient reaches first.idle"),
     (networks.blocks_cover_every_tensor_once, builder(blocks=BLOCKS[:2] + BLOCKS[3:]), "no block"),
@@ -576,6 +585,12 @@ class Unmarked(Organ):
         return replace(super().cases(root), synthetic=False)
 
 
+class Forgetting(Organ):
+    def cases(self, root: Path, *options: Any, need_target: bool = True, **more: Any) -> Cohort:
+        found = super().cases(root)
+        return found if need_target else replace(found, cases=found.cases[1:])
+
+
 class Shuffled(Organ):
     def cases(self, root: Path, *options: Any, **more: Any) -> Cohort:
         found = super().cases(root)
@@ -634,6 +649,7 @@ class Wordless(Organ):
 TASKS: tuple[Broken, ...] = (
     (tasks.phantom_is_read, Unmarked, "is not marked as synthetic"),
     (tasks.reading_is_repeatable, Shuffled, "sort what is found"),
+    (tasks.cases_without_a_target_can_be_read, Forgetting, "without need_target, case0.* is not"),
     (tasks.case_ids_are_unique, Twins, "two cases are called one"),
     (tasks.patients_are_known_or_said_unknown, Nobodys, "case case0 has no patient"),
     (tasks.declared_labels_occur_and_no_other, Never, "never occurs in no case"),
