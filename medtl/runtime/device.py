@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
@@ -46,6 +47,7 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
         devices=devices,
         num_nodes=nodes,
         strategy="ddp" if devices * nodes > 1 else "auto",
+        plugins=None if local is not None else _slurm(devices, nodes),
         precision=PRECISIONS[precision],
     )
     if devices * nodes > 1:
@@ -53,6 +55,30 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         fabric.launch()
     return fabric
+
+
+def _slurm(devices: int, nodes: int) -> LightningEnvironment | None:
+    """Who starts the processes: None where ``srun`` has (or nothing says SLURM), else this one.
+
+    A batch script, or a shell of ``salloc``, has SLURM's variables too; what it starts without
+    ``srun`` is one process, however many tasks were asked for.
+    """
+    tasks = os.environ.get("SLURM_NTASKS")
+    if tasks is None:
+        return None
+    if "SLURM_STEP_ID" not in os.environ:
+        if nodes > 1:
+            raise ConfigError(f"--num-nodes {nodes} needs srun before medtl, or torchrun")
+        return LightningEnvironment()
+    per_node = os.environ.get("SLURM_NTASKS_PER_NODE", tasks if nodes == 1 else "")
+    if (tasks, per_node) != (str(devices * nodes), str(devices)):
+        raise ConfigError(
+            f"srun started {tasks} tasks (SLURM_NTASKS), but --devices {devices} and --num-nodes "
+            f"{nodes} make {devices * nodes} processes; give srun --ntasks-per-node={devices} "
+            f"--nodes={nodes}, and cores by --cpus-per-task"
+        )
+    os.environ["SLURM_NTASKS_PER_NODE"] = per_node
+    return None
 
 
 def processes_here(fabric: Fabric) -> int:

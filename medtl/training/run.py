@@ -33,6 +33,7 @@ from medtl.runtime.parallel import in_threads
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
 from medtl.runtime.signals import Interruption, watching
 from medtl.training.plan import Plan
+from medtl.training.samples.loader import worker_failure
 from medtl.training.samples.prepared import choose_cache, choose_workers
 from medtl.training.trainer import Trainer, legs
 from medtl.transfer.imagenet import IMAGENET
@@ -159,6 +160,11 @@ def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
         except (DataError, RunError) as problem:
             raise type(problem)(f"{problem}; then {hint}") from problem
+        except (OSError, RuntimeError) as problem:
+            refused = worker_failure(problem)
+            if refused is None:
+                raise
+            raise RunError(f"{refused}; then {hint}") from problem
 
 
 def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]:

@@ -5,6 +5,8 @@ Axes: B batch, C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -12,9 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medtl.errors import DataError
+from medtl.errors import DataError, MedtlError, RunError
 from medtl.runtime.parallel import ahead
 from medtl.runtime.signals import leave_signals_to_parent
+
+#: What torch says of its files in shared memory, and of worker processes that are gone.
+_SHARED_MEMORY = re.compile(r"shared memory|/torch_\d+")
+_ENDED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.DOTALL)
 
 
 class SampleRange(Sampler[int]):
@@ -55,6 +61,7 @@ def build_loader(
         drop_last=True,
         worker_init_fn=leave_signals_to_parent,
     )
+    refused: MedtlError | None
     try:
         if workers:
             yield from loader
@@ -63,6 +70,39 @@ def build_loader(
         # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
         one_thread = partial(torch.set_num_threads, 1)
         yield from ahead(lambda _: next(batches), range(len(loader)), one_thread)
+        return
     except DataError as problem:
         # Torch puts the worker's traceback before the message.
-        raise DataError(str(problem).rpartition("DataError: ")[2].strip()) from problem
+        refused = DataError(str(problem).rpartition("DataError: ")[2].strip())
+    except (OSError, RuntimeError) as problem:
+        refused = worker_failure(problem) if workers else None
+        if refused is None:
+            raise
+    # Here the traceback, which holds the workers, is gone: they end now, and not at exit, where
+    # torch would complain about each.
+    raise refused
+
+
+def worker_failure(problem: OSError | RuntimeError) -> RunError | None:
+    """What ended the processes that make patches; None where it was something else.
+
+    Torch raises this error at any line of the main process, from the handler of a signal.
+    """
+    text, code = str(problem), problem.errno if isinstance(problem, OSError) else None
+    if code == errno.EMFILE or "Too many open files" in text or "ancillary data" in text:
+        return RunError(
+            "too many open files; lower --workers, or raise the limit (ulimit -n 65536)"
+        )
+    # Queues and locks lie there too; where there is no room for them, the error names no file.
+    if _SHARED_MEMORY.search(text) or (
+        isinstance(problem, OSError) and code == errno.ENOSPC and problem.filename is None
+    ):
+        return RunError(
+            "shared memory (/dev/shm) is full; use --workers 0, or give the container more with "
+            "--shm-size 8g"
+        )
+    if _ENDED.search(text):
+        return RunError(
+            "a data worker was killed, probably for want of memory; lower --workers (0: none)"
+        )
+    return None
