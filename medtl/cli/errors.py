@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -159,6 +160,8 @@ def _instead(option: str, context: Any) -> str:
 
 def _refused(error: OSError) -> str:
     reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:  # stdout's, mostly
+        return f"{reason}; make room on the disk that the output goes to"
     return f"{error.filename}: {reason}" if error.filename else reason
 
 

@@ -22,6 +22,7 @@ from medtl.plugins.builtin import COMMANDS
 from medtl.plugins.commands import load_command
 from medtl.runtime.files import from_home
 from medtl.runtime.signals import Stop, stoppable
+from medtl.runtime.streams import settle_streams
 
 _DEBUG = "--debug"
 
@@ -146,6 +147,7 @@ def root(
 
 def main() -> None:
     """Run ``medtl`` and exit."""
+    settle_streams()
     with stoppable() as stop:
         code = run(stop)
     sys.exit(code)

@@ -6,6 +6,7 @@ Axes: B batch, C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import errno
+import gc
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -78,8 +79,9 @@ def build_loader(
         refused = worker_failure(problem) if workers else None
         if refused is None:
             raise
-    # Here the traceback, which holds the workers, is gone: they end now, and not at exit, where
-    # torch would complain about each.
+    # Torch would complain at exit of each worker that is still there: let go of what holds them, a
+    # traceback that refers to itself.
+    gc.collect()
     raise refused
 
 

@@ -5,24 +5,29 @@ Axes: B batch, C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.content_hash import check_content, fingerprint
 from medtl.data.io.nifti import read_header
-from medtl.errors import DataError
+from medtl.errors import DataError, RunError
 from medtl.runtime.memory import free_memory_bytes
 from medtl.runtime.signals import leave_signals_to_parent
 from medtl.training.samples.augmented import Patches
@@ -309,3 +314,43 @@ def test_patches_go_to_processes_that_share_no_memory(cohort, cache: str) -> Non
     patches = Patches(cached, len(cohort), RECIPE, PATCH, "0/flair")
     there = pickle.loads(pickle.dumps((patches, leave_signals_to_parent)))[0]
     assert same([there[1]], [patches[1]])
+
+
+class Failing(Dataset[Any]):
+    """Samples that end the process that makes them, or make it fail."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, _index: int) -> dict[str, torch.Tensor]:
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "full":
+            raise RuntimeError(
+                "unable to write to file </torch_7_8_9>: No space left on device (28)"
+            )
+        if self.how == "bug":
+            raise RuntimeError("shapes differ")
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("killed", "a data worker was killed.*lower --workers"),
+        ("full", r"shared memory \(/dev/shm\) is full; use --workers 0.*--shm-size"),
+        ("open", "too many open files; lower --workers"),
+    ],
+)
+def test_what_ended_a_worker_is_said(how: str, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        list(build_loader(Failing(how), 0, 2, 2, 1, pin_memory=False))
+    assert not active_children()  # else torch complains of the others at exit
+
+
+def test_other_errors_of_a_worker_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(build_loader(Failing("bug"), 0, 2, 2, 1, pin_memory=False))
