@@ -32,7 +32,7 @@ def build(base: Path) -> None:
         return
     making = base.with_name("making")
     shutil.rmtree(making, ignore_errors=True)
-    for make in (table, nnunet, datalist, pictures):
+    for make in (table, sites, nnunet, datalist, pictures):
         make(making / make.__name__)
     with_classes(making / "pictures")
     making.rename(base)  # runs remember where their data are
@@ -70,6 +70,15 @@ def table(folder: Path) -> None:
         rows.append([f"c{case}", *names])
     with (folder / "cases.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+def sites(folder: Path) -> None:
+    """The same with two more columns."""
+    table(folder)
+    path = folder / "cases.csv"
+    first, *rows = path.read_text().splitlines()
+    lines = [f"{row},p{number},{'AB'[number % 2]}" for number, row in enumerate(rows)]
+    path.write_text("\n".join([f"{first},patient,site", *lines]) + "\n")
 
 
 def nnunet(folder: Path) -> None:

@@ -62,6 +62,10 @@ LISTS = (
 )
 RAW = (f"{_LISTED % ''} --dry-run", f"{_LISTED % ''} --steps 1 --out {{out}}")
 CONFIGS = ("train --config {in}/config.yaml --dry-run --out {out}",)
+SHIFTS = (
+    "shift segmentation --data {in}/cases.csv --labels a=1 --src mr --across site "
+    "--features intensity --permutations 9 --no-attribute --json -q",
+)
 CLASS_TABLE = (f"train classification --data {{in}}/classes.csv {_PICTURES} --dry-run",)
 READERS = {
     "nifti": Reader({"table": CASES}, images.nifti),
@@ -71,11 +75,11 @@ READERS = {
         {
             "seg": RUNS,
             "cls": (RUNS[0], *RUNS[3:5]),
-            HALF: (*RUNS[2:3] * 3, *RUNS[:2]),
+            HALF: (RUNS[2],) * 3,
         },
         folders.run_folder,
     ),
     "configs": Reader({"config": CONFIGS}, folders.config),
-    "tables": Reader({"table": CASES, "classes": CLASS_TABLE}, folders.table),
+    "tables": Reader({"sites": (*CASES, *SHIFTS), "classes": CLASS_TABLE}, folders.table),
     "datalists": Reader({"datalist": LISTS, "nnunet": RAW}, folders.datalist),
 }
