@@ -334,6 +334,11 @@ class ResolvedConfig(TrainConfig):
     strategy: str
 
 
+def trains_target_alone(config: TrainConfig) -> bool:
+    """Whether the strategy takes no ``--src``."""
+    return (config.strategy or "").lower() in ("scratch", "core:scratch")
+
+
 def contradictions(config: TrainConfig) -> Iterator[str]:
     """What is wrong with settings that cannot go together, whatever the data are.
 
@@ -346,7 +351,7 @@ def contradictions(config: TrainConfig) -> Iterator[str]:
         yield f"--weights-key {config.weights_key} names weights in a file; give it by --init"
     if config.minutes and config.steps:
         yield "--minutes chooses the number of steps; drop --minutes or --steps"
-    if (config.strategy or "").lower() in ("scratch", "core:scratch"):
+    if trains_target_alone(config):
         if config.src:
             yield f"--src {config.src}: strategy scratch trains on --dst alone; drop --src"
         if config.with_control:

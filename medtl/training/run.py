@@ -10,7 +10,7 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
-from medtl.config import write_config
+from medtl.config import trains_target_alone, write_config
 from medtl.data.case import Case
 from medtl.data.content_hash import (
     check_content,
@@ -267,6 +267,8 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
     config, request, preset = plan.config, plan.request, plan.preset
     init, imagenet = config.init, config.init == IMAGENET
     visited = {domain for stage in plan.stages for domain in stage.domains()}
+    # One domain may be both, without a strategy that takes a source.
+    trained_on_source = request.source in visited and not trains_target_alone(config)
     resolved = config.model_copy(
         update={
             "steps": request.steps,
@@ -278,7 +280,7 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "transforms": preset.name,
             "spacing_mm": None if preset.fits else preset.spacing_mm,
             "patch_size": plan.patch_size,
-            "src": str(request.source) if request.source in visited else None,
+            "src": str(request.source) if trained_on_source else None,
             "dst": str(request.target),
             "data": config.data.resolve() if config.data else None,
             "splits": config.splits.resolve() if config.splits else None,

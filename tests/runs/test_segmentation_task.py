@@ -31,6 +31,7 @@ def test_planned_ct_trains_and_predicts_with_its_own_window(
     assert "Fingerprint" in told and "fold 2 of the data's own list" in told
     assert "as given" in told
     assert json.loads((run / "splits.json").read_text())[0]["test"] == ["c2", "c5"]
+    medtl("train", "--config", run / "config.yaml", "--dry-run", "-q")  # as the docs say
     metadata = read_weights(run / "scratch" / BEST).metadata
     cases = [tomogram(tmp_path, f"c{n}", 10.0 * n) for n in (0, 1, 3, 4)]
     expected = pytest.approx(window(cases, "ct"))
