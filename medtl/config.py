@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from medtl.data.modality import Modality, parse_mapping, parse_modality
-from medtl.errors import ConfigError, in_plain_words, near_or_known
-from medtl.runtime.files import from_home, replacing
+from medtl.errors import ConfigError, in_plain_words, near_or_known, shown
+from medtl.runtime.files import from_home, read_regular, replacing
+from medtl.runtime.yaml_text import MOST_LETTERS, MOST_YAML, check_values, parse_yaml
 
 #: Former names of settings, which files and ``--set`` may still use.
 RENAMED = {"rate": "lr"}
@@ -261,7 +262,7 @@ class TrainConfig(BaseModel):
         "Precision: auto, fp32, bf16 or fp16.", HARDWARE, "auto"
     )
     devices: Devices = setting("Number of devices per node.", HARDWARE, 1)
-    num_nodes: Natural = setting("Number of nodes.", HARDWARE, 1)
+    num_nodes: Annotated[int, Field(ge=1, le=10_000)] = setting("Number of nodes.", HARDWARE, 1)
     cache: Literal["auto", "memory", "disk", "none"] = setting(
         "Cache of prepared cases: auto, memory, disk or none.", HARDWARE, "auto"
     )
@@ -379,6 +380,24 @@ def read_config(path: Path) -> TrainConfig:
     return _validated(*_read_file(path))
 
 
+#: Settings that change no weight.
+HARDWARE_SETTINGS = ("workers", "cache", "device", "devices", "num_nodes")
+
+#: Settings that say where something lies, which may be moved.
+_PLACES = ("data", "splits", "init", "weights", "out")
+
+
+def kept_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that must stay the same while a run goes on, as JSON, without paths."""
+    return config.model_dump(mode="json", exclude={*HARDWARE_SETTINGS, *_PLACES})
+
+
+def changed(config: TrainConfig, options: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with some options given anew. Raises ConfigError for a bad one."""
+    origins = {key: option_name(key) for key in options}
+    return _validated({**config.model_dump(), **options}, origins)
+
+
 def write_config(path: Path, config: BaseModel) -> None:
     """Write every setting as YAML, defaults included."""
     import yaml
@@ -400,11 +419,12 @@ def resolve(*, file: Path | None, sets: Sequence[str], options: Mapping[str, Any
     values, origins = _read_file(file) if file is not None else ({}, {})
     for text in sets:
         key, equals, value = text.partition("=")
+        text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {text}: write KEY=VALUE, for example --set lr=0.001")
         first, *inner = key.split(".")
         first = _present(first)
-        _put(values, [first, *inner], _parse_yaml(value, f"--set {text}"), text)
+        _put(values, [first, *inner], parse_yaml(value, f"--set {text}"), text)
         origins[first] = f"--set {text}"
     for key, value in options.items():
         if value is not None:
@@ -427,6 +447,12 @@ def checked(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
 
 
 def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> TrainConfig:
+    for key, value in values.items():
+        try:
+            check_values([key, value])
+        except ValueError as error:
+            where = origins.get(key, key)[:MOST_LETTERS].encode(errors="replace").decode()
+            raise ConfigError(f"{where}: {error}") from error
     try:
         return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
@@ -436,34 +462,22 @@ def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> TrainCo
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings of a file under their present names, and where each stands."""
     try:
-        text = from_home(path).read_text(encoding="utf-8")
+        text = read_regular(from_home(path), MOST_YAML).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file in UTF-8; save it as one") from error
-    found = _parse_yaml(text, str(path))
+    found = parse_yaml(text, str(path))
     if found is None:
         return {}, {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(f"{path}: must hold lines such as `lr: 0.001`")
     values = {_present(key): value for key, value in found.items()}
-    return values, {_present(key): f"{path}: {key}" for key in found}
+    return values, {_present(key): f"{path}: {key[:MOST_LETTERS]}" for key in found}
 
 
 def _present(name: str) -> str:
     return RENAMED.get(name, name)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(f"{where}: not YAML{line} ({problem})") from error
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
@@ -480,8 +494,8 @@ def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     key = str(error["loc"][0])
     where = origins.get(key, key)
     if error["type"] == "extra_forbidden":
-        known = near_or_known(key, TrainConfig.model_fields)
-        return f"{where}: there is no setting {key!r}; {known}"
+        known = near_or_known(key[:MOST_LETTERS], TrainConfig.model_fields)
+        return f"{where}: there is no setting {shown(key)}; {known}"
     if error["type"] == "literal_error":
-        return f"{where}: must be {error['ctx']['expected']}, not {error['input']!r}"
-    return f"{where}: {in_plain_words(error['msg'])}, not {error['input']!r}"
+        return f"{where}: must be {error['ctx']['expected']}, not {shown(error['input'])}"
+    return f"{where}: {in_plain_words(error['msg'])}, not {shown(error['input'])}"

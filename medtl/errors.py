@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 _PLAIN = {
+    "is not a valid path for <class 'pathlib.Path'>": "must be a path",
     "should": "must",
     "a valid integer": "a whole number",
     "a valid number": "a number",
@@ -17,8 +18,8 @@ _PLAIN = {
 }
 
 
-#: The most names that an error lists.
-MOST_LISTED = 12
+#: The most names that an error lists, and characters of a value that it repeats.
+MOST_LISTED, MOST_SHOWN = 12, 120
 
 
 #: Characters that a terminal or a reader obeys or hides: controls, directions, zero width, halves
@@ -75,6 +76,20 @@ class UnknownNameError(ConfigError):
         """``more`` follows the hint."""
         hint = near_or_known(name.lower().replace("_", "-"), sorted(known))
         super().__init__(f"unknown {kind} {name!r}; {hint}{more}")
+
+
+def shown(value: object) -> str:
+    """``value`` as code, shortened; values from files may be longer than any line."""
+    from reprlib import Repr
+
+    short = Repr()
+    short.maxstring = short.maxlong = short.maxother = 60
+    short.maxlevel = 3
+    try:
+        text = short.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of very many digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def near_or_known(name: str, known: Iterable[str]) -> str:

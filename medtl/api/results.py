@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from medtl.api.settings import Where
-from medtl.data.splits import PARTS, listed
+from medtl.data.splits import PARTS, listed, read_fold
 from medtl.errors import RunError
 from medtl.evaluation.scores import Scores, read_scores
 from medtl.evaluation.tables import warned
 from medtl.runtime import run_folder
 from medtl.runtime.files import from_home, read_cell
-from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, RECEIPTS, SPLITS, SUMMARY, read_lines
+from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, RECEIPTS, SPLITS, SUMMARY
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
-from medtl.transfer.receipt import Receipt
+from medtl.transfer.receipt import Receipt, receipts_of
 
 if TYPE_CHECKING:
     from medtl.config import TrainConfig
@@ -79,21 +79,21 @@ class Run(Shown, run_folder.Run):
 
     @property
     def split(self) -> Split:
-        return self._read(SPLITS, lambda content: Split.from_json(content[0]))
+        fold = read_fold(self.path / SPLITS, 0)
+        return Split(fold.train, fold.val, fold.test or (), fold.patients)
 
     @property
     def receipts(self) -> dict[str, Receipt]:
         """By stage, what became of every tensor; empty before the first stage."""
         if not self.has(RECEIPTS):
             return {}
-        return self._read(
-            RECEIPTS,
-            lambda content: {s: Receipt.from_json(body, s) for s, body in content.items()},
-        )
+        return receipts_of(self)
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """One row per step: stage, step, loss, rate_scale, and at some steps validation scores."""
+        from medtl.runtime.records import read_lines  # pydantic is slow to import
+
         rows = []
         for stage in self.stages:
             path = self.path / stage / "metrics.jsonl"
@@ -108,7 +108,9 @@ class Run(Shown, run_folder.Run):
     @property
     def environment(self) -> dict[str, Any]:
         """Versions and machine."""
-        return dict(self.read_json(ENVIRONMENT))
+        from medtl.runtime.records import checked
+
+        return checked(dict[str, Any], self.read_json(ENVIRONMENT), self.path / ENVIRONMENT)
 
     def tables(self) -> list[Table]:
         return [*self.split.tables(), *(self.scores.tables() if self.finished else ())]
@@ -126,12 +128,6 @@ class Run(Shown, run_folder.Run):
             "stages": list(self.stages),
             "scores": self.scores.to_json() if self.finished else None,
         }
-
-    def _read(self, name: str, read: Callable[[Any], Found]) -> Found:
-        try:
-            return read(self.read_json(name))
-        except (LookupError, TypeError, ValueError, AttributeError) as problem:
-            raise RunError(f"{self.path / name} is damaged ({problem})") from problem
 
 
 def open_run(path: Where) -> Run:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medtl.data.case import Case
-from medtl.errors import ConfigError, nearest
+from medtl.errors import ConfigError, RunError, nearest
 from medtl.runtime.files import read_regular, replacing
+
+if TYPE_CHECKING:
+    from medtl.runtime.records import SplitFold
 
 PARTS = ("train", "val", "test")
 
@@ -236,13 +239,11 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
         ConfigError: the file is unreadable, lists a case that is not among ``cases``, or has a
             patient in two parts.
     """
-    content = _read_fold(path, fold)
-    patients = _patients(path, content.get("patients", {}), tuple(cases))
+    content = read_fold(path, fold)
+    patients = {case.id: case.patient for case in cases} or content.patients
     sides = {}
     for side in PARTS:
-        ids = content.get(side, [])
-        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
-            raise ConfigError(f"{path}: {side!r} must be a list of case names")
+        ids = getattr(content, side) or ()
         unknown = [name for name in ids if name not in patients]
         if unknown:
             raise ConfigError(
@@ -258,30 +259,36 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
 
 def is_plain(path: Path) -> bool:
     """Whether a file of splits is nnU-Net's own, which lists no test cases."""
-    return "test" not in _read_fold(path, 0)
+    return read_fold(path, 0).test is None
 
 
-def _read_fold(path: Path, fold: int) -> dict[str, Any]:
+def read_fold(path: Path, fold: int) -> SplitFold:
+    """One fold of a file of splits.
+
+    Raises:
+        ConfigError: the file is unreadable, or has no such fold, or nobody to train on in it.
+    """
+    from medtl.runtime.records import (  # pydantic is slow to import
+        FOLDS,
+        MOST_BYTES,
+        checked,
+        parse_json,
+    )
+
     try:
-        folds = json.loads(read_regular(path, MOST_BYTES).decode())
+        content = parse_json(read_regular(path, MOST_BYTES))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(folds, list) or not all(isinstance(item, dict) for item in folds):
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ConfigError(f'{path}: must be a list of {{"train": [...], "val": [...]}}')
+    try:
+        folds = checked(FOLDS, content, path)
+    except RunError as error:
+        raise ConfigError(str(error)) from error
     if not 0 <= fold < len(folds):
         raise ConfigError(f"{path}: has {len(folds)} folds, numbered from 0; there is no {fold}")
-    content: dict[str, Any] = folds[fold]
-    if not content.get("train"):
+    if not folds[fold].train:
         raise ConfigError(f"{path}: fold {fold} has no training cases; choose another --fold")
-    return content
-
-
-def _patients(path: Path, recorded: Any, cases: Sequence[Case]) -> dict[str, str]:
-    """Case id -> patient, by ``cases`` if given, else as recorded in the file."""
-    if not isinstance(recorded, dict) or not all(isinstance(p, str) for p in recorded.values()):
-        raise ConfigError(f"{path}: 'patients' must map case names to patients")
-    if cases:
-        return {case.id: case.patient for case in cases}
-    return recorded
+    return folds[fold]

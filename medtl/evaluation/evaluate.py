@@ -13,6 +13,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
+from medtl.data.splits import read_fold
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
@@ -50,13 +51,10 @@ def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
 
 def test_ids(run: Run) -> list[str]:
     """The locked test cases that the run's ``splits.json`` names."""
-    recorded = run.read_json(SPLITS)
-    try:
-        return [str(name) for name in recorded[0]["test"]]
-    except (LookupError, TypeError) as problem:
-        raise RunError(
-            f"{run.path / 'splits.json'} names no test cases; it is damaged"
-        ) from problem
+    fold = read_fold(run.path / SPLITS, 0)
+    if fold.test is None:
+        raise RunError(f"{run.path / SPLITS} names no test cases; it is damaged")
+    return list(fold.test)
 
 
 def score_stages(
@@ -188,7 +186,7 @@ def evaluate(
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.preprocessor.modalities}
-    own = data is None or data.resolve() == config.data
+    own = data is None or (config.data is not None and data.resolve() == config.data.resolve())
     scheme = labels or (config.labels if own else None)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),

@@ -31,7 +31,8 @@ from medtl.inference.load import LoadedStage
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.figure_style import attempted
-from medtl.runtime.run_folder import SUMMARY, Run, read_lines
+from medtl.runtime.records import readable_lines
+from medtl.runtime.run_folder import SUMMARY, Run
 
 
 def write_results(
@@ -104,7 +105,7 @@ def _draw_training(
     figures, synthetic = run.path / "figures", cohort.synthetic
     figures.mkdir(exist_ok=True)
     rows = {s.stage: run.path / s.stage / "metrics.jsonl" for s in stages}
-    curves = {stage: read_lines(path) for stage, path in rows.items() if path.is_file()}
+    curves = {stage: readable_lines(path)[0] for stage, path in rows.items() if path.is_file()}
     path = figures / "curves.png"
     with attempted(path.name, reporter.warn):
         loss_curves(path, curves, measure=measure, synthetic=synthetic)

@@ -85,12 +85,26 @@ def _flat(stage: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_scores(run: Run) -> Scores:
     """Those of a finished run. Raises RunError where they are damaged."""
-    summary = run.read_json(SUMMARY)
+    from medtl.runtime.records import (  # pydantic is slow to import
+        STAGE_SCORES,
+        WHOLE_SUMMARY,
+        Facts,
+        checked,
+        read_record,
+    )
+
+    path = run.path / SUMMARY
+    summary = read_record(path, WHOLE_SUMMARY)
+    data = summary.pop("data", None)
+    checked(Facts, data, f"{path}: data")
+    checked(STAGE_SCORES, summary, path)
     try:
-        stages = {name: found for name, found in summary.items() if name != "data"}
-        return Scores(dict(summary["data"]), stages, _read_cases(run.path))
-    except (LookupError, TypeError, ValueError) as problem:
-        raise RunError(f"{run.path}: the scores are damaged ({problem})") from problem
+        scores = Scores(data or {}, summary, _read_cases(run.path))
+        scores.tables()  # which read what else there is
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as problem:
+        reason = f"{type(problem).__name__}: {problem}"[:200]
+        raise RunError(f"{run.path}: the scores are damaged ({reason}); score it anew") from problem
+    return scores
 
 
 def _read_cases(folder: Path) -> list[dict[str, Any]]:

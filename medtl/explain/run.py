@@ -27,6 +27,7 @@ from medtl.inference.load import LoadedStage, finished_stages, read_stage
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.figure_style import attempted
+from medtl.runtime.leftovers import sweep
 from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
 from medtl.runtime.subset import evenly_spaced
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
@@ -254,6 +255,9 @@ def explain_run(
         ignored: columns of a table to leave out; empty: those of the run.
     """
     check_writable(out or run.path)
+    if out is None:
+        run.check_links()
+        sweep(run.path, deep=True)
     config = read_config(run.path / CONFIG)
     finished = finished_stages(run)
     if not finished:

@@ -15,9 +15,12 @@ from medtl.inference.flips import orientations
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.task_types import AnyPredictor, TaskType, task_type_named
 from medtl.inference.window_size import Tell
+from medtl.networks.options import check_accepted
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.runtime.run_folder import Run
+from medtl.runtime.memory import out_of_memory
+from medtl.runtime.records import read_stages
+from medtl.runtime.run_folder import STAGES, Run
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl.transfer.transfer import load_exactly
@@ -26,6 +29,12 @@ from medtl.transforms.histogram import Standard
 from medtl.transforms.image_record import ImageRecord
 from medtl.transforms.preprocessor import Preprocessor, ignore
 from medtl.transforms.presets import Preset
+
+#: What building a network and a preset from changed metadata raises.
+DAMAGE = (
+    *(LookupError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, RuntimeError, AssertionError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +74,7 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
 
 def finished_stages(run: Run) -> tuple[str, ...]:
     """Stages with a checkpoint: the transfer's in order, then the controls."""
-    planned = run.read_json("stages.json")
-    if not isinstance(planned, list) or not all(isinstance(name, str) for name in planned):
-        raise RunError(f"{run.path / 'stages.json'} is not a list of stages; it is damaged")
-    names = [*planned, CONTROL_A, CONTROL_B]
+    names = [*read_stages(run.path / STAGES), CONTROL_A, CONTROL_B]
     return tuple(name for name in names if (run.path / name / BEST).is_file())
 
 
@@ -95,7 +101,13 @@ def read_stage(
     if not path.is_file():
         choices = ", ".join(finished_stages(run)) or "none"
         raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
-    return restore_stage(read_weights(path), catalog, fabric, tell, warn)
+    found = restore_stage(read_weights(path), catalog, fabric, tell, warn)
+    if found.stage != stage:
+        raise RunError(
+            f"{path} says that it is of stage {found.stage!r}, not of {stage!r}; fetch the "
+            "run again"
+        )
+    return found
 
 
 def restore_stage(
@@ -116,8 +128,15 @@ def restore_stage(
         raise RunError(
             f"{weights.path} needs a plugin that is not in use here: {problem}"
         ) from problem
-    except (LookupError, TypeError, ValueError) as problem:
-        raise RunError(f"{weights.path} has damaged medtl metadata ({problem})") from problem
+    except ConfigError as problem:
+        raise RunError(f"{weights.path}: {problem}; fetch or write it again") from problem
+    except DAMAGE as problem:
+        if out_of_memory(problem):
+            raise
+        reason = str(problem).partition("\n")[0][:200]
+        raise RunError(
+            f"{weights.path} has damaged medtl metadata ({reason}); fetch or write it again"
+        ) from problem
 
 
 def _restore(
@@ -126,9 +145,10 @@ def _restore(
     metadata = CheckpointMetadata.from_json(weights.metadata)
     modalities = tuple(map(Modality, metadata.modalities))
     record = metadata.network
-    build = catalog.networks[record.name].load()
+    builder = catalog.networks[record.name].load()
+    check_accepted(record.name, builder, record.options)
     with no_larger_than(weights):
-        network = build(
+        network = builder(
             in_channels=len(modalities),
             out_channels=len(metadata.regions),
             spatial_dims=record.spatial_dims,

@@ -23,6 +23,7 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import check_apart
+from medtl.runtime.leftovers import sweep
 from medtl.runtime.parallel import ahead
 from medtl.runtime.run_folder import SUMMARY, check_writable, write_text
 
@@ -48,6 +49,7 @@ def predict(
     if out.resolve() == inputs.resolve():
         raise RunError(f"{out} holds the input; choose another --out")
     check_writable(out)
+    sweep(out)
     ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
@@ -159,6 +161,8 @@ def write_label_maps(
 
         # While one case is computed, the next one is read and the one before is written.
         written = list(ahead(write, predict_cases()))
+    if gone := [path.name for path in written if not path.is_file()]:
+        raise RunError(f"{out}: {shortened(gone)} were removed meanwhile; predict again")
     maps = "label map" if len(cohort.cases) == 1 else "label maps"
     reporter.say(f"{len(cohort.cases)} {maps} in {out}")
     if any(moved):

@@ -5,6 +5,7 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError, UnknownNameError
+from medtl.errors import ConfigError, UnknownNameError, shown
 from medtl.networks.trace import execution_order, layers, own_tensors
 
 Role = Literal["stem", "encoder", "bottleneck", "decoder", "head"]
@@ -191,7 +192,7 @@ def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
         chosen = [name for name in names if name not in kept]
     elif spec in ("none", "all"):
         chosen = names if spec == "all" else []
-    elif spec.lstrip("-").isdigit():
+    elif re.fullmatch(r"-*[0-9]+", spec):
         count = _number(spec, spec)
         if count > len(names):
             raise ConfigError(
@@ -204,8 +205,8 @@ def select_blocks(network: Network, spec: str) -> tuple[str, ...]:
 
 
 def _number(text: str, spec: str) -> int:
-    if not text.isdigit():
-        raise ConfigError(f"--freeze {spec}: needs a whole number, 0 or more")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ConfigError(f"--freeze {shown(spec)}: needs a whole number, 0 or more")
     return int(text)
 
 

@@ -86,6 +86,11 @@ def options_of(plan: Callable[..., Any]) -> dict[str, Any]:
 
 def check_accepted(network: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """:func:`check_options` for any builder; a builder with ``**options`` checks them itself."""
+    for name in NUMBERS:
+        if name in options:
+            raise ConfigError(
+                f"network {network}: {name} is no option, as it follows from the settings; drop it"
+            )
     parameters = inspect.signature(builder).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         own = {key: value for key, value in options_of(builder).items() if key not in NUMBERS}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import getpass
 import os
 import re
-import secrets
 import shutil
 import stat
 import unicodedata
@@ -16,17 +16,45 @@ from io import BufferedReader
 from pathlib import Path
 
 from medtl.errors import DataError, RunError
-
-#: The temporary files of :func:`replacing`.
-_TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
+from medtl.runtime import leftovers
 
 #: Windows opens a descriptor as text without it.
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
+#: Stands for the user's name in a path of a run.
+USER = "$USER"
+
+
 def from_home(path: str | os.PathLike[str]) -> Path:
-    """``~/x`` below the user's home folder; unchanged if there is no such home."""
-    return Path(os.path.expanduser(path))
+    """``~/x`` below the user's home folder, ``/data/$USER/x`` with the user's name.
+
+    Unchanged if there is no such home, and no such user.
+    """
+    parts = Path(os.path.expanduser(path)).parts
+    if USER not in parts or not (name := _user()):
+        return Path(*parts)
+    return Path(*(name if part == USER else part for part in parts))
+
+
+def portable(path: Path) -> str:
+    """The whole path without the user's name: what :func:`from_home` reads back."""
+    whole, home = path.absolute().resolve(), Path.home()
+    for base in (home, home.resolve()):
+        if base != Path(base.anchor) and whole.is_relative_to(base):
+            whole = Path("~") / whole.relative_to(base)
+            break
+    user = _user()
+    return str(Path(*(USER if part == user else part for part in whole.parts)))
+
+
+def _user() -> str:
+    """The user's name, if it says more than a system account's."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return ""
+    return "" if name in ("root", "data", "user") else name
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -59,28 +87,33 @@ def read_regular(path: Path, most: int) -> bytes:
     return content
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while writing."""
-    for path in folder.rglob(".*"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+def _new_mode(path: Path) -> int:
+    """The permissions that the umask gives a new file, by making ``path``."""
+    with path.open("xb") as file:
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; it replaces ``path`` on success.
 
+    The file has the permissions that the umask gives, whatever wrote it.
+
     Raises:
         RunError: the folder cannot be made or written; an existing ``path`` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(leftovers.hidden_name(path.name) + path.suffix[:20])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        with leftovers.in_use(temporary):
+            try:
+                mode = _new_mode(temporary)
+                yield temporary
+                temporary.chmod(mode)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -127,15 +160,35 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.resolve() == Path.cwd():
         raise OSError(errno.EBUSY, "it is the current folder")
-    partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.is_dir():
-            folder.rmdir()  # empty; not every system renames onto a folder
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / leftovers.hidden_name(folder.name)
+    shutil.rmtree(partial, ignore_errors=True)  # of a former process of this number
+    with leftovers.in_use(partial):
+        partial.mkdir()
+        try:
+            yield partial
+            if folder.is_dir():
+                folder.rmdir()  # empty; not every system renames onto a folder
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder within ``folder`` to fill; on success its content moves to ``folder``.
+
+    So a command that is killed leaves nothing there that looks like a result.
+    """
+    partial = folder / leftovers.hidden_name("results")
+    with leftovers.in_use(partial):
+        partial.mkdir()
+        try:
+            yield partial
+            for path in sorted(partial.iterdir()):
+                path.rename(folder / path.name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from medtl.errors import RunError, nearest
 from medtl.runtime.files import file_name, replacing, unwritable
+from medtl.runtime.leftovers import is_leftover, sweep
 
 RUNS = Path("runs")
 
@@ -21,7 +22,11 @@ RUNS = Path("runs")
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
 
 
-ENVIRONMENT, RECEIPTS = "environment.json", "receipt.json"
+ENVIRONMENT, RECEIPTS, STAGES = "environment.json", "receipt.json", "stages.json"
+
+
+#: What a run holds before its first step, in the order of writing; the last one makes it a run.
+STARTED = (ENVIRONMENT, SPLITS, STAGES, CONFIG)
 
 
 _RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")
@@ -35,16 +40,44 @@ class Run:
 
     def stage(self, name: str) -> Path:
         folder = self.path / name
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            self.check_there()
+            folder.mkdir(exist_ok=True)
         return folder
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
 
+    def check_there(self) -> None:
+        """Raise RunError if the folder was removed or renamed while this process works on it."""
+        if not self.has(CONFIG):
+            raise RunError(
+                f"{self.path} is gone, or its {CONFIG} is: it was removed or renamed meanwhile; "
+                "put it back"
+            )
+
+    def check_links(self) -> None:
+        """Refuse links that lead out of the folder, as medtl would write where they lead to.
+
+        Raises:
+            RunError: names the link.
+        """
+        own = self.path.resolve()
+        for folder, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(own):
+                    raise RunError(
+                        f"{path} is a link that leads out of the run; put what it leads to in its "
+                        "place"
+                    )
+
     def write_json(self, name: str, value: Any) -> Path:
         return write_text(self.path / name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
+        from medtl.runtime.records import read_json  # pydantic is slow to import
+
         return read_json(self.path / name)
 
 
@@ -55,8 +88,19 @@ def check_out(out: Path | None) -> None:
             f"{out} is a run already; choose another --out, or go on with it by --resume {out}"
         )
     check_writable(out or RUNS)
-    if out is not None and out.exists() and any(out.iterdir()):
+    if out is None:
+        sweep(RUNS)
+        return
+    sweep(out.parent)
+    if out.exists() and not all(_is_of_a_start(path) for path in out.iterdir()):
         raise RunError(f"{out} exists and is not an empty folder; choose another --out")
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether it is something that a command has left that was killed before its first result."""
+    if is_leftover(path):
+        return True
+    return path.name in (*STARTED, ".lock") and path.is_file() and not path.is_symlink()
 
 
 def check_writable(folder: Path) -> None:
@@ -93,6 +137,7 @@ def start_run(task: str, strategy: str, out: Path | None) -> Run:
             f"cannot write to {problem.filename or out}: {problem.strerror}; choose another --out"
         ) from problem
     run = Run(folder)
+    sweep(folder)
     run.write_json(ENVIRONMENT, environment())
     return run
 
@@ -103,6 +148,11 @@ def open_run(path: Path) -> Run:
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise RunError(f"{path}: no such run folder{nearest(path.name, beside)}")
     if not (path / CONFIG).is_file():
+        if (path / ENVIRONMENT).is_file() and all(map(_is_of_a_start, path.iterdir())):
+            raise RunError(
+                f"{path} holds no settings yet, as it was stopped before training began; give the "
+                "same command again"
+            )
         raise RunError(
             f"{path} is not a run folder: it has no {CONFIG}; name a folder that medtl train wrote"
         )
@@ -132,18 +182,6 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run. Raises RunError if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise RunError(f"cannot read {path}: {problem.strerror}") from problem
-    except ValueError as problem:
-        raise RunError(
-            f"{path} is not valid JSON ({problem}); fetch the run again, or train anew"
-        ) from problem
-
-
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line (``metrics.jsonl``). Raises RunError if it cannot be written."""
     try:
@@ -151,14 +189,6 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
     except OSError as problem:
         raise unwritable(path, problem) from problem
-
-
-def read_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; ``torn``: drop the last one if it is cut off."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if torn and lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    return [json.loads(line) for line in lines]
 
 
 def _next_folder(stem: str) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtl.errors import ConfigError, UnknownNameError
 from medtl.plugins.loader import canonical
-from medtl.runtime.files import from_home
+from medtl.runtime.files import from_home, portable
 
 if TYPE_CHECKING:
     from medtl.shift.contract import FeatureSettings
@@ -48,8 +48,11 @@ class ShiftRequest:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``config.json``, where the permutations are called draws."""
-        content = json.loads(json.dumps(asdict(self), default=str))
+        """The content of ``config.json``, where the permutations are called draws.
+
+        Paths are without the user's name, as :func:`medtl.runtime.files.portable` gives them.
+        """
+        content = json.loads(json.dumps(asdict(self), default=portable))
         return {"draws" if name == "permutations" else name: content[name] for name in content}
 
 

@@ -10,19 +10,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtl.config import TrainConfig, option_name, read_config
-from medtl.errors import ConfigError
+from medtl.config import (
+    HARDWARE_SETTINGS,
+    TrainConfig,
+    changed,
+    kept_settings,
+    option_name,
+    read_config,
+)
+from medtl.errors import ConfigError, shown
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.lock import refuse_held
-from medtl.runtime.run_folder import CONFIG, SPLITS, SUMMARY, Run
+from medtl.runtime.records import Began, checked
+from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, SUMMARY, Run
 
 if TYPE_CHECKING:
     from medtl.training.preview import Preview
 
 
-#: Settings that change no weight, so they may differ from the run's.
-CHANGEABLE = ("workers", "cache", "device", "devices", "num_nodes")
+#: Settings that change no weight, so they may differ from the run's. The data may have moved.
+CHANGEABLE = (*HARDWARE_SETTINGS, "data")
 
 
 def check_names(config: TrainConfig, catalog: Catalog) -> None:
@@ -101,10 +109,12 @@ def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
     """
     finished = run.has(SUMMARY)
     if not finished:
+        run.check_links()
         refuse_held(run.path)
     config = read_config(run.path / CONFIG)
     given = {key: value for key, value in options.items() if value is not None}
-    wanted = TrainConfig.model_validate({**config.model_dump(), **given})
+    check_unchanged(run, config)
+    wanted = changed(config, given)
     for key in given:
         if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
             name = "TASK" if key == "task" else option_name(key)
@@ -114,6 +124,27 @@ def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
     # The split stays the same, even if the data have changed since.
     kept = {"splits": run.path / SPLITS, "folds": None, "fold": None, "out": None}
     return None if finished else wanted.model_copy(update=kept)
+
+
+def check_unchanged(run: Run, config: TrainConfig) -> None:
+    """Refuse to go on with other settings than those that training began with.
+
+    Runs of older versions do not say which they were.
+
+    Raises:
+        ConfigError: ``config.yaml`` was edited; names the setting.
+    """
+    if not run.has(ENVIRONMENT):
+        return
+    where = run.path / ENVIRONMENT
+    began = checked(Began, run.read_json(ENVIRONMENT), where).settings
+    now = kept_settings(config)
+    for name in now.keys() & began.keys():
+        if now[name] != began[name]:
+            raise ConfigError(
+                f"{run.path / CONFIG}: {name} is {shown(now[name])}, but training began with "
+                f"{shown(began[name])}; put it back, or start a new run by --config"
+            )
 
 
 def requeued(out: Path) -> bool:

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medtl.errors import Interrupted, MedtlError
+from medtl.errors import Interrupted, MedtlError, RunError
 from medtl.networks.blocks import Network, tensors, train_mode
 from medtl.networks.norms import hold_norms
 from medtl.runtime.device import precision_name
@@ -156,8 +156,14 @@ class _Loop:
         self.progress = self.resumable.read(state) if state.is_file() else Progress()
         if self.progress.step:
             calls.tell(f"goes on after step {self.progress.step} of {stage.steps}")
-        if fabric.is_global_zero:
-            cut_rows(setup.folder / ROWS, self.progress.step)
+        if self.progress.step > stage.steps:
+            raise RunError(
+                f"{state}: step {self.progress.step} of a stage of {stage.steps} steps; delete it "
+                "to train this stage anew"
+            )
+        if fabric.is_global_zero and (lost := cut_rows(setup.folder / ROWS, self.progress.step)):
+            rows = setup.folder / ROWS
+            calls.tell(f"warning: {lost} lines of {rows} cannot be read and are dropped")
         #: objective and optimiser as Fabric set them up
         self.model, self.stepper = fabric.setup(objective, self.optimizer)
         clear, at_once = self.stepper.zero_grad, self.progress.at_once

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
-from medtl.config import trains_target_alone, write_config
+from medtl.config import kept_settings, trains_target_alone, write_config
 from medtl.data.case import Case
 from medtl.data.content_hash import (
     check_content,
@@ -27,20 +27,31 @@ from medtl.evaluation.results import write_results
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.device import precision_name, processes_here
-from medtl.runtime.files import from_home, sweep
+from medtl.runtime.files import from_home, portable
+from medtl.runtime.leftovers import sweep
 from medtl.runtime.lock import locked
 from medtl.runtime.parallel import in_threads
-from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, Run, start_run
+from medtl.runtime.run_folder import (
+    CONFIG,
+    ENVIRONMENT,
+    SPLITS,
+    STAGES,
+    STARTED,
+    Run,
+    environment,
+    start_run,
+)
 from medtl.runtime.signals import Interruption, watching
 from medtl.training.plan import Plan
 from medtl.training.samples.loader import worker_failure
 from medtl.training.samples.prepared import choose_cache, choose_workers
-from medtl.training.trainer import Trainer, legs
+from medtl.training.trainer import LAST, Trainer, legs
 from medtl.transfer.imagenet import IMAGENET
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, carried_over
+from medtl.transfer.weights import BEST
 
-#: What a run holds before its first step.
-STARTED = (ENVIRONMENT, SPLITS, "stages.json", CONFIG)
+#: What each stage of a finished run holds.
+KEPT = (BEST, LAST)
 
 
 def run_plan(
@@ -95,10 +106,23 @@ def run_plan(
             trained.append(trainer.train_stage(leg))
         check_unchanged(used, contents)
         by = plan.selected_by
+        run.check_there()
         write_results(plan.cohort, plan.split, run, trained, fabric, reporter, selected_by=by)
         fabric.barrier()
+    if fabric.is_global_zero:
+        check_whole(run, [stage.name for stage in plan.stages])
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+def check_whole(run: Run, stages: Sequence[str]) -> None:
+    """Raise RunError if a file of a run that has just ended is gone: somebody removed it."""
+    files = [CONFIG, SPLITS, *(str(Path(name) / file) for name in stages for file in KEPT)]
+    gone = [name for name in files if not run.has(name)]
+    if gone:
+        raise RunError(
+            f"{run.path}: {shortened(gone)} were removed while the run was working; train anew"
+        )
 
 
 def _unknown_overlap(plan: Plan) -> str | None:
@@ -133,7 +157,7 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[
             if isinstance(out, Run):
                 run = out
                 holding.enter_context(locked(run.path))
-                sweep(run.path)
+                sweep(run.path, deep=True, former=True)
             else:
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))
@@ -282,15 +306,16 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
             "patch_size": plan.patch_size,
             "src": str(request.source) if trained_on_source else None,
             "dst": str(request.target),
-            "data": config.data.resolve() if config.data else None,
-            "splits": config.splits.resolve() if config.splits else None,
-            "init": str(from_home(init).resolve()) if init and not imagenet else init,
-            "weights": plan.outside.path.resolve() if plan.outside and imagenet else None,
+            "data": Path(portable(config.data)) if config.data else None,
+            "splits": Path(portable(config.splits)) if config.splits else None,
+            "init": portable(from_home(init)) if init and not imagenet else init,
+            "weights": Path(portable(plan.outside.path)) if plan.outside and imagenet else None,
             "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again
         }
     )
     write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
     names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
-    run.write_json("stages.json", names)
+    run.write_json(STAGES, names)
+    run.write_json(ENVIRONMENT, {**environment(), "settings": kept_settings(resolved)})
     write_config(run.path / CONFIG, resolved)

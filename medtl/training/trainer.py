@@ -46,6 +46,7 @@ from medtl.training.state import STATE
 from medtl.training.unlabelled import Unlabelled
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata, NetworkRecord
 from medtl.transfer.prepare import PreparedNetwork
+from medtl.transfer.receipt import read_receipts
 from medtl.transfer.response import measure_response
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Stage, steps_so_far
 from medtl.transfer.weights import BEST, read_weights, steps_behind, write_checkpoint
@@ -296,6 +297,7 @@ class Trainer:
         """Write best and last weights; the network holds the best ones."""
         if not self.fabric.is_global_zero:
             return
+        self.run.check_there()
         network = predictor.network
         response = measure_response(network, batch)
         found = {"response_rms": response, **predictor.record()}
@@ -356,7 +358,8 @@ class Trainer:
         """Write and report the receipt of the weights that the stage starts from."""
         receipt = prepared.receipt
         if self.fabric.is_global_zero:
-            kept = self.run.read_json(RECEIPTS) if self.run.has(RECEIPTS) else {}
+            self.run.check_there()
+            kept = read_receipts(self.run) if self.run.has(RECEIPTS) else {}
             self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
         trained = f"{prepared.trainable_share():.1%} trainable" if stage.steps else "none trained"
         beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""

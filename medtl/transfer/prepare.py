@@ -94,7 +94,7 @@ def prepare_network(
 def _frozen(network: Network, stage: Stage, receipt: Receipt) -> tuple[tuple[str, ...], Receipt]:
     """The tensors to freeze, and the receipt with a note if the stem stays trainable."""
     frozen = select_blocks(network, stage.frozen)
-    if not (receipt.new_modalities and stage.frozen.isdigit()):
+    if not (receipt.new_modalities and stage.frozen.isdecimal()):
         return frozen, receipt
     block_of = partition(network)
     stems = {block_of[name] for name in network.input_tensors}

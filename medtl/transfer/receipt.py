@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from medtl.runtime.run_folder import RECEIPTS, Run
 from medtl.runtime.shown import Shown
 from medtl.runtime.table import Table
 
@@ -100,10 +101,11 @@ class Receipt(Shown):
     @classmethod
     def from_json(cls, body: Mapping[str, Any], whose: str = "network") -> Receipt:
         """What ``to_json`` wrote."""
-        rows = [ReceiptRow(**{**row, "shape": tuple(row["shape"])}) for row in body["tensors"]]
+        known = {column.name for column in fields(ReceiptRow)}
+        rows = [{key: row[key] for key in row.keys() & known} for row in body["tensors"]]
         return cls(
             body["origin"],
-            tuple(rows),
+            tuple(ReceiptRow(**{**row, "shape": tuple(row["shape"])}) for row in rows),
             tuple(body["new_modalities"]),
             tuple((a, b) for a, b in body["identical_modalities"]),
             tuple(body["notes"]),
@@ -119,6 +121,23 @@ class Receipt(Shown):
             "notes": list(self.notes),
             "tensors": self.rows(),
         }
+
+
+def read_receipts(run: Run) -> dict[str, Any]:
+    """The receipts of a run by stage, as JSON. Raises RunError where they are damaged."""
+    from medtl.runtime.records import (
+        ALL_RECEIPTS,
+        checked,  # pydantic is slow to import
+    )
+
+    content: dict[str, Any] = run.read_json(RECEIPTS)
+    checked(ALL_RECEIPTS, content, run.path / RECEIPTS)
+    return content
+
+
+def receipts_of(run: Run) -> dict[str, Receipt]:
+    """The receipts of a run by stage. Raises RunError where they are damaged."""
+    return {stage: Receipt.from_json(body, stage) for stage, body in read_receipts(run).items()}
 
 
 def identical_notes(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:

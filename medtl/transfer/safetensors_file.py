@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medtl.errors import WeightsError
+from medtl.runtime.records import parse_json
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
+from medtl.transfer.checksum import check_sum
 from medtl.transfer.file_bounds import check_listed, check_names
 from medtl.transfer.wrapped import taken
 
@@ -62,11 +64,16 @@ def read_safetensors(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict
         ) from error
     except _DAMAGED as error:
         raise WeightsError(f"{path} is truncated or damaged; fetch or write it again") from error
+    metadata: dict[str, Any] = {}
+    if "medtl" in header:
+        metadata = _parse_metadata(path, header["medtl"])
+        try:
+            check_sum(tensors, metadata)
+        except ValueError as error:
+            raise WeightsError(f"{path} is damaged: {error}; fetch or write it again") from error
     if key:
         tensors = taken(path, tensors, key)
-    if "medtl" not in header:
-        return tensors, {}, "safetensors"
-    return tensors, _parse_metadata(path, header["medtl"]), "medtl"
+    return tensors, metadata, "medtl" if "medtl" in header else "safetensors"
 
 
 def _header(path: Path) -> bytes:
@@ -80,9 +87,11 @@ def _header(path: Path) -> bytes:
 
 def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has damaged medtl metadata; write it again") from error
+        metadata = parse_json(text)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} has damaged medtl metadata ({error}); write it again"
+        ) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         version = metadata.get("format") if isinstance(metadata, dict) else None
         raise WeightsError(
@@ -95,6 +104,8 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
             raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
     _check_stated(path, metadata, _STATED)
     _check_stated(path, metadata.get("network") or {}, _STATED_OF_NETWORK, "network.")
+    if damage := CheckpointMetadata.damage(metadata):
+        raise WeightsError(f"{path} has damaged medtl metadata: {damage}; write it again")
     return metadata
 
 

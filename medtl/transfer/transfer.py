@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medtl.data.modality import COLOURS
 from medtl.errors import ConfigError, WeightsError
 from medtl.networks.blocks import Network, check_block_names, names_of, partition, tensors
+from medtl.runtime.files import portable
 from medtl.transfer.channel_adaptation import (
     Adapted,
     adapt_head,
@@ -270,4 +271,4 @@ def _receipt(
     heads = [row for row in rows if row.name in network.head_tensors and row.status == "loaded"]
     if heads and not (outputs.source and outputs.target):
         notes.append("the file does not name its regions: its outputs are taken in order")
-    return Receipt(str(weights.path), tuple(rows), new, identical, tuple(notes))
+    return Receipt(portable(weights.path), tuple(rows), new, identical, tuple(notes))

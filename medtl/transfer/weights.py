@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medtl.errors import WeightsError
+from medtl.errors import RunError, WeightsError
 from medtl.networks.budget import TooLargeError, at_most
-from medtl.runtime.files import from_home, replacing, unwritable
+from medtl.runtime.files import from_home, open_regular, replacing, unwritable
+from medtl.runtime.records import read_stages
+from medtl.runtime.run_folder import STAGES
+from medtl.transfer.checksum import CHECKSUM, digest
 from medtl.transfer.file_bounds import check_plain
 from medtl.transfer.safetensors_file import FORMAT, read_safetensors
 from medtl.transfer.torch_file import read_torch
@@ -120,7 +123,7 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; name a weights file, or a run folder of medtl")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(32)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
@@ -154,12 +157,19 @@ def write_checkpoint(
     A tensor registered under two names is saved under the first; the network ties it again.
     Raises RunError if the file cannot be written.
     """
-    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
+    record = {"format": FORMAT, **metadata}
     first_names: dict[Any, str] = {}
     for name, tensor in network_state.items():
         memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
         first_names.setdefault(memory if tensor.numel() else name, name)
-    write_tensors(path, {name: network_state[name] for name in first_names.values()}, text)
+    write_summed(path, {name: network_state[name] for name in first_names.values()}, record)
+
+
+def write_summed(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """:func:`write_tensors` with a record, and the checksum of both, as metadata."""
+    plain = json.loads(json.dumps(record, allow_nan=False))
+    plain[CHECKSUM] = digest({name: t.detach().cpu() for name, t in tensors.items()}, plain)
+    write_tensors(path, tensors, json.dumps(plain, sort_keys=True))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
@@ -211,17 +221,13 @@ def _finished_stages(run: Path) -> list[str]:
     return [file.parent.name for file in files]
 
 
-def _planned_stages(run: Path) -> list[str]:
-    plan = run / "stages.json"
-    if not plan.is_file():
-        return []
+def _planned_stages(run: Path) -> Sequence[str]:
+    if not (run / STAGES).exists():
+        return ()
     try:
-        stages = json.loads(plan.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{plan} is damaged; name a stage's folder instead") from error
-    if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
-        raise WeightsError(f"{plan} is not a list of stage names; name a stage's folder instead")
-    return stages
+        return read_stages(run / STAGES)
+    except RunError as error:
+        raise WeightsError(f"{error}, or name a stage's folder instead") from error
 
 
 def _nearby(path: Path) -> str:

@@ -24,7 +24,7 @@ from terminal import exit_code, run_medtl
 from medtl.errors import RunError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.lock import LOCK, locked, refuse_held
-from medtl.runtime.run_folder import read_lines
+from medtl.runtime.records import read_lines
 from medtl.training.samples.prepared import cached_cases
 from medtl.training.trainer import LAST
 from medtl.transfer.weights import BEST

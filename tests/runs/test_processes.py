@@ -13,7 +13,7 @@ from places import HELPERS, KILLED
 from safetensors.torch import load_file
 from terminal import run_python
 
-from medtl.runtime.run_folder import read_lines
+from medtl.runtime.records import read_lines
 from medtl.training.trainer import LAST
 
 STAGES = ("source", "adapt", "unfreeze")

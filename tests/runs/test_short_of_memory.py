@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from terminal import run_python
 
 from medtl.errors import RunError
-from medtl.runtime.run_folder import read_lines
+from medtl.runtime.records import read_lines
 
 #: With so many MB to spare, a batch of so many patches fits, or only a part of it.
 BATCH, PLENTY, LITTLE = 12, 2000, 250

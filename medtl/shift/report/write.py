@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medtl.runtime.files import write_csv
-from medtl.runtime.run_folder import start_run
+from medtl.runtime.files import filled, write_csv
+from medtl.runtime.run_folder import Run, start_run
 from medtl.shift.report.result import Shift
 
 
@@ -25,7 +25,19 @@ def write_shift(
         config: the settings, for ``config.json``.
         warn: is told if the figures cannot be drawn.
     """
-    run, rows = start_run(task, "shift", out), shift.rows()
+    started, rows = start_run(task, "shift", out), shift.rows()
+    with filled(started.path) as partial:
+        _write(shift, rows, Run(partial), config, warn)
+    return started.path
+
+
+def _write(
+    shift: Shift,
+    rows: list[dict[str, Any]],
+    run: Run,
+    config: dict[str, Any],
+    warn: Callable[[str], None],
+) -> None:
     run.write_json("config.json", config)
     run.write_json("shift.json", rows)
     write_csv(run.path / "shift.csv", rows[0], (row.values() for row in rows), end="\n")
@@ -45,4 +57,3 @@ def write_shift(
 
     with attempted("figures", warn):
         shift.draw(run.path / "figures")
-    return run.path

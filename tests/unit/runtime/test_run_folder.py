@@ -11,14 +11,8 @@ from rich.console import Console
 
 from medtl.errors import RunError
 from medtl.runtime.console import Reporter
-from medtl.runtime.run_folder import (
-    append_line,
-    environment,
-    open_run,
-    read_json,
-    read_lines,
-    start_run,
-)
+from medtl.runtime.records import read_json, read_lines
+from medtl.runtime.run_folder import append_line, environment, open_run, start_run
 
 
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +28,7 @@ def test_named_run_may_be_new_or_an_empty_folder(tmp_path: Path) -> None:
         assert {path.name for path in start_run("brats", "scratch", out).path.iterdir()} == {
             "environment.json"
         }
+    (tmp_path / "empty" / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not an empty folder"):
         start_run("brats", "scratch", tmp_path / "empty")
 

@@ -21,7 +21,7 @@ from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
 from medtl.networks.blocks import Block, Network, freeze, partition, tensors
 from medtl.runtime.device import build_fabric
-from medtl.runtime.run_folder import read_lines
+from medtl.runtime.records import read_lines
 from medtl.training.loop import Callbacks, Fit, Objective, Setup, fit, snapshot
 from medtl.training.losses import dice_ce
 from medtl.training.optimizer import EMA, build_optimizer, scheduled

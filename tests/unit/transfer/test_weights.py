@@ -51,7 +51,7 @@ def test_checkpoints_are_told_whatever_the_length_of_their_metadata(tmp_path):
     """A safetensors file begins with the length of its header, a pickle with the byte 0x80."""
     path, first = tmp_path / "w", set()
     for length in range(0, 512, 8):
-        write_checkpoint(path, STATE, {**METADATA, "stage": "s" * length})
+        write_checkpoint(path, STATE, {**METADATA, "domain": "s" * length})
         first.add(path.read_bytes()[0])
         assert same(read_weights(path).tensors, STATE)
         assert read_weights(path).modalities == ("flair", "t1ce")
