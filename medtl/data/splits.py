@@ -270,7 +270,6 @@ def read_fold(path: Path, fold: int) -> SplitFold:
     """
     from medtl.runtime.records import (  # pydantic is slow to import
         FOLDS,
-        MOST_BYTES,
         checked,
         parse_json,
     )
