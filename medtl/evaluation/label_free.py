@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medtl.data.subset import stride
 from medtl.errors import ConfigError
-from medtl.runtime.subset import stride
 
 #: Selectors that use the labels of validation patients of the stage's own domain.
 LABELLED = ("validation", "source-validation")

@@ -16,6 +16,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import open_cohort
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import is_picture
+from medtl.data.subset import evenly_spaced
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation.evaluate import pick_cases, unseen
 from medtl.explain import figures, localisation, maps, slices
@@ -29,7 +30,6 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.figure_style import attempted
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.run_folder import CONFIG, Run, check_writable, write_text
-from medtl.runtime.subset import evenly_spaced
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: Maps with fewer cells along an axis locate little.

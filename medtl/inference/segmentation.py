@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.data.subset import stride
 from medtl.inference.flips import flipped
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
 from medtl.inference.window_size import Shrinking, Tell, WindowSize
@@ -28,7 +29,6 @@ from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
-from medtl.runtime.subset import stride
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.preprocess import to_native
 from medtl.transforms.preprocessor import Preprocessor

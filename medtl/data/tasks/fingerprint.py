@@ -19,8 +19,8 @@ from medtl.data.io.geometry import fill, ras_grid, to_canonical
 from medtl.data.io.grids import bounding_box
 from medtl.data.io.nifti import label_counts, read_header, read_labels, read_volume
 from medtl.data.modality import Modality
+from medtl.data.subset import stride
 from medtl.runtime.cache import remembered
-from medtl.runtime.subset import stride
 
 #: Number of cases, evenly spread, whose images are read; headers and labels are read of all.
 SAMPLE = 12

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from medtl.data.io.grids import bounding_box
-from medtl.runtime.subset import evenly_spaced
+from medtl.data.subset import evenly_spaced
 from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.intensity import contrast_columns, scale_columns
 from medtl.shift.features.region import (

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.data.io.grids import bounding_box
-from medtl.runtime.subset import stride
+from medtl.data.subset import stride
 from medtl.shift.contract import FeatureRows, View
 from medtl.transforms.histogram import CLIP_PERCENTILES, quantiles
 

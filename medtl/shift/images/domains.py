@@ -9,8 +9,8 @@ from pathlib import Path
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain, select
 from medtl.data.modality import Modality
+from medtl.data.subset import stride
 from medtl.errors import ConfigError
-from medtl.runtime.subset import stride
 
 #: task name, folder (None: those of the command) -> the cohort
 ReadCohort = Callable[[str | None, Path | None], Cohort]

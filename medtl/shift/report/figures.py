@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from medtl.data.subset import evenly_spaced, stride
 from medtl.runtime.figure_style import GREY, colours, new_grid, save, styled
 from medtl.runtime.files import write_csv
-from medtl.runtime.subset import evenly_spaced, stride
 from medtl.shift.images.pool import Pooled
 from medtl.shift.report.row import ShiftRow
 from medtl.shift.report.sentences import feature_words

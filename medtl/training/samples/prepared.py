@@ -22,10 +22,10 @@ from torch.utils.data import Dataset
 from medtl.data.case import Case
 from medtl.data.content_hash import check_unchanged, contents_of, files_of
 from medtl.data.io.geometry import Header
+from medtl.data.subset import stride
 from medtl.errors import MedtlError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.memory import free_memory_bytes
-from medtl.runtime.subset import stride
 from medtl.training.samples.disk_cache import Stored
 from medtl.training.samples.keys import Item, case_key, recipe_key
 from medtl.transforms.preprocess import prepared_shape
