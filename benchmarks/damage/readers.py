@@ -64,7 +64,7 @@ RAW = (f"{_LISTED % ''} --dry-run", f"{_LISTED % ''} --steps 1 --out {{out}}")
 CONFIGS = ("train --config {in}/config.yaml --dry-run --out {out}",)
 SHIFTS = (
     "shift segmentation --data {in}/cases.csv --labels a=1 --src mr --across site "
-    "--features intensity --permutations 9 --no-attribute --json -q",
+    "--features intensity --permutations 19 --no-attribute --json -q",
 )
 CLASS_TABLE = (f"train classification --data {{in}}/classes.csv {_PICTURES} --dry-run",)
 READERS = {
