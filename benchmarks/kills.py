@@ -126,7 +126,7 @@ class Bench:
             stopped = self.launch(words, share * seconds)["stopped"]
         resumed = command == "train" and (out / "config.yaml").is_file()
         row = {"command": command, "share": round(share, 3), "resumed": resumed}
-        if command == "shift" and out.is_dir():  # its results are there, whole or not at all
+        if command == "shift" and (out / "shift.json").is_file():  # it had ended, and says so
             return row
         try:
             self.expect(f"train --resume {out} -q" if resumed else words)
