@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +22,6 @@ FORMAT = 1
 _DAMAGED = (
     *(SafetensorError, OSError, ValueError, LookupError, AttributeError),
     *(TypeError, RuntimeError, OverflowError),
-)
-
-#: Metadata that every reader uses: its type, and in words.
-_STATED: tuple[tuple[str, type, str], ...] = (
-    ("network", dict, "a mapping"),
-    ("task", str, "text"),
-    ("stage", str, "text"),
-    ("kind", str, "text"),
-    ("synthetic", bool, "true or false"),
-    ("steps", int, "a whole number"),
-    ("response_rms", dict, "a mapping"),
-)
-
-_STATED_OF_NETWORK: tuple[tuple[str, type, str], ...] = (
-    ("name", str, "text"),
-    ("width", int, "a whole number"),
-    ("spatial_dims", int, "a whole number"),
-    ("patch_size", list, "a list"),
-    ("options", dict, "a mapping"),
 )
 
 
@@ -98,27 +78,6 @@ def _parse_metadata(path: Path, text: str) -> dict[str, Any]:
             f"{path} has checkpoint format {str(version)[:20]}, this medtl reads {FORMAT}; update "
             "medtl"
         )
-    for key in ("modalities", "regions", "seen"):
-        names = metadata.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise WeightsError(f"{path} has damaged medtl metadata: {key} is not a list of names")
-    _check_stated(path, metadata, _STATED)
-    _check_stated(path, metadata.get("network") or {}, _STATED_OF_NETWORK, "network.")
     if damage := CheckpointMetadata.damage(metadata):
         raise WeightsError(f"{path} has damaged medtl metadata: {damage}; write it again")
     return metadata
-
-
-def _check_stated(
-    path: Path,
-    metadata: Mapping[str, Any],
-    stated: Sequence[tuple[str, type, str]],
-    within: str = "",
-) -> None:
-    for key, kind, what in stated:
-        value = metadata.get(key)
-        wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
-        if value is not None and wrong:
-            raise WeightsError(
-                f"{path} has damaged medtl metadata: {within}{key} is not {what}; write it again"
-            )
