@@ -9,11 +9,13 @@ Axes: I J K voxels, as stored; :func:`medtl.data.io.geometry.to_canonical` makes
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -267,7 +269,7 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
             if kind is None:
                 raise DataError(f"{path}: not a NIfTI file; convert it to .nii.gz first")
             stream.seek(0)
-            yield kind.from_stream(stream), stream
+            yield _parsed(kind, stream), stream
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (EOFError, zlib.error) as error:
@@ -276,6 +278,29 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); fetch it again") from error
     except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError) as error:
         raise DataError(f"{path}: broken header ({_reason(error)}); fetch it again") from error
+
+
+#: Whether this thread reads a header.
+_reading: ContextVar[bool] = ContextVar("_reading", default=False)
+
+
+def _not_of_ours(_record: logging.LogRecord) -> bool:
+    return not _reading.get()
+
+
+# nibabel logs what it finds odd in a header, and what it repairs. medtl checks what it uses of a
+# header itself, and says it in one line. Other users of nibabel in the process keep its lines.
+logging.getLogger("nibabel.global").addFilter(_not_of_ours)
+
+
+def _parsed(kind: Any, stream: IO[bytes]) -> Nifti1Image:
+    """The image at the start of a stream, without what nibabel logs about its header."""
+    before = _reading.set(True)
+    try:
+        image: Nifti1Image = kind.from_stream(stream)
+    finally:
+        _reading.reset(before)
+    return image
 
 
 def _reason(error: Exception) -> str:

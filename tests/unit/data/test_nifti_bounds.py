@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -12,7 +13,13 @@ import numpy as np
 import pytest
 
 from medtl.data.case import ImageFile
-from medtl.data.io.nifti import count_volumes, label_counts, read_header, read_volume
+from medtl.data.io.nifti import (
+    count_volumes,
+    label_counts,
+    opened,
+    read_header,
+    read_volume,
+)
 from medtl.errors import DataError
 
 ODD = {
@@ -57,3 +64,30 @@ def test_the_checksum_of_a_zipped_file_is_verified(tmp_path: Path, after: bytes)
     path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
     with pytest.raises(DataError, match="fetch"):
         read_volume(ImageFile(path))
+
+
+def test_what_nibabel_finds_odd_is_logged_for_others_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytearray(nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)).to_bytes())
+    struct.pack_into("<f", content, 108, 354.0)  # vox_offset, no multiple of 16
+    path = tmp_path / "x.nii"
+    path.write_bytes(bytes(content) + bytes(2))
+    reading, done = threading.Event(), threading.Event()
+
+    def another() -> None:
+        reading.wait(20)
+        nib.load(path)
+        done.set()
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    with caplog.at_level(0, logger="nibabel.global"):
+        read_header(ImageFile(path))
+        read_volume(ImageFile(path), allow_constant=True)
+        assert not caplog.records
+        with opened(path):
+            reading.set()
+            assert done.wait(20)
+    thread.join()
+    assert any("vox offset" in record.getMessage() for record in caplog.records)
