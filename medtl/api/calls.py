@@ -82,7 +82,7 @@ def evaluate(
             opened,
             catalog,
             build_fabric(device, precision),
-            Recorder(quiet=not verbose),
+            Recorder(silent=not verbose),
             data=path_or_none(data),
             stage=stage,
             cases=cases,
@@ -114,7 +114,7 @@ def predict(
     from medtl.inference.predict import predict as predict_with
     from medtl.runtime.device import build_fabric
 
-    reported = Recorder(quiet=not verbose)
+    reported = Recorder(silent=not verbose)
     several = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     folder = from_home(out)
     with own_randomness():
@@ -158,7 +158,7 @@ def phantom(
     from medtl.data.phantom import write_phantom
 
     path = from_home(folder)
-    with Recorder(quiet=not verbose).progress("synthetic phantom", cases) as advance:
+    with Recorder(silent=not verbose).progress("synthetic phantom", cases) as advance:
         write_phantom(
             path,
             cases=cases,
@@ -204,7 +204,7 @@ def explain(
     from medtl.explain.run import ExplainOptions, explain_run
     from medtl.runtime.device import build_fabric
 
-    reported = Recorder(quiet=not verbose)
+    reported = Recorder(silent=not verbose)
     with own_randomness():
         folder, summary = explain_run(
             opened,
@@ -289,7 +289,7 @@ def shift(
     if folder is not None:
         check_out(folder)
     with own_randomness():
-        recorder = Recorder(quiet=not verbose)
+        recorder = Recorder(silent=not verbose)
         measured = measure_shift(request, catalog or load_catalog(), recorder)
     if folder is not None:
         write_shift(measured, task, folder, request.to_json(), recorder.warn)
@@ -327,7 +327,7 @@ def train(
 
     resolved = _resolve(task, config, settings)
     check_out(resolved.out)
-    reported = Recorder(quiet=not verbose)
+    reported = Recorder(silent=not verbose)
     with own_randomness():
         _, finished = launch(resolved, catalog or load_catalog(), reported, profile=profile)
     assert finished is not None  # it was no dry run
@@ -347,7 +347,7 @@ def plan(
     from medtl.training.launch import launch
 
     resolved = _resolve(task, config, settings)
-    reported = Recorder(quiet=not verbose)
+    reported = Recorder(silent=not verbose)
     with own_randomness():
         preview, _ = launch(resolved, catalog or load_catalog(), reported, dry_run=True)
     return plan_of(preview, reported)
@@ -382,7 +382,7 @@ def resume(
     if resolved is None:
         return folder
     check_processes(resolved.devices, resolved.num_nodes)
-    reported = Recorder(quiet=not verbose)
+    reported = Recorder(silent=not verbose)
     with own_randomness():
         launch(resolved, catalog or load_catalog(), reported, folder)
     return replace(folder, notes=tuple(reported.lines))

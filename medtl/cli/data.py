@@ -34,7 +34,9 @@ def phantom(
     sites: Annotated[int, typer.Option(help="Number of scanners.")] = 2,
     seed: Annotated[int, typer.Option(help="Random seed of the patients.")] = 0,
     shift: Annotated[float, typer.Option(help="How far the scanners differ; 0: not at all.")] = 1.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
+    ] = False,
 ) -> None:
     """Write synthetic MR of heads with tumours, in the layout of a public data set."""
     from medtl import api

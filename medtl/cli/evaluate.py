@@ -51,7 +51,7 @@ def evaluate(
     from medtl.runtime.device import build_fabric
 
     fabric = build_fabric(device, precision, devices)
-    reporter = Reporter(quiet or not fabric.is_global_zero)
+    reporter = Reporter(quiet, silent=not fabric.is_global_zero)
     scores = score(
         opened,
         catalog,
@@ -70,5 +70,3 @@ def evaluate(
     elif not json:
         for table in scores.tables(details=details):
             reporter.show(table)
-        if scores.data["trained_on_synthetic"] and not scores.data["synthetic"]:
-            reporter.say("warning: these models were trained on the synthetic phantom only")

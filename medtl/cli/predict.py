@@ -38,7 +38,7 @@ def predict(
 
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
-    reporter = Reporter(quiet or not fabric.is_global_zero)
+    reporter = Reporter(quiet, silent=not fabric.is_global_zero)
     predict_with(
         runs,
         inputs,

@@ -53,36 +53,48 @@ def _console(*, stderr: bool) -> Console:
 
 @dataclass(slots=True)
 class Reporter:
-    """Notes and progress on ``console``, tables of results on ``results``; ``quiet`` silences all
-    of it. ``warnings`` holds the texts of :meth:`warn`, each once, quiet or not."""
+    """Notes, warnings and progress on ``console``, tables of results on ``results``.
+
+    ``quiet`` keeps back all but warnings. ``silent`` prints nothing: where another process prints
+    the same. ``warnings`` holds the texts of :meth:`warn`, each once, printed or not.
+    """
 
     quiet: bool = False
     console: Console = field(default_factory=partial(_console, stderr=True))
     results: Console = field(default_factory=partial(_console, stderr=False))
     warnings: list[str] = field(default_factory=list)
+    silent: bool = False
+
+    @property
+    def _brief(self) -> bool:
+        return self.quiet or self.silent
 
     def say(self, text: str) -> None:
-        if not self.quiet:
-            self.console.print(visible(text, keep="\n"), markup=False, emoji=False)
+        if not self._brief:
+            self._print(text)
 
     def warn(self, text: str) -> None:
         """A ``warning:`` line, which the results of the command repeat (``summary.json``).
 
-        The same text is printed once.
+        The same text is printed once, and also if the reporter is ``quiet``: a result may be wrong.
         """
         if text not in self.warnings:
             self.warnings.append(text)
-            self.say(f"warning: {text}")
+            if not self.silent:
+                self._print(f"warning: {text}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(visible(text, keep="\n"), markup=False, emoji=False)
 
     def show(self, table: Table) -> None:
         """A table of results."""
-        if not self.quiet:
+        if not self._brief:
             self.results.print(table)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Advance]:
         """Yield ``advance(done, note)``: a bar with ETA on a terminal, plain lines elsewhere."""
-        if self.quiet:
+        if self._brief:
             yield lambda done, note="": None
         # Colour may be forced onto a file; a bar that redraws itself is for terminals alone.
         elif self.console.file.isatty() and not self.console.is_dumb_terminal:
@@ -126,7 +138,7 @@ class Reporter:
 
 @dataclass(slots=True)
 class Recorder(Reporter):
-    """A Reporter that also keeps every note and table, quiet or not."""
+    """A Reporter that also keeps every note, warning and table, printed or not."""
 
     lines: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -134,6 +146,11 @@ class Recorder(Reporter):
     def say(self, text: str) -> None:
         self.lines.append(text)
         Reporter.say(self, text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.lines.append(f"warning: {text}")
+        Reporter.warn(self, text)
 
     def show(self, table: Table) -> None:
         self.tables.append(table)

@@ -86,7 +86,7 @@ def read(task: Task, root: Path, *, need_target: bool = True) -> Cohort:
     }
     protocol = next(iter(task.protocols), None)
     if protocol is not None and need_target:
-        options |= {"protocol": protocol, "reporter": Reporter(quiet=True)}
+        options |= {"protocol": protocol, "reporter": Reporter(silent=True)}
     try:
         inspect.signature(task.cases).bind(root, **options)
     except TypeError as error:

@@ -86,7 +86,7 @@ def launch(
     from medtl.training.run import run_plan
 
     fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
-    reporter.quiet = reporter.quiet or not fabric.is_global_zero
+    reporter.silent = reporter.silent or not fabric.is_global_zero
     if config.network:
         for notice in catalog.networks.notices(config.network, config.options):
             reporter.say(notice)

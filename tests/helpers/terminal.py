@@ -42,10 +42,13 @@ class Terminal:
         return streams
 
     def refused(self, *words: object) -> str:
-        """Run a command that must end with exit code 2 and one line on stderr; return the line."""
+        """Run a command that must end with exit code 2 and one line on stderr; return the line.
+
+        Warnings may stand before it.
+        """
         out, err = self(*words, code=2)
         assert out == "" and "Traceback" not in err
-        (line,) = err.splitlines()
+        (line,) = (text for text in err.splitlines() if not text.startswith("warning: "))
         assert line.startswith("error: ")
         return line
 

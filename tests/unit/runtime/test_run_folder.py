@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from medtl.errors import RunError
-from medtl.runtime.console import Reporter
+from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.records import read_json, read_lines
 from medtl.runtime.run_folder import append_line, environment, open_run, start_run
 
@@ -73,9 +73,10 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "metrics.jsonl") == rows
 
 
-def test_quiet_reporter_says_nothing() -> None:
+@pytest.mark.parametrize("how", ["quiet", "silent"])
+def test_quiet_reporter_says_nothing(how: str) -> None:
     stream = io.StringIO()
-    reporter = Reporter(True, Console(file=stream))
+    reporter = Reporter(console=Console(file=stream), **{how: True})
     reporter.say("hello")
     reporter.show("table")
     with reporter.progress("training", 2) as advance:
@@ -89,10 +90,17 @@ def test_a_warning_is_printed_once_and_kept() -> None:
     for _ in range(2):
         reporter.warn("c1: odd")
     assert stream.getvalue() == "warning: c1: odd\n"
-    quiet = Reporter(True, Console(file=stream))
-    quiet.warn("c2: odd")
-    assert quiet.warnings == ["c2: odd"]
-    assert "c2" not in stream.getvalue()
+
+
+def test_a_quiet_reporter_warns_and_a_silent_one_keeps_it() -> None:
+    stream = io.StringIO()
+    quiet = Reporter(True, Console(file=stream, soft_wrap=True))
+    silent = Recorder(console=Console(file=stream), silent=True)
+    for reporter in (quiet, silent):
+        reporter.warn("c2: odd")
+        assert reporter.warnings == ["c2: odd"]
+    assert stream.getvalue() == "warning: c2: odd\n"
+    assert silent.lines == ["warning: c2: odd"]
 
 
 def test_brackets_in_messages_are_no_markup() -> None:
