@@ -22,6 +22,7 @@ from medtl.evaluation.scores import Scores, flat
 from medtl.inference.load import LoadedStage, finished_stages, read_stage, with_flips
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.distributed import union
 from medtl.runtime.run_folder import CONFIG, SPLITS, Run
 
 #: Modules that offer the same functions, by the type of task.
@@ -99,6 +100,10 @@ def score_stages(
     gain = against_controls(scores.COMPARED_BY, paired, found)
     if gain:
         data["against_controls"] = gain
+    if data["trained_on_synthetic"] and not data["synthetic"]:
+        reporter.warn("these models were trained on the synthetic phantom only")
+    for text in union(stages[0].predictor.fabric, reporter.warnings):
+        reporter.warn(text)
     if reporter.warnings:
         data["warnings"] = list(reporter.warnings)
     return Scores(data, summary, flat(rows), missing, rows)

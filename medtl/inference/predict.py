@@ -21,7 +21,7 @@ from medtl.inference.ensemble import Ensemble, read_ensemble
 from medtl.inference.load import with_flips
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.runtime.distributed import gather, share
+from medtl.runtime.distributed import gather, share, union
 from medtl.runtime.files import check_apart
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.parallel import ahead
@@ -73,6 +73,8 @@ def predict(
     reporter.say(f"{who}: {channels} -> {', '.join(preprocessor.regions)}")
     write = write_label_maps if trained.task_type.dense else write_classes
     written = write(ensemble, cohort, out, reporter)
+    for text in union(fabric, reporter.warnings):
+        reporter.warn(text)
     if fabric.is_global_zero:
         write_summary(out, len(cohort.cases), reporter.warnings)
     return ensemble, written

@@ -29,6 +29,15 @@ def gather(fabric: Fabric, results: Sequence[Result], total: int) -> list[Result
     return [parts[n % fabric.world_size][n // fabric.world_size] for n in range(total)]
 
 
+def union(fabric: Fabric, texts: Sequence[str]) -> list[str]:
+    """The texts of all processes, each once, those of the first process first."""
+    if fabric.world_size == 1:
+        return list(texts)
+    parts: list[Sequence[str]] = [[] for _ in range(fabric.world_size)]
+    distributed.all_gather_object(parts, list(texts))
+    return list(dict.fromkeys(text for part in parts for text in part))
+
+
 def mean_over(fabric: Fabric, values: Tensor) -> Tensor:
     """The mean of the values of all processes, the same in all of them."""
     if fabric.world_size == 1:

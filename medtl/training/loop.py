@@ -94,6 +94,8 @@ class Callbacks:
     asked_to_stop: Callable[[], bool] = lambda: False
     #: receives a line when training resumes, or when the memory holds only a part of the batch
     tell: Callable[[str], None] = lambda text: None
+    #: receives what may be wrong with what is read when training resumes
+    warn: Callable[[str], None] = lambda text: None
     #: measures the time of each part; changes no weight
     profile: Profile = field(default_factory=Profile)
 
@@ -163,7 +165,7 @@ class _Loop:
             )
         if fabric.is_global_zero and (lost := cut_rows(setup.folder / ROWS, self.progress.step)):
             rows = setup.folder / ROWS
-            calls.tell(f"warning: {lost} lines of {rows} cannot be read and are dropped")
+            calls.warn(f"{lost} lines of {rows} cannot be read and are dropped")
         #: objective and optimiser as Fabric set them up
         self.model, self.stepper = fabric.setup(objective, self.optimizer)
         clear, at_once = self.stepper.zero_grad, self.progress.at_once

@@ -102,6 +102,12 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
     )
     preview = Preview(plan, stages, seconds, foreseen)
     reporter.show(_table(preview))
+    same = plan.request.source == plan.request.target
+    if same and any(stage.name == SOURCE for stage in plan.stages):
+        reporter.warn(
+            "--src and --dst are the same images: training longer on them is no transfer; name "
+            "another --src, or start from other weights by --init"
+        )
     return preview
 
 
@@ -167,12 +173,6 @@ def _notes(preview: Preview) -> Iterator[str]:
     yield f"prepared cases take up to {in_words(plan.memory_bytes())}"
     if preview.footprint:
         yield str(preview.footprint)
-    same = plan.request.source == plan.request.target
-    if same and any(stage.name == SOURCE for stage in plan.stages):
-        yield (
-            "warning: --src and --dst are the same images: training longer on them is no transfer; "
-            "name another --src, or start from other weights by --init"
-        )
     for stage in plan.stages:
         if stage.unlabelled:
             yield f"{stage.name} sees training images of {stage.unlabelled}, not their labels"

@@ -131,6 +131,7 @@ class Trainer:
                     advance=lambda step, loss: advance(step, f"loss {loss:.3f}"),
                     asked_to_stop=lambda: self.interruption.asked,
                     tell=lambda text: self.reporter.say(f"{stage.name}: {text}"),
+                    warn=self.reporter.warn,
                     profile=profile,
                 ),
             )

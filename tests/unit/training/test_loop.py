@@ -339,3 +339,11 @@ def test_missing_device_is_one_clear_line() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="--device cuda"):
             build_fabric("cuda", "auto")
+
+
+def test_rows_that_are_dropped_on_resume_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("\n5\n")
+    said, warned = [], []
+    run(small(), tmp_path, tell=said.append, warn=warned.append)
+    assert warned == [f"2 lines of {tmp_path}/metrics.jsonl cannot be read and are dropped"]
+    assert not said
