@@ -53,20 +53,21 @@ def contents_of(cases: Sequence[Case]) -> dict[Path, str]:
     Raises DataError for a file that cannot be read.
     """
     paths = list(dict.fromkeys(file.path for case in cases for file in files_of(case)))
-    return dict(zip(paths, in_threads(_content, paths, threads=2), strict=True))
+    return dict(zip(paths, in_threads(file_hash, paths, threads=2), strict=True))
 
 
 def check_unchanged(cases: Iterable[Case], contents: Mapping[Path, str]) -> None:
     """Raise DataError if a file of the ``cases`` is another than when ``contents`` were read."""
     for case in cases:
         for file in files_of(case):
-            if _content(file.path) != contents[file.path]:
+            if file_hash(file.path) != contents[file.path]:
                 raise DataError(
                     f"{file.path}: changed while the run was using it; put the former file back"
                 )
 
 
-def _content(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """A hash of a file's bytes. Raises DataError if it cannot be read."""
     try:
         return content_of(path)
     except OSError as problem:

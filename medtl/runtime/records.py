@@ -265,3 +265,21 @@ class Began(Record):
     """What ``environment.json`` says of the settings; versions and machine stand beside them."""
 
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,128}$")]
+
+
+class CaseInputs(Record):
+    """What a case is prepared from: hashes of files, and the class."""
+
+    images: dict[str, _Hash]  #: by modality
+    label: _Hash | None
+    class_name: str
+
+
+class Inputs(Record):
+    """``inputs.json``: by case, and the hash of the weights that the run starts from."""
+
+    cases: dict[str, CaseInputs]
+    weights: _Hash | None

@@ -25,8 +25,11 @@ CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.json", "summary.json"
 ENVIRONMENT, RECEIPTS, STAGES = "environment.json", "receipt.json", "stages.json"
 
 
+INPUTS = "inputs.json"
+
+
 #: What a run holds before its first step, in the order of writing; the last one makes it a run.
-STARTED = (ENVIRONMENT, SPLITS, STAGES, CONFIG)
+STARTED = (ENVIRONMENT, SPLITS, STAGES, INPUTS, CONFIG)
 
 
 _RECORDED = ("medtl", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "itk")

@@ -20,6 +20,7 @@ from medtl.data.content_hash import (
     image_fingerprint,
 )
 from medtl.data.modality import Modality
+from medtl.data.run_inputs import check_inputs, inputs_of
 from medtl.data.same_images import shared_images
 from medtl.data.splits import write_splits
 from medtl.errors import DataError, Interrupted, RunError, shortened
@@ -31,9 +32,11 @@ from medtl.runtime.files import from_home, portable
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.lock import locked
 from medtl.runtime.parallel import in_threads
+from medtl.runtime.records import Inputs
 from medtl.runtime.run_folder import (
     CONFIG,
     ENVIRONMENT,
+    INPUTS,
     SPLITS,
     STAGES,
     STARTED,
@@ -82,12 +85,16 @@ def run_plan(
         plan, hashes = without_seen(plan, reporter)
         used = used_cases(plan)
         contents = contents_of(used)
+        weights = plan.outside.path if plan.outside else None
+        inputs = inputs_of(used, contents, weights)
+    if isinstance(out, Run):
+        check_inputs(out, used, inputs, weights)
     cache = choose_cache(plan.memory_bytes(), plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases are kept in {cache}")
     workers = plan.config.workers
     if workers is None:
         workers = choose_workers(fabric.device.type, processes_here(fabric))
-    with open_folder(plan, fabric, out) as run, resumable(run, reporter) as interruption:
+    with open_folder(plan, fabric, out, inputs) as run, resumable(run, reporter) as interruption:
         trainer = Trainer(
             plan=plan,
             run=run,
@@ -146,7 +153,9 @@ def _notes(plan: Plan, *, new: bool) -> Iterator[str]:
 
 
 @contextmanager
-def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[Run]:
+def open_folder(
+    plan: Plan, fabric: Fabric, out: Path | Run | None, inputs: Inputs
+) -> Iterator[Run]:
     """The run that all processes work on.
 
     The first process makes the folder, or removes leftovers from it, and locks it.
@@ -162,7 +171,7 @@ def open_folder(plan: Plan, fabric: Fabric, out: Path | Run | None) -> Iterator[
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))
                 try:
-                    write_start(plan, run, fabric)
+                    write_start(plan, run, fabric, inputs)
                 except RunError:
                     for name in STARTED:  # so that the same command can be given again
                         (run.path / name).unlink(missing_ok=True)
@@ -283,8 +292,8 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
     return in_threads(checked, cases, threads=2)
 
 
-def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
-    """Write split, stages and all settings, resolved, before the first step.
+def write_start(plan: Plan, run: Run, fabric: Fabric, inputs: Inputs) -> None:
+    """Write split, stages, hashes and all settings, resolved, before the first step.
 
     The settings come last: a folder that holds them can be resumed.
     """
@@ -317,5 +326,6 @@ def write_start(plan: Plan, run: Run, fabric: Fabric) -> None:
     write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
     names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
     run.write_json(STAGES, names)
+    run.write_json(INPUTS, inputs.model_dump(mode="json"))
     run.write_json(ENVIRONMENT, {**environment(), "settings": kept_settings(resolved)})
     write_config(run.path / CONFIG, resolved)

@@ -79,6 +79,14 @@ def test_asked_to_stop_it_says_how_to_go_on(phantom: Path, whole: Path, tmp_path
     last = err.splitlines()[-1]
     assert last.startswith("error: stopped") and last.endswith(f"medtl train --resume {run}")
     assert "Traceback" not in err
+    image = sorted(phantom.rglob("*t1.nii*"))[0]
+    former = image.read_bytes()
+    image.write_bytes(former + b"\0")
+    refused = medtl("train", "--resume", run, "-q")
+    image.write_bytes(former)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {image}: changed since {run} began; put the former one back")
     assert medtl("train", "brats", "--resume", run).returncode == 0
     assert written(run) == written(whole)
 
