@@ -89,13 +89,13 @@ def shown_as_recorded(image_IJK: Image, record: ImageRecord, *, whole: bool) -> 
     if mask_IJK is None:
         every_IJK = np.ones(image_IJK.shape, dtype=bool)
         return Shown(image_IJK, every_IJK if whole else foreground(image_IJK))
-    differs = "one value surrounds what it shows, in training there was noise"
+    differs = "its background is one value, theirs is noise"
     lifted_IJK = _lifted(image_IJK, mask_IJK)
     if not whole:
         found_IJK = by_threshold(lifted_IJK)
-        return Shown(lifted_IJK, found_IJK, f"{differs}: the background is found by a threshold")
+        return Shown(lifted_IJK, found_IJK, f"{differs}; the foreground is found by a threshold")
     every_IJK = np.ones(image_IJK.shape, dtype=bool)
-    return Shown(lifted_IJK, every_IJK, f"{differs}: the background counts as image, as there")
+    return Shown(lifted_IJK, every_IJK, f"{differs}; the background is kept, as in theirs")
 
 
 def _on_uniform(image_IJK: Image, mask_IJK: Mask | None) -> Shown:
@@ -104,14 +104,17 @@ def _on_uniform(image_IJK: Image, mask_IJK: Mask | None) -> Shown:
         clean_IJK = without_specks(image_IJK, mask_IJK)
         if clean_IJK is mask_IJK:
             return Shown(image_IJK, mask_IJK)
-        noisy = "single voxels of noise lie in its background: they are left out"
+        noisy = "its background holds single voxels of noise; they are left out"
         return Shown(image_IJK, clean_IJK, noisy)
-    differs = "no one value surrounds what it shows, as in training"
+    theirs = "theirs is one value"
     found_IJK = above_noise(image_IJK)
     if found_IJK is None or not found_IJK.any():
         every_IJK = np.ones(image_IJK.shape, dtype=bool)
-        return Shown(image_IJK, every_IJK, f"{differs}, nor noise: all of it counts as shown")
-    return Shown(image_IJK, found_IJK, f"{differs}: what stands out from the noise counts as shown")
+        return Shown(
+            image_IJK, every_IJK, f"it has no background, {theirs}; the whole image is kept"
+        )
+    noise = f"its background is noise, {theirs}; what stands out from the noise is the foreground"
+    return Shown(image_IJK, found_IJK, noise)
 
 
 def _lifted(image_IJK: Image, mask_IJK: Mask) -> Image:
