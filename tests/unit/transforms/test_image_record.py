@@ -135,7 +135,7 @@ def test_an_image_without_background_is_shown_whole() -> None:
     np.testing.assert_allclose(
         found.ravel(), expected_scores(full, np.ones(SHAPE, bool)), atol=1e-3
     )
-    assert "all of it counts" in warnings[0]
+    assert "the whole image is kept" in warnings[0]
 
 
 def test_clipped_air_stays_air_and_lung_is_darker_than_liver() -> None:
