@@ -11,11 +11,14 @@ import pytest
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
-from medtl.data.same_images import ENDS, shared_images, with_sharers_joined
+from medtl.data.same_images import PART, shared_images, with_sharers_joined
 from medtl.errors import DataError
 from medtl.runtime.console import Recorder
 
 T1, ATLAS = Modality("t1"), Modality("atlas")
+
+#: In the middle of an image below.
+MIDDLE = 130_000
 
 
 def volume(path: Path, seed: int, value: float | None = None) -> ImageFile:
@@ -43,12 +46,28 @@ def test_patients_with_the_same_image_count_as_one(tmp_path: Path) -> None:
     assert "c1.nii = c3.nii" in reporter.warnings[0]
 
 
-def test_files_that_differ_in_the_middle_are_no_copies(tmp_path: Path) -> None:
-    found = cohort(tmp_path, 2)
-    content = bytearray((tmp_path / "c0.nii").read_bytes())
-    assert len(content) > 3 * ENDS
-    content[len(content) // 2] ^= 1
-    (tmp_path / "c1.nii").write_bytes(content)
+def changed_at(folder: Path, place: int) -> Cohort:
+    """Two patients whose images differ in one byte."""
+    found = cohort(folder, 2)
+    content = bytearray((folder / "c0.nii").read_bytes())
+    content[place] ^= 1
+    (folder / "c1.nii").write_bytes(content)
+    return found
+
+
+def test_files_that_differ_between_the_parts_compared_first_are_no_copies(tmp_path: Path) -> None:
+    found = changed_at(tmp_path, 100_000)
+    assert PART < 100_000 < (tmp_path / "c0.nii").stat().st_size // 2
+    assert with_sharers_joined(found, (T1,), Recorder(quiet=True)) is found
+
+
+def test_files_that_differ_in_the_middle_are_not_read_whole(tmp_path: Path, monkeypatch) -> None:
+    found = changed_at(tmp_path, MIDDLE)
+
+    def read(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr("medtl.data.same_images.content_of", read)
     assert with_sharers_joined(found, (T1,), Recorder(quiet=True)) is found
 
 
