@@ -23,8 +23,8 @@ from medtl.errors import WeightsError
 MOST_TENSORS = 20_000
 
 #: Instructions of the pickles in a file, of which a tensor takes 20 to 30, and calls among them,
-#: of which it takes 2.
-MOST_INSTRUCTIONS, MOST_CALLS = 40 * MOST_TENSORS, 2 * MOST_TENSORS
+#: of which it takes 2. nnU-Net logs a score per class and epoch, and each takes 2 calls, too.
+MOST_INSTRUCTIONS, MOST_CALLS = 150 * MOST_TENSORS, 15 * MOST_TENSORS
 
 #: Bytes of a pickle beside the tensors.
 MOST_PICKLED = 2**24

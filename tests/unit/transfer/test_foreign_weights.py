@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -253,6 +254,20 @@ def test_the_recipe_for_torchscript_works(tmp_path):
     recipe = str(caught.value).split("in Python: ")[1]
     exec(recipe.replace("'weights.pt'", repr(str(tmp_path / "new.pt"))), {})
     assert torch.equal(read_weights(tmp_path / "new.pt").tensors["0.weight"], module[0].weight)
+
+
+def test_scores_that_nnunet_logs_do_not_count_as_tensors(tmp_path):
+    epochs, classes = 1000, 25
+    scores = [[np.float64(n) for n in range(classes)] for _ in range(epochs)]
+    content = {
+        "network_weights": {f"{n}.w": torch.full((2,), float(n)) for n in range(4)},
+        "logging": {"dice_per_class_or_region": scores},
+        "current_epoch": epochs,
+    }
+    found = read_weights(saved(tmp_path, content)).tensors
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        f"{n}.w": [n, n] for n in range(4)
+    }
 
 
 def circle() -> Any:
