@@ -20,7 +20,7 @@ _ALIASES = {
         for word in ("patient", "subject", "subj", "participant", "person", "individual", "donor",
                      "proband", "animal", "volunteer", "pat")
         for end in ("", "s", "id", "ids", "name", "no", "nr", "number", "num", "code", "key", "uid",
-                    "identifier", "index", "label")
+                    "identifier", "index")
     ) | {"pid", "ptid", "ptno", "mrn", "medicalrecordnumber", "anonid", "pseudonym"},
     SITE: frozenset(
         f"{start}{word}{end}"
@@ -55,7 +55,7 @@ _LIKE_SITE = re.compile(r"(.*)(hospital|institution|institute)(.*)")
 #: What a column that speaks of patients or hospitals tells instead of who they are.
 _OTHER_FACTS = re.compile(
     r"age|sex|gender|weight|height|bmi|birth|dob|date|time|days|stay|position|orient|race|ethnic|"
-    r"status|history|comment|note|count|size|type|diagnos|group|ive|^(in|out)$|i[sz]ed|i[sz]ation|"
+    r"status|history|comment|note|count|size|type|diagnos|group|ive|^(in|out|n|num|number|numberof)$|i[sz]ed|i[sz]ation|"
     r"mort|admi|dischar|score|response|survival|follow|volume|country|comfort|motion|consent"
 )
 
@@ -120,7 +120,7 @@ def facts_in(where: Path, names: Sequence[str], rows: Rows, taken: Sequence[str]
         free = [name for name in free if name not in candidates]
     for name in free:
         fact = _looks_like(name, rows)
-        if fact:
+        if fact == PART or (fact and fact not in found.columns):
             raise DataError(
                 f"{where}: column {name} looks like {fact} and is not used; call it {fact}, or add "
                 f"--ignore-column {name}"
@@ -134,6 +134,8 @@ def _may_say(fact: str, name: str, rows: Rows) -> bool:
     if plain(name) not in _ALIASES[fact]:
         return False
     cells = _cells(name, rows)
+    if fact == PATIENT and cells and {cell.casefold() for cell in cells} <= _YES_OR_NO:
+        return False  # whether one is a patient, not which
     if fact == FOLD:
         return all(re.fullmatch(r"\d{1,9}(\.0*)?", cell) for cell in cells)
     return fact != PART or (bool(cells) and all(map(kind_of, cells)))
