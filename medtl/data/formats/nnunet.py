@@ -39,14 +39,17 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
         ("test", "imagesTs", "test"),
     ):
         listed = content.get(section)
-        if isinstance(listed, list) and listed:  # version 1
+        if not isinstance(listed, list) or not listed:
+            own = _in_folder(folder / images, part, notes)
+        elif part != TRAINING and not (folder / images).is_dir():
+            own = []
+            notes.append(f"no folder {images}: {len(listed)} listed {section} cases are left out")
+        else:  # version 1
             own = _items(path, section, listed, part)
             unlisted = sorted(set(_grouped(folder / images)) - {entry.id for entry in own})
             if unlisted:
                 which = f"warning: in {images} and not listed in {path.name}"
                 notes.append(f"{which}, left out: {shortened(unlisted)}")
-        else:
-            own = _in_folder(folder / images, part, notes)
         entries += own
     trained = [entry for entry in entries if entry.part == TRAINING]
     if not entries:
