@@ -249,8 +249,8 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
         domain: cases_of(data.split.train, select(domain, data.cohort.cases)) for domain in visited
     }
     if not preset.fits:
-        preset = preset.with_images(record_images(training, reporter))
-    if not preset.fits:
+        windowed = dict(preset.windows)
+        preset = preset.with_images(record_images(training, reporter, windowed))
         # The task's spacing, or the data's own where that is coarser.
         native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in data.headers)
         coarser_mm = max(defaults.spacing_mm, round(native_mm, 2))

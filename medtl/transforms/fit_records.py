@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from medtl.data.case import Case
@@ -14,19 +14,23 @@ from medtl.transforms.image_record import ImageRecord
 
 
 def record_images(
-    training: Mapping[Domain, Sequence[Case]], reporter: Reporter
+    training: Mapping[Domain, Sequence[Case]], reporter: Reporter, windowed: Collection[str] = ()
 ) -> Mapping[str, ImageRecord]:
     """A record per modality, from some of the ``training`` cases of all domains that have it.
 
-    Warns where some of the images have a uniform background and others do not.
+    Warns where some of the images have a uniform background and others do not, but not of those
+    that are ``windowed``: scanners pad CT or do not, and every voxel of it counts in either case.
     """
     files: dict[Modality, dict[str, Case]] = {}
     for domain, cases in training.items():
         for case in cases:
             for modality in domain.modalities:
                 files.setdefault(modality, {})[case.id] = case
+    unheard = Reporter(quiet=True)
     return {
-        modality: _record(tuple(own.values()), modality, reporter)
+        modality: _record(
+            tuple(own.values()), modality, unheard if modality in windowed else reporter
+        )
         for modality, own in files.items()
     }
 

@@ -139,6 +139,9 @@ def test_most_images_decide_and_the_others_are_warned_of(tmp_path: Path) -> None
         "1 of 3 training images of mr that were looked at have noise around what they show, the "
         "others one value: all are prepared like the others"
     ]
+    of_windowed = Reporter(quiet=True)
+    assert record_images({DOMAIN: cases}, of_windowed, ["mr"])["mr"] == record
+    assert not of_windowed.warnings
 
 
 @pytest.mark.parametrize("spacing_mm", [1e-9, 0.02, 1e6])
