@@ -26,7 +26,7 @@ def record_images(
         for case in cases:
             for modality in domain.modalities:
                 files.setdefault(modality, {})[case.id] = case
-    unheard = Reporter(quiet=True)
+    unheard = Reporter(silent=True)
     return {
         modality: _record(
             tuple(own.values()), modality, unheard if modality in windowed else reporter

@@ -200,8 +200,9 @@ def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
         proxy: Any = image.dataobj
         part = (..., file.channel) if file.channel is not None else ...
         array_IJK = np.asanyarray(proxy[part]).reshape(shape, order="F")
-        while stream.read(1 << 20):  # at its end a gzip stream verifies its checksum
-            pass
+        if isinstance(stream, gzip.GzipFile):
+            while stream.read(1 << 20):  # at its end it verifies its checksum
+                pass
     return array_IJK, affine
 
 
@@ -251,7 +252,7 @@ _KINDS: dict[bytes, Any] = {
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes]]]:
+def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes] | gzip.GzipFile]]:
     """Yield the image, of which only the header is read, and its decompressed stream.
 
     Raises:
