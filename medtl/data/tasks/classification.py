@@ -42,8 +42,9 @@ from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
-#: The most pictures that are compared with each other: the time grows with their square.
-MOST_COMPARED = 20_000
+#: The most pictures that are compared with each other: each is read, and the time of comparing
+#: grows with their square.
+MOST_COMPARED = 10_000
 
 #: Number of cases whose pictures are searched for colours.
 COLOUR_SAMPLE = 24
@@ -222,8 +223,10 @@ class OwnClasses(ListedTask):
         """Pictures that are, or nearly are, stored twice: in two parts, or as two patients."""
         listing = self.listing
         entries = [*listing.entries, *listing.apart] if listing.trains else []
-        if not self.pictures or not 1 < len(entries) <= MOST_COMPARED:
+        if not self.pictures or len(entries) < 2:
             return []
+        if len(entries) > MOST_COMPARED:
+            return [f"more than {MOST_COMPARED} pictures: near-duplicates are not looked for"]
         files = [ImageFile(path) for entry in entries for path in entry.files.values()]
         owners = [n for n, entry in enumerate(entries) for _ in entry.files]
         across, within = [], []
