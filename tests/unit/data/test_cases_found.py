@@ -148,6 +148,25 @@ def test_facts_of_patients_that_do_not_name_them_are_no_patients(tmp_path: Path)
     assert len(classes(write(tmp_path / "t.csv", header, *rows)).cases) == 3
 
 
+def test_a_column_of_yes_and_no_names_no_patients(tmp_path: Path) -> None:
+    many(tmp_path, "a.png b.png c.png")
+    header = "case,volunteer,n_subjects,class,image"
+    rows = ["1,yes,7,x,a.png", "2,no,7,y,b.png", "3,yes,7,x,c.png"]
+    cohort = classes(write(tmp_path / "t.csv", header, *rows))
+    assert len({case.patient for case in cohort.cases}) == 3
+    path = write(tmp_path / "u.csv", header.replace("volunteer", "subject"), *rows)
+    with pytest.raises(DataError, match="column subject looks like patient"):
+        classes(path)
+
+
+def test_where_the_patient_is_named_other_facts_of_patients_are_left_out(tmp_path: Path) -> None:
+    many(tmp_path, "a.png b.png c.png")
+    header = "case,patient,patient_smoker,subject_label,class,image"
+    rows = ["1,p,yes,sick,x,a.png", "2,p,yes,sick,y,b.png", "3,q,no,well,x,c.png"]
+    cohort = classes(write(tmp_path / "t.csv", header, *rows))
+    assert [case.patient for case in cohort.cases] == ["p", "p", "q"]
+
+
 def test_two_columns_of_patients_that_differ_are_refused(tmp_path: Path) -> None:
     many(tmp_path, "a.png b.png c.png")
     header = "case,patient,subject_id,class,image"
@@ -366,8 +385,10 @@ def test_version_1_says_which_cases_and_labels(tmp_path: Path) -> None:
             volume(tmp_path / folder / f"{case}.nii.gz")
     listed = [{"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr2/{c}.nii.gz"} for c in "ab"]
     content = {"modality": {"0": "MR"}, "labels": {"0": "background", "1": "x"}, "training": listed}
+    content["test"] = ["./imagesTs/d.nii.gz"]
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     cohort = Segmentation().bind(tmp_path).cases(tmp_path)
+    assert "no folder imagesTs: 1 listed test cases are left out" in cohort.notes
     assert [(c.id, c.target.path.parent.name) for c in cohort.cases if c.target] == [
         ("a", "labelsTr2"),
         ("b", "labelsTr2"),
