@@ -292,7 +292,7 @@ def shift(
         recorder = Recorder(silent=not verbose)
         measured = measure_shift(request, catalog or load_catalog(), recorder)
     if folder is not None:
-        write_shift(measured, task, folder, request.to_json(), recorder.warn)
+        write_shift(measured, task, folder, request.to_json(), recorder)
     return replace(measured, folder=folder)
 
 

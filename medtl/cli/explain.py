@@ -72,10 +72,14 @@ def explain(
         device=device,
         verbose=not quiet,
     )
+    reporter = Reporter(quiet)
+    if quiet:  # else the call has printed them
+        for note in found.notes:
+            if note.startswith("warning: "):
+                reporter.warn(note.removeprefix("warning: "))
     if json:
         print_json(found.to_json())
         return
-    reporter = Reporter(quiet)
     for table in found.tables():
         reporter.show(table)
     reporter.say(f"figures, saliency.csv and saliency.json in {found.folder}")

@@ -109,5 +109,5 @@ def shift(
             reporter.show(table)
         reporter.say(" ".join((found.verdict, *found.advice)))
     if writes:
-        folder = write_shift(found, task, out, request.to_json(), reporter.warn)
+        folder = write_shift(found, task, out, request.to_json(), reporter)
         reporter.say(f"written to {folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,14 @@ from pathlib import Path
 import pytest
 from places import ROOT
 from rich.console import Console
+from terminal import Terminal
 
+from medtl import api
+from medtl.api.results import Explanation
 from medtl.cli import errors as boundary
 from medtl.errors import DataError, Interrupted
 from medtl.runtime.console import Reporter
+from medtl.runtime.signals import Stop
 from medtl.runtime.table import Table
 
 ESCAPE = "\x1b["
@@ -114,19 +119,22 @@ def documented() -> dict[int, str]:
     return {int(code): meaning for code, meaning in rows}
 
 
-def raising(error: BaseException) -> int:
+def raising(error: BaseException, stop: Stop | None = None) -> int:
     def command() -> None:
         raise error
 
-    return boundary.guarded(command, debug=False)
+    return boundary.guarded(command, debug=False, stop=stop)
 
 
 def test_every_exit_code_is_documented_and_no_other() -> None:
-    assert set(documented()) == {0, boundary.BUG, boundary.USER_ERROR, boundary.INTERRUPTED}
+    stopped = {boundary.INTERRUPTED, boundary.TERMINATED}
+    assert set(documented()) == {0, boundary.BUG, boundary.USER_ERROR, *stopped}
     assert boundary.guarded(lambda: None, debug=False) == 0
     assert raising(DataError("x")) == boundary.USER_ERROR == 2
     assert raising(ValueError("x")) == boundary.BUG == 1
     assert raising(Interrupted("x")) == raising(KeyboardInterrupt()) == boundary.INTERRUPTED == 130
+    terminated = Stop(signal.SIGTERM)
+    assert raising(KeyboardInterrupt(), terminated) == boundary.TERMINATED == 143
 
 
 @pytest.mark.parametrize(
@@ -138,3 +146,14 @@ def test_codes_are_as_documented(words: tuple[str, ...], code: int) -> None:
     assert found == code in documented()
     if code:
         assert out == b"" and err.startswith(b"error: ") and err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words", [("-q",), ("-q", "--json")])
+def test_a_quiet_explain_still_warns(
+    words: tuple[str, ...], medtl: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Explanation(tmp_path, {"images": 1}, ("a note", "warning: an odd image"))
+    monkeypatch.setattr(api, "explain", lambda *_, **__: found)
+    out, err = medtl("explain", tmp_path, *words)
+    assert err == "warning: an odd image\n"
+    assert out == ('{\n  "images": 1\n}\n' if "--json" in words else "")

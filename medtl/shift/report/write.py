@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from medtl.runtime.console import Reporter
 from medtl.runtime.files import filled, write_csv
-from medtl.runtime.run_folder import Run, start_run
+from medtl.runtime.run_folder import SUMMARY, Run, start_run
 from medtl.shift.report.result import Shift
 
 
@@ -16,18 +16,18 @@ def write_shift(
     task: str,
     out: Path | None,
     config: dict[str, Any],
-    warn: Callable[[str], None],
+    reporter: Reporter,
 ) -> Path:
     """Write rows, single features, attribution, settings and figures; returns the folder.
 
     Args:
         out: a new folder; None: the next free ``runs/TASK-shift-N``.
         config: the settings, for ``config.json``.
-        warn: is told if the figures cannot be drawn.
+        reporter: its warnings are written, too; is told if the figures cannot be drawn.
     """
     started, rows = start_run(task, "shift", out), shift.rows()
     with filled(started.path) as partial:
-        _write(shift, rows, Run(partial), config, warn)
+        _write(shift, rows, Run(partial), config, reporter)
     return started.path
 
 
@@ -36,7 +36,7 @@ def _write(
     rows: list[dict[str, Any]],
     run: Run,
     config: dict[str, Any],
-    warn: Callable[[str], None],
+    reporter: Reporter,
 ) -> None:
     run.write_json("config.json", config)
     run.write_json("shift.json", rows)
@@ -55,5 +55,7 @@ def _write(
         run.write_json("attribution.json", content)
     from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
 
-    with attempted("figures", warn):
+    with attempted("figures", reporter.warn):
         shift.draw(run.path / "figures")
+    if reporter.warnings:
+        run.write_json(SUMMARY, {"warnings": list(reporter.warnings)})
