@@ -13,8 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from medtl.plugins.loader import PluginError, load_plugin
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import read_regular, replacing
 
-#: An import that takes longer hangs.
-SECONDS = 20.0
+#: An import that takes longer hangs. Of torch, from a busy network disk, it takes most of a minute.
+SECONDS = 60.0
 
 
 #: Files of a plugin's package that are looked at, and the bytes of a finding.
@@ -157,7 +157,9 @@ def _finding(point: EntryPoint) -> Path:
 def _files(point: EntryPoint) -> Iterator[object]:
     """Names, sizes and times of the files of a plugin's package; nothing is imported."""
     try:
-        spec = PathFinder.find_spec(point.module.partition(".")[0])
+        spec = find_spec(
+            point.module.partition(".")[0]
+        )  # editable packages have finders of their own
     except (ImportError, ValueError):
         return
     if spec is None:

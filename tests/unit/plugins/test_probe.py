@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,30 @@ def test_a_finding_is_remembered_until_the_plugin_changes(
     for damaged in ("", "[]", '{"fatal": 3}', "[" * 100_000):
         finding.write_text(damaged)
         assert probe.fatal(point) == "" and json.loads(finding.read_text()) == {"fatal": ""}
+
+
+def test_files_of_an_editable_plugin_are_looked_at(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = write("pass")
+    elsewhere = (tmp_path / f"{point.module}.py").rename(tmp_path / "source.py")
+
+    class Finder:  # as setuptools installs one
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+            found = name == point.module
+            return spec_from_file_location(name, elsewhere) if found else None
+
+    def none_starts(*_words: object, **_options: object) -> None:
+        raise OSError("no process")
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    known = probe.fatal(point)
+    monkeypatch.setattr(subprocess, "Popen", none_starts)
+    assert probe.fatal(point) == known
+    elsewhere.write_text(HEAD + HOOK)
+    with pytest.raises(OSError, match="no process"):
+        probe.fatal(point)
 
 
 def test_a_bundle_without_a_package_of_its_own_is_not_tried(
