@@ -137,11 +137,10 @@ def within_window(image_IJK: Image, record: ImageRecord, window: tuple[float, ..
     air = record.low[0] if record.background is None else record.background
     mask_IJK = within_uniform(image_IJK)
     if mask_IJK is not None and mask_IJK.any() and not mask_IJK.all():
-        around_IJK = ~enclosed(mask_IJK)
-        padding = float(image_IJK[around_IJK][0])
+        padding = float(image_IJK.flat[int(np.argmin(mask_IJK))])
         darkest = float(np.percentile(image_IJK[mask_IJK], ENDS[0]))
         if padding > darkest and min(padding, window[1]) > max(air, window[0]):
-            image_IJK = np.where(around_IJK, np.float32(air), image_IJK)
+            image_IJK = np.where(enclosed(mask_IJK), image_IJK, np.float32(air))
             notes.append(f"it is padded with {padding:g}, which is set to training's {air:g}")
     return Shown(image_IJK, every_IJK, "; ".join(filter(None, notes)))
 
