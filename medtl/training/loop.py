@@ -165,7 +165,7 @@ class _Loop:
             )
         if fabric.is_global_zero and (lost := cut_rows(setup.folder / ROWS, self.progress.step)):
             rows = setup.folder / ROWS
-            calls.warn(f"{lost} lines of {rows} cannot be read and are dropped")
+            calls.warn(f"{rows}: lines that cannot be read are dropped: {lost}")
         #: objective and optimiser as Fabric set them up
         self.model, self.stepper = fabric.setup(objective, self.optimizer)
         clear, at_once = self.stepper.zero_grad, self.progress.at_once

@@ -345,5 +345,5 @@ def test_rows_that_are_dropped_on_resume_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("\n5\n")
     said, warned = [], []
     run(small(), tmp_path, tell=said.append, warn=warned.append)
-    assert warned == [f"2 lines of {tmp_path}/metrics.jsonl cannot be read and are dropped"]
+    assert warned == [f"{tmp_path}/metrics.jsonl: lines that cannot be read are dropped: 2"]
     assert not said
