@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from typer import Abort
@@ -54,6 +55,8 @@ def guarded(command: Callable[[], object], *, debug: bool, stop: Stop | None = N
     except (KeyboardInterrupt, Abort):
         return _fail(stop.text, stop.code)
     except SystemExit as error:
+        if _from_typer(error):  # words were completed, or a pipe was closed
+            return _closed(error)
         return _fail(_ended_by(error), BUG, debug)
     except Interrupted as error:
         return _fail(str(error), error.exit_code, debug)
@@ -83,6 +86,21 @@ def _failed(problem: Exception, debug: bool) -> int:
         hint = "" if debug else "; run again with --debug to see where, and please report it"
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return _fail(f"this is a bug in medtl or a plugin ({what}){hint}", BUG, debug)
+
+
+def _closed(error: SystemExit) -> int:
+    with suppress(OSError):
+        sys.stdout.flush()
+    if error.code:
+        _discard_stdout()
+    return error.code if isinstance(error.code, int) else BUG
+
+
+def _from_typer(error: SystemExit) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("typer.")
 
 
 def _ended_by(error: SystemExit) -> str:
