@@ -73,7 +73,7 @@ def arm(moment: str, count: int) -> None:
         "step": (medtl.training.loop, "append_line", count, nothing),
         "row": (medtl.training.loop, "append_line", count, half_row),
         "validation": (medtl.inference.segmentation, "validate", count, half_validation),
-        "state": (medtl.training.state, "write_tensors", count, half_state),
+        "state": (medtl.training.state, "write_summed", count, half_state),
         "between": (medtl.training.trainer, "write_checkpoint", 2 * count, nothing),
         "scoring": (medtl.inference.segmentation, "case_metrics", count, nothing),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from medtl.api.settings import Where
-from medtl.data.splits import PARTS, listed, read_fold
+from medtl.data.splits import PARTS, listed, read_run_fold
 from medtl.errors import RunError
 from medtl.evaluation.scores import Scores, read_scores
 from medtl.evaluation.tables import warned
@@ -79,7 +79,7 @@ class Run(Shown, run_folder.Run):
 
     @property
     def split(self) -> Split:
-        fold = read_fold(self.path / SPLITS, 0)
+        fold = read_run_fold(self.path / SPLITS)
         return Split(fold.train, fold.val, fold.test or (), fold.patients)
 
     @property

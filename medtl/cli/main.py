@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
@@ -21,7 +22,7 @@ from medtl.errors import visible
 from medtl.plugins.builtin import COMMANDS
 from medtl.plugins.commands import load_command
 from medtl.runtime.files import from_home
-from medtl.runtime.signals import Stop, stoppable
+from medtl.runtime.signals import stoppable
 from medtl.runtime.streams import settle_streams
 
 _DEBUG = "--debug"
@@ -147,14 +148,15 @@ def root(
 
 def main() -> None:
     """Run ``medtl`` and exit."""
-    settle_streams()
     with stoppable() as stop:
-        code = run(stop)
+        command, debug = prepare()
+        code = guarded(command, debug=debug, stop=stop)
     sys.exit(code)
 
 
-def run(stop: Stop) -> int:
-    """Run ``medtl``; returns its exit code."""
+def prepare() -> tuple[Callable[[], object], bool]:
+    """The command that the words of the command line name, and whether they hold --debug."""
+    settle_streams()
     _print_anything()
     # Figures become files; matplotlib could not even be imported with a wrong one.
     os.environ.pop("MPLBACKEND", None)
@@ -163,12 +165,9 @@ def run(stop: Stop) -> int:
 
         completion_init()  # Typer does that only where its own options are
     arguments, debug = _without_debug([_from_home(word) for word in sys.argv[1:]])
+    words = arguments or ["--help"]
     command = get_command(app)
-    return guarded(
-        partial(command.main, arguments or ["--help"], prog_name="medtl", standalone_mode=False),
-        debug=debug,
-        stop=stop,
-    )
+    return partial(command.main, words, prog_name="medtl", standalone_mode=False), debug
 
 
 def _print_anything() -> None:

@@ -11,9 +11,11 @@ def main() -> None:
     """Run ``medtl`` and exit."""
     with stoppable() as stop:
         try:
-            from medtl.cli.main import run
+            from medtl.cli.errors import guarded
+            from medtl.cli.main import prepare
 
-            code = run(stop)
+            command, debug = prepare()
+            code = guarded(command, debug=debug, stop=stop)
         except KeyboardInterrupt:
             code = stop.say()
         except Exception:

@@ -262,6 +262,14 @@ def is_plain(path: Path) -> bool:
     return read_fold(path, 0).test is None
 
 
+def read_run_fold(path: Path) -> SplitFold:
+    """The split that a run keeps. Raises RunError where it is damaged."""
+    try:
+        return read_fold(path, 0)
+    except ConfigError as error:
+        raise RunError(f"{error}; the run is damaged") from error
+
+
 def read_fold(path: Path, fold: int) -> SplitFold:
     """One fold of a file of splits.
 

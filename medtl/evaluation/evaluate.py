@@ -13,7 +13,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
-from medtl.data.splits import read_fold
+from medtl.data.splits import read_run_fold
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
@@ -52,7 +52,7 @@ def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
 
 def test_ids(run: Run) -> list[str]:
     """The locked test cases that the run's ``splits.json`` names."""
-    fold = read_fold(run.path / SPLITS, 0)
+    fold = read_run_fold(run.path / SPLITS)
     if fold.test is None:
         raise RunError(f"{run.path / SPLITS} names no test cases; it is damaged")
     return list(fold.test)

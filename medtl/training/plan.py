@@ -150,7 +150,6 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
     data = read_data(draft, reporter)
     preset = choose_preset(draft, data, catalog, reporter)
     config, task, probe = draft.config, draft.task, draft.network
-    check_suited(draft.task_type, task, probe, preset, data.defaults, config)
     if any(stage.norm_stats == "target" for stage in draft.stages):
         check_norms(probe)
     patch_size, request = choose_sizes(draft, data, preset, processes)
@@ -242,6 +241,7 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
     """The transforms at the run's spacing, with what is fitted on the training cases."""
     config, defaults, visited = draft.config, data.defaults, draft.visited
     preset: Preset = catalog.transforms[config.transforms or defaults.transforms].load()()
+    check_suited(draft.task_type, draft.task, draft.network, preset, defaults, config)
     if preset.windowed and data.advice:
         preset = preset.with_windows(data.advice.windows)
     # Of each domain, as one of its sites may have no training patient.
