@@ -62,7 +62,9 @@ def written(run: Path) -> dict[str, bytes]:
 
 def line(capture: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr."""
-    (told,) = capture.readouterr().err.splitlines()
+    lines = capture.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    (told,) = lines
     assert told.startswith("error: ")
     return told
 
@@ -189,6 +191,7 @@ def test_damaged_files_of_the_cache_are_made_anew(phantom: Path, content: bytes 
     for again in (cached[0], cached[0]):  # prepared, then read
         assert torch.equal(again["image"], first["image"])
         assert torch.equal(again["centres"]["WT"], first["centres"]["WT"])
+    shutil.rmtree(folder)  # the entries of other cases stay damaged
 
 
 def removed(path: Path) -> None:
