@@ -45,7 +45,7 @@ class LabelScheme:
 
     @classmethod
     def of(cls, values_of: Mapping[str, Sequence[int]], regions: Sequence[str]) -> LabelScheme:
-        """The scheme of a case (:attr:`medtl.data.case.Case.regions`) for a network's regions.
+        """The scheme of a case (``Case.regions``) for a network's regions.
 
         Of several values of one pattern, the first of its last region's is written.
         """
@@ -65,7 +65,7 @@ class LabelScheme:
 
         Args:
             nested, exclusive: constraints of the prediction, see
-                :func:`medtl.inference.segmentation.decide`.
+                ``medtl.inference.segmentation.decide``.
         """
         count = len(self.regions)
         if nested:
