@@ -22,7 +22,7 @@ import medtl.inference.task_types
 import medtl.training.loop
 import medtl.training.state
 import medtl.training.trainer
-from medtl.cli.main import main
+from medtl.cli.start import main
 from medtl.runtime.files import replacing
 from medtl.training.state import STATE
 

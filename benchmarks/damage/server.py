@@ -208,6 +208,6 @@ def serve() -> None:
 
 if __name__ == "__main__":
     serve()
-    from medtl.cli.main import main
+    from medtl.cli.start import main
 
     main()

@@ -16,13 +16,12 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from medtl import Component, __version__
-from medtl.cli.errors import guarded, notice
+from medtl.cli.errors import notice
 from medtl.cli.light import LightGroup
 from medtl.errors import visible
 from medtl.plugins.builtin import COMMANDS
 from medtl.plugins.commands import load_command
 from medtl.runtime.files import from_home
-from medtl.runtime.signals import stoppable
 from medtl.runtime.streams import settle_streams
 
 _DEBUG = "--debug"
@@ -143,15 +142,7 @@ def root(
         bool, typer.Option(_DEBUG, help="Show the traceback of errors (or set MEDTL_DEBUG=1).")
     ] = False,
 ) -> None:
-    """The options of ``medtl`` itself; :func:`main` has taken ``--debug`` out already."""
-
-
-def main() -> None:
-    """Run ``medtl`` and exit."""
-    with stoppable() as stop:
-        command, debug = prepare()
-        code = guarded(command, debug=debug, stop=stop)
-    sys.exit(code)
+    """The options of ``medtl`` itself; :func:`prepare` has taken ``--debug`` out already."""
 
 
 def prepare() -> tuple[Callable[[], object], bool]:

@@ -104,7 +104,7 @@ def test_bash_completes_with_the_script_as_it_is_printed(tmp_path: Path) -> None
 def test_completion_imports_nothing_heavy() -> None:
     code = (
         "import os, sys\n"
-        "from medtl.cli.main import main\n"
+        "from medtl.cli.start import main\n"
         "try:\n    main()\n"
         "finally:\n"
         "    heavy = {'torch', 'monai', 'numpy', 'nibabel', 'yaml'} & set(sys.modules)\n"

@@ -156,7 +156,7 @@ def test_nothing_is_left_behind_where_writing_fails(tmp_path: Path) -> None:
 
 def test_writing_a_package_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom medtl.cli.main import main\n"
+        "import sys\nfrom medtl.cli.start import main\n"
         "sys.argv = 'medtl plugins new knees --kind task --out'.split() + sys.argv[1:]\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
         "heavy = {'torch', 'monai', 'numpy', 'scipy', 'nibabel'} & set(sys.modules)\n"

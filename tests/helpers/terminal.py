@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medtl.cli.main import main
+from medtl.cli.start import main
 
 
 def exit_code(*words: object) -> int:

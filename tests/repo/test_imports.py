@@ -100,7 +100,7 @@ def test_imports_point_one_way() -> None:
 def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['medtl', *{arguments}]\n"
-        "from medtl.cli.main import main\n"
+        "from medtl.cli.start import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert stop.code == 0"
     )
     assert heavy_after(code) == []
@@ -132,7 +132,7 @@ WRONG = (
 def test_wrong_words_are_refused_before_anything_heavy_is_imported() -> None:
     code = (
         "import sys\n"
-        "from medtl.cli.main import main\n"
+        "from medtl.cli.start import main\n"
         f"for words in {WRONG}:\n"
         "    sys.argv = ['medtl', *words]\n"
         "    try:\n        main()\n"

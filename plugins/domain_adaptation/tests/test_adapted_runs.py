@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medtl.cli.main import main
+from medtl.cli.start import main
 from medtl.training.trainer import LAST
 from medtl.transfer.weights import BEST, read_weights
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl.cli.main import main
+from medtl.cli.start import main
 from medtl.data.phantom import write_phantom
 from medtl.errors import ConfigError, DataError
 from medtl_kaggle_mri.task import UNKNOWN_PATIENTS, KaggleMri

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl.cli.main import main
+from medtl.cli.start import main
 from medtl.data.phantom import write_phantom
 from medtl.data.phantom.lgg_layout import HOSPITALS, LACKS_T1CE, SLICES
 from medtl.errors import ConfigError, DataError
