@@ -29,7 +29,7 @@ from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import KAGGLE, read_index
-from medtl.data.task import Advice, Task, check_no_labels
+from medtl.data.task import Advice, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
@@ -37,7 +37,7 @@ from medtl.data.tasks.classification_defaults import (
     picture_advice,
     volume_advice,
 )
-from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_channels
+from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
 from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
@@ -50,23 +50,11 @@ MOST_COMPARED = 10_000
 COLOUR_SAMPLE = 24
 
 
-class Classification(Task):
+class Classification(UnboundTask):
     """Classes of any images: a folder per class, a MONAI datalist or a table."""
 
     name = "classification"
     phantom = KAGGLE
-
-    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
-        """``ignored``: columns of a table to leave out."""
-        self.ignored, self.needs_labels = ignored, needs_labels
-
-    def without_columns(self, names: Sequence[str]) -> Classification:
-        """See :meth:`medtl.data.task.Task.without_columns`."""
-        return Classification(tuple(names), needs_labels=self.needs_labels)
-
-    def for_images(self) -> Classification:
-        """See :meth:`medtl.data.task.Task.for_images`."""
-        return Classification(self.ignored, needs_labels=False)
 
     def bind(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.formats.case_list import Entry, Listing, counted
@@ -26,6 +26,22 @@ def unnamed_channels(entry: Entry, *, pictures: bool = False) -> tuple[Modality,
         count = 1 if pictures else count_volumes(entry.files[0])
     names = ["image"] if count == 1 else [f"channel{n}" for n in range(count)]
     return tuple(map(Modality, names))
+
+
+class UnboundTask(Task):
+    """A task that reads whatever lists its cases, before it is bound to one data set."""
+
+    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
+        """``ignored``: columns of a table to leave out."""
+        self.ignored, self.needs_labels = ignored, needs_labels
+
+    def without_columns(self, names: Sequence[str]) -> Self:
+        """See :meth:`medtl.data.task.Task.without_columns`."""
+        return type(self)(tuple(names), needs_labels=self.needs_labels)
+
+    def for_images(self) -> Self:
+        """See :meth:`medtl.data.task.Task.for_images`."""
+        return type(self)(self.ignored, needs_labels=False)
 
 
 @dataclass

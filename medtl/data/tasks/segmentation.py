@@ -21,9 +21,9 @@ from medtl.data.formats.label_names import (
 from medtl.data.io.nifti import count_volumes, label_counts
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
-from medtl.data.task import Advice, Defaults, Task
+from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import measure_fingerprint
-from medtl.data.tasks.listed import Images, ListedTask, bare_case, unnamed_channels
+from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
 from medtl.data.tasks.segmentation_defaults import advice
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.parallel import in_threads
@@ -32,22 +32,10 @@ from medtl.runtime.parallel import in_threads
 MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
-class Segmentation(Task):
+class Segmentation(UnboundTask):
     """Segmentation of any data: nnU-Net raw, MSD, a MONAI datalist or a table."""
 
     name = "segmentation"
-
-    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
-        """``ignored``: columns of a table to leave out."""
-        self.ignored, self.needs_labels = ignored, needs_labels
-
-    def without_columns(self, names: Sequence[str]) -> Segmentation:
-        """See :meth:`medtl.data.task.Task.without_columns`."""
-        return Segmentation(tuple(names), needs_labels=self.needs_labels)
-
-    def for_images(self) -> Segmentation:
-        """See :meth:`medtl.data.task.Task.for_images`."""
-        return Segmentation(self.ignored, needs_labels=False)
 
     def bind(
         self,
