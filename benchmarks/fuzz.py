@@ -309,7 +309,7 @@ def sweep(bench: Bench, readers: list[str], inputs: int, jobs: int) -> list[dict
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 if row["failures"]:
-                    print(told(row), flush=True)
+                    print(as_line(row), flush=True)
                 if count % 25 == 0 or count == len(wanted):
                     print(
                         f"{reader}: {count}/{len(wanted)} in {perf_counter() - started:.0f} s",
@@ -318,7 +318,7 @@ def sweep(bench: Bench, readers: list[str], inputs: int, jobs: int) -> list[dict
     return rows
 
 
-def told(row: dict[str, Any]) -> str:
+def as_line(row: dict[str, Any]) -> str:
     """A line on an input that failed."""
     parts = (",".join(row["failures"]), row["what"][:60], row["command"][:40], row["line"][:260])
     return f"{row['reader']}:{row['number']} {' | '.join(parts)} {row['detail']}"

@@ -113,7 +113,7 @@ def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
         refuse_held(run.path)
     config = read_config(run.path / CONFIG)
     given = {key: value for key, value in options.items() if value is not None}
-    check_unchanged(run, config)
+    check_settings(run, config)
     wanted = changed(config, given)
     for key in given:
         if key not in CHANGEABLE and getattr(wanted, key) != getattr(config, key):
@@ -126,7 +126,7 @@ def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:
     return None if finished else wanted.model_copy(update=kept)
 
 
-def check_unchanged(run: Run, config: TrainConfig) -> None:
+def check_settings(run: Run, config: TrainConfig) -> None:
     """Refuse to go on with other settings than those that training began with.
 
     Runs of older versions do not say which they were.
