@@ -50,7 +50,7 @@ class ShiftRequest:
     def to_json(self) -> dict[str, Any]:
         """The content of ``config.json``, where the permutations are called draws.
 
-        Paths are without the user's name, as :func:`medtl.runtime.files.portable` gives them.
+        Paths are written without the user's name.
         """
         content = json.loads(json.dumps(asdict(self), default=portable))
         return {"draws" if name == "permutations" else name: content[name] for name in content}

@@ -64,7 +64,7 @@ def read_torch(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str, 
     """The tensors of a file of ``torch.save``, its metadata, and its form in words.
 
     Args:
-        key: of the weights to take, where there are several (:mod:`medtl.transfer.wrapped`).
+        key: of the weights to take, where there are several.
 
     Raises:
         WeightsError: the file is damaged, holds more than its size allows, needs code to be read,

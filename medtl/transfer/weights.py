@@ -85,7 +85,7 @@ def read_weights(path: Path, key: str = "") -> Weights:
     """Read safetensors, or what ``torch.save`` wrote, without running code from the file.
 
     Args:
-        key: of the weights to take, where the file holds several (:mod:`medtl.transfer.wrapped`).
+        key: of the weights to take, where the file holds several, such as ``teacher``.
 
     Raises WeightsError for anything else, for damaged files, for tensors that are not plain
     finite numbers, and where several networks are found and no ``key`` names one.

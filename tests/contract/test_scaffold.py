@@ -69,7 +69,7 @@ def test_packages_pass_their_own_tests_at_once(packages: dict[str, Path], tmp_pa
         assert listed[registry][f"my-{kind}"] == f"my-{kind}"
     tests = [folder / "tests" for folder in packages.values()]
     words = ("-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", tmp_path)
-    shown = clean.run("-m", "pytest", *words, *tests).stdout
+    shown = clean.run("-B", "-m", "pytest", *words, *tests).stdout
     assert re.search(r"\d\d+ passed", shown) and "failed" not in shown
 
 
