@@ -14,7 +14,7 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import content_of
 from medtl.runtime.console import Reporter
-from medtl.runtime.files import open_regular
+from medtl.runtime.files import open_regular, real_path
 
 #: Bytes at both ends and in the middle of files of one size that are compared before the whole
 #: files. The ends of uncompressed images of one grid are often alike.
@@ -81,7 +81,7 @@ def _shared(cases: Iterable[Case], modalities: Sequence[Modality]) -> list[list[
     by_size: dict[int, dict[Path, tuple[ImageFile, set[str]]]] = {}
     for case in cases:
         for file in (case.images[name] for name in modalities if name in case.images):
-            path = file.path.resolve()
+            path = real_path(file.path)
             alike = by_size.setdefault(path.stat().st_size, {})
             alike.setdefault(path, (file, set()))[1].add(case.patient)
     found = []

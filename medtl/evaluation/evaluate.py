@@ -23,6 +23,7 @@ from medtl.inference.load import LoadedStage, finished_stages, read_stage, with_
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import union
+from medtl.runtime.files import real_path
 from medtl.runtime.run_folder import CONFIG, SPLITS, Run
 
 #: Modules that offer the same functions, by the type of task.
@@ -191,7 +192,7 @@ def evaluate(
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.preprocessor.modalities}
-    own = data is None or (config.data is not None and data.resolve() == config.data.resolve())
+    own = data is None or (config.data is not None and real_path(data) == real_path(config.data))
     scheme = labels or (config.labels if own else None)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),

@@ -22,7 +22,7 @@ from medtl.inference.load import with_flips
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share, union
-from medtl.runtime.files import check_apart
+from medtl.runtime.files import check_apart, real_path
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.parallel import ahead
 from medtl.runtime.run_folder import SUMMARY, check_writable, write_text
@@ -46,7 +46,7 @@ def predict(
     characters as :func:`medtl.runtime.files.file_name` has them), classes of all cases to
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
-    if out.resolve() == inputs.resolve():
+    if real_path(out) == real_path(inputs):
         raise RunError(f"{out} holds the input; choose another --out")
     check_writable(out)
     sweep(out)
@@ -125,7 +125,7 @@ def write_label_maps(
     predictor = ensemble.predictors[0]
     regions, reference = predictor.preprocessor.regions, predictor.preprocessor.modalities[0]
     inputs_read = {
-        file.path.resolve()
+        real_path(file.path)
         for case in cohort.cases
         for file in (*case.images.values(), *([case.target] if case.target else []))
     }
@@ -134,7 +134,7 @@ def write_label_maps(
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
         target = label_path(out, case.id, read_header(case.images[reference]))
-        if target.resolve() in inputs_read:
+        if real_path(target) in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
         targets.append(target)
     check_apart(target.name for target in targets)

@@ -37,10 +37,18 @@ def from_home(path: str | os.PathLike[str]) -> Path:
     return Path(*(name if part == USER else part for part in parts))
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """The whole path with its links followed; of links in a circle, the path as it is.
+
+    ``Path.resolve`` raises RuntimeError for these.
+    """
+    return Path(os.path.realpath(path))
+
+
 def portable(path: Path) -> str:
     """The whole path without the user's name: what :func:`from_home` reads back."""
-    whole, home = path.absolute().resolve(), Path.home()
-    for base in (home, home.resolve()):
+    whole, home = real_path(path), Path.home()
+    for base in (home, real_path(home)):
         if base != Path(base.anchor) and whole.is_relative_to(base):
             whole = Path("~") / whole.relative_to(base)
             break
@@ -158,7 +166,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         OSError: it cannot be made, ``folder`` is not empty, or it is the current folder, which
             cannot be replaced.
     """
-    if folder.resolve() == Path.cwd():
+    if real_path(folder) == Path.cwd():
         raise OSError(errno.EBUSY, "it is the current folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / leftovers.hidden_name(folder.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.errors import RunError, nearest
-from medtl.runtime.files import file_name, replacing, unwritable
+from medtl.runtime.files import file_name, real_path, replacing, unwritable
 from medtl.runtime.leftovers import is_leftover, sweep
 
 RUNS = Path("runs")
@@ -65,11 +65,11 @@ class Run:
         Raises:
             RunError: names the link.
         """
-        own = self.path.resolve()
+        own = real_path(self.path)
         for folder, folders, files in os.walk(self.path):
             for name in (*folders, *files):
                 path = Path(folder, name)
-                if path.is_symlink() and not path.resolve().is_relative_to(own):
+                if path.is_symlink() and not real_path(path).is_relative_to(own):
                     raise RunError(
                         f"{path} is a link that leads out of the run; put what it leads to in its "
                         "place"

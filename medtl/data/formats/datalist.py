@@ -16,6 +16,7 @@ from medtl.data.formats.columns import PART, PATIENT, SITE, Facts, facts_in
 from medtl.data.formats.label_names import channel_names, dataset_regions
 from medtl.data.formats.parts import TESTING, VALIDATION, kind_of
 from medtl.errors import DataError
+from medtl.runtime.files import real_path
 
 #: What the sections of each kind are called as parts of the data.
 _PARTS = {TRAINING: TRAINING, VALIDATION: "validation", TESTING: "test"}
@@ -53,7 +54,7 @@ def read_datalist(
     notes = [*facts.notes, *_unread(content)]
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
-        entries = [replace(entry, id=entry.files[0].parent.resolve().name) for entry in entries]
+        entries = [replace(entry, id=real_path(entry.files[0].parent).name) for entry in entries]
         notes.append("file names repeat: cases are called by their folders")
     return Listing(
         path,
@@ -161,4 +162,4 @@ def _name(images: Sequence[Path]) -> str:
     shared = stems[0][: sum(1 for _ in columns)]
     if any(name[len(shared) : len(shared) + 1].isalnum() for name in stems):
         shared = shared[: max(shared.rfind(mark) for mark in "_-. ") + 1]
-    return shared.strip("_-. ") or images[0].parent.resolve().name
+    return shared.strip("_-. ") or real_path(images[0].parent).name

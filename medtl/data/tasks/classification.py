@@ -40,6 +40,7 @@ from medtl.data.tasks.classification_defaults import (
 from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
 from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.runtime.console import Reporter
+from medtl.runtime.files import real_path
 from medtl.runtime.parallel import in_threads
 
 #: The most pictures that are compared with each other: each is read, and the time of comparing
@@ -115,7 +116,9 @@ def read_images(root: Path, ignored: Sequence[str] = ()) -> Listing:
         path = None if folders else list_in(root, ("predictions.csv",))  # medtl predict writes it
     home = root if path is None else path.parent
     # A part of the phantom, such as its training images, is synthetic, too.
-    synthetic = any(read_index(folder).get("synthetic") for folder in (home, home.resolve().parent))
+    synthetic = any(
+        read_index(folder).get("synthetic") for folder in (home, real_path(home).parent)
+    )
     listing = _read_list(path, ignored) if path else read_class_folders(root)
     return replace(listing, synthetic=synthetic)
 

@@ -11,6 +11,7 @@ from medtl.data.task import Defaults, Task, bound, check_modalities
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.files import real_path
 from medtl.shift.images.domains import DomainCases, check_apart, check_groups, read_domain
 from medtl.shift.request import ShiftRequest
 
@@ -55,7 +56,7 @@ class Cohorts:
 
     def read(self, task: str | None, data: Path | None) -> Cohort:
         chosen = data or self.request.data
-        key = (task or self.request.task, chosen.resolve() if chosen else None)
+        key = (task or self.request.task, real_path(chosen) if chosen else None)
         if key not in self.cohorts:
             self.cohorts[key] = open_cohort(
                 self._task(*key), key[1], self.reporter,

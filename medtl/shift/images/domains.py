@@ -11,6 +11,7 @@ from medtl.data.domain import Domain, select
 from medtl.data.modality import Modality
 from medtl.data.subset import stride
 from medtl.errors import ConfigError
+from medtl.runtime.files import real_path
 
 #: task name, folder (None: those of the command) -> the cohort
 ReadCohort = Callable[[str | None, Path | None], Cohort]
@@ -31,7 +32,7 @@ class DomainCases:
     @property
     def root(self) -> Path:
         """The data set's absolute path, however it was written."""
-        return Path(self.cohort.root).resolve()
+        return real_path(self.cohort.root)
 
     def named(self, modalities: tuple[Modality, ...], folders: int = 1) -> str:
         """``flair+t1ce``, or the whole selector if it selects by more than modalities.

@@ -13,9 +13,12 @@ from medtl.errors import DataError
 from medtl.runtime.files import (
     check_apart,
     file_name,
+    from_home,
     open_regular,
+    portable,
     read_cell,
     read_regular,
+    real_path,
     write_csv,
 )
 from medtl.runtime.run_folder import append_line, start_run, write_text
@@ -71,6 +74,15 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
             open_regular(path)
     with pytest.raises(OSError, match="symbolic links"):
         open_regular(circle)
+
+
+def test_links_in_a_circle_have_a_path(tmp_path: Path) -> None:
+    circle, link = tmp_path / "circle", tmp_path / "link"
+    circle.symlink_to(circle.name)
+    link.symlink_to(tmp_path)
+    assert real_path(circle) == circle
+    assert real_path(link / "below") == (link / "below").resolve() == tmp_path / "below"
+    assert from_home(portable(circle)) == circle
 
 
 def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:

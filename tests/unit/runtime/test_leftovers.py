@@ -161,6 +161,7 @@ def test_links_that_lead_out_of_a_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (run.path / "source").mkdir()
     (run.path / "again").symlink_to(run.path / "source")
+    (run.path / "circle").symlink_to("circle")
     run.check_links()
     (run.path / "source" / "figures").symlink_to(tmp_path / "victim")
     with pytest.raises(RunError, match=r"source/figures is a link that leads out"):
