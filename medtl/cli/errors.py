@@ -31,7 +31,7 @@ ELSEWHERE = {
     "epochs": "--steps",
     "source": "--src",
     "target": "--dst",
-    "gpu": "--device cuda",
+    "gpu": "--device cuda; of several, CUDA_VISIBLE_DEVICES chooses one",
     "output": "--out",
     "model": "--network",
 }
@@ -168,12 +168,12 @@ def _instead(option: str, context: Any) -> str:
     if name in known:
         return f"write {context.command_path} {name.upper()}, without a name"
     if ELSEWHERE.get(name, "").partition(" ")[0] in known:
-        return f"use {ELSEWHERE[name]} ..." if name != "gpu" else f"use {ELSEWHERE[name]}"
+        return f"use {ELSEWHERE[name]}"
     if not name or "--set" not in known:
         return ""
     from medtl.config import TrainConfig
 
-    return f"use --set {name}=..." if name in TrainConfig.model_fields else ""
+    return f"use --set {name}=VALUE" if name in TrainConfig.model_fields else ""
 
 
 def _refused(error: OSError) -> str:

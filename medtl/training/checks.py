@@ -111,15 +111,16 @@ def few_tested(tested: int, patients: int, counted: str, config: TrainConfig) ->
     if tested >= FEWEST_FOR_INTERVAL:
         return ""
     folds = min(5, patients // FEWEST_FOR_INTERVAL)
-    how = "by more data"
+    how = "more data"
     if folds > 1 and config.protocol is None and config.splits is None:
-        how = f"by --folds {folds} --fold 0 ({patients // folds} of {patients}), or {how}"
+        how = f"--folds {folds} --fold 0 ({patients // folds} of {patients}), or {how}"
     elif config.protocol is None and config.splits is None:
-        how = f"{how}: {patients} are labelled"
+        how = f"{how} ({patients} are labelled)"
     what = "a verdict on the transfer" if config.with_control else "an interval"
+    counted = counted.removesuffix("s") if tested == 1 else counted
     return (
         f"{tested} test {counted}: {what} needs {FEWEST_FOR_INTERVAL} or more (better "
-        f"{FEWEST_FOR_BOOTSTRAP}); get them {how}"
+        f"{FEWEST_FOR_BOOTSTRAP}): use {how}"
     )
 
 

@@ -229,9 +229,13 @@ def _read_shown(case: Case, preprocessor: Preprocessor) -> dict[str, Any]:
     }
 
 
-def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter) -> None:
-    """A table of what each region keeps, and a warning for each that loses much."""
-    columns = ("region", "kept (median)", "nothing left in", "outside of what is shown")
+def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter, domain: str = "") -> None:
+    """A table of what each region keeps, and a warning for each that loses much.
+
+    Args:
+        domain: its name, where there are several.
+    """
+    columns = ("region", "kept (median)", "lost in", "in the background")
     rows = [
         (
             one.region,
@@ -242,7 +246,9 @@ def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter) -> Non
         for one in kept
         if one.shares
     ]
-    reporter.show(Table("Regions after preparation", columns, tuple(rows)))
+    reporter.show(
+        Table(f"Regions after preparation{f': {domain}' if domain else ''}", columns, tuple(rows))
+    )
     for text in (text for one in kept for text in _losses(one, preset)):
         reporter.warn(text)
 

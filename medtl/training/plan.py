@@ -182,10 +182,11 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
 def _report_kept(plan: Plan, reporter: Reporter) -> None:
     """What preparation keeps of each region, in every domain whose labels are trained on."""
     finest_mm = min(min(float(mm) for mm in header.spacing_mm) for header in plan.headers)
-    for domain in dict.fromkeys(stage.domain for stage in plan.stages):
+    domains = list(dict.fromkeys(stage.domain for stage in plan.stages))
+    for domain in domains:
         cases = (*plan.cases(domain, "train"), *plan.cases(domain, "val"))
         kept = kept_regions(cases, plan.preprocessor(domain), finest_mm)
-        report_kept(kept, plan.preset, reporter)
+        report_kept(kept, plan.preset, reporter, str(domain) if len(domains) > 1 else "")
 
 
 def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Draft:

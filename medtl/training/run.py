@@ -26,7 +26,7 @@ from medtl.data.splits import write_splits
 from medtl.errors import DataError, Interrupted, RunError, shortened
 from medtl.evaluation.results import write_results
 from medtl.plugins.catalog import Catalog
-from medtl.runtime.console import Reporter
+from medtl.runtime.console import Advance, Reporter
 from medtl.runtime.device import precision_name, processes_here
 from medtl.runtime.files import from_home, portable
 from medtl.runtime.leftovers import sweep
@@ -208,7 +208,9 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     sides = plan.split.train + plan.split.val, plan.split.test
     train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
     needed = {name for stage in plan.stages for name in stage.domain.modalities}
-    own, found = fingerprints(train, needed), fingerprints(test, needed)
+    with reporter.progress("reading images", len(train) + len(test)) as advance:
+        read = fingerprints([*train, *test], needed, advance)
+    own, found = read[: len(train)], read[len(train) :]
     hashes = {value for values in own for value in values}
     hashes -= _of_several([*train, *test], [*own, *found], needed)
     shared = [case for case, values in zip(test, found, strict=True) if hashes & {*values}]
@@ -279,7 +281,9 @@ def _check_shared(
     )
 
 
-def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tuple[str, ...]]:
+def fingerprints(
+    cases: Sequence[Case], needed: Collection[Modality], advance: Advance
+) -> list[tuple[str, ...]]:
     """Content hashes of each case's images, read in parallel and kept between runs.
 
     Raises DataError for damaged images, and for constant ones of the ``needed`` modalities.
@@ -289,7 +293,7 @@ def fingerprints(cases: Sequence[Case], needed: Collection[Modality]) -> list[tu
         check_content(case, needed)
         return fingerprint(case)
 
-    return in_threads(checked, cases, threads=2)
+    return in_threads(checked, cases, advance, threads=2)
 
 
 def write_start(plan: Plan, run: Run, fabric: Fabric, inputs: Inputs) -> None:

@@ -104,8 +104,11 @@ MISTAKES = {
     ("evaluate", "run", "--devices", "0"): "--devices: must be greater than or equal to 1, not",
     ("train", "--set", "steps=x"): "--set steps=x: must be a whole number, not 'x'",
     ("train", "--task", "brats"): "no option --task; write medtl train TASK, without a name",
-    ("train", "--harmonise", "nyul"): "no option --harmonise; use --set harmonise=...",
-    ("train", "--patch-size=3"): "medtl train has no option --patch-size; use --set patch_size=...",
+    ("train", "--harmonise", "nyul"): "no option --harmonise; use --set harmonise=VALUE",
+    (
+        "train",
+        "--patch-size=3",
+    ): "medtl train has no option --patch-size; use --set patch_size=VALUE",
     ("evaluate", "--harmonise", "nyul"): "No such option: --harmonise",
     ("plugins", "check", "nope"): "unknown plugin 'nope'; known: ",
     ("train", "--steps", "0"): "--steps: must be greater than or equal to 1",

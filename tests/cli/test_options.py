@@ -72,13 +72,13 @@ def test_h_is_help(told: Told, words: tuple[str, ...]) -> None:
 
 
 ELSEWHERE = {
-    "--learning-rate": "use --lr ...",
-    "--epochs": "use --steps ...",
-    "--source": "use --src ...",
-    "--target": "use --dst ...",
-    "--gpu": "use --device cuda",
-    "--output": "use --out ...",
-    "--model": "use --network ...",
+    "--learning-rate": "use --lr",
+    "--epochs": "use --steps",
+    "--source": "use --src",
+    "--target": "use --dst",
+    "--gpu": "use --device cuda; of several, CUDA_VISIBLE_DEVICES chooses one",
+    "--output": "use --out",
+    "--model": "use --network",
 }
 
 

@@ -82,9 +82,11 @@ def trainable(listing: Listing) -> Listing:
     _check_parts(listing, notes)
     unnamed = sum(not entry.patient for entry in kept)
     if unnamed:
-        some = f"{unnamed} of {len(kept)} cases name no patient: each"
-        which = some if unnamed < len(kept) else "no patients are named: every case"
-        notes.append(f"{which} counts as one; patient leakage cannot be excluded")
+        some = f"{unnamed} of {len(kept)} cases name no patient"
+        which = some if unnamed < len(kept) else "no case names its patient"
+        notes.append(
+            f"{which}: each counts as a patient of its own; patient leakage cannot be excluded"
+        )
     return replace(listing, entries=kept, apart=apart, trains=True, notes=tuple(notes))
 
 

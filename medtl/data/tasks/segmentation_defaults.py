@@ -165,8 +165,8 @@ def describe(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
             share = median(volumes) / fingerprint.shown_ml
             yield (
                 f"region {region}",
-                f"median {median(volumes):.3g} ml ({share:.2%} of what is shown), smallest "
-                f"{min(volumes):.2g} ml, in {len(volumes)} of {fingerprint.cases} cases",
+                f"median {median(volumes):.3g} ml ({share:.2%} of the foreground), smallest "
+                f"{min(volumes):.3g} ml, in {len(volumes)} of {fingerprint.cases} cases",
             )
         else:
             yield f"region {region}", "in no training case"

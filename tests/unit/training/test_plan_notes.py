@@ -21,12 +21,12 @@ CONTROLLED = {"task": "brats", "with_control": True}
             1,
             8,
             CONTROLLED,
-            "1 test patients: a verdict .* 5 or more .*by more data: 8 are labelled",
+            "1 test patient: a verdict .* 5 or more .*use more data \\(8 are labelled\\)",
         ),
-        (2, 12, CONTROLLED, r"by --folds 2 --fold 0 \(6 of 12\), or by more data"),
-        (4, 60, CONTROLLED, r"by --folds 5 --fold 0 \(12 of 60\)"),
+        (2, 12, CONTROLLED, r"use --folds 2 --fold 0 \(6 of 12\), or more data"),
+        (4, 60, CONTROLLED, r"use --folds 5 --fold 0 \(12 of 60\)"),
         (4, 60, {"task": "brats"}, "4 test patients: an interval needs 5"),
-        (4, 60, {**CONTROLLED, "protocol": "official"}, "get them by more data$"),
+        (4, 60, {**CONTROLLED, "protocol": "official"}, "use more data$"),
     ],
 )
 def test_too_few_test_patients_are_told_in_the_plan(tested, patients, settings, said) -> None:
