@@ -26,7 +26,7 @@ MOST_TENSORS = 20_000
 #: of which it takes 2. nnU-Net logs a score per class and epoch, and each takes 2 calls, too.
 MOST_INSTRUCTIONS, MOST_CALLS = 150 * MOST_TENSORS, 15 * MOST_TENSORS
 
-#: Bytes of a pickle beside the tensors.
+#: Bytes of pickles and of all else beside the tensors' memories.
 MOST_PICKLED = 2**24
 
 #: Bytes of a zip file's directory, of which a record takes about 70.
@@ -132,9 +132,10 @@ def _contents_of_zip(path: Path, file: IO[bytes]) -> Contents:
                 f"{path} has compressed records ({unpacked:,} bytes in a file of {size:,}), and "
                 "torch.save compresses nothing; save the weights again with torch.save"
             )
-        pickles = [record for record in records if record.filename.endswith("data.pkl")]
-        if sum(record.file_size for record in pickles) > MOST_PICKLED:
+        beside = sum(r.file_size for r in records if "/data/" not in r.filename)
+        if beside > MOST_PICKLED:  # torch reads the byte order and others whole
             raise _too_many(path)
+        pickles = [record for record in records if record.filename.endswith("data.pkl")]
         names: set[str] = set()
         for record in pickles:
             names.update(_names_in(path, archive.read(record), 1))

@@ -326,6 +326,14 @@ def test_records_that_unpack_to_more_than_the_file_are_refused(tmp_path):
     assert "compressed records (10,0" in refused(path)
 
 
+@pytest.mark.parametrize("record", ["byteorder", ".format_version", "version"])
+def test_large_records_beside_the_tensors_are_refused(tmp_path, record):
+    def grown(name: str, content: bytes) -> bytes:
+        return bytes(2**24 + 1) if name.endswith(record) else content
+
+    assert "lists more than" in refused(rezipped(tmp_path / "w.pt", grown))
+
+
 @pytest.mark.parametrize("count", [5, 100, 2_000_000_000])
 def test_numbers_beyond_a_record_are_refused(tmp_path, count):
     claimed = struct.pack("<i", count)
