@@ -221,7 +221,7 @@ def table_text(rows: list[list[str]], random: Random, canary: str) -> bytes:
     """A table with cells, columns or rows changed, in some encoding, with some delimiter."""
     rows = [[*row] for row in rows]
     for _ in range(random.choice((1, 1, 2, 4))):
-        row, column = random.randrange(len(rows)), random.randrange(len(rows[0]))
+        row, column = random.randrange(len(rows)), random.randrange(max(1, len(rows[0])))
         act, text = random.random(), random.choice(TEXTS).replace(CANARY, canary)
         if act < 0.5 and column < len(rows[row]):
             rows[row][column] = text

@@ -10,6 +10,7 @@ from medtl.cli.completion import component
 from medtl.cli.options import Json
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import print_json
+from medtl.transfer.inspect import WeightsFile
 from medtl.transfer.inspect import inspect as look_into
 
 app = typer.Typer(add_completion=False)
@@ -47,12 +48,6 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a file of weights holds and, with --network, the use of each tensor."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from medtl.errors import visible
-
     found = look_into(
         file,
         load_catalog(),
@@ -66,7 +61,17 @@ def inspect(
     )
     if json:
         print_json(found.facts)
-        return
+    else:
+        _show(found)
+
+
+def _show(found: WeightsFile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from medtl.errors import visible
+
     console = Console(highlight=False, markup=False, emoji=False)
     facts, *receipts = found.tables()
     title = Text(visible(facts.title))

@@ -184,11 +184,7 @@ def evaluate(
     if cases not in (None, "all", "test"):
         raise ConfigError(f"--cases {cases}: use all or test")
     config = read_config(run.path / CONFIG)
-    names = (stage,) if stage else finished_stages(run)
-    if not names:
-        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
-    tell, warn = reporter.say, reporter.warn
-    stages = [read_stage(run, name, catalog, fabric, tell, warn) for name in names]
+    stages = _read_stages(run, stage, catalog, fabric, reporter)
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.preprocessor.modalities}
@@ -208,3 +204,13 @@ def evaluate(
     return score_stages(
         stages, cohort, picked, run, reporter, narrow=own, missing_modalities=missing_modalities
     )
+
+
+def _read_stages(
+    run: Run, stage: str | None, catalog: Catalog, fabric: Fabric, reporter: Reporter
+) -> list[LoadedStage]:
+    names = (stage,) if stage else finished_stages(run)
+    if not names:
+        raise RunError(f"{run.path} has no finished stage; let medtl train end first")
+    tell, warn = reporter.say, reporter.warn
+    return [read_stage(run, name, catalog, fabric, tell, warn) for name in names]

@@ -90,19 +90,17 @@ def _mask_metrics(
     prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]
     positive, actual = int(prediction_IJK.sum()), int(truth_IJK.sum())
     hit = int((prediction_IJK & truth_IJK).sum())
-    negative = voxels - actual
-    false_positive = positive - hit
+    negative, false_positive = voxels - actual, positive - hit
     one_ml = float(math.prod(spacing_mm)) / 1000
     if sheared_mm is not None:
         one_ml *= fill(sheared_mm)
+    hd95_mm, surface_dice = 0.0, 1.0  # both empty
     if positive and actual:
         hd95_mm, surface_dice = surface_scores(
             prediction_IJK, truth_IJK, spacing_mm, tolerance_mm, sheared_mm
         )
     elif positive or actual:
         hd95_mm, surface_dice = diagonal_mm(shape, spacing_mm, sheared_mm), 0.0
-    else:
-        hd95_mm, surface_dice = 0.0, 1.0
 
     def share(part: int, whole: int) -> float:
         return part / whole if whole else float(positive == actual)  # 0/0: right only if both empty

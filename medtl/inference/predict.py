@@ -15,6 +15,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.io.images import label_path, read_header, write_labels
 from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.data.modality import Modality
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, read_ensemble
@@ -46,15 +47,11 @@ def predict(
     characters as :func:`medtl.runtime.files.file_name` has them), classes of all cases to
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
-    if real_path(out) == real_path(inputs):
-        raise RunError(f"{out} holds the input; choose another --out")
-    check_writable(out)
-    sweep(out)
+    _ready(out, inputs)
     ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
     if flips:
         ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
     trained = ensemble.members[0]
-    preprocessor = trained.predictor.preprocessor
     cohort = open_cohort(
         catalog.tasks[trained.metadata.task].load()(),
         inputs,
@@ -63,14 +60,12 @@ def predict(
         divided=False,
         ignored=ignored,
         labels=labels,
-        required=preprocessor.modalities,
+        required=trained.predictor.preprocessor.modalities,
         need_target=False,
     )
     if ensemble.synthetic and not cohort.synthetic:
         reporter.warn("this model was trained on the synthetic phantom alone")
-    who = trained.stage if len(ensemble.members) == 1 else f"mean of {len(ensemble.members)} runs"
-    channels = ", ".join(preprocessor.modalities)
-    reporter.say(f"{who}: {channels} -> {', '.join(preprocessor.regions)}")
+    reporter.say(_what_predicts(ensemble))
     write = write_label_maps if trained.task_type.dense else write_classes
     written = write(ensemble, cohort, out, reporter)
     for text in union(fabric, reporter.warnings):
@@ -78,6 +73,22 @@ def predict(
     if fabric.is_global_zero:
         write_summary(out, len(cohort.cases), reporter.warnings)
     return ensemble, written
+
+
+def _ready(out: Path, inputs: Path) -> None:
+    """Check ``out`` before any work, and remove what a killed process left there."""
+    if real_path(out) == real_path(inputs):
+        raise RunError(f"{out} holds the input; choose another --out")
+    check_writable(out)
+    sweep(out)
+
+
+def _what_predicts(ensemble: Ensemble) -> str:
+    """``unfreeze: t1, t2 -> WT, TC``"""
+    first, several = ensemble.members[0], len(ensemble.members)
+    who = first.stage if several == 1 else f"mean of {several} runs"
+    preprocessor = first.predictor.preprocessor
+    return f"{who}: {', '.join(preprocessor.modalities)} -> {', '.join(preprocessor.regions)}"
 
 
 def write_summary(out: Path, cases: int, warnings: Sequence[str]) -> None:
@@ -124,20 +135,7 @@ def write_label_maps(
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``."""
     predictor = ensemble.predictors[0]
     regions, reference = predictor.preprocessor.regions, predictor.preprocessor.modalities[0]
-    inputs_read = {
-        real_path(file.path)
-        for case in cohort.cases
-        for file in (*case.images.values(), *([case.target] if case.target else []))
-    }
-    targets = []
-    for case in cohort.cases:
-        if not case.regions:
-            raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
-        target = label_path(out, case.id, read_header(case.images[reference]))
-        if real_path(target) in inputs_read:
-            raise RunError(f"{target} is an input; choose another --out")
-        targets.append(target)
-    check_apart(target.name for target in targets)
+    targets = _targets(cohort, reference, out)
     cohort.check_regions(regions)
     _report_replaced(targets, reporter)
 
@@ -173,6 +171,25 @@ def write_label_maps(
             "in regions that no label value stands for together: they have the likeliest value"
         )
     return written
+
+
+def _targets(cohort: Cohort, reference: Modality, out: Path) -> list[Path]:
+    """Where the label map of each case goes. Raises where one would replace an input."""
+    inputs_read = {
+        real_path(file.path)
+        for case in cohort.cases
+        for file in (*case.images.values(), *([case.target] if case.target else []))
+    }
+    targets = []
+    for case in cohort.cases:
+        if not case.regions:
+            raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
+        target = label_path(out, case.id, read_header(case.images[reference]))
+        if real_path(target) in inputs_read:
+            raise RunError(f"{target} is an input; choose another --out")
+        targets.append(target)
+    check_apart(target.name for target in targets)
+    return targets
 
 
 def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:

@@ -183,17 +183,8 @@ def rendered(name: str, *kinds: str, modality: str = "mr") -> dict[str, str]:
             f"The {kind}:\n\n{text.strip()}" if headed else text.strip()
             for kind, text in texts.items()
         )
+    texts = _texts_of_package(templates, shared)
     package = f"medtl_{module}"
-    texts = {
-        path: _filled(templates / f"{source}.tmpl", shared)
-        for path, source in {
-            "pyproject.toml": "pyproject.toml",
-            "README.md": "README.md",
-            ".gitignore": "gitignore",
-            f"{package}/__init__.py": "init.py",
-            f"{package}/plugin.py": "plugin.py",
-        }.items()
-    }
     for kind in kinds:
         for template in (templates / kind).iterdir():
             if template.name.endswith(".py.tmpl"):
@@ -203,6 +194,21 @@ def rendered(name: str, *kinds: str, modality: str = "mr") -> dict[str, str]:
         tests = f"test_{module}" if single else f"test_{module}_{kind.replace('-', '_')}"
         texts[f"tests/{tests}.py"] = texts.pop(f"{package}/test.py")
     return {**texts, f"{package}/py.typed": ""}
+
+
+def _texts_of_package(templates: Traversable, shared: Mapping[str, str]) -> dict[str, str]:
+    """The files that a package has once, whatever its kinds."""
+    package = f"medtl_{shared['module']}"
+    return {
+        path: _filled(templates / f"{source}.tmpl", shared)
+        for path, source in {
+            "pyproject.toml": "pyproject.toml",
+            "README.md": "README.md",
+            ".gitignore": "gitignore",
+            f"{package}/__init__.py": "init.py",
+            f"{package}/plugin.py": "plugin.py",
+        }.items()
+    }
 
 
 def _words_of(kind: str, templates: Traversable, shared: Mapping[str, str]) -> dict[str, str]:

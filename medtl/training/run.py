@@ -81,19 +81,16 @@ def run_plan(
     for line in _notes(plan, new=not isinstance(out, Run)):
         reporter.say(line)
     reporter.say("reading every image once: what was trained on is kept out of the test")
+    weights = plan.outside.path if plan.outside else None
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, reporter)
         used = used_cases(plan)
         contents = contents_of(used)
-        weights = plan.outside.path if plan.outside else None
         inputs = inputs_of(used, contents, weights)
     if isinstance(out, Run):
         check_inputs(out, used, inputs, weights)
     cache = choose_cache(plan.memory_bytes(), plan.config.cache, fabric.world_size)
     reporter.say(f"prepared cases are kept in {cache}")
-    workers = plan.config.workers
-    if workers is None:
-        workers = choose_workers(fabric.device.type, processes_here(fabric))
     with open_folder(plan, fabric, out, inputs) as run, resumable(run, reporter) as interruption:
         trainer = Trainer(
             plan=plan,
@@ -102,15 +99,13 @@ def run_plan(
             fabric=fabric,
             reporter=reporter,
             cache=cache,
-            workers=workers,
+            workers=_workers(plan, fabric),
             seen=hashes,
             contents=contents,
             interruption=interruption,
             profile=profile,
         )
-        trained = []
-        for leg in legs(plan.stages, run):
-            trained.append(trainer.train_stage(leg))
+        trained = [trainer.train_stage(leg) for leg in legs(plan.stages, run)]
         check_unchanged(used, contents)
         by = plan.selected_by
         run.check_there()
@@ -120,6 +115,12 @@ def run_plan(
         check_whole(run, [stage.name for stage in plan.stages])
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+def _workers(plan: Plan, fabric: Fabric) -> int:
+    """The processes that make batches: as asked, or as suits the machine."""
+    asked = plan.config.workers
+    return choose_workers(fabric.device.type, processes_here(fabric)) if asked is None else asked
 
 
 def check_whole(run: Run, stages: Sequence[str]) -> None:

@@ -84,6 +84,17 @@ def misfit(
             f"{problem}, these are weights of {architecture(weights)} ({shown})"
             f"{_near_miss(network, weights, misfits, skipped)}; {MATCHING}"
         )
+    return _without_place(network, weights, match, skipped, asked)
+
+
+def _without_place(
+    network: Network,
+    weights: Weights,
+    match: NameMatch,
+    skipped: Sequence[ReceiptRow],
+    asked: Sequence[ReceiptRow],
+) -> str:
+    """The first block for which the weights have much that finds no place there; "" if none."""
     homes = {row.name: match.name_here(row.name) for row in skipped if not row.note}
     for block in dict.fromkeys(row.block for row in asked):
         held = [row for row in asked if row.block == block]

@@ -40,17 +40,13 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     ):
         listed = content.get(section)
         if not isinstance(listed, list) or not listed:
-            own = _in_folder(folder / images, part, notes)
+            entries += _in_folder(folder / images, part, notes)
         elif part != TRAINING and not (folder / images).is_dir():
-            own = []
             notes.append(f"no folder {images}: {len(listed)} listed {section} cases are left out")
         else:  # version 1
             own = _items(path, section, listed, part)
-            unlisted = sorted(set(_grouped(folder / images)) - {entry.id for entry in own})
-            if unlisted:
-                which = f"warning: in {images} and not listed in {path.name}"
-                notes.append(f"{which}, left out: {shortened(unlisted)}")
-        entries += own
+            notes += _unlisted(path, images, own)
+            entries += own
     trained = [entry for entry in entries if entry.part == TRAINING]
     if not entries:
         raise DataError(
@@ -63,6 +59,13 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
         )
     expected = "{case}_{channel:04}" + ending
     return Listing(path, tuple(entries), channels, regions, tuple(notes), expected=expected)
+
+
+def _unlisted(path: Path, images: str, own: Sequence[Entry]) -> list[str]:
+    """A warning where ``images`` holds cases that the list leaves out."""
+    unlisted = sorted(set(_grouped(path.parent / images)) - {entry.id for entry in own})
+    which = f"warning: in {images} and not listed in {path.name}"
+    return [f"{which}, left out: {shortened(unlisted)}"] if unlisted else []
 
 
 def _in_folder(images: Path, part: str, notes: list[str]) -> list[Entry]:
