@@ -21,7 +21,7 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: rows and columns are excha
 
 
 #: Tags of a TIFF.
-_COLUMNS, _ROWS, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_COLUMNS, _ROWS, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
 _PLANES, _COLOUR_MAP, _SAMPLE_FORMAT, _SUBSAMPLING = 284, 320, 339, 530
 
 
@@ -131,6 +131,19 @@ def _check(image: Image.Image, tags: Mapping[int, Any]) -> None:
         raise UnreadablePixels("holds 16-bit colours in separate planes; save it as PNG")
     if image.mode == "PA" and _deep_palette(image, tags) is not None:
         raise UnreadablePixels("holds a palette of 16 bits and transparency; save it as PNG")
+    if plain and _described(image) < tags[_COLUMNS] * tags[_ROWS] * _separate_planes(tags):
+        raise UnreadablePixels("a part of its rows is missing; fetch it again")
+
+
+def _described(image: Image.Image) -> int:
+    """The pixels of all strips or tiles; Pillow leaves black what none of them holds."""
+    assert isinstance(image, ImageFile.ImageFile)
+    boxes = [tile.extents or (0, 0, *image.size) for tile in image.tile]
+    return sum((right - left) * (low - high) for left, high, right, low in boxes)
+
+
+def _separate_planes(tags: Mapping[int, Any]) -> int:
+    return int(tags.get(_SAMPLES, 1)) if tags.get(_PLANES) == _SEPARATE else 1
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -88,6 +88,17 @@ def test_constant_images_are_nobodys_copies(tmp_path: Path) -> None:
     assert groups(tmp_path / "a.png", tmp_path / "b.png") == []
 
 
+@pytest.mark.parametrize("size", [(3, 2000), (2000, 3), (1, 5000)])
+def test_narrow_pictures_are_compared(tmp_path: Path, size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        values = random.integers(0, 256, size[::-1], dtype=np.uint8)
+        Picture.fromarray(values).save(tmp_path / f"{name}.png")
+    Picture.fromarray(values).save(tmp_path / "c.bmp")
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.bmp")]
+    assert groups(*paths) == [Group((1, 2), True)]
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises(DataError, match=r"a\.png"):

@@ -256,6 +256,18 @@ def test_what_would_be_read_wrongly_is_refused(tmp_path: Path) -> None:
     assert np.array_equal(colours(tiff(path, eight_IJH, 2, PLANES=2)), eight_IJH)
 
 
+@pytest.mark.parametrize("planes", [1, 2])
+def test_tiff_without_a_part_of_its_rows_is_refused(tmp_path: Path, planes: int) -> None:
+    eight_IJH = (DEEP_IJH >> 8).astype(np.uint8)
+    path = tiff(tmp_path / "a.tif", eight_IJH, 2, PLANES=planes).path
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<HHII", 257, 3, 1, 5))
+    struct.pack_into("<I", content, at + 8, 50)  # rows, of which 5 are there
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tif: a part of its rows is missing"):
+        read_picture(ImageFile(path))
+
+
 def test_animation_and_too_many_pixels_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
