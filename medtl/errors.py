@@ -100,12 +100,15 @@ def near_or_known(name: str, known: Iterable[str]) -> str:
     return near or f"known: {', '.join(names[:MOST_LISTED]) or 'none'}{more}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'flair'?``, where one of the ``known`` names is near."""
+def nearest(name: str, known: Iterable[str], before: str = "") -> str:
+    """``; did you mean 'flair'?``, where one of the ``known`` names is near.
+
+    ``before``: what stands before the name, such as a folder.
+    """
     from difflib import get_close_matches
 
     near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {before + near[0]!r}?" if near else ""
 
 
 def in_plain_words(complaint: str) -> str:

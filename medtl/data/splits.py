@@ -287,7 +287,7 @@ def read_fold(path: Path, fold: int) -> SplitFold:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: is not JSON ({error})") from error
+        raise ConfigError(f"{path}: is not JSON ({error}); correct it") from error
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ConfigError(f'{path}: must be a list of {{"train": [...], "val": [...]}}')
     try:

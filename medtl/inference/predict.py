@@ -197,4 +197,4 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     existing = [target for target in targets if target.exists()]
     if existing:
         names = shortened([target.name for target in existing])
-        reporter.warn(f"{existing[0].parent} has {names} already: replaced")
+        reporter.warn(f"replacing {names} in {existing[0].parent}")

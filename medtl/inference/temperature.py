@@ -48,9 +48,9 @@ class Temperature:
             )
         way = "more" if self.value < 1 else "less"
         text = f"temperature {self.value:.3g}, fitted on {self.cases} validation cases"
-        text = f"{text}: {way} sure than the network says"
+        text = f"{text}: the probabilities become {way} certain"
         if self.cases < FEW:
-            text += "; so few may mislead: summary.json has the ECE without it, too"
+            text += "; so few cases may mislead"
         if min(self.value / LOWEST, HIGHEST / self.value) > AT_BOUND:
             return text
         end = "lowest" if self.value < 1 else "highest"

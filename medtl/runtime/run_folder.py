@@ -149,7 +149,8 @@ def open_run(path: Path) -> Run:
     """An existing run folder, recognised by its settings."""
     if not path.is_dir():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise RunError(f"{path}: no such run folder{nearest(path.name, beside)}")
+        near = nearest(path.name, beside, str(path).removesuffix(path.name))
+        raise RunError(f"{path}: no such run folder{near}")
     if not (path / CONFIG).is_file():
         if (path / ENVIRONMENT).is_file() and all(map(_is_of_a_start, path.iterdir())):
             raise RunError(

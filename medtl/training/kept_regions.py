@@ -235,7 +235,7 @@ def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter, domain
     Args:
         domain: its name, where there are several.
     """
-    columns = ("region", "kept (median)", "lost in", "in the background")
+    columns = ("region", "volume kept (median)", "wholly lost in", "in the background")
     rows = [
         (
             one.region,

@@ -172,8 +172,8 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         for domain in filter(None, (stage.domain, stage.unlabelled)):
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
-    if data.advice:
-        reporter.show(_choices(plan, data.advice))
+    if data.advice and (choices := _choices(plan, data.advice)):
+        reporter.show(choices)
     if plan.task_type.dense:
         _report_kept(plan, reporter)
     return plan
@@ -195,10 +195,11 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     task = bound(offered, given.data, given.labels, ignored=ignored)
     kind = task_type_named(task.kind, f"task {task.name}")
     default = task.defaults.strategy
-    if given.strategy is None and given.src and default == "scratch":
+    if given.strategy is None and default == "scratch" and (given.src or given.with_control):
         raise ConfigError(
-            f"task {task.name} trains from scratch on --dst by default; with --src name "
-            "a --strategy, for example modality-transfer"
+            f"task {task.name} trains from scratch on --dst by default; with "
+            f"{'--src' if given.src else '--with-control'} name a --strategy, for example "
+            "modality-transfer"
         )
     config = ResolvedConfig(**{**dict(given), "strategy": given.strategy or default})
     outside = outside_weights(config, catalog, config.network or task.defaults.network)
@@ -322,8 +323,8 @@ def _accepted(network: Network, patch: tuple[int, ...], multiple: int) -> tuple[
     return patch
 
 
-def _choices(plan: Plan, advice: Advice) -> Table:
-    """Each setting and why it was chosen; what the user gave needs no reason."""
+def _choices(plan: Plan, advice: Advice) -> Table | None:
+    """Each setting and why it was chosen; None where all were given, as on --resume."""
     every = {
         "spacing_mm": f"{plan.preset.spacing_mm:g} mm",
         "patch_size": "x".join(map(str, plan.patch_size)),
@@ -333,6 +334,8 @@ def _choices(plan: Plan, advice: Advice) -> Table:
         "loss": plan.request.losses[0].name,
         "steps": str(plan.request.steps),
     }
+    if all(getattr(plan.config, name) is not None for name in every):  # of a run that goes on
+        return None
     rows = tuple(
         (
             name.removesuffix("_mm").replace("_", " "),

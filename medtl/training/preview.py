@@ -36,7 +36,7 @@ TRIAL_STEPS = 5
 
 
 #: The columns of the table of stages.
-COLUMNS = ("stage", "modalities", "steps", "starts from", "frozen", "rate", "trainable", "minutes")
+COLUMNS = ("stage", "domain", "steps", "starts from", "frozen", "rate", "trainable", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
     yield (
         f"network {plan.network}, {what} {edges} {scale}, "
         f"batch {plan.request.batch_size}, on {fabric.device} in "
-        f"{fabric.strategy.precision.precision}"
+        f"{precision_name(fabric)}"
     )
     if plan.config.modality_dropout:
         yield f"{plan.config.modality_dropout:.0%} of the patches lack modalities"
@@ -148,7 +148,7 @@ def _table(preview: Preview) -> Table:
     rows = tuple(
         (
             each.stage.name,
-            "+".join(each.stage.domain.modalities),
+            str(each.stage.domain).removeprefix("mod:"),
             str(each.stage.steps),
             " + ".join(filter(None, (each.stage.init, each.stage.initialiser))),
             each.stage.frozen,
@@ -167,7 +167,7 @@ def _notes(preview: Preview) -> Iterator[str]:
     plan, seconds = preview.plan, preview.seconds_per_step
     if seconds:
         minutes = seconds * sum(map(_effort, plan.stages)) / 60
-        yield f"about {seconds:.2f} s per step, {minutes:.1f} minutes of training"
+        yield f"about {seconds:.2f} s per step, {minutes:.1f} minutes without validation"
     else:
         yield "a step does not fit the memory, so it was not timed"
     yield f"prepared cases take up to {in_words(plan.memory_bytes())}"

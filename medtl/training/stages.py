@@ -42,8 +42,8 @@ def build_request(
 ) -> tuple[Request, Network]:
     """The request, with the task's defaults, and the target's network, which names its blocks;
     ``outside``: the weights of ``--init``."""
-    source = _domain(config.src or task.defaults.src, task)
-    target = _domain(config.dst or task.defaults.dst, task)
+    source = _domain(config.src, task.defaults.src, task)
+    target = _domain(config.dst, task.defaults.dst, task)
     network = _target_network(config, task, kind, catalog, target)
     request = Request(
         source,
@@ -130,9 +130,13 @@ def _reads_depth(strategy: Strategy, request: Request, planned: tuple[Stage, ...
         return True
 
 
-def _domain(text: str, task: Task) -> Domain:
+def _domain(given: str | None, default: str, task: Task) -> Domain:
+    """The domain as asked for; if it names no modalities, with those of the task's default."""
+    text = given or default
     domain = parse_domain(text)
     check_modalities(domain, task)
+    if not domain.modalities:
+        domain = replace(domain, modalities=parse_domain(default).modalities)
     if domain.task or domain.data:
         raise ConfigError(f"{text!r}: training takes task and data from TASK and --data alone")
     if not domain.modalities:

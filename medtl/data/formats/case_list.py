@@ -173,7 +173,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({error})") from error
+        raise DataError(f"{path}: is not JSON ({error}); correct it") from error
     if not isinstance(content, dict):
         raise DataError(f'{path}: must hold an object such as {{"training": [...]}}')
     return content

@@ -125,6 +125,10 @@ def read_flat(folder: Path) -> Listing:
     endings = sorted({name.lower().rpartition(".nii")[2] for name in files})
     if len(endings) > 1:
         raise DataError(f"{folder}: holds .nii and .nii.gz files; keep one of the two")
+    if not files and (folder / "imagesTr").is_dir():
+        raise DataError(
+            f"{folder}: has imagesTr and no dataset.json, which names channels and labels; add it"
+        )
     if not files:
         raise DataError(
             f"{folder}: no cases found; "

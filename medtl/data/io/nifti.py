@@ -84,7 +84,10 @@ def read_volume(
         )
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(array_IJK.size - np.isfinite(array_IJK).sum())
-        raise DataError(f"{file.path}: {bad} voxels are NaN or infinite; repair the case")
+        raise DataError(
+            f"{file.path}: {bad} voxels are NaN or infinite; set them to the value of "
+            "the background, or leave out the case"
+        )
     if low == high and not allow_constant:
         kind = "all-zero volume" if low == 0 else f"every voxel is {low:g}"
         raise DataError(f"{file.path}: {kind}; leave out the case")

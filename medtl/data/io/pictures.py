@@ -158,8 +158,8 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
         if not path.stat().st_size:
             raise DataError(f"{path}: the file is empty; fetch it again") from error
         raise DataError(
-            f"{path}: not a picture in {', '.join(FORMATS)}, or of a kind that is not read; save "
-            "it as PNG of 8 or 16 bits, or fetch it again"
+            f"{path}: no picture that can be read ({', '.join(FORMATS)}); save it as PNG of 8 "
+            "or 16 bits, or fetch it again"
         ) from error
     except UnreadablePixels as error:
         raise DataError(f"{path}: {error}") from error

@@ -137,14 +137,14 @@ class OwnData(ListedTask):
         else:
             odd = [path for n, path in entry.files.items() if n not in range(len(self.modalities))]
             if odd:
-                raise DataError(f"{odd[0]}: {self._named('it is numbered beyond the channels')}")
+                what = "its channel number is too high"
+                raise DataError(f"{odd[0]}: {self._named(what)}; remove the file")
         return self._numbered(entry)
 
     def _named(self, what: str) -> str:
-        return (
-            f"{what}, but {self.listing.source} names {len(self.modalities)}: "
-            f"{', '.join(self.modalities)}"
-        )
+        source = self.listing.source
+        who = "the network takes" if source.is_dir() else f"{source} names"
+        return f"{what}, but {who} {len(self.modalities)}: {', '.join(self.modalities)}"
 
     def _check_channels(self, entry: Entry, images: Images, required: Sequence[str]) -> None:
         for name in required:
@@ -163,7 +163,7 @@ class OwnData(ListedTask):
         present = {value for counts in values for value in counts}
         absent = [n for n, own in self.label_scheme.values.items() if not present & set(own)]
         if absent and present:
-            notes.append(f"in no segmentation: {', '.join(absent)}")
+            notes.append(f"warning: no label map holds {', '.join(absent)}: check --labels")
         return tuple(map(self._case, entries, images, values))
 
     def _values(self, entry: Entry) -> Mapping[int, int]:
@@ -175,8 +175,9 @@ class OwnData(ListedTask):
         unknown = sorted(set(counts) - set(known))
         if unknown:
             raise DataError(
-                f"{entry.target}: label value {', '.join(map(str, unknown))} is not named by "
-                f"{self.listing.source}, which knows {', '.join(map(str, known))}"
+                f"{entry.target}: label value {', '.join(map(str, unknown))} is not among "
+                f"{', '.join(map(str, known))}; correct the label map, or name the value in "
+                f"{self.listing.source} or by --labels"
             )
         return counts
 

@@ -170,7 +170,7 @@ def attribution_tables(attribution: Attribution, synthetic: bool) -> list[Table]
         "share: of the squared difference of the features' means (features as z-scores)",
         *footnotes((FAMILIES[part.family], part.note) for part in families),
     )
-    title = f"Kind of shift: each family of appearance features alone{suffix}"
+    title = f"Kind of shift: each family of features alone{suffix}"
     columns = ("family", "share", "mmd", "adjusted p", "effect")
     tables = [Table(title, columns, tuple(rows), notes)]
     if attribution.removals:

@@ -250,7 +250,7 @@ BAD = {
     ),
     "channel too many": (
         nnunet(lambda f: volume(f / "imagesTr/b_0002.nii.gz")),
-        "b_0002.nii.gz: it is numbered beyond the channels",
+        "b_0002.nii.gz: its channel number is too high",
     ),
     "packed channels": (
         listed({**ONE, "image": "packed.nii.gz"}, modality=["FLAIR", "T1"]),
@@ -258,7 +258,7 @@ BAD = {
     ),
     "unknown value": (
         nnunet(lambda f: volume(f / "labelsTr/b.nii.gz", 6)),
-        "labelsTr/b.nii.gz: label value 3, 4, 5 is not named by",
+        "labelsTr/b.nii.gz: label value 3, 4, 5 is not among 0, 1",
     ),
     "not JSON": (lambda f: raw(f, "{'a': 1}"), "dataset.json: is not JSON"),
     "deep JSON": (lambda f: raw(f, "[" * 100_000), "dataset.json: is not JSON"),
@@ -295,6 +295,10 @@ BAD = {
         "cases.csv line 3: case x is there twice",
     ),
     "id leads out": (listed({**ONE, "id": "../../x"}), "'../../x' cannot be the name of a case"),
+    "no dataset.json": (
+        nnunet(lambda f: (f / "dataset.json").unlink()),
+        "has imagesTr and no dataset.json",
+    ),
     "empty folder": (lambda f: f, "no cases found; understood: nnU-Net raw"),
     "no such folder": (lambda f: f / "gone", "gone: no such file or folder"),
     "two lists": (

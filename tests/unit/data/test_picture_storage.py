@@ -249,7 +249,7 @@ def test_what_would_be_read_wrongly_is_refused(tmp_path: Path) -> None:
         "separate planes": lambda: tiff(path, DEEP_IJH, 2, PLANES=2),
         "subsampled colours": lambda: tiff(path, eight_IJH, 6),
         "LAB colours": lambda: tiff(path, eight_IJH, 8),
-        "of a kind that is not read": lambda: tiff(path, DEEP_IJ.astype(np.float64), 1),
+        "no picture that can be read": lambda: tiff(path, DEEP_IJ.astype(np.float64), 1),
     }.items():
         with pytest.raises(DataError, match=rf"a\.tif: .*{reason}.*; save it"):
             read_picture(write())

@@ -174,6 +174,6 @@ def test_a_temperature_at_its_bound_is_told() -> None:
     assert found.value == pytest.approx(HIGHEST, rel=1e-3)
     assert "the highest that is tried, so the probabilities are not calibrated" in str(found)
     assert "tried" not in str(Temperature(2.0, 9)) + str(Temperature(0.5, 9))
-    assert "so few may mislead" in str(Temperature(2.0, 49))
+    assert "so few cases may mislead" in str(Temperature(2.0, 49))
     assert "mislead" not in str(Temperature(2.0, 50))
     assert "the lowest that is tried" in str(Temperature(LOWEST, 9))

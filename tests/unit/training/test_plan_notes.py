@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case
+from medtl.errors import ConfigError
+from medtl.plugins.catalog import load_catalog
+from medtl.runtime.console import Reporter
 from medtl.training.checks import few_tested, untold_regions
+from medtl.training.plan import draft_stages
 
 CONTROLLED = {"task": "brats", "with_control": True}
 
@@ -48,3 +54,24 @@ def test_what_the_labels_cannot_tell_is_told_once_per_scheme() -> None:
     assert "hold 2 of the 7 combinations of WT, NET, ED: WT+NET, WT+ED; " in sentence
     (sentence,) = told({"WT": (1, 2), "TC": (2, 1)}, nested=True)
     assert "1 of the 3 combinations" in sentence
+
+
+def test_a_domain_without_modalities_has_those_of_the_task_s_own(
+    small_phantom: Callable[..., Path],
+) -> None:
+    data = small_phantom(cases=6, size=32, sites=2, seed=3)
+    asked = {"data": data, "strategy": "modality-transfer", "src": "site:S1", "dst": "site:S2"}
+    draft = draft_stages(TrainConfig(task="brats", **asked), load_catalog(), Reporter(quiet=True))
+    assert str(draft.request.source) == "mod:flair+t1ce,site:S1"
+    assert str(draft.request.target) == "mod:t1+t2,site:S2"
+
+
+@pytest.mark.parametrize("asked", [{"src": "t1"}, {"with_control": True}])
+def test_from_scratch_by_default_takes_neither_source_nor_control(tmp_path: Path, asked) -> None:
+    for name in ("i.nii.gz", "l.nii.gz"):
+        (tmp_path / name).touch()
+    table = tmp_path / "cases.csv"
+    table.write_text("case,t1,label\na,i.nii.gz,l.nii.gz\n")
+    config = TrainConfig(task="segmentation", data=table, labels="a=1", **asked)
+    with pytest.raises(ConfigError, match="name a --strategy, for example"):
+        draft_stages(config, load_catalog(), Reporter(quiet=True))
