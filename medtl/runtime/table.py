@@ -22,6 +22,18 @@ _GAP = "  "
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
+def percentage(share: float) -> str:
+    """``98.8%``; what is not quite nothing or all is not shown as 0.0% or 100.0%.
+
+    >>> from medtl.runtime.table import percentage
+    >>> percentage(0.988), percentage(0.0001), percentage(0.9999), percentage(0)
+    ('98.8%', '<0.1%', '>99.9%', '0.0%')
+    """
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout without rich: listings start fast and are easy to grep.
 

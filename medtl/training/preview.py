@@ -19,7 +19,7 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.device import precision_name
 from medtl.runtime.memory import in_words, unless_out_of_memory
-from medtl.runtime.table import Table
+from medtl.runtime.table import Table, percentage
 from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.checks import untold_regions
 from medtl.training.memory_estimate import Foreseen, foresee
@@ -153,7 +153,7 @@ def _table(preview: Preview) -> Table:
             " + ".join(filter(None, (each.stage.init, each.stage.initialiser))),
             each.stage.frozen,
             each.rates,
-            f"{each.trainable:.1%}" if each.stage.steps else "-",
+            percentage(each.trainable) if each.stage.steps else "-",
             "?" if each.minutes is None else f"{each.minutes:.1f}",
         )
         for each in preview.stages

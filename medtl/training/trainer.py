@@ -26,6 +26,7 @@ from medtl.runtime.device import precision_name
 from medtl.runtime.distributed import share
 from medtl.runtime.run_folder import RECEIPTS, Run
 from medtl.runtime.signals import Interruption
+from medtl.runtime.table import percentage
 from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.loop import (
     Batches,
@@ -362,12 +363,14 @@ class Trainer:
             self.run.check_there()
             kept = read_receipts(self.run) if self.run.has(RECEIPTS) else {}
             self.run.write_json(RECEIPTS, {**kept, stage.name: receipt.to_json()})
-        trained = f"{prepared.trainable_share():.1%} trainable" if stage.steps else "none trained"
+        trained = (
+            f"{percentage(prepared.trainable_share())} trainable" if stage.steps else "none trained"
+        )
         beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""
         came = (
             "random weights"
             if receipt.origin == "random"
-            else f"{receipt.transferred:.1%} of the parameters from {receipt.origin}"
+            else f"{percentage(receipt.transferred)} of the parameters from {receipt.origin}"
         )
         self.reporter.say(
             f"{stage.name}: {'+'.join(stage.domain.modalities)}, {stage.steps} steps, {came}, "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from medtl.runtime.run_folder import RECEIPTS, Run
 from medtl.runtime.shown import Shown
-from medtl.runtime.table import Table
+from medtl.runtime.table import Table, percentage
 
 Status = Literal["loaded", "adapted", "random", "skipped"]
 
@@ -47,7 +47,7 @@ class Receipt(Shown):
 
     @property
     def title(self) -> str:
-        return f"{self.whose}: {self.transferred:.1%} of the parameters transferred"
+        return f"{self.whose}: {percentage(self.transferred)} of the parameters transferred"
 
     @property
     def shares(self) -> dict[str, float]:
@@ -184,4 +184,4 @@ def block_shares(rows: Sequence[ReceiptRow]) -> dict[str, dict[str, int]]:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share else "-"
+    return percentage(share) if share else "-"
