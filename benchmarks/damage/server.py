@@ -164,7 +164,10 @@ def watched(process: int, request: dict[str, Any]) -> dict[str, Any]:
         seconds = time.monotonic() - started
         if seconds > request["limit_s"] or peak > request["limit_mb"]:
             stopped = stopped or ("time" if seconds > request["limit_s"] else "memory")
-            os.killpg(process, signal.SIGKILL)
+            try:
+                os.killpg(process, signal.SIGKILL)
+            except ProcessLookupError:  # it has no group of its own yet
+                os.kill(process, signal.SIGKILL)
         time.sleep(LOOK_S)
     try:
         os.killpg(process, signal.SIGKILL)  # what it left running
