@@ -101,7 +101,7 @@ def read_scores(run: Run) -> Scores:
     try:
         scores = Scores(data or {}, summary, _read_cases(run.path))
         scores.tables()  # which read what else there is
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as problem:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, csv.Error) as problem:
         reason = f"{type(problem).__name__}: {problem}"[:200]
         raise RunError(f"{run.path}: the scores are damaged ({reason}); score it anew") from problem
     return scores

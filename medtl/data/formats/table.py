@@ -173,8 +173,8 @@ def _rows(path: Path) -> tuple[list[str], list[Row]]:
     text = read_text(path)
     given = re.match(r"sep=(.)\r?\n", text)  # as spreadsheets write it
     text = text[given.end() :] if given else text
-    mark = given[1] if given else _separator(text)
     try:
+        mark = given[1] if given else _separator(text)
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
         first = 1 if given else 0
         table = [(lines.line_num + first, [cell.strip() for cell in cells]) for cells in lines]

@@ -280,6 +280,10 @@ BAD = {
         "both seg and label could be meant",
     ),
     "row too short": (tabled("case,t1,seg\nx,a.nii.gz\n"), "cases.csv line 2: has 2 cells"),
+    "endless header": (
+        tabled(f"case,t1,{'seg' * 50_000}\nx,a.nii.gz,s.nii.gz\n"),
+        "cannot be read as a table (field larger than",
+    ),
     "empty table": (tabled("case,t1,seg\n"), "cases.csv: lists no cases"),
     "table path missing": (
         tabled("case,t1,seg\nx,a.nii.gz,s.nii.gz\ny,gone.nii.gz,s.nii.gz\n"),
