@@ -76,11 +76,7 @@ def run_plan(
         Interrupted: a signal came; the run can be resumed.
     """
     started = perf_counter()
-    if (overlap := _unknown_overlap(plan)) is not None:
-        reporter.warn(overlap)
-    for line in _notes(plan, new=not isinstance(out, Run)):
-        reporter.say(line)
-    reporter.say("reading every image once: what was trained on is kept out of the test")
+    _announce(plan, reporter, new=not isinstance(out, Run))
     weights = plan.outside.path if plan.outside else None
     with fabric.rank_zero_first():  # the others find what it remembered
         plan, hashes = without_seen(plan, reporter)
@@ -105,7 +101,9 @@ def run_plan(
             interruption=interruption,
             profile=profile,
         )
-        trained = [trainer.train_stage(leg) for leg in legs(plan.stages, run)]
+        trained = []
+        for leg in legs(plan.stages, run):
+            trained.append(trainer.train_stage(leg))
         check_unchanged(used, contents)
         by = plan.selected_by
         run.check_there()
@@ -115,6 +113,14 @@ def run_plan(
         check_whole(run, [stage.name for stage in plan.stages])
     reporter.say(f"done in {perf_counter() - started:.0f} s: {run.path}")
     return run
+
+
+def _announce(plan: Plan, reporter: Reporter, *, new: bool) -> None:
+    if (overlap := _unknown_overlap(plan)) is not None:
+        reporter.warn(overlap)
+    for line in _notes(plan, new=new):
+        reporter.say(line)
+    reporter.say("reading every image once: what was trained on is kept out of the test")
 
 
 def _workers(plan: Plan, fabric: Fabric) -> int:
