@@ -195,8 +195,8 @@ def test_segmentation_in_2d_writes_masks_as_pictures(
     assert len(written) == SLICES
     capsys.readouterr()
     assert medtl(monkeypatch, "predict", run, "-i", one, "-o", out) == 0
-    assert f"warning: {out} has {written[0].name}, " in (told := capsys.readouterr().err)
-    assert "replacing " in told and " and 9 more in " in told
+    told = capsys.readouterr().err
+    assert f"warning: replacing {written[0].name}, " in told and f" and 9 more in {out}" in told
     mask = np.asarray(Image.open(written[0]))
     assert mask.shape == (SIZE, SIZE) and set(np.unique(mask)) <= {0, 255}
 
