@@ -162,6 +162,36 @@ def test_synthetic_data_stay_synthetic(tmp_path: Path) -> None:
     assert cohort.synthetic and "synthetic phantom" in cohort.notes[0]
 
 
+def test_labels_without_images_and_absent_folders_are_told(tmp_path: Path) -> None:
+    raw(tmp_path, {**V2, "numTraining": 7, "test": ["imagesTs/c.nii.gz"]})
+    volume(tmp_path / "labelsTr" / "z.nii.gz")
+    notes = read(tmp_path).notes
+    assert "labelsTr without images, left out: z" in notes
+    assert "no folder imagesTs: 1 listed test cases are left out" in notes
+    assert "dataset.json says 7 training cases; there are 2" in notes
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "told"),
+    [
+        ("subject", ("p", "q"), "cases are called by subject"),
+        ("subject,session", ("p,1", "p,2"), "cases are called by subject and session"),
+        (",subject", ("0,p", "1,q"), "cases are called by subject"),
+    ],
+)
+def test_cases_without_a_name_are_called_by_their_patient(tmp_path, head, cells, told) -> None:
+    volume(tmp_path / "i.nii.gz", 50)
+    volume(tmp_path / "s.nii.gz", 2)
+    uri = (tmp_path / "i.nii.gz").as_uri()
+    rows = [
+        f"{own},{image},s.nii.gz,0" for own, image in zip(cells, (uri, "i.nii.gz"), strict=True)
+    ]
+    path = table(tmp_path, "\n".join([f"{head},t1,seg,fold", *rows]) + "\n")
+    cohort = read(path, "a=1,b=2")
+    assert told in cohort.notes and len(cohort.cases) == 2
+    assert [case.fold for case in cohort.cases] == [0, 0]
+
+
 # --- labels ---------------------------------------------------------------------------------------
 
 
@@ -242,6 +272,13 @@ def tabled(text: str) -> Callable[[Path], Path]:
     return lambda folder: table(folder, text)
 
 
+def numbered(folder: Path) -> list[Path]:
+    """The images of the first channel alone; the others are removed."""
+    for path in folder.glob("imagesTr/*_0001.nii.gz"):
+        path.unlink()
+    return sorted(folder.glob("imagesTr/*_0000.nii.gz"))
+
+
 ONE = {"image": "a.nii.gz", "label": "a.nii.gz"}
 BAD = {
     "missing channel": (
@@ -267,6 +304,35 @@ BAD = {
     "no channels": (content(channel_names=None), "dataset.json: its channels must be named"),
     "channels from 1": (content(channel_names={"1": "a", "2": "b"}), "named from 0 on"),
     "same channel": (content(channel_names={"0": "T1", "1": "T1w"}), "2 of its channels are"),
+    "numbers left out": (
+        nnunet(lambda f: [p.rename(p.with_name(p.name[0] + ".nii.gz")) for p in numbered(f)]),
+        "a.nii.gz lacks a channel number, as in a_0000.nii.gz",
+    ),
+    "not NIfTI": (
+        nnunet(lambda f: [p.rename(p.with_name(p.name[:6] + ".mha")) for p in numbered(f)]),
+        "a_0000.mha is not .nii.gz: convert the images first",
+    ),
+    "channel twice": (
+        nnunet(lambda f: volume(f / "imagesTr/a_0000.nii", 50)),
+        "is the same channel; keep one of them",
+    ),
+    "label twice": (
+        nnunet(lambda f: volume(f / "labelsTr/a.nii")),
+        "is of the same case; keep one of them",
+    ),
+    "both endings": (
+        lambda f: (volume(f / "a_0000.nii"), volume(f / "b_0000.nii.gz").parent)[1],
+        "holds .nii and .nii.gz files; keep one of the two",
+    ),
+    "some without numbers": (
+        lambda f: (volume(f / "a_0000.nii.gz"), volume(f / "b.nii.gz").parent)[1],
+        "b.nii.gz: lacks a channel number, as in CASE_0000.nii.gz",
+    ),
+    "files without images": (content(dataset={"p": {"label": "x"}}), 'must be {"images": [...]'),
+    "odd item of version 1": (
+        content(training=[{"image": "imagesTr/a.nii.gz"}, {"label": "labelsTr/b.nii.gz"}]),
+        'training[1]: must be {"image": ...',
+    ),
     "other files": (content(file_ending=".png"), "file_ending '.png'"),
     "MSD without labels": (
         listed(ONE, name="dataset.json", modality={"0": "CT"}),
@@ -279,6 +345,19 @@ BAD = {
         tabled("case,t1,seg,label\nx,a.nii.gz,s.nii.gz,s.nii.gz\n"),
         "both seg and label could be meant",
     ),
+    "DICOM in a table": (tabled("case,t1,seg\nx,a.dcm,s.nii.gz\n"), "DICOM is converted to NIfTI"),
+    "column twice": (tabled("case,t1,t1,seg\nx,a,b,s\n"), "every column needs a name of its own"),
+    "rows that share their name": (
+        tabled("subject,t1,seg\np,a.nii.gz,s.nii.gz\np,b.nii.gz,s.nii.gz\n"),
+        "has no column case or id (rows share subject)",
+    ),
+    "odd fold in a table": (
+        tabled(f"case,t1,seg,fold\nx,a.nii.gz,s.nii.gz,{'y' * 30}\n"),
+        "line 2: fold 'yyyyyyyyyyyyyyyyyyyy...' must be a number",
+    ),
+    "path is a number": (listed({**ONE, "image": "a.nii.gz", "label": 5}), "5 is not the path"),
+    "path is an address": (listed({**ONE, "image": "http://x/a.nii.gz"}), "download the file"),
+    "path of another system": (listed({**ONE, "image": r"C:\a.nii.gz"}), "of another system"),
     "row too short": (tabled("case,t1,seg\nx,a.nii.gz\n"), "cases.csv line 2: has 2 cells"),
     "endless header": (
         tabled(f"case,t1,{'seg' * 50_000}\nx,a.nii.gz,s.nii.gz\n"),
