@@ -75,7 +75,7 @@ def build_loader(
     except DataError as problem:
         # Torch puts the worker's traceback before the message.
         refused = DataError(str(problem).rpartition("DataError: ")[2].strip())
-    except (OSError, RuntimeError) as problem:
+    except (OSError, RuntimeError, EOFError) as problem:
         refused = worker_failure(problem) if workers else None
         if refused is None:
             raise
@@ -85,7 +85,7 @@ def build_loader(
     raise refused
 
 
-def worker_failure(problem: OSError | RuntimeError) -> RunError | None:
+def worker_failure(problem: OSError | RuntimeError | EOFError) -> RunError | None:
     """What ended the processes that make patches; None where it was something else.
 
     Torch raises this error at any line of the main process, from the handler of a signal.
@@ -103,7 +103,8 @@ def worker_failure(problem: OSError | RuntimeError) -> RunError | None:
             "shared memory (/dev/shm) is full; use --workers 0, or give the container more with "
             "--shm-size 8g"
         )
-    if _ENDED.search(text):
+    # Where Python swallowed torch's error, as in a callback, the worker's pipe is what tells.
+    if _ENDED.search(text) or isinstance(problem, ConnectionResetError | EOFError):
         return RunError(
             "a data worker was killed, probably for want of memory; lower --workers (0: none)"
         )

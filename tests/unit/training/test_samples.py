@@ -334,6 +334,8 @@ class Failing(Dataset[Any]):
             )
         if self.how == "bug":
             raise RuntimeError("shapes differ")
+        if self.how == "cut":
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
         raise OSError(errno.EMFILE, "Too many open files")
 
 
@@ -341,6 +343,7 @@ class Failing(Dataset[Any]):
     ("how", "message"),
     [
         ("killed", "a data worker was killed.*lower --workers"),
+        ("cut", "a data worker was killed.*lower --workers"),
         ("full", r"shared memory \(/dev/shm\) is full; use --workers 0.*--shm-size"),
         ("open", "too many open files; lower --workers"),
     ],
