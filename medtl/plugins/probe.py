@@ -16,17 +16,24 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medtl import __version__
-from medtl.errors import MedtlError
+from medtl.errors import MedtlError, visible
 from medtl.plugins import builtin
 from medtl.plugins.loader import PluginError, load_plugin
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import read_regular, replacing
 
+if TYPE_CHECKING:
+    import subprocess
+
 #: An import that takes longer hangs. Of torch, from a busy network disk, it takes most of a minute.
 SECONDS = 60.0
+
+
+#: One that takes longer than this is named meanwhile.
+NAMED_AFTER_S = 5.0
 
 
 #: Files of a plugin's package that are looked at, and the bytes of a finding.
@@ -128,7 +135,7 @@ def _tried(point: EntryPoint) -> str:
     assert child.stdout is not None
     with child.stdout as answer:
         try:
-            code = child.wait(SECONDS)
+            code = _code(child, point)
         except subprocess.TimeoutExpired:
             return f"importing {point.value} takes more than {SECONDS:g} s"
         finally:
@@ -145,6 +152,19 @@ def _tried(point: EntryPoint) -> str:
     if not isinstance(reason, str) or code:
         return f"importing {point.value} ends Python (exit code {code})"
     return reason
+
+
+def _code(child: subprocess.Popen[bytes], point: EntryPoint) -> int:
+    """Its exit code. Raises TimeoutExpired after ``SECONDS``."""
+    import subprocess
+
+    at_first = min(NAMED_AFTER_S, SECONDS)
+    try:
+        return child.wait(at_first)
+    except subprocess.TimeoutExpired:
+        name = visible(point.name)
+        print(f"note: waiting for plugin {name}, at most {SECONDS:g} s", file=sys.stderr)
+        return child.wait(SECONDS - at_first)
 
 
 def _finding(point: EntryPoint) -> Path:

@@ -68,9 +68,14 @@ def test_what_can_be_told_here_is_left_to_the_loader(kind: str, write: Write) ->
     assert probe.fatal(write(HARMLESS[kind])) == ""
 
 
-def test_an_import_that_hangs_is_given_up(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_hangs_is_named_and_given_up(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(probe, "SECONDS", 1.0)
-    assert "takes more than 1 s" in probe.fatal(write("import time; time.sleep(1000)"))
+    monkeypatch.setattr(probe, "NAMED_AFTER_S", 0.5)
+    point = write("import time; time.sleep(1000)")
+    assert "takes more than 1 s" in probe.fatal(point)
+    assert capsys.readouterr().err == f"note: waiting for plugin {point.name}, at most 1 s\n"
 
 
 def test_a_finding_is_remembered_until_the_plugin_changes(
