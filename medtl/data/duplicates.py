@@ -144,8 +144,8 @@ def _record(file: ImageFile) -> dict[str, Any]:
         canonical_IJK, _, _ = to_canonical(array_IJK, affine)
         if flat:
             factor = max(1, max(array_IJK.shape) // EDGE)
-            rows, columns, _ = (min(factor, edge) for edge in canonical_IJK.shape)
-            small_IJK = block_mean(canonical_IJK, (rows, columns, 1))
+            factors = [min(factor, edge) for edge in canonical_IJK.shape]  # 1 along K
+            small_IJK = block_mean(canonical_IJK, factors)
             shown = small_IJK[bounding_box(foreground(small_IJK)) or ...]
             small = [resample_array(small_IJK, PICTURE), resample_array(shown, PICTURE)]
         else:

@@ -246,9 +246,8 @@ def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter, domain
         for one in kept
         if one.shares
     ]
-    reporter.show(
-        Table(f"Regions after preparation{f': {domain}' if domain else ''}", columns, tuple(rows))
-    )
+    title = "Regions after preparation" + (f": {domain}" if domain else "")
+    reporter.show(Table(title, columns, tuple(rows)))
     for text in (text for one in kept for text in _losses(one, preset)):
         reporter.warn(text)
 

@@ -215,11 +215,12 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     sides = plan.split.train + plan.split.val, plan.split.test
     train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
     needed = {name for stage in plan.stages for name in stage.domain.modalities}
-    with reporter.progress("reading images", len(train) + len(test)) as advance:
-        read = fingerprints([*train, *test], needed, advance)
+    cases = [*train, *test]
+    with reporter.progress("reading images", len(cases)) as advance:
+        read = fingerprints(cases, needed, advance)
     own, found = read[: len(train)], read[len(train) :]
     hashes = {value for values in own for value in values}
-    hashes -= _of_several([*train, *test], [*own, *found], needed)
+    hashes -= _of_several(cases, read, needed)
     shared = [case for case, values in zip(test, found, strict=True) if hashes & {*values}]
     _check_shared(plan, shared, train, reporter)
     outside = plan.outside

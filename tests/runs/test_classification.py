@@ -407,7 +407,7 @@ def bad_folders(root: Path) -> Iterator[tuple[str, str]]:
     damaged.write_bytes(whole[: len(whole) // 2])
     yield f"{damaged}: damaged (", "damaged"
     damaged.write_bytes(b"not a picture")
-    yield f"{damaged}: no picture that can be read", "no picture"
+    yield f"{damaged}: no picture that can be read (PNG", "no picture"
     damaged.write_bytes(whole)
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), root / "disc" / "x.nii.gz")
     yield "is a picture", "mixed"
