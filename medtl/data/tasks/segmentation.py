@@ -135,10 +135,10 @@ class OwnData(ListedTask):
             if count != len(self.modalities):
                 raise DataError(f"{entry.files[0]}: {self._named(f'it holds {count} channels')}")
         else:
-            odd = [path for n, path in entry.files.items() if n not in range(len(self.modalities))]
-            if odd:
-                what = "its channel number is too high"
-                raise DataError(f"{odd[0]}: {self._named(what)}; remove the file")
+            for n, path in entry.files.items():
+                if n not in range(len(self.modalities)):
+                    what = f"it is channel {n}, counted from 0"
+                    raise DataError(f"{path}: {self._named(what)}; renumber or remove it")
         return self._numbered(entry)
 
     def _named(self, what: str) -> str:

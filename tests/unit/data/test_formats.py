@@ -287,7 +287,7 @@ BAD = {
     ),
     "channel too many": (
         nnunet(lambda f: volume(f / "imagesTr/b_0002.nii.gz")),
-        "b_0002.nii.gz: its channel number is too high",
+        "b_0002.nii.gz: it is channel 2, counted from 0, but",
     ),
     "packed channels": (
         listed({**ONE, "image": "packed.nii.gz"}, modality=["FLAIR", "T1"]),
