@@ -75,6 +75,19 @@ PatchSize = Annotated[
 ]
 
 
+def _per_axis(value: Any) -> Any:
+    """Text with commas is one number per axis; three equal ones are one."""
+    each = value.split(",") if isinstance(value, str) else value
+    if not isinstance(each, list | tuple):
+        return value
+    if len(each) not in (1, 3):
+        raise ValueError("must be one number, or three: right, front, up")
+    return each[0] if len(set(each)) == 1 else tuple(each)
+
+
+SpacingMm = Annotated[Positive | tuple[Positive, Positive, Positive], BeforeValidator(_per_axis)]
+
+
 Mapped = Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_modality_names)]
 
 
@@ -163,7 +176,9 @@ class TrainConfig(BaseModel):
     harmonise: str | None = setting(
         "Harmoniser of intensities, fitted on the training cases (medtl list harmonisers)."
     )
-    spacing_mm: Positive | None = setting("Voxel spacing, in mm.", DATA, unset="the task's")
+    spacing_mm: SpacingMm | None = setting(
+        "Voxel spacing in mm: 2, or per axis (right,front,up) 1,1,4.", DATA, unset="the task's"
+    )
     patch_size: PatchSize | None = setting(
         "Size of a training patch in voxels, for example 96,96,96.", unset="the task's"
     )
@@ -286,7 +301,7 @@ class TrainSettings(TypedDict, total=False):
     options: Mapping[str, Any]
     transforms: str | None
     harmonise: str | None
-    spacing_mm: float | None
+    spacing_mm: float | Sequence[float] | None
     patch_size: Sequence[int] | None
     batch_size: int | None
     steps: int | None

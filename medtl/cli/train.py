@@ -79,6 +79,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     words = [part for part in parts if isinstance(part, str)]
     complete = component(option["kind"]) if option["kind"] else choice(*words) if words else None
     simple = next((part for part in parts if part in (int, float, bool, Path)), str)
+    if any(get_origin(part) is tuple for part in parts):  # one number or several
+        simple = str
     many = any(get_origin(part) is dict for part in parts)
     info = (
         typer.Argument(None, help=field.description, autocompletion=complete)

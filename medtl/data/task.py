@@ -9,6 +9,7 @@ from typing import Any
 
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain
+from medtl.data.spacing import Spacing
 from medtl.errors import ConfigError, nearest
 
 
@@ -20,7 +21,7 @@ class Defaults:
     dst: str
     network: str = "unet"
     transforms: str = "brain-mr"
-    spacing_mm: float = 2.0
+    spacing_mm: Spacing = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)
     batch_size: int = 2
     slice_size: tuple[int, ...] = (128, 128)  #: patches of 2-D networks
@@ -132,7 +133,7 @@ class Task:
         self,
         cases: Sequence[Case],
         modalities: Sequence[str],
-        spacing_mm: float | None = None,
+        spacing_mm: Spacing | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice | None:
         """Measure the training cases and choose the settings that the user left open.

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
 from medtl.data.case import Case
@@ -17,6 +16,7 @@ from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.errors import RunError
 from medtl.inference.classification import classify
 from medtl.inference.load import LoadedStage, restore_stage
+from medtl.inference.probability import logits_of, probabilities
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
@@ -61,11 +61,11 @@ class Ensemble:
         predictors: list[Segmenter] = self.predictors
         if len(predictors) == 1:
             return predictors[0].masks(prepared[0], scheme)
-        # Double: in single precision, probabilities near 1 of several regions round to 1.
-        total_LIJK = predictors[0].native_logits(prepared[0]).double().sigmoid_()
+        softmax = predictors[0].softmax
+        total_LIJK = probabilities(predictors[0].native_logits(prepared[0]), softmax=softmax)
         for predictor, image in zip(predictors[1:], prepared[1:], strict=True):
-            total_LIJK += predictor.native_logits(image).double().sigmoid_()
-        logits_LIJK = torch.logit(total_LIJK.div_(len(predictors)))
+            total_LIJK += probabilities(predictor.native_logits(image), softmax=softmax)
+        logits_LIJK = logits_of(total_LIJK.div_(len(predictors)), softmax=softmax)
         return predictors[0].settle(logits_LIJK, scheme)
 
 
@@ -103,5 +103,6 @@ def _shared_facts(member: LoadedStage) -> dict[str, str]:
         "task": member.metadata.task,
         "modalities": ", ".join(sorted(preprocessor.modalities)),
         "regions": ", ".join(preprocessor.regions),
+        "probabilities": "softmax" if member.metadata.softmax else "one per region",
         "labels": str((member.metadata.names or {}).get("regions", "")),
     }

@@ -22,13 +22,15 @@ from medtl.runtime.memory import out_of_memory
 from medtl.runtime.records import read_stages
 from medtl.runtime.run_folder import STAGES, Run
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
+from medtl.transfer.nnunet_plans import REASON
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 from medtl.transfer.transfer import load_exactly
 from medtl.transfer.weights import BEST, Weights, no_larger_than, read_weights
 from medtl.transforms.histogram import Standard
 from medtl.transforms.image_record import ImageRecord
+from medtl.transforms.nnunet import NnunetRecipe
 from medtl.transforms.preprocessor import Preprocessor, ignore
-from medtl.transforms.presets import Preset
+from medtl.transforms.presets import NNUNET, Preset
 
 #: What building a network and a preset from changed metadata raises.
 DAMAGE = (
@@ -59,10 +61,15 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
     """
     if not all(stage.task_type.dense for stage in stages):
         raise ConfigError("--tta is for segmentation; this run tells classes; drop it")
-    dims = max(stage.predictor.network.spatial_dims for stage in stages)
-    mirrored = all(stage.predictor.preprocessor.preset.augmentation.flip for stage in stages)
+    passes = max(
+        len(orientations(stage.predictor.mirrored))
+        for stage in stages
+        if isinstance(stage.predictor, Segmenter)
+    )
+    presets = [stage.predictor.preprocessor.preset for stage in stages]
+    mirrored = all(preset.augmentation.flip or preset.nnunet for preset in presets)
     reporter.say(
-        f"--tta: {len(orientations(dims))} passes of the network per window instead of one"
+        f"--tta: {passes} passes of the network per window instead of one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")
     )
     return [
@@ -118,6 +125,10 @@ def restore_stage(
     warn: Tell = ignore,
 ) -> LoadedStage:
     """Build the predictor of a checkpoint; arguments and errors as :func:`read_stage`."""
+    if REASON in weights.metadata:
+        raise RunError(
+            f"{weights.path}: this nnU-Net cannot predict here: {weights.metadata[REASON]}"
+        )
     if "network" not in weights.metadata:
         raise RunError(
             f"{weights.path} was not written by medtl train; it cannot predict alone; name a run"
@@ -173,9 +184,11 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
     Raises:
         RunError: the preset of this name has changed since training.
     """
-    preset: Preset = (
-        catalog.transforms[recorded["preset"]].load()().with_spacing(recorded["spacing_mm"])
-    )
+    if "nnunet" in recorded:
+        preset = replace(NNUNET, nnunet=NnunetRecipe.from_json(recorded["nnunet"]))
+    else:
+        preset = catalog.transforms[recorded["preset"]].load()()
+    preset = preset.with_spacing(recorded["spacing_mm"])
     preset = preset.with_windows(recorded.get("windows", {})).with_size(recorded.get("size", ()))
     records = {name: ImageRecord.from_json(r) for name, r in recorded.get("images", {}).items()}
     preset = preset.with_images(records)

@@ -21,8 +21,10 @@ from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.data.spacing import axes_mm
 from medtl.data.subset import stride
 from medtl.inference.flips import flipped
+from medtl.inference.probability import probabilities
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
 from medtl.inference.window_size import Shrinking, Tell, WindowSize
 from medtl.networks.blocks import Network
@@ -67,6 +69,7 @@ class Segmenter:
     nested: bool  #: whether each region lies within the one before it (WT, TC, ET)
     min_component_ml: float = 0.0  #: smaller components of the first region are dropped
     exclusive: bool = False  #: whether no voxel is in two regions
+    softmax: bool = False  #: the logits are those of a softmax with a background of 0
     flips: bool = False  #: average over all mirrorings of each window
     windows: Shrinking = field(default_factory=Shrinking, compare=False)
 
@@ -83,20 +86,27 @@ class Segmenter:
         return logits_LIJK
 
     @property
+    def mirrored(self) -> tuple[int, ...]:
+        """The axes that test-time flips mirror."""
+        recipe = self.preprocessor.preset.nnunet
+        return recipe.mirror if recipe else tuple(range(self.network.spatial_dims))
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of a voxel of the prepared grid."""
-        return self.preprocessor.preset.spacing_mm**3 / 1000
+        return math.prod(axes_mm(self.preprocessor.preset.spacing_mm)) / 1000
 
     def _logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Tensor:
         module = self.network.module.eval()
-        forward = flipped(module, self.network.spatial_dims) if self.flips else module
+        forward = flipped(module, self.mirrored) if self.flips else module
+        nnunet = self.preprocessor.preset.nnunet is not None
         image_CIJK = image_CIJK.to(self.fabric.device)
         if shown_IJK is not None:
             shown_IJK = shown_IJK.to(self.fabric.device)
         settings: dict[str, Any] = {
             "out_channels": self.network.out_channels,
             "autocast": autocast_dtype(self.fabric),
-            "multiple": self.network.patch_multiple,
+            "multiple": self.network.multiples,
         }
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
         if self.network.spatial_dims == 2:
@@ -112,21 +122,21 @@ class Segmenter:
 
             def compute(cut: WindowSize) -> Tensor:
                 i, j, k = cut.roi
-                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole else 0
+                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole and not nnunet else 0
                 return sliding_window(
                     forward,
                     image_CIJK,
                     (i, j, k),
                     batch_size=cut.batch_size,
-                    crop=True,
+                    crop=not nnunet,
+                    nnunet=nnunet,
                     shown_IJK=shown_IJK,
                     pass_voxels=limit,
                     **settings,
                 )
 
         with suited_to_cpu(module):
-            multiple = self.network.patch_multiple
-            return self.windows.run(compute, wanted, multiple, fixed=bool(fixed))
+            return self.windows.run(compute, wanted, self.network.multiples, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a preprocessed case.
@@ -159,7 +169,9 @@ class Segmenter:
         nested, least_ml = metadata.nested, metadata.min_component_ml
         windows, exclusive = Shrinking(tell), metadata.exclusive
         return cls(
-            network, preprocessor, patch_size, fabric, nested, least_ml, exclusive, windows=windows
+            *(network, preprocessor, patch_size, fabric, nested, least_ml, exclusive),
+            softmax=metadata.softmax,
+            windows=windows,
         )
 
     def calibrate(
@@ -198,7 +210,7 @@ class Segmenter:
         shares = []
         for index in share(self.fabric, range(count)):
             logits_LIJK = self.prepared_logits(cached[index]["image"]).cpu()
-            shares_LN = logits_LIJK.double().flatten(1).sigmoid()
+            shares_LN = probabilities(logits_LIJK.flatten(1), softmax=self.softmax)
             shares.append(shares_LN[:, :: stride(shares_LN.shape[1], MOST_VOXELS)])
         shares_LN = torch.cat(gather(self.fabric, shares, count), dim=1)
         return [torch.stack((shares_N, 1 - shares_N), dim=1) for shares_N in shares_LN]

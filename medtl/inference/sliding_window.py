@@ -5,6 +5,7 @@ Axes: B window of a batch, C modality, L output channel, I J K voxels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import product
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medtl.data.io.grids import bounding_box
+from medtl.networks.blocks import per_axis
 from medtl.networks.cpu.channels_last import ChannelsLast
 
 Forward = Callable[[Tensor], Tensor]
@@ -32,6 +34,10 @@ _SIGMA = 0.125  # of the window's edge, as in MONAI and nnU-Net
 _SMALLEST_WEIGHT = 1e-3
 
 
+#: Of nnU-Net's weights, which are half precision and 10 at the centre.
+_SMALLEST_HALF = 6e-9
+
+
 @torch.inference_mode()
 def sliding_window(
     forward: Forward,
@@ -45,7 +51,8 @@ def sliding_window(
     crop: bool = False,
     shown_IJK: Tensor | None = None,
     pass_voxels: int = 0,
-    multiple: int = 1,
+    multiple: int | Sequence[int] = 1,
+    nnunet: bool = False,
 ) -> Tensor:
     """Average the logits of overlapping windows, weighted by a Gaussian around each one's centre.
 
@@ -63,7 +70,9 @@ def sliding_window(
             hold some; elsewhere the logits are :data:`OUTSIDE`.
         shown_IJK: foreground for cropping; default: where the image is not 0.
         pass_voxels: a volume of at most this many voxels, padding included, runs in one pass. It
-            is padded to ``multiple``, and to twice that where the window is as large.
+            is padded to ``multiple`` (one number, or one per axis), and to twice that where the
+            window is as large.
+        nnunet: windows at equal steps, their weights centred on a voxel, as nnU-Net has them.
 
     Returns:
         logits_LIJK, float32, on the device of the image.
@@ -77,18 +86,24 @@ def sliding_window(
     size = [side.stop - side.start for side in box]
     # Two steps of the coarsest level: a norm over a single voxel is undefined.
     i, j, k = (
-        max(_ceil(length, multiple), min(edge, 2 * multiple))
-        for length, edge in zip(size, roi, strict=True)
+        max(_ceil(length, step), min(edge, 2 * step))
+        for length, edge, step in zip(size, roi, per_axis(multiple, 3), strict=True)
     )
     if i * j * k <= pass_voxels:
         roi = (i, j, k)
     padded_CIJK, inner = _pad_to(image_CIJK[(slice(None), *box)], roi)
-    windows = _windows(padded_CIJK.shape[1:], roi, overlap)
+    windows = _windows(padded_CIJK.shape[1:], roi, overlap, even=nnunet)
     if shown_IJK is not None:
         padded_1IJK, _ = _pad_to(shown_IJK[box][None], roi)
         windows = [window for window in windows if _any(padded_1IJK[0][window])]
     found_LIJK = _average(
-        forward, padded_CIJK, windows, roi, out_channels, batch_size=batch_size, autocast=autocast
+        forward,
+        padded_CIJK,
+        windows,
+        _importance(roi, image_CIJK.device, on_voxel=nnunet),
+        out_channels,
+        batch_size=batch_size,
+        autocast=autocast,
     )[(slice(None), *inner)]
     if box == whole:
         return found_LIJK.contiguous()
@@ -101,14 +116,14 @@ def _average(
     forward: Forward,
     image_CIJK: Tensor,
     windows: Sequence[Window],
-    roi: tuple[int, int, int],
+    weight_IJK: Tensor,
     out_channels: int,
     *,
     batch_size: int,
     autocast: torch.dtype | None,
 ) -> Tensor:
     """The weighted average of the windows' logits (LIJK); OUTSIDE where there is no window."""
-    device = image_CIJK.device
+    device, roi = image_CIJK.device, weight_IJK.shape
     image_1CIJK = image_CIJK[None]
     last = autocast is torch.bfloat16 and device.type == "cpu" and roi[-1] > 1
     if autocast is not None:  # once, not for each window and layer that reads it
@@ -127,7 +142,6 @@ def _average(
             settings.enter_context(ChannelsLast())
         if len(windows) == 1 and roi == image_CIJK.shape[1:]:
             return logits_of(windows)[0].float()
-        weight_IJK = _importance(roi, device)
         logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
         total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
         for first in range(0, len(windows), batch_size):
@@ -163,18 +177,20 @@ def slice_wise(
     overlap: float = 0.5,
     batch_size: int = 16,
     autocast: torch.dtype | None = None,
-    multiple: int = 1,
+    multiple: int | Sequence[int] = 1,
 ) -> Tensor:
     """Run a 2-D network over the slices along the last axis; see :func:`sliding_window`.
 
     Without ``roi`` each slice runs whole, padded to ``multiple``. ``forward`` takes
     ``batch_BCIJ`` and returns ``logits_BLIJ``; ``batch_size`` counts slices.
     """
-    edges = roi or (_ceil(image_CIJK.shape[1], multiple), _ceil(image_CIJK.shape[2], multiple))
+    _, *size, _ = image_CIJK.shape
+    edges = roi or [_ceil(n, step) for n, step in zip(size, per_axis(multiple, 2), strict=True)]
+    i, j = edges
     return sliding_window(
         lambda batch_BCIJK: forward(batch_BCIJK[..., 0])[..., None],
         image_CIJK,
-        (*edges, 1),
+        (i, j, 1),
         out_channels=out_channels,
         overlap=overlap,
         batch_size=batch_size,
@@ -203,10 +219,18 @@ def _pad_to(image_CIJK: Tensor, roi: Sequence[int]) -> tuple[Tensor, Window]:
     return pad(image_CIJK, margins), inner
 
 
-def _windows(size: Sequence[int], roi: Sequence[int], overlap: float) -> list[Window]:
-    """Windows at a constant step, the last one of each axis moved back to end with the volume."""
+def _windows(
+    size: Sequence[int], roi: Sequence[int], overlap: float, *, even: bool = False
+) -> list[Window]:
+    """Windows at a constant step, the last one of each axis moved back to end with the volume; or
+    as few at ``even`` steps."""
     starts = []
     for length, edge in zip(size, roi, strict=True):
+        if even:
+            count = math.ceil((length - edge) / (edge * (1 - overlap))) + 1
+            step = (length - edge) / max(1, count - 1)
+            starts.append([round(index * step) for index in range(count)])
+            continue
         step = max(int(edge * (1 - overlap)), 1)
         count = -(-(length - edge) // step) + 1
         starts.append([min(index * step, length - edge) for index in range(count)])
@@ -216,11 +240,16 @@ def _windows(size: Sequence[int], roi: Sequence[int], overlap: float) -> list[Wi
     ]
 
 
-def _importance(roi: Sequence[int], device: torch.device) -> Tensor:
-    """Gaussian weights of one window, never so small that a corner seen once loses precision."""
+def _importance(roi: Sequence[int], device: torch.device, *, on_voxel: bool = False) -> Tensor:
+    """Gaussian weights of one window, never so small that a corner seen once loses precision.
+
+    Args:
+        on_voxel: the centre is that of a voxel, also where the edge is even.
+    """
     weight = torch.ones((), device=device)
     for edge in roi:
-        offset = torch.arange(edge, device=device) - (edge - 1) / 2
+        offset = torch.arange(edge, device=device) - (edge // 2 if on_voxel else (edge - 1) / 2)
         line = torch.exp(offset.square() / (-2 * (_SIGMA * edge) ** 2))
         weight = weight[..., None] * line
-    return weight.clamp(min=max(float(weight.min()), _SMALLEST_WEIGHT))
+    least = _SMALLEST_HALF if on_voxel else _SMALLEST_WEIGHT
+    return weight.clamp(min=max(float(weight.min()), least))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from medtl.errors import RunError
+from medtl.networks.blocks import per_axis
 from medtl.runtime.memory import give_back_freed_memory, out_of_memory
 
 #: Least edge of a halved window; it also has at least two voxels of the coarsest level.
@@ -22,14 +23,14 @@ class WindowSize:
     batch_size: int
     whole: bool
 
-    def halved(self, multiple: int, fixed: bool) -> WindowSize | None:
+    def halved(self, multiple: int | Sequence[int], fixed: bool) -> WindowSize | None:
         """The next smaller size; None if there is none.
 
         First fewer windows at once, then windows instead of whole volumes, then the longest edge
         of the windows is halved.
 
         Args:
-            multiple: edges of windows are multiples of this.
+            multiple: edges of windows are multiples of this, one number or one per axis.
             fixed: the network only takes windows of this size.
         """
         if self.batch_size > 1:
@@ -37,8 +38,9 @@ class WindowSize:
         if self.whole:
             return replace(self, whole=False)
         longest = max(range(len(self.roi)), key=lambda axis: self.roi[axis])
-        edge = multiple * -(-self.roi[longest] // (2 * multiple))
-        if fixed or edge == self.roi[longest] or edge < max(LEAST_EDGE, 2 * multiple):
+        step = per_axis(multiple, len(self.roi))[longest]
+        edge = step * -(-self.roi[longest] // (2 * step))
+        if fixed or edge == self.roi[longest] or edge < max(LEAST_EDGE, 2 * step):
             return None
         return replace(self, roi=(*self.roi[:longest], edge, *self.roi[longest + 1 :]))
 
@@ -63,7 +65,7 @@ class Shrinking:
         self,
         compute: Callable[[WindowSize], Tensor],
         wanted: WindowSize,
-        multiple: int,
+        multiple: int | Sequence[int],
         *,
         fixed: bool,
     ) -> Tensor:

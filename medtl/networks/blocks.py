@@ -34,10 +34,10 @@ class Network:
 
     ``input_tensors`` names the weights whose axis 1 counts the image's channels, ``head_tensors``
     those with an axis that counts the outputs. ``declared`` is False if the blocks were derived
-    from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it.
-    ``patch_size``: the only patch it takes; empty if it takes any multiple. ``dense``: the outputs
-    are maps as large as the image, else logits_BL of the whole image. ``options``: the builder's
-    other arguments, as plain data.
+    from the order of execution. ``patch_multiple``: every patch edge must be a multiple of it; one
+    number, or one per axis. ``patch_size``: the only patch it takes; empty if it takes any
+    multiple. ``dense``: the outputs are maps as large as the image, else logits_BL of the whole
+    image. ``options``: the builder's other arguments, as plain data.
     """
 
     name: str
@@ -49,11 +49,30 @@ class Network:
     width: int
     input_tensors: tuple[str, ...]
     head_tensors: tuple[str, ...]
-    patch_multiple: int = 1
+    patch_multiple: int | tuple[int, ...] = 1
     declared: bool = True
     patch_size: tuple[int, ...] = ()
     dense: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        """``patch_multiple`` per axis."""
+        return per_axis(self.patch_multiple, self.spatial_dims)
+
+    def probe_edges(self, least: int = 32) -> tuple[int, ...]:
+        """Edges of an image that the network takes, small but not too small for its norms."""
+        return self.patch_size or tuple(least_edge(least, each) for each in self.multiples)
+
+
+def per_axis(number: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """One number for every axis, or one per axis, as the latter."""
+    return (number,) * axes if isinstance(number, int) else tuple(number)
+
+
+def least_edge(least: int, multiple: int) -> int:
+    """The smallest edge of at least ``least`` and of two voxels of the coarsest level."""
+    return multiple * max(2, -(-least // multiple))
 
 
 class NetworkBuilder(Protocol):
@@ -160,8 +179,7 @@ def execution_layers(network: Network, patch_size: Sequence[int] | None = None) 
     They are found by running the module on shapes alone. Layers that inference does not use (heads
     for deep supervision) are left out. ``patch_size`` matters only to networks built for one.
     """
-    edge = max(32, 2 * network.patch_multiple)
-    patch = tuple(patch_size or network.patch_size or (edge,) * network.spatial_dims)
+    patch = tuple(patch_size or network.probe_edges())
     return execution_order(network.module, (2, network.in_channels, *patch))
 
 

@@ -17,8 +17,10 @@ from medtl.networks.blocks import (
     Network,
     NetworkBuilder,
     Role,
+    least_edge,
     names_of,
     partition,
+    per_axis,
     tensor_ids,
 )
 from medtl.networks.options import check_options, options_of
@@ -42,12 +44,14 @@ def network_builder(
     width: int,
     dimensions: Sequence[int] = (2, 3),
     imagenet: str = "",
+    patch_multiple: int | Callable[[int, Mapping[str, Any]], tuple[int, ...]] = 1,
     **traits: Any,
 ) -> Callable[[Callable[..., Architecture]], NetworkBuilder]:
     """Turn ``plan(spatial_dims, width, *, option=default)`` into a NetworkBuilder.
 
     ``width``: the published one. ``imagenet``: torchvision's file of weights. ``traits``:
-    ``patch_multiple`` and ``dense``, for :func:`finish`.
+    ``patch_multiple`` and ``dense``, for :func:`finish`; a function makes the former from the
+    number of axes and the options.
     """
     published, usual = width, 3 if 3 in dimensions else dimensions[0]
 
@@ -74,6 +78,9 @@ def network_builder(
                 spatial_dims=spatial_dims,
                 width=chosen,
                 dimensions=dimensions,
+                patch_multiple=patch_multiple(spatial_dims, settled)
+                if callable(patch_multiple)
+                else patch_multiple,
                 patch_size=patch_size,
                 options=settled,
                 **traits,
@@ -96,7 +103,7 @@ def finish(
     spatial_dims: int,
     width: int,
     dimensions: Sequence[int] = (2, 3),
-    patch_multiple: int = 1,
+    patch_multiple: int | tuple[int, ...] = 1,
     patch_size: Sequence[int] | None = None,
     fixed_patch: bool = False,
     dense: bool = True,
@@ -120,7 +127,7 @@ def finish(
         outputs = ((in_channels, other) for other in _others(out_channels))
         more_outputs = _comparable(name, module, make, outputs)
     patch = tuple(patch_size or ())
-    edges = patch or (max(32, 2 * patch_multiple),) * spatial_dims
+    edges = patch or tuple(least_edge(32, each) for each in per_axis(patch_multiple, spatial_dims))
     network = Network(
         name=name,
         module=module,
@@ -210,10 +217,12 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
     shown = "x".join(map(str, patch))
     if len(patch) != network.spatial_dims:
         raise ConfigError(f"{network.name} is {network.spatial_dims}-D; the patch is {shown}")
-    if any(edge % network.patch_multiple or edge < 1 for edge in patch):
+    pairs = list(zip(patch, network.multiples, strict=True))
+    if any(edge % multiple or edge < 1 for edge, multiple in pairs):
+        multiples = sorted({multiple for _, multiple in pairs})
+        of = multiples[0] if len(multiples) == 1 else ", ".join(map(str, network.multiples))
         raise ConfigError(
-            f"{network.name} takes patches with edges that are multiples of "
-            f"{network.patch_multiple}, not {shown}"
+            f"{network.name} takes patches with edges that are multiples of {of}, not {shown}"
         )
     if problem := _refusal(network, probe, patch):
         raise ConfigError(

@@ -73,6 +73,7 @@ def medtl_initialisers() -> list[Component]:
 def medtl_losses() -> list[Component]:
     losses = {
         "dice-ce": "Dice plus binary cross-entropy",
+        "dice-ce-softmax": "Dice plus softmax cross-entropy, for regions that exclude each other",
         "cross-entropy": "softmax cross-entropy over classes",
         "l2-sp": "distance of the weights from their start; added to another loss",
     }

@@ -6,6 +6,7 @@ Axes: B batch, C channel, L label or region, I J K voxel axes.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import lcm
 from pathlib import Path
 
 import torch
@@ -65,11 +66,12 @@ def patches_of_its_multiple_fit(tried: Tried) -> None:
     """A patch whose edges are an odd multiple of ``patch_multiple`` passes through it."""
     small = every(tried)[0]
     network = small.network
-    multiple, dims = network.patch_multiple, network.spatial_dims
+    multiple = lcm(*network.multiples)
     least = small.edge // multiple + 1
     edge = multiple * (least + (least % 2 == 0))
-    shape = (1, network.in_channels, *(edge,) * dims)
-    remedy = f"but patch_multiple is {multiple}; state what the edges must be multiples of"
+    shape = (1, network.in_channels, *(edge,) * network.spatial_dims)
+    stated = f"but patch_multiple is {network.patch_multiple}"
+    remedy = f"{stated}; state what the edges must be multiples of"
     try:
         larger = replace(small, edge=edge).again()
         found = predicted(larger, torch.zeros(shape))

@@ -17,6 +17,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.domain import parse_domain
 from medtl.data.io.images import read_labels, read_volume
+from medtl.data.spacing import axes_mm
 from medtl.data.splits import cases_of, split_patients
 from medtl.data.task import Defaults, Task, bound
 from medtl.errors import ConfigError, MedtlError
@@ -197,7 +198,7 @@ def a_case_can_be_prepared(tried: Tried) -> None:
     defaults = found.task.phantom_defaults
     preset = tried.catalog().transforms[defaults.transforms].load()()
     if not preset.fits:
-        preset = preset.with_spacing(max(6.0, defaults.spacing_mm))
+        preset = preset.with_spacing(max(6.0, *axes_mm(defaults.spacing_mm)))
     case = found.cohort.cases[0]
     regions = () if found.task.kind == "classification" else found.task.regions
     modalities = parse_domain(defaults.src).modalities

@@ -12,6 +12,7 @@ from medtl.data.domain import select
 from medtl.data.io.geometry import Header
 from medtl.data.io.nifti import SPACING_RANGE_MM
 from medtl.data.label_scheme import LabelScheme
+from medtl.data.spacing import as_option, axes_mm
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
 from medtl.errors import ConfigError
@@ -19,8 +20,10 @@ from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
 from medtl.networks.blocks import Network
+from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.memory import free_memory_bytes
+from medtl.training.losses import softmax_losses
 from medtl.transfer.strategies.base import Stage, refuse
 from medtl.transforms.presets import Preset
 
@@ -138,21 +141,32 @@ def untold_regions(task: Task, cases: Sequence[Case]) -> list[str]:
 def check_spacing(preset: Preset, headers: Sequence[Header]) -> None:
     """Raises ConfigError for a spacing of no image, or at which the memory holds no case."""
     low, high = SPACING_RANGE_MM
-    given = f"--spacing {preset.spacing_mm:g}"
+    axes = axes_mm(preset.spacing_mm)
+    given = f"--spacing {as_option(preset.spacing_mm)}"
     sizes = f"it is in mm, between {low:g} and {high:g}"
-    refuse(not low <= preset.spacing_mm <= high, f"{given} is not possible; {sizes}")
+    refuse(not low <= min(axes) <= max(axes) <= high, f"{given} is not possible; {sizes}")
     voxels = (
         max(
             math.prod(header.shape[:3]) * math.prod(map(float, header.spacing_mm))
             for header in headers
         )
-        / preset.spacing_mm**3
-    )
+    ) / math.prod(axes)
     refuse(
         voxels * BYTES_PER_VOXEL > free_memory_bytes(),
         f"{given}: a prepared case would have {voxels:.2g} voxels, more than the memory holds; "
         "take a coarser one",
     )
+
+
+def check_exclusive(task: Task, stages: Sequence[Stage], catalog: Catalog) -> None:
+    """Raises ConfigError for a softmax over regions that overlap."""
+    for stage in () if task.exclusive else stages:
+        names = [spec.name for spec in stage.losses]
+        refuse(
+            softmax_losses(stage, catalog),
+            f"--set loss={names[0]}: regions of task {task.name} overlap, and a softmax takes each "
+            "voxel for one of them; take dice-ce",
+        )
 
 
 def check_suited(

@@ -23,6 +23,7 @@ from medtl.data.formats.case_list import spread
 from medtl.data.io.geometry import orient, to_ras
 from medtl.data.io.grids import bounding_box, resample
 from medtl.data.io.images import read_labels, read_volume
+from medtl.data.spacing import Spacing, as_option, axes_mm, in_mm, thick_axis
 from medtl.data.tasks.fingerprint import SAMPLE
 from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
@@ -59,7 +60,8 @@ class Kept:
     shares: tuple[float, ...]  #: of its volume that is kept, of each case; at most 1
     on_grid: tuple[float, ...]  #: the same of what lies in the box around what the image shows
     outside: tuple[float, ...]  #: of its voxels where the image shows nothing, of sampled cases
-    finer_mm: float | None = None  #: the coarsest tried spacing that keeps it, where this one fails
+    #: the coarsest tried spacing that keeps it, where this one fails
+    finer_mm: Spacing | None = None
 
     @property
     def lost(self) -> int:
@@ -125,16 +127,17 @@ def kept_regions(
 
 def _finer(
     n: int, worst: Sequence[_LabelMap], regions: Sequence[str], preset: Preset, finest_mm: float
-) -> float | None:
+) -> Spacing | None:
     """The coarsest spacing that keeps region number ``n`` in the ``worst`` cases.
 
     On the grids of three boxes, as a thin structure may lie in one voxel or between two.
     """
     shifted = [one if k == 0 else _shifted(one, k) for one in worst for k in range(3)]
-    tries = max(1, math.ceil(math.log(finest_mm / preset.spacing_mm, FINER)))
+    axes, least_mm = axes_mm(preset.spacing_mm), float(f"{finest_mm:.4g}")
+    tries = max(1, math.ceil(math.log(finest_mm / max(axes), FINER)))
     for turn in range(1, tries + 1):
-        spacing_mm = math.floor(100 * preset.spacing_mm * FINER**turn) / 100
-        finer = preset.with_spacing(max(float(f"{finest_mm:.4g}"), spacing_mm))
+        shorter_mm = [math.floor(100 * mm * FINER**turn) / 100 for mm in axes]
+        finer = preset.with_spacing([max(least_mm, mm) for mm in shorter_mm])
         if all(_shares(one, regions, finer)[n][1] >= LEAST_KEPT for one in shifted):
             return finer.spacing_mm
     return None
@@ -153,7 +156,7 @@ def _shares(one: _LabelMap, regions: Sequence[str], preset: Preset) -> list[list
     case = one.case
     assert case.target is not None
     values = [sorted(case.regions[region]) for region in regions]
-    grid = preset.size if preset.fits else f"{preset.spacing_mm:g} mm"
+    grid = preset.size if preset.fits else in_mm(preset.spacing_mm)
     fact = f"{_KEPT} {grid} {one.box} {values}"
     compute = partial(_read_shares, one, regions, preset)
     return list(remembered(fact, case.target.path, case.target.channel, compute))
@@ -173,13 +176,14 @@ def _read_shares(one: _LabelMap, regions: Sequence[str], preset: Preset) -> list
     if one.box is not None:
         box = tuple(slice(start, stop) for start, stop in one.box)
     elif not preset.fits:
-        box = _wider(box, native_mm, preset.spacing_mm)
+        box = _wider(box, native_mm, max(axes_mm(preset.spacing_mm)))
     else:
         box = (slice(None),) * 3
     masks_LIJK = orient(masks_LIJK[(slice(None), *box)], axes, flips)
     size, within = masks_LIJK.shape[1:], masks_LIJK.reshape(len(regions), -1).sum(1)
     shape = prepared_shape(size, native_mm[list(axes)], preset)
-    covered = resample(torch.from_numpy(np.array(masks_LIJK, np.float32, order="C")), shape)
+    slices = None if preset.fits else thick_axis(preset.spacing_mm)
+    covered = resample(torch.from_numpy(np.array(masks_LIJK, np.float32, order="C")), shape, slices)
     kept = (covered >= 0.5).flatten(1).sum(1).numpy() * (math.prod(size) / math.prod(shape))
     return [
         [
@@ -255,12 +259,12 @@ def report_kept(kept: Sequence[Kept], preset: Preset, reporter: Reporter, domain
 def _losses(one: Kept, preset: Preset) -> Iterator[str]:
     """What a region loses, and how to keep it."""
     if one.poor:
-        grid = "at this size" if preset.fits else f"at {preset.spacing_mm:g} mm"
+        grid = "at this size" if preset.fits else f"at {in_mm(preset.spacing_mm)}"
         mend = "no spacing that was tried keeps it: leave it out, or join it with another"
         if preset.fits:
             mend = "a larger patch_size would keep more"
         elif one.finer_mm is not None:
-            mend = f"--spacing {one.finer_mm:g} would keep half or more in each"
+            mend = f"--spacing {as_option(one.finer_mm)} would keep half or more in each"
         yield (
             f"region {one.region}: the training grid {grid} keeps {median(one.on_grid):.0%} of it "
             f"(median), less than half in {one.poor} and nothing in {one.lost} of "

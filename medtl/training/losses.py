@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl.networks.blocks import Network, tensors
+from medtl.plugins.catalog import Catalog
 from medtl.runtime.distributed import summed
+from medtl.transfer.strategies.base import Stage
 
 
 class FeatureLoss(nn.Module):
@@ -57,12 +59,51 @@ class DiceCE(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits, target = logits.float(), target.float()
-        axes = [0, *range(2, logits.ndim)]
-        probability = torch.sigmoid(logits)
-        shown = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
-        overlap, total = summed(torch.stack(shown))
-        dice: Tensor = (2 * overlap + self.smooth) / (total + self.smooth)
-        return 1 - dice.mean() + functional.binary_cross_entropy_with_logits(logits, target)
+        dice = batch_dice(torch.sigmoid(logits), target, self.smooth)
+        return 1 - dice + functional.binary_cross_entropy_with_logits(logits, target)
+
+
+class SoftmaxLoss(nn.Module):
+    """A loss for regions that exclude each other: with the background, each voxel is of one.
+
+    The outputs are the logits of the regions; that of the background is 0. So a voxel is of the
+    region with the highest logit, if that is positive, as for other losses.
+    """
+
+
+class SoftmaxDiceCE(SoftmaxLoss):
+    """Soft Dice per region, without the background, plus cross-entropy, in equal parts.
+
+    Both are taken on the softmax over the regions and the background (Isensee et al. 2021), Dice
+    over the batch.
+    """
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        logits, target = logits.float(), target.float()
+        background = 1 - target.sum(1, keepdim=True)
+        every = torch.cat((torch.zeros_like(background), logits), dim=1).log_softmax(1)
+        truth = torch.cat((background, target), dim=1)
+        dice = batch_dice(every[:, 1:].exp(), target, self.smooth)
+        return 1 - dice - (truth * every).sum(1).mean()
+
+
+def batch_dice(probability: Tensor, target: Tensor, smooth: float) -> Tensor:
+    """The mean over the regions of soft Dice over the batches of all processes."""
+    axes = [0, *range(2, target.ndim)]
+    shown = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
+    overlap, total = summed(torch.stack(shown))
+    dice: Tensor = (2 * overlap + smooth) / (total + smooth)
+    return dice.mean()
+
+
+def softmax_losses(stage: Stage, catalog: Catalog) -> bool:
+    """Whether the stage's losses take the outputs as logits of a softmax."""
+    built = (catalog.losses[spec.name].load()(**spec.params) for spec in stage.losses)
+    return any(isinstance(loss, SoftmaxLoss) for loss in built)
 
 
 class CrossEntropy(nn.Module):
@@ -80,6 +121,11 @@ def cross_entropy() -> nn.Module:
 def dice_ce(smooth: float = 1.0) -> nn.Module:
     """Build :class:`DiceCE`; ``smooth`` in voxels keeps empty regions finite."""
     return DiceCE(smooth)
+
+
+def dice_ce_softmax(smooth: float = 1.0) -> nn.Module:
+    """Build :class:`SoftmaxDiceCE`; ``smooth`` in voxels keeps empty regions finite."""
+    return SoftmaxDiceCE(smooth)
 
 
 class L2SP(WeightLoss):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from math import lcm, prod
+from math import prod
 
 import torch
 from lightning_fabric import Fabric
@@ -120,8 +120,12 @@ def measure_footprint(
     stage = largest_stage(plan)
     copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
     weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
-    large = tuple(min(edge, PROBE_EDGE) for edge in plan.patch_size[: network.spatial_dims])
-    small = _halved(large, lcm(16, network.patch_multiple))
+    multiples = network.multiples
+    large = tuple(
+        min(edge, multiple * max(2, PROBE_EDGE // multiple))
+        for edge, multiple in zip(plan.patch_size, multiples, strict=False)
+    )
+    small = _halved(large, multiples)
     batch_size = stage.batch_size // fabric.world_size
     # What is made at first use is not counted. (Batch norm of one small image is undefined.)
     smaller = _taking(small, network, plan, catalog)
@@ -170,9 +174,10 @@ def largest_stage(plan: Plan) -> Stage:
     return next((stage for stage in plan.stages if stage.unlabelled), plan.stages[0])
 
 
-def _halved(edges: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+def _halved(edges: tuple[int, ...], multiples: tuple[int, ...]) -> tuple[int, ...]:
     """With the longest edge halved, unless that leaves less than two steps of the last level."""
     longest = edges.index(max(edges))
+    multiple = max(16, multiples[longest])
     half = multiple * round(edges[longest] / 2 / multiple)
     if not 2 * multiple <= half < edges[longest]:
         return edges

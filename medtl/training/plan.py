@@ -18,6 +18,7 @@ from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.same_images import with_sharers_joined
 from medtl.data.sides import naming_sides
+from medtl.data.spacing import Spacing, axes_mm, in_mm
 from medtl.data.splits import Split, cases_of
 from medtl.data.task import Advice, Defaults, Task, bound
 from medtl.errors import ConfigError, DataError, shortened
@@ -26,11 +27,13 @@ from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.blocks import Network
 from medtl.networks.builder import takes_patch
 from medtl.networks.norms import check_norms
+from medtl.networks.topology import fit_patch, plan_topology
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 from medtl.runtime.table import Table
 from medtl.training.checks import (
+    check_exclusive,
     check_spacing,
     check_suited,
     few_tested,
@@ -152,6 +155,8 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
     config, task, probe = draft.config, draft.task, draft.network
     if any(stage.norm_stats == "target" for stage in draft.stages):
         check_norms(probe)
+    draft = choose_topology(draft, data, preset, catalog)
+    config, probe = draft.config, draft.network
     patch_size, request = choose_sizes(draft, data, preset, processes)
     plan = Plan(
         config=config,
@@ -205,6 +210,7 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     outside = outside_weights(config, catalog, config.network or task.defaults.network)
     request, network = build_request(config, task, kind, catalog, outside)
     stages = lay_out(config, catalog, request)
+    check_exclusive(task, stages, catalog)
     for line in unused(config, request, stages):
         reporter.say(line)
     return Draft(config, task, kind, outside, request, network, stages)
@@ -254,9 +260,7 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
         windowed = dict(preset.windows)
         preset = preset.with_images(record_images(training, reporter, windowed))
         # The task's spacing, or the data's own where that is coarser.
-        native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in data.headers)
-        coarser_mm = max(defaults.spacing_mm, round(native_mm, 2))
-        preset = preset.with_spacing(config.spacing_mm or coarser_mm)
+        preset = preset.with_spacing(config.spacing_mm or _no_finer(defaults, data.headers))
         check_spacing(preset, data.headers)
     if config.modality_dropout and all(len(domain.modalities) == 1 for domain in visited):
         raise ConfigError(
@@ -274,6 +278,27 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
     return replace(preset, standard=standard)
 
 
+def choose_topology(draft: Draft, data: PlannedData, preset: Preset, catalog: Catalog) -> Draft:
+    """The draft with strides and kernels per axis, for a network that has these options."""
+    config, options = draft.config, draft.network.options
+    dims = draft.network.spatial_dims
+    if not {"strides", "kernels"} <= options.keys() or options["strides"] is not None:
+        return draft
+    edges = config.patch_size or _edges(draft, data, preset)
+    topology = plan_topology(axes_mm(preset.spacing_mm)[:dims], edges[:dims])
+    config = config.model_copy(update={"options": {**config.options, **topology.options()}})
+    request, network = build_request(config, draft.task, draft.task_type, catalog, draft.outside)
+    return replace(draft, config=config, request=request, network=network)
+
+
+def _edges(draft: Draft, data: PlannedData, preset: Preset) -> tuple[int, ...]:
+    """The patch of the task for the network's axes, no larger than the images."""
+    defaults = data.defaults
+    volumes = draft.network.spatial_dims == len(defaults.patch_size)
+    edges = defaults.patch_size if volumes else defaults.slice_size
+    return edges if preset.fits else _no_larger(edges, data.headers, preset.spacing_mm)
+
+
 def choose_sizes(
     draft: Draft, data: PlannedData, preset: Preset, processes: int
 ) -> tuple[tuple[int, ...], Request]:
@@ -286,11 +311,10 @@ def choose_sizes(
     """
     config, defaults, network = draft.config, data.defaults, draft.network
     if network.spatial_dims == len(defaults.patch_size):
-        edges = defaults.patch_size
         batch_size = config.batch_size or defaults.batch_size
         steps = defaults.steps_for(len(cases_of(data.split.train, data.cohort.cases)), batch_size)
     else:
-        edges, steps = defaults.slice_size, defaults.steps
+        steps = defaults.steps
         batch_size = config.batch_size or defaults.slice_batch_size
     if batch_size % processes:
         raise ConfigError(
@@ -299,17 +323,18 @@ def choose_sizes(
         )
     if not draft.task_type.dense and batch_size < 2 * processes:
         raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
-    multiple = lcm(16, network.patch_multiple)
-    if not (config.patch_size or preset.fits):
-        edges = _no_larger(edges, data.headers, preset.spacing_mm)
-    patch = config.patch_size or _accepted(
-        network, tuple(multiple * -(-edge // multiple) for edge in edges), multiple
-    )
+    # Planned strides say what the edges need; other networks train on multiples of 16.
+    planned = network.options.get("strides") is not None
+    multiples = [each if planned else lcm(16, each) for each in network.multiples]
+    edges = _edges(draft, data, preset)
+    patch = config.patch_size or _accepted(network, fit_patch(edges, multiples), multiples)
     steps, rate = config.steps or steps, config.lr or defaults.rate
     return patch, replace(draft.request, steps=steps, batch_size=batch_size, rate=rate)
 
 
-def _accepted(network: Network, patch: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+def _accepted(
+    network: Network, patch: tuple[int, ...], multiples: Sequence[int]
+) -> tuple[int, ...]:
     """``patch``, enlarged where the network refuses it: norms need more than one voxel.
 
     Of shapes that stay refused the first is kept, and the network's builder says why.
@@ -319,14 +344,17 @@ def _accepted(network: Network, patch: tuple[int, ...], multiple: int) -> tuple[
         if takes_patch(network, larger):
             return larger
         least = min(larger)
-        larger = tuple(edge + multiple if edge == least else edge for edge in larger)
+        larger = tuple(
+            edge + multiple if edge == least else edge
+            for edge, multiple in zip(larger, multiples, strict=True)
+        )
     return patch
 
 
 def _choices(plan: Plan, advice: Advice) -> Table | None:
     """Each setting and why it was chosen; None where all were given, as on --resume."""
     every = {
-        "spacing_mm": f"{plan.preset.spacing_mm:g} mm",
+        "spacing_mm": in_mm(plan.preset.spacing_mm),
         "patch_size": "x".join(map(str, plan.patch_size)),
         "batch_size": str(plan.request.batch_size),
         "network": plan.network,
@@ -348,12 +376,20 @@ def _choices(plan: Plan, advice: Advice) -> Table | None:
     return Table("Choices", ("setting", "value", "why"), rows)
 
 
+def _no_finer(defaults: Defaults, headers: Sequence[Header]) -> Spacing:
+    """The task's spacing; if it is of cubes, the data's own where that is coarser."""
+    if not isinstance(defaults.spacing_mm, int | float):
+        return defaults.spacing_mm
+    native_mm = median(min(float(mm) for mm in header.spacing_mm) for header in headers)
+    return max(defaults.spacing_mm, round(native_mm, 2))
+
+
 def _no_larger(
-    edges: tuple[int, ...], headers: Sequence[Header], spacing_mm: float
+    edges: tuple[int, ...], headers: Sequence[Header], spacing_mm: Spacing
 ) -> tuple[int, ...]:
     """The task's patch, cut to the median size of the data."""
     grids = [ras_grid(header) for header in headers]
     return tuple(
-        min(edge, round(median(shape[axis] * mm[axis] for shape, mm in grids) / spacing_mm))
-        for axis, edge in enumerate(edges)
+        min(edge, round(median(shape[axis] * mm[axis] for shape, mm in grids) / wanted_mm))
+        for axis, (edge, wanted_mm) in enumerate(zip(edges, axes_mm(spacing_mm), strict=False))
     )

@@ -12,6 +12,7 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
+from medtl.data.spacing import in_mm
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, freeze, partition, tensors
 from medtl.networks.cpu.convolutions import suited_to_cpu
@@ -126,7 +127,7 @@ def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
     strategy = catalog.strategies[plan.config.strategy]
     yield f"strategy {strategy.name}: {strategy.summary}"
     edges = "x".join(map(str, plan.patch_size))
-    scale = "scaled to fit" if plan.preset.fits else f"at {plan.preset.spacing_mm:g} mm"
+    scale = "scaled to fit" if plan.preset.fits else f"at {in_mm(plan.preset.spacing_mm)}"
     what = "patches" if plan.task_type.dense else "images"
     yield (
         f"network {plan.network}, {what} {edges} {scale}, "

@@ -38,6 +38,7 @@ from medtl.training.loop import (
     snapshot,
     unchanged,
 )
+from medtl.training.losses import softmax_losses
 from medtl.training.plan import Plan
 from medtl.training.profiler import Profile, Profiling, write_summary
 from medtl.training.samples.augmented import Patches, Views, blind
@@ -349,6 +350,7 @@ class Trainer:
             regions=plan.task.regions,
             nested=plan.task.nested,
             exclusive=plan.task.exclusive,
+            softmax=softmax_losses(stage, self.catalog),
             names=plan.task.names,
             preprocessing=plan.preset.to_json(),
             seen=self.seen,

@@ -74,6 +74,7 @@ class CheckpointMetadata(BaseModel):
     regions: Names  #: order of the output channels
     nested: Flag = False  #: each region lies within the one before it
     exclusive: Flag = False  #: no voxel is in two regions
+    softmax: Flag = False  #: the outputs are logits of a softmax, the background's being 0
     names: Mapping[str, Any] | None = None  #: see :attr:`medtl.data.task.Task.names`
     preprocessing: dict[str, Any]  #: preset and spacing, see Preset.to_json
     seen: tuple[str, ...]  #: content hashes of the training images of every stage

@@ -1,4 +1,4 @@
-"""nnU-Net v2 checkpoints: their metadata, and their tensor names as MONAI's DynUNet names.
+"""nnU-Net v2 checkpoints: their tensor names as MONAI's DynUNet names.
 
 nnU-Net's PlainConvUNet and MONAI's DynUNet are one architecture under two naming schemes, with
 one difference: nnU-Net's convolutions have a bias, which the instance norm after each cancels.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from medtl.data.modality import parse_modality
-from medtl.errors import ConfigError
 
 NNUNET = "nnU-Net v2"
 
@@ -30,20 +27,6 @@ _HEAD = re.compile(r"decoder\.seg_layers\.(\d+)\.(weight|bias)")
 
 def is_nnunet(content: Mapping[Any, Any]) -> bool:
     return isinstance(content.get("network_weights"), Mapping) and "trainer_name" in content
-
-
-def nnunet_metadata(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """The modalities that the checkpoint's ``dataset.json`` names, where they are MR contrasts."""
-    init_args = content.get("init_args")
-    dataset = init_args.get("dataset_json") if isinstance(init_args, Mapping) else None
-    channels = dataset.get("channel_names") if isinstance(dataset, Mapping) else None
-    if not isinstance(channels, Mapping):
-        return {}
-    try:
-        ordered = sorted(channels.items(), key=lambda item: int(item[0]))
-        return {"modalities": [parse_modality(str(name)) for _, name in ordered]}
-    except (ConfigError, ValueError):
-        return {}
 
 
 def dynunet_names(names: Iterable[str]) -> dict[str, str]:

@@ -29,8 +29,7 @@ def norm_follows(network: Network, tensor_name: str) -> bool:
     bit-identical afterwards.
     """
     weight = tensors(network)[tensor_name]
-    edge = max(16 if network.dense else 32, 2 * network.patch_multiple)
-    patch = network.patch_size or (edge,) * network.spatial_dims
+    patch = network.probe_edges(16 if network.dense else 32)
     draw = torch.Generator().manual_seed(0)
     images = 1 if network.dense else 2  # a single output has no spread
     batch_BCIJK = torch.randn((images, network.in_channels, *patch), generator=draw).to(weight)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from medtl.errors import WeightsError
 from medtl.transfer.file_bounds import TorchScriptError, check_plain, check_sizes, contents_of
-from medtl.transfer.nnunet_names import NNUNET, is_nnunet, nnunet_metadata
+from medtl.transfer.nnunet_names import NNUNET, is_nnunet
+from medtl.transfer.nnunet_plans import model_metadata, relative_heads
 from medtl.transfer.wrapped import unwrapped
 
 #: Packages whose objects in a checkpoint are settings and paths, never weights.
@@ -82,7 +83,9 @@ def read_torch(path: Path, key: str = "") -> tuple[dict[str, Tensor], dict[str, 
         check_plain(path, name, tensor)
     check_sizes(path, tensors, records)
     if isinstance(content, Mapping) and is_nnunet(content) and not key:
-        return _owned(tensors), nnunet_metadata(content), NNUNET
+        metadata = model_metadata(content, path)
+        owned = _owned(tensors)
+        return relative_heads(owned) if metadata.get("softmax") else owned, metadata, NNUNET
     return _owned(tensors), {}, form
 
 

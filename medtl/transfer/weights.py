@@ -36,6 +36,10 @@ from medtl.transfer.wrapped import without_wrappers
 BEST = "checkpoint_best.safetensors"
 
 
+#: The checkpoint of a fold that nnU-Net has finished.
+NNUNET_FINAL = "checkpoint_final.pth"
+
+
 #: How files of weights are usually called; used for hints alone.
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -194,7 +198,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
 def resolve_weights(text: str) -> Path:
     """``FILE``, ``runs/x`` (its last stage) or ``runs/x/source`` (that stage) -> a weights file.
 
-    The stages' order is that of ``stages.json`` in the run folder, else of their checkpoints' age.
+    Of a folder in which nnU-Net trained one fold, it is that fold's. The stages' order is that of
+    ``stages.json`` in the run folder, else of their checkpoints' age.
     """
     path = from_home(text)
     if path.is_file():
@@ -203,6 +208,14 @@ def resolve_weights(text: str) -> Path:
         raise WeightsError(f"{text}: no such file or run{_nearby(path)}")
     if (path / BEST).is_file():
         return path / BEST
+    folds = sorted(path.glob(f"fold_*/{NNUNET_FINAL}")) or list(path.glob(NNUNET_FINAL))
+    if len(folds) > 1:
+        each = " ".join(str(fold) for fold in folds)
+        raise WeightsError(
+            f"{text} holds {len(folds)} folds of an nnU-Net; name one or all: {each}"
+        )
+    if folds:
+        return folds[0]
     stages = _finished_stages(path)
     if not stages:
         raise WeightsError(

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from medtl.data.io.geometry import orient, to_ras
-from medtl.data.io.grids import bounding_box, resample
+from medtl.data.io.grids import bounding_box, nearest_slices, resample
+from medtl.data.spacing import axes_mm, thick_axis
 from medtl.errors import DataError
 from medtl.transforms.intensity import (
     blurred,
@@ -26,18 +27,23 @@ from medtl.transforms.intensity import (
     white_of,
     zscore_in_brain,
 )
+from medtl.transforms.nnunet import NnunetRecipe, placed, prepare_nnunet
 from medtl.transforms.presets import Preset
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a prepared image lies in its native grid (whose axes may be flipped or swapped)."""
+    """Where a prepared image lies in its native grid (whose axes may be flipped or swapped).
+
+    Its axes are right, front, up, but of a preset for nnU-Net's checkpoints.
+    """
 
     shape: tuple[int, ...]  #: native voxels
     start: tuple[int, ...]  #: first voxel of the brain box, in RAS order
     size: tuple[int, ...]  #: voxels of the brain box, in RAS order
     axes: tuple[int, int, int]  #: RAS axis i is native axis axes[i]
     flips: tuple[bool, bool, bool]  #: RAS axis i runs against its native axis
+    slices: int | None = None  #: RAS axis along which the prepared grid has thick slices
 
 
 def prepare(
@@ -77,19 +83,55 @@ def prepare(
     scaled = _scaled(image_CIJK, covered_CIJK, preset, names, types, spacing_mm)
     size = image_CIJK.shape[1:]
     shape = prepared_shape(size, spacing_mm, preset)
-    image = resample(torch.from_numpy(np.stack(scaled)), shape)
+    slices = None if preset.fits else thick_axis(preset.spacing_mm)
+    image = resample(torch.from_numpy(np.stack(scaled)), shape, slices)
     start = tuple(side.start for side in crop)
     prepared: dict[str, Any] = {
         "image": blurred(image) if preset.head else image,
-        "placement": Placement(native, start, size, axes, flips),
+        "placement": Placement(native, start, size, axes, flips, slices),
     }
     if target_LIJK is not None:
-        cropped = orient(target_LIJK, axes, flips)[(slice(None), *crop)]
-        share = resample(torch.from_numpy(np.array(cropped, np.float32, order="C")), shape)
-        prepared["target"] = (share >= 0.5).to(torch.uint8)
-        held_L = torch.from_numpy(target_LIJK.reshape(len(target_LIJK), -1).any(1))
-        prepared["lost"] = held_L & ~(share >= 0.5).flatten(1).any(1)
+        prepared |= _target(target_LIJK, axes, flips, crop, shape, slices)
     return prepared
+
+
+def prepare_as_nnunet(
+    image_CIJK: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    target_LIJK: NDArray[np.bool_] | None,
+    preset: Preset,
+    recipe: NnunetRecipe,
+) -> dict[str, Any]:
+    """:func:`prepare` by the plans of an nnU-Net; a target goes to the nearest voxels."""
+    axes, flips = placed(recipe, affine)
+    image, box, slices = prepare_nnunet(image_CIJK, affine, recipe, axes_mm(preset.spacing_mm))
+    start, size = tuple(s.start for s in box), tuple(s.stop - s.start for s in box)
+    prepared: dict[str, Any] = {
+        "image": image,
+        "placement": Placement(image_CIJK.shape[1:], start, size, axes, flips, slices),
+    }
+    if target_LIJK is not None:
+        prepared |= _target(target_LIJK, axes, flips, box, tuple(image.shape[1:]), slices)
+    return prepared
+
+
+def _target(
+    target_LIJK: NDArray[np.bool_],
+    axes: Sequence[int],
+    flips: Sequence[bool],
+    box: tuple[slice, ...],
+    shape: tuple[int, ...],
+    slices: int | None,
+) -> dict[str, Tensor]:
+    """The regions on the prepared grid, and which of them it does not show."""
+    cropped = orient(target_LIJK, axes, flips)[(slice(None), *box)]
+    masks = torch.from_numpy(np.array(cropped, np.float32, order="C"))
+    share = resample(masks, shape, slices)
+    held_L = torch.from_numpy(target_LIJK.reshape(len(target_LIJK), -1).any(1))
+    return {
+        "target": (share >= 0.5).to(torch.uint8),
+        "lost": held_L & ~(share >= 0.5).flatten(1).any(1),
+    }
 
 
 def _scaled(
@@ -137,16 +179,23 @@ def prepared_shape(
         factor = min(edge / mm for edge, mm in zip(preset.size, extent_mm, strict=False))
         edges = [mm * factor for mm in extent_mm[: len(preset.size)]]
     else:
-        edges = [mm / preset.spacing_mm for mm in extent_mm]
+        wanted_mm = axes_mm(preset.spacing_mm)
+        edges = [mm / wanted for mm, wanted in zip(extent_mm, wanted_mm, strict=True)]
     i, j, k = (*(max(1, round(edge)) for edge in edges), *size[len(edges) :])
     return i, j, k
 
 
 def to_native(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
     """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``."""
+    size, slices = placement.size, placement.slices
+    if slices is not None:  # linear within the slices, then the nearest slice
+        size = tuple(n if k != slices else logits_LIJK.shape[1 + k] for k, n in enumerate(size))
     box = functional.interpolate(
-        logits_LIJK[None].float(), size=placement.size, mode="trilinear", align_corners=False
+        logits_LIJK[None].float(), size=size, mode="trilinear", align_corners=False
     )[0]
+    if slices is not None:
+        nearest = nearest_slices(size[slices], placement.size[slices])
+        box = box.index_select(1 + slices, torch.tensor(nearest, device=box.device))
     ras_shape = [placement.shape[axis] for axis in placement.axes]
     full = box.new_full((len(box), *ras_shape), fill)
     crop = tuple(slice(a, a + n) for a, n in zip(placement.start, placement.size, strict=True))

@@ -27,7 +27,7 @@ from medtl.transforms.image_record import (
     shown_as_recorded,
     within_window,
 )
-from medtl.transforms.preprocess import prepare
+from medtl.transforms.preprocess import prepare, prepare_as_nnunet
 from medtl.transforms.presets import Preset
 
 
@@ -82,6 +82,8 @@ class Preprocessor:
         See :func:`medtl.transforms.preprocess.prepare`.
         """
         names, preset = self.modalities, self.preset
+        if preset.nnunet:
+            return prepare_as_nnunet(image_CIJK, affine, target_LIJK, preset, preset.nnunet)
         shown = self._each_shown(image_CIJK)
         for name, each in zip(names, shown, strict=False):
             if each.differs:

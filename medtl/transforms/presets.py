@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from medtl.data.spacing import Spacing, as_spacing
 from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
 from medtl.transforms.histogram import CLIP_PERCENTILES, Standard
 from medtl.transforms.image_record import ImageRecord
 from medtl.transforms.intensity import HEAD_BLUR
+from medtl.transforms.nnunet import NnunetRecipe
 
 #: Raised when the same files and preset give other numbers than before.
 VERSION = 2
@@ -33,7 +35,7 @@ class Preset:
 
     name: str
     augmentation: Augmentation
-    spacing_mm: float = 2.0
+    spacing_mm: Spacing = 2.0  #: one number, or one per axis (right, front, up)
     n4: bool = False
     whole: bool = False  #: do not cut away dark noise around the patient
     windowed: bool = False  #: CT channels are scaled by ``windows``, the same in every case
@@ -44,6 +46,7 @@ class Preset:
     scaling: Scaling = "zscore"  #: of intensities; "unit" and "imagenet" are for pictures
     head: bool = False  #: crop to the head and blur, which hides the picture's size
     standard: Standard | None = None  #: histogram standard, applied before the z-score
+    nnunet: NnunetRecipe | None = None  #: as nnU-Net does it, for its checkpoints
     #: modality; what its training images look like. Without it each image decides for itself.
     images: tuple[tuple[str, ImageRecord], ...] = ()
 
@@ -52,8 +55,8 @@ class Preset:
         """Of the preprocessing; cached arrays of another version are not used."""
         return PICTURES_VERSION if self.fits else VERSION
 
-    def with_spacing(self, spacing_mm: float) -> Preset:
-        return replace(self, spacing_mm=spacing_mm)
+    def with_spacing(self, spacing_mm: Spacing | Sequence[float]) -> Preset:
+        return replace(self, spacing_mm=as_spacing(spacing_mm))
 
     def with_windows(self, windows: Mapping[str, Sequence[float]]) -> Preset:
         """The preset with these windows, by modality; others are scaled case by case."""
@@ -81,7 +84,9 @@ class Preset:
         return {
             "preset": self.name,
             "version": self.version,
-            "spacing_mm": self.spacing_mm,
+            "spacing_mm": self.spacing_mm
+            if isinstance(self.spacing_mm, int | float)
+            else list(self.spacing_mm),
             "n4": self.n4,
             "clip_percentiles": list(CLIP_PERCENTILES),
             "augmentation": asdict(self.augmentation),
@@ -95,6 +100,7 @@ class Preset:
             **({"size": list(self.size)} if self.fits else {}),
             **({"scaling": self.scaling} if self.scaling != "zscore" else {}),
             **({"head_blur": HEAD_BLUR} if self.head else {}),
+            **({"nnunet": self.nnunet.to_json()} if self.nnunet else {}),
             **({"harmonise": self.standard.to_json()} if self.standard else {}),
         }
 
@@ -130,3 +136,6 @@ picture_raw_plain = partial(Preset, "picture-raw-plain", NONE, fits=True, scalin
 picture_imagenet = partial(Preset, "picture-imagenet", PICTURE, fits=True, scaling="imagenet")
 #: ``picture`` that hides the file's size: cropped to the head and blurred equally.
 head_picture = partial(Preset, "head-picture", PICTURE, fits=True, head=True)
+
+#: As nnU-Net prepares images, by the plans in its checkpoint; no component, as it needs these.
+NNUNET = Preset("nnunet", NONE)

@@ -72,8 +72,9 @@ def network_details(component: Component, builder: Callable[..., Any]) -> Iterat
         f"In {network.spatial_dims}-D with {network.in_channels} channels, "
         f"{network.out_channels:,} outputs and the published width {network.width}."
     )
-    if network.patch_multiple > 1:
-        facts += f" Patch edges are multiples of {network.patch_multiple}."
+    if max(network.multiples) > 1:
+        of = ", ".join(map(str, dict.fromkeys(network.multiples)))
+        facts += f" Patch edges are multiples of {of}."
     head = ("block", "role", "parameters", "buffers")
     yield "Blocks", f"{facts}\n\n{table(head, counted, right=2)}"
 

@@ -33,22 +33,36 @@ def bounding_box(mask: Any) -> Box | None:
     return (*(before or ()), slice(hits[0], hits[-1] + 1))
 
 
-def resample(image_CIJK: Tensor, shape: tuple[int, ...]) -> Tensor:
+def resample(image_CIJK: Tensor, shape: tuple[int, ...], slices: int | None = None) -> Tensor:
     """CIJK onto another grid by torch.
 
     Where the grid gets coarser, a new voxel is the average of those that it covers; where it gets
     finer, the interpolation is trilinear.
+
+    Args:
+        slices: the axis along which thick slices lie, if any: each new slice is the nearest old
+            one, after the resampling within the slices.
     """
+    import torch
     from torch.nn import functional
 
     old = image_CIJK.shape[1:]
     if tuple(old) == shape:
         return image_CIJK.clone()
+    if slices is not None and old[slices] != shape[slices]:
+        within = tuple(old[n] if n == slices else edge for n, edge in enumerate(shape))
+        nearest = torch.tensor(nearest_slices(old[slices], shape[slices]))
+        return resample(image_CIJK, within).index_select(1 + slices, nearest)
     coarser = tuple(min(a, b) for a, b in zip(old, shape, strict=True))
     averaged = functional.interpolate(image_CIJK[None], size=coarser, mode="area")
     if coarser == shape:
         return averaged[0]
     return functional.interpolate(averaged, size=shape, mode="trilinear", align_corners=False)[0]
+
+
+def nearest_slices(old: int, new: int) -> list[int]:
+    """The old slice that is nearest to the centre of each new one."""
+    return [min(old - 1, (2 * n + 1) * old // (2 * new)) for n in range(new)]
 
 
 def resample_array(image_IJK: NDArray[Any], shape: Sequence[int]) -> NDArray[np.float32]:

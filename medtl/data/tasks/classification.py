@@ -29,6 +29,7 @@ from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import KAGGLE, read_index
+from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
@@ -201,7 +202,7 @@ class OwnClasses(ListedTask):
         self,
         cases: Sequence[Case],
         modalities: Sequence[str],
-        spacing_mm: float | None = None,
+        spacing_mm: Spacing | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""

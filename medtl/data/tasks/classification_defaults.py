@@ -14,6 +14,7 @@ from medtl.data.case import Case
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import picture_facts
 from medtl.data.modality import Modality
+from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.segmentation_defaults import (
@@ -74,7 +75,7 @@ def picture_advice(
     cases: Sequence[Case],
     modalities: Sequence[Modality],
     defaults: Defaults,
-    _spacing_mm: float | None = None,
+    _spacing_mm: Spacing | None = None,
     given_size: Sequence[int] | None = None,
     counted: str = "patients",
 ) -> Advice:
@@ -157,7 +158,7 @@ def volume_advice(
     cases: Sequence[Case],
     modalities: Sequence[Modality],
     defaults: Defaults,
-    given_mm: float | None = None,
+    given_mm: Spacing | None = None,
     given_patch: Sequence[int] | None = None,
 ) -> Advice:
     """Spacing, size, batch and preset for volumes: as for segmentation, but for several

@@ -48,6 +48,7 @@ class Fingerprint:
     sampled: int
     shape_ras: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]  #: right, front, up
+    thin_mm: tuple[float, float, float]  #: the 10th percentile of the spacing, per axis
     extent_mm: tuple[float, float, float]  #: of what is shown
     shown_ml: float
     uniform: bool  #: one value surrounds what is shown, in every sampled image
@@ -70,6 +71,7 @@ def measure_fingerprint(
         len(sampled),
         _three(round(median(shape[axis] for shape, _ in grids)) for axis in range(3)),
         _three(round(median(mm[axis] for _, mm in grids), 3) for axis in range(3)),
+        _three(round(float(mm), 3) for mm in np.percentile([mm for _, mm in grids], 10, axis=0)),
         _three(map(float, np.percentile(extents, 90, axis=0))),
         median(fact["shown_ml"] for fact in every),
         all(fact["uniform"] for fact in every),

@@ -21,6 +21,7 @@ from medtl.data.formats.label_names import (
 from medtl.data.io.nifti import count_volumes, label_counts
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
+from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
@@ -116,13 +117,15 @@ class OwnData(ListedTask):
         self.nested, self.exclusive = scheme.nested, scheme.exclusive
         self.names = {"channels": list(self.modalities), **scheme.to_json()}
         every = "mod:" + "+".join(self.modalities)
-        self.defaults = self.phantom_defaults = Defaults(src=every, dst=every, strategy="scratch")
+        loss = "dice-ce-softmax" if scheme.exclusive else "dice-ce"
+        self.defaults = Defaults(src=every, dst=every, strategy="scratch", loss=loss)
+        self.phantom_defaults = self.defaults
 
     def advise(
         self,
         cases: Sequence[Case],
         modalities: Sequence[str],
-        spacing_mm: float | None = None,
+        spacing_mm: Spacing | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`."""

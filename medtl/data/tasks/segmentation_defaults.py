@@ -11,6 +11,7 @@ from statistics import median
 from medtl.data.case import Case
 from medtl.data.modality import CANONICAL, Modality
 from medtl.data.sides import naming_sides
+from medtl.data.spacing import Spacing, as_spacing, axes_mm, thick_axis
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, window
 
@@ -35,7 +36,6 @@ MOST_PATCHES = 8
 #: Ratio of the longest to the shortest edge of voxels that are called anisotropic.
 ANISOTROPIC = 2.0
 
-
 _CT = re.compile(r"(cb)?ct(a|[_-].*)?\d*")
 
 
@@ -43,7 +43,7 @@ def advice(
     cases: Sequence[Case],
     fingerprint: Fingerprint,
     defaults: Defaults,
-    given_mm: float | None = None,
+    given_mm: Spacing | None = None,
     given_patch: Sequence[int] | None = None,
 ) -> Advice:
     """Spacing, patch, batch, network and preset for the training ``cases``.
@@ -51,7 +51,7 @@ def advice(
     Where the user gave spacing or patch, the other settings are chosen to fit them.
     """
     modalities = [Modality(name) for name in fingerprint.intensities]
-    spacing_mm, why_spacing = choose_spacing(fingerprint)
+    spacing_mm, why_spacing = plan_spacing(fingerprint)
     patch, why_patch = choose_patch(fingerprint, given_mm or spacing_mm)
     per_step = math.prod(given_patch) if given_patch else math.prod(patch)
     batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
@@ -80,8 +80,9 @@ def advice(
 
 
 def choose_spacing(fingerprint: Fingerprint, voxels: int = VOXELS) -> tuple[float, str]:
-    """The data's own spacing (anisotropic: the cube of the same volume), coarsened until a patch
-    holds what the images show, but not so far that small structures vanish."""
+    """The edge of cubes: the data's own spacing (anisotropic: the cube of the same volume),
+    coarsened until a patch holds what the images show, but not so far that small structures vanish.
+    """
     native_mm = math.prod(fingerprint.spacing_mm) ** (1 / 3)
     whole_mm = (math.prod(fingerprint.extent_mm) / voxels) ** (1 / 3)
     smallest = min((median(v) for v in fingerprint.volumes_ml.values() if v), default=math.inf)
@@ -108,6 +109,53 @@ def choose_spacing(fingerprint: Fingerprint, voxels: int = VOXELS) -> tuple[floa
     return round(max(chosen_mm, native_mm), 2), why
 
 
+def plan_spacing(fingerprint: Fingerprint, voxels: int = VOXELS) -> tuple[Spacing, str]:
+    """The spacing per axis: the data's median; of slices that are far apart, a spacing that one
+    in ten is below. The finest axes are coarsened until a patch holds what the images show, but not
+    so far that small structures vanish."""
+    native_mm, why = _native_spacing(fingerprint)
+    smallest = min((median(v) for v in fingerprint.volumes_ml.values() if v), default=math.inf)
+    limits = {
+        "a patch then holds all that the images show": _least_edge(
+            native_mm, math.prod(fingerprint.extent_mm) / voxels
+        ),
+        f"coarser, a median structure of the smallest region ({smallest:.2g} ml) would have fewer "
+        f"than {LEAST_VOXELS} voxels": _least_edge(native_mm, 1000 * smallest / LEAST_VOXELS),
+        f"{MOST_COARSENING:g} times the data's own, at most": MOST_COARSENING * min(native_mm),
+    }
+    limit, coarse_mm = min(limits.items(), key=lambda item: item[1])
+    if coarse_mm > min(native_mm):
+        coarse_mm, why = _rounded(coarse_mm, limit.startswith("a patch")), limit
+    return as_spacing([round(max(mm, coarse_mm), 2) for mm in native_mm]), why
+
+
+def _native_spacing(fingerprint: Fingerprint) -> tuple[list[float], str]:
+    """The spacing that most cases have, per axis; nearly equal edges are one number."""
+    edges_mm = list(fingerprint.spacing_mm)
+    if max(edges_mm) < 1.05 * min(edges_mm):
+        return [math.prod(edges_mm) ** (1 / 3)] * 3, "the data's own"
+    thick = thick_axis(edges_mm)
+    if thick is None:
+        return edges_mm, "the data's own, per axis"
+    others = max(mm for axis, mm in enumerate(edges_mm) if axis != thick)
+    # So that the cases with thinner slices keep most of their detail (Isensee et al. 2021).
+    edges_mm[thick] = max(fingerprint.thin_mm[thick], others)
+    return edges_mm, (
+        f"the data's own, per axis; of the slices' distance, {edges_mm[thick]:g} mm, "
+        "that of the thinnest tenth"
+    )
+
+
+def _least_edge(native_mm: Sequence[float], cubic_mm: float) -> float:
+    """The length that the shortest edges must grow to for a voxel of this volume."""
+    *_, longest = edges = sorted(native_mm)
+    for count in range(1, len(edges)):
+        edge_mm: float = (cubic_mm / math.prod(edges[count:])) ** (1 / count)
+        if edge_mm <= edges[count]:
+            return edge_mm
+    return max(longest, float(cubic_mm ** (1 / len(edges))))
+
+
 def _rounded(mm: float, up: bool) -> float:
     """To half millimetres, below 1 mm to twentieths: ``up`` or down."""
     step = 0.5 if mm >= 1 else 0.05
@@ -115,10 +163,11 @@ def _rounded(mm: float, up: bool) -> float:
 
 
 def choose_patch(
-    fingerprint: Fingerprint, spacing_mm: float, voxels: int = VOXELS
+    fingerprint: Fingerprint, spacing_mm: Spacing, voxels: int = VOXELS
 ) -> tuple[tuple[int, int, int], str]:
     """All that is shown, cut along the longest edges until a step can afford it."""
-    needed = [mm / spacing_mm for mm in fingerprint.extent_mm]
+    pairs = zip(fingerprint.extent_mm, axes_mm(spacing_mm), strict=True)
+    needed = [extent / mm for extent, mm in pairs]
     edges = [MULTIPLE * max(1, math.ceil(edge / MULTIPLE)) for edge in needed]
     while math.prod(edges) > voxels:
         edges[edges.index(max(edges))] -= MULTIPLE

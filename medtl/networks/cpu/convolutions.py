@@ -31,6 +31,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medtl.networks.cpu.channels_last import FreeViews, runs_last
+from medtl.networks.cpu.instance_norm import lies_last
 
 #: At most this many channels, in or out, are few.
 FEW_CHANNELS = 3
@@ -53,6 +54,7 @@ class _Running(threading.local):
 
     def __init__(self) -> None:
         self.stacks: list[ExitStack] = []
+        self.last: list[bool] = []  #: whether each one's input lay channels-last
 
 
 @contextmanager
@@ -66,6 +68,7 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
     def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         image: Tensor = inputs[0]
         running.stacks.append(ExitStack())
+        running.last.append(lies_last(image))
         if image.device.type != "cpu":
             return None
         if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
@@ -81,10 +84,11 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
 
     def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
         running.stacks.pop().close()
+        came_last = running.last.pop()
         few = isinstance(output, Tensor) and _few_channels(convolution)  # no tensor: it raised
         if not few or (last and output.ndim == 4 and output.shape[1] > FEW_CHANNELS):
             return None
-        stays = runs_last() and convolution.out_channels > FEW_CHANNELS
+        stays = (runs_last() or came_last) and convolution.out_channels > FEW_CHANNELS
         return None if stays else output.contiguous()
 
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]

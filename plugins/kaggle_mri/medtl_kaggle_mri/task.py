@@ -13,6 +13,7 @@ from medtl.data.formats.class_folders import Entry, read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import INDEX, KAGGLE, notes_of, read_index
+from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
@@ -115,7 +116,7 @@ class KaggleMri(Task):
         self,
         cases: Sequence[Case],
         modalities: Sequence[str],
-        spacing_mm: float | None = None,
+        spacing_mm: Spacing | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""

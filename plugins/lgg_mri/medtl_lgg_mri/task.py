@@ -10,6 +10,7 @@ from typing import ClassVar
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
 from medtl.data.phantom import LGG, notes_of, read_index
+from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
@@ -103,7 +104,7 @@ class LggMri(_Slices):
         self,
         cases: Sequence[Case],
         modalities: Sequence[str],
-        spacing_mm: float | None = None,
+        spacing_mm: Spacing | None = None,
         patch_size: Sequence[int] | None = None,
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`; DataError where a class has no training case."""

@@ -6,6 +6,10 @@ from medtl import Component, components, hookimpl
 
 PLUGIN_API = 1
 
+PLANNED = {
+    "plain-unet": "nnU-Net's U-Net, planned per axis, full resolution, deep supervision",
+    "resenc-unet": "nnU-Net's U-Net with residual encoder, planned per axis",
+}
 MONAI_UNETS = {
     "unet": "MONAI UNet with residual units, the fast default",
     "unet-batch-norm": "MONAI UNet, residual, batch norm",
@@ -38,6 +42,7 @@ def medtl_networks() -> list[Component]:
             "keep_blocks"
         },
         "unet2d": {"unet2d-37": "2-D U-Net of 37 layers, without norm; 7,759,908 parameters"},
+        "planned": PLANNED,
         "monai_unets": MONAI_UNETS,
         "monai_residual": MONAI_RESIDUAL,
         "monai_transformers": MONAI_TRANSFORMERS,

@@ -18,6 +18,7 @@ from terminal import Terminal
 from tomograms import list_tomograms, tomogram
 
 from medtl.data.case import Case
+from medtl.data.io.grids import nearest_slices, resample
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import fold_patients, listed_fold
 from medtl.data.task import Defaults
@@ -28,6 +29,7 @@ from medtl.data.tasks.segmentation_defaults import (
     choose_preset,
     choose_spacing,
     describe,
+    plan_spacing,
 )
 from medtl.errors import ConfigError
 from medtl.inference.segmentation import decide
@@ -43,6 +45,7 @@ def fingerprint(**changes: Any) -> Fingerprint:
         "sampled": 12,
         "shape_ras": (240, 240, 155),
         "spacing_mm": (1.0, 1.0, 1.0),
+        "thin_mm": (1.0, 1.0, 1.0),
         "extent_mm": (141.0, 180.0, 145.0),
         "shown_ml": 1300.0,
         "uniform": True,
@@ -65,6 +68,37 @@ def test_brats_like_data_get_the_defaults_of_brats() -> None:
     assert (spacing_mm, patch) == (defaults.spacing_mm, defaults.patch_size)
     assert "100%" in why
     assert choose_preset(found, tuple(found.intensities), ())[0] == defaults.transforms
+
+
+def test_cubes_are_planned_per_axis_as_they_are_as_cubes() -> None:
+    for found in (fingerprint(), fingerprint(extent_mm=(35.0, 50.0, 36.0))):
+        assert plan_spacing(found)[0] == choose_spacing(found)[0]
+
+
+def test_thick_slices_keep_their_distance_and_the_thinnest_tenths() -> None:
+    extent_mm = (60.0, 60.0, 60.0)
+    thick = fingerprint(spacing_mm=(0.6, 0.6, 3.6), thin_mm=(0.5, 0.5, 3.0), extent_mm=extent_mm)
+    spacing_mm, why = plan_spacing(thick)
+    assert spacing_mm == (0.6, 0.6, 3.0) and "thinnest tenth" in why
+    # Slices of one case in ten that are thinner than the voxels within are taken as those.
+    thin = fingerprint(spacing_mm=(0.6, 0.6, 3.6), thin_mm=(0.5, 0.5, 0.1), extent_mm=extent_mm)
+    assert plan_spacing(thin, voxels=2_000_000)[0] == 0.6
+
+
+def test_the_finest_axes_are_coarsened_first() -> None:
+    """0.5x0.5x2 mm over 200x200x200 mm: 16 million voxels for .6; both fine axes grow alike."""
+    found = fingerprint(
+        spacing_mm=(0.5, 0.5, 2.0), thin_mm=(0.5, 0.5, 2.0), extent_mm=(200.0, 200.0, 200.0)
+    )
+    spacing_mm, _ = plan_spacing(found, voxels=1_000_000)
+    assert spacing_mm == (1.5, 1.5, 2.0)  # 2**2 * 100 = 1.41 mm would hold it exactly; 3 * 0.5
+
+
+def test_slices_are_resampled_to_the_nearest_within_first() -> None:
+    image = torch.arange(2 * 2 * 4, dtype=torch.float32).reshape(1, 2, 2, 4)
+    found = resample(image, (4, 2, 6), slices=2)
+    assert nearest_slices(4, 6) == [0, 1, 1, 2, 3, 3]
+    assert torch.equal(found, resample(image, (4, 2, 4))[..., [0, 1, 1, 2, 3, 3]])
 
 
 def test_small_organs_keep_their_own_spacing() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from medtl.data.io.grids import bounding_box
@@ -214,3 +219,25 @@ def test_gpu_equals_cpu():
     found_LIJK = sliding_window(network.cuda(), image().cuda(), ROI, out_channels=3, batch_size=4)
     assert found_LIJK.is_cuda
     torch.testing.assert_close(found_LIJK.cpu(), expected, rtol=0, atol=1e-2)  # TF32 convolutions
+
+
+@pytest.mark.parametrize("size", [(31, 40, 26), (16, 47, 33)])
+def test_nnunets_windows_are_at_equal_steps_and_weighted_on_a_voxel(size):
+    """Against a sum over windows whose places and scipy's Gaussian are written out here."""
+    network, whole = convolutions(), image(size)
+    spike = np.zeros(ROI)
+    spike[tuple(edge // 2 for edge in ROI)] = 1
+    weights = gaussian_filter(spike, [edge / 8 for edge in ROI], 0, mode="constant", cval=0)
+    weight = torch.from_numpy(weights / weights.max()).float().clamp_min(6e-9)
+    places = []
+    for length, edge in zip(size, ROI, strict=True):
+        count = math.ceil((length - edge) / (edge / 2)) + 1
+        places.append([round(n * (length - edge) / max(1, count - 1)) for n in range(count)])
+    total, norm = torch.zeros(3, *size), torch.zeros(size)
+    with torch.no_grad():
+        for corner in product(*places):
+            at = tuple(slice(a, a + edge) for a, edge in zip(corner, ROI, strict=True))
+            total[(slice(None), *at)] += weight * network(whole[(slice(None), *at)][None])[0]
+            norm[at] += weight
+    found = sliding_window(network, whole, ROI, out_channels=3, nnunet=True)
+    torch.testing.assert_close(found, total / norm, rtol=0, atol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from medtl.training.losses import dice_ce
+from medtl.training.losses import dice_ce, dice_ce_softmax
 
 
 def sample(
@@ -48,3 +48,17 @@ def test_half_precision_logits_are_summed_in_single_precision() -> None:
     logits, target = sample((2, 3, 32, 32, 32), torch.float16)
     expected = dice_ce()(logits.float(), target)
     torch.testing.assert_close(dice_ce()(logits, target), expected)
+
+
+def test_softmax_is_taken_with_a_background_whose_logit_is_zero() -> None:
+    """Against MONAI's Dice without background and torch's cross-entropy, over L + 1 channels."""
+    random = torch.Generator().manual_seed(1)
+    logits = torch.randn((2, 3, 6, 7, 8), generator=random)
+    classes = torch.randint(4, (2, 6, 7, 8), generator=random)
+    target = torch.nn.functional.one_hot(classes, 4).movedim(-1, 1)[:, 1:].float()
+    every = torch.cat((torch.zeros(2, 1, 6, 7, 8), logits), dim=1)
+    truth = torch.cat((1 - target.sum(1, keepdim=True), target), dim=1)
+    settings = {"softmax": True, "include_background": False, "batch": True}
+    dice = DiceLoss(**settings, smooth_nr=1.0, smooth_dr=1.0)(every, truth)
+    entropy = torch.nn.functional.cross_entropy(every, classes)
+    torch.testing.assert_close(dice_ce_softmax()(logits, target), dice + entropy)

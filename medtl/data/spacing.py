@@ -1,0 +1,48 @@
+"""Voxel spacing: one number for cubes, or one per axis (right, front, up), in mm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Spacing = float | tuple[float, float, float]
+
+#: Slices are thick if they are this many times as far apart as the voxels within them.
+THICK = 3.0
+
+
+def axes_mm(spacing_mm: Spacing | Sequence[float]) -> tuple[float, float, float]:
+    """The spacing of each axis."""
+    if isinstance(spacing_mm, int | float):
+        return (float(spacing_mm),) * 3
+    i, j, k = map(float, spacing_mm)
+    return i, j, k
+
+
+def as_spacing(edges_mm: Any) -> Spacing:
+    """One number where it is one for all axes; also from what JSON holds."""
+    axes = axes_mm(edges_mm)
+    return axes[0] if len(set(axes)) == 1 else axes
+
+
+def in_mm(spacing_mm: Spacing) -> str:
+    """The spacing in words: "2 mm" or "1x1x4 mm"."""
+    return _joined(spacing_mm, "x") + " mm"
+
+
+def thick_axis(spacing_mm: Spacing | Sequence[float]) -> int | None:
+    """The axis along which slices are thick: several times as far apart as their voxels."""
+    edges_mm = axes_mm(spacing_mm)
+    thick = edges_mm.index(max(edges_mm))
+    others = max(mm for axis, mm in enumerate(edges_mm) if axis != thick)
+    return thick if edges_mm[thick] >= THICK * others else None
+
+
+def as_option(spacing_mm: Spacing) -> str:
+    """The spacing as the value of ``--spacing``."""
+    return _joined(spacing_mm, ",")
+
+
+def _joined(spacing_mm: Spacing, by: str) -> str:
+    each = (spacing_mm,) if isinstance(spacing_mm, int | float) else spacing_mm
+    return by.join(f"{mm:g}" for mm in each)
