@@ -98,7 +98,7 @@ def select(options: argparse.Namespace) -> None:
     if not (out / "stages.json").is_file():
         words = [*split, "--out", str(out), *options.words]
         medtl(["train", "segmentation", "--data", str(options.data), *words])
-    rows = [json.loads(line) for line in (out / "target" / "metrics.jsonl").open()]
+    rows = [json.loads(line) for line in (out / "scratch" / "metrics.jsonl").open()]
     scores = [row for row in rows if "validation" in row]
     for row in scores:
         print(row["step"], {name: round(dice, 4) for name, dice in row["validation"].items()})
