@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="Python with nnunetv2 and this torch")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "strength")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/strength.json")
-    parser.add_argument("words", nargs="*", help="further options of medtl train")
-    options = parser.parse_args()
+    own, _, words = " ".join(sys.argv[1:]).partition(" -- ")
+    options = parser.parse_args(own.split(), argparse.Namespace(words=words.split()))
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
     folds = [int(fold) for fold in options.folds.split(",")]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from medtl.data.modality import Modality, parse_mapping, parse_modality
 from medtl.errors import ConfigError, in_plain_words, near_or_known, shown
@@ -81,7 +81,7 @@ def _per_axis(value: Any) -> Any:
     if not isinstance(each, list | tuple):
         return value
     if len(each) not in (1, 3):
-        raise ValueError("must be one number, or three: right, front, up")
+        raise PydanticCustomError("spacing", "Input must be one number or one per axis")
     return each[0] if len(set(each)) == 1 else tuple(each)
 
 

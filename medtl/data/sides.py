@@ -1,4 +1,7 @@
-"""Names that say a side of the body: mirrored images would then bear the wrong name."""
+"""Names that say a side of the body: mirrored images would then bear the wrong name.
+
+Axes: 0 to the right, 1 to the front, 2 up.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,21 @@ _SIDES = {"left", "right", "lh", "rh", "lt", "rt", "lhs", "rhs", "sin", "dex", "
 _SIDES |= {"links", "rechts", "linke", "rechte", "linker", "rechter", "gauche", "droite", "droit"}
 _SIDES |= {"izquierda", "derecha", "sinistra", "destra"}
 
+#: Words of the opposite ends of the other axes; both must be among the names.
+_ENDS = {
+    1: (
+        {"anterior", "front", "ventral", "vordere", "vorderer", "anterieur", "antérieur"},
+        {"posterior", "rear", "dorsal", "hintere", "hinterer", "posterieur", "postérieur"},
+    ),
+    2: (
+        {"superior", "upper", "cranial", "obere", "oberer", "supérieur"},
+        {"inferior", "lower", "caudal", "untere", "unterer", "inférieur"},
+    ),
+}
+
+#: What mirroring along each axis exchanges.
+ENDS = ("left and right", "front and back", "top and bottom")
+
 #: ``leftkidney``, ``kidneyleft``
 _JOINED = re.compile(r"(left|right)[a-z]{3,}|[a-z]{3,}(left|right)")
 _OTHER_WORDS = {"bright", "cleft", "upright", "copyright", "leftover", "rightly", "eyebright"}
@@ -19,6 +37,15 @@ _OTHER_WORDS = {"bright", "cleft", "upright", "copyright", "leftover", "rightly"
 _LETTER = re.compile(
     r"(?<![^\W\d_])[LR](?![^\W_])|(?<=[a-z])[LR](?![^\W_])|(?<![^\W_])[lr](?![^\W_])"
 )
+
+
+def sided_axes(names: Sequence[str]) -> dict[int, list[str]]:
+    """The axes along which mirroring changes what the names say, and those names."""
+    found = {0: naming_sides(names)}
+    for axis, ends in _ENDS.items():
+        own = [[name for name in names if end & set(words_of(name))] for end in ends]
+        found[axis] = [*own[0], *own[1]] if all(own) else []
+    return {axis: named for axis, named in found.items() if named}
 
 
 def naming_sides(names: Sequence[str]) -> list[str]:

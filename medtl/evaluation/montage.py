@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from medtl.data.io.geometry import orient
 from medtl.data.io.grids import bounding_box
 from medtl.evaluation.lesions import Mask
-from medtl.runtime.figure_style import ORANGE, SKY, new_grid, note, outline, save, styled
+from medtl.runtime.figure_style import (
+    ORANGE,
+    SKY,
+    note,
+    outline,
+    panels,
+    save,
+    styled,
+    title_lines,
+)
 
 #: Rows of a picture run down and columns to the right, so it is displayed as it is.
 PICTURE_AXES = "PLS"
@@ -32,6 +41,10 @@ _LINES = {"truth": (SKY, 1.7), "prediction": (ORANGE, 0.9)}
 
 
 _PANEL_INCHES = 1.55
+
+
+#: Room for the slices' numbers, a line of the title, and the legend.
+_LABEL_INCHES, _LINE_INCHES, _LEGEND_INCHES = 0.3, 0.17, 0.3
 
 
 _MARGIN = 4  # voxels around the head
@@ -78,26 +91,25 @@ def montage(
     columns = len(modalities) + len(regions)
     width, height = image_CIJK.shape[1:3]
     aspect = spacing_mm[1] / spacing_mm[0]
-    size_inches = (
-        columns * _PANEL_INCHES + 0.2,
-        len(slices) * _PANEL_INCHES * aspect * height / width + (0.85 if synthetic else 0.7),
-    )
+    panel_inches = _PANEL_INCHES, _PANEL_INCHES * aspect * height / width
+    lines = title_lines(columns * _PANEL_INCHES, title, synthetic)
+    margins_inches = _LABEL_INCHES, _LINE_INCHES * (len(lines) + 2), _LEGEND_INCHES
     with styled():
-        figure, grid = new_grid(len(slices), columns, size_inches, pad_inches=0.03)
-        for row, (panels, k) in enumerate(zip(grid, slices, strict=True)):
-            for axis, channel in zip(panels, [*range(len(modalities)), *best], strict=True):
+        figure, grid = panels(len(slices), columns, panel_inches, margins_inches)
+        for row, (across, k) in enumerate(zip(grid, slices, strict=True)):
+            for axis, channel in zip(across, [*range(len(modalities)), *best], strict=True):
                 grey_JI = grey_CIJK[channel, ..., row].T
                 axis.imshow(grey_JI, cmap="gray", vmin=0, vmax=1, aspect=aspect)
                 axis.set_xticks([])
                 axis.set_yticks([])
                 axis.spines[:].set_visible(False)
-            for region, axis in enumerate(panels[len(modalities) :]):
+            for region, axis in enumerate(across[len(modalities) :]):
                 pair = truth_LIJK[region, ..., row].T, prediction_LIJK[region, ..., row].T
                 for mask_JI, line in zip(pair, _LINES.values(), strict=True):
                     outline(axis, mask_JI, *line)
                 _say_absent(axis, regions[region], *pair)
             if depth > 1:
-                panels[0].set_ylabel(f"slice {native_slice(k, depth, axes)}", fontsize=8)
+                across[0].set_ylabel(f"slice {native_slice(k, depth, axes)}", fontsize=8)
         names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
         for axis, name in zip(grid[0], [*modalities, *names], strict=True):
             axis.set_title(name)
@@ -108,7 +120,7 @@ def montage(
             if mask_LIJK.any()
         }
         if handles:
-            figure.legend(handles.values(), list(handles), loc="outside lower center", ncols=2)
+            figure.legend(handles.values(), list(handles), loc="lower center", ncols=2)
         return save(figure, path, title, synthetic)
 
 

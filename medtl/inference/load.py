@@ -67,7 +67,7 @@ def with_flips(stages: Sequence[LoadedStage], reporter: Reporter) -> list[Loaded
         if isinstance(stage.predictor, Segmenter)
     )
     presets = [stage.predictor.preprocessor.preset for stage in stages]
-    mirrored = all(preset.augmentation.flip or preset.nnunet for preset in presets)
+    mirrored = all(any(preset.augmentation.flips) or preset.nnunet for preset in presets)
     reporter.say(
         f"--tta: {passes} passes of the network per window instead of one"
         + ("" if mirrored else "; it was trained without flips, so they may do harm")
@@ -200,4 +200,14 @@ def _preset(path: Path, recorded: Mapping[str, Any], catalog: Catalog) -> Preset
             f"{path}: preset {preset.name!r} prepares images differently by now; train anew"
         )
     augmentation = dict(recorded["augmentation"])
+    still = [axis for axis, flip in enumerate(_flips(augmentation.get("flip", True))) if not flip]
+    preset = preset.without_flips(still) if still else preset
     return preset.with_modality_dropout(float(augmentation.get("modality_dropout", 0.0)))
+
+
+def _flips(recorded: Any) -> tuple[bool, ...]:
+    """Whether each axis was mirrored in training; one value or one per axis."""
+    each = recorded if isinstance(recorded, list | tuple) else [recorded] * 3
+    if len(each) != 3:
+        raise ValueError("augmentation: flip must be one value, or three")
+    return tuple(map(bool, each))

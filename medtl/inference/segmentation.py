@@ -88,8 +88,11 @@ class Segmenter:
     @property
     def mirrored(self) -> tuple[int, ...]:
         """The axes that test-time flips mirror."""
-        recipe = self.preprocessor.preset.nnunet
-        return recipe.mirror if recipe else tuple(range(self.network.spatial_dims))
+        preset, axes = self.preprocessor.preset, range(self.network.spatial_dims)
+        if preset.nnunet:
+            return preset.nnunet.mirror
+        flips = preset.augmentation.flips
+        return tuple(axis for axis in axes if flips[axis] or not any(flips))
 
     @property
     def voxel_ml(self) -> float:

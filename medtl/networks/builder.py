@@ -78,9 +78,7 @@ def network_builder(
                 spatial_dims=spatial_dims,
                 width=chosen,
                 dimensions=dimensions,
-                patch_multiple=patch_multiple(spatial_dims, settled)
-                if callable(patch_multiple)
-                else patch_multiple,
+                patch_multiple=_multiple(patch_multiple, spatial_dims, settled),
                 patch_size=patch_size,
                 options=settled,
                 **traits,
@@ -91,6 +89,18 @@ def network_builder(
         return build
 
     return decorate
+
+
+def _multiple(
+    stated: int | Callable[[int, Mapping[str, Any]], tuple[int, ...]],
+    spatial_dims: int,
+    options: Mapping[str, Any],
+) -> int | tuple[int, ...]:
+    """One number where it is one for all axes."""
+    if isinstance(stated, int):
+        return stated
+    multiples = stated(spatial_dims, options)
+    return multiples[0] if len(set(multiples)) == 1 else multiples
 
 
 def finish(

@@ -93,16 +93,54 @@ def new_grid(
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots).tolist()
 
 
+def panels(
+    rows: int,
+    columns: int,
+    panel_inches: tuple[float, float],
+    margins_inches: tuple[float, float, float],
+    gap_inches: float = 0.04,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of equal panels for images, placed by hand: laying out many takes seconds.
+
+    Args:
+        panel_inches: width and height of each.
+        margins_inches: left, top and bottom; that on the right is the gap.
+    """
+    (across, down), (left, top, bottom) = panel_inches, margins_inches
+    width = left + columns * (across + gap_inches)
+    height = top + bottom + rows * (down + gap_inches)
+    figure = Figure(figsize=(width, height))
+    grid = [
+        [
+            figure.add_axes(
+                (
+                    (left + column * (across + gap_inches)) / width,
+                    (bottom + (rows - 1 - row) * (down + gap_inches)) / height,
+                    across / width,
+                    down / height,
+                )
+            )
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
+    return figure, grid
+
+
+def title_lines(width_inches: float, title: str, synthetic: bool) -> list[str]:
+    """The lines of a figure's title, which says if the data are synthetic."""
+    across = int(width_inches / _LETTER_INCHES)
+    given = [*visible(title, keep="\n").split("\n"), *([SYNTHETIC] if synthetic else [])]
+    return [line for each in given for line in wrap(each, across)]
+
+
 def save(figure: Figure, path: Path, title: str, synthetic: bool) -> Figure:
     """Write a PNG atomically; title and metadata say if the data are synthetic."""
-    title = visible(title, keep="\n")
-    metadata: dict[str, Any] = {"Software": None, "Title": title}
+    metadata: dict[str, Any] = {"Software": None, "Title": visible(title, keep="\n")}
     if synthetic:
         metadata["Description"] = SYNTHETIC
-        title = f"{title}\n{SYNTHETIC}"
-    across = int(figure.get_figwidth() / _LETTER_INCHES)
-    title = "\n".join(line for given in title.split("\n") for line in wrap(given, across))
-    figure.suptitle(title, fontsize=10, fontweight="bold")
+    lines = title_lines(figure.get_figwidth(), title, synthetic)
+    figure.suptitle("\n".join(lines), fontsize=10, fontweight="bold")
     _make_visible(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata=metadata)

@@ -17,14 +17,14 @@ from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.same_images import with_sharers_joined
-from medtl.data.sides import naming_sides
+from medtl.data.sides import ENDS, sided_axes
 from medtl.data.spacing import Spacing, axes_mm, in_mm
 from medtl.data.splits import Split, cases_of
 from medtl.data.task import Advice, Defaults, Task, bound
 from medtl.errors import ConfigError, DataError, shortened
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named
-from medtl.networks.blocks import Network
+from medtl.networks.blocks import Network, per_axis
 from medtl.networks.builder import takes_patch
 from medtl.networks.norms import check_norms
 from medtl.networks.topology import fit_patch, plan_topology
@@ -268,10 +268,11 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
             "and one always stays; name more in --src or --dst"
         )
     preset = preset.with_modality_dropout(config.modality_dropout)
-    sided = naming_sides(draft.task.regions)
+    sided = sided_axes(draft.task.regions)
     if sided and preset.augmentation.flip:
-        preset = preset.without_flips()
-        reporter.say(f"no flips in training: {shortened(sided)} would change sides")
+        preset = preset.without_flips(sided)
+        for axis, named in sided.items():
+            reporter.say(f"no flips of {ENDS[axis]} in training: {shortened(named)} would change")
     if not config.harmonise:
         return preset
     standard = fit_standard(config.harmonise, catalog, preset, training, reporter)
@@ -333,7 +334,7 @@ def choose_sizes(
 
 
 def _accepted(
-    network: Network, patch: tuple[int, ...], multiples: Sequence[int]
+    network: Network, patch: tuple[int, ...], multiple: int | Sequence[int]
 ) -> tuple[int, ...]:
     """``patch``, enlarged where the network refuses it: norms need more than one voxel.
 
@@ -345,8 +346,8 @@ def _accepted(
             return larger
         least = min(larger)
         larger = tuple(
-            edge + multiple if edge == least else edge
-            for edge, multiple in zip(larger, multiples, strict=True)
+            edge + step if edge == least else edge
+            for edge, step in zip(larger, per_axis(multiple, len(larger)), strict=True)
         )
     return patch
 

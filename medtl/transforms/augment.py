@@ -28,7 +28,7 @@ class Augmentation:
     rotation_deg: float = 20.0
     scale: tuple[float, float] = (0.75, 1.3)
     spatial_p: float = 0.6
-    flip: bool = True
+    flip: bool | tuple[bool, bool, bool] = True  #: mirroring, of all axes or of each
     fade: tuple[float, float] = (-0.3, 0.7)  #: share of the first region's contrast removed
     fade_p: float = 0.6
     noise: float = 0.15
@@ -43,6 +43,11 @@ class Augmentation:
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_p: float = 0.4
     modality_dropout: float = 0.0  #: share of patches that lack modalities; a setting of the run
+
+    @property
+    def flips(self) -> tuple[bool, bool, bool]:
+        """Whether each axis (right, front, up) is mirrored."""
+        return (self.flip,) * 3 if isinstance(self.flip, bool) else self.flip
 
 
 FULL = Augmentation()
@@ -121,7 +126,7 @@ def draw(
         for _ in range(3)
     ]
     zoom = random.uniform(*a.scale) if random.happens(a.spatial_p) else 1.0
-    signs = [-1.0 if a.flip and random.happens(0.5) else 1.0 for _ in range(3)]
+    signs = [-1.0 if flip and random.happens(0.5) else 1.0 for flip in a.flips]
     if patch[2] == 1:  # a 2-D patch stays in its slice
         angles[0] = angles[1] = 0.0
         signs[2] = 1.0

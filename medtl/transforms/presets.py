@@ -5,7 +5,7 @@ Axes: C modality, L region, I J K voxels (right-anterior-superior after preproce
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -71,9 +71,10 @@ class Preset:
         """The preset with this ``modality_dropout`` in its augmentation."""
         return replace(self, augmentation=replace(self.augmentation, modality_dropout=share))
 
-    def without_flips(self) -> Preset:
-        """The preset whose augmentation mirrors nothing."""
-        return replace(self, augmentation=replace(self.augmentation, flip=False))
+    def without_flips(self, axes: Collection[int]) -> Preset:
+        """The preset whose augmentation does not mirror along these axes."""
+        i, j, k = (one and axis not in axes for axis, one in enumerate(self.augmentation.flips))
+        return replace(self, augmentation=replace(self.augmentation, flip=(i, j, k)))
 
     def with_size(self, size: Sequence[int]) -> Preset:
         """The preset for images that are scaled to fit into ``size``; one in mm is unchanged."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
+from forked import server
 
 from medtl.cli.start import main
 
@@ -74,6 +75,18 @@ def run_python(
         env={**os.environ, **(environment or {})},
         **options,
     )
+    assert code in (None, done.returncode), done.stderr + done.stdout
+    return done
+
+
+def run_forked(
+    *words: object, code: int | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """:func:`run_python` for ``-m medtl`` or a script, without the seconds of the imports.
+
+    Variables that libraries read when they are imported have no effect.
+    """
+    done = server().run(list(map(str, words)), {**os.environ, **(environment or {})}, os.getcwd())
     assert code in (None, done.returncode), done.stderr + done.stdout
     return done
 

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from terminal import Terminal, run_medtl
+from terminal import Terminal, run_forked
 
 from medtl.config import read_config
 from medtl.data.splits import read_splits
@@ -63,7 +63,7 @@ def job(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     run = tmp_path_factory.mktemp("runs") / "tiny"
     words = ("train", "brats", "--data", phantom, "--strategy", "modality-transfer", *TINY)
     words += ("--steps", "6", "--with-control", "--out", run)
-    done = run_medtl(*words, code=0)
+    done = run_forked("-m", "medtl", *words, code=0)
     return Job(phantom, run, done.stdout, done.stderr)
 
 

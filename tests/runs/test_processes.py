@@ -11,7 +11,7 @@ import pytest
 import torch
 from places import HELPERS, KILLED
 from safetensors.torch import load_file
-from terminal import run_python
+from terminal import run_forked, run_python
 
 from medtl.runtime.records import read_lines
 from medtl.training.trainer import LAST
@@ -39,7 +39,9 @@ def phantom(small_phantom: Callable[..., Path]) -> Path:
 def run(
     *words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    return run_python(*program, *words, code=code)
+    # Programs that start others start them anew, with all imports.
+    alone = "--devices" not in words and "torch.distributed.run" not in program
+    return (run_forked if alone else run_python)(*program, *words, code=code)
 
 
 def train(data: Path, out: Path, *words: object, **options):

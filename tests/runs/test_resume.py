@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from places import KILLED
-from terminal import run_python
+from terminal import run_forked
 
 from medtl.runtime.signals import watching
 from medtl.training.state import STATE
@@ -31,7 +31,7 @@ def phantom(small_phantom: Callable[..., Path]) -> Path:
 
 
 def medtl(*words: object, program: tuple[object, ...] = ("-m", "medtl"), **environment: str):
-    return run_python(*program, *words, environment=environment)
+    return run_forked(*program, *words, environment=environment)
 
 
 def train(data: Path, out: Path, **options):

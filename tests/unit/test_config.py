@@ -83,6 +83,7 @@ BAD_SETS = {
     "lr=fast": "must be a number, not 'fast'",
     "lr=.nan": "finite",
     "spacing_mm=-1": "greater than 0",
+    "spacing_mm=1,2": "must be one number or one per axis",
     "test_fraction=1": "less than 1",
     "patch_size=64,0,64": "greater than or equal to 1",
     "patch_size=64": "at least 2 items",
@@ -195,6 +196,16 @@ def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing yet\n")
     assert resolved(path) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("2", 2.0), (2, 2.0), ("1,1,4", (1, 1, 4)), ([1, 1, 4], (1, 1, 4)), ("2,2,2", 2.0)],
+)
+def test_spacing_is_one_number_or_one_per_axis(given: object, expected: object) -> None:
+    config = resolved(spacing_mm=given)
+    assert config.spacing_mm == expected
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_bad_option_is_named_as_typed() -> None:

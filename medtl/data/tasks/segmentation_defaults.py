@@ -10,7 +10,7 @@ from statistics import median
 
 from medtl.data.case import Case
 from medtl.data.modality import CANONICAL, Modality
-from medtl.data.sides import naming_sides
+from medtl.data.sides import ENDS, sided_axes
 from medtl.data.spacing import Spacing, as_spacing, axes_mm, thick_axis
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, window
@@ -57,8 +57,8 @@ def advice(
     batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
     tomographic = [name for name in modalities if _CT.fullmatch(name)]
     preset, why_preset = choose_preset(fingerprint, modalities, tomographic)
-    if naming_sides(tuple(fingerprint.volumes_ml)):
-        why_preset += "; its flips mix up left and right, which the labels name: they are off"
+    for axis in sided_axes(tuple(fingerprint.volumes_ml)):
+        why_preset += f"; its flips mix up {ENDS[axis]}, which the labels name: they are off"
     return Advice(
         replace(
             defaults,

@@ -34,29 +34,31 @@ def lies_last(batch: Tensor) -> bool:
     return batch.stride(1) == 1 and math.prod(batch.shape[2:]) > 1
 
 
-class _Fast(nn.Module):
-    """Mixin: as torch's instance norm without running statistics."""
-
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    def forward(self, batch: Tensor) -> Tensor:
-        if batch.device.type != "cpu" or runs_last() or math.prod(batch.shape[2:]) < 2:
-            found: Tensor = super().forward(batch)
-            return found
-        if not lies_last(batch):
-            return functional.group_norm(batch, batch.shape[1], self.weight, self.bias, self.eps)
-        each = [
-            functional.batch_norm(image, None, None, self.weight, self.bias, True, 0.0, self.eps)
-            for image in batch.split(1)
-        ]
-        return each[0] if len(each) == 1 else torch.cat(each)
+def normed(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, batch: Tensor) -> Tensor | None:
+    """What an affine ``norm`` without running statistics gives; None where torch's own is used."""
+    if batch.device.type != "cpu" or runs_last() or math.prod(batch.shape[2:]) < 2:
+        return None
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    if not lies_last(batch):
+        return functional.group_norm(batch, batch.shape[1], weight, bias, eps)
+    each = [
+        functional.batch_norm(image[None], None, None, weight, bias, True, 0.0, eps)
+        for image in batch
+    ]
+    return each[0] if len(each) == 1 else torch.cat(each)
 
 
-class InstanceNorm2d(_Fast, nn.InstanceNorm2d):
+class InstanceNorm2d(nn.InstanceNorm2d):
     """Of maps with two axes; affine."""
 
+    def forward(self, batch: Tensor) -> Tensor:
+        found = normed(self, batch)
+        return super().forward(batch) if found is None else found
 
-class InstanceNorm3d(_Fast, nn.InstanceNorm3d):
+
+class InstanceNorm3d(nn.InstanceNorm3d):
     """Of maps with three axes; affine."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        found = normed(self, batch)
+        return super().forward(batch) if found is None else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medtl.data.sides import naming_sides
+from medtl.data.sides import naming_sides, sided_axes
 
 SIDES = [
     "kidney_L",
@@ -57,3 +57,11 @@ def test_other_names(name: str) -> None:
 
 def test_two_letters_are_two_sides() -> None:
     assert naming_sides(["L", "R", "brain"]) == ["L", "R"]
+
+
+def test_opposite_ends_switch_the_flips_of_their_axis_off() -> None:
+    hippocampus = ["Anterior", "Posterior"]
+    assert sided_axes(hippocampus) == {1: hippocampus}
+    assert sided_axes(["posterior fossa", "tumour"]) == {}  # without its opposite
+    lobes = ["upper lobe left", "lower lobe left", "trachea"]
+    assert sided_axes(lobes) == {0: lobes[:2], 2: lobes[:2]}

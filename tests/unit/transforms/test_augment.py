@@ -308,3 +308,13 @@ def test_flat_patch_stays_in_its_slice() -> None:
         torch.testing.assert_close(drawn.matrix[2, :2], torch.zeros(2), rtol=0, atol=1e-6)
         patch, labels = apply(drawn, image, target, (8, 8, 1))
         assert patch.shape == (2, 8, 8, 1) and labels.shape == (2, 8, 8, 1)
+
+
+def test_flips_of_an_axis_alone_can_be_off() -> None:
+    settings = replace(FULL, spatial_p=0.0, flip=(True, False, True))
+    signs = [
+        draw(settings, {}, (9, 9, 9), (5, 5, 5), 1, seed).matrix.diagonal().sign().tolist()
+        for seed in range(40)
+    ]
+    assert {sign[1] for sign in signs} == {1.0}
+    assert {sign[0] for sign in signs} == {sign[2] for sign in signs} == {1.0, -1.0}

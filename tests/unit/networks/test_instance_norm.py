@@ -1,0 +1,63 @@
+"""The fast instance norm against torch's, in double precision, and its layout.
+
+Axes: B batch, C channel, I J K voxels.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medtl.networks.cpu.convolutions import suited_to_cpu
+from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d, laid_last, lies_last
+from medtl.plugins.catalog import load_catalog
+
+
+def values(*shape: int) -> Tensor:
+    return 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("shape", [(2, 5, 8, 6, 7), (1, 1, 4, 4, 4), (3, 4, 9, 5)])
+def test_outputs_and_gradients_are_torchs(shape: tuple[int, ...], last: bool) -> None:
+    channels = shape[1]
+    norm = (InstanceNorm3d if len(shape) == 5 else InstanceNorm2d)(channels, affine=True)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    image = values(*shape)
+    image = (laid_last(image) if last else image).requires_grad_()
+    slope = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = norm(image)
+    assert channels == 1 or lies_last(found) == last
+    own = torch.autograd.grad(found, [image, norm.weight, norm.bias], slope)
+    exact = [each.detach().double().requires_grad_() for each in (image, norm.weight, norm.bias)]
+    expected = functional.instance_norm(exact[0], weight=exact[1], bias=exact[2])
+    wanted = torch.autograd.grad(expected, exact, slope.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(own, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_single_voxel_is_refused_as_by_torch() -> None:
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        InstanceNorm3d(2, affine=True).train()(torch.zeros(1, 2, 1, 1, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_planned_networks_train_channels_last_throughout(channels: int) -> None:
+    network = (
+        load_catalog()
+        .networks["plain-unet"]
+        .load()(in_channels=channels, out_channels=2, width=8, strides=[1, 2, 2])
+    )
+    layouts: list[bool] = []
+    for part in network.module.modules():
+        if isinstance(part, nn.InstanceNorm3d):
+            part.register_forward_hook(
+                lambda _part, inputs, output: layouts.extend(map(lies_last, (*inputs, output)))
+            )
+    with suited_to_cpu(network.module):
+        network.module.train()(values(2, channels, 16, 16, 16))
+    assert len(layouts) == 2 * 10 and all(layouts)
