@@ -41,10 +41,9 @@ def normed(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, batch: Tensor) -> Tensor
     weight, bias, eps = norm.weight, norm.bias, norm.eps
     if not lies_last(batch):
         return functional.group_norm(batch, batch.shape[1], weight, bias, eps)
-    each = [
-        functional.batch_norm(image[None], None, None, weight, bias, True, 0.0, eps)
-        for image in batch
-    ]
+    # Slices: of image[None] the strides mislead torch's gradient, which is wrong then.
+    images = [batch[n : n + 1] for n in range(len(batch))]
+    each = [functional.batch_norm(one, None, None, weight, bias, True, 0.0, eps) for one in images]
     return each[0] if len(each) == 1 else torch.cat(each)
 
 
