@@ -20,6 +20,7 @@ class Defaults:
     src: str
     dst: str
     network: str = "unet"
+    width: int | None = None  #: of that network; None: the published one
     transforms: str = "brain-mr"
     spacing_mm: Spacing = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)

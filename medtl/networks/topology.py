@@ -31,6 +31,11 @@ class Topology:
     strides: tuple[tuple[int, ...], ...]
     kernels: tuple[tuple[int, ...], ...]
 
+    @classmethod
+    def of(cls, strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]) -> Topology:
+        """From what :meth:`options` gives."""
+        return cls(tuple(map(tuple, strides)), tuple(map(tuple, kernels)))
+
     @property
     def multiples(self) -> tuple[int, ...]:
         """What the patch's edges must be multiples of, per axis."""

@@ -27,7 +27,7 @@ from medtl.inference.task_types import TaskType, task_type_named
 from medtl.networks.blocks import Network, per_axis
 from medtl.networks.builder import takes_patch
 from medtl.networks.norms import check_norms
-from medtl.networks.topology import fit_patch, plan_topology
+from medtl.networks.topology import Topology, fit_patch, plan_topology
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
@@ -80,6 +80,13 @@ class Plan:
         """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
         patients = set(getattr(self.split, part))
         return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
+
+    @property
+    def topology(self) -> Topology | None:
+        """Strides and kernels of a network that is planned per axis."""
+        rows = [self.config.options.get(name) for name in ("strides", "kernels")]
+        per_axis = all(row and all(isinstance(each, list) for each in row) for row in rows)
+        return Topology.of(*rows) if per_axis else None
 
     @property
     def selected_by(self) -> str:
@@ -206,7 +213,9 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
             f"{'--src' if given.src else '--with-control'} name a --strategy, for example "
             "modality-transfer"
         )
-    config = ResolvedConfig(**{**dict(given), "strategy": given.strategy or default})
+    width = given.width or (None if given.network else task.defaults.width)
+    chosen = {"strategy": given.strategy or default, "width": width}
+    config = ResolvedConfig(**{**dict(given), **chosen})
     outside = outside_weights(config, catalog, config.network or task.defaults.network)
     request, network = build_request(config, task, kind, catalog, outside)
     stages = lay_out(config, catalog, request)
@@ -273,6 +282,8 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
         preset = preset.without_flips(sided)
         for axis, named in sided.items():
             reporter.say(f"no flips of {ENDS[axis]} in training: {shortened(named)} would change")
+    if draft.task.exclusive and len(draft.task.regions) > 1:
+        preset = preset.without_fading()  # which is for lesions, not for parts of an organ
     if not config.harmonise:
         return preset
     standard = fit_standard(config.harmonise, catalog, preset, training, reporter)
@@ -358,23 +369,31 @@ def _choices(plan: Plan, advice: Advice) -> Table | None:
         "spacing_mm": in_mm(plan.preset.spacing_mm),
         "patch_size": "x".join(map(str, plan.patch_size)),
         "batch_size": str(plan.request.batch_size),
-        "network": plan.network,
+        "network": plan.network + (f", width {plan.config.width}" if plan.config.width else ""),
         "transforms": plan.preset.name,
         "loss": plan.request.losses[0].name,
         "steps": str(plan.request.steps),
     }
     if all(getattr(plan.config, name) is not None for name in every):  # of a run that goes on
         return None
+    reasons = dict(advice.reasons)
+    if levels := plan.topology:
+        reasons["network"] = f"planned per axis: {levels.describe()}"
     rows = tuple(
         (
             name.removesuffix("_mm").replace("_", " "),
             value,
-            advice.reasons[name] if getattr(plan.config, name) is None else "as given",
+            reasons[name] if _chosen(plan, name) else "as given",
         )
         for name, value in every.items()
-        if name in advice.reasons
+        if name in reasons
     )
     return Table("Choices", ("setting", "value", "why"), rows)
+
+
+def _chosen(plan: Plan, setting: str) -> bool:
+    """Whether a setting, or a part of it, was left to the plan; levels always are."""
+    return getattr(plan.config, setting) is None or (setting == "network" and bool(plan.topology))
 
 
 def _no_finer(defaults: Defaults, headers: Sequence[Header]) -> Spacing:

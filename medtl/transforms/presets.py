@@ -76,6 +76,10 @@ class Preset:
         i, j, k = (one and axis not in axes for axis, one in enumerate(self.augmentation.flips))
         return replace(self, augmentation=replace(self.augmentation, flip=(i, j, k)))
 
+    def without_fading(self) -> Preset:
+        """The preset whose augmentation leaves the first region's contrast as it is."""
+        return replace(self, augmentation=replace(self.augmentation, fade_p=0.0))
+
     def with_size(self, size: Sequence[int]) -> Preset:
         """The preset for images that are scaled to fit into ``size``; one in mm is unchanged."""
         return replace(self, size=tuple(size)) if self.fits else self
