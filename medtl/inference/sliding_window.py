@@ -84,9 +84,9 @@ def sliding_window(
     if box is None:
         return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
     size = [side.stop - side.start for side in box]
-    # Two steps of the coarsest level: a norm over a single voxel is undefined.
+    # No edge is shorter than in training: norms see as large a share of background then.
     i, j, k = (
-        max(_ceil(length, step), min(edge, 2 * step))
+        max(_ceil(length, step), edge)
         for length, edge, step in zip(size, roi, per_axis(multiple, 3), strict=True)
     )
     if i * j * k <= pass_voxels:

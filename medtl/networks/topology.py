@@ -32,7 +32,7 @@ class Topology:
     kernels: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]) -> Topology:
+    def of(cls, strides: Any, kernels: Any) -> Topology:
         """From what :meth:`options` gives."""
         return cls(tuple(map(tuple, strides)), tuple(map(tuple, kernels)))
 

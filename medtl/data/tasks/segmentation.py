@@ -118,7 +118,9 @@ class OwnData(ListedTask):
         self.names = {"channels": list(self.modalities), **scheme.to_json()}
         every = "mod:" + "+".join(self.modalities)
         loss = "dice-ce-softmax" if scheme.exclusive else "dice-ce"
-        self.defaults = Defaults(src=every, dst=every, strategy="scratch", loss=loss)
+        self.defaults = Defaults(
+            src=every, dst=every, strategy="scratch", loss=loss, network="plain-unet", width=16
+        )
         self.phantom_defaults = self.defaults
 
     def advise(

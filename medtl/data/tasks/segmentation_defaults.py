@@ -33,6 +33,10 @@ MULTIPLE = 16  # patch edges, as planning rounds them
 MOST_PATCHES = 8
 
 
+#: Voxels of all patches of a step: more steps of few patches learn faster than few of many.
+STEP_VOXELS = 200_000
+
+
 #: Ratio of the longest to the shortest edge of voxels that are called anisotropic.
 ANISOTROPIC = 2.0
 
@@ -54,7 +58,7 @@ def advice(
     spacing_mm, why_spacing = plan_spacing(fingerprint)
     patch, why_patch = choose_patch(fingerprint, given_mm or spacing_mm)
     per_step = math.prod(given_patch) if given_patch else math.prod(patch)
-    batch = max(1, min(MOST_PATCHES, VOXELS // per_step))
+    batch = max(1, min(MOST_PATCHES, STEP_VOXELS // per_step))
     tomographic = [name for name in modalities if _CT.fullmatch(name)]
     preset, why_preset = choose_preset(fingerprint, modalities, tomographic)
     for axis in sided_axes(tuple(fingerprint.volumes_ml)):
@@ -71,8 +75,8 @@ def advice(
         {
             "spacing_mm": why_spacing,
             "patch_size": why_patch,
-            "batch_size": f"as many patches as fit into {VOXELS / 1e6:.1f} million voxels",
-            "network": "3-D U-Net with residual units, the fast one; see `medtl list networks`",
+            "batch_size": f"as many patches as fit into {STEP_VOXELS / 1e6:.1f} million voxels",
+            "network": "nnU-Net's U-Net, narrow: `--width 32` is the published one",
             "transforms": why_preset,
         },
         {name: window(cases, name) for name in tomographic},
