@@ -53,8 +53,9 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="Python with nnunetv2 and this torch")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "strength")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/strength.json")
-    own, _, words = " ".join(sys.argv[1:]).partition(" -- ")
-    options = parser.parse_args(own.split(), argparse.Namespace(words=words.split()))
+    given = [*sys.argv[1:], "--"]
+    own, words = given[: given.index("--")], given[given.index("--") + 1 : -1]
+    options = parser.parse_args(own, argparse.Namespace(words=words))
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
     folds = [int(fold) for fold in options.folds.split(",")]

@@ -70,8 +70,7 @@ def sliding_window(
             hold some; elsewhere the logits are :data:`OUTSIDE`.
         shown_IJK: foreground for cropping; default: where the image is not 0.
         pass_voxels: a volume of at most this many voxels, padding included, runs in one pass. It
-            is padded to ``multiple`` (one number, or one per axis), and to twice that where the
-            window is as large.
+            is padded to ``multiple`` (one number, or one per axis), and to the window.
         nnunet: windows at equal steps, their weights centred on a voxel, as nnU-Net has them.
 
     Returns:

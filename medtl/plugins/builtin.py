@@ -88,6 +88,7 @@ def medtl_transforms() -> list[Component]:
         "brain-mr-light": "brain-mr with flips and global intensity changes only",
         "brain-mr-plain": "brain-mr without augmentation",
         "mr": "brain-mr that keeps all of the image: skull, body, organs",
+        "mr-usual": "mr with nnU-Net's augmentation, for cases by the dozen",
         "ct": "mr for CT: one intensity window and scale for all cases",
         "picture": "whole pictures (PNG, JPEG, ...): scaled to fit, z-scored; augment",
         "picture-plain": "picture without augmentation",

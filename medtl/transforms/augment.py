@@ -53,6 +53,22 @@ class Augmentation:
 FULL = Augmentation()
 
 
+#: As often as nnU-Net (Isensee et al. 2021), for tens of cases and more; patches that hold a whole
+#: image stay centred on it.
+USUAL = Augmentation(
+    overhang=0.0,
+    rotation_deg=30.0,
+    scale=(0.7, 1.4),
+    spatial_p=0.2,
+    fade_p=0.0,
+    noise_p=0.1,
+    blur_p=0.2,
+    bias_p=0.0,
+    intensity_p=0.15,
+    gamma_p=0.3,
+)
+
+
 LIGHT = Augmentation(
     overhang=0.0, spatial_p=0.0, fade_p=0.0, noise_p=0.0, blur_p=0.0, gamma_p=0.0, bias_p=0.0
 )

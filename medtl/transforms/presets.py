@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from medtl.data.spacing import Spacing, as_spacing
-from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, Augmentation
+from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, USUAL, Augmentation
 from medtl.transforms.histogram import CLIP_PERCENTILES, Standard
 from medtl.transforms.image_record import ImageRecord
 from medtl.transforms.intensity import HEAD_BLUR
@@ -125,6 +125,8 @@ brain_mr_plain = partial(Preset, "brain-mr-plain", NONE)
 #: ``brain-mr`` for images with skull or of the body: noise around the patient is not cut away, as
 #: dark tissue would be cut away with it.
 mr = partial(Preset, "mr", FULL, whole=True)
+#: ``mr`` with the augmentation of nnU-Net, for cases by the dozen.
+mr_usual = partial(Preset, "mr-usual", USUAL, whole=True)
 #: CT clipped to the 0.5 and 99.5 percentiles of the training cases' labelled voxels, then
 #: standardised by their mean and deviation (Isensee et al. 2021); other channels as ``mr``.
 ct = partial(Preset, "ct", FULL, whole=True, windowed=True)
