@@ -37,6 +37,10 @@ MOST_PATCHES = 8
 STEP_VOXELS = 200_000
 
 
+#: With fewer cases, stronger augmentation than nnU-Net's is better.
+MANY_CASES = 24
+
+
 #: Ratio of the longest to the shortest edge of voxels that are called anisotropic.
 ANISOTROPIC = 2.0
 
@@ -191,11 +195,14 @@ def choose_preset(
         )
     if fingerprint.uniform and all(name in CANONICAL for name in modalities):
         return "brain-mr", "MR contrasts, and one value surrounds what the images show"
-    return "mr", (
+    why = (
         "one value surrounds what the images show: it is cut away"
         if fingerprint.uniform
         else "no uniform background: the whole image counts, z-scored"
     )
+    if fingerprint.cases >= MANY_CASES:
+        return "mr-usual", f"{why}; nnU-Net's augmentation, as there are {MANY_CASES} cases or more"
+    return "mr", why
 
 
 def describe(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
