@@ -79,8 +79,10 @@ def timed(words: list[Any], *, without_path: bool = False) -> dict[str, float]:
     command = [*([program, "-f", "%M", "-o", "peak.txt"] if program else []), *map(str, words)]
     with tempfile.TemporaryDirectory() as folder:
         started = perf_counter()
-        subprocess.run(command, check=True, env=environment, cwd=folder, capture_output=True)
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
         seconds = perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr)
         if program:
             peak_kb = int(Path(folder, "peak.txt").read_text().split()[-1])
         else:  # of all commands so far

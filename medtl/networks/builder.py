@@ -5,7 +5,7 @@ Axes: B batch, C channel, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,12 @@ MakeModule = Callable[[int, int], nn.Module]
 #: how to make the module, and its blocks (None: derived)
 Architecture = tuple[MakeModule, Sequence[Block] | None]
 
+
+#: Of networks that were built before, by :func:`finish`'s ``known_as``: input and head tensors.
+_FOUND: dict[Hashable, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+#: Patches that such networks have taken.
+_TAKEN: set[tuple[Hashable, tuple[int, ...]]] = set()
 
 #: Builder -> torchvision's file of weights for its network; empty if there is none.
 IMAGENET_FILES: dict[Callable[..., Network], str] = {}
@@ -81,6 +87,7 @@ def network_builder(
                 patch_multiple=_multiple(patch_multiple, spatial_dims, settled),
                 patch_size=patch_size,
                 options=settled,
+                known_as=(build, in_channels, out_channels, spatial_dims, chosen, repr(settled)),
                 **traits,
             )
 
@@ -118,6 +125,7 @@ def finish(
     fixed_patch: bool = False,
     dense: bool = True,
     options: Mapping[str, Any] | None = None,
+    known_as: Hashable = None,
 ) -> Network:
     """Build the module and find the tensors whose shapes follow the channels and the outputs.
 
@@ -125,17 +133,16 @@ def finish(
     first convolution and heads for deep supervision. ``make`` raises ConfigError or ValueError for
     numbers that it cannot take. ``blocks`` None: they are derived (:func:`derive_blocks`). A
     ``patch_size`` is tried on shapes alone; ``fixed_patch``: the module takes no other.
-    ``options``: those of ``make``, kept in checkpoints. Raises ConfigError if the numbers, the
-    blocks or the patch do not fit the module.
+    ``options``: those of ``make``, kept in checkpoints. ``known_as``: networks for which it is
+    equal are built alike, so what was found of one is not looked for again. Raises ConfigError if
+    the numbers, the blocks or the patch do not fit the module.
     """
     check_dimensions(name, spatial_dims, dimensions)
     _check_counts(name, {"input channels": in_channels, "outputs": out_channels, "width": width})
     module = _make(name, make, in_channels, out_channels)
-    with torch.random.fork_rng(devices=[]):
-        inputs = ((other, out_channels) for other in _others(in_channels))
-        wider = _comparable(name, module, make, inputs)
-        outputs = ((in_channels, other) for other in _others(out_channels))
-        more_outputs = _comparable(name, module, make, outputs)
+    found = None if known_as is None else _FOUND.get(known_as)
+    if found is None:
+        found = _following(name, module, make, in_channels, out_channels)
     patch = tuple(patch_size or ())
     edges = patch or tuple(least_edge(32, each) for each in per_axis(patch_multiple, spatial_dims))
     network = Network(
@@ -148,8 +155,8 @@ def finish(
         out_channels=out_channels,
         spatial_dims=spatial_dims,
         width=width,
-        input_tensors=_differing(module, wider, slice(1, 2)),
-        head_tensors=_differing(module, more_outputs, slice(None)),
+        input_tensors=found[0],
+        head_tensors=found[1],
         patch_multiple=patch_multiple,
         declared=blocks is not None,
         patch_size=patch if fixed_patch else (),
@@ -157,9 +164,24 @@ def finish(
         options=dict(options or {}),
     )
     partition(network)
-    if patch:
-        _try_patch(network, more_outputs, patch)
+    if patch and (known_as, patch) not in _TAKEN:
+        _try_patch(network, patch)
+    if known_as is not None:
+        _FOUND[known_as] = found
+        _TAKEN.add((known_as, patch))
     return network
+
+
+def _following(
+    name: str, module: nn.Module, make: MakeModule, in_channels: int, out_channels: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the tensors whose shapes follow the input channels, and the outputs."""
+    with torch.random.fork_rng(devices=[]):
+        inputs = ((other, out_channels) for other in _others(in_channels))
+        wider = _comparable(name, module, make, inputs)
+        outputs = ((in_channels, other) for other in _others(out_channels))
+        more_outputs = _comparable(name, module, make, outputs)
+    return _differing(module, wider, slice(1, 2)), _differing(module, more_outputs, slice(None))
 
 
 def _check_counts(name: str, counts: Mapping[str, int]) -> None:
@@ -223,7 +245,7 @@ def _differing(module: nn.Module, other: nn.Module, axes: slice) -> tuple[str, .
     return tuple(n for n in names_of(module) if state[n].shape[axes] != others[n].shape[axes])
 
 
-def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> None:
+def _try_patch(network: Network, patch: tuple[int, ...]) -> None:
     shown = "x".join(map(str, patch))
     if len(patch) != network.spatial_dims:
         raise ConfigError(f"{network.name} is {network.spatial_dims}-D; the patch is {shown}")
@@ -234,7 +256,7 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
         raise ConfigError(
             f"{network.name} takes patches with edges that are multiples of {of}, not {shown}"
         )
-    if problem := _refusal(network, probe, patch):
+    if problem := _refusal(network, patch):
         raise ConfigError(
             f"{network.name} cannot take patches of {shown}; set another patch_size ({problem})"
         )
@@ -242,15 +264,15 @@ def _try_patch(network: Network, probe: nn.Module, patch: tuple[int, ...]) -> No
 
 def takes_patch(network: Network, patch: Sequence[int]) -> bool:
     """Whether the network trains on such patches; one that is built for its patch does."""
-    return bool(network.patch_size) or not _refusal(network, network.module, patch)
+    return bool(network.patch_size) or not _refusal(network, patch)
 
 
-def _refusal(network: Network, module: nn.Module, patch: Sequence[int]) -> str:
-    """Why ``module`` cannot train on patches, told from shapes alone; empty if it can."""
+def _refusal(network: Network, patch: Sequence[int]) -> str:
+    """Why the network cannot train on patches, told from shapes alone; empty if it can."""
     # Batch norm refuses a single value per channel, which one image may have.
     batch = 1 if network.dense else 2
     try:
-        dry_run(module, (batch, network.in_channels, *patch), training=True)
+        dry_run(network.module, (batch, network.in_channels, *patch), training=True)
     except (ValueError, RuntimeError) as error:
         return _first_line(error)
     return ""

@@ -216,7 +216,10 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     width = given.width or (None if given.network else task.defaults.width)
     chosen = {"strategy": given.strategy or default, "width": width}
     config = ResolvedConfig(**{**dict(given), **chosen})
-    outside = outside_weights(config, catalog, config.network or task.defaults.network)
+    name = config.network or task.defaults.network
+    outside = outside_weights(config, catalog, name)
+    if outside:
+        config = config.model_copy(update=levels_of(outside, config, name))
     request, network = build_request(config, task, kind, catalog, outside)
     stages = lay_out(config, catalog, request)
     check_exclusive(task, stages, catalog)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from medtl.config import ResolvedConfig, TrainConfig
 from medtl.data.domain import Domain, parse_domain
@@ -35,6 +36,19 @@ def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weig
     if not config.init:
         return None
     return read_weights(resolve_weights(config.init), config.weights_key or "")
+
+
+def levels_of(weights: Weights, config: TrainConfig, network: str) -> dict[str, Any]:
+    """Width and options of the planned network in a file, for settings that are not given.
+
+    Its weights fit no other strides and kernels, whatever the data would ask for. Empty for other
+    networks.
+    """
+    record, asked = weights.network, network.lower().replace("_", "-").rpartition(":")[2]
+    options = {k: v for k, v in (record.get("options") or {}).items() if v is not None}
+    if record.get("name") != asked or config.options or "strides" not in options:
+        return {}
+    return {"options": options, "width": config.width or record.get("width")}
 
 
 def build_request(

@@ -16,10 +16,12 @@ from nnunet_model import CONFIGURATION, write_model
 from scipy.ndimage import zoom
 from terminal import Terminal
 
+from medtl.config import checked
 from medtl.errors import RunError
 from medtl.inference.load import restore_stage
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import build_fabric
+from medtl.training.stages import levels_of
 from medtl.transfer.nnunet_plans import REASON
 from medtl.transfer.weights import read_weights, resolve_weights
 from medtl.transforms.nnunet import NnunetRecipe, prepare_nnunet
@@ -63,6 +65,16 @@ def test_all_weights_load_and_segment_as_nnunet_does(tmp_path: Path) -> None:
     assert torch.equal(torch.cat((background_1IJK, found_LIJK)).argmax(0), expected_IJK)
     relative = logits_LKJI[1:] - logits_LKJI[:1]
     torch.testing.assert_close(found_LIJK, relative.permute(0, 3, 2, 1), rtol=1e-3, atol=1e-3)
+
+
+def test_training_takes_the_levels_of_the_file(tmp_path: Path) -> None:
+    write_model(tmp_path / "c.pth")
+    weights, config = read_weights(tmp_path / "c.pth"), checked({"task": "segmentation"})
+    taken = levels_of(weights, config, "unet3d:plain_unet")
+    assert taken["options"]["strides"] == [[1, 1, 1], [1, 2, 2], [2, 2, 2]] and taken["width"] == 8
+    assert levels_of(weights, config, "dynunet") == {}
+    own = checked({"task": "segmentation", "options": {"strides": [1, 2]}})
+    assert levels_of(weights, own, "plain-unet") == {}
 
 
 def test_predict_takes_the_models_folder(tmp_path: Path, medtl: Terminal) -> None:
