@@ -43,7 +43,7 @@ from medtl.training.checks import (
 from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.samples.prepared import prepared_bytes
 from medtl.training.split import split_as_asked
-from medtl.training.stages import build_request, lay_out, outside_weights, unused
+from medtl.training.stages import build_request, lay_out, levels_of, outside_weights, unused
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Request, Stage
 from medtl.transfer.weights import Weights
 from medtl.transforms.fit_histogram import fit_standard
