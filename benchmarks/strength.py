@@ -187,6 +187,7 @@ def against_nnunet(options: argparse.Namespace, fold: int) -> None:
     if options.peer is None:
         sys.exit("--peer names the Python of an environment with nnunetv2")
     ours = score(run(options.data, fold, options), {"fold": fold})
+    record(options, f"hippocampus, {options.minutes:g} minutes", ours)
     split = json.loads((options.work / ours["run"] / "splits.json").read_text())
     out = options.work / f"nnunet-{options.minutes:g}-{fold}"
     out.mkdir(parents=True, exist_ok=True)
