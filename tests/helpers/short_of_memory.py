@@ -66,8 +66,11 @@ def predict(dims: int, free_mb: int, fixed: int) -> None:
         windows=Shrinking(said.append),
     )
     image_CIJK = torch.randn(2, *size)
-    if not fixed:  # its windows are as large however small the volume
-        predictor.prepared_logits(image_CIJK[:, :32, :32, : 1 if dims == 2 else 32])
+    if not fixed and dims == 2:  # its windows are as large however small the volume
+        predictor.prepared_logits(image_CIJK[:, :32, :32, :1])
+    elif not fixed:  # a volume would be padded to the patch
+        with torch.inference_mode():
+            network.module.eval()(image_CIJK[None, :, :32, :32, :32])
     leave(free_mb)
     predictor.prepared_logits(image_CIJK)
     found_LIJK = predictor.prepared_logits(image_CIJK)  # what was said is not said again

@@ -11,7 +11,7 @@ import pytest
 import torch
 from places import HELPERS
 from safetensors.torch import load_file
-from terminal import run_forked, run_python
+from terminal import run_python
 
 from medtl.errors import RunError
 from medtl.runtime.records import read_lines
@@ -23,8 +23,7 @@ GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_
 
 
 def short(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    run = run_python if environment else run_forked  # they are of the start of a process
-    return run(HELPERS / "short_of_memory.py", *words, environment=environment)
+    return run_python(HELPERS / "short_of_memory.py", *words, environment=environment)
 
 
 @pytest.mark.parametrize(("dims", "free_mb"), [(3, 60), (2, 60)])

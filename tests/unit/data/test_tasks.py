@@ -24,6 +24,7 @@ from medtl.data.splits import fold_patients, listed_fold
 from medtl.data.task import Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, measure_fingerprint, window
 from medtl.data.tasks.segmentation_defaults import (
+    MANY_CASES,
     advice,
     choose_patch,
     choose_preset,
@@ -136,8 +137,10 @@ def test_size_inside_the_background_is_told_in_words() -> None:
 
 
 def test_images_without_uniform_background_are_not_cut() -> None:
-    assert choose_preset(fingerprint(uniform=False), ("flair",), ())[0] == "mr"
-    assert choose_preset(fingerprint(), ("adc",), ())[0] == "mr"
+    few = {"cases": MANY_CASES - 1}
+    assert choose_preset(fingerprint(uniform=False, **few), ("flair",), ())[0] == "mr"
+    assert choose_preset(fingerprint(**few), ("adc",), ())[0] == "mr"
+    assert choose_preset(fingerprint(cases=MANY_CASES), ("adc",), ())[0] == "mr-usual"
     assert choose_preset(fingerprint(), ("ct",), ("ct",))[0] == "ct"
 
 
