@@ -50,10 +50,11 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r"medtl\.(evaluation\.intervals\.Key|config\.Config|runtime\.parallel\.(Item|Result)"
-        r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where",
+        r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where|Spacing",
     ),
     # Records of what a file holds: their modules are no part of the reference.
     (r"py:class", r"(medtl\.transforms\.image_record\.)?ImageRecord|SplitFold"),
+    (r"py:class", r"(medtl\.transforms\.nnunet\.)?NnunetRecipe"),
     (r"py:.*", r"(Any|Callable|Console|Fabric|Iterable|Iterator|Mapping|Module|NDArray|Path)"),
     (r"py:.*", "Tensor"),
 ]
