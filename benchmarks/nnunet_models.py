@@ -2,9 +2,9 @@
 
     python benchmarks/nnunet_models.py MODEL --images FOLDER --peer PYTHON --cases 26
 
-MODEL is a folder in which nnunetv2 trained fold 0, as `strength.py nnunet` leaves it; FOLDER holds
-CASE_0000.nii.gz files. Both commands run whole, one after the other on the same cores, with
-mirroring and a step of half a window.
+MODEL is the model folder that nnunetv2 wrote; fold 0 is taken. `strength.py nnunet` writes one.
+FOLDER holds CASE_0000.nii.gz files. Both commands run whole, one after the other on the same cores,
+with mirroring and a step of half a window.
 """
 
 from __future__ import annotations

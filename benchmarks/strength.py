@@ -10,7 +10,7 @@ unread.
     python benchmarks/strength.py thick --minutes 15      # resampled to 1x1x4 mm, three seeds
     python benchmarks/strength.py nnunet --minutes 15 --peer PYTHON   # an environment of its own
 
-A run that was interrupted goes on. Every run is logged in the result, the failed ones, too.
+A run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from medtl.evaluation.intervals import interval, paired_difference
 from medtl.runtime.files import replacing
 
 FOLDS = 5
-REGIONS = ("Anterior", "Posterior")
 
 #: mm between the slices of the thick copy.
 THICK_MM = 4.0

@@ -33,7 +33,7 @@ def main() -> None:
     split = [{"train": [case for case in cases if case not in test], "val": test}]
     (out / "preprocessed" / NAME / "splits_final.json").write_text(json.dumps(split))
     folder, steps, seconds = train(out, minutes)
-    dice = predict(folder, out, data, test)
+    dice = predict(folder, out, test)
     result = {"steps": steps, "seconds": seconds, "cases": dice}
     (out / "dice.json").write_text(json.dumps(result, indent=1))
 
@@ -77,18 +77,16 @@ def train(out: Path, minutes: float) -> tuple[Path, int, float]:
         trainer.train_step(next(trainer.dataloader_train))
         steps += 1
     seconds = perf_counter() - started
-    trainer.current_epoch = 0
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     for loader in (trainer.dataloader_train, trainer.dataloader_val):
         if hasattr(loader, "_finish"):
             loader._finish()
-    for name in ("plans.json", "dataset.json"):
-        content = plans if name == "plans.json" else dataset
+    for name, content in (("plans.json", plans), ("dataset.json", dataset)):
         (Path(trainer.output_folder_base) / name).write_text(json.dumps(content))
     return Path(trainer.output_folder_base), steps, seconds
 
 
-def predict(folder: Path, out: Path, data: Path, test: list[str]) -> dict[str, float]:
+def predict(folder: Path, out: Path, test: list[str]) -> dict[str, float]:
     """Mean Dice of both labels of each case, by nnU-Net's predictor on the native grid."""
     import nibabel
     import numpy as np

@@ -9,7 +9,7 @@ from typing import Any
 
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain
-from medtl.data.spacing import Spacing
+from medtl.data.voxel_size import Spacing
 from medtl.errors import ConfigError, nearest
 
 

@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.data.label_scheme import LabelScheme, Settled
-from medtl.data.spacing import axes_mm
 from medtl.data.subset import stride
+from medtl.data.voxel_size import axes_mm
 from medtl.inference.flips import flipped
 from medtl.inference.probability import probabilities
 from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from medtl.data.io.grids import bounding_box
-from medtl.networks.blocks import per_axis
+from medtl.networks.blocks import per_axis, rounded_up
 from medtl.networks.cpu.channels_last import ChannelsLast
 
 Forward = Callable[[Tensor], Tensor]
@@ -85,7 +85,7 @@ def sliding_window(
     size = [side.stop - side.start for side in box]
     # No edge is shorter than in training: norms see as large a share of background then.
     i, j, k = (
-        max(_ceil(length, step), edge)
+        max(rounded_up(length, step), edge)
         for length, edge, step in zip(size, roi, per_axis(multiple, 3), strict=True)
     )
     if i * j * k <= pass_voxels:
@@ -184,7 +184,8 @@ def slice_wise(
     ``batch_BCIJ`` and returns ``logits_BLIJ``; ``batch_size`` counts slices.
     """
     _, *size, _ = image_CIJK.shape
-    edges = roi or [_ceil(n, step) for n, step in zip(size, per_axis(multiple, 2), strict=True)]
+    steps = per_axis(multiple, 2)
+    edges = roi or [rounded_up(n, step) for n, step in zip(size, steps, strict=True)]
     i, j = edges
     return sliding_window(
         lambda batch_BCIJK: forward(batch_BCIJK[..., 0])[..., None],
@@ -195,10 +196,6 @@ def slice_wise(
         batch_size=batch_size,
         autocast=autocast,
     )
-
-
-def _ceil(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
 
 
 def _pad_to(image_CIJK: Tensor, roi: Sequence[int]) -> tuple[Tensor, Window]:

@@ -70,9 +70,14 @@ def per_axis(number: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return (number,) * axes if isinstance(number, int) else tuple(number)
 
 
+def rounded_up(size: int, multiple: int) -> int:
+    """The smallest multiple that is not below ``size``."""
+    return -(-size // multiple) * multiple
+
+
 def least_edge(least: int, multiple: int) -> int:
     """The smallest edge of at least ``least`` and of two voxels of the coarsest level."""
-    return multiple * max(2, -(-least // multiple))
+    return max(2 * multiple, rounded_up(least, multiple))
 
 
 class NetworkBuilder(Protocol):

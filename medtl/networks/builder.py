@@ -268,7 +268,7 @@ def takes_patch(network: Network, patch: Sequence[int]) -> bool:
 
 
 def _refusal(network: Network, patch: Sequence[int]) -> str:
-    """Why the network cannot train on patches, told from shapes alone; empty if it can."""
+    """Why the network cannot train on such patches, found by shapes alone; empty if it can."""
     # Batch norm refuses a single value per channel, which one image may have.
     batch = 1 if network.dense else 2
     try:

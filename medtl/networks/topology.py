@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medtl.networks.blocks import rounded_up
+
 #: Least edge of the deepest level's map.
 LEAST_EDGE = 4
 
-#: Least edge of a map of which no other axis is halved.
+#: The least edge that is halved where no other axis is.
 LEAST_ALONE = 3 * LEAST_EDGE
 
 #: Voxels this many times as long as the shortest are not pooled over yet.
@@ -103,6 +105,5 @@ def _kernel(before: Sequence[int], edges_mm: Sequence[float]) -> list[int]:
 def fit_patch(patch: Sequence[int], multiples: Sequence[int]) -> tuple[int, ...]:
     """The patch with every edge rounded up to a multiple."""
     return tuple(
-        multiple * max(1, math.ceil(edge / multiple))
-        for edge, multiple in zip(patch, multiples, strict=True)
+        rounded_up(max(1, edge), multiple) for edge, multiple in zip(patch, multiples, strict=True)
     )

@@ -42,7 +42,7 @@ PUBLIC_MODULES = {
     "medtl.data.task": "tasks: the base class, default settings, advice from the training cases",
     "medtl.data.case": "cases and cohorts, which a task reads from a folder",
     "medtl.data.modality": "names of modalities",
-    "medtl.data.spacing": "voxel spacing: one number, or one per axis",
+    "medtl.data.voxel_size": "voxel spacing: one number, or one per axis",
     "medtl.data.domain": "domains such as mod:t1,site:CS",
     "medtl.data.io.nifti": "volumes: read and write NIfTI files",
     "medtl.data.io.pictures": "2-D images: read PNG, JPEG, TIFF and BMP files",

@@ -17,9 +17,9 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.domain import parse_domain
 from medtl.data.io.images import read_labels, read_volume
-from medtl.data.spacing import axes_mm
 from medtl.data.splits import cases_of, split_patients
 from medtl.data.task import Defaults, Task, bound
+from medtl.data.voxel_size import axes_mm
 from medtl.errors import ConfigError, MedtlError
 from medtl.inference.task_types import task_type_named
 from medtl.testing.check import CheckFailed, Tried, require

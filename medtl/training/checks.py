@@ -12,9 +12,9 @@ from medtl.data.domain import select
 from medtl.data.io.geometry import Header
 from medtl.data.io.nifti import SPACING_RANGE_MM
 from medtl.data.label_scheme import LabelScheme
-from medtl.data.spacing import as_option, axes_mm
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
+from medtl.data.voxel_size import as_option, axes_mm
 from medtl.errors import ConfigError
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector

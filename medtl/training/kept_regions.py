@@ -23,8 +23,8 @@ from medtl.data.formats.case_list import spread
 from medtl.data.io.geometry import orient, to_ras
 from medtl.data.io.grids import bounding_box, resample
 from medtl.data.io.images import read_labels, read_volume
-from medtl.data.spacing import Spacing, as_option, axes_mm, in_mm, thick_axis
 from medtl.data.tasks.fingerprint import SAMPLE
+from medtl.data.voxel_size import Spacing, as_option, axes_mm, in_mm, thick_axis
 from medtl.runtime.cache import remembered
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from math import prod
+from math import lcm, prod
 
 import torch
 from lightning_fabric import Fabric
@@ -177,7 +177,7 @@ def largest_stage(plan: Plan) -> Stage:
 def _halved(edges: tuple[int, ...], multiples: tuple[int, ...]) -> tuple[int, ...]:
     """With the longest edge halved, unless that leaves less than two steps of the last level."""
     longest = edges.index(max(edges))
-    multiple = max(16, multiples[longest])
+    multiple = lcm(16, multiples[longest])
     half = multiple * round(edges[longest] / 2 / multiple)
     if not 2 * multiple <= half < edges[longest]:
         return edges

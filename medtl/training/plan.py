@@ -18,9 +18,9 @@ from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.same_images import with_sharers_joined
 from medtl.data.sides import ENDS, sided_axes
-from medtl.data.spacing import Spacing, axes_mm, in_mm
 from medtl.data.splits import Split, cases_of
 from medtl.data.task import Advice, Defaults, Task, bound
+from medtl.data.voxel_size import Spacing, axes_mm, in_mm
 from medtl.errors import ConfigError, DataError, shortened
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.task_types import TaskType, task_type_named

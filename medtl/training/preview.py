@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 from lightning_fabric import Fabric
 
-from medtl.data.spacing import in_mm
+from medtl.data.voxel_size import in_mm
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, freeze, partition, tensors
 from medtl.networks.cpu.convolutions import suited_to_cpu

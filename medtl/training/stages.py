@@ -14,6 +14,7 @@ from medtl.inference.task_types import TaskType
 from medtl.networks.blocks import Network
 from medtl.networks.options import check_accepted
 from medtl.plugins.catalog import Catalog
+from medtl.plugins.loader import canonical
 from medtl.runtime.files import file_name
 from medtl.training.checks import check_adaptation
 from medtl.transfer.imagenet import IMAGENET, read_imagenet
@@ -41,10 +42,9 @@ def outside_weights(config: TrainConfig, catalog: Catalog, network: str) -> Weig
 def levels_of(weights: Weights, config: TrainConfig, network: str) -> dict[str, Any]:
     """Width and options of the planned network in a file, for settings that are not given.
 
-    Its weights fit no other strides and kernels, whatever the data would ask for. Empty for other
-    networks.
+    The weights fit these strides and kernels alone. Empty for other networks.
     """
-    record, asked = weights.network, network.lower().replace("_", "-").rpartition(":")[2]
+    record, asked = weights.network, canonical(network).rpartition(":")[2]
     options = {k: v for k, v in (record.get("options") or {}).items() if v is not None}
     if record.get("name") != asked or config.options or "strides" not in options:
         return {}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medtl.data.formats.label_names import Regions, channel_names, dataset_regions
 from medtl.errors import DataError, MedtlError
+from medtl.networks.blocks import per_axis
 from medtl.transforms.nnunet import NnunetRecipe
 from medtl.transforms.presets import NNUNET
 
@@ -181,9 +182,7 @@ def _network(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict
 
 
 def _per_axis(rows: Sequence[Any]) -> list[list[int]]:
-    return [
-        [int(n) for n in row] if isinstance(row, list | tuple) else [int(row)] * 3 for row in rows
-    ]
+    return [[int(n) for n in per_axis(row, 3)] for row in rows]
 
 
 def _per_level(given: Any, levels: int) -> list[int]:

@@ -198,8 +198,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
 def resolve_weights(text: str) -> Path:
     """``FILE``, ``runs/x`` (its last stage) or ``runs/x/source`` (that stage) -> a weights file.
 
-    Of a folder in which nnU-Net trained one fold, it is that fold's. The stages' order is that of
-    ``stages.json`` in the run folder, else of their checkpoints' age.
+    A folder of nnU-Net with one trained fold gives that fold's checkpoint. The stages' order is
+    that of ``stages.json`` in the run folder, else of their checkpoints' age.
     """
     path = from_home(text)
     if path.is_file():

@@ -20,7 +20,7 @@ from scipy.ndimage import binary_fill_holes, zoom
 
 from medtl.data.io.geometry import orient, to_ras
 from medtl.data.io.grids import bounding_box, nearest_slices
-from medtl.data.spacing import THICK
+from medtl.data.voxel_size import THICK
 from medtl.errors import DataError
 
 Image = NDArray[np.float32]

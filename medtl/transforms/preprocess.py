@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from medtl.data.io.geometry import orient, to_ras
 from medtl.data.io.grids import bounding_box, nearest_slices, resample
-from medtl.data.spacing import axes_mm, thick_axis
+from medtl.data.voxel_size import axes_mm, thick_axis
 from medtl.errors import DataError
 from medtl.transforms.intensity import (
     blurred,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from medtl.data.spacing import Spacing, as_spacing
+from medtl.data.voxel_size import Spacing, as_spacing
 from medtl.transforms.augment import FULL, LIGHT, NONE, PICTURE, USUAL, Augmentation
 from medtl.transforms.histogram import CLIP_PERCENTILES, Standard
 from medtl.transforms.image_record import ImageRecord

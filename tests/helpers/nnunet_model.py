@@ -45,21 +45,14 @@ PLANS: dict[str, Any] = {
     "image_reader_writer": "SimpleITKIO",
     "transpose_forward": [0, 1, 2],
     "foreground_intensity_properties_per_channel": {},
-    "configurations": {"3d_fullres": CONFIGURATION},
 }
 
 LABELS = {"background": 0, "front": 1, "back": 2}
 
 
-def write_model(
-    path: Path,
-    labels: dict[str, Any] | None = None,
-    plans: dict[str, Any] | None = None,
-    **changes: Any,
-) -> nn.Module:
+def write_model(path: Path, labels: dict[str, Any] | None = None, **changes: Any) -> nn.Module:
     """Write the checkpoint; returns its network, which has an output for the background, too."""
-    content = {**PLANS, **(plans or {})}
-    content["configurations"] = {"3d_fullres": {**CONFIGURATION, **changes}}
+    content = {**PLANS, "configurations": {"3d_fullres": {**CONFIGURATION, **changes}}}
     made = CONFIGURATION["architecture"]["arch_kwargs"]
     torch.manual_seed(0)
     network: nn.Module = (

@@ -13,12 +13,7 @@ from places import HELPERS, KILLED
 from safetensors.torch import load_file
 from terminal import run_forked, run_python
 
-from medtl.config import checked
-from medtl.errors import ConfigError
-from medtl.plugins.catalog import load_catalog
-from medtl.runtime.console import Reporter
 from medtl.runtime.records import read_lines
-from medtl.training.plan import make_plan
 from medtl.training.trainer import LAST
 
 STAGES = ("source", "adapt", "unfreeze")
@@ -112,14 +107,9 @@ def test_cases_are_shared_in_predict_and_evaluate(
     assert json.loads(one.stdout) == json.loads(two.stdout)
 
 
-def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path) -> None:
-    words = ("--devices", 2, "--batch-size", 3)
+@pytest.mark.parametrize("size", [1, 3])
+def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path, size: int) -> None:
+    words = ("--devices", 2, "--batch-size", size)
     told = train(phantom, tmp_path / "run", *words, code=2).stderr
-    assert "--batch-size 3 cannot be shared by 2 processes" in told
+    assert f"--batch-size {size} cannot be shared by 2 processes" in told
     assert not (tmp_path / "run").exists()
-
-
-def test_single_patch_cannot_be_shared_either(phantom: Path) -> None:
-    config = checked({"task": "brats", "data": phantom, "network": "unet", "batch_size": 1})
-    with pytest.raises(ConfigError, match="--batch-size 1 cannot be shared by 2 processes"):
-        make_plan(config, load_catalog(), Reporter(silent=True), processes=2)

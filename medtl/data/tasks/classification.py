@@ -29,7 +29,6 @@ from medtl.data.io.nifti import count_volumes
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import KAGGLE, read_index
-from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
@@ -39,6 +38,7 @@ from medtl.data.tasks.classification_defaults import (
     volume_advice,
 )
 from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
+from medtl.data.voxel_size import Spacing
 from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import real_path

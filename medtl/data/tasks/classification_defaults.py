@@ -14,7 +14,6 @@ from medtl.data.case import Case
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import picture_facts
 from medtl.data.modality import Modality
-from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.segmentation_defaults import (
@@ -24,6 +23,7 @@ from medtl.data.tasks.segmentation_defaults import (
     choose_spacing,
     describe,
 )
+from medtl.data.voxel_size import Spacing
 from medtl.errors import DataError
 from medtl.runtime.cache import remembered
 

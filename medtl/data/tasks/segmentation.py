@@ -21,11 +21,11 @@ from medtl.data.formats.label_names import (
 from medtl.data.io.nifti import count_volumes, label_counts
 from medtl.data.modality import Modality
 from medtl.data.phantom import write_phantom
-from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
 from medtl.data.tasks.segmentation_defaults import advice
+from medtl.data.voxel_size import Spacing
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.parallel import in_threads
 

@@ -11,9 +11,9 @@ from statistics import median
 from medtl.data.case import Case
 from medtl.data.modality import CANONICAL, Modality
 from medtl.data.sides import ENDS, sided_axes
-from medtl.data.spacing import Spacing, as_spacing, axes_mm, thick_axis
 from medtl.data.task import Advice, Defaults
 from medtl.data.tasks.fingerprint import Fingerprint, window
+from medtl.data.voxel_size import Spacing, as_spacing, axes_mm, thick_axis
 
 #: Voxels of a training step that two cores and a small GPU can afford: also those of ``brats``.
 VOXELS = 80 * 96 * 80

@@ -13,13 +13,13 @@ from medtl.data.formats.class_folders import Entry, read_class_folders
 from medtl.data.io.pictures import COLOURS, is_picture
 from medtl.data.modality import Modality
 from medtl.data.phantom import INDEX, KAGGLE, notes_of, read_index
-from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
     picture_advice,
 )
+from medtl.data.voxel_size import Spacing
 from medtl.errors import DataError, shortened
 from medtl.runtime.console import Reporter
 

@@ -10,13 +10,13 @@ from typing import ClassVar
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.modality import Modality
 from medtl.data.phantom import LGG, notes_of, read_index
-from medtl.data.spacing import Spacing
 from medtl.data.task import Advice, Defaults, Task, check_no_labels
 from medtl.data.tasks.classification_defaults import (
     check_every_class,
     class_defaults,
     picture_advice,
 )
+from medtl.data.voxel_size import Spacing
 from medtl.errors import DataError, shortened
 from medtl.runtime.console import Reporter
 from medtl_lgg_mri.slices import MODALITIES, OUTSIDE, TUMOR, Slice, find_slices, stand_ins

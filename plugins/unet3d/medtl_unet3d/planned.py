@@ -9,7 +9,7 @@ Axes: B batch, C channel, I J K voxel axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,11 @@ class Levels:
     blocks: tuple[int, ...]  #: convolutions or residual blocks of the encoder
     decoder_blocks: tuple[int, ...]  #: convolutions of the decoder, from the deepest
 
+    def encoder(self, inputs: int) -> Iterator[tuple[int, int, Axes, Axes, int]]:
+        """Inputs, outputs, kernel, stride and number of blocks of each level of the encoder."""
+        before = (inputs, *self.channels[:-1])
+        return zip(before, self.channels, self.kernels, self.strides, self.blocks, strict=True)
+
 
 class ConvNorm(nn.Module):
     """Convolution, instance norm and, if ``active``, leaky ReLU."""
@@ -78,16 +83,28 @@ class ConvNorm(nn.Module):
         return functional.leaky_relu(batch, SLOPE, inplace=True) if self.active else batch
 
 
+def _repeated(
+    block: Callable[[int, int, Axes, Axes], nn.Module],
+    inputs: int,
+    outputs: int,
+    kernel: Axes,
+    stride: Axes,
+    count: int,
+) -> nn.Sequential:
+    """``count`` blocks, one after the other; the first has the inputs and the stride."""
+    once = (1,) * len(kernel)
+    return nn.Sequential(
+        block(inputs, outputs, kernel, stride),
+        *(block(outputs, outputs, kernel, once) for _ in range(count - 1)),
+    )
+
+
 class Convolutions(nn.Module):
     """Several :class:`ConvNorm`, the first with the stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Axes, stride: Axes, count: int) -> None:
         super().__init__()
-        once = (1,) * len(kernel)
-        self.convs = nn.Sequential(
-            ConvNorm(inputs, outputs, kernel, stride),
-            *(ConvNorm(outputs, outputs, kernel, once) for _ in range(count - 1)),
-        )
+        self.convs = _repeated(ConvNorm, inputs, outputs, kernel, stride, count)
 
     def forward(self, batch: Tensor) -> Tensor:
         return self.convs(batch)
@@ -118,11 +135,7 @@ class ResidualStage(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: Axes, stride: Axes, count: int) -> None:
         super().__init__()
-        once = (1,) * len(kernel)
-        self.blocks = nn.Sequential(
-            Residual(inputs, outputs, kernel, stride),
-            *(Residual(outputs, outputs, kernel, once) for _ in range(count - 1)),
-        )
+        self.blocks = _repeated(Residual, inputs, outputs, kernel, stride, count)
 
     def forward(self, batch: Tensor) -> Tensor:
         return self.blocks(batch)
@@ -133,12 +146,10 @@ class PlainEncoder(nn.Module):
 
     def __init__(self, in_channels: int, levels: Levels) -> None:
         super().__init__()
-        inputs = (in_channels, *levels.channels)
-        each = zip(
-            inputs, levels.channels, levels.kernels, levels.strides, levels.blocks, strict=False
-        )
         # Each level is a sequence of one in nnU-Net, where pooling may stand before it.
-        self.stages = nn.Sequential(*(nn.Sequential(Convolutions(*one)) for one in each))
+        self.stages = nn.Sequential(
+            *(nn.Sequential(Convolutions(*each)) for each in levels.encoder(in_channels))
+        )
 
     def forward(self, batch: Tensor) -> list[Tensor]:
         return _each_level(self.stages, batch)
@@ -151,11 +162,7 @@ class ResidualEncoder(nn.Module):
         super().__init__()
         first, once = levels.channels[0], (1,) * levels.dims
         self.stem = Convolutions(in_channels, first, levels.kernels[0], once, 1)
-        inputs = (first, *levels.channels)
-        each = zip(
-            inputs, levels.channels, levels.kernels, levels.strides, levels.blocks, strict=False
-        )
-        self.stages = nn.Sequential(*(ResidualStage(*one) for one in each))
+        self.stages = nn.Sequential(*(ResidualStage(*each) for each in levels.encoder(first)))
 
     def forward(self, batch: Tensor) -> list[Tensor]:
         return _each_level(self.stages, self.stem(batch))
