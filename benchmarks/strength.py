@@ -128,13 +128,11 @@ def score(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 def record(options: argparse.Namespace, key: str, row: dict[str, Any]) -> None:
     """Add a row to the results; the mean over all rows of the key stands beside them."""
-    found = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    part = found.setdefault(key, {"machine": describe(), "rows": []})
+    part = read_results(options).get(key, {"machine": describe(), "rows": []})
     part["rows"] = [each for each in part["rows"] if each["run"] != row["run"]] + [row]
     pooled = {case: dice for each in part["rows"] for case, dice in each["cases"].items()}
     part["cases"], part["mean"] = len(pooled), interval(pooled).to_json()
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+    keep(options, key, part)
     print(key, row["run"], "mean Dice", round(fmean(row["cases"].values()), 4))
 
 
@@ -155,6 +153,7 @@ def thick(options: argparse.Namespace, fold: int) -> None:
     means = {arm: {case: fmean(each) for case, each in dice[arm].items()} for arm in arms}
     difference = paired_difference(means["per axis"], means["cubes"]).to_json()
     keep(options, "thick, per axis - cubes", difference)
+    print("per axis - cubes", json.dumps(difference))
 
 
 def write_thick(data: Path, out: Path) -> None:
@@ -203,14 +202,18 @@ def against_nnunet(options: argparse.Namespace, fold: int) -> None:
     record(options, f"nnU-Net, {options.minutes:g} minutes", row)
     difference = paired_difference(ours["cases"], theirs["cases"]).to_json()
     keep(options, f"medtl - nnU-Net, {options.minutes:g} minutes", difference)
+    print("medtl - nnU-Net", json.dumps(difference))
+
+
+def read_results(options: argparse.Namespace) -> dict[str, Any]:
+    return dict(json.loads(options.out.read_text())) if options.out.is_file() else {}
 
 
 def keep(options: argparse.Namespace, key: str, value: Any) -> None:
-    found = json.loads(options.out.read_text())
-    found[key] = value
+    """Write one entry of the results; the others stay."""
+    text = json.dumps({**read_results(options), key: value}, indent=1)
     with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
-    print(key, json.dumps(value))
+        temporary.write_text(text + "\n")
 
 
 if __name__ == "__main__":

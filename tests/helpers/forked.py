@@ -7,11 +7,8 @@ child ends as any process does: by the end of the interpreter, or by a signal.
 from __future__ import annotations
 
 import atexit
-import gc
-import importlib
 import json
 import os
-import pkgutil
 import runpy
 import subprocess
 import sys
@@ -20,10 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    *("torch", "lightning_fabric", "monai.data", "monai.networks.nets", "monai.transforms"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "rich.progress"),
-)
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 class Server:
@@ -56,23 +50,6 @@ class Server:
 def server() -> Server:
     """Of this process, started at the first use."""
     return Server()
-
-
-def load() -> None:
-    import medtl
-    from medtl.plugins.catalog import load_catalog
-
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    for module in pkgutil.walk_packages(medtl.__path__, "medtl."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    load_catalog().commands  # noqa: B018
-    gc.collect()
-    gc.freeze()  # a child's collector would copy every page
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        sys.exit(f"{threads} threads after the imports: a forked child could hang")
 
 
 def serve() -> dict[str, Any]:
@@ -115,7 +92,11 @@ def play(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(BENCHMARKS))
+    from damage.server import load
+
     load()
+    sys.path.pop()
     asked = serve()
     become(asked)
     play(asked["words"])
