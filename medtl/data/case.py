@@ -27,9 +27,10 @@ class Case:
     """One imaging study. Splits, bootstraps and permutations always group by ``patient``.
 
     ``regions`` maps each region of the task to its label values in ``target`` (they differ between
-    data sets); ``labels`` are all values that may occur, with background. In classification
-    ``class_name`` is the truth (empty: unknown), and ``mask`` may show where the class is visible
-    (not 0); it is not trained on.
+    data sets); ``labels`` are all values that may occur, with background. What nobody labelled, the
+    voxels of ``ignored`` values and all of the ``unannotated`` regions, enters neither loss nor
+    score. In classification ``class_name`` is the truth (empty: unknown), and ``mask`` may show
+    where the class is visible (not 0); it is not trained on.
     """
 
     id: str
@@ -44,6 +45,13 @@ class Case:
     part: str = ""
     fold: int | None = None  #: the fold of the data set's own list
     stratum: str = ""  #: what splits are balanced over, e.g. "enhancing" or a class name
+    ignored: tuple[int, ...] = ()  #: values that mark voxels nobody labelled
+    unannotated: tuple[str, ...] = ()  #: regions nobody looked for in this case
+
+    @property
+    def partial(self) -> bool:
+        """Whether its truth is known only in part."""
+        return bool(self.ignored or self.unannotated)
 
     @property
     def labelled(self) -> bool:

@@ -25,8 +25,22 @@ from medtl.runtime.console import Reporter
 def region_masks(
     labels_IJK: np.ndarray[Any, Any], case: Case, regions: Sequence[str]
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Label values -> one mask per region (LIJK), by the case's own label scheme."""
-    return np.stack([np.isin(labels_IJK, case.regions[name]) for name in regions])
+    """Label values -> one mask per region (LIJK), by the case's own label scheme.
+
+    A region that the case does not annotate is empty.
+    """
+    values = [case.regions[name] if name not in case.unannotated else () for name in regions]
+    return np.stack([np.isin(labels_IJK, own) for own in values])
+
+
+def unknown_masks(
+    labels_IJK: np.ndarray[Any, Any], case: Case, regions: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Where nobody looked for each region (LIJK); None where all of the truth is known."""
+    if not case.partial:
+        return None
+    ignored_IJK = np.isin(labels_IJK, case.ignored)
+    return np.stack([ignored_IJK | (name in case.unannotated) for name in regions])
 
 
 def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:

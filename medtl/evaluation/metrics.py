@@ -42,6 +42,7 @@ def case_metrics(
     regions: Sequence[str],
     tolerance_mm: float = 1.0,
     sheared_mm: NDArray[np.float64] | None = None,
+    ignored_IJK: Mask | None = None,
 ) -> dict[str, dict[str, float]]:
     """Every metric of :data:`BOUNDS` for each region; both arrays are masks (bool or 0/1).
 
@@ -61,6 +62,9 @@ def case_metrics(
     (:attr:`medtl.data.io.geometry.Header.sheared_mm`). Volumes and distances are then those of the
     sheared grid; the lesions' dilation goes along its axes.
 
+    ``ignored_IJK``: voxels that nobody labelled. They are background in both masks and counted in
+    no volume, and the image is the box around the others.
+
     Raises:
         DataError: prediction and truth lie on different grids.
     """
@@ -69,8 +73,16 @@ def case_metrics(
             f"prediction {prediction_LIJK.shape} and truth {truth_LIJK.shape} differ in shape; "
             "bring the prediction to the grid of the truth"
         )
+    voxels = math.prod(truth_LIJK.shape[1:])
+    if ignored_IJK is not None:
+        known_IJK = ~ignored_IJK
+        voxels, box = int(known_IJK.sum()), bounding_box(known_IJK) or (slice(0),) * 3
+        prediction_LIJK, truth_LIJK = (
+            (masks_LIJK.astype(bool) & known_IJK)[(slice(None), *box)]
+            for masks_LIJK in (prediction_LIJK, truth_LIJK)
+        )
     return {
-        region: _mask_metrics(prediction, truth, spacing_mm, tolerance_mm, sheared_mm)
+        region: _mask_metrics(prediction, truth, voxels, spacing_mm, tolerance_mm, sheared_mm)
         for region, prediction, truth in zip(
             regions, prediction_LIJK.astype(bool), truth_LIJK.astype(bool), strict=True
         )
@@ -80,11 +92,12 @@ def case_metrics(
 def _mask_metrics(
     prediction_IJK: Mask,
     truth_IJK: Mask,
+    voxels: int,
     spacing_mm: Sequence[float],
     tolerance_mm: float,
     sheared_mm: NDArray[np.float64] | None,
 ) -> dict[str, float]:
-    shape, voxels = truth_IJK.shape, truth_IJK.size
+    shape = truth_IJK.shape
     either_IJK = prediction_IJK | truth_IJK
     box = bounding_box(either_IJK) or (slice(1),) * either_IJK.ndim
     prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]

@@ -37,6 +37,7 @@ def subset_dice(
     prepared: Mapping[str, Any],
     truth_LIJK: NDArray[np.bool_],
     scheme: LabelScheme,
+    ignored_IJK: NDArray[np.bool_] | None = None,
 ) -> list[dict[str, dict[str, float]]]:
     """``{SUBSETS: {"flair": Dice}}`` of one case for each region, all modalities left out."""
     modalities, image_CIJK = predictor.preprocessor.modalities, prepared["image"]
@@ -48,6 +49,8 @@ def subset_dice(
                 blanked_CIJK[channel] = 0.0
         blanked = {**prepared, "image": blanked_CIJK, "shown": shown(image_CIJK)}
         masks_LIJK = predictor.masks(blanked, scheme).masks_LIJK
+        if ignored_IJK is not None:
+            masks_LIJK = masks_LIJK & ~ignored_IJK
         for scores, mask_IJK, truth_IJK in zip(found, masks_LIJK, truth_LIJK, strict=True):
             scores["+".join(kept)] = mask_dice(mask_IJK, truth_IJK)
     return [{SUBSETS: scores} for scores in found]

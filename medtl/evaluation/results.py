@@ -176,11 +176,11 @@ def median_case(rows: Sequence[Row], region: str) -> tuple[float, str, str]:
 
 
 def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> None:
-    """The test case whose first region scored the median Dice, of those that have it."""
+    """The test case whose first scored region had the median Dice, of those that have it."""
     predictor = stage.predictor
     assert isinstance(predictor, Segmenter)
     preprocessor = predictor.preprocessor
-    region = preprocessor.regions[0]
+    region = next(iter(scores.summary[stage.stage]))
     dice, name, among = median_case(scores.by_stage[stage.stage], region)
     case = next(case for case in cohort.cases if case.id == name)
     assert case.target is not None  # it was scored, hence labelled

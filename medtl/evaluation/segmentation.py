@@ -32,10 +32,11 @@ COMPARED_BY = "dice"
 check_cohort = Cohort.check_regions
 by_patient = dice_by_patient
 
-#: Segmenter, prepared case, its truth on the native grid, its scheme -> more keys for the row of
-#: each region.
+#: Segmenter, prepared case, its truth on the native grid, its scheme, voxels that nobody labelled
+#: (if any) -> more keys for the row of each region.
 Extra = Callable[
-    [Segmenter, Mapping[str, Any], NDArray[np.bool_], LabelScheme], Sequence[dict[str, Any]]
+    [Segmenter, Mapping[str, Any], NDArray[np.bool_], LabelScheme, NDArray[np.bool_] | None],
+    Sequence[dict[str, Any]],
 ]
 
 
@@ -47,6 +48,9 @@ def score(
     extra: Extra | None = None,
 ) -> list[dict[str, Any]]:
     """Metric rows (case, patient, region, metrics) of labelled cases, on their native grids.
+
+    Where the truth of a case is known only in part, its scores are those of that part: regions that
+    nobody looked for get no row.
 
     The masks are those of the label map that ``medtl predict`` writes. Where the label values do
     not tell all combinations of regions apart, ``moved_voxels`` counts those in which a region's
@@ -62,6 +66,7 @@ def score(
             assert case.target is not None  # labelled cases only
             labels_IJK, _ = read_labels(case.target, case.labels)
             truth_LIJK = region_masks(labels_IJK, case, predictor.preprocessor.regions)
+            ignored_IJK = np.isin(labels_IJK, case.ignored) if case.ignored else None
             header = read_header(case.target)
             scheme = LabelScheme.of(case.regions, predictor.preprocessor.regions)
             settled = predictor.masks(image, scheme)
@@ -71,15 +76,17 @@ def score(
                 header.spacing_mm,
                 predictor.preprocessor.regions,
                 sheared_mm=header.sheared_mm,
+                ignored_IJK=ignored_IJK,
             )
             rows = metric_rows(case.id, case.patient, scores)
             if not scheme.tells(nested=predictor.nested, exclusive=predictor.exclusive):
                 for row, count in zip(rows, settled.moved, strict=True):
                     row["moved_voxels"] = count
             if extra is not None:
-                more = extra(predictor, image, truth_LIJK, scheme)
+                more = extra(predictor, image, truth_LIJK, scheme, ignored_IJK)
                 rows = [row | keys for row, keys in zip(rows, more, strict=True)]
-            scored.append(rows)
+            nothing = ignored_IJK is not None and bool(ignored_IJK.all())
+            scored.append([r for r in rows if not nothing and r["region"] not in case.unannotated])
             advance(done)
     return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
 

@@ -144,17 +144,22 @@ def class_mask(case: Case) -> Mask | None:
 
 
 def true_mask(one: CaseMap) -> Mask | None:
-    """The mask of the explained output; None if the case has none or it is empty.
+    """The mask of the explained output; None if the case has none, in part or at all, or it is
+    empty.
 
     The mask of a classified image is that of its own class; a map of another class has none.
     """
     case = one.case
     if one.probability is not None:
         return class_mask(case) if case.class_name in ("", one.output) else None
-    if case.target is None or one.output not in case.regions:
+    if case.target is None or one.output not in case.regions or _partly_known(one):
         return None
     mask_IJK = region_masks(read_labels(case.target, case.labels)[0], case, (one.output,))[0]
     return mask_IJK if mask_IJK.any() else None
+
+
+def _partly_known(one: CaseMap) -> bool:
+    return bool(one.case.ignored) or one.output in one.case.unannotated
 
 
 def _truth_file(one: CaseMap) -> ImageFile | None:
@@ -165,6 +170,8 @@ def no_mask_reason(one: CaseMap) -> str:
     """The reason why a panel has no true mask."""
     if _truth_file(one) is None:
         return "no mask"
+    if _partly_known(one):
+        return f"{one.output} is annotated in part or not at all"
     if one.probability is None:
         return f"no {one.output} in its mask"
     return "its mask is empty" if class_mask(one.case) is None else "its mask is of another class"

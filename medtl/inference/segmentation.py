@@ -192,7 +192,10 @@ class Segmenter:
         return ""
 
     def validate(self, cached: Dataset[Any], cases: Sequence[Case]) -> dict[str, float]:
-        """Mean Dice per region over cached validation cases, on the prepared grid."""
+        """Mean Dice per region over cached validation cases, on the prepared grid.
+
+        Regions that none of them annotates are left out.
+        """
         count = len(cases)
         scores = []
         for index in share(self.fabric, range(count)):
@@ -200,9 +203,10 @@ class Segmenter:
             logits_LIJK = self.prepared_logits(case["image"]).cpu()
             scheme = LabelScheme.of(cases[index].regions, self.preprocessor.regions)
             masks_LIJK = self.settle(logits_LIJK, scheme).masks_LIJK
-            scores.append(dice(torch.from_numpy(masks_LIJK), case["target"] > 0, case.get("lost")))
-        means = torch.stack(gather(self.fabric, scores, count)).mean(0).tolist()
-        return dict(zip(self.preprocessor.regions, means, strict=True))
+            scores.append(prepared_dice(torch.from_numpy(masks_LIJK), case))
+        means = torch.stack(gather(self.fabric, scores, count)).nanmean(0).tolist()
+        named = zip(self.preprocessor.regions, means, strict=True)
+        return {region: mean for region, mean in named if not math.isnan(mean)}
 
     def case_probabilities(self, cached: Dataset[Any], count: int) -> list[Tensor]:
         """Probabilities of each region at evenly spaced voxels of the first ``count`` cases.
@@ -260,6 +264,19 @@ def dice(predicted_LIJK: Tensor, truth_LIJK: Tensor, lost_L: Tensor | None = Non
     return torch.where(counts, 2 * overlap / total.clamp_min(1), torch.ones(()))
 
 
+def prepared_dice(predicted_LIJK: Tensor, case: PreparedCase) -> Tensor:
+    """:func:`dice` on the grid of a prepared case, of its first regions; NaN for a region that the
+    case does not annotate. What it does not know is left out."""
+    count = len(predicted_LIJK)
+    truth_LIJK = case["target"][:count] > 0
+    lost_L = case["lost"][:count] if "lost" in case else None
+    if "unknown" not in case:
+        return dice(predicted_LIJK, truth_LIJK, lost_L)
+    known_LIJK = case["unknown"][:count] == 0
+    found_L = dice(predicted_LIJK & known_LIJK, truth_LIJK & known_LIJK, lost_L)
+    return found_L.masked_fill(~known_LIJK.flatten(1).any(1), torch.nan)
+
+
 #: Candidates, as shares of the smallest training lesion's volume.
 SHARES = (0.0, 0.1, 0.2, 0.3)
 
@@ -285,12 +302,12 @@ def least_component_ml(
     scores: dict[float, list[float]] = {share: [] for share in SHARES}
     for case in validation:
         predicted_IJK = (predictor.prepared_logits(case["image"])[0] > 0).cpu()
-        truth_1IJK = case["target"][:1] > 0
-        lost_1 = case["lost"][:1] if "lost" in case else None
+        if math.isnan(prepared_dice(predicted_IJK[None], case)):
+            continue  # nobody looked for the region in this case
         for portion in SHARES:
             least_voxels = portion * smallest_ml / predictor.voxel_ml
             kept_IJK = predicted_IJK & ~small_components(predicted_IJK, least_voxels)
-            scores[portion].append(float(dice(kept_IJK[None], truth_1IJK, lost_1)))
+            scores[portion].append(float(prepared_dice(kept_IJK[None], case)))
     if not scores[0.0]:
         return 0.0
     means = {share: fmean(scores[share]) for share in SHARES}

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 from medtl.testing.check import Tried, require
 from medtl.testing.toys import BATCH, seeded, toy_batches, toy_network
 from medtl.training.feature_loss import BoundFeatureLoss
-from medtl.training.losses import FeatureLoss, WeightLoss
+from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss
 
 CLASSES, EDGE = 3, 8
 
@@ -111,6 +111,31 @@ def right_answers_cost_less(tried: Tried) -> None:
     for (_, low), (_, high) in zip(right, wrong, strict=True):
         found = f"it is {low.item():.3g} for right answers and {high.item():.3g} for wrong ones"
         require(low < high, f"{found}; it is minimised, so turn its sign")
+
+
+def what_nobody_annotated_costs_nothing(tried: Tried) -> None:
+    """A loss for partial targets leaves out images of NaN; without NaN it is the same."""
+    loss = loss_of(tried)
+    if not isinstance(loss, PartialLoss):
+        return
+    target = answers()[0]
+    logits = noise(target).requires_grad_()
+    hidden = target.clone()
+    hidden[0] = torch.nan
+    plain, rest = loss(logits, target), loss(logits[1:], target[1:])
+    loss.partial = True
+    same, found = loss(logits, target), loss(logits, hidden)
+    require(
+        torch.allclose(plain, same, rtol=1e-4),
+        f"where all is known it is {plain.item():.4g}, and with partial {same.item():.4g}",
+    )
+    require(
+        torch.allclose(found, rest, rtol=1e-4),
+        f"without one image it is {rest.item():.4g}, and with NaN for its target "
+        f"{found.item():.4g}; leave out what is NaN",
+    )
+    (gradient,) = torch.autograd.grad(found, logits)
+    require(not gradient[0].any(), "a gradient comes from where the target is NaN")
 
 
 def parameters_of_its_own_can_be_kept(tried: Tried) -> None:

@@ -12,7 +12,7 @@ from medtl.networks.blocks import Network
 from medtl.networks.options import check_accepted
 from medtl.plugins.catalog import Catalog
 from medtl.training.feature_loss import BoundFeatureLoss
-from medtl.training.losses import FeatureLoss, WeightLoss
+from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss
 from medtl.training.plan import Plan
 from medtl.transfer.initialisers import Initialiser
 from medtl.transfer.prepare import PreparedNetwork, prepare_network
@@ -43,12 +43,23 @@ def build_network(
 
 
 def build_losses(
-    stage: Stage, catalog: Catalog, network: Network, batch: Tensor, new: Collection[str] = ()
+    stage: Stage,
+    catalog: Catalog,
+    network: Network,
+    batch: Tensor,
+    new: Collection[str] = (),
+    *,
+    partial: bool = False,
 ) -> list[tuple[float, nn.Module]]:
     """Each loss of the stage with its weight, bound to the network where it sees more than logits.
 
-    ``batch``: any images the network takes; ``new``: tensors that start from random weights.
-    Raises ConfigError for losses that this stage gives nothing to see.
+    Args:
+        batch: any images the network takes.
+        new: tensors that start from random weights.
+        partial: whether targets are known only in part.
+
+    Raises:
+        ConfigError: losses that this stage gives nothing to see.
     """
     built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
     for spec, loss in built:
@@ -59,6 +70,8 @@ def build_losses(
             )
         if isinstance(loss, WeightLoss):
             loss.bind_weights(network, new)
+        if partial and isinstance(loss, PartialLoss):
+            loss.partial = True
     if stage.steps and all(isinstance(loss, FeatureLoss | WeightLoss) for _, loss in built):
         names = ", ".join(spec.name for spec in stage.losses)
         raise ConfigError(f"stage {stage.name}: {names} sees no labels; add a loss that does")

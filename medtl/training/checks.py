@@ -23,7 +23,7 @@ from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.memory import free_memory_bytes
-from medtl.training.losses import softmax_losses
+from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss, softmax_losses
 from medtl.transfer.strategies.base import Stage, refuse
 from medtl.transforms.presets import Preset
 
@@ -166,6 +166,17 @@ def check_exclusive(task: Task, stages: Sequence[Stage], catalog: Catalog) -> No
             softmax_losses(stage, catalog),
             f"--set loss={names[0]}: regions of task {task.name} overlap, and a softmax takes each "
             "voxel for one of them; take dice-ce",
+        )
+
+
+def check_partial(stage: Stage, catalog: Catalog) -> None:
+    """Raises ConfigError for a loss that takes what nobody annotated for background."""
+    for spec in stage.losses:
+        loss = catalog.losses[spec.name].load()(**spec.params)
+        refuse(
+            not isinstance(loss, PartialLoss | FeatureLoss | WeightLoss),
+            f"loss {spec.name} cannot leave out voxels and regions that nobody annotated, and "
+            f"training cases of stage {stage.name} have such; take dice-ce",
         )
 
 

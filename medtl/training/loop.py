@@ -240,8 +240,9 @@ class _Loop:
         with self.calls.profile.span(VALIDATION):
             self.average.swap()
             row["validation"] = scores = dict(self.calls.validate())
-            score = sum(scores.values()) / len(scores)
-            if progress.best_score is None or score > progress.best_score:
+            # Without scores no validation case annotates any region.
+            score = sum(scores.values()) / len(scores) if scores else -1.0
+            if scores and (progress.best_score is None or score > progress.best_score):
                 progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
                 progress.best = snapshot(self.setup.network)
             else:

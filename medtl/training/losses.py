@@ -46,11 +46,21 @@ class WeightLoss(nn.Module):
         raise NotImplementedError
 
 
-class DiceCE(nn.Module):
+class PartialLoss(nn.Module):
+    """A loss that leaves out voxels and regions that nobody annotated.
+
+    The target is NaN there. No gradient may come from them, and the loss must be that of the rest.
+    """
+
+    partial = False  #: whether targets hold NaN at all; set before training
+
+
+class DiceCE(PartialLoss):
     """Soft Dice per region plus binary cross-entropy on every voxel, in equal parts.
 
     Regions overlap (WT holds TC holds ET), so each has a sigmoid of its own. Dice is taken over
-    the batch (Isensee et al. 2021), so an empty region in one patch does not decide it.
+    the batch (Isensee et al. 2021), so an empty region in one patch does not decide it. What nobody
+    annotated is left out of both.
     """
 
     def __init__(self, smooth: float = 1.0) -> None:
@@ -59,11 +69,19 @@ class DiceCE(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits, target = logits.float(), target.float()
+        if self.partial:
+            return self._of_known(logits, target)
         dice = batch_dice(torch.sigmoid(logits), target, self.smooth)
         return 1 - dice + functional.binary_cross_entropy_with_logits(logits, target)
 
+    def _of_known(self, logits: Tensor, target: Tensor) -> Tensor:
+        known, truth = ~target.isnan(), target.nan_to_num()
+        dice = batch_dice(torch.sigmoid(logits).where(known, 0), truth, self.smooth)
+        each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return 1 - dice + mean_where(known, each)
 
-class SoftmaxLoss(nn.Module):
+
+class SoftmaxLoss(PartialLoss):
     """A loss for regions that exclude each other: with the background, each voxel is of one.
 
     The outputs are the logits of the regions; that of the background is 0. So a voxel is of the
@@ -75,7 +93,8 @@ class SoftmaxDiceCE(SoftmaxLoss):
     """Soft Dice per region, without the background, plus cross-entropy, in equal parts.
 
     Both are taken on the softmax over the regions and the background (Isensee et al. 2021), Dice
-    over the batch.
+    over the batch. Where a region was not annotated, "no region" may be this one, too: there the
+    cross-entropy of the background is that of both together (the marginal loss of Shi et al. 2021).
     """
 
     def __init__(self, smooth: float = 1.0) -> None:
@@ -84,11 +103,36 @@ class SoftmaxDiceCE(SoftmaxLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         logits, target = logits.float(), target.float()
+        if self.partial:
+            return self._of_known(logits, target)
         background = 1 - target.sum(1, keepdim=True)
-        every = torch.cat((torch.zeros_like(background), logits), dim=1).log_softmax(1)
+        every = self._log_softmax(logits)
         truth = torch.cat((background, target), dim=1)
         dice = batch_dice(every[:, 1:].exp(), target, self.smooth)
         return 1 - dice - (truth * every).sum(1).mean()
+
+    def _of_known(self, logits: Tensor, target: Tensor) -> Tensor:
+        known, truth = ~target.isnan(), target.nan_to_num()
+        every = self._log_softmax(logits)
+        dice = batch_dice(every[:, 1:].exp().where(known, 0), truth, self.smooth)
+        background = torch.ones_like(known[:, :1])
+        open_ = torch.cat((background, ~known), dim=1)  # what a voxel of no known region may be
+        merged = every.masked_fill(~open_, -torch.inf).logsumexp(1)
+        each = (truth * every[:, 1:]).sum(1) + (1 - truth.sum(1)) * merged
+        return 1 - dice - mean_where(known.any(1), each)
+
+    @staticmethod
+    def _log_softmax(logits: Tensor) -> Tensor:
+        """Over the background, whose logit is 0, and the regions."""
+        return torch.cat((torch.zeros_like(logits[:, :1]), logits), dim=1).log_softmax(1)
+
+
+def mean_where(known: Tensor, values: Tensor) -> Tensor:
+    """The mean of the known values over the batches of all processes; 0 if there are none."""
+    parts = torch.stack((values.where(known, 0).sum(), known.sum().to(values.dtype)))
+    total, count = summed(parts)
+    mean: Tensor = total / count.clamp_min(1)
+    return mean
 
 
 def batch_dice(probability: Tensor, target: Tensor, smooth: float) -> Tensor:

@@ -34,6 +34,7 @@ from medtl.runtime.parallel import in_threads
 from medtl.runtime.table import Table
 from medtl.training.checks import (
     check_exclusive,
+    check_partial,
     check_spacing,
     check_suited,
     few_tested,
@@ -81,6 +82,10 @@ class Plan:
         patients = set(getattr(self.split, part))
         return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
 
+    def partial(self, stage: Stage) -> bool:
+        """Whether the truth of a case that the stage trains on is known only in part."""
+        return any(case.partial for case in self.cases(stage.domain, "train"))
+
     @property
     def topology(self) -> Topology | None:
         """Strides and kernels of a network that is planned per axis."""
@@ -108,9 +113,10 @@ class Plan:
         domains = {domain for stage in self.stages for domain in stage.domains()}
         count = len(self.split.train) + len(self.split.val)
         share = count / max(1, len({case.patient for case in self.cohort.cases}))
+        partial = any(case.partial for case in self.cohort.cases)
         return round(
             sum(
-                prepared_bytes(header, self.preprocessor(domain)) * share
+                prepared_bytes(header, self.preprocessor(domain), partial=partial) * share
                 for domain in domains
                 for header in self.headers
             )
@@ -184,6 +190,8 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         for domain in filter(None, (stage.domain, stage.unlabelled)):
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
+        if plan.partial(stage):
+            check_partial(stage, catalog)
     if data.advice and (choices := _choices(plan, data.advice)):
         reporter.show(choices)
     if plan.task_type.dense:

@@ -227,7 +227,8 @@ class Trainer:
         new = {row.name for row in prepared.receipt.tensors if row.status == "random"}
         with torch.random.fork_rng():  # random parameters of a loss depend on the seed alone
             torch.manual_seed(config.seed)
-            losses = build_losses(stage, self.catalog, network, batch, new)
+            partial = self.plan.partial(stage)
+            losses = build_losses(stage, self.catalog, network, batch, new, partial=partial)
         seed = zlib.crc32(f"{config.seed}/{stage.name}".encode())
         return Setup(
             network, stage, prepared.frozen, losses, self.fabric, leg.folder, seed, config.patience

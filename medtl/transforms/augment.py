@@ -239,11 +239,16 @@ def _inside(centre: float, size: int, edge: int, outside: float) -> float:
 
 
 def apply(
-    drawn: Draw, image_CIJK: Tensor, target_LIJK: Tensor, patch: tuple[int, int, int]
+    drawn: Draw,
+    image_CIJK: Tensor,
+    target_LIJK: Tensor,
+    patch: tuple[int, int, int],
+    unknown_LIJK: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The patch of a draw: image float32 CIJK, target float32 LIJK of 0 and 1.
 
-    A missing modality is 0 everywhere, like the background.
+    The target is NaN where it takes anything from a voxel that is ``unknown``. A missing modality
+    is 0 everywhere, like the background.
     """
     affine = Affine(drawn.centre, drawn.matrix, patch)
     window = affine.window(image_CIJK.shape[1:])
@@ -260,6 +265,9 @@ def apply(
         )
         for channel_IJK, settings in zip(shown_CIJK, drawn.channels, strict=True):
             _fade(channel_IJK, channel_IJK[inner], share_LIJK[0], settings.fade)
+    if unknown_LIJK is not None:
+        hidden_LIJK = affine.sample(unknown_LIJK, window) > 0
+        target[(slice(None), *window)].masked_fill_(hidden_LIJK, torch.nan)
     return _shown(drawn, shown_CIJK, window, patch), target
 
 

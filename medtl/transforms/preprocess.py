@@ -54,10 +54,12 @@ def prepare(
     preset: Preset,
     modalities: Sequence[str] = (),
     stored: Sequence[np.dtype[Any]] = (),
+    unknown_LIJK: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Native arrays -> ``{"image": float32 CIJK, "target": uint8 LIJK, "placement": Placement}``.
 
-    With a target also ``lost`` (bool L): regions that the native grid shows and this one does not.
+    With a target also ``lost`` (bool L): regions that the native grid shows and this one does not,
+    and, where given, ``unknown`` (uint8 LIJK): 1 for what takes anything from an unknown voxel.
 
     Orientation to RAS, crop to the brain, the preset's histogram standard, percentile clipping and
     z-score where the image covers the brain (0 elsewhere), and resampling to ``preset.spacing_mm``
@@ -91,7 +93,7 @@ def prepare(
         "placement": Placement(native, start, size, axes, flips, slices),
     }
     if target_LIJK is not None:
-        prepared |= _target(target_LIJK, axes, flips, crop, shape, slices)
+        prepared |= _target(target_LIJK, unknown_LIJK, axes, flips, crop, shape, slices)
     return prepared
 
 
@@ -101,6 +103,7 @@ def prepare_as_nnunet(
     target_LIJK: NDArray[np.bool_] | None,
     preset: Preset,
     recipe: NnunetRecipe,
+    unknown_LIJK: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """:func:`prepare` by the plans of an nnU-Net; a target goes to the nearest voxels."""
     axes, flips = placed(recipe, affine)
@@ -111,12 +114,14 @@ def prepare_as_nnunet(
         "placement": Placement(image_CIJK.shape[1:], start, size, axes, flips, slices),
     }
     if target_LIJK is not None:
-        prepared |= _target(target_LIJK, axes, flips, box, tuple(image.shape[1:]), slices)
+        shape = tuple(image.shape[1:])
+        prepared |= _target(target_LIJK, unknown_LIJK, axes, flips, box, shape, slices)
     return prepared
 
 
 def _target(
     target_LIJK: NDArray[np.bool_],
+    unknown_LIJK: NDArray[np.bool_] | None,
     axes: Sequence[int],
     flips: Sequence[bool],
     box: tuple[slice, ...],
@@ -124,14 +129,17 @@ def _target(
     slices: int | None,
 ) -> dict[str, Tensor]:
     """The regions on the prepared grid, and which of them it does not show."""
-    cropped = orient(target_LIJK, axes, flips)[(slice(None), *box)]
-    masks = torch.from_numpy(np.array(cropped, np.float32, order="C"))
-    share = resample(masks, shape, slices)
+
+    def placed_share(masks_LIJK: NDArray[np.bool_]) -> Tensor:
+        cropped = orient(masks_LIJK, axes, flips)[(slice(None), *box)]
+        return resample(torch.from_numpy(np.array(cropped, np.float32, order="C")), shape, slices)
+
     held_L = torch.from_numpy(target_LIJK.reshape(len(target_LIJK), -1).any(1))
-    return {
-        "target": (share >= 0.5).to(torch.uint8),
-        "lost": held_L & ~(share >= 0.5).flatten(1).any(1),
-    }
+    shown_LIJK = placed_share(target_LIJK) >= 0.5
+    found = {"target": shown_LIJK.to(torch.uint8), "lost": held_L & ~shown_LIJK.flatten(1).any(1)}
+    if unknown_LIJK is not None:
+        found["unknown"] = (placed_share(unknown_LIJK) > 0).to(torch.uint8)
+    return found
 
 
 def _scaled(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medtl.data.case import Case
-from medtl.data.cohort import check_case, region_masks
+from medtl.data.cohort import check_case, region_masks, unknown_masks
 from medtl.data.io.foreground import enclosed, foreground, head_box, within_uniform
 from medtl.data.io.images import read_labels, read_volume
 from medtl.data.modality import Modality
@@ -52,14 +52,15 @@ class Preprocessor:
         volumes = [read_volume(case.images[name]) for name in self.modalities]
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
-        target_LIJK = None
+        target_LIJK = unknown_LIJK = None
         if with_target and case.target is not None:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
+            unknown_LIJK = unknown_masks(labels_IJK, case, self.regions)
         paths = [case.images[name].path for name in self.modalities]
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
         try:
-            prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored)
+            prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored, unknown_LIJK)
         except DataError as problem:
             raise DataError(f"{case.id}: {problem}") from problem
         for path, channel_IJK in zip(paths, prepared["image"], strict=True):
@@ -76,6 +77,7 @@ class Preprocessor:
         affine: np.ndarray[Any, Any],
         target_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
         stored: Sequence[np.dtype[Any]] = (),
+        unknown_LIJK: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
     ) -> dict[str, Any]:
         """Preprocess arrays as stored, one channel per modality.
 
@@ -83,7 +85,8 @@ class Preprocessor:
         """
         names, preset = self.modalities, self.preset
         if preset.nnunet:
-            return prepare_as_nnunet(image_CIJK, affine, target_LIJK, preset, preset.nnunet)
+            recipe = preset.nnunet
+            return prepare_as_nnunet(image_CIJK, affine, target_LIJK, preset, recipe, unknown_LIJK)
         shown = self._each_shown(image_CIJK)
         for name, each in zip(names, shown, strict=False):
             if each.differs:
@@ -91,7 +94,8 @@ class Preprocessor:
         covered_CIJK = _filled([each.mask_IJK for each in shown])
         if any(each.differs for each in shown):
             image_CIJK = np.stack([each.image_IJK for each in shown])
-        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, preset, names, stored)
+        settings = preset, names, stored, unknown_LIJK
+        return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, *settings)
 
     def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where each channel of a native image shows the patient (CIJK)."""

@@ -47,7 +47,7 @@ from medtl.testing import (
 from medtl.testing.check import Tried
 from medtl.testing.collect import checks_in, kind_checks
 from medtl.testing.find import Found
-from medtl.training.losses import WeightLoss
+from medtl.training.losses import PartialLoss, WeightLoss
 from medtl.transfer.receipt import Receipt
 from medtl.transfer.strategies.base import LossSpec, Request, Stage, stage
 from medtl.transforms.augment import FULL, NONE
@@ -418,6 +418,11 @@ class Negative(Simple):
         return -squares.mean()
 
 
+class TakesUnknownForBackground(PartialLoss):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return ((logits.sigmoid() - target.nan_to_num()) ** 2).mean()
+
+
 class Growing(Simple):
     sizes = count(1)
 
@@ -430,6 +435,11 @@ LOSSES: tuple[Broken, ...] = (
     (losses.value_is_one_finite_number, PerVoxel, "average it to a scalar"),
     (losses.gradient_reaches_what_it_sees, Detached, "no gradient leads back"),
     (losses.right_answers_cost_less, Negative, "turn its sign"),
+    (
+        losses.what_nobody_annotated_costs_nothing,
+        TakesUnknownForBackground,
+        "leave out what is NaN",
+    ),
     (losses.parameters_of_its_own_can_be_kept, Growing, "size mismatch"),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from medtl.data.formats.cells import one_spelling
+from medtl.data.formats.cells import one_spelling, stated
 from medtl.data.formats.label_names import Regions
 from medtl.data.formats.parts import kept_apart, kind_of
 from medtl.data.formats.text import read_text
@@ -47,6 +47,7 @@ class Entry:
     fold: int | None = None
     class_name: str = ""
     mask: Path | None = None
+    annotated: tuple[str, ...] = ()  #: the only regions that were looked for; empty: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,18 @@ def existing(folder: Path, text: Any, where: str) -> Path:
         )
     what = "; a folder, a pipe or a device is there" if path.exists() else lost
     raise DataError(f"{where}: {path}: no such file{what}")
+
+
+def annotated_regions(value: Any, where: str) -> tuple[str, ...]:
+    """``"TC+ET"`` or ``["TC", "ET"]``: the regions that were looked for in a case; none: all."""
+    named = stated(value).split("+") if isinstance(value, str) else value
+    if named is None or named == [""]:
+        return ()
+    if not isinstance(named, list) or not all(isinstance(n, str) and n.strip() for n in named):
+        raise DataError(
+            f"{where}: annotated {value!r} must name the regions that were looked for, as in TC+ET"
+        )
+    return tuple(dict.fromkeys(name.strip() for name in named))
 
 
 def is_nifti(name: str) -> bool:

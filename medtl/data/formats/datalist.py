@@ -10,7 +10,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from medtl.data.formats.case_list import TRAINING, Entry, Listing, existing, is_any_image, stem
+from medtl.data.formats.case_list import (
+    TRAINING,
+    Entry,
+    Listing,
+    annotated_regions,
+    existing,
+    is_any_image,
+    stem,
+)
 from medtl.data.formats.cells import stated
 from medtl.data.formats.columns import PART, PATIENT, SITE, Facts, facts_in
 from medtl.data.formats.label_names import channel_names, dataset_regions
@@ -21,7 +29,7 @@ from medtl.runtime.files import real_path
 #: What the sections of each kind are called as parts of the data.
 _PARTS = {TRAINING: TRAINING, VALIDATION: "validation", TESTING: "test"}
 
-_TAKEN = ("image", "label", "id", "case", "fold")
+_TAKEN = ("image", "label", "id", "case", "fold", "annotated")
 
 #: Keys of the segmentation where no item has a label.
 _TARGETS = ("seg", "mask", "segmentation", "target")
@@ -150,6 +158,7 @@ def _entry(
         site=facts.of(row, SITE),
         part=facts.of(row, PART) or part,
         fold=fold,
+        annotated=annotated_regions(item.get("annotated"), where),
     )
 
 

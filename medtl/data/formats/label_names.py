@@ -20,11 +20,13 @@ _EXAMPLE = "write for example --labels WT=1+2+3,TC=2+3,ET=3"
 class Regions:
     """Regions by name, the ones that hold others first, and all label values, 0 included.
 
-    The first value of each region is its value in a label map.
+    The first value of each region is its value in a label map. ``ignored`` values, which are among
+    ``labels``, mark voxels that nobody labelled.
     """
 
     values: Mapping[str, tuple[int, ...]]
     labels: tuple[int, ...]
+    ignored: tuple[int, ...] = ()
 
     @property
     def nested(self) -> bool:
@@ -40,6 +42,7 @@ class Regions:
         return {
             "regions": {name: list(values) for name, values in self.values.items()},
             "labels": list(self.labels),
+            **({"ignored": list(self.ignored)} if self.ignored else {}),
         }
 
 
@@ -47,7 +50,8 @@ def recorded_regions(names: Mapping[str, Any]) -> Regions:
     """What :meth:`Regions.to_json` wrote, as a checkpoint kept it."""
     try:
         values = {str(name): tuple(map(int, found)) for name, found in names["regions"].items()}
-        return Regions(values, tuple(map(int, names["labels"])))
+        ignored = tuple(map(int, names.get("ignored", ())))
+        return Regions(values, tuple(map(int, names["labels"])), ignored)
     except (LookupError, TypeError, ValueError, AttributeError) as problem:
         raise RunError(f"the checkpoint's names of regions are damaged ({problem})") from problem
 
@@ -92,7 +96,7 @@ def dataset_regions(content: Mapping[str, Any], where: Path) -> Regions | None:
     (value -> name). None where there are none.
 
     Raises:
-        DataError: anything that is neither, or an ``ignore`` label.
+        DataError: anything that is neither.
     """
     stated = content.get("labels")
     if stated is None:
@@ -102,11 +106,6 @@ def dataset_regions(content: Mapping[str, Any], where: Path) -> Regions | None:
     if all(re.fullmatch(r"[0-9]+", str(key)) for key in stated):
         stated = _by_name(stated, where)
     values = {str(name): _values(found, name, where) for name, found in stated.items()}
-    if any(name.strip().lower() == "ignore" for name in values):
-        raise DataError(
-            f'{where}: an "ignore" label (voxels nobody labelled) is not supported; label them, or '
-            'make it background (0) and drop "ignore"'
-        )
     return _regions(values, content.get("regions_class_order"), where)
 
 
@@ -130,6 +129,7 @@ def _values(found: Any, name: Any, where: Path) -> tuple[int, ...]:
 
 
 def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> Regions:
+    """Regions of named values; those called "ignore" mark voxels that nobody labelled."""
     for name, found in values.items():
         if not name.strip() or not name.isprintable():
             raise DataError(f"{where}: {name!r} cannot be the name of a label; rename it")
@@ -140,7 +140,15 @@ def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> 
         other = spelt.setdefault(name.strip().casefold(), name)
         if other != name:
             raise DataError(f"{where}: labels {other!r} and {name!r} are spelt alike; rename one")
-    regions = {name: found for name, found in values.items() if found != (0,)}
+    ignored = {v for name, found in values.items() if _is_ignore(name) for v in found}
+    for name, found in values.items():
+        shared = ignored.intersection(found)
+        if shared and (found == (0,) or not _is_ignore(name)):
+            raise DataError(
+                f"{where}: value {min(shared)} is {name!r}, and marks voxels that nobody labelled "
+                '("ignore"), too; give the latter a value of its own, above 0'
+            )
+    regions = {n: found for n, found in values.items() if found != (0,) and not _is_ignore(n)}
     if not regions:
         raise DataError(
             f"{where}: it names no label but background; add those of the segmentations"
@@ -149,7 +157,12 @@ def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> 
         regions = _ordered(regions, order, where)
     # Whatever holds another region comes before it: label maps are painted in this order.
     regions = dict(sorted(regions.items(), key=lambda item: -len(item[1])))
-    return Regions(regions, tuple(sorted({0, *(v for found in regions.values() for v in found)})))
+    every = {0, *ignored, *(v for found in regions.values() for v in found)}
+    return Regions(regions, tuple(sorted(every)), tuple(sorted(ignored)))
+
+
+def _is_ignore(name: str) -> bool:
+    return name.strip().lower() == "ignore"
 
 
 def _ordered(

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtl.data.formats.case_list import TRAINING, Entry, Listing, existing, is_nifti, stem
+from medtl.data.formats.case_list import (
+    TRAINING,
+    Entry,
+    Listing,
+    annotated_regions,
+    existing,
+    is_nifti,
+    stem,
+)
 from medtl.data.formats.folders import dicom_advice, held_in
 from medtl.data.formats.label_names import channel_names, dataset_regions
 from medtl.data.formats.masks import without_masks
@@ -18,6 +27,9 @@ _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     """The data set around a dataset.json of nnU-Net v1 or v2.
+
+    Its key ``annotated``, ``{CASE: ["TC", "ET"]}``, names the regions that were looked for in a
+    case; in cases that it does not name, all were.
 
     Raises:
         DataError: it names no channels or labels, or the files do not fit it.
@@ -31,7 +43,8 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
     if not re.fullmatch(r"\.nii(\.gz)?", ending, re.IGNORECASE):
         raise DataError(f"{path}: file_ending {ending!r} is not .nii.gz; convert the images first")
     if isinstance(content.get("dataset"), Mapping):
-        return Listing(path, _listed(path, content["dataset"]), channels, regions)
+        named = _annotated(path, content, _listed(path, content["dataset"]))
+        return Listing(path, named, channels, regions)
     entries: list[Entry] = []
     notes: list[str] = []
     for section, images, part in (
@@ -58,7 +71,22 @@ def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
             f"{path.name} says {content['numTraining']} training cases; there are {len(trained)}"
         )
     expected = "{case}_{channel:04}" + ending
-    return Listing(path, tuple(entries), channels, regions, tuple(notes), expected=expected)
+    every = _annotated(path, content, entries)
+    return Listing(path, every, channels, regions, tuple(notes), expected=expected)
+
+
+def _annotated(
+    path: Path, content: Mapping[str, Any], entries: Sequence[Entry]
+) -> tuple[Entry, ...]:
+    """The entries with the regions that were looked for in each."""
+    stated = content.get("annotated", {})
+    if not isinstance(stated, Mapping):
+        raise DataError(f'{path}: its "annotated" must map cases to regions, {{CASE: ["TC"]}}')
+    lost = sorted(set(stated) - {entry.id for entry in entries})
+    if lost:
+        raise DataError(f'{path}: "annotated" names cases that are not there: {shortened(lost)}')
+    found = {n: annotated_regions(named, f"{path}: {n}") for n, named in stated.items()}
+    return tuple(replace(entry, annotated=found.get(entry.id, ())) for entry in entries)
 
 
 def _unlisted(path: Path, images: str, own: Sequence[Entry]) -> list[str]:

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medtl.data.formats.case_list import Entry, Listing, existing, is_any_image, is_nifti
+from medtl.data.formats.case_list import (
+    Entry,
+    Listing,
+    annotated_regions,
+    existing,
+    is_any_image,
+    is_nifti,
+)
 from medtl.data.formats.cells import is_missing, stated
 from medtl.data.formats.columns import (
     FOLD,
@@ -43,6 +50,8 @@ _CLASSES = ("class", "label")
 
 _MASK = "mask"
 
+_ANNOTATED = "annotated"
+
 Row = tuple[int, dict[str, str]]  #: line in the file, cells by column
 
 
@@ -54,6 +63,7 @@ class _Columns:
     target: str | None  #: of paths of segmentations
     class_name: str | None
     mask: str | None  #: of paths of images that show where a class is seen
+    annotated: str | None  #: of the regions that were looked for
     images: tuple[str, ...]
     facts: Facts
     classes: bool
@@ -62,7 +72,8 @@ class _Columns:
 def read_table(path: Path, *, classes: bool = False, ignored: Sequence[str] = ()) -> Listing:
     """Columns ``case`` (or ``id``), ``label`` (or ``seg``, ``target``), ``patient``, ``site``,
     ``part``, ``fold`` or their aliases, and one per modality; a column without any image path is
-    left out.
+    left out. ``annotated`` names the regions that were looked for in a case, as in ``TC+ET``; where
+    it is empty, all were.
 
     With ``classes`` the column ``class`` (or ``label``) names each case's class, pictures count as
     images, and ``mask`` may hold paths of images that show where the class is seen.
@@ -78,7 +89,8 @@ def read_table(path: Path, *, classes: bool = False, ignored: Sequence[str] = ()
     notes: list[str] = []
     names = without_ignored(path, every, ignored)
     columns = _understood(path, names, rows, classes, notes)
-    used = {*columns.name, columns.target, columns.class_name, columns.mask, *columns.images}
+    used = {*columns.name, columns.target, columns.class_name, columns.mask, columns.annotated}
+    used |= set(columns.images)
     used |= set(columns.facts.columns.values())
     left_out = [column for column in names if column not in used]
     if left_out:
@@ -107,8 +119,9 @@ def _understood(
     label = _one(path, names, _CLASSES if classes else _TARGETS)
     is_image, kinds = (is_any_image, ".png, .nii.gz, ...") if classes else (is_nifti, ".nii.gz")
     mask = _MASK if classes and _MASK in names else None
+    annotated = _ANNOTATED if _ANNOTATED in names and not classes else None
     cells = [row for _, row in rows]
-    free = [c for c in names if c not in (name, label, mask)]
+    free = [c for c in names if c not in (name, label, mask, annotated)]
     images = [c for c in free if any(is_image(row[c]) for row in cells)]
     masks = [c for c in images if says_mask(c)]
     if masks and len(masks) < len(images):
@@ -126,13 +139,14 @@ def _understood(
             f"{path}: no column holds paths of images ({kinds}); name one per modality"
             + _dicom(cells)
         )
-    facts = facts_in(path, names, cells, [c for c in (name, label, mask, *images) if c])
+    facts = facts_in(path, names, cells, [c for c in (name, label, mask, annotated, *images) if c])
     notes += facts.notes
     return _Columns(
         (name,) if name else _named_by(path, names, cells, facts, notes),
         None if classes else label,
         label if classes else None,
         mask,
+        annotated,
         tuple(images),
         facts,
         classes,
@@ -238,6 +252,7 @@ def _entry(path: Path, line: int, row: Mapping[str, str], columns: _Columns) -> 
         fold=_fold(facts.of(row, FOLD), where),
         class_name=stated(row[columns.class_name]) if columns.class_name else "",
         mask=file(columns.mask),
+        annotated=annotated_regions(row[columns.annotated], where) if columns.annotated else (),
     )
 
 

@@ -98,7 +98,8 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
     for case in spread(cases, SAMPLE):
         assert case.target is not None  # only labelled cases are trained on
         labels_IJK, _ = read_labels(case.target, case.labels)
-        values = read_volume(case.images[modality])[0][labels_IJK > 0]
+        labelled_IJK = (labels_IJK > 0) & ~np.isin(labels_IJK, case.ignored)
+        values = read_volume(case.images[modality])[0][labelled_IJK]
         pooled.append(values[:: max(1, len(values) // WINDOW_VOXELS)])
     values = np.concatenate(pooled)
     if not values.size:
@@ -138,6 +139,8 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
 
 def _volume_ml(case: Case, region: str) -> float:
     assert case.target is not None  # only labelled cases are trained on
+    if region in case.unannotated:
+        return 0.0
     counts = label_counts(case.target)
     header = read_header(case.target)
     voxel_ml = float(np.prod(header.spacing_mm)) / 1000 * fill(header.affine)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from medtl.data.case import Case, ImageFile
@@ -169,7 +170,32 @@ class OwnData(ListedTask):
         absent = [n for n, own in self.label_scheme.values.items() if not present & set(own)]
         if absent and present:
             notes.append(f"warning: no label map holds {', '.join(absent)}: check --labels")
-        return tuple(map(self._case, entries, images, values))
+        cases = tuple(map(self._case, entries, images, values))
+        notes += self._partly_known(cases, values)
+        return cases
+
+    def _partly_known(
+        self, cases: Sequence[Case], values: Sequence[Mapping[int, int]]
+    ) -> Iterator[str]:
+        """What of the truth is unknown and enters neither loss nor score."""
+        for name in self.regions:
+            count = sum(name in case.unannotated for case in cases)
+            if count:
+                yield (
+                    f"region {name} was not annotated in {count} of {len(cases)} cases: there it "
+                    "enters neither loss nor score"
+                )
+        marked = [
+            sum(counts[value] for value in case.ignored) / sum(counts.values())
+            for case, counts in zip(cases, values, strict=True)
+            if case.ignored
+        ]
+        if marked:
+            yield (
+                f"{len(marked)} of {len(cases)} cases have voxels labelled ignore, "
+                f"{median(marked):.2g} of all (median, from {min(marked):.2g} to "
+                f"{max(marked):.2g}): they enter neither loss nor score"
+            )
 
     def _values(self, entry: Entry) -> Mapping[int, int]:
         """Voxels per label value."""
@@ -188,10 +214,19 @@ class OwnData(ListedTask):
 
     def _case(self, entry: Entry, images: Images, voxels: Mapping[int, int]) -> Case:
         regions = self.label_scheme.values
-        present = [name for name, values in regions.items() if set(values) & set(voxels)]
+        unknown = [name for name in entry.annotated if name not in regions]
+        if unknown:
+            raise DataError(
+                f"{entry.where}: {entry.id} has {unknown[0]} annotated, which is no region; these "
+                f"are {', '.join(regions)}"
+            )
+        looked_for = entry.annotated or tuple(regions)
+        present = [name for name in looked_for if set(regions[name]) & set(voxels)]
         return replace(
             bare_case(entry, images, stratum=" ".join(present)),
             target=ImageFile(entry.target) if entry.target else None,
             regions=regions,
             labels=self.label_scheme.labels,
+            ignored=tuple(value for value in self.label_scheme.ignored if value in voxels),
+            unannotated=tuple(name for name in regions if name not in looked_for),
         )

@@ -83,7 +83,7 @@ class Patches(Dataset[dict[str, Tensor]]):
             len(self.preprocessor.modalities),
             seed_of(self.key, "sample", sample),
         )
-        image, target = apply(drawn, case["image"], case["target"], size)
+        image, target = apply(drawn, case["image"], case["target"], size, case.get("unknown"))
         if len(self.patch) == 2:
             image, target = image[..., 0], target[..., 0]
         return {"image": image, "target": target}
@@ -113,10 +113,14 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
+#: Fields of a case that tell of its labels.
+_NO_LABELS: dict[str, Any] = {"regions": {}, "labels": (), "ignored": (), "unannotated": ()}
+
+
 def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
     """The same images without their labels."""
     return tuple(
-        replace(case, target=None, mask=None, regions={}, labels=(), class_name="", stratum="")
+        replace(case, target=None, mask=None, class_name="", stratum="", **_NO_LABELS)
         for case in cases
     )
 

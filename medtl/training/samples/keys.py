@@ -49,7 +49,8 @@ def case_key(item: Item, modalities: Sequence[Modality]) -> str:
     if case.target is not None:
         used.append((Modality("target"), case.target))
     files = [(name, file.channel, content[file]) for name, file in used]
-    return _digest(files, case.target is not None, sorted(case.regions.items()), case.labels)
+    scheme = sorted(case.regions.items()), case.labels, case.ignored, case.unannotated
+    return _digest(files, case.target is not None, *scheme)
 
 
 @cache

@@ -42,11 +42,15 @@ MEMORY_SHARE = 0.6
 MOST_WORKERS = 8
 
 
-def prepared_bytes(header: Header, preprocessor: Preprocessor) -> int:
-    """Upper bound of a prepared case in memory, from its header: the brain box is not known yet."""
+def prepared_bytes(header: Header, preprocessor: Preprocessor, *, partial: bool = False) -> int:
+    """Upper bound of a prepared case in memory, from its header: the brain box is not known yet.
+
+    ``partial``: whether its truth is known only in part.
+    """
     shape = prepared_shape(header.shape[:3], header.spacing_mm, preprocessor.preset)
     voxels = math.prod(shape)
-    return voxels * (4 * len(preprocessor.modalities) + len(preprocessor.regions))
+    masks = (1 + partial) * len(preprocessor.regions)
+    return voxels * (4 * len(preprocessor.modalities) + masks)
 
 
 def choose_cache(needed_bytes: int, wanted: str, processes: int = 1) -> str:
@@ -138,8 +142,8 @@ class _Prepare(Transform):
             return {"image": image}
         masks = zip(self.preprocessor.regions, target, strict=True)
         centres = {name: _centres(mask) for name, mask in masks}
-        lost_L = prepared["lost"]
-        return {"image": image, "target": target, "centres": centres, "lost": lost_L}
+        known = {"image": image, "target": target, "centres": centres, "lost": prepared["lost"]}
+        return known | ({"unknown": prepared["unknown"]} if "unknown" in prepared else {})
 
 
 def _centres(mask_IJK: Tensor) -> Tensor:

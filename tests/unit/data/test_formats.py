@@ -219,7 +219,8 @@ def test_labels_on_the_command_line_name_regions() -> None:
 
 
 BAD_LABELS = {
-    "ignore": ({"background": 0, "a": 1, "ignore": 2}, "ignore"),
+    "ignore of another": ({"background": 0, "a": 1, "ignore": 1}, "value 1 is 'a', and marks"),
+    "ignored background": ({"background": 0, "a": 1, "ignore": 0}, "holds 0|value 0 is"),
     "zero": ({"background": 0, "a": [0, 1]}, "holds 0"),
     "text": ({"background": 0, "a": "one"}, "'a'"),
     "negative": ({"background": 0, "a": -1}, "'a'"),

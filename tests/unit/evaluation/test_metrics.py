@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import binary_erosion, gaussian_filter
-from sklearn.metrics import jaccard_score, precision_score, recall_score
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from medtl.errors import DataError, RunError
 from medtl.evaluation.metrics import (
@@ -274,3 +274,30 @@ def test_steps_at_right_angles_are_measured_as_edges_are() -> None:
     steps = np.diag([1.0, 1.5, 2.0])
     by_steps = case_metrics(prediction, truth, (1.0, 1.5, 2.0), ["WT"], sheared_mm=steps)["WT"]
     assert by_steps == pytest.approx(edges)
+
+
+def test_scores_are_those_of_the_labelled_part() -> None:
+    """A slab that nobody labelled: the same as for volumes cut off before it, to the bit."""
+    random = np.random.default_rng(4)
+    truth, prediction = random.random((2, 2, 12, 11, 10)) > 0.6
+    prediction[1] = False  # a complete failure: its distance is the diagonal of the image
+    ignored = np.zeros((12, 11, 10), dtype=bool)
+    ignored[:, 6:] = True
+    found = case_metrics(prediction, truth, SPACING_MM, ["WT", "ET"], ignored_IJK=ignored)
+    parts = prediction[:, :, :6], truth[:, :, :6]
+    assert found == case_metrics(*parts, SPACING_MM, ["WT", "ET"])
+
+
+def test_ignored_voxels_inside_are_in_no_score() -> None:
+    random = np.random.default_rng(5)
+    truth, prediction, ignored = random.random((3, 9, 8, 7)) > 0.5
+    found = case_metrics(prediction[None], truth[None], (1, 1, 1), ["WT"], ignored_IJK=ignored)
+    other = case_metrics(
+        (prediction ^ ignored)[None], truth[None], (1, 1, 1), ["WT"], ignored_IJK=ignored
+    )
+    assert found == other
+    kept = ~ignored.ravel()
+    known_truth, known = truth.ravel()[kept], prediction.ravel()[kept]
+    scores = found["WT"]
+    assert scores["dice"] == pytest.approx(f1_score(known_truth, known))
+    assert scores["specificity"] == pytest.approx(recall_score(~known_truth, ~known))
