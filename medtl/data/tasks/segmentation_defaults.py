@@ -27,7 +27,7 @@ LEAST_VOXELS = 64
 MOST_COARSENING = 3.0
 
 
-MULTIPLE = 16  # patch edges, as planning rounds them
+MULTIPLE = 8  # patch edges, as planning rounds them
 
 
 MOST_PATCHES = 8
