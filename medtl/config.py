@@ -192,8 +192,11 @@ class TrainConfig(BaseModel):
         "Training time per domain in minutes, instead of --steps.", TRAINING
     )
     lr: Positive | None = setting("Learning rate.", TRAINING, unset="the task's")
-    schedule: Literal["cosine", "plateau", "constant"] = setting(
-        "Schedule of the learning rate: cosine, plateau or constant.", default="cosine"
+    schedule: Literal["cosine", "polynomial", "plateau", "constant"] = setting(
+        "Schedule of the learning rate: cosine, polynomial, plateau or constant.", default="cosine"
+    )
+    warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "Share of a stage's steps in which the learning rate rises.", default=0.05
     )
     loss: str | None = setting("Training loss (medtl list losses).", unset="the task's")
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = setting(
@@ -209,6 +212,16 @@ class TrainConfig(BaseModel):
     patience: Natural | None = setting("Validations without improvement that end a stage.")
     optimizer: Literal["adamw", "adam", "sgd"] | None = setting(
         "Optimiser: adamw, adam or sgd.", TRAINING, unset="the strategy's"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "Nesterov momentum of sgd.", default=0.9
+    )
+    average: Annotated[float, Field(ge=0, lt=1)] = setting(
+        "Decay of the running average of the weights, which is kept; 0: the weights themselves.",
+        default=0.99,
+    )
+    augmentation: Annotated[float, Field(ge=0, le=10)] = setting(
+        "Factor on how often patches are changed at random; 0: never.", default=1.0
     )
     freeze: str | None = setting(
         'Frozen blocks: "2", "stem,encoder1", "layers:25" or "all-but:head".', TRANSFER
@@ -308,12 +321,16 @@ class TrainSettings(TypedDict, total=False):
     minutes: float | None
     lr: float | None
     schedule: str
+    warmup: float
     loss: str | None
     modality_dropout: float
     alignment: float | None
     select_by: str | None
     patience: int | None
     optimizer: str | None
+    momentum: float
+    average: float
+    augmentation: float
     freeze: str | None
     depth: int | None
     keep_blocks: int | None

@@ -150,7 +150,7 @@ class _Loop:
             self.optimizer.add_param_group({"params": own, "lr": stage.rates["*"]})
         #: of the optimiser's groups, before the schedule
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.average = EMA(network)
+        self.average = EMA(network, stage.average)
         self.resumable = Resumable(
             network, objective.losses, self.optimizer, self.average, fabric.strategy.precision
         )
@@ -186,7 +186,8 @@ class _Loop:
     def set_rates(self) -> float:
         """Set the step's learning rates; returns their factor."""
         stage, progress = self.setup.stage, self.progress
-        scale = progress.factor * scheduled(stage.schedule, progress.step, stage.steps)
+        factor = scheduled(stage.schedule, progress.step, stage.steps, stage.warmup)
+        scale = progress.factor * factor
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         return scale

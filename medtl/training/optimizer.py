@@ -9,26 +9,22 @@ from torch import Tensor, nn
 
 from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, partition, tensors
-from medtl.transfer.strategies.base import Stage
+from medtl.transfer.strategies.base import AVERAGE, WARMUP, Stage
 
-WARMUP_SHARE = 0.05
+#: Exponent of the polynomial schedule (Isensee et al. 2021).
+POWER = 0.9
 
 
 #: What each optimiser usually takes off the weights: decoupled for adamw, in the gradient for sgd.
 WEIGHT_DECAY = {"adamw": 1e-2, "adam": 0.0, "sgd": 1e-4}
 
 
-MOMENTUM = 0.9
-
-
-#: Decay of the running average of the weights; the average is what is validated and kept.
-AVERAGE_DECAY = 0.99
-
-
 class EMA:
-    """Exponential running average of a network's floating tensors, with a warm-up."""
+    """Exponential running average of a network's floating tensors, with a warm-up: what is
+    validated and kept."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, decay: float = AVERAGE) -> None:
+        self.decay = decay
         floating = {n: t for n, t in tensors(network).items() if t.is_floating_point()}
         self.names = tuple(floating)
         self.live = list(floating.values())
@@ -41,7 +37,7 @@ class EMA:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step ``step`` (1-based)."""
-        decay = min(AVERAGE_DECAY, step / (step + 9))
+        decay = min(self.decay, step / (step + 9))
         torch._foreach_lerp_(self.mean, [tensor.detach() for tensor in self.live], 1 - decay)
 
     @torch.no_grad()
@@ -53,14 +49,17 @@ class EMA:
             mean.copy_(kept)
 
 
-def scheduled(schedule: str, step: int, steps: int) -> float:
-    """Factor on the rates at ``step`` (1-based): linear warm-up, then cosine to 0 or constant."""
-    warmup = min(1.0, step / max(1.0, WARMUP_SHARE * steps))
+def scheduled(schedule: str, step: int, steps: int, warmup: float = WARMUP) -> float:
+    """Factor on the rates at ``step`` (1-based): linear in the first ``warmup`` of the steps, then
+    by a cosine or a power of the rest to 0, or constant."""
+    risen = min(1.0, step / max(1.0, warmup * steps))
     if schedule == "cosine":
-        return warmup * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+        return risen * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    if schedule == "polynomial":
+        return float(risen * (1 - (step - 1) / steps) ** POWER)
     if schedule in ("plateau", "constant"):
-        return warmup
-    raise ConfigError(f"unknown schedule {schedule!r}; use cosine, plateau or constant")
+        return risen
+    raise ConfigError(f"unknown schedule {schedule!r}; use cosine, polynomial, plateau or constant")
 
 
 def build_optimizer(
@@ -86,6 +85,9 @@ def build_optimizer(
         raise ConfigError(f"unknown optimizer {stage.optimizer!r}; use adamw, adam or sgd")
     decay = WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
     if stage.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=MOMENTUM, weight_decay=decay)
+        nesterov = stage.momentum > 0
+        return torch.optim.SGD(
+            parameters, momentum=stage.momentum, nesterov=nesterov, weight_decay=decay
+        )
     kind = torch.optim.AdamW if stage.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, weight_decay=decay, fused=fused)

@@ -288,6 +288,8 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
             "and one always stays; name more in --src or --dst"
         )
     preset = preset.with_modality_dropout(config.modality_dropout)
+    if config.augmentation != 1.0:
+        preset = preset.with_strength(config.augmentation)
     sided = sided_axes(draft.task.regions)
     if sided and preset.augmentation.flip:
         preset = preset.without_flips(sided)

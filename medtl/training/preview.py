@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from time import perf_counter
 
 import torch
@@ -23,8 +23,9 @@ from medtl.runtime.memory import in_words, unless_out_of_memory
 from medtl.runtime.table import Table, percentage
 from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.checks import untold_regions
+from medtl.training.loop import CLIP_NORM
 from medtl.training.memory_estimate import Foreseen, foresee
-from medtl.training.optimizer import build_optimizer
+from medtl.training.optimizer import EMA, build_optimizer
 from medtl.training.plan import Plan
 from medtl.training.stages import lay_out
 from medtl.training.step import Objective
@@ -34,6 +35,10 @@ from medtl.transfer.strategies.base import SOURCE, Stage
 from medtl.transfer.weights import Weights
 
 TRIAL_STEPS = 5
+
+
+#: Share of ``--minutes``, and seconds at most, for which steps are timed beforehand.
+TRIAL_SHARE, MOST_TRIAL_S = 0.02, 20.0
 
 
 #: The columns of the table of stages.
@@ -85,7 +90,8 @@ def show_plan(plan: Plan, catalog: Catalog, fabric: Fabric, reporter: Reporter) 
         reporter.warn(shortage)
     seconds = None
     if not shortage:
-        trial = partial(seconds_per_step, plan, catalog, fabric, networks[0])
+        for_s = min(MOST_TRIAL_S, 60 * TRIAL_SHARE * minutes) if minutes else 0.0
+        trial = partial(seconds_per_step, plan, catalog, fabric, networks[0], for_s)
         seconds = trial() if fabric.world_size > 1 else unless_out_of_memory(trial)
     if minutes:
         drafted, plan = plan, _within(minutes, seconds, plan, catalog, fabric)
@@ -205,10 +211,16 @@ def preview_stages(plan: Plan, catalog: Catalog) -> Iterator[PreparedNetwork]:
         previous = Weights(Path("previous stage"), state, metadata, "medtl")
 
 
-def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric, network: Network) -> float:
-    """Median time of a training step from scratch, on noise; making patches is not included.
+def seconds_per_step(
+    plan: Plan, catalog: Catalog, fabric: Fabric, network: Network, for_s: float = 0.0
+) -> float:
+    """Time of a training step from scratch, on noise; making patches is not included.
 
-    ``network``: the first stage's; its weights are moved.
+    The median of a few steps. The mean of as many as last ``for_s`` seconds where that is more:
+    processors slow down when they are busy for long.
+
+    Args:
+        network: the first stage's; its weights are moved.
     """
     stage = replace(plan.stages[0], frozen="none")
     freeze(network, ())
@@ -221,18 +233,25 @@ def seconds_per_step(plan: Plan, catalog: Catalog, fabric: Fabric, network: Netw
     image = torch.randn(shape, device=fabric.device)
     map_edges = edges if network.dense else ()
     target = torch.zeros((shape[0], network.out_channels, *map_edges), device=fabric.device)
-    seconds = []
-    for _ in range(TRIAL_STEPS):
+    average = EMA(network, stage.average)
+
+    def step() -> float:
         started = perf_counter()
         with suited_to_cpu(network.module):
             loss = model(image, target)
-        fabric.backward(loss)
-        optimizer.step()
         optimizer.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False)
+        optimizer.step()
+        average.update(1)
         if fabric.device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(perf_counter() - started)
-    return median(seconds)
+        return perf_counter() - started
+
+    few = median([step() for _ in range(TRIAL_STEPS)])
+    # Every process takes the same steps.
+    more = fabric.broadcast(round(for_s / few)) - TRIAL_STEPS
+    return few if more <= 0 else fmean([step() for _ in range(more)])
 
 
 def _without_steps(plan: Plan) -> list[Stage]:

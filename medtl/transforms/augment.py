@@ -8,10 +8,11 @@ lesion's contrast varies.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from medtl.data.io.grids import bounding_box
 from medtl.transforms.affine import Affine, Window
@@ -42,7 +43,20 @@ class Augmentation:
     intensity_p: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
     gamma_p: float = 0.4
+    coarse: tuple[float, float] = (0.5, 1.0)  #: voxels kept per axis, of simulated low resolution
+    coarse_p: float = 0.0
     modality_dropout: float = 0.0  #: share of patches that lack modalities; a setting of the run
+
+    def scaled(self, factor: float) -> Augmentation:
+        """All changes ``factor`` times as often, at most always; with 0 no flips either."""
+        if factor == 0:
+            return replace(NONE, modality_dropout=self.modality_dropout)
+        often = {
+            f.name: min(1.0, factor * getattr(self, f.name))
+            for f in fields(self)
+            if f.name.endswith("_p")
+        }
+        return replace(self, **often)
 
     @property
     def flips(self) -> tuple[bool, bool, bool]:
@@ -66,6 +80,7 @@ USUAL = Augmentation(
     bias_p=0.0,
     intensity_p=0.15,
     gamma_p=0.3,
+    coarse_p=0.125,
 )
 
 
@@ -103,6 +118,7 @@ class ChannelDraw:
     shift: float
     gamma: float
     gamma_inverted: bool
+    coarse: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +243,8 @@ def _channel(random: _Random, a: Augmentation) -> ChannelDraw:
         shift=uniform(-a.shift, a.shift) if happens(a.intensity_p) else 0.0,
         gamma=uniform(*a.gamma) if happens(a.gamma_p) else 1.0,
         gamma_inverted=happens(0.3),
+        # Nothing is drawn for presets without it: their patches stay the same.
+        coarse=uniform(*a.coarse) if a.coarse_p and happens(a.coarse_p) else 1.0,
     )
 
 
@@ -328,7 +346,8 @@ def shaded(
     window: Window,
     patch: tuple[int, int, int],
 ) -> Tensor:
-    """Noise, blur, bias field, contrast, shift and gamma in the brain; the background stays 0.
+    """Noise, blur, bias field, contrast, shift, gamma and low resolution in the brain; the
+    background stays 0.
 
     ``values_IJK``, the window of the patch, is changed in place.
     """
@@ -354,6 +373,8 @@ def shaded(
         else:
             unit_IJK.pow_(settings.gamma)
         values_IJK = unit_IJK.mul_(span).add_(low)
+    if settings.coarse != 1.0:
+        values_IJK = _coarse(values_IJK, settings.coarse)
     return values_IJK.mul_(brain_IJK)
 
 
@@ -389,6 +410,14 @@ def _blur(values_IJK: Tensor, sigma_voxels: float) -> Tensor:
                 blurred.narrow(axis, 0, count).add_(last, alpha=weight)
         values_IJK = blurred
     return values_IJK
+
+
+def _coarse(values_IJK: Tensor, share: float) -> Tensor:
+    """What is left of the values on ``share`` of the voxels per axis: nearest, then linear."""
+    size = [max(1, round(share * n)) for n in values_IJK.shape]
+    fewer = functional.interpolate(values_IJK[None, None], size=size, mode="nearest")
+    shape, linear = list(values_IJK.shape), "trilinear"
+    return functional.interpolate(fewer, size=shape, mode=linear, align_corners=False)[0, 0]
 
 
 def _rotation(angles_deg: list[float]) -> Tensor:

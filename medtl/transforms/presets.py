@@ -67,6 +67,10 @@ class Preset:
         """The preset with these records of the training images; pictures need none."""
         return self if self.fits else replace(self, images=tuple(sorted(images.items())))
 
+    def with_strength(self, factor: float) -> Preset:
+        """The preset whose augmentation comes ``factor`` times as often."""
+        return replace(self, augmentation=self.augmentation.scaled(factor))
+
     def with_modality_dropout(self, share: float) -> Preset:
         """The preset with this ``modality_dropout`` in its augmentation."""
         return replace(self, augmentation=replace(self.augmentation, modality_dropout=share))

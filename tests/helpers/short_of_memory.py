@@ -9,6 +9,7 @@ Axes: B batch, C modality, I J K voxels.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import sys
@@ -36,6 +37,8 @@ from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import brain_mr
 
 EDGE = 48
+#: Of malloc.h.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 
 
 def leave(free_mb: int) -> None:
@@ -43,6 +46,13 @@ def leave(free_mb: int) -> None:
     used = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmSize" in x)
     limit = int(used.split()[1]) * 1024 + free_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def give_back_at_once() -> None:
+    """Let the C library give large blocks back when they are freed: the limit is on addresses."""
+    library = ctypes.CDLL(None)
+    for parameter, value in ((M_MMAP_THRESHOLD, 65536), (M_ARENA_MAX, 1)):
+        assert library.mallopt(parameter, value)
 
 
 def build(name: str, **options: object) -> Network:
@@ -89,6 +99,8 @@ def predict(dims: int, free_mb: int, fixed: int) -> None:
 
 
 def train(batch_size: int, free_mb: int, folder: Path, stop_after: int) -> None:
+    give_back_at_once()
+    torch.set_num_threads(1)
     network = build("unet", width=8)
     # Not build_fabric: it keeps freed memory, which a limit on addresses counts as in use.
     fabric = Fabric(accelerator="cpu", devices=1)

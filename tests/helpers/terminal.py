@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
-from forked import server
+from forked import Forked, server
 
 from medtl.cli.start import main
 
@@ -79,14 +79,28 @@ def run_python(
     return done
 
 
+def start_forked(
+    *words: object, environment: Mapping[str, str] | None = None, processes: int = 1
+) -> Forked:
+    """:func:`run_forked` that does not wait for the end."""
+    every = {**os.environ, **(environment or {})}
+    return server().start(list(map(str, words)), every, os.getcwd(), processes)
+
+
 def run_forked(
-    *words: object, code: int | None = None, environment: Mapping[str, str] | None = None
+    *words: object,
+    code: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> subprocess.CompletedProcess[str]:
     """:func:`run_python` for ``-m medtl`` or a script, without the seconds of the imports.
 
     Variables that libraries read when they are imported have no effect.
+
+    Args:
+        processes: as many, told of each other as torchrun does; their streams one after another.
     """
-    done = server().run(list(map(str, words)), {**os.environ, **(environment or {})}, os.getcwd())
+    done = start_forked(*words, environment=environment, processes=processes).ended()
     assert code in (None, done.returncode), done.stderr + done.stdout
     return done
 

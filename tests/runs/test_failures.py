@@ -7,7 +7,6 @@ under the hands of a run that is really training.
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from terminal import exit_code, run_medtl
+from places import HELPERS
+from terminal import exit_code, run_forked
 
 from medtl.errors import RunError
 from medtl.runtime.cache import cache_dir
@@ -98,8 +98,7 @@ def once_trained(run: Path, act: Callable[[], object]) -> Iterator[None]:
 
 
 def with_files_of_at_most(size: int, *words: object) -> subprocess.CompletedProcess[str]:
-    limit = (size, size)
-    return run_medtl(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    return run_forked(HELPERS / "full_disk.py", size, *words)
 
 
 def no_temporary_files(folder: Path) -> bool:
@@ -128,7 +127,7 @@ def test_disk_too_full_to_start_leaves_a_folder_that_can_be_used(
     phantom: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    full = with_files_of_at_most(400, "train", "brats", "--data", phantom, *TINY, "--out", run)
+    full = with_files_of_at_most(800, "train", "brats", "--data", phantom, *TINY, "--out", run)
     assert full.returncode == 2 and "make room" in full.stderr
     assert list(run.iterdir()) == []
 

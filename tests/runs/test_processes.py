@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ STAGES = ("source", "adapt", "unfreeze")
 TINY = ("--network", "unet", "--width", "4", "--steps", "6", "--device", "cpu")
 TINY += ("--precision", "fp32", "--batch-size", "2", "--transforms", "brain-mr", "--freeze", "2")
 TINY += ("--set=patch_size=32,32,32",)
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+MEDTL = ("-m", "medtl")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *MEDTL)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,11 +39,12 @@ def phantom(small_phantom: Callable[..., Path]) -> Path:
 
 
 def run(
-    *words: object, program: tuple[object, ...] = ("-m", "medtl"), code: int = 0
+    *words: object, program: tuple[object, ...] = MEDTL, code: int = 0, processes: int = 1
 ) -> subprocess.CompletedProcess[str]:
-    # Programs that start others start them anew, with all imports.
-    alone = "--devices" not in words and "torch.distributed.run" not in program
-    return (run_forked if alone else run_python)(*program, *words, code=code)
+    """``processes`` as torchrun would start them, or one that starts others itself."""
+    if "--devices" in words or program == TORCHRUN:  # these start anew, with all imports
+        return run_python(*program, *words, code=code)
+    return run_forked(*program, *words, code=code, processes=processes)
 
 
 def train(data: Path, out: Path, *words: object, **options):
@@ -72,7 +75,7 @@ def scored(out: Path) -> list[tuple[str, str]]:
 def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     script = HELPERS / "two_stages.py"
     run(tmp_path / "one", program=(script,))
-    run(tmp_path / "two", program=(*TORCHRUN, script))
+    run(tmp_path / "two", program=(script,), processes=2)
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
     assert one.keys() == two.keys()
     for name, tensor in one.items():
@@ -91,25 +94,25 @@ def test_two_processes_take_the_steps_of_one(phantom: Path, single: Path, tmp_pa
 def test_torchrun_completes_and_resumes(phantom: Path, single: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = ("train", "brats", "--data", phantom, *TINY, "--out", out)
-    run(*killed, program=(*TORCHRUN, KILLED, "step:9"), code=1)
+    run(*killed, program=(KILLED, "step:9"), code=-signal.SIGKILL, processes=2)
     assert not (out / "summary.json").exists() and (out / "source" / LAST).is_file()
-    run("train", "--resume", out, program=(*TORCHRUN, "-m", "medtl"))
+    run("train", "--resume", out, program=TORCHRUN)
     same_losses(single, out)
 
 
 def test_cases_are_shared_in_predict_and_evaluate(
     phantom: Path, single: Path, tmp_path: Path
 ) -> None:
-    run("predict", single, "-i", phantom, "-o", tmp_path, "--device", "cpu", "--devices", 2)
+    run("predict", single, "-i", phantom, "-o", tmp_path, "--device", "cpu", processes=2)
     assert len(list(tmp_path.glob("*.nii.gz"))) == 15
     words = ("evaluate", single, "--json", "--quiet", "--device", "cpu", "--precision", "fp32")
-    one, two = run(*words), run(*words, "--devices", 2)
+    one, two = run(*words), run(*words, processes=2)
     assert json.loads(one.stdout) == json.loads(two.stdout)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_batch_that_cannot_be_shared_is_refused(phantom: Path, tmp_path: Path, size: int) -> None:
-    words = ("--devices", 2, "--batch-size", size)
-    told = train(phantom, tmp_path / "run", *words, code=2).stderr
+    words = ("--batch-size", size)
+    told = train(phantom, tmp_path / "run", *words, code=2, processes=2).stderr
     assert f"--batch-size {size} cannot be shared by 2 processes" in told
     assert not (tmp_path / "run").exists()

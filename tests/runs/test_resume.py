@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from places import KILLED
-from terminal import run_forked
+from terminal import run_forked, start_forked
 
 from medtl.runtime.signals import watching
 from medtl.training.state import STATE
@@ -67,15 +65,14 @@ def test_killed_run_resumes_to_the_same_bytes(
 def test_asked_to_stop_it_says_how_to_go_on(phantom: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", "brats", "--data", phantom, *TINY, "--workers", 2, "--out", run]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medtl", *map(str, words)], stderr=subprocess.PIPE, text=True
-    )
+    started, late = start_forked("-m", "medtl", *words), time.monotonic() + 120
     rows = run / "source" / "metrics.jsonl"
-    while process.poll() is None and not (rows.is_file() and rows.read_text()):
+    while time.monotonic() < late and not (rows.is_file() and rows.read_text()):
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    os.kill(*started.pids, signal.SIGTERM)
+    done = started.ended()
+    err = done.stderr
+    assert done.returncode == 130, err
     last = err.splitlines()[-1]
     assert last.startswith("error: stopped") and last.endswith(f"medtl train --resume {run}")
     assert "Traceback" not in err

@@ -11,19 +11,17 @@ import pytest
 import torch
 from places import HELPERS
 from safetensors.torch import load_file
-from terminal import run_python
+from terminal import run_forked
 
 from medtl.errors import RunError
 from medtl.runtime.records import read_lines
 
 #: With so many MB to spare, a batch of so many patches fits, or only a part of it.
 BATCH, PLENTY, LITTLE = 12, 2000, 250
-#: Large blocks are given back when they are freed: the limit is on addresses.
-GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 
 
-def short(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_python(HELPERS / "short_of_memory.py", *words, environment=environment)
+def short(*words: object) -> subprocess.CompletedProcess[str]:
+    return run_forked(HELPERS / "short_of_memory.py", *words)
 
 
 @pytest.mark.parametrize(("dims", "free_mb"), [(3, 60), (2, 60)])
@@ -46,7 +44,7 @@ def test_fixed_windows_that_do_not_fit_are_one_line() -> None:
 
 
 def trained(folder: Path, free_mb: int, *stop_after: int, code: int = 0) -> dict[str, Any]:
-    done = short("train", BATCH, free_mb, folder, *stop_after, **GIVING_BACK)
+    done = short("train", BATCH, free_mb, folder, *stop_after)
     assert done.returncode == code, done.stderr + done.stdout
     return json.loads(done.stdout) if code == 0 else {}
 
@@ -70,6 +68,6 @@ def test_training_short_of_memory_gives_the_weights_of_the_whole_batch(tmp_path:
 
 
 def test_single_patch_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
-    done = short("train", 1, 20, tmp_path, **GIVING_BACK)
+    done = short("train", 1, 20, tmp_path)
     assert done.returncode == 2
     assert "one patch of 48x48x48" in done.stdout and "patch_size=32,32,32" in done.stdout

@@ -32,6 +32,10 @@ CUTS = ("keep_blocks", "slim_from")
 SPAN = 10.0
 
 
+#: Share of a stage's steps in which the rates rise, momentum of sgd, decay of the running average.
+WARMUP, MOMENTUM, AVERAGE = 0.05, 0.9, 0.99
+
+
 @dataclass(frozen=True, slots=True)
 class LossSpec:
     """One term of the objective, by component name.
@@ -71,6 +75,9 @@ class Stage:
     optimizer: str = "adamw"
     rates: Mapping[str, float] = field(default_factory=lambda: {"*": 2e-3})
     schedule: str = "cosine"
+    warmup: float = WARMUP  #: share of the steps in which the rates rise
+    momentum: float = MOMENTUM  #: of sgd
+    average: float = AVERAGE  #: decay of the running average of the weights
     batch_size: int = 2
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
     unlabelled: Domain | None = None
@@ -104,6 +111,9 @@ class Request:
     init: str | None = None
     freeze: str | None = None
     schedule: str = "cosine"
+    warmup: float = WARMUP
+    momentum: float = MOMENTUM
+    average: float = AVERAGE
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
     blocks: tuple[str, ...] = ("head",)
     depth: int | None = None
@@ -140,6 +150,9 @@ def stage(request: Request, name: str, domain: Domain, steps: int, **changes: An
     settings = {
         "rates": {"*": rate},
         "schedule": request.schedule,
+        "warmup": request.warmup,
+        "momentum": request.momentum,
+        "average": request.average,
         "batch_size": request.batch_size,
         "losses": request.losses,
         **changes,

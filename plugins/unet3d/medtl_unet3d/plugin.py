@@ -10,6 +10,7 @@ PLANNED = {
     "plain-unet": "nnU-Net's U-Net, planned per axis, full resolution, deep supervision",
     "resenc-unet": "nnU-Net's U-Net with residual encoder, planned per axis",
 }
+PRIMUS = {"primus-m": "Primus-M (Wald et al. 2025), transformer for one patch size"}
 MONAI_UNETS = {
     "unet": "MONAI UNet with residual units, the fast default",
     "unet-batch-norm": "MONAI UNet, residual, batch norm",
@@ -43,6 +44,7 @@ def medtl_networks() -> list[Component]:
         },
         "unet2d": {"unet2d-37": "2-D U-Net of 37 layers, without norm; 7,759,908 parameters"},
         "planned": PLANNED,
+        "primus": PRIMUS,
         "monai_unets": MONAI_UNETS,
         "monai_residual": MONAI_RESIDUAL,
         "monai_transformers": MONAI_TRANSFORMERS,

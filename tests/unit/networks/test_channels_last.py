@@ -6,6 +6,7 @@ Axes: B batch, C channel, I J K voxels.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from medtl.plugins.catalog import load_catalog
 from medtl.runtime.device import has_bf16
 
 BF16 = torch.autocast("cpu", torch.bfloat16)
+SLOW = ("dynunet", "segresnet", "unetr")
 
 
 def lies_last(image: Tensor) -> bool:
@@ -36,7 +38,13 @@ class Watch(nn.Module):
         return image
 
 
-@pytest.mark.parametrize("name", ["unet", "dynunet", "segresnet", "unetr", "mednext"])
+def emulated(name: str) -> Any:
+    """Where bf16 is emulated, which nobody uses, half a minute each."""
+    skipped = pytest.mark.skipif(not has_bf16("cpu"), reason="emulates bf16 for half a minute")
+    return pytest.param(name, marks=skipped)
+
+
+@pytest.mark.parametrize("name", ["unet", "mednext", *map(emulated, SLOW)])
 def test_networks_answer_as_they_do_channels_first(name: str) -> None:
     torch.manual_seed(0)
     network = (

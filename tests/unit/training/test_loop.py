@@ -255,6 +255,49 @@ def test_cosine_warms_up_and_falls_to_almost_nothing() -> None:
     assert factors[100] == pytest.approx(0.5, abs=0.01)
 
 
+def test_polynomial_is_that_of_torch_after_the_warm_up() -> None:
+    """Isensee et al. 2021: (1 - step / steps) to the power of .9."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([weight], lr=1.0)
+    reference = torch.optim.lr_scheduler.PolynomialLR(sgd, total_iters=50, power=0.9)
+    for step in range(1, 51):
+        expected = pytest.approx(reference.get_last_lr()[0], abs=1e-9)
+        assert scheduled("polynomial", step, 50, warmup=0.0) == expected
+        sgd.step()
+        reference.step()
+    assert scheduled("polynomial", 1, 50, warmup=0.2) == pytest.approx(0.1)
+
+
+def test_warm_up_takes_the_share_that_is_asked_for() -> None:
+    factors = [scheduled("constant", step, 100, warmup=0.4) for step in range(1, 101)]
+    assert factors[:40] == pytest.approx([step / 40 for step in range(1, 41)])
+    assert set(factors[40:]) == {1.0}
+
+
+def test_sgd_is_nesterov_s_with_the_momentum_of_the_stage() -> None:
+    weight, reference = small(), small()
+    stage = replace(STAGE, optimizer="sgd", momentum=0.8, rates={"*": 0.1}, weight_decay=0.0)
+    ours = build_optimizer(weight, stage, ())
+    theirs = torch.optim.SGD(reference.module.parameters(), lr=0.1, momentum=0.8, nesterov=True)
+    for _ in range(3):
+        for network, optimizer in ((weight, ours), (reference, theirs)):
+            for parameter in network.module.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    for mine, other in zip(weight.module.parameters(), reference.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_average_without_memory_is_the_weights_themselves() -> None:
+    network = small()
+    average = EMA(network, decay=0.0)
+    with torch.no_grad():
+        for parameter in network.module.parameters():
+            parameter.add_(1.0)
+    average.update(1)
+    assert all(torch.equal(a, b) for a, b in zip(average.mean, average.live, strict=True))
+
+
 @pytest.mark.parametrize("schedule", ["plateau", "constant"])
 def test_other_schedules_stay_at_full_rate_after_the_warm_up(schedule: str) -> None:
     assert scheduled(schedule, 1, 200) < 1

@@ -300,6 +300,33 @@ def test_bias_field_is_that_of_the_patch_wherever_the_image_ends() -> None:
     assert int(torch.count_nonzero(found)) == image.numel()
 
 
+def test_low_resolution_is_nearest_voxels_interpolated() -> None:
+    image, target = head()
+    inside = (8, 8, 8)  # wholly in the brain
+    patch, _ = apply(drawing((7.5, 8.5, 9.5)), image, target, inside)
+    coarse, _ = apply(drawing((7.5, 8.5, 9.5), coarse=0.5), image, target, inside)
+    fewer = patch[0, ::2, ::2, ::2].numpy()
+    places = np.clip((np.arange(8) + 0.5) / 2 - 0.5, 0, 3)
+    grid = np.stack(np.meshgrid(places, places, places, indexing="ij"))
+    expected = ndimage.map_coordinates(fewer, grid, order=1)
+    np.testing.assert_allclose(coarse[0].numpy(), expected, atol=1e-5)
+
+
+def test_low_resolution_comes_as_often_as_said() -> None:
+    often = replace(NONE, coarse_p=0.3)
+    drawn = [draw(often, {}, SHAPE, PATCH, 1, seed).channels[0].coarse for seed in range(1000)]
+    assert 240 < sum(one < 1 for one in drawn) < 360
+    assert min(drawn) >= 0.5
+
+
+def test_strength_is_a_factor_on_how_often_patches_change() -> None:
+    half, double, none = FULL.scaled(0.5), FULL.scaled(2.0), FULL.scaled(0.0)
+    assert (half.spatial_p, half.noise_p, half.gamma_p) == (0.3, 0.15, 0.2)
+    assert (double.spatial_p, double.noise_p) == (1.0, 0.6)
+    assert half.scale == FULL.scale and half.flip
+    assert none == NONE
+
+
 def test_flat_patch_stays_in_its_slice() -> None:
     image, target = head()
     for seed in range(10):
