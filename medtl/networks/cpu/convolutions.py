@@ -6,6 +6,8 @@
 - On processors with AVX2 but without AVX-512, a pointwise 2-D convolution with a stride, over a
   channels-last map of fewer channels than a vector register holds, writes its weight's gradient
   past the end of its memory, and the process crashes or hangs. They run channels-first.
+- Without oneDNN a convolution takes four times as long. Small single images go to it as a batch of
+  two halves (`medtl.networks.cpu.halves`).
 - With very few channels, as at the output of a U-Net, channels-first takes twice the time of
   channels-last. Other 3-D convolutions are faster channels-first, unless all layers between them
   are channels-last too (`medtl.networks.cpu.channels_last`).
@@ -31,6 +33,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medtl.networks.cpu.channels_last import FreeViews, runs_last
+from medtl.networks.cpu.halves import Halves, halves_of
 from medtl.networks.cpu.instance_norm import lies_last
 
 #: At most this many channels, in or out, are few.
@@ -55,6 +58,7 @@ class _Running(threading.local):
     def __init__(self) -> None:
         self.stacks: list[ExitStack] = []
         self.last: list[bool] = []  #: whether each one's input lay channels-last
+        self.halves: list[Halves | None] = []  #: how each one's input was cut
 
 
 @contextmanager
@@ -69,8 +73,19 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
         image: Tensor = inputs[0]
         running.stacks.append(ExitStack())
         running.last.append(lies_last(image))
+        running.halves.append(None)
         if image.device.type != "cpu":
             return None
+        changed = suited(convolution, inputs)
+        given = inputs if changed is None else changed
+        cut = None if torch.is_autocast_enabled("cpu") else halves_of(convolution, given[0])
+        if cut is None:
+            return changed
+        running.halves[-1] = cut
+        return (cut.split(given[0]), *given[1:])
+
+    def suited(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        image: Tensor = inputs[0]
         if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
             running.stacks[-1].enter_context(torch.autocast("cpu", enabled=False))
             return (image.float(), *inputs[1:])
@@ -84,12 +99,16 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
 
     def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
         running.stacks.pop().close()
-        came_last = running.last.pop()
-        few = isinstance(output, Tensor) and _few_channels(convolution)  # no tensor: it raised
-        if not few or (last and output.ndim == 4 and output.shape[1] > FEW_CHANNELS):
+        came_last, cut = running.last.pop(), running.halves.pop()
+        if not isinstance(output, Tensor):  # it raised
             return None
+        joined = None if cut is None else cut.join(output)
+        whole = output if joined is None else joined
+        few = _few_channels(convolution)
+        if not few or (last and whole.ndim == 4 and whole.shape[1] > FEW_CHANNELS):
+            return joined
         stays = (runs_last() or came_last) and convolution.out_channels > FEW_CHANNELS
-        return None if stays else output.contiguous()
+        return joined if stays else whole.contiguous()
 
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
     handles += [part.register_forward_hook(leave, always_call=True) for part in convolutions]
