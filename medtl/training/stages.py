@@ -19,6 +19,7 @@ from medtl.runtime.files import file_name
 from medtl.training.checks import check_adaptation
 from medtl.transfer.imagenet import IMAGENET, read_imagenet
 from medtl.transfer.strategies.base import (
+    MOMENTUM,
     LossSpec,
     Request,
     Stage,
@@ -133,6 +134,12 @@ def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> It
     if config.src and request.source not in visited:
         start = "the weights of --init" if request.init else "random weights"
         yield f"--src {config.src} is not used: strategy {config.strategy} starts from {start}"
+    optimizers = {stage.optimizer for stage in stages}
+    if config.momentum != MOMENTUM and "sgd" not in optimizers:
+        yield (
+            f"momentum {config.momentum:g} is not used: it is that of sgd, and the stages take "
+            f"{', '.join(sorted(optimizers))}"
+        )
 
 
 def _reads_depth(strategy: Strategy, request: Request, planned: tuple[Stage, ...]) -> bool:

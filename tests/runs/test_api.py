@@ -48,13 +48,13 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> api.Phantom:
 def by_command(
     heads: api.Phantom, tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    return tiny_run(tmp_path_factory.mktemp("command") / "run", heads.path, "--with-control")
+    return tiny_run(tmp_path_factory.mktemp("command") / "run", heads.path)
 
 
 @pytest.fixture(scope="module")
 def run(heads: api.Phantom, tmp_path_factory: pytest.TempPathFactory) -> api.Run:
     out = tmp_path_factory.mktemp("api") / "run"
-    return api.train("brats", data=heads, with_control=True, out=out, **SETTINGS)
+    return api.train("brats", data=heads, out=out, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def plain(value: Any) -> Any:
 
 
 def test_a_call_trains_what_the_command_trains(run: api.Run, by_command: Path) -> None:
-    assert run.stages == ("source", "adapt", "unfreeze", "control-a", "control-b")
+    assert run.stages == ("source", "adapt", "unfreeze")
     names = [f"{stage}/{BEST}" for stage in run.stages]
     for name in (*names, "splits.json", "metrics.csv", "config.yaml"):
         assert (run.path / name).read_bytes() == (by_command / name).read_bytes(), name
@@ -101,7 +101,7 @@ def test_a_call_trains_what_the_command_trains(run: api.Run, by_command: Path) -
 
 def test_a_plan_is_what_the_run_then_does(heads: api.Phantom, run: api.Run, tmp_path: Path) -> None:
     out = tmp_path / "none"
-    plan = api.plan("brats", data=heads, with_control=True, out=out, **SETTINGS)
+    plan = api.plan("brats", data=heads, out=out, **SETTINGS)
     assert not out.exists()
     assert [row["stage"] for row in plan.rows()] == list(run.stages)
     assert plan.split == run.split

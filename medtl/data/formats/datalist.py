@@ -29,7 +29,9 @@ from medtl.runtime.files import real_path
 #: What the sections of each kind are called as parts of the data.
 _PARTS = {TRAINING: TRAINING, VALIDATION: "validation", TESTING: "test"}
 
-_TAKEN = ("image", "label", "id", "case", "fold", "annotated")
+_ANNOTATED = "annotated"
+
+_TAKEN = ("image", "label", "id", "case", "fold", _ANNOTATED)
 
 #: Keys of the segmentation where no item has a label.
 _TARGETS = ("seg", "mask", "segmentation", "target")
@@ -40,6 +42,7 @@ def read_datalist(
 ) -> Listing:
     """Cases under "training", "validation", "test" and their like; only the first are trained on.
 
+    An item's ``annotated`` names the regions that were looked for in it, as in ``["TC", "ET"]``.
     With ``classes`` each ``label`` is a class: a name, or a number that "labels" may name.
 
     Args:
@@ -58,7 +61,8 @@ def read_datalist(
         label = item.get(target)
         entry = _entry(path, where, part, item, facts, None if classes else label)
         name = _class_name(label, content.get("labels"), where) if classes else ""
-        entries.append(replace(entry, class_name=name))
+        known = () if classes else annotated_regions(_annotated(item, ignored), where)
+        entries.append(replace(entry, class_name=name, annotated=known))
     notes = [*facts.notes, *_unread(content)]
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
@@ -122,6 +126,12 @@ def _text(value: Any) -> str:
     return stated(value) if isinstance(value, str | int | float) else ""
 
 
+def _annotated(item: Mapping[str, Any], ignored: Sequence[str]) -> Any:
+    """What an item says of the regions that were looked for, unless the key is to be left out."""
+    left_out = {name.strip().casefold() for name in ignored}
+    return None if _ANNOTATED in left_out else item.get(_ANNOTATED)
+
+
 def _target_key(items: Sequence[Mapping[str, Any]]) -> str:
     if any("label" in item for item in items):
         return "label"
@@ -158,7 +168,6 @@ def _entry(
         site=facts.of(row, SITE),
         part=facts.of(row, PART) or part,
         fold=fold,
-        annotated=annotated_regions(item.get("annotated"), where),
     )
 
 

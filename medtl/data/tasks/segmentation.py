@@ -218,7 +218,7 @@ class OwnData(ListedTask):
         if unknown:
             raise DataError(
                 f"{entry.where}: {entry.id} has {unknown[0]} annotated, which is no region; these "
-                f"are {', '.join(regions)}"
+                f"are {', '.join(regions)}; correct it, or leave it out by --ignore-column annotated"
             )
         looked_for = entry.annotated or tuple(regions)
         present = [name for name in looked_for if set(regions[name]) & set(voxels)]

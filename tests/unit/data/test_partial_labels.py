@@ -143,6 +143,16 @@ def test_odd_annotated_regions_are_refused(tmp_path: Path, annotated: Any, words
         read(nnunet(tmp_path / "data", annotated=annotated))
 
 
+def test_key_can_be_left_out(tmp_path: Path) -> None:
+    for name, read_it in (("list", datalist), ("table", table)):
+        root = read_it(tmp_path / name, {"b": "yes"})
+        labels = "core=1,rim=2" if name == "table" else None
+        with pytest.raises(DataError, match=r"b has yes annotated, .* --ignore-column annotated"):
+            read(root, labels)
+        task = Segmentation(("annotated",)).bind(root, labels)
+        assert not any(found.unannotated for found in task.cases(root, labels).cases)
+
+
 # --- masks ----------------------------------------------------------------------------------------
 
 

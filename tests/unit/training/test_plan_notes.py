@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +11,14 @@ import pytest
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case
+from medtl.data.domain import parse_domain
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
 from medtl.training.checks import few_tested, untold_regions
 from medtl.training.plan import draft_stages
+from medtl.training.stages import unused
+from medtl.transfer.strategies.base import Stage
 
 CONTROLLED = {"task": "brats", "with_control": True}
 
@@ -75,3 +79,13 @@ def test_from_scratch_by_default_takes_neither_source_nor_control(tmp_path: Path
     config = TrainConfig(task="segmentation", data=table, labels="a=1", **asked)
     with pytest.raises(ConfigError, match="name a --strategy, for example"):
         draft_stages(config, load_catalog(), Reporter(quiet=True))
+
+
+def test_momentum_without_sgd_is_told() -> None:
+    config = TrainConfig(task="brats", momentum=0.5)
+    stage = Stage("scratch", parse_domain("t1"), 2)
+    request = SimpleNamespace(source=stage.domain, init=None)
+    (line,) = unused(config, request, [stage])
+    assert line == "momentum 0.5 is not used: it is that of sgd, and the stages take adamw"
+    assert not list(unused(config, request, [replace(stage, optimizer="sgd")]))
+    assert not list(unused(TrainConfig(task="brats"), request, [stage]))
