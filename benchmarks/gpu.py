@@ -1,4 +1,5 @@
-"""All that only a GPU can show, in one go of eight minutes: tests, inference, training, memory.
+"""All that only a GPU can show, in one go of eight minutes: tests, training steps, input, inference
+and its memory.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --peer PYTHON --prepared FOLDER   # nnU-Net beside it

@@ -181,7 +181,7 @@ def medtl_step(options: Any, fabric: Any, catalog: Catalog) -> dict[str, Any]:
 def nnunet_step(options: Any) -> dict[str, Any]:
     script = Path(__file__).parent / "peers" / "nnunet_step.py"
     patch = ",".join(map(str, PATCH))
-    words = [options.prepared, options.width, options.batch, patch, options.steps]
+    words = [options.prepared, options.width, options.batch, patch, options.steps, options.device]
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "1"}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(

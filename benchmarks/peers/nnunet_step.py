@@ -1,6 +1,6 @@
 """Seconds of nnU-Net's own training step: its trainer, network, augmentation and data loader.
 
-    python nnunet_step.py OUT WIDTH BATCH I,J,K STEPS
+    python nnunet_step.py OUT WIDTH BATCH I,J,K STEPS DEVICE
 
 OUT holds what `nnunet_fold.py` has preprocessed. Of its plans, the width, the patch, the batch and
 the strides are changed to those of the benchmark. Prints a JSON object.
@@ -41,7 +41,8 @@ def main() -> None:
         n_conv_per_stage=[2] * levels,
         n_conv_per_stage_decoder=[2] * (levels - 1),
     )
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+    device = torch.device(sys.argv[6])
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device)
     trainer.on_train_start()
     trainer.on_train_epoch_start()
     seconds, waiting = [], []
@@ -50,6 +51,8 @@ def main() -> None:
         made = next(trainer.dataloader_train)
         came = perf_counter()
         trainer.train_step(made)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         if step >= WARM_UP:
             seconds.append(perf_counter() - started)
             waiting.append(came - started)

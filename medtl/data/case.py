@@ -28,7 +28,8 @@ class Case:
 
     ``regions`` maps each region of the task to its label values in ``target`` (they differ between
     data sets); ``labels`` are all values that may occur, with background. What nobody labelled, the
-    voxels of ``ignored`` values and all of the ``unannotated`` regions, enters neither loss nor
+    voxels of ``ignored`` values (among ``labels``, in no region) and all of the ``unannotated``
+    regions (which have their values in ``regions`` like the others), enters neither loss nor
     score. In classification ``class_name`` is the truth (empty: unknown), and ``mask`` may show
     where the class is visible (not 0); it is not trained on.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain
 from medtl.data.voxel_size import Spacing
 from medtl.errors import ConfigError, nearest
+
+#: Of a step, if their number follows from its voxels.
+MOST_PATCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Defaults:
     spacing_mm: Spacing = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)
     batch_size: int = 2
+    step_voxels: int | None = None  #: of a step's patches together, in place of ``batch_size``
     slice_size: tuple[int, ...] = (128, 128)  #: patches of 2-D networks
     slice_batch_size: int = 8
     rate: float = 2e-3
@@ -32,6 +37,12 @@ class Defaults:
     passes: int = 150  #: of such patches over the cases, at most: few are soon learnt by heart
     strategy: str = "modality-transfer"
     loss: str = "dice-ce"
+
+    def batch_for(self, patch: Sequence[int]) -> int:
+        """Patches of this size per step."""
+        if self.step_voxels is None:
+            return self.batch_size
+        return max(1, min(MOST_PATCHES, self.step_voxels // math.prod(patch)))
 
     def steps_for(self, cases: int, batch_size: int) -> int:
         """Optimiser steps per side with patches of ``patch_size`` and this many training cases."""

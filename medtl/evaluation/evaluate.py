@@ -87,6 +87,11 @@ def score_stages(
     for stage, own in _with_cases(stages, kept, reporter, narrow=narrow):
         name, predictor = stage.stage, stage.predictor
         found = scores.score(predictor, own, reporter, f"scoring {name}", *extra)
+        if not found:
+            raise DataError(
+                f"{cohort.root}: nobody looked for {', '.join(predictor.preprocessor.regions)} in "
+                f"the test cases, so stage {name} cannot be scored; test others"
+            )
         rows[name] = found
         for fact, detail in scores.details(predictor, found).items():
             data.setdefault(fact, {})[name] = detail

@@ -174,6 +174,8 @@ def stage_scores(
         figure, [axes] = new_grid(1, len(regions), size_inches, sharex=True, sharey=True)
         for axis, region in zip(axes, regions, strict=True):
             for row, (stage, scores) in enumerate(summary.items()):
+                if region not in scores:  # nobody looked for it in this stage's test cases
+                    continue
                 found = scores[region][metric]
                 patients = scores_by_patient(rows_by_stage[stage], region, metric)
                 dots = list(patient_means(patients).values())

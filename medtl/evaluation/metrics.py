@@ -1,6 +1,7 @@
 """Scores of one case on its native grid, and their summary over patients.
 
-A missed or an invented structure counts as a failure; no case is left out of a mean.
+A missed or an invented structure counts as a failure. No case is left out of a mean, but of that of
+a region which nobody looked for in it.
 
 Axes: L region, I J K voxels.
 """
@@ -159,10 +160,18 @@ def scores_by_patient(rows: Iterable[Row], region: str, metric: str) -> dict[str
     return scores
 
 
+def region_names(rows: Sequence[Row]) -> list[str]:
+    """The regions in the order of the cases that have rows of most of them."""
+    by_case: dict[str, list[str]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], []).append(row["region"])
+    fullest_first = sorted(by_case.values(), key=len, reverse=True)
+    return list(dict.fromkeys(name for names in fullest_first for name in names))
+
+
 def dice_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
     """The Dice of each region's cases, by patient."""
-    regions = dict.fromkeys(row["region"] for row in rows)
-    return {region: scores_by_patient(rows, region, "dice") for region in regions}
+    return {name: scores_by_patient(rows, name, "dice") for name in region_names(rows)}
 
 
 def found_by_patient(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
@@ -177,8 +186,7 @@ def summarise(rows: Sequence[Row], *, seed: int = 0) -> dict[str, dict[str, dict
         patients = scores_by_patient(rows, region, metric)
         return interval(patients, bounds=BOUNDS[metric], seed=seed).to_json()
 
-    regions = dict.fromkeys(row["region"] for row in rows)
-    return {region: {metric: found(region, metric) for metric in BOUNDS} for region in regions}
+    return {n: {metric: found(n, metric) for metric in BOUNDS} for n in region_names(rows)}
 
 
 def write_metrics_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.modality import Modality
 from medtl.evaluation.intervals import interval
-from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, scores_by_patient
+from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, region_names, scores_by_patient
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.sliding_window import shown
 
@@ -62,13 +62,12 @@ def summarise_subsets(
     """``{"flair+t1": {region: {"mean", "n", "low", "high", "method"}}}``; all modalities first."""
     whole = "+".join(modalities)
     scored = [{**row, "metrics": {whole: row["metrics"]["dice"], **row[SUBSETS]}} for row in rows]
-    regions = dict.fromkeys(row["region"] for row in rows)
     return {
         name: {
             region: interval(
                 scores_by_patient(scored, region, name), bounds=BOUNDS["dice"]
             ).to_json()
-            for region in regions
+            for region in region_names(rows)
         }
         for name in scored[0]["metrics"]
     }

@@ -189,13 +189,16 @@ def _picture(path: Path, stage: LoadedStage, cohort: Cohort, scores: Scores) -> 
     if is_picture(case.target.path):
         axes = PICTURE_AXES
     scheme = LabelScheme.of(case.regions, preprocessor.regions)
+    masks_LIJK = predictor.masks(preprocessor(case, with_target=False), scheme).masks_LIJK
+    known = [name for name in preprocessor.regions if name not in case.unannotated]
+    scored = [preprocessor.regions.index(name) for name in known]
     montage(
         path,
         np.stack([read_volume(case.images[modality])[0] for modality in preprocessor.modalities]),
         preprocessor.modalities,
-        region_masks(labels_IJK, case, preprocessor.regions),
-        predictor.masks(preprocessor(case, with_target=False), scheme).masks_LIJK,
-        preprocessor.regions,
+        region_masks(labels_IJK, case, known),
+        masks_LIJK[scored] & ~np.isin(labels_IJK, case.ignored),
+        known,
         title=f"{stage.stage}: {name}, {region} Dice {dice:.2f} (median of {among})",
         spacing_mm=read_header(case.target).spacing_mm,
         axes=axes,

@@ -129,15 +129,18 @@ def _interval_table(
     title: str,
     synthetic: bool,
     columns: tuple[str, ...],
-    rows: Sequence[tuple[str, str, int, Sequence[tuple[str, Mapping[str, Any]]]]],
+    rows: Sequence[tuple[str, str, int | str, Sequence[tuple[str, Mapping[str, Any] | None]]]],
     notes: Iterable[str] = (),
 ) -> Table:
-    """``rows``: stage, output, n, and each metric with its interval."""
+    """``rows``: stage, output, n, and each metric with its interval; None: it was not scored."""
     cells = tuple(
-        (stage, output, str(n), *(score_cell(metric, scores) for metric, scores in found))
+        (
+            *(stage, output, str(n)),
+            *("-" if scores is None else score_cell(metric, scores) for metric, scores in found),
+        )
         for stage, output, n, found in rows
     )
-    methods = [scores["method"] for *_, found in rows for _, scores in found]
+    methods = [scores["method"] for *_, found in rows for _, scores in found if scores]
     notes = (*notes, _methods_note(methods))
     return Table(_titled(title, synthetic), columns, cells, notes, grouped=True)
 
@@ -253,13 +256,14 @@ def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:
 
     Says which stages never met a missing modality in training.
     """
+    left_over = [each for found in missing.values() for each in found["dice"].values()]
+    names = list(dict.fromkeys(name for regions in left_over for name in regions))
     rows = []
-    names: list[str] = []
     for stage, found in missing.items():
         for left, regions in found["dice"].items():
-            n = max(scores["n"] for scores in regions.values())
-            rows.append((stage, left, n, [("dice", scores) for scores in regions.values()]))
-            names = names or list(regions)
+            counts = sorted({scores["n"] for scores in regions.values()})
+            n = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            rows.append((stage, left, n, [("dice", regions.get(name)) for name in names]))
     title = "Dice with modalities missing: mean [95% interval]"
     columns = ("stage", "modalities", "n", *(f"{region} Dice" for region in names))
     return _interval_table(title, synthetic, columns, rows, _dropout_notes(missing))

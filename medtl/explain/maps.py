@@ -144,8 +144,8 @@ def class_mask(case: Case) -> Mask | None:
 
 
 def true_mask(one: CaseMap) -> Mask | None:
-    """The mask of the explained output; None if the case has none, in part or at all, or it is
-    empty.
+    """The mask of the explained output. None where there is none, it is known only in part, or it
+    is empty.
 
     The mask of a classified image is that of its own class; a map of another class has none.
     """
@@ -183,4 +183,6 @@ def unscored_reason(one: CaseMap, new: bool) -> str:
         return "seen in training"
     if _truth_file(one) is None:
         return "without a mask"
+    if _partly_known(one):
+        return "whose mask is known only in part"
     return "whose mask shows nothing of what is explained"

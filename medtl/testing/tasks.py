@@ -114,8 +114,20 @@ def _masks(cases: tuple[Case, ...], regions: tuple[str, ...]) -> Iterator[tuple[
         assert case.target is not None
         odd = {v for values in case.regions.values() for v in values} - set(case.labels)
         require(not odd, f"{case.id}: regions hold {sorted(odd)}, which labels do not; add them")
+        _check_partial(case)
         labels_IJK, _ = read_labels(case.target, case.labels)
         yield case, region_masks(labels_IJK, case, regions)
+
+
+def _check_partial(case: Case) -> None:
+    """What a case says of labels that are known only in part must be of its own labels."""
+    unknown = sorted(set(case.unannotated) - set(case.regions))
+    what = f"{case.id}: unannotated names {', '.join(unknown)}"
+    require(not unknown, f"{what}, which regions does not; name regions of the case")
+    odd = sorted(set(case.ignored) - set(case.labels))
+    require(not odd, f"{case.id}: ignored holds {odd}, which labels do not; add them")
+    used = {v for values in case.regions.values() for v in values} & set(case.ignored)
+    require(not used, f"{case.id}: {sorted(used)} are ignored and of a region; drop them from one")
 
 
 def _check_relations(task: Task, case: Case, masks_LIJK: Masks) -> None:

@@ -15,7 +15,7 @@ from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
 from medtl.data.voxel_size import as_option, axes_mm
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, DataError
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
@@ -169,8 +169,20 @@ def check_exclusive(task: Task, stages: Sequence[Stage], catalog: Catalog) -> No
         )
 
 
-def check_partial(stage: Stage, catalog: Catalog) -> None:
-    """Raises ConfigError for a loss that takes what nobody annotated for background."""
+def check_partial(
+    stage: Stage, cases: Sequence[Case], regions: Sequence[str], catalog: Catalog
+) -> None:
+    """Check the training ``cases`` of a stage, of some of which the truth is known only in part.
+
+    Raises:
+        DataError: a region that no case annotates.
+        ConfigError: a loss that takes what nobody annotated for background.
+    """
+    for name in _never_annotated(regions, cases):
+        raise DataError(
+            f"stage {stage.name}: region {name} is annotated in none of {len(cases)} training "
+            "cases, so it cannot be learnt; leave it out of the labels, or add cases that have it"
+        )
     for spec in stage.losses:
         loss = catalog.losses[spec.name].load()(**spec.params)
         refuse(
@@ -178,6 +190,18 @@ def check_partial(stage: Stage, catalog: Catalog) -> None:
             f"loss {spec.name} cannot leave out voxels and regions that nobody annotated, and "
             f"training cases of stage {stage.name} have such; take dice-ce",
         )
+
+
+def unscored_regions(regions: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    """A sentence for each region that no test case annotates."""
+    return [
+        f"region {name} is annotated in no test case: it gets no score"
+        for name in _never_annotated(regions, cases)
+    ]
+
+
+def _never_annotated(regions: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    return [name for name in regions if cases and all(name in case.unannotated for case in cases)]
 
 
 def check_suited(

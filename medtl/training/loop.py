@@ -241,18 +241,22 @@ class _Loop:
         with self.calls.profile.span(VALIDATION):
             self.average.swap()
             row["validation"] = scores = dict(self.calls.validate())
-            # Without scores no validation case annotates any region.
-            score = sum(scores.values()) / len(scores) if scores else -1.0
-            if scores and (progress.best_score is None or score > progress.best_score):
-                progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
-                progress.best = snapshot(self.setup.network)
-            else:
-                progress.stale += 1
+            if scores:  # else no validation case annotates any region
+                self._compare(sum(scores.values()) / len(scores))
             self.average.swap()
         _train_mode(self.setup)
         stalled = progress.stale and progress.stale % PLATEAU_PATIENCE == 0
-        if stage.schedule == "plateau" and stalled:
+        if stage.schedule == "plateau" and stalled and scores:
             progress.factor /= 2
+
+    def _compare(self, score: float) -> None:
+        """Keep the weights, which are the averaged ones now, if they are the best so far."""
+        progress = self.progress
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_step, progress.stale = score, progress.step, 0
+            progress.best = snapshot(self.setup.network)
+        else:
+            progress.stale += 1
 
     def ended(self) -> Fit:
         progress, network = self.progress, self.setup.network

@@ -1,8 +1,9 @@
-"""Losses by name, and the three kinds of loss.
+"""Losses by name, and the kinds of loss.
 
 A loss is a module that returns a scalar. It is called as ``loss(logits, target)`` (B, L, ...),
-unless it inherits :class:`FeatureLoss` or :class:`WeightLoss`. A loss may own parameters: they are
-trained with the network and kept with the state to resume from.
+unless it inherits :class:`FeatureLoss` or :class:`WeightLoss`. Where labels are known only in part,
+the target holds NaN, and the loss must inherit :class:`PartialLoss`. A loss may own parameters:
+they are trained with the network and kept with the state to resume from.
 
 Axes: B batch, F feature, L region or class.
 """
@@ -81,7 +82,7 @@ class DiceCE(PartialLoss):
         return 1 - dice + mean_where(known, each)
 
 
-class SoftmaxLoss(PartialLoss):
+class SoftmaxLoss(nn.Module):
     """A loss for regions that exclude each other: with the background, each voxel is of one.
 
     The outputs are the logits of the regions; that of the background is 0. So a voxel is of the
@@ -89,7 +90,7 @@ class SoftmaxLoss(PartialLoss):
     """
 
 
-class SoftmaxDiceCE(SoftmaxLoss):
+class SoftmaxDiceCE(SoftmaxLoss, PartialLoss):
     """Soft Dice per region, without the background, plus cross-entropy, in equal parts.
 
     Both are taken on the softmax over the regions and the background (Isensee et al. 2021), Dice

@@ -39,6 +39,7 @@ from medtl.training.checks import (
     check_suited,
     few_tested,
     labelled_cases,
+    unscored_regions,
     usable_cases,
 )
 from medtl.training.kept_regions import kept_regions, report_kept
@@ -191,11 +192,13 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
         if plan.partial(stage):
-            check_partial(stage, catalog)
+            check_partial(stage, plan.cases(stage.domain, "train"), task.regions, catalog)
     if data.advice and (choices := _choices(plan, data.advice)):
         reporter.show(choices)
     if plan.task_type.dense:
         _report_kept(plan, reporter)
+        for text in unscored_regions(task.regions, plan.cases(plan.stages[-1].domain, "test")):
+            reporter.warn(text)
     return plan
 
 
@@ -335,8 +338,13 @@ def choose_sizes(
         ConfigError: the processes cannot share the batch, or it is too small for batch norm.
     """
     config, defaults, network = draft.config, data.defaults, draft.network
+    # Planned strides say what the edges need; other networks train on multiples of 16.
+    planned = network.options.get("strides") is not None
+    multiples = [each if planned else lcm(16, each) for each in network.multiples]
+    edges = _edges(draft, data, preset)
+    patch = config.patch_size or _accepted(network, fit_patch(edges, multiples), multiples)
     if network.spatial_dims == len(defaults.patch_size):
-        batch_size = config.batch_size or defaults.batch_size
+        batch_size = config.batch_size or defaults.batch_for(patch)
         steps = defaults.steps_for(len(cases_of(data.split.train, data.cohort.cases)), batch_size)
     else:
         steps = defaults.steps
@@ -348,11 +356,6 @@ def choose_sizes(
         )
     if not draft.task_type.dense and batch_size < 2 * processes:
         raise ConfigError(f"--batch-size {batch_size}: batch norm needs 2 images or more at once")
-    # Planned strides say what the edges need; other networks train on multiples of 16.
-    planned = network.options.get("strides") is not None
-    multiples = [each if planned else lcm(16, each) for each in network.multiples]
-    edges = _edges(draft, data, preset)
-    patch = config.patch_size or _accepted(network, fit_patch(edges, multiples), multiples)
     steps, rate = config.steps or steps, config.lr or defaults.rate
     return patch, replace(draft.request, steps=steps, batch_size=batch_size, rate=rate)
 

@@ -16,8 +16,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,8 @@ from typing import Any
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: Seconds that the other processes have to end when one has failed; torchrun kills them, too.
 GRACE_S = 3.0
+#: Seconds until a program that does not end is killed.
+LIMIT_S = 300.0
 
 
 @dataclass
@@ -38,21 +42,31 @@ class Forked:
     streams: tempfile.TemporaryDirectory[str]
 
     def ended(self) -> subprocess.CompletedProcess[str]:
-        """Wait for the end: the worst exit code, and what the processes printed, in their order."""
-        codes: list[int] = json.loads(self.server.read())
+        """Wait for the end, and kill what takes too long: the exit code of the process that failed
+        first, and what all have printed, in their order."""
+        late = threading.Timer(LIMIT_S, self.kill)
+        late.start()
+        code = int(self.server.read())
+        late.cancel()
+        numbers, folder = range(len(self.pids)), Path(self.streams.name)
         out, err = (
-            "".join(Path(self.streams.name, f"{name}{n}").read_text() for n in range(len(codes)))
-            for name in ("out", "err")
+            "".join((folder / f"{name}{n}").read_text() for n in numbers) for name in ("out", "err")
         )
         self.streams.cleanup()
-        code = next((code for code in codes if code), 0)
+        self.server.running = None
         return subprocess.CompletedProcess([sys.executable, *self.words], code, out, err)
+
+    def kill(self) -> None:
+        for pid in self.pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 class Server:
     """This process's end of the pipe."""
 
     def __init__(self) -> None:
+        self.running: Forked | None = None
         self.process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -64,8 +78,12 @@ class Server:
     def start(
         self, words: list[str], environment: Mapping[str, str], folder: str, processes: int = 1
     ) -> Forked:
-        """Start ``python WORDS``; ``-m MODULE`` or a script. One program at a time."""
+        """Start ``python WORDS``; ``-m MODULE`` or a script. One program at a time: one that a
+        failed test has left is killed."""
         assert self.process.stdin is not None
+        if self.running is not None:
+            self.running.kill()
+            self.running.ended()
         streams = tempfile.TemporaryDirectory()
         request = {
             "words": words,
@@ -77,7 +95,8 @@ class Server:
         }
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return Forked(self, words, json.loads(self.read()), streams)
+        self.running = Forked(self, words, json.loads(self.read()), streams)
+        return self.running
 
     def read(self) -> str:
         assert self.process.stdout is not None
@@ -118,27 +137,26 @@ def serve() -> dict[str, Any]:
                 return {**request, "environment": environment, "number": number}
             children.append(child)
         print(json.dumps(children), flush=True)
-        print(json.dumps(wait(children)), flush=True)
+        print(wait(children), flush=True)
     sys.exit()
 
 
-def wait(children: list[int]) -> list[int]:
-    """Their exit codes; when one has failed, the others are killed after a while."""
-    codes: dict[int, int] = {}
-    while len(codes) < len(children):
-        if any(codes.values()):
+def wait(children: list[int]) -> int:
+    """The exit code of the child that failed first; the others are killed after a while."""
+    left, first = set(children), 0
+    while left:
+        child, status = os.waitpid(-1, 0)
+        left.discard(child)
+        first = first or os.waitstatus_to_exitcode(status)
+        if first and left:
             late = time.monotonic() + GRACE_S
-            while len(codes) < len(children) and time.monotonic() < late:
-                child, status = os.waitpid(-1, os.WNOHANG)
-                if child:
-                    codes[child] = os.waitstatus_to_exitcode(status)
+            while left and time.monotonic() < late:
+                child, _ = os.waitpid(-1, os.WNOHANG)
+                left.discard(child)
                 time.sleep(0.02)
-            for child in set(children) - set(codes):
+            for child in left:
                 os.kill(child, signal.SIGKILL)
-        if len(codes) < len(children):
-            child, status = os.waitpid(-1, 0)
-            codes[child] = os.waitstatus_to_exitcode(status)
-    return [codes[child] for child in children]
+    return first
 
 
 def become(request: dict[str, Any]) -> None:

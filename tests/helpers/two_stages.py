@@ -1,5 +1,5 @@
-"""Stages of training by SGD, frozen, unfrozen and beside unlabelled images, on batches shared by
-all processes.
+"""Stages of training by SGD, frozen, unfrozen, beside unlabelled images and with labels known in
+part, on batches shared by all processes.
 
     torchrun --nproc-per-node 2 tests/helpers/two_stages.py OUT.safetensors
 
@@ -31,6 +31,7 @@ from medtl.training.losses import FeatureLoss, dice_ce
 from medtl.transfer.strategies.base import Stage
 
 GLOBAL_BATCH = 4
+NAMES = ("image", "target")
 STAGE = Stage("adapt", parse_domain("t1,t2"), 8, optimizer="sgd", rates={"*": 1e-2})
 
 
@@ -60,22 +61,35 @@ def main() -> None:
             batch = {"image": image, "target": target, "unlabelled": 2 * image.flip(1) + 1}
             yield {name: share(fabric, tensor) for name, tensor in batch.items()}
 
+    def partial_after(done: int) -> Iterator[dict[str, Tensor]]:
+        """Each image of a batch has another share of voxels that nobody labelled."""
+        for step in count(done):
+            random = torch.Generator().manual_seed(step)
+            image = torch.randn(GLOBAL_BATCH, 2, 32, 32, 32, generator=random)
+            target = (image > 1).float()
+            for n in range(GLOBAL_BATCH):
+                target[n, :, : 8 * n] = torch.nan
+            target[0, 1] = torch.nan
+            yield {"image": share(fabric, image), "target": share(fabric, target)}
+
     def labelled_after(done: int) -> Iterator[dict[str, Tensor]]:
-        return ({name: b[name] for name in ("image", "target")} for b in batches_after(done))
+        return ({name: b[name] for name in NAMES} for b in batches_after(done))
 
     with TemporaryDirectory() as work:
-        for number, spec in enumerate(("1", "none", "none")):
+        for number, spec in enumerate(("1", "none", "none", "none")):
             frozen = select_blocks(network, spec)
             freeze(network, frozen)
             folder = Path(work) / str(number)
             folder.mkdir()
-            aligned = number == 2
-            stage = replace(STAGE, name=str(number), steps=3 if aligned else STAGE.steps)
+            aligned, partial = number == 2, number == 3
+            stage = replace(STAGE, name=str(number), steps=STAGE.steps if number < 2 else 3)
             gap = BoundFeatureLoss(Gap(), network, "", torch.zeros(1, 2, 32, 32, 32))
             losses = [(1.0, dice_ce()), *([(1.0, gap)] if aligned else [])]
+            losses[0][1].partial = partial
+            batches = partial_after if partial else batches_after if aligned else labelled_after
             result = fit(
                 Setup(network, stage, frozen, losses, fabric, folder, seed=number),
-                batches_after if aligned else labelled_after,
+                batches,
             )
     if fabric.is_global_zero:
         save_file(result.last, sys.argv[1])

@@ -41,7 +41,7 @@ def write(folder: Path, *, rim: bool) -> Path:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(array, np.eye(4)), folder / f"{path}.nii.gz")
     content = {
-        "channel_names": {"0": "T1"},
+        "channel_names": {"0": "CT"},  # whose window is that of what was labelled
         "labels": {"background": 0, "core": 1, "rim": 2, "ignore": 3},
         "annotated": {name: ["core"] for name in WITHOUT_RIM},
         "numTraining": len(CASES),
@@ -87,3 +87,12 @@ def test_loss_that_knows_no_partial_labels_is_refused(tmp_path: Path, medtl: Ter
     words = ("train", "segmentation", "--data", data, *TINY, "--set=loss=cross-entropy")
     line = medtl.refused(*words, "--out", tmp_path / "run")
     assert "loss cross-entropy cannot leave out voxels and regions that nobody annotated" in line
+
+
+def test_region_that_no_training_case_annotates_is_refused(tmp_path: Path, medtl: Terminal) -> None:
+    data = write(tmp_path / "data", rim=True)
+    content = json.loads((data / "dataset.json").read_text())
+    content["annotated"] = {name: ["core"] for name in CASES}
+    (data / "dataset.json").write_text(json.dumps(content))
+    line = medtl.refused("train", "segmentation", "--data", data, *TINY, "--out", tmp_path / "run")
+    assert "stage scratch: region rim is annotated in none of 4 training cases" in line

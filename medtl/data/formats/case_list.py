@@ -210,14 +210,23 @@ def existing(folder: Path, text: Any, where: str) -> Path:
     raise DataError(f"{where}: {path}: no such file{what}")
 
 
+def without_keys(content: Mapping[str, Any], ignored: Sequence[str]) -> dict[str, Any]:
+    """The content but for the keys that ``--ignore-column`` names."""
+    left_out = {name.strip().casefold() for name in ignored}
+    return {key: value for key, value in content.items() if str(key).casefold() not in left_out}
+
+
 def annotated_regions(value: Any, where: str) -> tuple[str, ...]:
-    """``"TC+ET"`` or ``["TC", "ET"]``: the regions that were looked for in a case; none: all."""
-    named = stated(value).split("+") if isinstance(value, str) else value
-    if named is None or named == [""]:
+    """``"TC+ET"`` or ``["TC", "ET"]``: the regions that were looked for in a case. None and blank
+    text: all."""
+    if value is None or (isinstance(value, str) and not value.strip()):
         return ()
-    if not isinstance(named, list) or not all(isinstance(n, str) and n.strip() for n in named):
+    named = value.split("+") if isinstance(value, str) else value
+    told = isinstance(named, list) and bool(named)
+    if not told or not all(isinstance(name, str) and stated(name) for name in named):
         raise DataError(
-            f"{where}: annotated {value!r} must name the regions that were looked for, as in TC+ET"
+            f"{where}: annotated {value!r} must name the regions that were looked for, as in "
+            "TC+ET; leave it empty if all were"
         )
     return tuple(dict.fromkeys(name.strip() for name in named))
 

@@ -18,6 +18,7 @@ from medtl.data.formats.case_list import (
     existing,
     is_any_image,
     stem,
+    without_keys,
 )
 from medtl.data.formats.cells import stated
 from medtl.data.formats.columns import PART, PATIENT, SITE, Facts, facts_in
@@ -61,7 +62,8 @@ def read_datalist(
         label = item.get(target)
         entry = _entry(path, where, part, item, facts, None if classes else label)
         name = _class_name(label, content.get("labels"), where) if classes else ""
-        known = () if classes else annotated_regions(_annotated(item, ignored), where)
+        told = without_keys(item, ignored).get(_ANNOTATED)
+        known = () if classes else annotated_regions(told, where)
         entries.append(replace(entry, class_name=name, annotated=known))
     notes = [*facts.notes, *_unread(content)]
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
@@ -124,12 +126,6 @@ def _facts(path: Path, items: Sequence[Mapping[str, Any]], ignored: Sequence[str
 
 def _text(value: Any) -> str:
     return stated(value) if isinstance(value, str | int | float) else ""
-
-
-def _annotated(item: Mapping[str, Any], ignored: Sequence[str]) -> Any:
-    """What an item says of the regions that were looked for, unless the key is to be left out."""
-    left_out = {name.strip().casefold() for name in ignored}
-    return None if _ANNOTATED in left_out else item.get(_ANNOTATED)
 
 
 def _target_key(items: Sequence[Mapping[str, Any]]) -> str:

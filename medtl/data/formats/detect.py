@@ -39,7 +39,7 @@ def _read_json(path: Path, content: Mapping[str, Any], ignored: Sequence[str]) -
     training = content.get("training")
     numbered = any(_is_numbered(path, item) for item in _listed(training))
     if path.name == "dataset.json" and (not training or numbered):
-        return read_nnunet(path, content)
+        return read_nnunet(path, content, ignored)
     listing = read_datalist(path, content, ignored=ignored)
     if path.name == "dataset.json" and (not listing.regions or not listing.channels):
         missing = "modality" if listing.regions else "labels"

@@ -16,6 +16,7 @@ from medtl.data.formats.case_list import (
     existing,
     is_nifti,
     stem,
+    without_keys,
 )
 from medtl.data.formats.folders import dicom_advice, held_in
 from medtl.data.formats.label_names import channel_names, dataset_regions
@@ -25,16 +26,19 @@ from medtl.errors import DataError, shortened
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def read_nnunet(path: Path, content: Mapping[str, Any]) -> Listing:
+def read_nnunet(path: Path, content: Mapping[str, Any], ignored: Sequence[str] = ()) -> Listing:
     """The data set around a dataset.json of nnU-Net v1 or v2.
 
     Its key ``annotated``, ``{CASE: ["TC", "ET"]}``, names the regions that were looked for in a
     case; in cases that it does not name, all were.
 
+    Args:
+        ignored: keys to leave out, as ``--ignore-column`` names them.
+
     Raises:
         DataError: it names no channels or labels, or the files do not fit it.
     """
-    folder = path.parent
+    folder, content = path.parent, without_keys(content, ignored)
     channels = channel_names(content.get("channel_names", content.get("modality")), path)
     regions = dataset_regions(content, path)
     if regions is None:

@@ -98,7 +98,7 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
     for case in spread(cases, SAMPLE):
         assert case.target is not None  # only labelled cases are trained on
         labels_IJK, _ = read_labels(case.target, case.labels)
-        labelled_IJK = (labels_IJK > 0) & ~np.isin(labels_IJK, case.ignored)
+        labelled_IJK = (labels_IJK > 0) & ~np.isin(labels_IJK, _unknown_values(case))
         values = read_volume(case.images[modality])[0][labelled_IJK]
         pooled.append(values[:: max(1, len(values) // WINDOW_VOXELS)])
     values = np.concatenate(pooled)
@@ -107,6 +107,14 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     inside = np.clip(values, low, high).astype(np.float64)
     return low, high, float(inside.mean()), float(inside.std()) or 1.0
+
+
+def _unknown_values(case: Case) -> list[int]:
+    """Values that no annotated region has, of regions that nobody looked for or to be ignored."""
+    known = [name for name in case.regions if name not in case.unannotated]
+    looked_for = {value for name in known for value in case.regions[name]}
+    others = {value for name in case.unannotated for value in case.regions[name]}
+    return sorted({*case.ignored, *(others - looked_for)})
 
 
 def _facts_of(file: ImageFile) -> dict[str, Any]:

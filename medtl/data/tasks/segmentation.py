@@ -133,7 +133,7 @@ class OwnData(ListedTask):
     ) -> Advice:
         """See :meth:`medtl.data.task.Task.advise`."""
         fingerprint = measure_fingerprint(cases, tuple(map(Modality, modalities)), self.regions)
-        return advice(cases, fingerprint, self.defaults, spacing_mm, patch_size)
+        return advice(cases, fingerprint, self.defaults, spacing_mm)
 
     def _images(self, entry: Entry) -> Images:
         if entry.packed:
@@ -215,10 +215,10 @@ class OwnData(ListedTask):
     def _case(self, entry: Entry, images: Images, voxels: Mapping[int, int]) -> Case:
         regions = self.label_scheme.values
         unknown = [name for name in entry.annotated if name not in regions]
-        if unknown:
+        if unknown and entry.target:
             raise DataError(
                 f"{entry.where}: {entry.id} has {unknown[0]} annotated, which is no region; these "
-                f"are {', '.join(regions)}; correct it, or leave it out by --ignore-column annotated"
+                f"are {', '.join(regions)}; correct it, or give --ignore-column annotated"
             )
         looked_for = entry.annotated or tuple(regions)
         present = [name for name in looked_for if set(regions[name]) & set(voxels)]

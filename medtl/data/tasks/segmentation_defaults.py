@@ -27,10 +27,7 @@ LEAST_VOXELS = 64
 MOST_COARSENING = 3.0
 
 
-MULTIPLE = 8  # patch edges, as planning rounds them
-
-
-MOST_PATCHES = 8
+MULTIPLE = 16  # patch edges, as planning rounds them
 
 
 #: Voxels of all patches of a step: more steps of few patches learn faster than few of many.
@@ -52,17 +49,14 @@ def advice(
     fingerprint: Fingerprint,
     defaults: Defaults,
     given_mm: Spacing | None = None,
-    given_patch: Sequence[int] | None = None,
 ) -> Advice:
     """Spacing, patch, batch, network and preset for the training ``cases``.
 
-    Where the user gave spacing or patch, the other settings are chosen to fit them.
+    Where the user gave the spacing, the other settings are chosen to fit it.
     """
     modalities = [Modality(name) for name in fingerprint.intensities]
     spacing_mm, why_spacing = plan_spacing(fingerprint)
     patch, why_patch = choose_patch(fingerprint, given_mm or spacing_mm)
-    per_step = math.prod(given_patch) if given_patch else math.prod(patch)
-    batch = max(1, min(MOST_PATCHES, STEP_VOXELS // per_step))
     tomographic = [name for name in modalities if _CT.fullmatch(name)]
     preset, why_preset = choose_preset(fingerprint, modalities, tomographic)
     for axis in sided_axes(tuple(fingerprint.volumes_ml)):
@@ -73,7 +67,7 @@ def advice(
             transforms=preset,
             spacing_mm=spacing_mm,
             patch_size=patch,
-            batch_size=batch,
+            step_voxels=STEP_VOXELS,
         ),
         tuple(describe(fingerprint)),
         {

@@ -111,7 +111,10 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
         return joined if stays else whole.contiguous()
 
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
-    handles += [part.register_forward_hook(leave, always_call=True) for part in convolutions]
+    # First of all hooks, so that others see the outputs of whole images.
+    handles += [
+        part.register_forward_hook(leave, always_call=True, prepend=True) for part in convolutions
+    ]
     flat = any(isinstance(part, nn.Conv2d) for part in convolutions)
     try:
         with FreeViews() if flat and last else nullcontext():

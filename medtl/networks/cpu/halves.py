@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from medtl.networks.layers import Conv3dReLU
 
 #: Up to so many numbers, the last axis left out, torch does without oneDNN.
 FEW_NUMBERS = 20_480
@@ -48,8 +51,9 @@ class Halves:
 
 def halves_of(convolution: nn.Module, image: Tensor) -> Halves | None:
     """How to cut the image; None where torch takes oneDNN anyway, or halves would be no smaller."""
-    if not isinstance(convolution, nn.Conv3d) or image.shape[0] != 1:
+    if image.ndim != 5 or image.shape[0] != 1 or not _is_plain(convolution):
         return None
+    assert isinstance(convolution, nn.Conv3d)
     kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
     if isinstance(padding, str) or convolution.padding_mode != "zeros" or convolution.groups > 1:
         return None
@@ -60,6 +64,20 @@ def halves_of(convolution: nn.Module, image: Tensor) -> Halves | None:
     axis = max((2, 3, 4), key=lambda one: image.shape[one])
     edge, step, pad = kernel[axis - 2], stride[axis - 2], padding[axis - 2]
     return _cut(axis, image.shape[axis], edge, step, pad)
+
+
+def _is_plain(convolution: nn.Module) -> bool:
+    """Whether it is torch's own convolution, whose padding is what its attributes say."""
+    if not isinstance(convolution, nn.Conv3d) or not _has_onednn():
+        return False
+    kind = type(convolution)
+    own = kind.forward in (nn.Conv3d.forward, Conv3dReLU.forward)
+    return own and kind._conv_forward is nn.Conv3d._conv_forward
+
+
+def _has_onednn() -> bool:
+    backend: Any = torch.backends.mkldnn
+    return bool(backend.is_available() and backend.enabled)
 
 
 def _cut(axis: int, size: int, kernel: int, stride: int, padding: int) -> Halves | None:

@@ -38,10 +38,19 @@ def measure_images(
 
 
 def view_of(image: Image, regions: tuple[str, ...], features: FeatureExtractor) -> View:
-    """Read an image, with its target if ``features`` needs it. Raises DataError without a label."""
+    """Read an image, with its target if ``features`` needs it.
+
+    Raises:
+        DataError: the target is needed and is not there, or is known only in part.
+    """
     case = image.case
     if features.target and case.target is None and not case.class_name:
         raise DataError(
             f"features {features.name}: case {case.id} has no label; choose other --features"
+        )
+    if features.target and case.partial:
+        raise DataError(
+            f"features {features.name}: the labels of case {case.id} are known only in part; "
+            "choose other --features, or leave out the case"
         )
     return read_view(case, image.modalities, regions, with_target=features.target)

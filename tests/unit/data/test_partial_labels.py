@@ -134,6 +134,8 @@ def test_annotated_regions_by_any_layout(tmp_path: Path) -> None:
     [
         ({"b": ["tumour"]}, "b has tumour annotated, which is no region; these are core, rim"),
         ({"b": [1]}, r"annotated \[1\] must name the regions"),
+        ({"b": []}, r"annotated \[\] must name the regions .* leave it empty if all were"),
+        ({"b": "none"}, "annotated 'none' must name the regions"),
         ({"d": ["core"]}, '"annotated" names cases that are not there: d'),
         (["core"], '"annotated" must map cases to regions'),
     ],
@@ -151,6 +153,11 @@ def test_key_can_be_left_out(tmp_path: Path) -> None:
             read(root, labels)
         task = Segmentation(("annotated",)).bind(root, labels)
         assert not any(found.unannotated for found in task.cases(root, labels).cases)
+
+
+def test_key_of_nnunet_can_be_left_out(tmp_path: Path) -> None:
+    root = nnunet(tmp_path / "data", annotated={"b": ["tumour"]})
+    assert Segmentation(("annotated",)).bind(root).cases(root).cases[1].unannotated == ()
 
 
 # --- masks ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -307,3 +308,18 @@ def test_patient_with_cases_of_two_classes_is_counted_under_both() -> None:
     assert sizes_by_stratum(Split(("a", "b"), (), ("c",)), nameless) == {
         "train": {"all": 2}, "val": {}, "test": {"all": 1},
     }  # fmt: skip
+
+
+def test_region_that_a_stage_does_not_score_is_left_out_of_its_row(tmp_path: Path) -> None:
+    own = rows(6)
+    first = next(iter(own))
+    region = own[first][0]["region"]
+    own[first] = [row for row in own[first] if row["region"] != region]
+    summary = {stage: summarise(found) for stage, found in own.items()}
+    figure = stage_scores(tmp_path / "scores.png", summary, own, synthetic=False)
+    diamonds = {
+        axis.get_title(): sum(line.get_marker() == "D" for line in axis.lines)
+        for axis in figure.axes
+    }
+    assert diamonds.pop(region) == len(own) - 1
+    assert set(diamonds.values()) == {len(own)}

@@ -16,6 +16,7 @@ from medtl.evaluation.metrics import (
     BOUNDS,
     case_metrics,
     metric_rows,
+    region_names,
     scores_by_patient,
     summarise,
     write_metrics_csv,
@@ -301,3 +302,12 @@ def test_ignored_voxels_inside_are_in_no_score() -> None:
     scores = found["WT"]
     assert scores["dice"] == pytest.approx(f1_score(known_truth, known))
     assert scores["specificity"] == pytest.approx(recall_score(~known_truth, ~known))
+
+
+def test_regions_stand_in_the_order_of_a_case_that_has_them_all() -> None:
+    rows = [
+        {"case": case, "patient": case, "region": region, "metrics": {}}
+        for case, regions in {"a": ["TC", "ET"], "b": ["WT", "TC", "ET"], "c": ["WT"]}.items()
+        for region in regions
+    ]
+    assert region_names(rows) == ["WT", "TC", "ET"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +194,27 @@ def test_table_says_what_the_network_was_trained_for() -> None:
     assert "adapt: trained WITHOUT modality dropout" in table.notes[0]
     assert table.notes[1] == "robust: trained with modality dropout 0.3"
     assert "Student-t" in table.notes[-1]
+
+
+def test_region_that_a_stage_does_not_score_has_no_cell() -> None:
+    def rows(regions: tuple[str, ...], patients: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "case": str(n),
+                "patient": str(n),
+                "region": region,
+                "metrics": {"dice": 0.5 + n / 100},
+                SUBSETS: {"flair": 0.3 + n / 100},
+            }
+            for region in regions
+            for n in range(patients if region == "ET" else 6)
+        ]
+
+    missing = {
+        stage: {"modality_dropout": 0.0, "dice": summarise_subsets(own, ("flair", "t1"))}
+        for stage, own in {"a": rows(("TC", "ET"), 5), "b": rows(("WT", "TC"), 6)}.items()
+    }
+    table = missing_table(missing, synthetic=False)
+    assert table.columns == ("stage", "modalities", "n", "TC Dice", "ET Dice", "WT Dice")
+    first, *_, last = table.rows
+    assert (first[2], first[5], last[2], last[4]) == ("5-6", "-", "6", "-")

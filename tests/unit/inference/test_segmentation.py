@@ -23,7 +23,7 @@ from medtl.data.label_scheme import LabelScheme
 from medtl.errors import DataError, RunError
 from medtl.evaluation.evaluate import pick_cases
 from medtl.evaluation.segmentation import score
-from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml
+from medtl.inference.segmentation import OUTSIDE, Segmenter, least_component_ml, prepared_dice
 from medtl.networks.blocks import Block, Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -140,6 +140,34 @@ def test_specks_are_what_validation_patients_can_do_without(
     loose = replace(found, nested=False)
     assert least_component_ml(loose, train, validation) == 0
     assert least_component_ml(found, [speck_case(lesions=())], validation) == 0
+
+
+def hidden(case: dict[str, Tensor], *, rows: slice, regions: slice) -> dict[str, Tensor]:
+    """The case without labels in these rows of these regions."""
+    unknown = torch.zeros_like(case["target"])
+    unknown[regions, rows] = 1
+    return {**case, "unknown": unknown}
+
+
+def test_dice_of_a_prepared_case_is_that_of_what_is_known() -> None:
+    case = speck_case(lesions=(30,), specks=(10,))
+    predicted = case["image"][:1].expand(3, -1, -1, -1) > 0
+    assert prepared_dice(predicted, case).tolist() == pytest.approx([60 / 70] * 3)
+    known = hidden(case, rows=slice(2, None), regions=slice(0, 2))  # the speck is not known
+    assert prepared_dice(predicted, known).tolist() == pytest.approx([1, 1, 60 / 70])
+    nothing = hidden(case, rows=slice(None), regions=slice(1, 2))
+    found = prepared_dice(predicted, nothing)
+    assert found.isnan().tolist() == [False, True, False]
+
+
+def test_patients_in_whom_nobody_looked_choose_no_specks() -> None:
+    found = predictor(thresholds=(0.0, 0.0, 0.0))
+    train = [speck_case(lesions=(20,))]
+    validation = [speck_case(lesions=(30,), specks=(3,)), speck_case(lesions=(5,))]
+    whole = hidden(validation[1], rows=slice(None), regions=slice(0, 1))
+    assert least_component_ml(found, train, validation) == pytest.approx(4 * found.voxel_ml)
+    both = least_component_ml(found, train, [validation[0], whole])
+    assert both == pytest.approx(6 * found.voxel_ml)
 
 
 def test_validation_dice_is_the_mean_over_cases_and_counts_empty_ones(cases) -> None:

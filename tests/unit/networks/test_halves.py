@@ -67,6 +67,23 @@ def test_only_small_single_images_in_float32_are_cut() -> None:
     assert halves_of(nn.Conv3d(8, 8, 3, dilation=2), small) is None
     assert halves_of(nn.Conv3d(8, 8, 3, padding="same"), small) is None
     assert halves_of(nn.ConvTranspose3d(8, 8, 2, 2), small) is None
+    assert halves_of(convolution, small[0]) is None
+
+
+class PadsItself(nn.Conv3d):
+    """Its attributes do not say how it pads."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(image, (1,) * 6))
+
+
+def test_convolutions_of_others_are_left_alone() -> None:
+    convolution, image = PadsItself(4, 5, 3), torch.randn(1, 4, 5, 6, 7)
+    expected = convolution(image)
+    with suited_to_cpu(convolution):
+        torch.testing.assert_close(convolution(image), expected)
+    parametrized = nn.utils.parametrizations.weight_norm(nn.Conv3d(4, 5, 3, padding=1))
+    assert halves_of(parametrized, image) is not None
 
 
 def test_layout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +93,16 @@ def test_layout_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with suited_to_cpu(convolution):
         assert convolution(image).stride(1) == 1
         assert convolution(image.contiguous()).stride(1) > 1
+
+
+def test_hooks_of_others_see_whole_images() -> None:
+    convolution, seen = nn.Conv3d(4, 4, 3, padding=1), []
+    note = lambda module, inputs, output: seen.append((inputs[0].shape, output.shape))  # noqa: E731
+    convolution.register_forward_hook(note)
+    with suited_to_cpu(convolution):
+        convolution.register_forward_hook(note)
+        convolution(torch.ones(1, 4, 5, 6, 7))
+    assert [output for _, output in seen] == [(1, 4, 5, 6, 7)] * 2
 
 
 def test_error_in_a_convolution_leaves_nothing_behind() -> None:

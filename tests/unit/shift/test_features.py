@@ -6,13 +6,17 @@ Axes: B batch, C modality or channel, I J K voxels, N row, F feature.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from views import features, view
 
+from medtl.data.case import Case, ImageFile
 from medtl.errors import DataError
 from medtl.shift.features.pca import principal_components
+from medtl.shift.images.domains import Image
+from medtl.shift.images.extract import view_of
 
 
 def test_lines_run_along_the_first_axis_and_leave_out_air() -> None:
@@ -115,3 +119,12 @@ def test_labels_of_pictures_are_their_class() -> None:
         known.rows(replace(view(), class_name="cow"))
     with pytest.raises(DataError, match="one has no label"):
         known.rows(view())
+
+
+def test_labels_that_are_known_in_part_are_refused() -> None:
+    """Else what nobody looked for would be a volume of 0, and a shift."""
+    file = ImageFile(Path("labels.nii.gz"))
+    case = Case("a", "a", {}, file, {"WT": (1,)}, (0, 1), unannotated=("WT",))
+    image = Image(case, "a", "a", ("t1",), in_source=True, in_target=False)
+    with pytest.raises(DataError, match="labels of case a are known only in part"):
+        view_of(image, ("WT",), features("labels"))

@@ -157,6 +157,17 @@ def test_plateau_halves_the_rate_when_validation_stalls(tmp_path: Path) -> None:
     assert all(math.log2(scale).is_integer() for scale in scales[2:])
 
 
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_validation_without_a_score_stops_nothing(tmp_path: Path, schedule: str) -> None:
+    """No validation case annotates a region: neither patience nor the rate depend on that."""
+    stage = replace(STAGE, schedule=schedule)
+    result = run(small(), tmp_path, stage, validate=dict, patience=1)
+    rows = read_lines(tmp_path / "metrics.jsonl")
+    assert len(rows) == STAGE.steps and result.best_score is None
+    assert schedule == "cosine" or {row["rate_scale"] for row in rows[2:]} == {1.0}
+    assert all(torch.equal(result.best[name], result.last[name]) for name in result.last)
+
+
 def test_loss_that_is_not_finite_ends_training(tmp_path: Path) -> None:
     good = next(batches())
     bad = {"image": good["image"] * math.nan, "target": good["target"]}
