@@ -321,7 +321,7 @@ class Trainer:
         chosen = (
             f"best after step {result.best_step} by {by} {result.best_score:.3f}"
             if result.best_score is not None
-            else "last step kept (no validation patients)"
+            else "last step kept (nothing to validate on)"
         )
         waited = result.waiting_seconds / max(result.seconds, 1e-9)
         self.reporter.say(
