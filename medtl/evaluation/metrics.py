@@ -164,7 +164,7 @@ def region_names(rows: Sequence[Row]) -> list[str]:
     """The regions in the order of the cases that have rows of most of them."""
     by_case: dict[str, list[str]] = {}
     for row in rows:
-        by_case.setdefault(row["case"], []).append(row["region"])
+        by_case.setdefault(row.get("case", ""), []).append(row["region"])
     fullest_first = sorted(by_case.values(), key=len, reverse=True)
     return list(dict.fromkeys(name for names in fullest_first for name in names))
 

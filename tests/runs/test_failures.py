@@ -127,7 +127,7 @@ def test_disk_too_full_to_start_leaves_a_folder_that_can_be_used(
     phantom: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    full = with_files_of_at_most(800, "train", "brats", "--data", phantom, *TINY, "--out", run)
+    full = with_files_of_at_most(400, "train", "brats", "--data", phantom, *TINY, "--out", run)
     assert full.returncode == 2 and "make room" in full.stderr
     assert list(run.iterdir()) == []
 

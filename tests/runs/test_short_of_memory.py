@@ -11,7 +11,7 @@ import pytest
 import torch
 from places import HELPERS
 from safetensors.torch import load_file
-from terminal import run_forked
+from terminal import run_forked, run_python
 
 from medtl.errors import RunError
 from medtl.runtime.records import read_lines
@@ -20,11 +20,13 @@ from medtl.runtime.records import read_lines
 BATCH, PLENTY, LITTLE = 12, 2000, 250
 
 
-def short(*words: object) -> subprocess.CompletedProcess[str]:
-    return run_forked(HELPERS / "short_of_memory.py", *words)
+def short(what: str, *words: object) -> subprocess.CompletedProcess[str]:
+    # A forked process may use what the one before it has freed: too much where little is spare.
+    run = run_python if what == "predict" else run_forked
+    return run(HELPERS / "short_of_memory.py", what, *words)
 
 
-@pytest.mark.parametrize(("dims", "free_mb"), [(3, 60), (2, 60)])
+@pytest.mark.parametrize(("dims", "free_mb"), [(3, 20), (2, 60)])
 def test_inference_short_of_memory_gives_the_result_of_the_smaller_windows(
     dims: int, free_mb: int
 ) -> None:

@@ -16,7 +16,7 @@ from medtl.errors import ConfigError
 from medtl.networks.blocks import Network, execution_layers, freeze, select_blocks, tensors
 from medtl.transfer.transfer import transfer
 from medtl.transfer.weights import Weights
-from medtl_unet3d.plugin import PLANNED, medtl_networks
+from medtl_unet3d.plugin import PLANNED, PRIMUS, medtl_networks
 
 BUILDERS = {component.name: component for component in medtl_networks()}
 IN, OUT, CUBE = 4, 3, (96, 96, 96)
@@ -79,7 +79,7 @@ def test_state_dict_is_monai_s_own_so_its_checkpoints_load(name):
 
 
 def test_every_monai_network_is_compared():
-    assert set(DIRECT) == set(BUILDERS) - {"unet3d", "unet2d-37", *PLANNED}
+    assert set(DIRECT) == set(BUILDERS) - {"unet3d", "unet2d-37", *PLANNED, *PRIMUS}
 
 
 def test_s1_s_2d_unet_has_7759908_parameters_in_37_layers():
