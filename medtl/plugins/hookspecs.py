@@ -63,7 +63,7 @@ PUBLIC_MODULES = {
     "medtl.networks.cpu.instance_norm": "instance norm that is fast on the CPU",
     "medtl.networks.options": "options that several networks share: head, keep_blocks, slim_from",
     "medtl.transfer.strategies.base": "strategies: requests, stages and plans",
-    "medtl.training.losses": "base classes of losses: on features, on weights, for labels known in part",
+    "medtl.training.losses": "base classes of losses: on features, on weights, for partial labels",
     "medtl.shift.contract": "features, harmonisers and shift metrics",
     "medtl.shift.metrics.base": "shift metrics: balanced rows by patient",
 }

@@ -62,7 +62,7 @@ def build(name: str, **options: object) -> Network:
 
 def predict(dims: int, free_mb: int, fixed: int) -> None:
     if dims == 3:
-        name, size, patch, width = "unet", (64, 64, 96), (64, 64, 64), 16
+        name, size, patch, width = "unet", (64, 64, 96), (64, 64, 64), 32
     else:
         name, size, patch, width = "unet2d-37", (128, 128, 20), (64, 64), 8
     network = build("unetr" if fixed else name, width=width, patch_size=patch)

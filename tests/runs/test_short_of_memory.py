@@ -11,7 +11,7 @@ import pytest
 import torch
 from places import HELPERS
 from safetensors.torch import load_file
-from terminal import run_forked, run_python
+from terminal import run_forked
 
 from medtl.errors import RunError
 from medtl.runtime.records import read_lines
@@ -20,21 +20,26 @@ from medtl.runtime.records import read_lines
 BATCH, PLENTY, LITTLE = 12, 2000, 250
 
 
-def short(what: str, *words: object) -> subprocess.CompletedProcess[str]:
-    # A forked process may use what the one before it has freed: too much where little is spare.
-    run = run_python if what == "predict" else run_forked
-    return run(HELPERS / "short_of_memory.py", what, *words)
+def short(*words: object) -> subprocess.CompletedProcess[str]:
+    return run_forked(HELPERS / "short_of_memory.py", *words)
 
 
-@pytest.mark.parametrize(("dims", "free_mb"), [(3, 20), (2, 60)])
+@pytest.mark.parametrize(
+    ("dims", "tried_mb"), [(3, (60, 50, 40, 30, 25, 35, 45, 55)), (2, (60, 45, 30, 15))]
+)
 def test_inference_short_of_memory_gives_the_result_of_the_smaller_windows(
-    dims: int, free_mb: int
+    dims: int, tried_mb: tuple[int, ...]
 ) -> None:
-    done = short("predict", dims, free_mb, 0)
-    assert done.returncode == 0, done.stderr
+    """With so much spare that windows must shrink and still fit: how much that is depends on the
+    processor, and on what the process has freed before."""
+    for free_mb in tried_mb:
+        done = short("predict", dims, free_mb, 0)
+        if done.returncode == 0 and "windows of" in done.stdout:
+            break
+    assert done.returncode == 0, done.stderr + done.stdout
     found = json.loads(done.stdout)
     assert found["same"]
-    assert found["said"]  # how often it has to halve depends on the processor
+    assert found["said"]
     for said in found["said"]:
         assert said.startswith("the memory ran out: ") and said.endswith("from here on")
 
