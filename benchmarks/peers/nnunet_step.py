@@ -60,8 +60,9 @@ def main() -> None:
     parameters = sum(p.numel() for p in trainer.network.parameters())
     facts = {"seconds": median(seconds), "waiting": sum(waiting) / sum(seconds)}
     print(json.dumps({**facts, "shape": shape, "parameters": parameters}))
-    sys.stdout.flush()
-    os._exit(0)  # its loaders' processes would be waited for
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):  # else its processes would be waited for
+            loader._finish()
 
 
 if __name__ == "__main__":
