@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,6 +29,7 @@ import torch
 from machine import describe
 from real_cases import ROOT, shared_data
 from torch.utils.flop_counter import FlopCounterMode
+from training_step import Stamps, timed
 
 from medtl.data.tasks.segmentation import Segmentation
 from medtl.networks.cpu.convolutions import suited_to_cpu
@@ -36,7 +37,6 @@ from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.device import autocast_dtype, build_fabric, precision_name
 from medtl.training.loop import Objective, Setup, fit
 from medtl.training.samples.augmented import Patches
-from medtl.training.samples.loader import build_loader
 from medtl.training.samples.prepared import cached_cases
 from medtl.transfer.strategies.base import LossSpec, Stage
 from medtl.transforms.preprocessor import Preprocessor
@@ -154,23 +154,13 @@ def medtl_step(options: Any, fabric: Any, catalog: Catalog) -> dict[str, Any]:
     network.module.to(fabric.device)
     steps = WARM_UP + options.steps
     stage = Stage("benchmark", None, steps, losses=(LossSpec("dice-ce-softmax"),))  # type: ignore[arg-type]
-    asked, came = [], []
-
-    def batches(_done: int) -> Iterator[Any]:
-        workers, pinned = 0, fabric.device.type == "cuda"
-        loader = build_loader(patches, 0, steps, options.batch, workers, pin_memory=pinned)
-        for _ in range(steps):
-            asked.append(perf_counter())
-            batch = next(loader)
-            came.append(perf_counter())
-            yield batch
-        loader.close()
-
+    stamps: Stamps = []
+    batches = timed(patches, steps, options.batch, 0, fabric, stamps)
     with tempfile.TemporaryDirectory() as folder:
-        fit(Setup(network, stage, (), [(1.0, loss)], fabric, Path(folder), seed=0), batches)
-    ended = [*asked[1:], perf_counter()]
-    seconds = [b - a for a, b in zip(asked, ended, strict=True)][WARM_UP:-1]
-    waiting = [b - a for a, b in zip(asked, came, strict=True)][WARM_UP:-1]
+        setup = Setup(network, stage, (), [(1.0, loss)], fabric, Path(folder), seed=0)
+        fit(setup, lambda _done: batches)
+    seconds = [later - asked for (asked, _), (later, _) in pairwise(stamps)][WARM_UP:]
+    waiting = [came - asked for asked, came in stamps[WARM_UP:-1]]
     return {
         "seconds": median(seconds),
         "waiting": sum(waiting) / sum(seconds),

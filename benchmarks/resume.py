@@ -84,7 +84,7 @@ def launch(
     check: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Train, whole (``medtl``) or killed at a moment."""
-    program = ["-m", "medtl"] if moment == "medtl" else [str(HERE / "killed.py"), moment]
+    program = ["-m", "medtl"] if moment == "medtl" else [str(HERE / "damage" / "killed.py"), moment]
     words = ["train", "brats", "--data", str(data), *SMALL, "--precision", precision]
     words += ["--workers", str(workers), "--cache", cache, "--out", str(out)]
     return subprocess.run(

@@ -143,30 +143,31 @@ def medtl_loop(
         return perf_counter() - started
 
 
+#: When each batch was asked for, and when it came.
+Stamps = list[tuple[float, float]]
+
+
+def timed(
+    patches: Patches, steps: int, batch_size: int, workers: int, fabric: Any, stamps: Stamps
+) -> Iterator[Any]:
+    """The batches of so many steps; ``stamps`` says how long each was waited for."""
+    pinned = fabric.device.type == "cuda"
+    batches = build_loader(patches, 0, steps, batch_size, workers, pin_memory=pinned)
+    for _ in range(steps):
+        asked = perf_counter()
+        batch = next(batches)
+        stamps.append((asked, perf_counter()))
+        yield batch
+
+
 def measure_waiting(
     options: Any, fabric: Any, catalog: Catalog, patches: Patches
 ) -> dict[str, Any]:
     """Share of the time between the second pass and the last that the loop waits in ``next``."""
     steps = PATIENTS * PASSES // Brats.defaults.batch_size
-    stamps: list[tuple[float, float]] = []  # when each batch was asked for, and when it came
-
-    def timed() -> Iterator[Any]:
-        loader = build_loader(
-            patches,
-            0,
-            steps,
-            Brats.defaults.batch_size,
-            options.workers,
-            pin_memory=fabric.device.type == "cuda",
-        )
-        batches = iter(loader)
-        for _ in range(steps):
-            asked = perf_counter()
-            batch = next(batches)
-            stamps.append((asked, perf_counter()))
-            yield batch
-
-    medtl_loop(timed(), fabric, catalog, steps)
+    stamps: Stamps = []
+    batches = timed(patches, steps, Brats.defaults.batch_size, options.workers, fabric, stamps)
+    medtl_loop(batches, fabric, catalog, steps)
     later = stamps[PATIENTS // Brats.defaults.batch_size :]
     whole = later[-1][1] - later[0][0]
     waiting = sum(came - asked for asked, came in later)

@@ -196,7 +196,7 @@ class TrainConfig(BaseModel):
         "Schedule of the learning rate: cosine, polynomial, plateau or constant.", default="cosine"
     )
     warmup: Annotated[float, Field(ge=0, lt=1)] = setting(
-        "Share of a stage's steps in which the learning rate rises.", default=0.05
+        "Warm-up of the learning rate, as a share of the stage's steps.", default=0.05
     )
     loss: str | None = setting("Training loss (medtl list losses).", unset="the task's")
     modality_dropout: Annotated[float, Field(ge=0, le=1)] = setting(

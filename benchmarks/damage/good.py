@@ -151,7 +151,7 @@ def runs(base: Path) -> None:
     segment = ("train", "segmentation", "--data", base / "table/cases.csv", *VOLUMES)
     classify = ("train", "classification", "--data", base / "pictures", *PICTURES)
     command = (sys.executable, "-m", "medtl")
-    killed = (sys.executable, HERE / "killed.py", "kept:3")
+    killed = (sys.executable, HERE / "damage" / "killed.py", "kept:3")
     launch(base, *command, *segment, "--steps", "4", "--out", base / "seg")
     launch(base, *command, *classify, "--steps", "4", "--out", base / "cls")
     launch(base, *killed, *segment, "--steps", "12", "--out", base / HALF, code=-9)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 NAME = "Dataset004_Hippocampus"
 TRIAL = 5
@@ -23,8 +24,7 @@ TRIAL = 5
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     minutes, test = float(sys.argv[3]), sys.argv[4].split(",")
-    for part in ("raw", "preprocessed", "results"):
-        os.environ[f"nnUNet_{part}"] = str(out / part)
+    work_in(out)
     cases = write_raw(data, out / "raw" / NAME)
     if not (out / "preprocessed" / NAME / "nnUNetPlans_3d_fullres").is_dir():
         program = Path(sys.executable).parent / "nnUNetv2_plan_and_preprocess"
@@ -36,6 +36,37 @@ def main() -> None:
     dice = predict(folder, out, test)
     result = {"steps": steps, "seconds": seconds, "cases": dice}
     (out / "dice.json").write_text(json.dumps(result, indent=1))
+
+
+def work_in(out: Path) -> None:
+    """Tell nnU-Net its folders, before it is imported."""
+    for part in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{part}"] = str(out / part)
+
+
+def read_plans(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its plans for the data set, and the data set's description."""
+    plans = json.loads((out / "preprocessed" / NAME / "nnUNetPlans.json").read_text())
+    return plans, json.loads((out / "raw" / NAME / "dataset.json").read_text())
+
+
+def start_trainer(plans: dict[str, Any], dataset: dict[str, Any], device: str) -> Any:
+    """Its own trainer, ready for the first step."""
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    plans["continue_training"] = False
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device(device))
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    return trainer
+
+
+def end_loaders(trainer: Any) -> None:
+    """End the processes that make batches; else they would be waited for."""
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):
+            loader._finish()
 
 
 def write_raw(data: Path, raw: Path) -> list[str]:
@@ -59,15 +90,8 @@ def write_raw(data: Path, raw: Path) -> list[str]:
 
 def train(out: Path, minutes: float) -> tuple[Path, int, float]:
     """The trainer's own steps until the minutes are over; returns its folder and their number."""
-    import torch
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-    plans = json.loads((out / "preprocessed" / NAME / "nnUNetPlans.json").read_text())
-    dataset = json.loads((out / "raw" / NAME / "dataset.json").read_text())
-    plans["continue_training"] = False
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
-    trainer.on_train_start()
-    trainer.on_train_epoch_start()
+    plans, dataset = read_plans(out)
+    trainer = start_trainer(plans, dataset, "cpu")
     for _ in range(TRIAL):  # what is made at first use is not counted
         trainer.train_step(next(trainer.dataloader_train))
     started, steps, budget = perf_counter(), TRIAL, 60 * minutes
@@ -78,9 +102,7 @@ def train(out: Path, minutes: float) -> tuple[Path, int, float]:
         steps += 1
     seconds = perf_counter() - started
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
-    for loader in (trainer.dataloader_train, trainer.dataloader_val):
-        if hasattr(loader, "_finish"):
-            loader._finish()
+    end_loaders(trainer)
     for name, content in (("plans.json", plans), ("dataset.json", dataset)):
         (Path(trainer.output_folder_base) / name).write_text(json.dumps(content))
     return Path(trainer.output_folder_base), steps, seconds

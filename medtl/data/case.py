@@ -54,6 +54,10 @@ class Case:
         """Whether its truth is known only in part."""
         return bool(self.ignored or self.unannotated)
 
+    def values_of(self, region: str) -> tuple[int, ...]:
+        """The label values of a region; none if nobody looked for it."""
+        return () if region in self.unannotated else self.regions[region]
+
     @property
     def labelled(self) -> bool:
         """Whether its truth is known."""

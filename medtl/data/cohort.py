@@ -29,8 +29,7 @@ def region_masks(
 
     A region that the case does not annotate is empty.
     """
-    values = [case.regions[name] if name not in case.unannotated else () for name in regions]
-    return np.stack([np.isin(labels_IJK, own) for own in values])
+    return np.stack([np.isin(labels_IJK, case.values_of(name)) for name in regions])
 
 
 def unknown_masks(

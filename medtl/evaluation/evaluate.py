@@ -17,6 +17,7 @@ from medtl.data.splits import read_run_fold
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
+from medtl.evaluation.metrics import Row
 from medtl.evaluation.missing_modalities import subset_dice, summarise_subsets
 from medtl.evaluation.scores import Scores, flat
 from medtl.inference.load import LoadedStage, finished_stages, read_stage, with_flips
@@ -25,6 +26,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import union
 from medtl.runtime.files import real_path
 from medtl.runtime.run_folder import CONFIG, SPLITS, Run
+from medtl.transforms.preprocessor import Preprocessor
 
 #: Modules that offer the same functions, by the type of task.
 SCORES: Mapping[str, Any] = {"segmentation": segmentation, "classification": classification}
@@ -87,18 +89,12 @@ def score_stages(
     for stage, own in _with_cases(stages, kept, reporter, narrow=narrow):
         name, predictor = stage.stage, stage.predictor
         found = scores.score(predictor, own, reporter, f"scoring {name}", *extra)
-        if not found:
-            raise DataError(
-                f"{cohort.root}: nobody looked for {', '.join(predictor.preprocessor.regions)} in "
-                f"the test cases, so stage {name} cannot be scored; test others"
-            )
+        _check_scored(found, stage, cohort)
         rows[name] = found
         for fact, detail in scores.details(predictor, found).items():
             data.setdefault(fact, {})[name] = detail
         if missing_modalities:
-            dropout = predictor.preprocessor.preset.augmentation.modality_dropout
-            dice = summarise_subsets(found, predictor.preprocessor.modalities)
-            missing[name] = {"modality_dropout": dropout, "dice": dice}
+            missing[name] = _of_subsets(found, predictor.preprocessor)
     summary = {name: scores.summarise(found) for name, found in rows.items()}
     paired = {name: scores.by_patient(found) for name, found in rows.items()}
     found_by = scores.found_by_patient
@@ -113,6 +109,23 @@ def score_stages(
     if reporter.warnings:
         data["warnings"] = list(reporter.warnings)
     return Scores(data, summary, flat(rows), missing, rows)
+
+
+def _check_scored(rows: Sequence[Row], stage: LoadedStage, cohort: Cohort) -> None:
+    """Raises DataError for a stage none of whose outputs anybody looked for."""
+    if not rows:
+        regions = ", ".join(stage.predictor.preprocessor.regions)
+        raise DataError(
+            f"{cohort.root}: nobody looked for {regions} in the test cases, so stage "
+            f"{stage.stage} cannot be scored; test others"
+        )
+
+
+def _of_subsets(rows: Sequence[Row], preprocessor: Preprocessor) -> dict[str, Any]:
+    """The scores with modalities missing, and how often training was without some."""
+    dropout = preprocessor.preset.augmentation.modality_dropout
+    dice = summarise_subsets(rows, preprocessor.modalities)
+    return {"modality_dropout": dropout, "dice": dice}
 
 
 def _facts(

@@ -98,8 +98,7 @@ def _mask_metrics(
     tolerance_mm: float,
     sheared_mm: NDArray[np.float64] | None,
 ) -> dict[str, float]:
-    shape = truth_IJK.shape
-    either_IJK = prediction_IJK | truth_IJK
+    shape, either_IJK = truth_IJK.shape, prediction_IJK | truth_IJK
     box = bounding_box(either_IJK) or (slice(1),) * either_IJK.ndim
     prediction_IJK, truth_IJK = prediction_IJK[box], truth_IJK[box]
     positive, actual = int(prediction_IJK.sum()), int(truth_IJK.sum())

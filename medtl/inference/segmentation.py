@@ -302,12 +302,12 @@ def least_component_ml(
     scores: dict[float, list[float]] = {share: [] for share in SHARES}
     for case in validation:
         predicted_IJK = (predictor.prepared_logits(case["image"])[0] > 0).cpu()
-        if math.isnan(prepared_dice(predicted_IJK[None], case)):
-            continue  # nobody looked for the region in this case
         for portion in SHARES:
             least_voxels = portion * smallest_ml / predictor.voxel_ml
             kept_IJK = predicted_IJK & ~small_components(predicted_IJK, least_voxels)
-            scores[portion].append(float(prepared_dice(kept_IJK[None], case)))
+            score = float(prepared_dice(kept_IJK[None], case))
+            if not math.isnan(score):  # else nobody looked for the region in this case
+                scores[portion].append(score)
     if not scores[0.0]:
         return 0.0
     means = {share: fmean(scores[share]) for share in SHARES}

@@ -12,7 +12,7 @@ from medtl.networks.blocks import Network
 from medtl.networks.options import check_accepted
 from medtl.plugins.catalog import Catalog
 from medtl.training.feature_loss import BoundFeatureLoss
-from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss
+from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss, load_losses
 from medtl.training.plan import Plan
 from medtl.transfer.initialisers import Initialiser
 from medtl.transfer.prepare import PreparedNetwork, prepare_network
@@ -61,7 +61,7 @@ def build_losses(
     Raises:
         ConfigError: losses that this stage gives nothing to see.
     """
-    built = [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
+    built = load_losses(stage, catalog)
     for spec, loss in built:
         if isinstance(loss, FeatureLoss) and stage.unlabelled is None:
             raise ConfigError(

@@ -23,7 +23,13 @@ from medtl.networks.blocks import Network
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.memory import free_memory_bytes
-from medtl.training.losses import FeatureLoss, PartialLoss, WeightLoss, softmax_losses
+from medtl.training.losses import (
+    FeatureLoss,
+    PartialLoss,
+    WeightLoss,
+    load_losses,
+    softmax_losses,
+)
 from medtl.transfer.strategies.base import Stage, refuse
 from medtl.transforms.presets import Preset
 
@@ -172,19 +178,20 @@ def check_exclusive(task: Task, stages: Sequence[Stage], catalog: Catalog) -> No
 def check_partial(
     stage: Stage, cases: Sequence[Case], regions: Sequence[str], catalog: Catalog
 ) -> None:
-    """Check the training ``cases`` of a stage, of some of which the truth is known only in part.
+    """Check the training ``cases`` of a stage, if the labels of some are known only in part.
 
     Raises:
         DataError: a region that no case annotates.
         ConfigError: a loss that takes what nobody annotated for background.
     """
+    if not any(case.partial for case in cases):
+        return
     for name in _never_annotated(regions, cases):
         raise DataError(
             f"stage {stage.name}: region {name} is annotated in none of {len(cases)} training "
             "cases, so it cannot be learnt; leave it out of the labels, or add cases that have it"
         )
-    for spec in stage.losses:
-        loss = catalog.losses[spec.name].load()(**spec.params)
+    for spec, loss in load_losses(stage, catalog):
         refuse(
             not isinstance(loss, PartialLoss | FeatureLoss | WeightLoss),
             f"loss {spec.name} cannot leave out voxels and regions that nobody annotated, and "

@@ -155,20 +155,11 @@ def _shares(one: _LabelMap, regions: Sequence[str], preset: Preset) -> list[list
     first is -1 where the case does not have the region."""
     case = one.case
     assert case.target is not None
-    values = _annotated_values(case, regions)
+    values = [sorted(case.values_of(region)) for region in regions]
     grid = preset.size if preset.fits else in_mm(preset.spacing_mm)
     fact = f"{_KEPT} {grid} {one.box} {values}"
     compute = partial(_read_shares, one, regions, preset)
     return list(remembered(fact, case.target.path, case.target.channel, compute))
-
-
-def _annotated_values(case: Case, regions: Sequence[str]) -> list[list[int]]:
-    """The label values of each region; none for those that nobody looked for."""
-    looked_for = [name not in case.unannotated for name in regions]
-    return [
-        sorted(case.regions[name]) if own else []
-        for name, own in zip(regions, looked_for, strict=True)
-    ]
 
 
 def _read_shares(one: _LabelMap, regions: Sequence[str], preset: Preset) -> list[list[float]]:
@@ -218,7 +209,7 @@ def _shown_facts(case: Case, preprocessor: Preprocessor) -> dict[str, Any]:
     assert case.target is not None
     preset = preprocessor.preset
     images = [image_fingerprint(case.images[name]) for name in preprocessor.modalities]
-    values = _annotated_values(case, preprocessor.regions)
+    values = [sorted(case.values_of(region)) for region in preprocessor.regions]
     rule = preset.whole, preset.images, preset.windows
     fact = f"{_OUTSIDE} {images} {preprocessor.modalities} {values} {rule}"
     compute = partial(_read_shown, case, preprocessor)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from medtl.networks.blocks import Network, tensors
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.distributed import summed
-from medtl.transfer.strategies.base import Stage
+from medtl.transfer.strategies.base import LossSpec, Stage
 
 
 class FeatureLoss(nn.Module):
@@ -147,8 +147,12 @@ def batch_dice(probability: Tensor, target: Tensor, smooth: float) -> Tensor:
 
 def softmax_losses(stage: Stage, catalog: Catalog) -> bool:
     """Whether the stage's losses take the outputs as logits of a softmax."""
-    built = (catalog.losses[spec.name].load()(**spec.params) for spec in stage.losses)
-    return any(isinstance(loss, SoftmaxLoss) for loss in built)
+    return any(isinstance(loss, SoftmaxLoss) for _, loss in load_losses(stage, catalog))
+
+
+def load_losses(stage: Stage, catalog: Catalog) -> list[tuple[LossSpec, nn.Module]]:
+    """The losses of a stage, bound to nothing yet."""
+    return [(spec, catalog.losses[spec.name].load()(**spec.params)) for spec in stage.losses]
 
 
 class CrossEntropy(nn.Module):

@@ -191,8 +191,7 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         for domain in filter(None, (stage.domain, stage.unlabelled)):
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
-        if plan.partial(stage):
-            check_partial(stage, plan.cases(stage.domain, "train"), task.regions, catalog)
+        check_partial(stage, plan.cases(stage.domain, "train"), task.regions, catalog)
     if data.advice and (choices := _choices(plan, data.advice)):
         reporter.show(choices)
     if plan.task_type.dense:

@@ -87,9 +87,7 @@ class Server:
         streams = tempfile.TemporaryDirectory()
         request = {
             "words": words,
-            "environments": [
-                {**environment, **ranks} for ranks in (_ranks(processes) if processes > 1 else [{}])
-            ],
+            "environments": [{**environment, **ranks} for ranks in _ranks(processes)],
             "folder": folder,
             "streams": streams.name,
         }
@@ -104,7 +102,9 @@ class Server:
 
 
 def _ranks(processes: int) -> list[dict[str, str]]:
-    """What torchrun tells each of its processes."""
+    """What torchrun tells each of its processes; nothing to one that runs alone."""
+    if processes == 1:
+        return [{}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -127,7 +127,7 @@ def server() -> Server:
 
 
 def serve() -> dict[str, Any]:
-    """Fork children for each request and say their numbers, then their exit codes; returns in the
+    """Fork children for each request and say their numbers, then the exit code; returns in the
     children alone."""
     for line in sys.stdin:
         request, children = json.loads(line), []

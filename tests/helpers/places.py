@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HELPERS = Path(__file__).parent
-KILLED = ROOT / "benchmarks" / "killed.py"
+KILLED = ROOT / "benchmarks" / "damage" / "killed.py"
 
 
 def shared_data(*names: str) -> Path:

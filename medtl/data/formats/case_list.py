@@ -29,6 +29,10 @@ Result = TypeVar("Result")
 TRAINING = "training"
 
 
+#: The column, or key, of the regions that were looked for.
+ANNOTATED = "annotated"
+
+
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -222,13 +226,13 @@ def annotated_regions(value: Any, where: str) -> tuple[str, ...]:
     if value is None or (isinstance(value, str) and not value.strip()):
         return ()
     named = value.split("+") if isinstance(value, str) else value
-    told = isinstance(named, list) and bool(named)
-    if not told or not all(isinstance(name, str) and stated(name) for name in named):
+    names = named if isinstance(named, list) else []
+    if not names or not all(isinstance(name, str) and stated(name) for name in names):
         raise DataError(
             f"{where}: annotated {value!r} must name the regions that were looked for, as in "
             "TC+ET; leave it empty if all were"
         )
-    return tuple(dict.fromkeys(name.strip() for name in named))
+    return tuple(dict.fromkeys(name.strip() for name in names))
 
 
 def is_nifti(name: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.formats.case_list import (
+    ANNOTATED,
     TRAINING,
     Entry,
     Listing,
@@ -30,9 +31,7 @@ from medtl.runtime.files import real_path
 #: What the sections of each kind are called as parts of the data.
 _PARTS = {TRAINING: TRAINING, VALIDATION: "validation", TESTING: "test"}
 
-_ANNOTATED = "annotated"
-
-_TAKEN = ("image", "label", "id", "case", "fold", _ANNOTATED)
+_TAKEN = ("image", "label", "id", "case", "fold", ANNOTATED)
 
 #: Keys of the segmentation where no item has a label.
 _TARGETS = ("seg", "mask", "segmentation", "target")
@@ -62,9 +61,8 @@ def read_datalist(
         label = item.get(target)
         entry = _entry(path, where, part, item, facts, None if classes else label)
         name = _class_name(label, content.get("labels"), where) if classes else ""
-        told = without_keys(item, ignored).get(_ANNOTATED)
-        known = () if classes else annotated_regions(told, where)
-        entries.append(replace(entry, class_name=name, annotated=known))
+        named = None if classes else without_keys(item, ignored).get(ANNOTATED)
+        entries.append(replace(entry, class_name=name, annotated=annotated_regions(named, where)))
     notes = [*facts.notes, *_unread(content)]
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
@@ -116,9 +114,8 @@ def _unread(content: Mapping[str, Any]) -> list[str]:
 
 def _facts(path: Path, items: Sequence[Mapping[str, Any]], ignored: Sequence[str]) -> Facts:
     """Which keys of the items say patient, site and part."""
-    keys = [key for key in dict.fromkeys(key for item in items for key in item)]
-    left_out = {name.strip().casefold() for name in ignored}
-    keys = [key for key in keys if isinstance(key, str) and key.casefold() not in left_out]
+    every = dict.fromkeys(key for item in items for key in item)
+    keys = list(without_keys(every, ignored))
     rows = [{key: _text(item.get(key)) for key in keys} for item in items]
     images = [key for key in keys if any(is_any_image(row[key]) for row in rows)]
     return facts_in(path, keys, rows, [*_TAKEN, *_TARGETS, *images])

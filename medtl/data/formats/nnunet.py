@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl.data.formats.case_list import (
+    ANNOTATED,
     TRAINING,
     Entry,
     Listing,
@@ -83,7 +84,7 @@ def _annotated(
     path: Path, content: Mapping[str, Any], entries: Sequence[Entry]
 ) -> tuple[Entry, ...]:
     """The entries with the regions that were looked for in each."""
-    stated = content.get("annotated", {})
+    stated = content.get(ANNOTATED, {})
     if not isinstance(stated, Mapping):
         raise DataError(f'{path}: its "annotated" must map cases to regions, {{CASE: ["TC"]}}')
     lost = sorted(set(stated) - {entry.id for entry in entries})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtl.data.formats.case_list import (
+    ANNOTATED,
     Entry,
     Listing,
     annotated_regions,
@@ -49,8 +50,6 @@ _TARGETS = ("label", "seg", "target")
 _CLASSES = ("class", "label")
 
 _MASK = "mask"
-
-_ANNOTATED = "annotated"
 
 Row = tuple[int, dict[str, str]]  #: line in the file, cells by column
 
@@ -119,7 +118,7 @@ def _understood(
     label = _one(path, names, _CLASSES if classes else _TARGETS)
     is_image, kinds = (is_any_image, ".png, .nii.gz, ...") if classes else (is_nifti, ".nii.gz")
     mask = _MASK if classes and _MASK in names else None
-    annotated = _ANNOTATED if _ANNOTATED in names and not classes else None
+    annotated = ANNOTATED if ANNOTATED in names and not classes else None
     cells = [row for _, row in rows]
     free = [c for c in names if c not in (name, label, mask, annotated)]
     images = [c for c in free if any(is_image(row[c]) for row in cells)]

@@ -111,10 +111,9 @@ def window(cases: Sequence[Case], modality: Modality) -> tuple[float, float, flo
 
 def _unknown_values(case: Case) -> list[int]:
     """Values that no annotated region has, of regions that nobody looked for or to be ignored."""
-    known = [name for name in case.regions if name not in case.unannotated]
-    looked_for = {value for name in known for value in case.regions[name]}
-    others = {value for name in case.unannotated for value in case.regions[name]}
-    return sorted({*case.ignored, *(others - looked_for)})
+    every = {value for values in case.regions.values() for value in values}
+    looked_for = {value for name in case.regions for value in case.values_of(name)}
+    return sorted({*case.ignored, *(every - looked_for)})
 
 
 def _facts_of(file: ImageFile) -> dict[str, Any]:
@@ -147,12 +146,10 @@ def _read_facts(file: ImageFile) -> dict[str, Any]:
 
 def _volume_ml(case: Case, region: str) -> float:
     assert case.target is not None  # only labelled cases are trained on
-    if region in case.unannotated:
-        return 0.0
     counts = label_counts(case.target)
     header = read_header(case.target)
     voxel_ml = float(np.prod(header.spacing_mm)) / 1000 * fill(header.affine)
-    return voxel_ml * sum(counts.get(value, 0) for value in case.regions[region])
+    return voxel_ml * sum(counts.get(value, 0) for value in case.values_of(region))
 
 
 def _three(values: Any) -> tuple[Any, Any, Any]:

@@ -25,6 +25,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,13 +53,20 @@ FEW_PIXELS = 16
 SLOW_LAST = (_InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
+@dataclass(slots=True)
+class _Call:
+    """A convolution that runs."""
+
+    stack: ExitStack  #: the settings to undo after it
+    came_last: bool  #: whether its input lay channels-last
+    cut: Halves | None = None  #: how its input was cut
+
+
 class _Running(threading.local):
-    """The settings to undo after each convolution that runs in this thread."""
+    """The convolutions that run in this thread, one within another."""
 
     def __init__(self) -> None:
-        self.stacks: list[ExitStack] = []
-        self.last: list[bool] = []  #: whether each one's input lay channels-last
-        self.halves: list[Halves | None] = []  #: how each one's input was cut
+        self.calls: list[_Call] = []
 
 
 @contextmanager
@@ -71,44 +79,26 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
 
     def enter(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         image: Tensor = inputs[0]
-        running.stacks.append(ExitStack())
-        running.last.append(lies_last(image))
-        running.halves.append(None)
+        call = _Call(ExitStack(), lies_last(image))
+        running.calls.append(call)
         if image.device.type != "cpu":
             return None
-        changed = suited(convolution, inputs)
-        given = inputs if changed is None else changed
-        cut = None if torch.is_autocast_enabled("cpu") else halves_of(convolution, given[0])
-        if cut is None:
-            return changed
-        running.halves[-1] = cut
-        return (cut.split(given[0]), *given[1:])
-
-    def suited(convolution: _ConvNd, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        image: Tensor = inputs[0]
-        if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
-            running.stacks[-1].enter_context(torch.autocast("cpu", enabled=False))
-            return (image.float(), *inputs[1:])
-        if _overruns_last(convolution):
-            return (image.contiguous(), *inputs[1:])
-        if _few_channels(convolution) and image.ndim == 5:
-            return (image.to(memory_format=torch.channels_last_3d), *inputs[1:])
-        if last and image.ndim == 4:
-            return (_laid_out(image), *inputs[1:])
-        return None
+        image = _suited(convolution, image, call.stack, last=last)
+        if not torch.is_autocast_enabled("cpu"):
+            call.cut = halves_of(convolution, image)
+        return (image if call.cut is None else call.cut.split(image), *inputs[1:])
 
     def leave(convolution: _ConvNd, _inputs: Any, output: Any) -> Tensor | None:
-        running.stacks.pop().close()
-        came_last, cut = running.last.pop(), running.halves.pop()
+        call = running.calls.pop()
+        call.stack.close()
         if not isinstance(output, Tensor):  # it raised
             return None
-        joined = None if cut is None else cut.join(output)
-        whole = output if joined is None else joined
-        few = _few_channels(convolution)
-        if not few or (last and whole.ndim == 4 and whole.shape[1] > FEW_CHANNELS):
-            return joined
-        stays = (runs_last() or came_last) and convolution.out_channels > FEW_CHANNELS
-        return joined if stays else whole.contiguous()
+        whole = output if call.cut is None else call.cut.join(output)
+        laid_out = last and whole.ndim == 4 and whole.shape[1] > FEW_CHANNELS
+        if laid_out or not _few_channels(convolution):
+            return whole
+        stays = (runs_last() or call.came_last) and convolution.out_channels > FEW_CHANNELS
+        return whole if stays else whole.contiguous()
 
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
     # First of all hooks, so that others see the outputs of whole images.
@@ -122,6 +112,21 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _suited(convolution: _ConvNd, image: Tensor, stack: ExitStack, *, last: bool) -> Tensor:
+    """The image in the type and layout that suit the convolution; ``stack`` takes settings to undo.
+
+    ``last``: whether maps of two axes are channels-last throughout the network.
+    """
+    if torch.is_autocast_enabled("cpu") and _smaller_than_kernel(convolution, image):
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        return image.float()
+    if _overruns_last(convolution):
+        return image.contiguous()
+    if _few_channels(convolution) and image.ndim == 5:
+        return image.to(memory_format=torch.channels_last_3d)
+    return _laid_out(image) if last and image.ndim == 4 else image
 
 
 def _laid_out(image_BCIJ: Tensor) -> Tensor:

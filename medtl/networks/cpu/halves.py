@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from medtl.networks.layers import Conv3dReLU
 
-#: Up to so many numbers, the last axis left out, torch does without oneDNN.
+#: Torch does without oneDNN if the image, its last axis left out, has at most so many numbers.
 FEW_NUMBERS = 20_480
 
 #: Larger kernels go to oneDNN however small the image is.
@@ -51,15 +51,15 @@ class Halves:
 
 def halves_of(convolution: nn.Module, image: Tensor) -> Halves | None:
     """How to cut the image; None where torch takes oneDNN anyway, or halves would be no smaller."""
-    if image.ndim != 5 or image.shape[0] != 1 or not _is_plain(convolution):
+    if image.ndim != 5 or image.shape[0] != 1 or image.dtype != torch.float32:
+        return None
+    if math.prod(image.shape[1:4]) > FEW_NUMBERS or not _is_plain(convolution):
         return None
     assert isinstance(convolution, nn.Conv3d)
     kernel, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
     if isinstance(padding, str) or convolution.padding_mode != "zeros" or convolution.groups > 1:
         return None
     if max(convolution.dilation) > 1 or min(kernel[1:]) > LARGE_KERNEL or max(kernel) == 1:
-        return None
-    if image.dtype != torch.float32 or math.prod(image.shape[1:4]) > FEW_NUMBERS:
         return None
     axis = max((2, 3, 4), key=lambda one: image.shape[one])
     edge, step, pad = kernel[axis - 2], stride[axis - 2], padding[axis - 2]
@@ -82,10 +82,9 @@ def _has_onednn() -> bool:
 
 def _cut(axis: int, size: int, kernel: int, stride: int, padding: int) -> Halves | None:
     """The latest start of the second half at which the two still have all outputs between them."""
+    skipped = -(-padding // stride)  # outputs of the second half that begin before it
     for start in range(stride * ((size - 1) // stride), 0, -stride):
-        first = (size - start - kernel + padding) // stride + 1  # that end within the first half
-        skipped = -(-padding // stride)  # of the second, which begin before it
-        if first >= start // stride + skipped:
-            own = start // stride + skipped
-            return Halves(axis, start, own, skipped)
+        needed = start // stride + skipped  # of the first half
+        if (size - start - kernel + padding) // stride + 1 >= needed:
+            return Halves(axis, start, needed, skipped)
     return None

@@ -113,14 +113,20 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
-#: Fields of a case that tell of its labels.
-_NO_LABELS: dict[str, Any] = {"regions": {}, "labels": (), "ignored": (), "unannotated": ()}
-
-
 def blind(cases: Iterable[Case]) -> tuple[Case, ...]:
     """The same images without their labels."""
     return tuple(
-        replace(case, target=None, mask=None, class_name="", stratum="", **_NO_LABELS)
+        replace(
+            case,
+            target=None,
+            mask=None,
+            regions={},
+            labels=(),
+            ignored=(),
+            unannotated=(),
+            class_name="",
+            stratum="",
+        )
         for case in cases
     )
 

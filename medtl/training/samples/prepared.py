@@ -142,8 +142,9 @@ class _Prepare(Transform):
             return {"image": image}
         masks = zip(self.preprocessor.regions, target, strict=True)
         centres = {name: _centres(mask) for name, mask in masks}
-        known = {"image": image, "target": target, "centres": centres, "lost": prepared["lost"]}
-        return known | ({"unknown": prepared["unknown"]} if "unknown" in prepared else {})
+        names: tuple[str, ...] = "lost", "unknown"
+        others = {name: prepared[name] for name in names if name in prepared}
+        return {"image": image, "target": target, "centres": centres, **others}
 
 
 def _centres(mask_IJK: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ CUTS = ("keep_blocks", "slim_from")
 SPAN = 10.0
 
 
-#: Share of a stage's steps in which the rates rise, momentum of sgd, decay of the running average.
+#: Warm-up as a share of a stage's steps, momentum of sgd, decay of the running average.
 WARMUP, MOMENTUM, AVERAGE = 0.05, 0.9, 0.99
 
 
@@ -75,7 +75,7 @@ class Stage:
     optimizer: str = "adamw"
     rates: Mapping[str, float] = field(default_factory=lambda: {"*": 2e-3})
     schedule: str = "cosine"
-    warmup: float = WARMUP  #: share of the steps in which the rates rise
+    warmup: float = WARMUP  #: of the rates, as a share of the steps
     momentum: float = MOMENTUM  #: of sgd
     average: float = AVERAGE  #: decay of the running average of the weights
     batch_size: int = 2

@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
 
 class Gated(nn.Module):
-    """Two projections, one of which gates the other (SwiGLU), normed, and one back."""
+    """SwiGLU: one projection gates another; a norm and a projection back follow."""
 
     def __init__(self, numbers: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Run `medtl` and kill it (SIGKILL) at a chosen moment.
 
-    python benchmarks/killed.py step:3 train brats --data phantom ...
+    python benchmarks/damage/killed.py step:3 train brats --data phantom ...
 
 A moment is a name and how often it must have come: `step` (a step is taken, its row not written),
 `row` (half of a row written), `validation` (in the middle of one), `state` (half of the resume
