@@ -22,9 +22,11 @@ from medtl.evaluation.lesions import Mask
 from medtl.runtime.figure_style import (
     ORANGE,
     SKY,
+    Extent,
+    Panels,
+    new_panels,
     note,
     outline,
-    panels,
     save,
     styled,
     title_lines,
@@ -45,6 +47,10 @@ _PANEL_INCHES = 1.55
 
 #: Room for the slices' numbers, a line of the title, and the legend.
 _LABEL_INCHES, _LINE_INCHES, _LEGEND_INCHES = 0.3, 0.17, 0.3
+
+
+#: Between a panel and the name of its row or column.
+_GAP_INCHES = 0.06
 
 
 _MARGIN = 4  # voxels around the head
@@ -95,24 +101,23 @@ def montage(
     lines = title_lines(columns * _PANEL_INCHES, title, synthetic)
     margins_inches = _LABEL_INCHES, _LINE_INCHES * (len(lines) + 2), _LEGEND_INCHES
     with styled():
-        figure, grid = panels(len(slices), columns, panel_inches, margins_inches)
-        for row, (across, k) in enumerate(zip(grid, slices, strict=True)):
-            for axis, channel in zip(across, [*range(len(modalities)), *best], strict=True):
-                grey_JI = grey_CIJK[channel, ..., row].T
-                axis.imshow(grey_JI, cmap="gray", vmin=0, vmax=1, aspect=aspect)
-                axis.set_xticks([])
-                axis.set_yticks([])
-                axis.spines[:].set_visible(False)
-            for region, axis in enumerate(across[len(modalities) :]):
+        figure, panels = new_panels(len(slices), columns, panel_inches, margins_inches)
+        for row, k in enumerate(slices):
+            for column, channel in enumerate([*range(len(modalities)), *best]):
+                panels.axis.imshow(
+                    grey_CIJK[channel, ..., row].T, cmap="gray", vmin=0, vmax=1, aspect="auto",
+                    extent=panels.extent(row, column),
+                )  # fmt: skip
+            for region, name in enumerate(regions):
                 pair = truth_LIJK[region, ..., row].T, prediction_LIJK[region, ..., row].T
+                extent = panels.extent(row, len(modalities) + region)
                 for mask_JI, line in zip(pair, _LINES.values(), strict=True):
-                    outline(axis, mask_JI, *line)
-                _say_absent(axis, regions[region], *pair)
+                    outline(panels.axis, mask_JI, extent, *line)
+                _say_absent(panels.axis, extent, name, *pair)
             if depth > 1:
-                across[0].set_ylabel(f"slice {native_slice(k, depth, axes)}", fontsize=8)
+                _label(panels, row, f"slice {native_slice(k, depth, axes)}")
         names = [f"{r} on {modalities[c]}" for r, c in zip(regions, best, strict=True)]
-        for axis, name in zip(grid[0], [*modalities, *names], strict=True):
-            axis.set_title(name)
+        _head(panels, [*modalities, *names])
         drawn = zip(_LINES, (truth_LIJK, prediction_LIJK), strict=True)
         handles = {
             name: Line2D([], [], color=_LINES[name][0], linewidth=_LINES[name][1])
@@ -124,11 +129,27 @@ def montage(
         return save(figure, path, title, synthetic)
 
 
-def _say_absent(axis: Axes, region: str, truth_JI: Mask, prediction_JI: Mask) -> None:
+def _label(panels: Panels, row: int, name: str) -> None:
+    """The name of a row, on its left."""
+    left, _, bottom, top = panels.extent(row, 0)
+    place = left - _GAP_INCHES, (bottom + top) / 2
+    panels.axis.text(*place, name, rotation=90, ha="right", va="center", fontsize=8)
+
+
+def _head(panels: Panels, names: Sequence[str]) -> None:
+    """The names of the columns, above them."""
+    for column, name in enumerate(names):
+        left, right, _, top = panels.extent(0, column)
+        panels.axis.text((left + right) / 2, top + _GAP_INCHES, name, ha="center", va="bottom")
+
+
+def _say_absent(
+    axis: Axes, extent: Extent, region: str, truth_JI: Mask, prediction_JI: Mask
+) -> None:
     """Note on a panel that truth or prediction has no voxel in it."""
     lines = [] if truth_JI.any() else [f"no {region} here"]
     lines += [] if prediction_JI.any() else ["none predicted"]
-    note(axis, "\n".join(lines))
+    note(axis, "\n".join(lines), extent)
 
 
 def _union(mask_xIJK: Mask) -> Mask:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from medtl.runtime.figure_style import SKY, new_grid, note, outline, save, styled
+from medtl.runtime.figure_style import SKY, new_grid, note, outline, pixel_extent, save, styled
 
 Plane = NDArray[np.floating[Any]]
 
@@ -61,11 +61,12 @@ def saliency_maps(
             row, column = divmod(number, columns)
             above, below = grid[2 * row][column], grid[2 * row + 1][column]
             above.set_title(one.title, fontsize=7)
-            note(above, one.note)
+            extent = pixel_extent(one.grey_IJ)
+            note(above, one.note, extent)
             for axis in (above, below):
                 axis.imshow(one.grey_IJ, cmap="gray", vmin=0, vmax=1, aspect=one.aspect)
                 if one.mask_IJ is not None:
-                    outline(axis, one.mask_IJ, SKY, 1.0)
+                    outline(axis, one.mask_IJ, extent, SKY, 1.0)
             below.imshow(
                 one.cam_IJ, cmap="inferno", vmin=0, vmax=1, alpha=_OPACITY * one.cam_IJ**0.5,
                 aspect=one.aspect,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from medtl.config import TrainConfig
@@ -99,3 +100,18 @@ def test_step_that_cannot_fit_is_told_and_never_tried(phantom: Path) -> None:
     timed = replace(huge, config=huge.config.model_copy(update={"steps": None, "minutes": 1.0}))
     with pytest.raises(ConfigError, match=r"--minutes times a few steps.*or give --steps"):
         told(timed)
+
+
+def test_memory_of_before_is_not_freed_while_a_step_is_measured(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(1001):  # torch tells of one in a thousand
+        circle: list[object] = [torch.ones(8)]
+        circle.append(circle)
+
+    def step() -> None:
+        lists = [[] for _ in range(100_000)]  # any of them would collect what is not used
+        assert lists and torch.ones(1000).sum() == 1000
+
+    assert 4000 <= footprint._peak_on_cpu(step) < 4100
+    assert capfd.readouterr().err == ""
