@@ -1,13 +1,15 @@
-"""What the benchmarks on real BraTS cases share: where the cases are, and training on some."""
+"""What the benchmarks on real cases share: where they are, training on some, nnU-Net beside it."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medtl.data.case import Case
 from medtl_brats.task import Brats
@@ -44,3 +46,35 @@ def train(data: Path, left_out: Sequence[str], out: Path, words: Sequence[str]) 
 
 def medtl(words: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "medtl", *words], check=True)
+
+
+def write_raw(
+    raw: Path,
+    images: Mapping[str, Sequence[Path]],
+    channels: Sequence[str],
+    labels: Mapping[str, Any],
+    **facts: Any,
+) -> None:
+    """nnU-Net's format for the images of some cases, as links; their labels are left to write."""
+    for part in ("imagesTr", "labelsTr"):
+        (raw / part).mkdir(parents=True, exist_ok=True)
+    for case, paths in images.items():
+        for channel, path in enumerate(paths):
+            link = raw / "imagesTr" / f"{case}_{channel:04}.nii.gz"
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+    dataset = {"channel_names": dict(enumerate(channels)), "labels": labels, **facts}
+    dataset |= {"numTraining": len(images), "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps(dataset))
+
+
+def nnunet_fold(peer: Path, out: Path, minutes: float, test: Sequence[str]) -> dict[str, Any]:
+    """Train nnU-Net without some cases of OUT/raw and predict these, or read what it did."""
+    if not (out / "fold.json").is_file():
+        script = Path(__file__).parent / "peers" / "nnunet_fold.py"
+        threads = {"OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "1"}
+        environment = {**os.environ, **threads}
+        environment.pop("PYTHONPATH", None)
+        words = [str(peer), str(script), str(out), f"{minutes:g}", ",".join(test)]
+        subprocess.run(words, check=True, env=environment)
+    return dict(json.loads((out / "fold.json").read_text()))

@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +28,11 @@ from typing import Any
 import nibabel
 import numpy as np
 from machine import describe
-from real_cases import ROOT, medtl, shared_data
+from real_cases import ROOT, medtl, nnunet_fold, shared_data, write_raw
 from scipy.ndimage import zoom
 
 from medtl.evaluation.intervals import interval, paired_difference
+from medtl.evaluation.metrics import mask_dice
 from medtl.runtime.files import replacing
 
 FOLDS = 5
@@ -186,23 +185,38 @@ def against_nnunet(options: argparse.Namespace, fold: int) -> None:
         sys.exit("--peer names the Python of an environment with nnunetv2")
     ours = score(run(options.data, fold, options), {"fold": fold})
     record(options, f"hippocampus, {options.minutes:g} minutes", ours)
-    split = json.loads((options.work / ours["run"] / "splits.json").read_text())
     out = options.work / f"nnunet-{options.minutes:g}-{fold}"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "split.json").write_text(json.dumps(split))
-    script = Path(__file__).parent / "peers" / "nnunet_fold.py"
-    words = [str(options.data), str(out), f"{options.minutes:g}", ",".join(ours["cases"])]
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "1"}
-    if not (out / "dice.json").is_file():
-        environment = {**os.environ, **threads}
-        environment.pop("PYTHONPATH", None)
-        subprocess.run([str(options.peer), str(script), *words], check=True, env=environment)
-    theirs = json.loads((out / "dice.json").read_text())
+    truth = write_hippocampus(options.data, out / "raw" / "Dataset004_Hippocampus")
+    done = nnunet_fold(options.peer, out, options.minutes, list(ours["cases"]))
+    dice = {
+        case: label_dice(out / "masks" / f"{case}.nii.gz", truth[case]) for case in ours["cases"]
+    }
+    theirs = {**done, "mean": interval(dice).to_json(), "cases": dice}
     row = {"run": out.name, "fold": fold, **theirs}
     record(options, f"nnU-Net, {options.minutes:g} minutes", row)
     difference = paired_difference(ours["cases"], theirs["cases"]).to_json()
     keep(options, f"medtl - nnU-Net, {options.minutes:g} minutes", difference)
     print("medtl - nnU-Net", json.dumps(difference))
+
+
+def write_hippocampus(data: Path, raw: Path) -> dict[str, Path]:
+    """The data set under nnU-Net's names; returns the labels of each case."""
+    content = json.loads((data / "dataset.json").read_text())["training"]
+    found = {Path(item["image"]).name.removesuffix(".nii.gz"): item for item in content}
+    images = {case: [data / item["image"]] for case, item in found.items()}
+    write_raw(raw, images, ["MRI"], {"background": 0, "Anterior": 1, "Posterior": 2})
+    truth = {case: data / item["label"] for case, item in found.items()}
+    for case, path in truth.items():
+        link = raw / "labelsTr" / f"{case}.nii.gz"
+        if not link.is_symlink():
+            link.symlink_to(path.resolve())
+    return truth
+
+
+def label_dice(mask: Path, truth: Path) -> float:
+    """Mean Dice of both labels."""
+    found, true = (np.asanyarray(nibabel.load(path).dataobj) for path in (mask, truth))
+    return fmean(mask_dice(found == label, true == label) for label in (1, 2))
 
 
 def read_results(options: argparse.Namespace) -> dict[str, Any]:
