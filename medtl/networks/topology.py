@@ -1,7 +1,8 @@
 """Strides and kernels of a U-Net per axis, planned from spacing and patch.
 
 The rules are those of Isensee et al. 2021: an axis whose voxels are twice as long as the others' is
-neither pooled nor convolved over until the others have caught up.
+neither pooled nor convolved over until the others have caught up. An axis of very few voxels is
+never convolved over: then the network is two-dimensional and sees slices.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from medtl.networks.blocks import rounded_up
 
-#: Least edge of the deepest level's map.
+#: Least edge of the deepest level's map, and of an axis that is convolved over.
 LEAST_EDGE = 4
 
 #: The least edge that is halved where no other axis is.
@@ -54,7 +55,9 @@ class Topology:
         """The levels in a sentence."""
         flat = [n for n, kernel in enumerate(self.kernels, 1) if 1 in kernel]
         text = f"{len(self.strides)} levels, {'x'.join(map(str, self.multiples))} voxels to one"
-        if flat:
+        if len(flat) == len(self.kernels):
+            text += f"; 2-D, as patches have under {LEAST_EDGE} slices"
+        elif flat:
             first = "x".join(map(str, self.kernels[0]))
             text += f"; {first} kernels in {len(flat)} of them"
         return text
@@ -67,6 +70,7 @@ def plan_topology(
     sizes, edges_mm = list(map(float, patch)), list(map(float, spacing_mm))
     longest = sizes.index(max(sizes))
     sizes[longest] = max(sizes[longest], LEAST_ALONE)
+    deepest = tuple(3 if size >= LEAST_EDGE else 1 for size in sizes)
     kernel = [1] * len(sizes)
     strides, kernels = [(1,) * len(sizes)], []
     while len(strides) < most_levels:
@@ -74,12 +78,12 @@ def plan_topology(
         kernel = _kernel(kernel, edges_mm)
         if not pooled:
             break
-        kernels.append(tuple(kernel))
+        kernels.append(tuple(map(min, kernel, deepest)))
         strides.append(tuple(2 if axis in pooled else 1 for axis in range(len(sizes))))
         for axis in pooled:
             sizes[axis] = math.ceil(sizes[axis] / 2)
             edges_mm[axis] *= 2
-    kernels.append((3,) * len(sizes))
+    kernels.append(deepest)
     return Topology(tuple(strides), tuple(kernels))
 
 

@@ -35,6 +35,15 @@ def test_thick_slices_are_pooled_late_and_convolved_within() -> None:
     assert "3x3x1 kernels in 2 of them" in topology.describe()
 
 
+@pytest.mark.parametrize("slices", [1, 3])
+def test_few_slices_are_never_convolved_over(slices: int) -> None:
+    topology = plan_topology((1.0, 1.0, 2.5), (128, 128, slices))
+    assert topology.kernels == ((3, 3, 1),) * 6
+    assert topology.multiples == (32, 32, 1)
+    assert topology.describe().endswith("2-D, as patches have under 4 slices")
+    assert plan_topology((1.0, 1.0, 2.5), (128, 128, 4)).kernels[-1] == (3, 3, 3)
+
+
 def test_two_axes_are_planned_too() -> None:
     assert plan_topology((1.0, 1.0), (128, 32)).strides == ((1, 1), (2, 2), (2, 2), (2, 2), (2, 1))
 
