@@ -40,7 +40,12 @@ class Brats(Task):
     #: A patch holds a whole brain at 2 mm, as inference does: see decision 0004.
     defaults = Defaults(src="flair,t1ce", dst="t1,t2", patch_size=(80, 96, 80), batch_size=1)
     phantom_defaults = replace(
-        defaults, transforms="brain-mr-light", steps=2300, patch_size=(32, 32, 32), batch_size=2
+        defaults,
+        transforms="brain-mr-light",
+        rate=4e-3,
+        steps=1600,
+        patch_size=(32, 32, 32),
+        batch_size=2,
     )
 
     def cases(
