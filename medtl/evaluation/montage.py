@@ -147,7 +147,7 @@ def _say_absent(
     axis: Axes, extent: Extent, region: str, truth_JI: Mask, prediction_JI: Mask
 ) -> None:
     """Note on a panel that truth or prediction has no voxel in it."""
-    lines = [] if truth_JI.any() else [f"no {region} here"]
+    lines = [] if truth_JI.any() else [f"no {region} in the truth"]
     lines += [] if prediction_JI.any() else ["none predicted"]
     note(axis, "\n".join(lines), extent)
 

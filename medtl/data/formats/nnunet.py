@@ -175,7 +175,10 @@ def read_flat(folder: Path) -> Listing:
     cases = _grouped(folder)
     packed = [name for name in files if not _channel(folder / name)]
     if cases and packed:
-        raise DataError(f"{folder / packed[0]}: lacks a channel number, as in CASE_0000{ending}")
+        raise DataError(
+            f"{folder / packed[0]}: lacks a channel number, as in CASE_0000{ending}, which other "
+            "files of the folder have; rename it or move it away"
+        )
     entries = [Entry(name, found, str(folder)) for name, found in cases.items()]
     for name in without_masks(packed, folder, notes):
         entries.append(Entry(stem(folder / name), {0: folder / name}, str(folder), packed=True))

@@ -205,8 +205,10 @@ class OwnData(ListedTask):
         known = self.label_scheme.labels
         unknown = sorted(set(counts) - set(known))
         if unknown:
+            listed = ", ".join(map(str, unknown))
+            counted = f"value {listed} is" if len(unknown) == 1 else f"values {listed} are"
             raise DataError(
-                f"{entry.target}: label value {', '.join(map(str, unknown))} is not among "
+                f"{entry.target}: label {counted} not among "
                 f"{', '.join(map(str, known))}; correct the label map, or name the value in "
                 f"{self.listing.source} or by --labels"
             )

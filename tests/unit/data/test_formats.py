@@ -296,7 +296,7 @@ BAD = {
     ),
     "unknown value": (
         nnunet(lambda f: volume(f / "labelsTr/b.nii.gz", 6)),
-        "labelsTr/b.nii.gz: label value 3, 4, 5 is not among 0, 1",
+        "labelsTr/b.nii.gz: label values 3, 4, 5 are not among 0, 1",
     ),
     "not JSON": (lambda f: raw(f, "{'a': 1}"), "dataset.json: is not JSON"),
     "deep JSON": (lambda f: raw(f, "[" * 100_000), "dataset.json: is not JSON"),

@@ -283,7 +283,7 @@ def test_montage_lists_no_truth_that_no_slice_shows(truth, told, tmp_path):
     figure = draw_montage(tmp_path / "a.png", arrays=(image_CIJK, *masks))
     assert {text.get_text() for legend in figure.legends for text in legend.texts} == told
     words = {text.get_text() for text in figure.findobj(Text)}
-    assert ("no WT here\nnone predicted" in words) is not truth
+    assert ("no WT in the truth\nnone predicted" in words) is not truth
 
 
 def test_example_is_the_median_of_the_cases_that_have_the_region() -> None:
