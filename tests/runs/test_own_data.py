@@ -68,7 +68,7 @@ def runs(
     words = {"brats": ("brats", "--data", str(cases[0].images["flair"].path.parents[1])), **listed}
     words["other seed"] = (*words["nnunet"], "--seed", "1")
     for name, data in words.items():
-        last = ("--test-cases", cases[-1].id, "--out", folder / name)
+        last = ("--lr", "0.002", "--test-cases", cases[-1].id, "--out", folder / name)
         assert exit_code("train", *data, *TINY, *last) == 0
     return {name: folder / name for name in words}
 
