@@ -29,7 +29,16 @@ from typing import Any
 import nibabel
 import numpy as np
 from machine import describe
-from real_cases import ROOT, add_data_option, nnunet_fold, sorted_cases, train, write_raw
+from real_cases import (
+    ROOT,
+    add_data_option,
+    folder_name,
+    nnunet_fold,
+    parse,
+    sorted_cases,
+    train,
+    write_raw,
+)
 
 from medtl.data.case import Case
 from medtl.data.modality import Modality
@@ -53,17 +62,14 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="Python with nnunetv2 and this torch")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "real-brats")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/real_brats.json")
-    given = [*sys.argv[1:], "--"]
-    own, words = given[: given.index("--")], given[given.index("--") + 1 : -1]
-    options = parser.parse_args(own, argparse.Namespace(words=words))
+    options = parse(parser)
     cases = [case.id for case in sorted_cases(options.data)]
     folds = [cases[2 * fold : 2 * fold + 2] for fold in map(int, options.folds.split(","))]
     if any(len(left_out) < 2 for left_out in folds):
         sys.exit(f"{options.data} has {len(cases)} cases: folds 0 to {len(cases) // 2 - 1}")
     rows: list[dict[str, Any]] = []
     for left_out in folds:
-        name = "-".join([f"{options.minutes:g}", *left_out, *options.words])
-        work = options.work / name.replace("/", "_").replace("--", "")
+        work = options.work / folder_name(f"{options.minutes:g}", *left_out, *options.words)
         for arm in ARMS:
             rows += run_arm(arm, left_out, work, options)
             write(options, rows, cases)

@@ -48,6 +48,24 @@ def medtl(words: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "medtl", *words], check=True)
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options; ``words`` are what follows ``--``, for medtl."""
+    given = [*sys.argv[1:], "--"]
+    own, words = given[: given.index("--")], given[given.index("--") + 1 : -1]
+    return parser.parse_args(own, argparse.Namespace(words=words))
+
+
+def folder_name(*parts: object) -> str:
+    """The name of a run's folder, from its settings."""
+    return "-".join(map(str, parts)).replace("/", "_").replace("--", "")
+
+
+def link(place: Path, file: Path) -> None:
+    """A link at ``place`` to ``file``, unless there is one."""
+    if not place.is_symlink():
+        place.symlink_to(file.resolve())
+
+
 def write_raw(
     raw: Path,
     images: Mapping[str, Sequence[Path]],
@@ -60,9 +78,7 @@ def write_raw(
         (raw / part).mkdir(parents=True, exist_ok=True)
     for case, paths in images.items():
         for channel, path in enumerate(paths):
-            link = raw / "imagesTr" / f"{case}_{channel:04}.nii.gz"
-            if not link.is_symlink():
-                link.symlink_to(path.resolve())
+            link(raw / "imagesTr" / f"{case}_{channel:04}.nii.gz", path)
     dataset = {"channel_names": dict(enumerate(channels)), "labels": labels, **facts}
     dataset |= {"numTraining": len(images), "file_ending": ".nii.gz"}
     (raw / "dataset.json").write_text(json.dumps(dataset))

@@ -28,7 +28,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from machine import describe
-from real_cases import ROOT, medtl, nnunet_fold, shared_data, write_raw
+from real_cases import ROOT, folder_name, link, medtl, nnunet_fold, parse, shared_data, write_raw
 from scipy.ndimage import zoom
 
 from medtl.evaluation.intervals import interval, paired_difference
@@ -51,9 +51,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="Python with nnunetv2 and this torch")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "strength")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/strength.json")
-    given = [*sys.argv[1:], "--"]
-    own, words = given[: given.index("--")], given[given.index("--") + 1 : -1]
-    options = parser.parse_args(own, argparse.Namespace(words=words))
+    options = parse(parser)
     if not options.data.is_dir():
         sys.exit(f"{options.data} is not there; set MEDTL_SHARED_DATA or give --data")
     folds = [int(fold) for fold in options.folds.split(",")]
@@ -74,8 +72,7 @@ def run(
 ) -> Path:
     """A fold's run: all cases of the others are trained on, the last step is kept."""
     every = [*options.words, *words]
-    name = "-".join([data.name, f"{options.minutes:g}", str(fold), str(seed), *every])
-    out = options.work / name.replace("/", "_").replace("--", "")
+    out = options.work / folder_name(data.name, f"{options.minutes:g}", fold, seed, *every)
     if (out / "summary.json").is_file():
         return out
     if (out / "config.yaml").is_file():
@@ -91,8 +88,7 @@ def run(
 
 def select(options: argparse.Namespace) -> None:
     """Train fold 0 with its own validation cases; what is tested is neither scored nor read."""
-    name = "-".join(["select", f"{options.minutes:g}", *options.words])
-    out = options.work / name.replace("/", "_").replace("--", "")
+    out = options.work / folder_name("select", f"{options.minutes:g}", *options.words)
     split = ["--folds", str(FOLDS), "--fold", "0", "--minutes", f"{options.minutes:g}"]
     if not (out / "stages.json").is_file():
         words = [*split, "--out", str(out), *options.words]
@@ -207,9 +203,7 @@ def write_hippocampus(data: Path, raw: Path) -> dict[str, Path]:
     write_raw(raw, images, ["MRI"], {"background": 0, "Anterior": 1, "Posterior": 2})
     truth = {case: data / item["label"] for case, item in found.items()}
     for case, path in truth.items():
-        link = raw / "labelsTr" / f"{case}.nii.gz"
-        if not link.is_symlink():
-            link.symlink_to(path.resolve())
+        link(raw / "labelsTr" / f"{case}.nii.gz", path)
     return truth
 
 

@@ -150,7 +150,7 @@ Stamps = list[tuple[float, float]]
 def timed(
     patches: Patches, steps: int, batch_size: int, workers: int, fabric: Any, stamps: Stamps
 ) -> Iterator[Any]:
-    """The batches of so many steps; ``stamps`` says how long each was waited for."""
+    """Yield a batch per step; ``stamps`` receives when it was asked for and when it came."""
     pinned = fabric.device.type == "cuda"
     batches = build_loader(patches, 0, steps, batch_size, workers, pin_memory=pinned)
     for _ in range(steps):

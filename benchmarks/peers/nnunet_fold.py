@@ -2,9 +2,9 @@
 
     python nnunet_fold.py OUT MINUTES CASE,CASE,...
 
-It runs in an environment with nnunetv2. OUT/raw holds one data set of its format, of which the
-cases named are left out. The polynomial decay of the learning rate ends with the minutes. The steps
-taken are written to OUT/fold.json, and the masks of the cases left out to OUT/masks.
+It runs in an environment with nnunetv2. OUT/raw holds one data set in nnU-Net's format. The named
+cases are not trained on. The polynomial decay of the learning rate ends with the minutes. The steps
+taken are written to OUT/fold.json, and the masks of the named cases to OUT/masks.
 """
 
 from __future__ import annotations

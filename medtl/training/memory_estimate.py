@@ -250,8 +250,10 @@ def _peak_on_cpu(step: Callable[[], None]) -> int:
 @contextmanager
 def _garbage_kept() -> Iterator[None]:
     """Memory that was taken before is not freed meanwhile: torch writes a line about it."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from medtl.networks.layers import Conv3dReLU
 
-#: Torch does without oneDNN if the image, its last axis left out, has at most so many numbers.
+#: Torch does not use oneDNN for an image of at most so many numbers, its last axis not counted.
 FEW_NUMBERS = 20_480
 
 #: Larger kernels go to oneDNN however small the image is.
