@@ -31,14 +31,16 @@ from medtl.transfer.strategies.base import Stage
 CLIP_NORM = 5.0
 
 
-VALIDATIONS = 10
+#: A stage is validated this often, but with so many steps in between at least: in a short one
+#: validations would take most of the time.
+VALIDATIONS, VALIDATION_GAP = 10, 25
 
 
 PLATEAU_PATIENCE = 2
 
 
-#: The state to resume from is kept at every validation, and at least this often.
-KEEP_SECONDS = 300.0
+#: The state to resume from is kept so many times, at every validation, and at least this often.
+STATES, KEEP_SECONDS = 10, 300.0
 
 
 ROWS = "metrics.jsonl"
@@ -216,20 +218,20 @@ class _Loop:
     def finish_step(self, row: dict[str, Any], stop: bool) -> None:
         """Validate if it is due, write the step's row and, at intervals, the state."""
         stage, progress = self.setup.stage, self.progress
-        every = max(1, math.ceil(stage.steps / VALIDATIONS))
-        pause = progress.step % every == 0 or progress.step == stage.steps
+        validated = validation_is_due(progress.step, stage.steps)
+        kept = validated or _is_due(progress.step, stage.steps, STATES)
         halved = self.gradients.at_once != progress.at_once
         progress.at_once = self.gradients.at_once
         if progress.at_once is not None:
             row["at_once"] = progress.at_once
-        if pause:
+        if validated:
             self._validate(row)
         now = time.perf_counter()
         progress.seconds = now - self.started
         if self.setup.fabric.is_global_zero:
             with self.calls.profile.span(KEEP):
                 append_line(self.setup.folder / ROWS, row)
-                if pause or stop or halved or now - self.kept > KEEP_SECONDS:
+                if kept or stop or halved or now - self.kept > KEEP_SECONDS:
                     self.resumable.write(self.setup.folder / STATE, progress)
                     self.kept = now
 
@@ -279,6 +281,16 @@ def unchanged(network: Network) -> Fit:
     network.module.eval()
     weights = snapshot(network)
     return Fit(weights, weights, 0, None, 0.0, 0.0, None)
+
+
+def validation_is_due(step: int, steps: int) -> bool:
+    """Whether a stage of so many steps is validated after this one."""
+    return _is_due(step, steps, min(VALIDATIONS, max(1, steps // VALIDATION_GAP)))
+
+
+def _is_due(step: int, steps: int, times: int) -> bool:
+    """Whether a step ends one of so many parts, of equal length but the last."""
+    return step == steps or step % math.ceil(steps / times) == 0
 
 
 def _train_mode(setup: Setup) -> None:

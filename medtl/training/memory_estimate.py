@@ -133,9 +133,10 @@ def measure_footprint(
     smaller = _taking(small, network, plan, catalog)
     try:
         _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
-        least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
-        larger = _taking(large, network, plan, catalog)
-        most = _batch_bytes(stage, larger, catalog, fabric, large, batch_size)
+        most = least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
+        if large != small:
+            larger = _taking(large, network, plan, catalog)
+            most = _batch_bytes(stage, larger, catalog, fabric, large, batch_size)
     except (OSError, json.JSONDecodeError):  # a full disk cuts the profiler's trace off
         return None
     voxels = [batch_size * prod(edges) for edges in (small, large)]

@@ -34,7 +34,7 @@ from medtl.transfer.receipt import Receipt
 from medtl.transfer.strategies.base import SOURCE, Stage
 from medtl.transfer.weights import Weights
 
-TRIAL_STEPS = 5
+TRIAL_STEPS = 3
 
 
 #: Share of ``--minutes``, and seconds at most, for which steps are timed beforehand.

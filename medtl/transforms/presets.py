@@ -21,8 +21,8 @@ from medtl.transforms.nnunet import NnunetRecipe
 VERSION = 2
 
 
-#: The version of presets for pictures.
-PICTURES_VERSION = 4
+#: The versions of presets for pictures and of those with N4.
+PICTURES_VERSION, N4_VERSION = 4, 3
 
 
 #: z-score; 0 (black) to 1 (white); or the latter standardised by ImageNet's statistics.
@@ -53,7 +53,9 @@ class Preset:
     @property
     def version(self) -> int:
         """Of the preprocessing; cached arrays of another version are not used."""
-        return PICTURES_VERSION if self.fits else VERSION
+        if self.fits:
+            return PICTURES_VERSION
+        return N4_VERSION if self.n4 else VERSION
 
     def with_spacing(self, spacing_mm: Spacing | Sequence[float]) -> Preset:
         return replace(self, spacing_mm=as_spacing(spacing_mm))

@@ -22,11 +22,29 @@ from medtl.errors import ConfigError, Interrupted, MedtlError, RunError
 from medtl.networks.blocks import Block, Network, freeze, partition, tensors
 from medtl.runtime.device import build_fabric
 from medtl.runtime.records import read_lines
-from medtl.training.loop import Callbacks, Fit, Objective, Setup, fit, snapshot
+from medtl.training.loop import (
+    Callbacks,
+    Fit,
+    Objective,
+    Setup,
+    fit,
+    snapshot,
+    validation_is_due,
+)
 from medtl.training.losses import dice_ce
 from medtl.training.optimizer import EMA, build_optimizer, scheduled
 from medtl.training.state import STATE
 from medtl.transfer.strategies.base import Stage
+
+
+GAP = "medtl.training.loop.VALIDATION_GAP"
+
+
+@pytest.fixture(autouse=True)
+def often_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times in the few steps of these tests."""
+    monkeypatch.setattr(GAP, 1)
+
 
 STAGE = Stage("adapt", parse_domain("t1,t2"), steps=20, rates={"*": 1e-2})
 
@@ -132,6 +150,24 @@ def test_best_is_what_the_validation_liked_and_last_what_came_after(tmp_path: Pa
     assert not torch.equal(result.best["head.weight"], result.last["head.weight"])
     current = snapshot(network)
     assert all(torch.equal(result.last[name], current[name]) for name in result.last)
+
+
+@pytest.mark.parametrize(
+    ("steps", "validated"),
+    [
+        (1, [1]),
+        (49, [49]),
+        (50, [25, 50]),
+        (80, [27, 54, 80]),
+        (250, list(range(25, 251, 25))),
+        (2000, list(range(200, 2001, 200))),
+    ],
+)
+def test_validations_are_ten_and_some_steps_apart(
+    steps: int, validated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GAP, 25)
+    assert [step for step in range(1, steps + 1) if validation_is_due(step, steps)] == validated
 
 
 def test_validation_does_not_disturb_training(tmp_path: Path) -> None:

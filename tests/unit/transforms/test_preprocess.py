@@ -254,6 +254,16 @@ def test_n4_takes_a_smooth_bias_field_out(offset: float) -> None:
     assert np.isfinite(corrected).all()
 
 
+def test_n4_finds_the_same_field_in_any_unit() -> None:
+    """A scanner's values may be thousands or parts of one; the field is a factor."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij"))
+    brain = (grid**2).sum(0) < 0.8
+    tissue = np.random.default_rng(0).uniform(100, 140, brain.shape)
+    image = np.where(brain, tissue * np.exp(0.5 * grid[0]), 0).astype(np.float32)
+    large, small = (n4_correct(image * unit, brain, np.ones(3)) / unit for unit in (1.0, 2.0**-10))
+    np.testing.assert_allclose(small, large, rtol=1e-2)
+
+
 def test_n4_preset_changes_the_image_and_keeps_its_grid() -> None:
     image, brain, _ = native(channels=1)
     plain, corrected = (
