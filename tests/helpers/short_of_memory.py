@@ -104,7 +104,7 @@ def train(batch_size: int, free_mb: int, folder: Path, stop_after: int) -> None:
     network = build("unet", width=8)
     # Not build_fabric: it keeps freed memory, which a limit on addresses counts as in use.
     fabric = Fabric(accelerator="cpu", devices=1)
-    stage = Stage("adapt", parse_domain("t1,t2"), 2, optimizer="sgd", rates={"*": 1e-2})
+    stage = Stage("adapt", parse_domain("t1,t2"), 3, optimizer="sgd", rates={"*": 1e-2})
     said: list[str] = []
     left = count(1)
 

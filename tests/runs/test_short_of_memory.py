@@ -67,7 +67,7 @@ def test_training_short_of_memory_gives_the_weights_of_the_whole_batch(tmp_path:
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
     # Going on, now with plenty, gives the very same: the parts are kept.
-    trained(tmp_path / "cut", LITTLE, 1, code=130)
+    trained(tmp_path / "cut", LITTLE, 2, code=130)
     assert trained(tmp_path / "cut", PLENTY)["at_once"] == found["at_once"]
     cut = load_file(tmp_path / "cut" / "last")
     for name, tensor in parts.items():

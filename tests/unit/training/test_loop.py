@@ -36,7 +36,6 @@ from medtl.training.optimizer import EMA, build_optimizer, scheduled
 from medtl.training.state import STATE
 from medtl.transfer.strategies.base import Stage
 
-
 GAP = "medtl.training.loop.VALIDATION_GAP"
 
 
