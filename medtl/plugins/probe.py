@@ -24,6 +24,7 @@ from medtl.plugins import builtin
 from medtl.plugins.loader import PluginError, load_plugin
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import read_regular, replacing
+from medtl.runtime.leftovers import sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -73,6 +74,7 @@ def fatal(point: EntryPoint) -> str:
     found = _tried(point)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"fatal": found}), encoding="utf-8")
     except (OSError, MedtlError):

@@ -13,6 +13,7 @@ from medtl.errors import DataError
 from medtl.runtime.cache import content_of
 from medtl.runtime.files import new_folder, read_regular
 from medtl.runtime.index import say_once
+from medtl.runtime.leftovers import sweep
 
 #: The hashes of a cohort's files, and the bytes that they may take.
 HASHES, MOST_BYTES = ".hashes.json", 10_000_000
@@ -41,6 +42,7 @@ def written_once(root: Path, fill: Callable[[Path], None]) -> Path:
             return root
         say_once(f"{root} is damaged, or of another medtl; this synthetic cohort is made anew")
         shutil.rmtree(root, ignore_errors=True)
+    sweep(root.parent)
     try:
         with placed(root) as partial:  # one rename, hashes included
             fill(partial)

@@ -25,6 +25,7 @@ from medtl.data.io.geometry import Header
 from medtl.data.subset import stride
 from medtl.errors import MedtlError
 from medtl.runtime.cache import cache_dir
+from medtl.runtime.leftovers import sweep
 from medtl.runtime.memory import free_memory_bytes
 from medtl.training.samples.disk_cache import Stored
 from medtl.training.samples.keys import Item, case_key, recipe_key
@@ -96,6 +97,7 @@ def cached_cases(
     steps = _Prepare(preprocessor)
     if cache == "disk":
         folder = cache_dir() / "prepared" / recipe_key(preprocessor)
+        sweep(folder)
         return Stored(items, steps, folder, partial(case_key, modalities=preprocessor.modalities))
     if cache == "none":
         return _Cached(PlainDataset(items, steps))

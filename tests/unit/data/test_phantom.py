@@ -33,6 +33,7 @@ from medtl.data.phantom.physics import (
 from medtl.data.task import Task
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.console import Reporter
+from medtl.runtime.leftovers import hidden_name
 
 SIZE = 24
 
@@ -274,7 +275,10 @@ def test_built_in_cohort_is_written_once_into_the_cache(
     monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "cache"))
     small = cohort_module.Settings(cases=2, size=16, sites=3, seed=0)
     monkeypatch.setitem(cohort_module.DEFAULTS, cohort_module.BRATS, small)
+    left = tmp_path / "cache" / hidden_name("phantom")  # by a process that was killed
+    left.mkdir(parents=True)
     root = default_phantom()
+    assert not left.exists()
     written = (root / "phantom.json").stat().st_mtime_ns
     assert root.parent == tmp_path / "cache" and "n2-s16" in root.name
     assert default_phantom() == root

@@ -22,6 +22,7 @@ from medtl.data.content_hash import check_unchanged, contents_of
 from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.runtime import index
+from medtl.runtime.leftovers import hidden_name
 from medtl.training.samples import keys
 from medtl.training.samples.disk_cache import Stored, is_sound, packed
 from medtl.training.samples.keys import Item, case_key, recipe_key
@@ -165,6 +166,15 @@ def test_code_version_follows_the_code(tmp_path, monkeypatch):
     with (copy / "transforms" / "preprocess.py").open("a") as source:
         source.write("\n")
     assert keys.code_version.__wrapped__() != before
+
+
+def test_what_a_killed_run_was_writing_is_removed(case, tmp_path):
+    prepared(case)
+    (entry,) = entries(tmp_path)
+    left = entry.with_name(hidden_name(entry.name) + entry.suffix)
+    left.write_bytes(b"half")
+    prepared(case)
+    assert not left.exists() and entries(tmp_path) == [entry]
 
 
 def test_names_put_right_prepare_anew(case, tmp_path):
