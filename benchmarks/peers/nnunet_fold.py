@@ -4,7 +4,8 @@
 
 It runs in an environment with nnunetv2. OUT/raw holds one data set in nnU-Net's format. The named
 cases are not trained on. The polynomial decay of the learning rate ends with the minutes. The steps
-taken are written to OUT/fold.json, and the masks of the named cases to OUT/masks.
+taken, and at every tenth of the minutes the Dice of patches of the named cases, are written to
+OUT/fold.json, and the masks of these cases to OUT/masks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from time import perf_counter
 from typing import Any
 
 TRIAL = 5
+
+#: The curve's points, and the batches of patches behind each; their time does not count.
+POINTS, BATCHES = 10, 4
 
 
 def main() -> None:
@@ -33,9 +37,9 @@ def main() -> None:
     cases = [path.name.removesuffix(".nii.gz") for path in labels]
     split = [{"train": [case for case in cases if case not in test], "val": test}]
     (preprocessed / "splits_final.json").write_text(json.dumps(split))
-    folder, steps, seconds = train(out, minutes)
+    folder, facts = train(out, minutes)
     predict(folder, raw, out / "masks", test)
-    (out / "fold.json").write_text(json.dumps({"steps": steps, "seconds": seconds}))
+    (out / "fold.json").write_text(json.dumps(facts))
 
 
 def data_set(out: Path) -> tuple[Path, Path]:
@@ -76,24 +80,44 @@ def end_loaders(trainer: Any) -> None:
             loader._finish()
 
 
-def train(out: Path, minutes: float) -> tuple[Path, int, float]:
-    """The trainer's own steps until the minutes are over; returns its folder and their number."""
+def train(out: Path, minutes: float) -> tuple[Path, dict[str, Any]]:
+    """The trainer's own steps until the minutes are over; returns its folder, steps and curve."""
     plans, dataset = read_plans(out)
     trainer = start_trainer(plans, dataset, "cpu")
     for _ in range(TRIAL):  # what is made at first use is not counted
         trainer.train_step(next(trainer.dataloader_train))
-    started, steps, budget = perf_counter(), TRIAL, 60 * minutes
-    while (done := (perf_counter() - started) / budget) < 1:
+    seconds, steps, budget, curve = 0.0, TRIAL, 60 * minutes, []
+    while seconds < budget:
+        started = perf_counter()
         for group in trainer.optimizer.param_groups:
-            group["lr"] = trainer.initial_lr * (1 - done) ** 0.9
+            group["lr"] = trainer.initial_lr * (1 - seconds / budget) ** 0.9
         trainer.train_step(next(trainer.dataloader_train))
         steps += 1
-    seconds = perf_counter() - started
+        seconds += perf_counter() - started
+        if seconds >= budget * (len(curve) + 1) / POINTS:
+            curve.append({"minutes": seconds / 60, "steps": steps, "dice": patch_dice(trainer)})
+            print(json.dumps(curve[-1]), flush=True)
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     end_loaders(trainer)
     for name, content in (("plans.json", plans), ("dataset.json", dataset)):
         (Path(trainer.output_folder_base) / name).write_text(json.dumps(content))
-    return Path(trainer.output_folder_base), steps, seconds
+    facts = {"steps": steps, "seconds": seconds, "curve": curve}
+    return Path(trainer.output_folder_base), facts
+
+
+def patch_dice(trainer: Any) -> list[float]:
+    """Dice of each label over patches of the cases that are not trained on, as its log has it."""
+    import torch
+
+    trainer.network.eval()
+    with torch.no_grad():
+        found = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(BATCHES)]
+    trainer.network.train()
+    hit, false, missed = (
+        sum(each[name] for each in found) for name in ("tp_hard", "fp_hard", "fn_hard")
+    )
+    dice: list[float] = (2 * hit / (2 * hit + false + missed).clip(1)).tolist()
+    return dice
 
 
 def predict(folder: Path, raw: Path, masks: Path, test: list[str]) -> None:
