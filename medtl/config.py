@@ -409,7 +409,10 @@ def option_name(name: str) -> str:
 
 def read_config(path: Path) -> TrainConfig:
     """Read a whole configuration, as :func:`write_config` wrote it, also in an older version."""
-    return _validated(*_read_file(path))
+    values, origins = _read_file(path)
+    if not values:
+        raise ConfigError(f"{path}: the file is empty; fetch the run again, or train anew")
+    return _validated(values, origins)
 
 
 #: Settings that change no weight.

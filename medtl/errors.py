@@ -131,6 +131,10 @@ class RunError(MedtlError):
     """A run folder that cannot be written, read or continued."""
 
 
+class DamagedRunError(RunError):
+    """A file of a run that nothing can write again but the training from its start."""
+
+
 class Interrupted(MedtlError):
     """Training was asked to stop, and has kept what it needs to go on."""
 

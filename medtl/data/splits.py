@@ -285,7 +285,9 @@ def read_fold(path: Path, fold: int) -> SplitFold:
     try:
         content = parse_json(read_regular(path, MOST_BYTES))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror or error}); fetch it again, or name another"
+        ) from error
     except ValueError as error:
         raise ConfigError(f"{path}: is not JSON ({error}); correct it") from error
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):

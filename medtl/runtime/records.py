@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from medtl.errors import RunError, in_plain_words, shown
+from medtl.errors import DamagedRunError, RunError, in_plain_words, shown
 from medtl.runtime.files import file_name, read_regular
 
 #: The largest file of a run that is no weights, in bytes.
@@ -93,7 +93,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     except OSError as problem:
         raise RunError(f"cannot read {path}: {problem.strerror}") from problem
     except ValueError as problem:
-        raise RunError(
+        raise DamagedRunError(
             f"{path} is not valid JSON ({problem}); fetch the run again, or train anew"
         ) from problem
 

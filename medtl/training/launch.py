@@ -6,7 +6,8 @@ The names of components are checked before torch is imported.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from medtl.config import (
     option_name,
     read_config,
 )
-from medtl.errors import ConfigError, shown
+from medtl.errors import ConfigError, Interrupted, shown
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.lock import refuse_held
@@ -78,24 +79,38 @@ def launch(
 
     Returns:
         What was decided before the first step, and the run; None after a dry run.
+
+    Raises:
+        Interrupted: a signal came; it says how to go on.
     """
     check_names(config, catalog)
-    from medtl.runtime.device import build_fabric
-    from medtl.training.plan import make_plan
-    from medtl.training.preview import show_plan
-    from medtl.training.run import run_plan
+    with _interruptible(run):
+        from medtl.runtime.device import build_fabric
+        from medtl.training.plan import make_plan
+        from medtl.training.preview import show_plan
+        from medtl.training.run import run_plan
 
-    fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
-    reporter.silent = reporter.silent or not fabric.is_global_zero
-    if config.network:
-        for notice in catalog.networks.notices(config.network, config.options):
-            reporter.say(notice)
-    plan = make_plan(config, catalog, reporter, fabric.world_size)
-    preview = show_plan(plan, catalog, fabric, reporter)
-    if dry_run:
-        return preview, None
-    out = run or config.out
-    return preview, run_plan(preview.plan, catalog, fabric, reporter, out, profile=profile)
+        fabric = build_fabric(config.device, config.precision, config.devices, config.num_nodes)
+        reporter.silent = reporter.silent or not fabric.is_global_zero
+        if config.network:
+            for notice in catalog.networks.notices(config.network, config.options):
+                reporter.say(notice)
+        plan = make_plan(config, catalog, reporter, fabric.world_size)
+        preview = show_plan(plan, catalog, fabric, reporter)
+        if dry_run:
+            return preview, None
+        out = run or config.out
+        return preview, run_plan(preview.plan, catalog, fabric, reporter, out, profile=profile)
+
+
+@contextmanager
+def _interruptible(run: Run | None) -> Iterator[None]:
+    """Say how to go on after a signal that comes before there is a run folder."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = f"go on with: medtl train --resume {run.path}" if run else "give the command again"
+        raise Interrupted(f"stopped before training began; {again}") from None
 
 
 def going_on(run: Run, options: Mapping[str, Any]) -> TrainConfig | None:

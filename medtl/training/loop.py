@@ -283,9 +283,14 @@ def unchanged(network: Network) -> Fit:
     return Fit(weights, weights, 0, None, 0.0, 0.0, None)
 
 
+def validations(steps: int) -> int:
+    """How often a stage of so many steps is validated."""
+    return min(VALIDATIONS, max(1, steps // VALIDATION_GAP)) if steps else 0
+
+
 def validation_is_due(step: int, steps: int) -> bool:
     """Whether a stage of so many steps is validated after this one."""
-    return _is_due(step, steps, min(VALIDATIONS, max(1, steps // VALIDATION_GAP)))
+    return _is_due(step, steps, validations(steps))
 
 
 def _is_due(step: int, steps: int, times: int) -> bool:

@@ -23,7 +23,7 @@ from medtl.runtime.memory import in_words, unless_out_of_memory
 from medtl.runtime.table import Table, percentage
 from medtl.training.build import build_losses, build_network, stage_network
 from medtl.training.checks import untold_regions
-from medtl.training.loop import CLIP_NORM
+from medtl.training.loop import CLIP_NORM, VALIDATION_GAP, validations
 from medtl.training.memory_estimate import Foreseen, foresee
 from medtl.training.optimizer import EMA, build_optimizer
 from medtl.training.plan import Plan
@@ -177,6 +177,9 @@ def _notes(preview: Preview) -> Iterator[str]:
         yield f"about {seconds:.2f} s per step, {minutes:.1f} minutes without validation"
     else:
         yield "a step does not fit the memory, so it was not timed"
+    if plan.split.val and any(validations(stage.steps) == 1 for stage in plan.stages):
+        few = f"under {2 * VALIDATION_GAP} steps"
+        yield f"a stage of {few} is validated once, at its end, so no checkpoint is chosen"
     yield f"prepared cases take up to {in_words(plan.memory_bytes())}"
     if preview.footprint:
         yield str(preview.footprint)

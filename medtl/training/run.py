@@ -23,7 +23,7 @@ from medtl.data.modality import Modality
 from medtl.data.run_inputs import check_inputs, inputs_of
 from medtl.data.same_images import shared_images
 from medtl.data.splits import write_splits
-from medtl.errors import DataError, Interrupted, RunError, shortened
+from medtl.errors import DamagedRunError, DataError, Interrupted, RunError, shortened
 from medtl.evaluation.results import write_results
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Advance, Reporter
@@ -198,6 +198,8 @@ def resumable(run: Run, reporter: Reporter) -> Iterator[Interruption]:
             if interruption.requeue_job():
                 reporter.say("SLURM queues the job again")
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
+        except DamagedRunError:  # nothing goes on with it
+            raise
         except (DataError, RunError) as problem:
             raise type(problem)(f"{problem}; then {hint}") from problem
         except (OSError, RuntimeError) as problem:

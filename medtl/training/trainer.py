@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.domain import Domain
+from medtl.errors import RunError, WeightsError
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.inference.load import LoadedStage, read_stage
 from medtl.inference.task_types import AnyPredictor
@@ -108,9 +109,7 @@ class Trainer:
         """
         stage = leg.stage
         if (leg.folder / LAST).is_file():
-            self.reporter.say(f"{stage.name}: trained already")
-            tell, warn = self.reporter.say, self.reporter.warn
-            return read_stage(self.run, stage.name, self.catalog, self.fabric, tell, warn)
+            return self._trained(leg)
         patches = self._samples(stage)
         batch = torch.stack([patches[n]["image"] for n in range(RESPONSE_PATCHES)])
         batch = batch.to(self.fabric.device)
@@ -138,6 +137,19 @@ class Trainer:
                 ),
             )
         return self._finish(leg, predictor, result, batch)
+
+    def _trained(self, leg: Leg) -> LoadedStage:
+        """A stage that was trained before the run was stopped."""
+        mend = f"remove the folder {leg.folder} to train this stage again"
+        if not (leg.folder / BEST).is_file():
+            raise RunError(f"{leg.folder / BEST} is gone; {mend}")
+        tell, warn = self.reporter.say, self.reporter.warn
+        try:
+            stage = read_stage(self.run, leg.stage.name, self.catalog, self.fabric, tell, warn)
+        except WeightsError as problem:
+            raise RunError(f"{problem}, or {mend}") from problem
+        tell(f"{leg.stage.name}: trained already")
+        return stage
 
     def _finish(self, leg: Leg, predictor: AnyPredictor, result: Fit, batch: Tensor) -> LoadedStage:
         """Calibrate the best weights, and write the checkpoints."""
@@ -214,7 +226,11 @@ class Trainer:
             if unlabelled:
                 cases = blind(cases)
             preprocessor = self.plan.preprocessor(domain)
-            cached = cached_cases(cases, preprocessor, self.cache, self.workers, self.contents)
+            label = f"preparing {domain}, {part}"
+            with self.reporter.progress(label.replace("mod:", ""), len(cases)) as advance:
+                cached = cached_cases(
+                    cases, preprocessor, self.cache, self.workers, self.contents, advance
+                )
             if self.fabric.world_size > 1 and self.cache == "disk":
                 for index in share(self.fabric, range(len(cases))):
                     cached[index]

@@ -193,6 +193,7 @@ def test_dry_run_writes_nothing(
     monkeypatch.chdir(tmp_path)
     out, err = medtl("train", "brats", "--data", job.data, *TINY, "--steps", "6", "--dry-run")
     assert "unfreeze" in out and "14 cases of 14 patients" in err and "test (locked)" in err
+    assert "a stage of under 50 steps is validated once, at its end" in out
     medtl(
         *("train", "brats", "--data", job.data, *TINY, "--steps", "6", "--dry-run"),
         *("--out", tmp_path / "x", "--quiet"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -94,6 +95,42 @@ def test_job_that_slurm_runs_again_goes_on(phantom: Path, whole: Path, tmp_path:
     refused = train(phantom, run)
     assert refused.returncode == 2 and f"--resume {run}" in refused.stderr
     assert medtl("train", "brats", *TINY, "--out", run, SLURM_RESTART_COUNT="1").returncode == 0
+    assert written(run) == written(whole)
+
+
+def test_stopped_before_training_it_says_to_give_the_command_again(
+    phantom: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ("train", "brats", "--data", phantom, *TINY, "--out", out)
+    started, late = start_forked("-m", "medtl", *words), time.monotonic() + 120
+    said = Path(started.streams.name) / "err0"
+    while time.monotonic() < late and not (said.is_file() and said.read_text()):
+        time.sleep(0.002)
+    os.kill(*started.pids, signal.SIGTERM)
+    done = started.ended()
+    assert done.returncode == 130, done.stderr
+    again = "error: stopped before training began; give the command again"
+    assert done.stderr.splitlines()[-1] == again and not out.exists()
+
+
+def test_stage_whose_weights_are_lost_is_trained_again_once_its_folder_is_gone(
+    whole: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    (run / "summary.json").unlink()
+    for spoil, reason in (
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is truncated or damaged"),
+        (Path.unlink, f"{BEST} is gone"),
+    ):
+        spoil(run / "source" / BEST)
+        refused = medtl("train", "--resume", run, "-q")
+        assert refused.returncode == 2
+        (line,) = refused.stderr.splitlines()
+        assert reason in line and f"remove the folder {run / 'source'} to train" in line
+    shutil.rmtree(run / "source")
+    resumed = medtl("train", "--resume", run, "-q")
+    assert resumed.returncode == 0, resumed.stderr
     assert written(run) == written(whole)
 
 

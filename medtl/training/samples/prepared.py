@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from medtl.data.io.geometry import Header
 from medtl.data.subset import stride
 from medtl.errors import MedtlError
 from medtl.runtime.cache import cache_dir
+from medtl.runtime.console import Advance
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.memory import free_memory_bytes
 from medtl.training.samples.disk_cache import Stored
@@ -77,14 +79,21 @@ def choose_workers(device: str, processes: int) -> int:
     return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
 
 
+def _silent(done: int, note: str = "") -> None:
+    """Nobody is told how far it is."""
+
+
 def cached_cases(
     cases: Sequence[Case],
     preprocessor: Preprocessor,
     cache: str,
     workers: int,
     contents: Mapping[Path, str] | None = None,
+    advance: Advance = _silent,
 ) -> Dataset[Any]:
     """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all.
+
+    MONAI's are prepared here and now, and ``advance`` is called with how many are.
 
     ``contents``: hashes of their files when the run began, else those of now; a case whose file is
     another when it is read raises DataError.
@@ -102,8 +111,10 @@ def cached_cases(
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
     threads = max(1, workers)
+    counted = _Counting(preprocessor, advance)
     with _own_errors():
-        kept = CacheDataset(items, steps, num_workers=threads, progress=False, copy_cache=False)
+        kept = CacheDataset(items, counted, num_workers=threads, progress=False, copy_cache=False)
+    counted.advance = _silent  # which can be sent to data workers
     return _Cached(kept)
 
 
@@ -147,6 +158,19 @@ class _Prepare(Transform):
         names: tuple[str, ...] = "lost", "unknown"
         others = {name: prepared[name] for name in names if name in prepared}
         return {"image": image, "target": target, "centres": centres, **others}
+
+
+class _Counting(_Prepare):
+    """:class:`_Prepare` that tells how many cases are done; threads may share it."""
+
+    def __init__(self, preprocessor: Preprocessor, advance: Advance) -> None:
+        super().__init__(preprocessor)
+        self.advance, self.done = advance, count(1)
+
+    def __call__(self, item: Item) -> dict[str, Any]:
+        prepared = super().__call__(item)
+        self.advance(next(self.done))
+        return prepared
 
 
 def _centres(mask_IJK: Tensor) -> Tensor:

@@ -65,6 +65,10 @@ def test_only_a_run_folder_is_opened_as_one(tmp_path: Path) -> None:
         open_run(tmp_path)
     (tmp_path / "config.yaml").write_text("task: brats\n")
     assert open_run(tmp_path).path == tmp_path
+    (tmp_path / "source").mkdir()
+    for part in ("source", "config.yaml"):
+        with pytest.raises(RunError, match=re.escape(f"did you mean {str(tmp_path)!r}")):
+            open_run(tmp_path / part)
 
 
 def test_lines_are_appended(tmp_path: Path) -> None:

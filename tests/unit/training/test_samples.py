@@ -88,6 +88,17 @@ def test_patches_depend_on_neither_cache_nor_workers(cohort, cache: str, workers
     assert same(batches(cohort), batches(cohort, cache=cache, workers=workers))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_is_told_how_many_cases_are_prepared(cohort, workers: int) -> None:
+    told: list[int] = []
+
+    def advance(done: int, note: str = "") -> None:
+        told.append(done)
+
+    cached_cases(cohort, RECIPE, "memory", workers, advance=advance)
+    assert sorted(told) == list(range(1, len(cohort) + 1))
+
+
 def test_second_run_reads_the_disk_cache_and_gives_the_same(cohort, tmp_path: Path) -> None:
     first = batches(cohort, cache="disk")
     files = sorted(p for p in (tmp_path / "cache" / "prepared").rglob("*") if p.is_file())
