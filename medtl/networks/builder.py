@@ -6,12 +6,13 @@ Axes: B batch, C channel, I J K voxel axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, MedtlError
 from medtl.networks.blocks import (
     Block,
     Network,
@@ -25,6 +26,9 @@ from medtl.networks.blocks import (
 )
 from medtl.networks.options import check_options, options_of
 from medtl.networks.trace import dry_run, mode, watch
+
+Built = TypeVar("Built")
+
 
 #: in_channels, out_channels -> a module with random weights
 MakeModule = Callable[[int, int], nn.Module]
@@ -223,7 +227,7 @@ def _comparable(
     needed = set(module.state_dict())
     for in_channels, out_channels in numbers:
         try:
-            other = _on_meta(make, in_channels, out_channels)
+            other = without_values(partial(make, in_channels, out_channels))
         except (ConfigError, ValueError):
             continue
         if needed <= set(other.state_dict()):
@@ -231,12 +235,16 @@ def _comparable(
     raise ConfigError(f"{name}: no other number of channels can be built to compare with")
 
 
-def _on_meta(make: MakeModule, in_channels: int, out_channels: int) -> nn.Module:
+def without_values(build: Callable[[], Built]) -> Built:
+    """What ``build`` makes, with shapes alone: on torch's meta device, which takes little time.
+
+    With values where a constructor reads them (SwinUNETR).
+    """
     try:
         with torch.device("meta"):
-            return make(in_channels, out_channels)
-    except (RuntimeError, NotImplementedError):  # a constructor that reads values (SwinUNETR)
-        return make(in_channels, out_channels)
+            return build()
+    except (RuntimeError, AssertionError, MedtlError):
+        return build()
 
 
 def _differing(module: nn.Module, other: nn.Module, axes: slice) -> tuple[str, ...]:

@@ -31,15 +31,16 @@ from medtl.transfer.strategies.base import Stage
 CLIP_NORM = 5.0
 
 
-#: A stage is validated this often, but with so many steps in between at least: in a short one
-#: validations would take most of the time.
+#: Validations of a stage, and the least number of steps between two: more of them would take most
+#: of the time of a short stage.
 VALIDATIONS, VALIDATION_GAP = 10, 25
 
 
 PLATEAU_PATIENCE = 2
 
 
-#: The state to resume from is kept so many times, at every validation, and at least this often.
+#: A stage writes the state to resume from at ten of its steps, evenly apart, at every validation,
+#: and after this many seconds at the latest.
 STATES, KEEP_SECONDS = 10, 300.0
 
 
@@ -219,7 +220,7 @@ class _Loop:
         """Validate if it is due, write the step's row and, at intervals, the state."""
         stage, progress = self.setup.stage, self.progress
         validated = validation_is_due(progress.step, stage.steps)
-        kept = validated or _is_due(progress.step, stage.steps, STATES)
+        state_due = validated or _is_due(progress.step, stage.steps, STATES)
         halved = self.gradients.at_once != progress.at_once
         progress.at_once = self.gradients.at_once
         if progress.at_once is not None:
@@ -231,7 +232,7 @@ class _Loop:
         if self.setup.fabric.is_global_zero:
             with self.calls.profile.span(KEEP):
                 append_line(self.setup.folder / ROWS, row)
-                if kept or stop or halved or now - self.kept > KEEP_SECONDS:
+                if state_due or stop or halved or now - self.kept > KEEP_SECONDS:
                     self.resumable.write(self.setup.folder / STATE, progress)
                     self.kept = now
 
@@ -284,17 +285,17 @@ def unchanged(network: Network) -> Fit:
 
 
 def validations(steps: int) -> int:
-    """How often a stage of so many steps is validated."""
+    """The number of validations of a stage of ``steps`` steps."""
     return min(VALIDATIONS, max(1, steps // VALIDATION_GAP)) if steps else 0
 
 
 def validation_is_due(step: int, steps: int) -> bool:
-    """Whether a stage of so many steps is validated after this one."""
+    """Whether a stage of ``steps`` steps is validated after ``step``."""
     return _is_due(step, steps, validations(steps))
 
 
 def _is_due(step: int, steps: int, times: int) -> bool:
-    """Whether a step ends one of so many parts, of equal length but the last."""
+    """Whether ``step`` ends one of ``times`` equal parts of ``steps``; the last may be shorter."""
     return step == steps or step % math.ceil(steps / times) == 0
 
 

@@ -133,18 +133,16 @@ def measure_footprint(
     smaller = _taking(small, network, plan, catalog)
     try:
         _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
-        most = least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
+        least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
+        voxels = batch_size * prod(small)
+        per_voxel, base = least / voxels, 0.0
         if large != small:
             larger = _taking(large, network, plan, catalog)
-            most = _batch_bytes(stage, larger, catalog, fabric, large, batch_size)
+            more = _batch_bytes(stage, larger, catalog, fabric, large, batch_size) - least
+            per_voxel = more / (batch_size * prod(large) - voxels)
+            base = least - per_voxel * voxels
     except (OSError, json.JSONDecodeError):  # a full disk cuts the profiler's trace off
         return None
-    voxels = [batch_size * prod(edges) for edges in (small, large)]
-    if small == large:
-        per_voxel, base = most / voxels[1], 0.0
-    else:
-        per_voxel = (most - least) / (voxels[1] - voxels[0])
-        base = most - per_voxel * voxels[1]
     factor = OVERHEAD[device]
     return Footprint(weights, factor * base, factor * per_voxel)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +227,11 @@ class Trainer:
             if unlabelled:
                 cases = blind(cases)
             preprocessor = self.plan.preprocessor(domain)
-            label = f"preparing {domain}, {part}"
-            with self.reporter.progress(label.replace("mod:", ""), len(cases)) as advance:
-                cached = cached_cases(
-                    cases, preprocessor, self.cache, self.workers, self.contents, advance
-                )
+            label = f"preparing {str(domain).removeprefix('mod:')}, {part}"
+            progress = partial(self.reporter.progress, label)
+            cached = cached_cases(
+                cases, preprocessor, self.cache, self.workers, self.contents, progress
+            )
             if self.fabric.world_size > 1 and self.cache == "disk":
                 for index in share(self.fabric, range(len(cases))):
                     cached[index]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from medtl.networks.layers import Conv3dReLU
 
-#: Torch does not use oneDNN for an image of at most so many numbers, its last axis not counted.
+#: The largest image for which torch does not use oneDNN: its numbers without the last axis.
 FEW_NUMBERS = 20_480
 
 #: Larger kernels go to oneDNN however small the image is.

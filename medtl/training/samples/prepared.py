@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -26,7 +26,7 @@ from medtl.data.io.geometry import Header
 from medtl.data.subset import stride
 from medtl.errors import MedtlError
 from medtl.runtime.cache import cache_dir
-from medtl.runtime.console import Advance
+from medtl.runtime.console import Advance, Reporter
 from medtl.runtime.leftovers import sweep
 from medtl.runtime.memory import free_memory_bytes
 from medtl.training.samples.disk_cache import Stored
@@ -43,6 +43,10 @@ MEMORY_SHARE = 0.6
 
 
 MOST_WORKERS = 8
+
+
+#: Progress that is not shown.
+UNSEEN = partial(Reporter(quiet=True).progress, "")
 
 
 def prepared_bytes(header: Header, preprocessor: Preprocessor, *, partial: bool = False) -> int:
@@ -79,21 +83,17 @@ def choose_workers(device: str, processes: int) -> int:
     return min(MOST_WORKERS, max(1, (cores or 1) // processes - 1))
 
 
-def _silent(done: int, note: str = "") -> None:
-    """Nobody is told how far it is."""
-
-
 def cached_cases(
     cases: Sequence[Case],
     preprocessor: Preprocessor,
     cache: str,
     workers: int,
     contents: Mapping[Path, str] | None = None,
-    advance: Advance = _silent,
+    progress: Callable[[int], AbstractContextManager[Advance]] = UNSEEN,
 ) -> Dataset[Any]:
     """Prepared cases (plain tensors): kept by MONAI's CacheDataset, in files, or not at all.
 
-    MONAI's are prepared here and now, and ``advance`` is called with how many are.
+    MONAI's are prepared here and now, with the ``progress`` of as many as there are.
 
     ``contents``: hashes of their files when the run began, else those of now; a case whose file is
     another when it is read raises DataError.
@@ -111,10 +111,10 @@ def cached_cases(
     if cache == "none":
         return _Cached(PlainDataset(items, steps))
     threads = max(1, workers)
-    counted = _Counting(preprocessor, advance)
-    with _own_errors():
+    with _own_errors(), progress(len(items)) as advance:
+        counted = _Counting(preprocessor, advance)
         kept = CacheDataset(items, counted, num_workers=threads, progress=False, copy_cache=False)
-    counted.advance = _silent  # which can be sent to data workers
+    counted.advance = None  # it cannot be sent to data workers
     return _Cached(kept)
 
 
@@ -165,11 +165,13 @@ class _Counting(_Prepare):
 
     def __init__(self, preprocessor: Preprocessor, advance: Advance) -> None:
         super().__init__(preprocessor)
-        self.advance, self.done = advance, count(1)
+        self.advance: Advance | None = advance
+        self.done = count(1)
 
     def __call__(self, item: Item) -> dict[str, Any]:
         prepared = super().__call__(item)
-        self.advance(next(self.done))
+        if self.advance is not None:
+            self.advance(next(self.done))
         return prepared
 
 

@@ -10,7 +10,8 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
@@ -90,13 +91,15 @@ def test_patches_depend_on_neither_cache_nor_workers(cohort, cache: str, workers
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_it_is_told_how_many_cases_are_prepared(cohort, workers: int) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
-    def advance(done: int, note: str = "") -> None:
-        told.append(done)
+    @contextmanager
+    def progress(total: int) -> Iterator[Callable[..., None]]:
+        assert total == len(cohort)
+        yield lambda done, note="": reported.append(done)
 
-    cached_cases(cohort, RECIPE, "memory", workers, advance=advance)
-    assert sorted(told) == list(range(1, len(cohort) + 1))
+    cached_cases(cohort, RECIPE, "memory", workers, progress=progress)
+    assert sorted(reported) == list(range(1, len(cohort) + 1))
 
 
 def test_second_run_reads_the_disk_cache_and_gives_the_same(cohort, tmp_path: Path) -> None:
