@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medtl.errors import ConfigError, MedtlError
+from medtl.errors import ConfigError
 from medtl.networks.blocks import (
     Block,
     Network,
@@ -25,10 +25,7 @@ from medtl.networks.blocks import (
     tensor_ids,
 )
 from medtl.networks.options import check_options, options_of
-from medtl.networks.trace import dry_run, mode, watch
-
-Built = TypeVar("Built")
-
+from medtl.networks.trace import built_on_meta, dry_run, mode, watch
 
 #: in_channels, out_channels -> a module with random weights
 MakeModule = Callable[[int, int], nn.Module]
@@ -227,24 +224,12 @@ def _comparable(
     needed = set(module.state_dict())
     for in_channels, out_channels in numbers:
         try:
-            other = without_values(partial(make, in_channels, out_channels))
+            other = built_on_meta(partial(make, in_channels, out_channels))
         except (ConfigError, ValueError):
             continue
         if needed <= set(other.state_dict()):
             return other
     raise ConfigError(f"{name}: no other number of channels can be built to compare with")
-
-
-def without_values(build: Callable[[], Built]) -> Built:
-    """What ``build`` makes, with shapes alone: on torch's meta device, which takes little time.
-
-    With values where a constructor reads them (SwinUNETR).
-    """
-    try:
-        with torch.device("meta"):
-            return build()
-    except (RuntimeError, AssertionError, MedtlError):
-        return build()
 
 
 def _differing(module: nn.Module, other: nn.Module, axes: slice) -> tuple[str, ...]:

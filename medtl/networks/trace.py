@@ -5,12 +5,16 @@ Axes: B batch, C channel, I J K voxel axes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from medtl.errors import MedtlError
+
+Built = TypeVar("Built")
 
 
 @contextmanager
@@ -101,3 +105,15 @@ def execution_order(module: nn.Module, shape_BCIJK: Sequence[int]) -> list[str]:
     with watch(layers(module)) as order:
         dry_run(module, shape_BCIJK)
     return order
+
+
+def built_on_meta(build: Callable[[], Built]) -> Built:
+    """What ``build`` makes, with shapes alone: on torch's meta device, which takes little time.
+
+    With values where a constructor reads them (SwinUNETR).
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, AssertionError, MedtlError):
+        return build()

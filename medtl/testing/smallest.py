@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medtl.errors import ConfigError, MedtlError
 from medtl.networks.blocks import Network, all_logits, tensors
-from medtl.networks.builder import without_values
+from medtl.networks.trace import built_on_meta
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import seeded
 
@@ -128,7 +128,7 @@ def another(small: Small, which: str, number: int) -> dict[str, Tensor]:
         if other == number:
             continue
         try:
-            found = tensors(without_values(partial(small.again, **{which: other})))
+            found = tensors(built_on_meta(partial(small.again, **{which: other})))
         except ConfigError as error:
             reason = str(error)
             continue

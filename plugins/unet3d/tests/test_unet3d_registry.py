@@ -26,8 +26,8 @@ from medtl.networks.blocks import (
     tensors,
     train_mode,
 )
-from medtl.networks.builder import without_values
 from medtl.networks.hooks import block_features
+from medtl.networks.trace import built_on_meta
 from medtl_unet3d.plugin import medtl_networks
 
 COMPONENTS = {component.name: component for component in medtl_networks()}
@@ -41,7 +41,7 @@ def build(name: str, dims: int, **changes: object) -> Network:
 
 def shaped(name: str, dims: int, **changes: object) -> Network:
     """Without values where that is possible: only shapes count."""
-    return without_values(partial(build, name, dims, **changes))
+    return built_on_meta(partial(build, name, dims, **changes))
 
 
 @cache
