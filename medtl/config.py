@@ -42,7 +42,7 @@ def _canonical(names: tuple[str, ...] | None) -> tuple[Modality, ...] | None:
 
 def _pairs(value: Any) -> Any:
     """A list such as ``["t1=t1ce,t2=flair"]``, as options give it, is a mapping too."""
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return parse_mapping([pair for text in value for pair in text.split(",")])
     return value
 
@@ -82,7 +82,7 @@ def _per_axis(value: Any) -> Any:
         return value
     if len(each) not in (1, 3):
         raise PydanticCustomError("spacing", "Input must be one number or one per axis")
-    return each[0] if len(set(each)) == 1 else tuple(each)
+    return each[0] if all(number == each[0] for number in each) else tuple(each)
 
 
 SpacingMm = Annotated[Positive | tuple[Positive, Positive, Positive], BeforeValidator(_per_axis)]

@@ -29,8 +29,8 @@ from medtl.runtime.leftovers import sweep
 if TYPE_CHECKING:
     import subprocess
 
-#: An import that takes longer hangs. Of torch, from a busy network disk, it takes most of a minute.
-SECONDS = 60.0
+#: An import that takes longer hangs. No plugin needs torch at this point, which takes some seconds.
+SECONDS = 30.0
 
 
 #: One that takes longer than this is named meanwhile.

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medtl.config import TrainConfig, checked, option_of, read_config, resolve, write_config
-from medtl.errors import ConfigError, near_or_known
+from medtl.errors import ConfigError, MedtlError, near_or_known
+
+#: What a file can hold in place of a setting's value: text, numbers, lists and mappings of them.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
 
 
 def resolved(file: Path | None = None, sets: Sequence[str] = (), **options: Any) -> TrainConfig:
@@ -126,6 +135,16 @@ def test_bad_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
         resolved(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+@settings(max_examples=60, deadline=None)
+@given(value=ANYTHING)
+def test_any_value_of_a_setting_is_taken_or_refused(name: str, value: Any) -> None:
+    try:
+        checked({name: value})
+    except MedtlError as error:
+        assert str(error)
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
