@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medtl.cli.options import Device, IgnoreColumn, Inputs, Json, Labels, Quiet
+
+if TYPE_CHECKING:
+    from medtl.api import Explanation
 
 
 def explain(
@@ -56,7 +59,6 @@ def explain(
     Where the cases have masks, the maps are scored against them: pointing game and Dice.
     """
     from medtl import api
-    from medtl.runtime.console import Reporter, print_json
 
     found = api.explain(
         run,
@@ -72,6 +74,12 @@ def explain(
         device=device,
         verbose=not quiet,
     )
+    _show(found, json=json, quiet=quiet)
+
+
+def _show(found: Explanation, *, json: bool, quiet: bool) -> None:
+    from medtl.runtime.console import Reporter, print_json
+
     reporter = Reporter(quiet)
     if quiet:  # else the call has printed them
         for note in found.notes:

@@ -82,33 +82,38 @@ def sliding_window(
     box = whole if shown_IJK is None else bounding_box(shown_IJK)
     if box is None:
         return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
-    size = [side.stop - side.start for side in box]
-    # No edge is shorter than in training: norms see as large a share of background then.
-    i, j, k = (
-        max(rounded_up(length, step), edge)
-        for length, edge, step in zip(size, roi, per_axis(multiple, 3), strict=True)
-    )
-    if i * j * k <= pass_voxels:
-        roi = (i, j, k)
+    single = _single(box, roi, multiple)
+    if math.prod(single) <= pass_voxels:
+        roi = single
     padded_CIJK, inner = _pad_to(image_CIJK[(slice(None), *box)], roi)
     windows = _windows(padded_CIJK.shape[1:], roi, overlap, even=nnunet)
     if shown_IJK is not None:
         padded_1IJK, _ = _pad_to(shown_IJK[box][None], roi)
         windows = [window for window in windows if _any(padded_1IJK[0][window])]
-    found_LIJK = _average(
-        forward,
-        padded_CIJK,
-        windows,
-        _importance(roi, image_CIJK.device, on_voxel=nnunet),
-        out_channels,
-        batch_size=batch_size,
-        autocast=autocast,
-    )[(slice(None), *inner)]
+    weight_IJK = _importance(roi, image_CIJK.device, on_voxel=nnunet)
+    padded_LIJK = _average(
+        forward, padded_CIJK, windows, weight_IJK, out_channels, batch_size, autocast
+    )
+    found_LIJK = padded_LIJK[(slice(None), *inner)]
     if box == whole:
         return found_LIJK.contiguous()
     logits_LIJK = image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
     logits_LIJK[(slice(None), *box)] = found_LIJK
     return logits_LIJK
+
+
+def _single(
+    box: Window, roi: tuple[int, int, int], multiple: int | Sequence[int]
+) -> tuple[int, int, int]:
+    """The window that holds the whole box.
+
+    No edge is shorter than in training: norms see as large a share of background then.
+    """
+    i, j, k = (
+        max(rounded_up(side.stop - side.start, step), edge)
+        for side, edge, step in zip(box, roi, per_axis(multiple, 3), strict=True)
+    )
+    return i, j, k
 
 
 def _average(
@@ -117,7 +122,6 @@ def _average(
     windows: Sequence[Window],
     weight_IJK: Tensor,
     out_channels: int,
-    *,
     batch_size: int,
     autocast: torch.dtype | None,
 ) -> Tensor:

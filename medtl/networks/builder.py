@@ -141,17 +141,14 @@ def finish(
     check_dimensions(name, spatial_dims, dimensions)
     _check_counts(name, {"input channels": in_channels, "outputs": out_channels, "width": width})
     module = _make(name, make, in_channels, out_channels)
-    found = None if known_as is None else _FOUND.get(known_as)
-    if found is None:
-        found = _following(name, module, make, in_channels, out_channels)
+    found = _FOUND.get(known_as) or _following(name, module, make, in_channels, out_channels)
     patch = tuple(patch_size or ())
     edges = patch or tuple(least_edge(32, each) for each in per_axis(patch_multiple, spatial_dims))
+    sample = torch.zeros(1, in_channels, *edges)
     network = Network(
         name=name,
         module=module,
-        blocks=derive_blocks(module, torch.zeros(1, in_channels, *edges))
-        if blocks is None
-        else tuple(blocks),
+        blocks=derive_blocks(module, sample) if blocks is None else tuple(blocks),
         in_channels=in_channels,
         out_channels=out_channels,
         spatial_dims=spatial_dims,

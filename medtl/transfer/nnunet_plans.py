@@ -17,7 +17,7 @@ from medtl.data.formats.label_names import Regions, channel_names, dataset_regio
 from medtl.errors import DataError, MedtlError
 from medtl.networks.blocks import per_axis
 from medtl.transforms.nnunet import NnunetRecipe
-from medtl.transforms.presets import NNUNET
+from medtl.transforms.presets import NNUNET, Preset
 
 #: The key of the reason why a model cannot predict here, in the metadata of its checkpoint.
 REASON = "cannot_predict"
@@ -98,10 +98,7 @@ def _metadata(
         "exclusive": not combined,
         "softmax": not combined,
         "names": {"channels": list(channels), **regions.to_json()},
-        "preprocessing": replace(
-            NNUNET.with_spacing([float(mm) for mm in configuration["spacing"]]),
-            nnunet=_recipe(content, plans, configuration, len(channels)),
-        ).to_json(),
+        "preprocessing": _preprocessing(content, plans, configuration, len(channels)).to_json(),
         "seen": [],
         "synthetic": False,
         "min_component_ml": 0.0,
@@ -187,6 +184,17 @@ def _per_axis(rows: Sequence[Any]) -> list[list[int]]:
 
 def _per_level(given: Any, levels: int) -> list[int]:
     return [int(n) for n in given] if isinstance(given, list | tuple) else [int(given)] * levels
+
+
+def _preprocessing(
+    content: Mapping[Any, Any],
+    plans: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    channels: int,
+) -> Preset:
+    spacing_mm = [float(mm) for mm in configuration["spacing"]]
+    recipe = _recipe(content, plans, configuration, channels)
+    return replace(NNUNET.with_spacing(spacing_mm), nnunet=recipe)
 
 
 def _recipe(
