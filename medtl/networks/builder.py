@@ -144,11 +144,11 @@ def finish(
     found = _FOUND.get(known_as) or _following(name, module, make, in_channels, out_channels)
     patch = tuple(patch_size or ())
     edges = patch or tuple(least_edge(32, each) for each in per_axis(patch_multiple, spatial_dims))
-    sample = torch.zeros(1, in_channels, *edges)
+    shape = (1, in_channels, *edges)
     network = Network(
         name=name,
         module=module,
-        blocks=derive_blocks(module, sample) if blocks is None else tuple(blocks),
+        blocks=tuple(blocks) if blocks is not None else derive_blocks(module, torch.zeros(shape)),
         in_channels=in_channels,
         out_channels=out_channels,
         spatial_dims=spatial_dims,
