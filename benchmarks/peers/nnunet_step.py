@@ -9,10 +9,13 @@ the strides are changed to those of the benchmark. Prints a JSON object.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 from nnunet_fold import end_loaders, read_plans, start_trainer, work_in
 
@@ -20,10 +23,19 @@ WARM_UP = 3
 
 
 def main() -> None:
-    out, width, batch, steps = Path(sys.argv[1]), *map(int, (sys.argv[2], sys.argv[3], sys.argv[5]))
-    patch = [int(edge) for edge in sys.argv[4].split(",")]
+    out = Path(sys.argv[1])
     work_in(out)
+    with TemporaryDirectory() as results:  # a model in OUT keeps its plans
+        os.environ["nnUNet_results"] = results
+        print(json.dumps(timed_steps(out)))
+
+
+def timed_steps(out: Path) -> dict[str, Any]:
+    """Seconds of a step, the share of waiting, and what was trained."""
     import torch
+
+    width, batch, steps = map(int, (sys.argv[2], sys.argv[3], sys.argv[5]))
+    patch = [int(edge) for edge in sys.argv[4].split(",")]
 
     plans, dataset = read_plans(out)
     configuration = plans["configurations"]["3d_fullres"]
@@ -52,8 +64,8 @@ def main() -> None:
     shape = list(made["data"].shape)
     parameters = sum(p.numel() for p in trainer.network.parameters())
     facts = {"seconds": median(seconds), "waiting": sum(waiting) / sum(seconds)}
-    print(json.dumps({**facts, "shape": shape, "parameters": parameters}))
     end_loaders(trainer)
+    return {**facts, "shape": shape, "parameters": parameters}
 
 
 if __name__ == "__main__":
