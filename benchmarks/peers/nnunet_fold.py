@@ -48,10 +48,13 @@ def data_set(out: Path) -> tuple[Path, Path]:
     return raw, out / "preprocessed" / raw.name
 
 
-def work_in(out: Path) -> None:
-    """Tell nnU-Net its folders, before it is imported."""
-    for part in ("raw", "preprocessed", "results"):
-        os.environ[f"nnUNet_{part}"] = str(out / part)
+def work_in(out: Path, results: Path | None = None) -> None:
+    """Tell nnU-Net its folders, before it is imported; ``results``: others than those in OUT."""
+    folders = {part: out / part for part in ("raw", "preprocessed", "results")}
+    if results is not None:
+        folders["results"] = results
+    for part, folder in folders.items():
+        os.environ[f"nnUNet_{part}"] = str(folder)
 
 
 def read_plans(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:

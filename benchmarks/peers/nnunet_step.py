@@ -9,7 +9,6 @@ the strides are changed to those of the benchmark. Prints a JSON object.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from statistics import median
@@ -24,9 +23,8 @@ WARM_UP = 3
 
 def main() -> None:
     out = Path(sys.argv[1])
-    work_in(out)
     with TemporaryDirectory() as results:  # a model in OUT keeps its plans
-        os.environ["nnUNet_results"] = results
+        work_in(out, Path(results))
         print(json.dumps(timed_steps(out)))
 
 
