@@ -28,6 +28,7 @@ from medtl.data.case import Case
 SMALL = ("--strategy", "scratch", "--dst", "flair,t1,t1ce,t2", "--width", "8", "--spacing", "3")
 SMALL += ("--transforms", "brain-mr", "--batch-size", "1", "--set", "patch_size=48,64,48")
 SMALL += ("--set", "val_fraction=0", "--precision", "fp32", "--device", "cpu", "--quiet")
+SMALL += ("--network", "unet", "--lr", "0.002")  # of brats, whose defaults are others
 
 
 def main() -> None:
