@@ -31,7 +31,7 @@ from medtl.transfer.weights import BEST
 HERE = Path(__file__).resolve().parent
 #: Each a moment of ``killed.py``: mid-epoch, mid-validation, mid-write and stage boundaries.
 MOMENTS = (
-    *("step:5", "step:17", "row:9", "validation:2", "validation:11"),
+    *("step:5", "step:17", "row:9", "validation:1", "validation:3"),
     *("state:3", "kept:12", "between:1", "ended:2", "scoring:2"),
 )
 SETTINGS = tuple(itertools.product((0, 2), ("memory", "disk")))

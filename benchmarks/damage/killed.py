@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import medtl.inference.segmentation
-import medtl.inference.task_types
+import medtl.evaluation.segmentation
 import medtl.training.loop
 import medtl.training.state
 import medtl.training.trainer
 from medtl.cli.start import main
+from medtl.inference.segmentation import Segmenter
 from medtl.runtime.files import replacing
 from medtl.training.state import STATE
 
@@ -59,7 +59,7 @@ def half_state(path: Path, _tensors: Any, _text: str) -> None:
         die()
 
 
-def half_validation(predictor: Any, cached: Any, _count: int) -> None:
+def half_validation(predictor: Any, cached: Any, _cases: Any) -> None:
     predictor.prepared_logits(cached[0]["image"])
 
 
@@ -72,10 +72,10 @@ def arm(moment: str, count: int) -> None:
     places: dict[str, tuple[Any, str, int, Callable[..., None]]] = {
         "step": (medtl.training.loop, "append_line", count, nothing),
         "row": (medtl.training.loop, "append_line", count, half_row),
-        "validation": (medtl.inference.segmentation, "validate", count, half_validation),
+        "validation": (Segmenter, "validate", count, half_validation),
         "state": (medtl.training.state, "write_summed", count, half_state),
         "between": (medtl.training.trainer, "write_checkpoint", 2 * count, nothing),
-        "scoring": (medtl.inference.segmentation, "case_metrics", count, nothing),
+        "scoring": (medtl.evaluation.segmentation, "case_metrics", count, nothing),
     }
     if moment == "kept":
         at_path(os, "replace", f".{STATE.name}", count)
