@@ -121,17 +121,12 @@ def dice(mask: Any, truth: Any) -> float:
     return float(2 * (mask & truth).sum() / max(1, mask.sum() + truth.sum()))
 
 
-def mean_dice(masks: Path, labels: Path, values: tuple[int, ...] = (1,)) -> float:
+def mean_dice(masks: Path, labels: Path) -> float:
     """The mean Dice over the label maps of one folder against those of another."""
     files = sorted(labels.glob("*.nii.gz"))
     assert files
     return float(
-        np.mean(
-            [
-                dice(np.isin(volume(next(masks.rglob(f.name))), values), np.isin(volume(f), values))
-                for f in files
-            ]
-        )
+        np.mean([dice(volume(next(masks.rglob(f.name))) == 1, volume(f) == 1) for f in files])
     )
 
 
@@ -414,6 +409,7 @@ def main() -> None:
         folder.mkdir(parents=True)
         found[name] = []
         for what, text, right in SITUATIONS[name](Place(options.faults.resolve(), folder, server)):
+            text = text.replace(f"{folder}/", "")  # no path of this machine is kept
             print(f"{'' if right else 'WRONG '}{name}: {what}: {text}", flush=True)
             found[name].append({"what": what, "found": text, "right": right})
         shutil.rmtree(folder)

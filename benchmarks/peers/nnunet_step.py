@@ -34,7 +34,6 @@ def timed_steps(out: Path) -> dict[str, Any]:
 
     width, batch, steps = map(int, (sys.argv[2], sys.argv[3], sys.argv[5]))
     patch = [int(edge) for edge in sys.argv[4].split(",")]
-
     plans, dataset = read_plans(out)
     configuration = plans["configurations"]["3d_fullres"]
     configuration.update(batch_size=batch, patch_size=patch)
