@@ -93,12 +93,16 @@ def open_cohort(
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {task.protocols[chosen]}")
-    for note in (*cohort.notes, cohort.leak if divided else ""):
+    _report((*cohort.notes, cohort.leak if divided else ""), reporter)
+    return cohort
+
+
+def _report(notes: Sequence[str], reporter: Reporter) -> None:
+    for note in notes:
         if note.startswith("warning: "):
             reporter.warn(note.removeprefix("warning: "))
         elif note:
             reporter.say(note)
-    return cohort
 
 
 def _phantom_of(task: Task, reporter: Reporter) -> Path:

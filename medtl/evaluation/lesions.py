@@ -58,13 +58,10 @@ def lesion_metrics(
     parts_IJK, predicted = label(prediction_IJK, every_neighbour)
     zone, part = _overlaps(zones_IJK[prediction_IJK], parts_IJK[prediction_IJK], predicted)
     voxels = np.bincount(parts_IJK.ravel(), minlength=predicted + 1)
-
-    def per_lesion(zones: Integers, weights: Integers | None = None) -> NDArray[Any]:
-        return np.bincount(zones, weights, minlength=true + 1)[1:]
-
-    actual = per_lesion(zones_IJK[truth_IJK])
-    hit = per_lesion(zones_IJK[truth_IJK & prediction_IJK])
-    claimed = per_lesion(zone, voxels[part])
+    every = true + 1  # the lesions, and 0: no lesion
+    actual = np.bincount(zones_IJK[truth_IJK], minlength=every)[1:]
+    hit = np.bincount(zones_IJK[truth_IJK & prediction_IJK], minlength=every)[1:]
+    claimed = np.bincount(zone, voxels[part], minlength=every)[1:]
     lesion_dice = 2 * hit / (actual + claimed)
     is_found = lesion_dice >= FOUND_DICE
     found = int(is_found.sum())

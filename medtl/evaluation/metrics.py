@@ -69,25 +69,29 @@ def case_metrics(
     Raises:
         DataError: prediction and truth lie on different grids.
     """
+    pairs, voxels = _labelled_part(prediction_LIJK, truth_LIJK, ignored_IJK)
+    return {
+        region: _mask_metrics(prediction, truth, voxels, spacing_mm, tolerance_mm, sheared_mm)
+        for region, (prediction, truth) in zip(regions, pairs, strict=True)
+    }
+
+
+def _labelled_part(
+    prediction_LIJK: NDArray[Any], truth_LIJK: NDArray[Any], ignored_IJK: Mask | None
+) -> tuple[list[tuple[Mask, Mask]], int]:
+    """Both masks of each region, in the box around the labelled voxels, and the voxels' number."""
     if prediction_LIJK.shape != truth_LIJK.shape:
         raise DataError(
             f"prediction {prediction_LIJK.shape} and truth {truth_LIJK.shape} differ in shape; "
             "bring the prediction to the grid of the truth"
         )
+    both = [masks_LIJK.astype(bool) for masks_LIJK in (prediction_LIJK, truth_LIJK)]
     voxels = math.prod(truth_LIJK.shape[1:])
     if ignored_IJK is not None:
         known_IJK = ~ignored_IJK
         voxels, box = int(known_IJK.sum()), bounding_box(known_IJK) or (slice(0),) * 3
-        prediction_LIJK, truth_LIJK = (
-            (masks_LIJK.astype(bool) & known_IJK)[(slice(None), *box)]
-            for masks_LIJK in (prediction_LIJK, truth_LIJK)
-        )
-    return {
-        region: _mask_metrics(prediction, truth, voxels, spacing_mm, tolerance_mm, sheared_mm)
-        for region, prediction, truth in zip(
-            regions, prediction_LIJK.astype(bool), truth_LIJK.astype(bool), strict=True
-        )
-    }
+        both = [(masks_LIJK & known_IJK)[(slice(None), *box)] for masks_LIJK in both]
+    return list(zip(*both, strict=True)), voxels
 
 
 def _mask_metrics(
@@ -107,13 +111,9 @@ def _mask_metrics(
     one_ml = float(math.prod(spacing_mm)) / 1000
     if sheared_mm is not None:
         one_ml *= fill(sheared_mm)
-    hd95_mm, surface_dice = 0.0, 1.0  # both empty
-    if positive and actual:
-        hd95_mm, surface_dice = surface_scores(
-            prediction_IJK, truth_IJK, spacing_mm, tolerance_mm, sheared_mm
-        )
-    elif positive or actual:
-        hd95_mm, surface_dice = diagonal_mm(shape, spacing_mm, sheared_mm), 0.0
+    hd95_mm, surface_dice = _surfaces(
+        prediction_IJK, truth_IJK, shape, spacing_mm, tolerance_mm, sheared_mm
+    )
 
     def share(part: int, whole: int) -> float:
         return part / whole if whole else float(positive == actual)  # 0/0: right only if both empty
@@ -132,6 +132,23 @@ def _mask_metrics(
         "volume_error_ml": abs(positive - actual) * one_ml,
         "relative_volume_error": abs(positive - actual) / actual if actual else float(positive > 0),
     }
+
+
+def _surfaces(
+    prediction_IJK: Mask,
+    truth_IJK: Mask,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    tolerance_mm: float,
+    sheared_mm: NDArray[np.float64] | None,
+) -> tuple[float, float]:
+    """HD95 in mm and surface Dice; ``shape``: of the whole image."""
+    positive, actual = prediction_IJK.any(), truth_IJK.any()
+    if positive and actual:
+        return surface_scores(prediction_IJK, truth_IJK, spacing_mm, tolerance_mm, sheared_mm)
+    if positive or actual:
+        return diagonal_mm(shape, spacing_mm, sheared_mm), 0.0
+    return 0.0, 1.0
 
 
 def mask_dice(prediction: Mask, truth: Mask) -> float:

@@ -64,19 +64,27 @@ def write_results(
     scored_cohort = replace(cohort, cases=tuple(cases))
     scores = score_stages(stages, scored_cohort, cases, run, reporter, narrow=True)
     if fabric.is_global_zero:
-        scored = [stage for stage in stages if stage.stage in scores.by_stage]
         kind = stages[0].task_type.name
         rows = [{"stage": name, **row} for name, own in scores.by_stage.items() for row in own]
         SCORES[kind].write_rows(run.path, rows)
         _draw_training(cohort, split, run, trained, selected_by, reporter)
-        FIGURES[kind](run.path / "figures", scored, cohort, scores, reporter)
-        if reporter.warnings:
-            scores = replace(scores, data={**scores.data, "warnings": list(reporter.warnings)})
-        run.write_json(SUMMARY, scores.to_json())  # last: a run that has it is finished
-        for table in scores.tables(details=False):
-            reporter.show(table)
-        if kind == "classification":
-            reporter.say(f"Scores of each class: medtl evaluate {run.path} --details")
+        _write_scores(scores, stages, cohort, run, reporter)
+
+
+def _write_scores(
+    scores: Scores, stages: Sequence[LoadedStage], cohort: Cohort, run: Run, reporter: Reporter
+) -> None:
+    """Draw and show the scores; summary.json comes last: a run that has it is finished."""
+    kind = stages[0].task_type.name
+    scored = [stage for stage in stages if stage.stage in scores.by_stage]
+    FIGURES[kind](run.path / "figures", scored, cohort, scores, reporter)
+    if reporter.warnings:
+        scores = replace(scores, data={**scores.data, "warnings": list(reporter.warnings)})
+    run.write_json(SUMMARY, scores.to_json())
+    for table in scores.tables(details=False):
+        reporter.show(table)
+    if kind == "classification":
+        reporter.say(f"Scores of each class: medtl evaluate {run.path} --details")
 
 
 def _scorable(

@@ -63,32 +63,38 @@ def score(
     with reporter.progress(what, len(own)) as advance:
         prepared = ahead(partial(predictor.preprocessor, with_target=False), own)
         for done, (case, image) in enumerate(zip(own, prepared, strict=True), 1):
-            assert case.target is not None  # labelled cases only
-            labels_IJK, _ = read_labels(case.target, case.labels)
-            truth_LIJK = region_masks(labels_IJK, case, predictor.preprocessor.regions)
-            ignored_IJK = np.isin(labels_IJK, case.ignored) if case.ignored else None
-            header = read_header(case.target)
-            scheme = LabelScheme.of(case.regions, predictor.preprocessor.regions)
-            settled = predictor.masks(image, scheme)
-            scores = case_metrics(
-                settled.masks_LIJK,
-                truth_LIJK,
-                header.spacing_mm,
-                predictor.preprocessor.regions,
-                sheared_mm=header.sheared_mm,
-                ignored_IJK=ignored_IJK,
-            )
-            rows = metric_rows(case.id, case.patient, scores)
-            if not scheme.tells(nested=predictor.nested, exclusive=predictor.exclusive):
-                for row, count in zip(rows, settled.moved, strict=True):
-                    row["moved_voxels"] = count
-            if extra is not None:
-                more = extra(predictor, image, truth_LIJK, scheme, ignored_IJK)
-                rows = [row | keys for row, keys in zip(rows, more, strict=True)]
-            nothing = ignored_IJK is not None and bool(ignored_IJK.all())
-            scored.append([r for r in rows if not nothing and r["region"] not in case.unannotated])
+            scored.append(_score_case(predictor, case, image, extra))
             advance(done)
     return [row for rows in gather(predictor.fabric, scored, len(cases)) for row in rows]
+
+
+def _score_case(
+    predictor: Segmenter, case: Case, image: Mapping[str, Any], extra: Extra | None
+) -> list[dict[str, Any]]:
+    assert case.target is not None  # labelled cases only
+    labels_IJK, _ = read_labels(case.target, case.labels)
+    truth_LIJK = region_masks(labels_IJK, case, predictor.preprocessor.regions)
+    ignored_IJK = np.isin(labels_IJK, case.ignored) if case.ignored else None
+    header = read_header(case.target)
+    scheme = LabelScheme.of(case.regions, predictor.preprocessor.regions)
+    settled = predictor.masks(image, scheme)
+    scores = case_metrics(
+        settled.masks_LIJK,
+        truth_LIJK,
+        header.spacing_mm,
+        predictor.preprocessor.regions,
+        sheared_mm=header.sheared_mm,
+        ignored_IJK=ignored_IJK,
+    )
+    rows = metric_rows(case.id, case.patient, scores)
+    if not scheme.tells(nested=predictor.nested, exclusive=predictor.exclusive):
+        for row, count in zip(rows, settled.moved, strict=True):
+            row["moved_voxels"] = count
+    if extra is not None:
+        more = extra(predictor, image, truth_LIJK, scheme, ignored_IJK)
+        rows = [row | keys for row, keys in zip(rows, more, strict=True)]
+    nothing = ignored_IJK is not None and bool(ignored_IJK.all())
+    return [row for row in rows if not nothing and row["region"] not in case.unannotated]
 
 
 def details(_predictor: Segmenter, rows: Rows) -> dict[str, Any]:

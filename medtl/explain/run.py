@@ -254,17 +254,9 @@ def explain_run(
         labels: scheme of the cases' labels; None: that of the run, or of the inputs.
         ignored: columns of a table to leave out; empty: those of the run.
     """
-    check_writable(out or run.path)
-    if out is None:
-        run.check_links()
-        sweep(run.path, deep=True)
+    _ready(run, out)
     config = read_config(run.path / CONFIG)
-    finished = finished_stages(run)
-    if not finished:
-        raise RunError(f"{run.path} has no finished stage; finish its training first")
-    transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
-    name = stage or (transfer or finished)[-1]
-    trained = read_stage(run, name, catalog, fabric, warn=reporter.warn)
+    trained = read_stage(run, stage or _last_stage(run), catalog, fabric, warn=reporter.warn)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),
         inputs or config.data,
@@ -280,3 +272,20 @@ def explain_run(
     folder = out or run.path / "explain" / trained.stage
     facts = {"synthetic": cohort.synthetic, "leak": cohort.leak}
     return folder, explain(trained, picked, options, folder, reporter, facts)
+
+
+def _ready(run: Run, out: Path | None) -> None:
+    """Check that the results can be written; in the run, remove what a killed command left."""
+    check_writable(out or run.path)
+    if out is None:
+        run.check_links()
+        sweep(run.path, deep=True)
+
+
+def _last_stage(run: Run) -> str:
+    """The last finished stage of the transfer; of a control where there is no other."""
+    finished = finished_stages(run)
+    if not finished:
+        raise RunError(f"{run.path} has no finished stage; finish its training first")
+    transfer = [name for name in finished if name not in (CONTROL_A, CONTROL_B)]
+    return (transfer or finished)[-1]

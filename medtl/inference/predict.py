@@ -68,11 +68,16 @@ def predict(
     reporter.say(_what_predicts(ensemble))
     write = write_label_maps if trained.task_type.dense else write_classes
     written = write(ensemble, cohort, out, reporter)
+    _summarise(out, len(cohort.cases), fabric, reporter)
+    return ensemble, written
+
+
+def _summarise(out: Path, cases: int, fabric: Fabric, reporter: Reporter) -> None:
+    """Write the summary, with the warnings of every process."""
     for text in union(fabric, reporter.warnings):
         reporter.warn(text)
     if fabric.is_global_zero:
-        write_summary(out, len(cohort.cases), reporter.warnings)
-    return ensemble, written
+        write_summary(out, cases, reporter.warnings)
 
 
 def _ready(out: Path, inputs: Path) -> None:

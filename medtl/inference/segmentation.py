@@ -104,8 +104,7 @@ class Segmenter:
         forward = flipped(module, self.mirrored) if self.flips else module
         nnunet = self.preprocessor.preset.nnunet is not None
         image_CIJK = image_CIJK.to(self.fabric.device)
-        if shown_IJK is not None:
-            shown_IJK = shown_IJK.to(self.fabric.device)
+        shown_IJK = None if shown_IJK is None else shown_IJK.to(self.fabric.device)
         settings: dict[str, Any] = {
             "out_channels": self.network.out_channels,
             "autocast": autocast_dtype(self.fabric),

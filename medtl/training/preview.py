@@ -228,14 +228,12 @@ def seconds_per_step(
     stage = replace(plan.stages[0], frozen="none")
     freeze(network, ())
     network.module.train()
-    edges = plan.patch_size[: network.spatial_dims]
-    shape = (stage.batch_size // fabric.world_size, network.in_channels, *edges)
+    shape, maps = _shapes(plan, network, stage.batch_size // fabric.world_size)
     objective = Objective(network.module, build_losses(stage, catalog, network, torch.zeros(shape)))
     optimizer = build_optimizer(network, stage, (), fused=precision_name(fabric) != "fp16")
     model, optimizer = fabric.setup(objective, optimizer)
     image = torch.randn(shape, device=fabric.device)
-    map_edges = edges if network.dense else ()
-    target = torch.zeros((shape[0], network.out_channels, *map_edges), device=fabric.device)
+    target = torch.zeros(maps, device=fabric.device)
     average = EMA(network, stage.average)
 
     def step() -> float:
@@ -255,6 +253,13 @@ def seconds_per_step(
     # Every process takes the same steps.
     more = fabric.broadcast(round(for_s / few)) - TRIAL_STEPS
     return few if more <= 0 else fmean([step() for _ in range(more)])
+
+
+def _shapes(plan: Plan, network: Network, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of ``count`` images and of their targets."""
+    edges = plan.patch_size[: network.spatial_dims]
+    maps = edges if network.dense else ()
+    return (count, network.in_channels, *edges), (count, network.out_channels, *maps)
 
 
 def _without_steps(plan: Plan) -> list[Stage]:

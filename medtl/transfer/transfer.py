@@ -83,7 +83,7 @@ def transfer(
     """
     _check_names(network, modalities, reinit)
     outputs = Names(weights.regions, regions, {})
-    state, owners = tensors(network), partition(network)
+    state = tensors(network)
     match = match_names(network, weights.tensors)
     if match.rivals:
         raise several(weights.path, _keys(match.rivals), network.name)
@@ -91,18 +91,7 @@ def transfer(
     colours = _colours(network, weights, saved)
     known = source_modalities or weights.modalities or colours
     channels = Names(known, modalities, mapping or {})
-    rows, values = [], {}
-    for name, tensor in state.items():
-        row = random_row(name, owners[name], tensor, source=saved.get(name, ""))
-        if row.block in reinit:
-            row = replace(row, note=LEFT_RANDOM)
-        elif name not in saved:
-            row = replace(row, note=NOT_IN_FILE)
-        else:
-            row, value = _placed(network, row, tensor, channels, outputs, weights)
-            if value is not None:
-                values[name] = value
-        rows.append(row)
+    rows, values = _each(network, weights, saved, reinit, channels, outputs)
     rows += _skipped(weights, network, set(saved.values()))
     receipt = _receipt(network, weights, rows, channels, outputs)
     if colours and known is colours:
@@ -113,6 +102,31 @@ def transfer(
         for name, value in values.items():
             state[name].copy_(value)
     return receipt
+
+
+def _each(
+    network: Network,
+    weights: Weights,
+    saved: Mapping[str, str],
+    reinit: tuple[str, ...],
+    channels: Names,
+    outputs: Names,
+) -> tuple[list[ReceiptRow], dict[str, Tensor]]:
+    """A row for each tensor of the network, and the values of those that are transferred."""
+    owners = partition(network)
+    rows, values = [], {}
+    for name, tensor in tensors(network).items():
+        row = random_row(name, owners[name], tensor, source=saved.get(name, ""))
+        if row.block in reinit:
+            row = replace(row, note=LEFT_RANDOM)
+        elif name not in saved:
+            row = replace(row, note=NOT_IN_FILE)
+        else:
+            row, value = _placed(network, row, tensor, channels, outputs, weights)
+            if value is not None:
+                values[name] = value
+        rows.append(row)
+    return rows, values
 
 
 def _colours(network: Network, weights: Weights, saved: Mapping[str, str]) -> tuple[str, ...]:

@@ -117,9 +117,6 @@ def n4_correct(
     The bias is a factor, so values are shifted only as far as is needed to make them positive. The
     result is 0 outside the brain.
     """
-    import itk
-    from itk import itkN4BiasFieldCorrectionImageFilterPython as n4
-
     inside = image_IJK[brain_IJK]
     shift = max(0.0, POSITIVE_SHARE * float(np.ptp(inside)) - float(inside.min()))
     positive_IJK = np.where(brain_IJK, image_IJK + shift, 0.0)
@@ -128,19 +125,7 @@ def n4_correct(
     total, share = resample(pair, shape).numpy()
     mask = share > 0.5
     coarse = np.where(mask, total / np.maximum(share, 0.5), 1.0).astype(np.float32)
-    source = itk.image_from_array(np.ascontiguousarray(coarse))
-    source.SetSpacing([float(mm) * N4_SHRINK for mm in spacing_mm[::-1]])
-    region = itk.image_from_array(np.ascontiguousarray(mask.astype(np.uint8)))
-    region.CopyInformation(source)
-    # By its own name: itk.N4BiasFieldCorrectionImageFilter loads ten seconds of other filters, and
-    # the function of that name gives whole numbers.
-    correction = n4.itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3.New()
-    correction.SetInput(source)
-    correction.SetMaskImage(region)
-    correction.SetNumberOfFittingLevels([N4_LEVELS] * 3)
-    correction.SetMaximumNumberOfIterations([50] * N4_LEVELS)
-    correction.Update()
-    corrected = itk.array_from_image(correction.GetOutput())
+    corrected = _n4_filtered(coarse, mask, spacing_mm * N4_SHRINK)
     # The filter finds the field in the mask only; at its rim known values are extrapolated.
     known = np.where(mask, coarse / np.where(mask, corrected, 1.0), 0.0)
     pair = torch.from_numpy(np.stack([known, mask]).astype(np.float32))
@@ -151,3 +136,26 @@ def n4_correct(
     result_IJK = positive_IJK.astype(np.float32)
     result_IJK[known_IJK] *= weight[known_IJK] / field[known_IJK]
     return result_IJK
+
+
+def _n4_filtered(
+    image_IJK: NDArray[np.float32], mask_IJK: NDArray[np.bool_], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """The image that ITK's N4 has corrected within the mask."""
+    import itk
+    from itk import itkN4BiasFieldCorrectionImageFilterPython as n4
+
+    source = itk.image_from_array(np.ascontiguousarray(image_IJK))
+    source.SetSpacing([float(mm) for mm in spacing_mm[::-1]])
+    region = itk.image_from_array(np.ascontiguousarray(mask_IJK.astype(np.uint8)))
+    region.CopyInformation(source)
+    # By its own name: itk.N4BiasFieldCorrectionImageFilter loads ten seconds of other filters, and
+    # the function of that name gives whole numbers.
+    correction = n4.itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3.New()
+    correction.SetInput(source)
+    correction.SetMaskImage(region)
+    correction.SetNumberOfFittingLevels([N4_LEVELS] * 3)
+    correction.SetMaximumNumberOfIterations([50] * N4_LEVELS)
+    correction.Update()
+    corrected: NDArray[np.float32] = itk.array_from_image(correction.GetOutput())
+    return corrected

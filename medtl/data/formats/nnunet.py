@@ -50,21 +50,8 @@ def read_nnunet(path: Path, content: Mapping[str, Any], ignored: Sequence[str] =
     if isinstance(content.get("dataset"), Mapping):
         named = _annotated(path, content, _listed(path, content["dataset"]))
         return Listing(path, named, channels, regions)
-    entries: list[Entry] = []
     notes: list[str] = []
-    for section, images, part in (
-        ("training", "imagesTr", TRAINING),
-        ("test", "imagesTs", "test"),
-    ):
-        listed = content.get(section)
-        if not isinstance(listed, list) or not listed:
-            entries += _in_folder(folder / images, part, notes)
-        elif part != TRAINING and not (folder / images).is_dir():
-            notes.append(f"no folder {images}: {len(listed)} listed {section} cases are left out")
-        else:  # version 1
-            own = _items(path, section, listed, part)
-            notes += _unlisted(path, images, own)
-            entries += own
+    entries = _entries(path, content, notes)
     trained = [entry for entry in entries if entry.part == TRAINING]
     if not entries:
         raise DataError(
@@ -78,6 +65,25 @@ def read_nnunet(path: Path, content: Mapping[str, Any], ignored: Sequence[str] =
     expected = "{case}_{channel:04}" + ending
     every = _annotated(path, content, entries)
     return Listing(path, every, channels, regions, tuple(notes), expected=expected)
+
+
+def _entries(path: Path, content: Mapping[str, Any], notes: list[str]) -> list[Entry]:
+    """The cases for training and those for testing, as listed or as the folders hold them."""
+    entries: list[Entry] = []
+    for section, images, part in (
+        ("training", "imagesTr", TRAINING),
+        ("test", "imagesTs", "test"),
+    ):
+        listed, folder = content.get(section), path.parent / images
+        if not isinstance(listed, list) or not listed:
+            entries += _in_folder(folder, part, notes)
+        elif part != TRAINING and not folder.is_dir():
+            notes.append(f"no folder {images}: {len(listed)} listed {section} cases are left out")
+        else:  # version 1
+            own = _items(path, section, listed, part)
+            notes += _unlisted(path, images, own)
+            entries += own
+    return entries
 
 
 def _annotated(

@@ -88,17 +88,7 @@ def read_table(path: Path, *, classes: bool = False, ignored: Sequence[str] = ()
     notes: list[str] = []
     names = without_ignored(path, every, ignored)
     columns = _understood(path, names, rows, classes, notes)
-    used = {*columns.name, columns.target, columns.class_name, columns.mask, columns.annotated}
-    used |= set(columns.images)
-    used |= set(columns.facts.columns.values())
-    left_out = [column for column in names if column not in used]
-    if left_out:
-        notes.append(f"columns without image paths, left out: {', '.join(left_out)}")
-    meant = [columns.class_name, columns.facts.columns.get(PATIENT)]
-    for column in filter(None, meant):
-        words = sorted({row[column] for _, row in rows if row[column] and not stated(row[column])})
-        if words:
-            notes.append(f"warning: in column {column} {', '.join(words)} means: not known")
+    notes += _not_used(columns, names, rows)
     lacking = "class" if classes else "label, seg or target: paths of labels"
     known = columns.class_name if classes else columns.target
     unlabelled = f"has no column {lacking}" if known is None else f"column {known} is empty"
@@ -109,6 +99,20 @@ def read_table(path: Path, *, classes: bool = False, ignored: Sequence[str] = ()
         notes=tuple(notes),
         unlabelled=unlabelled,
     )
+
+
+def _not_used(columns: _Columns, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Notes on columns that are left out, and on words that state no class or patient."""
+    used = {*columns.name, columns.target, columns.class_name, columns.mask, columns.annotated}
+    used |= {*columns.images, *columns.facts.columns.values()}
+    left_out = [column for column in names if column not in used]
+    notes = [f"columns without image paths, left out: {', '.join(left_out)}"] if left_out else []
+    meant = [columns.class_name, columns.facts.columns.get(PATIENT)]
+    for column in filter(None, meant):
+        words = sorted({row[column] for _, row in rows if row[column] and not stated(row[column])})
+        if words:
+            notes.append(f"warning: in column {column} {', '.join(words)} means: not known")
+    return notes
 
 
 def _understood(

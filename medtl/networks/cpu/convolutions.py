@@ -94,11 +94,7 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
         if not isinstance(output, Tensor):  # it raised
             return None
         whole = output if call.cut is None else call.cut.join(output)
-        laid_out = last and whole.ndim == 4 and whole.shape[1] > FEW_CHANNELS
-        if laid_out or not _few_channels(convolution):
-            return whole
-        stays = (runs_last() or call.came_last) and convolution.out_channels > FEW_CHANNELS
-        return whole if stays else whole.contiguous()
+        return _for_next(convolution, whole, last=last, came_last=call.came_last)
 
     handles = [part.register_forward_pre_hook(enter) for part in convolutions]
     # First of all hooks, so that others see the outputs of whole images.
@@ -112,6 +108,15 @@ def suited_to_cpu(module: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _for_next(convolution: _ConvNd, output: Tensor, *, last: bool, came_last: bool) -> Tensor:
+    """The output in the layout that the next layers take; ``last``: they run channels-last."""
+    laid_out = last and output.ndim == 4 and output.shape[1] > FEW_CHANNELS
+    if laid_out or not _few_channels(convolution):
+        return output
+    stays = (runs_last() or came_last) and convolution.out_channels > FEW_CHANNELS
+    return output if stays else output.contiguous()
 
 
 def _suited(convolution: _ConvNd, image: Tensor, stack: ExitStack, *, last: bool) -> Tensor:

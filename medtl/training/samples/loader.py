@@ -64,13 +64,7 @@ def build_loader(
     )
     refused: MedtlError | None
     try:
-        if workers:
-            yield from loader
-            return
-        batches = iter(loader)
-        # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
-        one_thread = partial(torch.set_num_threads, 1)
-        yield from ahead(lambda _: next(batches), range(len(loader)), one_thread)
+        yield from loader if workers else _by_thread(loader)
         return
     except DataError as problem:
         # Torch puts the worker's traceback before the message.
@@ -83,6 +77,14 @@ def build_loader(
     # traceback that refers to itself.
     gc.collect()
     raise refused
+
+
+def _by_thread(loader: DataLoader[dict[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    """The loader's batches, each made by a thread while the one before is in use."""
+    batches = iter(loader)
+    # One thread of torch, as in a worker process: the sums in a patch are the same to the bit.
+    one_thread = partial(torch.set_num_threads, 1)
+    yield from ahead(lambda _: next(batches), range(len(loader)), one_thread)
 
 
 def worker_failure(problem: OSError | RuntimeError | EOFError) -> RunError | None:
