@@ -107,8 +107,9 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {before + near[0]!r}?" if near else ""
+    in_lower_case = {other.lower(): other for other in known}
+    near = get_close_matches(name.lower(), in_lower_case, n=1)
+    return f"; did you mean {before + in_lower_case[near[0]]!r}?" if near else ""
 
 
 def in_plain_words(complaint: str) -> str:

@@ -43,9 +43,11 @@ def evaluate(
     """Score a run's stages, with intervals: Dice, HD95, lesions; of classes AUROC, F1 and more."""
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
+    from medtl.runtime.files import check_there
     from medtl.runtime.run_folder import open_run
 
     opened, catalog = open_run(run), load_catalog()
+    check_there(data)
 
     from medtl.evaluation.evaluate import evaluate as score
     from medtl.runtime.device import build_fabric

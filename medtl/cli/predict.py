@@ -31,6 +31,7 @@ def predict(
 
     Writes NIfTI label maps (segmentation) or predictions.csv (classification).
     """
+    _check(inputs, out)
     from medtl.inference.predict import predict as predict_with
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter
@@ -50,3 +51,12 @@ def predict(
         ignored=ignore_column or (),
         flips=tta,
     )
+
+
+def _check(inputs: Path, out: Path) -> None:
+    """Refuse paths that cannot be used before torch is imported, which takes seconds."""
+    from medtl.runtime.files import check_there
+    from medtl.runtime.run_folder import check_writable
+
+    check_writable(out)
+    check_there(inputs)

@@ -44,7 +44,7 @@ EDGE = 256
 BLOCK = 1024
 
 
-_FACT = "thumbnails 1"
+_FACT = "thumbnails 2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
 from medtl.data.splits import read_run_fold
-from medtl.errors import ConfigError, DataError, RunError
+from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.evaluation import classification, segmentation
 from medtl.evaluation.controls import against_controls
 from medtl.evaluation.metrics import Row
@@ -40,12 +40,18 @@ def unseen(cases: Sequence[Case], stages: Sequence[LoadedStage]) -> tuple[tuple[
     return kept, len(cases) - len(kept)
 
 
-def pick_cases(cohort: Cohort, run: Run, wanted: str) -> tuple[Case, ...]:
-    """ "test": the run's locked test cases, by id; "all": every case."""
+def pick_cases(cohort: Cohort, run: Run, wanted: str, reporter: Reporter) -> tuple[Case, ...]:
+    """ "test": the run's locked test cases, by id; "all": every case. Warns of missing ones."""
     if wanted == "all":
         return cohort.cases
     locked = set(test_ids(run))
     test = tuple(case for case in cohort.cases if case.id in locked)
+    lost = sorted(locked - {case.id for case in test})
+    if test and lost:
+        reporter.warn(
+            f"{len(lost)} of {len(locked)} test cases of {run.path} are not in {cohort.root}, so "
+            f"they are left out: {shortened(lost)}"
+        )
     if not test:
         raise DataError(
             f"{cohort.root} holds none of the test cases of {run.path}; use --cases all"
@@ -82,6 +88,8 @@ def score_stages(
         raise ConfigError("--missing-modalities is for segmentation; this run classifies; drop it")
     for stage in stages:
         scores.check_cohort(cohort, stage.predictor.preprocessor.regions)
+        if kind.dense and (how := segmentation.defined_otherwise(cohort, stage.metadata)):
+            reporter.warn(how)
     kept, seen = _without_seen(cases, stages, cohort, reporter)
     data: dict[str, Any] = _facts(stages, cohort, kept, run, seen)
     rows, missing = {}, {}
@@ -218,7 +226,7 @@ def evaluate(
         labels=scheme,
         required=sorted(needed),
     )
-    picked = pick_cases(cohort, run, cases or ("test" if own else "all"))
+    picked = pick_cases(cohort, run, cases or ("test" if own else "all"), reporter)
     return score_stages(
         stages, cohort, picked, run, reporter, narrow=own, missing_modalities=missing_modalities
     )

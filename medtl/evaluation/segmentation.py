@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.parallel import ahead
+from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -38,6 +40,24 @@ Extra = Callable[
     [Segmenter, Mapping[str, Any], NDArray[np.bool_], LabelScheme, NDArray[np.bool_] | None],
     Sequence[dict[str, Any]],
 ]
+
+
+def defined_otherwise(cohort: Cohort, trained: CheckpointMetadata) -> str:
+    """How the labels define the regions otherwise than those of training did; "" if alike."""
+    names = trained.regions
+    for case in cohort.cases:
+        values = [set(case.regions[name]) for name in names if name in case.regions]
+        if trained.exclusive and any(a & b for a, b in combinations(values, 2)):
+            how = "a voxel can be in two of"
+        elif trained.nested and not all(a >= b for a, b in pairwise(values)):
+            how = "each does not hold the next of"
+        else:
+            continue
+        return (
+            f"in {cohort.root} {how} the regions {', '.join(names)}, unlike in training; they are "
+            "scored as defined there (--labels defines them otherwise)"
+        )
+    return ""
 
 
 def score(

@@ -268,7 +268,7 @@ def explain_run(
         required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,
     )
-    picked = pick_cases(cohort, run, "all" if inputs else "test")
+    picked = pick_cases(cohort, run, "all" if inputs else "test", reporter)
     folder = out or run.path / "explain" / trained.stage
     facts = {"synthetic": cohort.synthetic, "leak": cohort.leak}
     return folder, explain(trained, picked, options, folder, reporter, facts)

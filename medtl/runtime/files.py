@@ -45,6 +45,12 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+def check_there(path: Path | None) -> None:
+    """Raise DataError for a path that leads nowhere, before anything slow is imported."""
+    if path is not None and not os.path.lexists(from_home(path)):
+        raise DataError(f"{path}: no such file or folder")
+
+
 def portable(path: Path) -> str:
     """The whole path without the user's name: what :func:`from_home` reads back."""
     whole, home = real_path(path), Path.home()

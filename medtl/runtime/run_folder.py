@@ -149,6 +149,8 @@ def open_run(path: Path) -> Run:
     """An existing run folder, recognised by its settings."""
     if path.exists() and not (path / CONFIG).is_file() and (path.parent / CONFIG).is_file():
         raise RunError(f"{path} is a part of a run; did you mean {str(path.parent)!r}?")
+    if path.is_file():
+        raise RunError(f"{path} is a file; name the folder of a run, which medtl train wrote")
     if not path.is_dir():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, beside, str(path).removesuffix(path.name))

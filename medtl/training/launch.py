@@ -22,6 +22,7 @@ from medtl.config import (
 from medtl.errors import ConfigError, Interrupted, shown
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
+from medtl.runtime.files import check_there
 from medtl.runtime.lock import refuse_held
 from medtl.runtime.records import Began, checked
 from medtl.runtime.run_folder import CONFIG, ENVIRONMENT, SPLITS, SUMMARY, Run
@@ -35,9 +36,10 @@ CHANGEABLE = (*HARDWARE_SETTINGS, "data")
 
 
 def check_names(config: TrainConfig, catalog: Catalog) -> None:
-    """Check the names of task and components before torch is imported, which takes seconds.
+    """Check task, components and path of the data before torch is imported, which takes seconds.
 
     Raises:
+        DataError: there is no such data.
         UnknownNameError: no plugin offers a component.
         ConfigError: no task is named.
     """
@@ -59,6 +61,7 @@ def check_names(config: TrainConfig, catalog: Catalog) -> None:
             if known
             else "no plugin offers a task; see medtl plugins list"
         )
+    check_there(config.data)
 
 
 def launch(

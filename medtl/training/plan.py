@@ -389,9 +389,10 @@ def _choices(plan: Plan, advice: Advice) -> Table | None:
         "loss": plan.request.losses[0].name,
         "steps": str(plan.request.steps),
     }
-    if all(getattr(plan.config, name) is not None for name in every):  # of a run that goes on
-        return None
     reasons = dict(advice.reasons)
+    explained = [name for name in every if name in reasons]
+    if all(getattr(plan.config, name) is not None for name in explained):  # of a run that goes on
+        return None
     if levels := plan.topology:
         reasons["network"] = f"planned per axis: {levels.describe()}"
     rows = tuple(
@@ -400,8 +401,7 @@ def _choices(plan: Plan, advice: Advice) -> Table | None:
             value,
             reasons[name] if _chosen(plan, name) else "as given",
         )
-        for name, value in every.items()
-        if name in reasons
+        for name, value in ((name, every[name]) for name in explained)
     )
     return Table("Choices", ("setting", "value", "why"), rows)
 

@@ -19,7 +19,7 @@ from medtl.data.content_hash import (
     fingerprint,
     image_fingerprint,
 )
-from medtl.data.modality import Modality
+from medtl.data.modality import COLOURS, Modality
 from medtl.data.run_inputs import check_inputs, inputs_of
 from medtl.data.same_images import shared_images
 from medtl.data.splits import write_splits
@@ -220,6 +220,7 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
     cases = [*train, *test]
     with reporter.progress("reading images", len(cases)) as advance:
         read = fingerprints(cases, needed, advance)
+    _warn_of_same_channels(cases, needed, reporter)
     own, found = read[: len(train)], read[len(train) :]
     hashes = {value for values in own for value in values}
     hashes -= _of_several(cases, read, needed)
@@ -241,6 +242,22 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
         f"{len(known)} test {plan.cohort.counted} left out: {outside.path} was trained on them"
     )
     return replace(plan, split=replace(plan.split, test=kept)), every
+
+
+def _warn_of_same_channels(
+    cases: Sequence[Case], needed: Collection[Modality], reporter: Reporter
+) -> None:
+    """Not of the colours of a picture, which are equal where it is grey."""
+    same = []
+    for case in cases if set(needed) != set(COLOURS) else ():
+        own = [image_fingerprint(case.images[m]) for m in needed if m in case.images]
+        if len(set(own)) < len(own):
+            same.append(case.id)
+    if same:
+        reporter.warn(
+            f"{len(same)} of {len(cases)} cases have the same image as several modalities; check "
+            f"the files of {shortened(same)}"
+        )
 
 
 def used_cases(plan: Plan) -> list[Case]:

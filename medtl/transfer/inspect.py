@@ -40,7 +40,7 @@ class WeightsFile(Shown):
 
     def tables(self) -> list[Table]:
         shown = tuple(
-            ("trained on" if name == "seen" else name, _cell(name, value))
+            ("trained or validated on" if name == "seen" else name, _cell(name, value))
             for name, value in self.facts.items()
             if name not in ("path", "receipt") and value is not None
         )

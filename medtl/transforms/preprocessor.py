@@ -5,9 +5,9 @@ Axes: C modality, L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
+from itertools import combinations, repeat
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks, unknown_masks
 from medtl.data.io.foreground import enclosed, foreground, head_box, within_uniform
 from medtl.data.io.images import read_labels, read_volume
-from medtl.data.modality import Modality
+from medtl.data.modality import COLOURS, Modality
 from medtl.errors import DataError
 from medtl.transforms.augment import NONE
 from medtl.transforms.image_record import (
@@ -59,6 +59,9 @@ class Preprocessor:
             unknown_LIJK = unknown_masks(labels_IJK, case, self.regions)
         paths = [case.images[name].path for name in self.modalities]
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
+        for one, other in _same_channels(image_CIJK) if self.modalities != COLOURS else ():
+            names = f"{self.modalities[one]} and {self.modalities[other]}"
+            warn.warn(f"{names} are the same image; check the files")
         try:
             prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored, unknown_LIJK)
         except DataError as problem:
@@ -130,6 +133,13 @@ class Preprocessor:
         shown_IJK = within_uniform(array_IJK)
         every_IJK = np.ones(array_IJK.shape, dtype=bool)
         return Shown(array_IJK, every_IJK if shown_IJK is None else shown_IJK, off)
+
+
+def _same_channels(image_CIJK: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
+    """Pairs of channels that hold the same values."""
+    for one, other in combinations(range(len(image_CIJK)), 2):
+        if np.array_equal(image_CIJK[one], image_CIJK[other]):
+            yield one, other
 
 
 def _filled(masks: Sequence[Mask]) -> Mask:

@@ -19,7 +19,7 @@ from medtl.data.formats.case_list import (
     stem,
     without_keys,
 )
-from medtl.data.formats.folders import dicom_advice, held_in
+from medtl.data.formats.folders import Held, dicom_advice, held_in, may_be_image
 from medtl.data.formats.label_names import channel_names, dataset_regions
 from medtl.data.formats.masks import without_masks
 from medtl.errors import DataError, shortened
@@ -114,7 +114,7 @@ def _in_folder(images: Path, part: str, notes: list[str]) -> list[Entry]:
     targets = _by_stem(labels)
     lone = sorted(set(targets) - set(cases))
     if lone:
-        notes.append(f"{labels.name} without images, left out: {shortened(lone)}")
+        notes.append(f"warning: {labels.name} without images, left out: {shortened(lone)}")
     return [
         Entry(name, files, str(images), targets.get(name), part=part)
         for name, files in cases.items()
@@ -159,8 +159,8 @@ def _other_format(folder: Path) -> str:
 
 def read_flat(folder: Path) -> Listing:
     """A folder of ``CASE_0000.nii.gz``, or of ``CASE.nii.gz`` with all channels: to predict."""
-    notes: list[str] = []
-    files = [name for name in held_in(folder).files if is_nifti(name)]
+    held, notes = held_in(folder), []
+    files = [name for name in held.files if is_nifti(name)]
     endings = sorted({name.lower().rpartition(".nii")[2] for name in files})
     if len(endings) > 1:
         raise DataError(f"{folder}: holds .nii and .nii.gz files; keep one of the two")
@@ -177,6 +177,7 @@ def read_flat(folder: Path) -> Listing:
                 "table (.csv), and to predict CASE_0000.nii.gz files"
             )
         )
+    notes += _left_out(held)
     ending = f".nii{endings[0]}"
     cases = _grouped(folder)
     packed = [name for name in files if not _channel(folder / name)]
@@ -190,6 +191,16 @@ def read_flat(folder: Path) -> Listing:
         entries.append(Entry(stem(folder / name), {0: folder / name}, str(folder), packed=True))
     expected = "{case}_{channel:04}" + ending
     return Listing(folder, tuple(entries), notes=tuple(notes), expected=expected)
+
+
+def _left_out(held: Held) -> list[str]:
+    """What of a folder is not read though it may show a patient."""
+    others = [name for name in held.files if not is_nifti(name) and may_be_image(name)]
+    within = {path.parent.name for path in held.path.glob("*/*") if is_nifti(path.name)}
+    others += [f"{name}/" for name in held.folders if name in within]
+    if not others:
+        return []
+    return [f"warning: {held.path}: only its own NIfTI files are read, not {shortened(others)}"]
 
 
 def has_numbers(folder: Path, image: str) -> bool:

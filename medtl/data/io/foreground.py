@@ -46,6 +46,10 @@ MOST_SPECKS = 0.1
 MOST_SPECKS_AT_FACES = 0.02
 
 
+#: A picture may be padded several times.
+MOST_FRAMES = 3
+
+
 def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask of the head or brain, whatever the value of the background.
 
@@ -133,11 +137,23 @@ def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
     return box_IJK
 
 
-def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+def within_uniform(array_IJK: NDArray[Any], frames: int = MOST_FRAMES) -> NDArray[np.bool_] | None:
     """Mask of all voxels that differ from a uniform background; None without such a background.
 
-    The mask of a constant image is empty.
+    The mask of a constant image is empty. An image that was padded with another value than its
+    background's has a frame: what lies within is asked again, for at most ``frames`` frames.
     """
+    mask_IJK = _off_background(array_IJK)
+    box = bounding_box(mask_IJK) if frames and mask_IJK is not None else None
+    if mask_IJK is None or box is None or not _border(mask_IJK[box]).all():
+        return mask_IJK
+    inner_IJK = within_uniform(array_IJK[box], frames - 1)
+    if inner_IJK is not None and inner_IJK.any():
+        mask_IJK[box] = inner_IJK
+    return mask_IJK
+
+
+def _off_background(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
     low, high = float(array_IJK.min()), float(array_IJK.max())
     if low == high:
         return np.zeros(array_IJK.shape, dtype=bool)

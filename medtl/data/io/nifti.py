@@ -271,7 +271,9 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes] | gzip.GzipFile]
                 raise DataError(f"{path}: the file is empty; fetch it again")
             kind = _KINDS.get(start)
             if kind is None:
-                raise DataError(f"{path}: not a NIfTI file; convert it to .nii.gz first")
+                raise DataError(
+                    f"{path}: its content is not NIfTI; fetch it again, or convert it to .nii.gz"
+                )
             stream.seek(0)
             yield _parsed(kind, stream), stream
     except FileNotFoundError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from medtl.data.phantom.kept import placed, written_once
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, near_or_known
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.files import read_regular
 from medtl.runtime.parallel import in_threads
@@ -194,7 +194,7 @@ def read_index(root: Path) -> dict[str, Any]:
 
 def _writer(layout: str) -> Writer:
     if layout not in _WRITERS:
-        raise ConfigError(f"there is no phantom {layout!r}; known: {', '.join(_WRITERS)}")
+        raise ConfigError(f"there is no phantom {layout!r}; {near_or_known(layout, _WRITERS)}")
     return cast(Writer, import_module(_WRITERS[layout]))
 
 

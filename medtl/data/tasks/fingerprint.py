@@ -37,7 +37,7 @@ PERCENTILES = (0.5, 50, 99.5)
 ENDS_VOXELS = 1_000_000
 
 
-_FACT = "image facts 2"
+_FACT = "image facts 3"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from medtl.data.tasks.fingerprint import measure_fingerprint
 from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, unnamed_channels
 from medtl.data.tasks.segmentation_defaults import advice
 from medtl.data.voxel_size import Spacing
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, shortened
 from medtl.runtime.parallel import in_threads
 
 #: Of the built-in phantom.
@@ -88,6 +88,12 @@ class Segmentation(UnboundTask):
         (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+_NUMBERED = (
+    "; call files of one channel each CASE_0000.nii.gz, CASE_0001.nii.gz and so on, or list them "
+    "in a table (.csv)"
+)
+
+
 def _regions_in_files(listing: Listing, notes: list[str]) -> Regions:
     """Names for the label values that the segmentations hold."""
     targets = [entry.target for entry in listing.entries if entry.target is not None]
@@ -139,7 +145,9 @@ class OwnData(ListedTask):
         if entry.packed:
             count = count_volumes(entry.files[0])
             if count != len(self.modalities):
-                raise DataError(f"{entry.files[0]}: {self._named(f'it holds {count} channels')}")
+                held = self._named(f"it holds {count} channel{'' if count == 1 else 's'}")
+                flat = self.listing.source.is_dir()
+                raise DataError(f"{entry.files[0]}: {held}{_NUMBERED if flat else ''}")
         else:
             for n, path in entry.files.items():
                 if n not in range(len(self.modalities)):
@@ -172,6 +180,7 @@ class OwnData(ListedTask):
             notes.append(f"warning: no label map holds {', '.join(absent)}: check --labels")
         cases = tuple(map(self._case, entries, images, values))
         notes += self._partly_known(cases, values)
+        notes += _one_target(cases)
         return cases
 
     def _partly_known(
@@ -232,3 +241,14 @@ class OwnData(ListedTask):
             ignored=tuple(value for value in self.label_scheme.ignored if value in voxels),
             unannotated=tuple(name for name in regions if name not in looked_for),
         )
+
+
+def _one_target(cases: Sequence[Case]) -> Iterator[str]:
+    """Warns of segmentations that several cases name."""
+    owners: dict[ImageFile, list[str]] = {}
+    for case in cases:
+        if case.target is not None:
+            owners.setdefault(case.target, []).append(case.id)
+    for target, ids in owners.items():
+        if len(ids) > 1:
+            yield f"warning: {len(ids)} cases name one label file, {target.path}: {shortened(ids)}"

@@ -412,6 +412,13 @@ def test_no_study_vanishes_from_a_folder_to_predict(tmp_path: Path) -> None:
     volume(tmp_path / "a_0000.nii.gz")
     volume(tmp_path / "x.nii.gz").rename(tmp_path / "b_0000.NII.GZ")
     assert [entry.id for entry in read_flat(tmp_path).entries] == ["a", "b"]
+    assert not read_flat(tmp_path).notes
+    (tmp_path / "notes.txt").write_text("seen")
+    (tmp_path / "d_0000.mha").write_bytes(b"0")
+    volume(tmp_path / "later" / "e_0000.nii.gz")
+    (note,) = read_flat(tmp_path).notes
+    only = "only its own NIfTI files are read, not d_0000.mha, later/"
+    assert note == f"warning: {tmp_path}: {only}"
     (tmp_path / "c_0000.nii.gz").symlink_to("gone")
     with pytest.raises(DataError, match="1 link to nowhere"):
         read_flat(tmp_path)

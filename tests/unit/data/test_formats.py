@@ -153,6 +153,11 @@ def test_table_honours_patients_sites_and_parts(tmp_path: Path) -> None:
     assert not any("patient leakage" in note or "no patients" in note for note in cohort.notes)
 
 
+def test_one_label_file_of_two_cases_is_warned_of(tmp_path: Path) -> None:
+    cohort = read(table(tmp_path, "Case;T1;seg\nx;a.nii.gz;s.nii.gz\ny;b.nii.gz;s.nii.gz\n"))
+    assert f"warning: 2 cases name one label file, {tmp_path / 's.nii.gz'}: x, y" in cohort.notes
+
+
 def test_case_that_counts_as_a_patient_is_told(tmp_path: Path) -> None:
     assert any("patient leakage cannot be excluded" in note for note in read(raw(tmp_path)).notes)
 
@@ -166,7 +171,7 @@ def test_labels_without_images_and_absent_folders_are_told(tmp_path: Path) -> No
     raw(tmp_path, {**V2, "numTraining": 7, "test": ["imagesTs/c.nii.gz"]})
     volume(tmp_path / "labelsTr" / "z.nii.gz")
     notes = read(tmp_path).notes
-    assert "labelsTr without images, left out: z" in notes
+    assert "warning: labelsTr without images, left out: z" in notes
     assert "no folder imagesTs: 1 listed test cases are left out" in notes
     assert "dataset.json says 7 training cases; there are 2" in notes
 
@@ -225,6 +230,7 @@ BAD_LABELS = {
     "text": ({"background": 0, "a": "one"}, "'a'"),
     "negative": ({"background": 0, "a": -1}, "'a'"),
     "nothing": ({"background": 0}, "no label but background"),
+    "odd background": ({"background": 1, "a": 0, "b": 2}, "background has the value 1"),
     "list": (["background", "a"], "labels"),
     "same name": ({"0": "background", "1": "a", "2": "a"}, "'a'"),
     "escape": ({"background": 0, "a\u001b[31m": 1}, "cannot be the name"),

@@ -383,6 +383,23 @@ def test_constant_surroundings_are_background_whatever_their_value(background):
     np.testing.assert_array_equal(foreground(np.asfortranarray(array_IJK)), brain_IJK)
 
 
+@pytest.mark.parametrize("padding", [(-5.0,), (-1000.0,), (7.0, -5.0), (0.0, -3.0, 2.0)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 1)])
+def test_a_frame_of_another_value_is_background_too(padding, axes):
+    brain_IJK, widths = _ball(), [(2, 1) if axis in axes else (0, 0) for axis in range(3)]
+    array_IJK = np.where(brain_IJK, 100.0, 0.0)
+    for value in padding:
+        array_IJK = np.pad(array_IJK, widths, constant_values=value)
+        brain_IJK = np.pad(brain_IJK, widths)
+    np.testing.assert_array_equal(foreground(array_IJK), brain_IJK)
+
+
+def test_an_image_without_background_is_all_of_what_lies_in_its_frame():
+    inside_IJK = np.random.default_rng(3).random((20, 20, 20)) + 1
+    found_IJK = foreground(np.pad(inside_IJK, 3))
+    np.testing.assert_array_equal(found_IJK, np.pad(np.ones(inside_IJK.shape, bool), 3))
+
+
 def test_brain_that_touches_the_border_is_kept():
     brain_IJK = _ball()[:, :, 4:-4][6:]
     np.testing.assert_array_equal(foreground(np.where(brain_IJK, 100.0, 0.0)), brain_IJK)

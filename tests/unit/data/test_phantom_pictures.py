@@ -108,7 +108,9 @@ def test_picture_sizes_follow_the_site_and_not_the_class(tmp_path: Path) -> None
 
 
 def test_unknown_layout_and_sixth_hospital_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'kagle'; known: brats, kaggle-mri, lgg-mri"):
-        write_phantom(tmp_path / "x", cases=1, size=16, sites=1, seed=0, layout="kagle")
+    with pytest.raises(ConfigError, match="'dicom'; known: brats, kaggle-mri, lgg-mri"):
+        write_phantom(tmp_path / "x", cases=1, size=16, sites=1, seed=0, layout="dicom")
+    with pytest.raises(ConfigError, match="'Brts'; did you mean 'brats'"):
+        write_phantom(tmp_path / "x", cases=1, size=16, sites=1, seed=0, layout="Brts")
     with pytest.raises(ConfigError, match="sites 6: must lie between 1 and 5"):
         write_phantom(tmp_path / "x", cases=1, size=16, sites=6, seed=0, layout="lgg-mri")

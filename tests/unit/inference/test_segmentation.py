@@ -243,19 +243,25 @@ def test_locked_test_cases_are_picked_where_the_cohort_has_them(tmp_path: Path) 
     run.write_json("splits.json", [{"train": ["a"], "val": [], "test": ["b", "c"]}])
     own = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "abc"))
     other = Cohort(tmp_path, tuple(Case(name, name, {}) for name in "xy"))
+    reporter = Reporter(silent=True)
 
     def picked(cohort: Cohort, wanted: str) -> str:
-        return "".join(case.id for case in pick_cases(cohort, run, wanted))
+        return "".join(case.id for case in pick_cases(cohort, run, wanted, reporter))
 
-    assert picked(own, "test") == "bc"
+    assert picked(own, "test") == "bc" and not reporter.warnings
     assert picked(own, "all") == "abc"
     assert picked(other, "all") == "xy"
     with pytest.raises(DataError, match="--cases all"):
         picked(other, "test")
+    assert picked(replace(own, cases=own.cases[:2]), "test") == "b"
+    (lost,) = reporter.warnings
+    assert lost == (
+        f"1 of 2 test cases of {tmp_path} are not in {tmp_path}, so they are left out: c"
+    )
 
 
 def test_damaged_splits_are_one_clear_error(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_json("splits.json", {"train": []})
     with pytest.raises(RunError, match=r"splits\.json"):
-        pick_cases(Cohort(tmp_path, ()), run, "test")
+        pick_cases(Cohort(tmp_path, ()), run, "test", Reporter(silent=True))

@@ -116,6 +116,27 @@ def test_a_uniform_background_keeps_its_bits(preset, background: float) -> None:
 
 
 @pytest.mark.parametrize("preset", [mr, brain_mr])
+@pytest.mark.parametrize("record", [ZERO, None])
+@pytest.mark.parametrize("value", [-5.0, 5.0, -1000.0])
+def test_padding_with_another_value_changes_nothing(preset, record, value: float) -> None:
+    found, warnings = prepared(np.pad(head(), 2, constant_values=value), preset(), record)
+    expected, _ = prepared(np.pad(head(), 2), preset(), record)
+    np.testing.assert_array_equal(found, expected)
+    assert not warnings
+
+
+def test_two_channels_of_one_image_are_warned_of(tmp_path: Path) -> None:
+    files = {}
+    for name, seed in {"flair": 1, "t1": 2, "t2": 1}.items():
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(head(seed), AFFINE), path)
+        files[Modality(name)] = ImageFile(path)
+    warnings: list[str] = []
+    Preprocessor(tuple(files), (), mr(), warnings.append)(Case("a", "a", files))
+    assert warnings == ["a: flair and t2 are the same image; check the files"]
+
+
+@pytest.mark.parametrize("preset", [mr, brain_mr])
 @pytest.mark.parametrize("background", [0.0, -1024.0])
 def test_no_noise_where_training_had_some(preset, background: float) -> None:
     clean, random = head(), np.random.default_rng(5)
