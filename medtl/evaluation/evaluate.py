@@ -47,14 +47,14 @@ def pick_cases(cohort: Cohort, run: Run, wanted: str, reporter: Reporter) -> tup
     locked = set(test_ids(run))
     test = tuple(case for case in cohort.cases if case.id in locked)
     lost = sorted(locked - {case.id for case in test})
-    if test and lost:
-        reporter.warn(
-            f"{len(lost)} of {len(locked)} test cases of {run.path} are not in {cohort.root}, so "
-            f"they are left out: {shortened(lost)}"
-        )
     if not test:
         raise DataError(
             f"{cohort.root} holds none of the test cases of {run.path}; use --cases all"
+        )
+    if lost:
+        reporter.warn(
+            f"{len(lost)} of {len(locked)} test cases of run {run.path} are not in {cohort.root}, "
+            f"so they are left out: {shortened(lost)}"
         )
     return test
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import region_masks
+from medtl.data.formats.label_names import recorded_regions
 from medtl.data.io.images import read_header, read_labels
 from medtl.data.label_scheme import LabelScheme
 from medtl.evaluation.metrics import case_metrics, dice_by_patient, metric_rows, write_metrics_csv
@@ -43,21 +44,42 @@ Extra = Callable[
 
 
 def defined_otherwise(cohort: Cohort, trained: CheckpointMetadata) -> str:
-    """How the labels define the regions otherwise than those of training did; "" if alike."""
-    names = trained.regions
+    """Which two regions lie otherwise to each other than in training, as "a holds b"; "" if none.
+
+    What a label value means is not known, so other values of one region are no difference.
+    """
+    expected = _relations(trained)
     for case in cohort.cases:
-        values = [set(case.regions[name]) for name in names if name in case.regions]
-        if trained.exclusive and any(a & b for a, b in combinations(values, 2)):
-            how = "a voxel can be in two of"
-        elif trained.nested and not all(a >= b for a, b in pairwise(values)):
-            how = "each does not hold the next of"
-        else:
-            continue
-        return (
-            f"in {cohort.root} {how} the regions {', '.join(names)}, unlike in training; they are "
-            "scored as defined there (--labels defines them otherwise)"
-        )
+        for (one, other), before in expected.items():
+            if not {one, other} <= case.regions.keys():
+                continue
+            found = _relation(case.regions[one], case.regions[other])
+            if found not in before:
+                return (
+                    f"in {cohort.root} region {one} {found} region {other}, unlike in training; "
+                    f"the scores follow the labels of {cohort.root}"
+                )
     return ""
+
+
+def _relations(trained: CheckpointMetadata) -> dict[tuple[str, str], tuple[str, ...]]:
+    """How each two regions may lie to each other, as far as the checkpoint says."""
+    pairs = list(combinations(trained.regions, 2))
+    values = recorded_regions(trained.names).values if trained.names else {}
+    if values.keys() >= set(trained.regions):
+        return {(a, b): (_relation(values[a], values[b]),) for a, b in pairs}
+    if trained.exclusive:
+        return dict.fromkeys(pairs, ("excludes",))
+    return dict.fromkeys(pairs, ("holds", "equals")) if trained.nested else {}
+
+
+def _relation(one: Sequence[int], other: Sequence[int]) -> str:
+    a, b = set(one), set(other)
+    if a == b:
+        return "equals"
+    if not a & b:
+        return "excludes"
+    return "holds" if a > b else "lies in" if a < b else "overlaps"
 
 
 def score(

@@ -10,7 +10,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from medtl.data.modality import Modality
-from medtl.errors import ConfigError, RunError, UnknownNameError, nearest
+from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.inference.flips import orientations
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.task_types import AnyPredictor, TaskType, task_type_named
@@ -106,9 +106,8 @@ def read_stage(
     """
     path = run.path / stage / BEST
     if not path.is_file():
-        finished = finished_stages(run)
-        choices = nearest(stage, finished) or f"; finished: {', '.join(finished) or 'none'}"
-        raise RunError(f"{run.path} has no finished stage {stage!r}{choices}")
+        choices = ", ".join(finished_stages(run)) or "none"
+        raise RunError(f"{run.path} has no finished stage {stage!r}; finished: {choices}")
     found = restore_stage(read_weights(path), catalog, fabric, tell, warn)
     if found.stage != stage:
         raise RunError(

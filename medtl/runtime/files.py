@@ -46,7 +46,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_there(path: Path | None) -> None:
-    """Raise DataError for a path that leads nowhere, before anything slow is imported."""
+    """Raise DataError for a path that does not exist, before anything slow is imported."""
     if path is not None and not os.path.lexists(from_home(path)):
         raise DataError(f"{path}: no such file or folder")
 

@@ -390,18 +390,18 @@ def _choices(plan: Plan, advice: Advice) -> Table | None:
         "steps": str(plan.request.steps),
     }
     reasons = dict(advice.reasons)
-    explained = [name for name in every if name in reasons]
-    if all(getattr(plan.config, name) is not None for name in explained):  # of a run that goes on
-        return None
     if levels := plan.topology:
         reasons["network"] = f"planned per axis: {levels.describe()}"
+    explained = {name: value for name, value in every.items() if name in reasons}
+    if all(getattr(plan.config, name) is not None for name in explained):  # of a run that goes on
+        return None
     rows = tuple(
         (
             name.removesuffix("_mm").replace("_", " "),
             value,
             reasons[name] if _chosen(plan, name) else "as given",
         )
-        for name, value in ((name, every[name]) for name in explained)
+        for name, value in explained.items()
     )
     return Table("Choices", ("setting", "value", "why"), rows)
 

@@ -247,9 +247,11 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
 def _warn_of_same_channels(
     cases: Sequence[Case], needed: Collection[Modality], reporter: Reporter
 ) -> None:
-    """Not of the colours of a picture, which are equal where it is grey."""
+    """Warn of cases that have one image as several modalities. Grey pictures have equal colours."""
+    if set(needed) == set(COLOURS):
+        return
     same = []
-    for case in cases if set(needed) != set(COLOURS) else ():
+    for case in cases:
         own = [image_fingerprint(case.images[m]) for m in needed if m in case.images]
         if len(set(own)) < len(own):
             same.append(case.id)

@@ -59,9 +59,8 @@ class Preprocessor:
             unknown_LIJK = unknown_masks(labels_IJK, case, self.regions)
         paths = [case.images[name].path for name in self.modalities]
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
-        for one, other in _same_channels(image_CIJK) if self.modalities != COLOURS else ():
-            names = f"{self.modalities[one]} and {self.modalities[other]}"
-            warn.warn(f"{names} are the same image; check the files")
+        for one, other in self._same_channels(image_CIJK):
+            warn.warn(f"{one} and {other} are the same image; check the files")
         try:
             prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored, unknown_LIJK)
         except DataError as problem:
@@ -100,6 +99,15 @@ class Preprocessor:
         settings = preset, names, stored, unknown_LIJK
         return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, *settings)
 
+    def _same_channels(self, image_CIJK: np.ndarray[Any, Any]) -> Iterator[tuple[str, str]]:
+        """Pairs of modalities with the same values. Grey pictures have equal colours."""
+        if set(self.modalities) == set(COLOURS):
+            return
+        named = zip(self.modalities, image_CIJK, strict=True)
+        for (one, first_IJK), (other, second_IJK) in combinations(named, 2):
+            if np.array_equal(first_IJK, second_IJK):
+                yield one, other
+
     def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where each channel of a native image shows the patient (CIJK)."""
         return _filled([each.mask_IJK for each in self._each_shown(image_CIJK)])
@@ -133,13 +141,6 @@ class Preprocessor:
         shown_IJK = within_uniform(array_IJK)
         every_IJK = np.ones(array_IJK.shape, dtype=bool)
         return Shown(array_IJK, every_IJK if shown_IJK is None else shown_IJK, off)
-
-
-def _same_channels(image_CIJK: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
-    """Pairs of channels that hold the same values."""
-    for one, other in combinations(range(len(image_CIJK)), 2):
-        if np.array_equal(image_CIJK[one], image_CIJK[other]):
-            yield one, other
 
 
 def _filled(masks: Sequence[Mask]) -> Mask:

@@ -194,7 +194,7 @@ def read_flat(folder: Path) -> Listing:
 
 
 def _left_out(held: Held) -> list[str]:
-    """What of a folder is not read though it may show a patient."""
+    """Warns of files that may be images, and of subfolders with NIfTI files: they are not read."""
     others = [name for name in held.files if not is_nifti(name) and may_be_image(name)]
     within = {path.parent.name for path in held.path.glob("*/*") if is_nifti(path.name)}
     others += [f"{name}/" for name in held.folders if name in within]

@@ -46,8 +46,8 @@ MOST_SPECKS = 0.1
 MOST_SPECKS_AT_FACES = 0.02
 
 
-#: A picture may be padded several times.
-MOST_FRAMES = 3
+#: What an image shows fills at least this share of what lies within its padding.
+LEAST_WITHIN = 0.05
 
 
 def foreground(array_IJK: NDArray[Any]) -> NDArray[np.bool_]:
@@ -137,20 +137,47 @@ def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
     return box_IJK
 
 
-def within_uniform(array_IJK: NDArray[Any], frames: int = MOST_FRAMES) -> NDArray[np.bool_] | None:
+def within_uniform(array_IJK: NDArray[Any], *, padded: bool = True) -> NDArray[np.bool_] | None:
     """Mask of all voxels that differ from a uniform background; None without such a background.
 
-    The mask of a constant image is empty. An image that was padded with another value than its
-    background's has a frame: what lies within is asked again, for at most ``frames`` frames.
+    The mask of a constant image is empty. ``padded``: planes at the faces that hold one value each
+    are background, too, where what lies within them has a background of another value. That is not
+    so where this value is the brightest: it is saturated.
     """
     mask_IJK = _off_background(array_IJK)
-    box = bounding_box(mask_IJK) if frames and mask_IJK is not None else None
-    if mask_IJK is None or box is None or not _border(mask_IJK[box]).all():
+    box, values = _within_planes(array_IJK)
+    of_background = mask_IJK is not None and values <= {array_IJK.flat[int(mask_IJK.argmin())]}
+    if not padded or of_background or not values:
         return mask_IJK
-    inner_IJK = within_uniform(array_IJK[box], frames - 1)
-    if inner_IJK is not None and inner_IJK.any():
-        mask_IJK[box] = inner_IJK
+    within_IJK = array_IJK[box]
+    inner_IJK = _off_background(within_IJK)
+    if inner_IJK is None or inner_IJK.mean() < LEAST_WITHIN:
+        return mask_IJK
+    background = within_IJK[~inner_IJK].max()
+    if values <= {background} or background == within_IJK.max():
+        return mask_IJK
+    mask_IJK = np.zeros(array_IJK.shape, dtype=bool)
+    mask_IJK[box] = inner_IJK
     return mask_IJK
+
+
+def _within_planes(array_IJK: NDArray[Any]) -> tuple[tuple[slice, ...], set[Any]]:
+    """The box within the planes at the faces that hold one value each, and these values."""
+    box: list[slice] = [slice(0, n) for n in array_IJK.shape]
+    values: set[Any] = set()
+    peeled = True
+    while peeled:  # without the planes of one axis, those of others may hold one value
+        peeled = False
+        for axis, end in product(range(array_IJK.ndim), (1, -1)):
+            planes = np.moveaxis(array_IJK[tuple(box)], axis, 0)[::end]
+            count = 0
+            while count < len(planes) - 1 and planes[count].min() == planes[count].max():
+                values.add(planes[count].flat[0])
+                count += 1
+            start, stop = box[axis].start, box[axis].stop
+            box[axis] = slice(start + count, stop) if end > 0 else slice(start, stop - count)
+            peeled = peeled or count > 0
+    return tuple(box), values
 
 
 def _off_background(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:

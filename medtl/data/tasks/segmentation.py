@@ -88,9 +88,10 @@ class Segmentation(UnboundTask):
         (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+#: How a folder to predict is laid out.
 _NUMBERED = (
-    "; call files of one channel each CASE_0000.nii.gz, CASE_0001.nii.gz and so on, or list them "
-    "in a table (.csv)"
+    "; rename the files of each channel to CASE_0000.nii.gz, CASE_0001.nii.gz and so on, or list "
+    "them in a table (.csv)"
 )
 
 

@@ -383,18 +383,38 @@ def test_constant_surroundings_are_background_whatever_their_value(background):
     np.testing.assert_array_equal(foreground(np.asfortranarray(array_IJK)), brain_IJK)
 
 
-@pytest.mark.parametrize("padding", [(-5.0,), (-1000.0,), (7.0, -5.0), (0.0, -3.0, 2.0)])
-@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 1)])
-def test_a_frame_of_another_value_is_background_too(padding, axes):
-    brain_IJK, widths = _ball(), [(2, 1) if axis in axes else (0, 0) for axis in range(3)]
-    array_IJK = np.where(brain_IJK, 100.0, 0.0)
+ALL, ENDS, ONE_END = ((2, 1),) * 3, ((0, 0), (0, 0), (3, 3)), ((0, 0), (4, 0), (0, 0))
+
+
+@pytest.mark.parametrize("padding", [(-5.0,), (-1000.0,), (5.0,), (3000.0,), (7.0, -5.0, 0.0, 2.0)])
+@pytest.mark.parametrize("widths", [ALL, ((1, 1),) * 3, ((8, 8), (8, 8), (0, 0)), ENDS, ONE_END])
+def test_padding_of_another_value_is_background_too(padding, widths):
+    brain_IJK = _ball()
+    array_IJK = np.where(brain_IJK, 100 + 10 * np.random.default_rng(0).random(brain_IJK.shape), 0)
     for value in padding:
         array_IJK = np.pad(array_IJK, widths, constant_values=value)
         brain_IJK = np.pad(brain_IJK, widths)
-    np.testing.assert_array_equal(foreground(array_IJK), brain_IJK)
+    for found_IJK in (foreground(array_IJK), foreground(np.asfortranarray(array_IJK))):
+        np.testing.assert_array_equal(found_IJK, brain_IJK)
 
 
-def test_an_image_without_background_is_all_of_what_lies_in_its_frame():
+@pytest.mark.parametrize(
+    "inside",
+    [
+        np.where(np.pad(np.ones((10, 10, 10), bool), 15), 2.0, 1.0),  # a small lesion in a phantom
+        np.where(np.pad(np.ones((6, 6, 6), bool), 3), 0.0, 1.0),  # a hollow cube
+        np.where(np.pad(np.ones((9, 9, 1), bool), ((6, 6), (6, 6), (0, 0))), 90.0, 255.0),
+    ],
+    ids=["box", "hollow", "saturated"],
+)
+def test_a_box_of_one_value_is_no_padding(inside):
+    found_IJK = foreground(
+        np.pad(inside, 12 if inside.shape[2] > 1 else ((12, 12), (12, 12), (0, 0)))
+    )
+    assert found_IJK.sum() >= (inside > 0).sum()
+
+
+def test_an_image_without_background_is_all_of_what_lies_in_its_padding():
     inside_IJK = np.random.default_rng(3).random((20, 20, 20)) + 1
     found_IJK = foreground(np.pad(inside_IJK, 3))
     np.testing.assert_array_equal(found_IJK, np.pad(np.ones(inside_IJK.shape, bool), 3))

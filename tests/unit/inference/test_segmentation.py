@@ -256,7 +256,7 @@ def test_locked_test_cases_are_picked_where_the_cohort_has_them(tmp_path: Path) 
     assert picked(replace(own, cases=own.cases[:2]), "test") == "b"
     (lost,) = reporter.warnings
     assert lost == (
-        f"1 of 2 test cases of {tmp_path} are not in {tmp_path}, so they are left out: c"
+        f"1 of 2 test cases of run {tmp_path} are not in {tmp_path}, so they are left out: c"
     )
 
 

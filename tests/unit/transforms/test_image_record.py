@@ -63,7 +63,7 @@ def prepared(
     preprocessor = Preprocessor((Modality(name),), (), preset.with_spacing(2.0), warnings.append)
     found = preprocessor.prepare(array[None], AFFINE)
     placement = found["placement"]
-    full = np.full(SHAPE, np.nan, np.float32)
+    full = np.full(array.shape, np.nan, np.float32)
     box = tuple(slice(a, a + n) for a, n in zip(placement.start, placement.size, strict=True))
     full[box] = found["image"][0].numpy()
     return full, warnings
@@ -123,6 +123,17 @@ def test_padding_with_another_value_changes_nothing(preset, record, value: float
     expected, _ = prepared(np.pad(head(), 2), preset(), record)
     np.testing.assert_array_equal(found, expected)
     assert not warnings
+
+
+def test_bright_padding_of_ct_becomes_air_whatever_lies_within() -> None:
+    random = np.random.default_rng(4)
+    brain = np.where(sphere(9), 35 + random.normal(0, 8, SHAPE), -1000).astype(np.float32)
+    record = ImageRecord(-1000.0, (-1000.0, -1000.0), (60.0, 80.0))
+    preset = ct().with_windows({"ct": WINDOW})
+    found, warnings = prepared(np.pad(brain, 6), preset, record, "ct")
+    expected, _ = prepared(np.pad(brain, 6, constant_values=-1000), preset, record, "ct")
+    np.testing.assert_array_equal(found, expected)
+    assert "it is padded with 0, which is set to training's -1000" in warnings[0]
 
 
 def test_two_channels_of_one_image_are_warned_of(tmp_path: Path) -> None:
