@@ -20,8 +20,9 @@ OTHERS_S = 24 * 3600.0
 
 _MARKED = re.compile(r"\..+\.(?P<pid>\d{1,10})-(?P<machine>[0-9a-f]{8})\.part(\.\w+)?")
 
-#: Former names; they were made within the folder of a run, which is locked.
-_FORMER = re.compile(r"\..+\.\d+(\.\w+)?")
+#: Former names, and those that safetensors writes to; both are made within the folder of a run,
+#: which is locked.
+_UNMARKED = re.compile(r"\..+\.\d+(\.\w+)?|\.tmp\w{6}")
 
 #: Characters of a name that its temporary file repeats.
 LONGEST = 50
@@ -51,19 +52,19 @@ def in_use(path: Path) -> Iterator[None]:
         _in_use.discard(own)
 
 
-def sweep(folder: Path, *, deep: bool = False, former: bool = False) -> None:
+def sweep(folder: Path, *, deep: bool = False, unmarked: bool = False) -> None:
     """Remove what processes that were killed left in a folder; what cannot be removed stays.
 
     Args:
         deep: also in the folders below.
-        former: also files whose name does not say on which machine they were made.
+        unmarked: also files whose name does not say which process made them; of a locked run.
     """
     try:
         found = list(folder.rglob(".*") if deep else folder.glob(".*"))
     except OSError:
         return
     for path in found:
-        if is_leftover(path) or (former and _FORMER.fullmatch(path.name) and path.is_file()):
+        if is_leftover(path) or (unmarked and _UNMARKED.fullmatch(path.name) and path.is_file()):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

@@ -173,7 +173,7 @@ def open_folder(
             if isinstance(out, Run):
                 run = out
                 holding.enter_context(locked(run.path))
-                sweep(run.path, deep=True, former=True)
+                sweep(run.path, deep=True, unmarked=True)
             else:
                 run = start_run(plan.config.task, plan.config.strategy, out)
                 holding.enter_context(locked(run.path))

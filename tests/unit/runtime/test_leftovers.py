@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -57,6 +58,39 @@ def test_files_and_folders_of_a_killed_process_are_swept(
     (tmp_path / ".mine.123.part").write_text("of another program")
     sweep(tmp_path)
     assert hidden(tmp_path) == [".mine.123.part"]
+
+
+#: Saves the same tensor again and again.
+SAVER = """
+import sys
+import numpy as np
+from safetensors.numpy import save_file
+while True:
+    save_file({"a": np.zeros(2**24, np.float32)}, sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes cannot be stopped")
+def test_what_safetensors_leaves_in_a_run_is_swept_when_the_run_goes_on(tmp_path: Path) -> None:
+    stage = tmp_path / "source" / "checkpoint_last"
+    stage.mkdir(parents=True)
+    saver = subprocess.Popen([sys.executable, "-c", SAVER, str(stage / "weights.safetensors")])
+    end, left = time.monotonic() + 60, []
+    while not left:
+        assert saver.poll() is None and time.monotonic() < end
+        saver.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+        saver.send_signal(signal.SIGSTOP)
+        left = hidden(stage)
+    saver.kill()
+    saver.wait()
+    (stage / "weights.safetensors").write_bytes(b"whole")
+    (tmp_path / ".tmpfiles").write_text("of the user")
+    sweep(tmp_path, deep=True)
+    assert hidden(stage) == left  # which process made it is not known
+    sweep(tmp_path, deep=True, unmarked=True)
+    assert not hidden(stage) and hidden(tmp_path) == [".tmpfiles"]
+    assert (stage / "weights.safetensors").read_bytes() == b"whole"
 
 
 def test_what_this_process_is_writing_is_not_swept(tmp_path: Path) -> None:
