@@ -2,8 +2,9 @@
 
 Weights, gradients, the optimiser's moments and the running average are counted. The memory of the
 batch depends on what the layers keep and on the library's working space. It is measured in a
-forward and a backward pass over patches of two small sizes, and extrapolated linearly in the
-number of voxels.
+forward and a backward pass over small patches, and grows in proportion to the number of voxels.
+That is an upper bound for layers whose memory is a constant and a part per voxel: working space of
+a fixed size decides the peak of small patches, what the layers keep that of large ones.
 
 Axes: B batch, C modality, L region, then the spatial axes.
 """
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from math import lcm, prod
+from math import prod
 
 import torch
 from lightning_fabric import Fabric
@@ -34,7 +35,7 @@ from medtl.training.profiler import exported, quiet
 from medtl.training.step import Objective
 from medtl.transfer.strategies.base import Stage
 
-#: The larger of the two patches has no longer edge. Smaller ones show the weights, not the batch.
+#: The measured patch has no longer edge. Smaller ones show the weights, not the batch.
 PROBE_EDGE = 64
 
 
@@ -55,12 +56,10 @@ class Footprint:
     """Bytes that a step takes on its device, in each process."""
 
     weights_bytes: int  #: with gradients, moments and average
-    base_bytes: float  #: of a batch, however small its patches
     voxel_bytes: float  #: of a batch, per voxel
 
     def step_bytes(self, batch_size: int, patch_size: Sequence[int]) -> int:
-        batch = self.base_bytes + self.voxel_bytes * batch_size * prod(patch_size)
-        return self.weights_bytes + max(0, round(batch))
+        return self.weights_bytes + round(self.voxel_bytes * batch_size * prod(patch_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +122,18 @@ def measure_footprint(
     copies = 3 + MOMENTS.get(stage.optimizer, USUAL_MOMENTS)
     weights = copies * sum(t.numel() * t.element_size() for t in tensors(network).values())
     multiples = network.multiples
-    large = tuple(
+    edges = tuple(
         min(edge, multiple * max(2, PROBE_EDGE // multiple))
         for edge, multiple in zip(plan.patch_size, multiples, strict=False)
     )
-    small = _halved(large, multiples)
     batch_size = stage.batch_size // fabric.world_size
-    # What is made at first use is not counted. (Batch norm of one small image is undefined.)
-    smaller = _taking(small, network, plan, catalog)
-    try:
-        _batch_bytes(stage, smaller, catalog, fabric, small, min(2, batch_size))
-        least = _batch_bytes(stage, smaller, catalog, fabric, small, batch_size)
-        voxels = batch_size * prod(small)
-        per_voxel, base = least / voxels, 0.0
-        if large != small:
-            larger = _taking(large, network, plan, catalog)
-            more = _batch_bytes(stage, larger, catalog, fabric, large, batch_size) - least
-            per_voxel = more / (batch_size * prod(large) - voxels)
-            base = least - per_voxel * voxels
+    taken = _taking(edges, network, plan, catalog)
+    try:  # What is made at first use is not counted.
+        _batch_bytes(stage, taken, catalog, fabric, edges, min(2, batch_size))
+        batch = _batch_bytes(stage, taken, catalog, fabric, edges, batch_size)
     except (OSError, json.JSONDecodeError):  # a full disk cuts the profiler's trace off
         return None
-    factor = OVERHEAD[device]
-    return Footprint(weights, factor * base, factor * per_voxel)
+    return Footprint(weights, OVERHEAD[device] * batch / (batch_size * prod(edges)))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -173,16 +162,6 @@ def advice(footprint: Footprint, plan: Plan, processes: int, free: float) -> str
 def largest_stage(plan: Plan) -> Stage:
     """The stage that takes most: with unlabelled images the batch is twice as large."""
     return next((stage for stage in plan.stages if stage.unlabelled), plan.stages[0])
-
-
-def _halved(edges: tuple[int, ...], multiples: tuple[int, ...]) -> tuple[int, ...]:
-    """With the longest edge halved, unless that leaves less than two steps of the last level."""
-    longest = edges.index(max(edges))
-    multiple = lcm(16, multiples[longest])
-    half = multiple * round(edges[longest] / 2 / multiple)
-    if not 2 * multiple <= half < edges[longest]:
-        return edges
-    return (*edges[:longest], half, *edges[longest + 1 :])
 
 
 def _taking(edges: tuple[int, ...], network: Network, plan: Plan, catalog: Catalog) -> Network:

@@ -71,7 +71,7 @@ def test_larger_patches_are_foreseen_from_small_ones(phantom: Path) -> None:
 
 def test_advice_is_the_largest_batch_that_fits_then_the_largest_patch(phantom: Path) -> None:
     found = plan(phantom, 64, batch_size=8)
-    bytes_ = Footprint(0, 0, 1)  # a byte per voxel
+    bytes_ = Footprint(0, 1)  # a byte per voxel
     voxels = 64**3
     assert advice(bytes_, found, 1, 5.5 * voxels) == "--batch-size 5"
     assert advice(bytes_, found, 2, 3.5 * voxels) == "--batch-size 6"
