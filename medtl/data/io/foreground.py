@@ -145,9 +145,11 @@ def within_uniform(array_IJK: NDArray[Any], *, padded: bool = True) -> NDArray[n
     so where this value is the brightest: it is saturated.
     """
     mask_IJK = _off_background(array_IJK)
+    if not padded:
+        return mask_IJK
     box, values = _within_planes(array_IJK)
     of_background = mask_IJK is not None and values <= {array_IJK.flat[int(mask_IJK.argmin())]}
-    if not padded or of_background or not values:
+    if of_background or not values:
         return mask_IJK
     within_IJK = array_IJK[box]
     inner_IJK = _off_background(within_IJK)

@@ -21,7 +21,7 @@ EQUAL, WITHIN = {"a": (2,), "b": (2,)}, {"a": (2,), "b": (1, 2)}
 
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("trained_on", "given", "expected"),
     [
         (APART, APART, ""),
         (APART, {"a": (3,), "b": (1, 2)}, ""),
@@ -34,18 +34,18 @@ EQUAL, WITHIN = {"a": (2,), "b": (2,)}, {"a": (2,), "b": (1, 2)}
         (NESTED, WITHIN, "a lies in region b"),
     ],
 )
-def test_definitions(before: Any, now: Any, told: str, named: bool) -> None:
+def test_definitions(trained_on: Any, given: Any, expected: str, named: bool) -> None:
     """``named``: the checkpoint records the label values, not only whether regions are nested."""
-    regions = {"regions": {n: list(v) for n, v in before.items()}, "labels": [0, 1, 2]}
+    regions = {"regions": {n: list(v) for n, v in trained_on.items()}, "labels": [0, 1, 2]}
     trained: Any = SimpleNamespace(
         regions=("a", "b"),
-        nested=before is NESTED,
-        exclusive=before is APART,
+        nested=trained_on is NESTED,
+        exclusive=trained_on is APART,
         names=regions if named else None,
     )
-    cohort = Cohort(Path("data"), (Case("x", "x", {}, regions=now),))
+    cohort = Cohort(Path("data"), (Case("x", "x", {}, regions=given),))
     found = defined_otherwise(cohort, trained)
-    assert found.startswith(f"in data region {told}") if told else not found
+    assert found.startswith(f"in data region {expected}") if expected else not found
 
 
 def test_overlap_is_known_from_the_recorded_values_alone() -> None:

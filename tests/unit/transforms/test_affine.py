@@ -5,8 +5,10 @@ Axes: C channel, I J K voxels.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn import functional
 
@@ -47,6 +49,20 @@ def test_window_shows_what_grid_sample_finds_and_the_rest_is_empty(
         found = torch.zeros(3, *patch)
         found[(slice(None), *window)] = affine.sample(volume_CIJK, window)
         torch.testing.assert_close(found, everywhere(affine, volume_CIJK), atol=1e-4, rtol=0)
+
+
+def test_a_place_in_a_large_volume_is_rounded_by_a_hundredth_of_a_voxel_at_most() -> None:
+    shape = (240, 240, 155)
+    volume_IJK = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    affine = Affine(torch.tensor([200.3, 180.7, 77.1]), random_map(3, (1, 1, 1)).matrix, (24,) * 3)
+    lines = [np.arange(edge) - (edge - 1) / 2 for edge in affine.patch]
+    offsets_3IJK = np.stack(np.meshgrid(*lines, indexing="ij"))
+    moved_3IJK = np.tensordot(affine.matrix.double().numpy(), offsets_3IJK, 1)
+    places_3IJK = moved_3IJK + affine.centre.double().numpy()[:, None, None, None]
+    expected_IJK = map_coordinates(volume_IJK.double().numpy(), places_3IJK, order=1)
+    found_CIJK = affine.sample(volume_IJK[None], affine.window(shape))
+    # Neighbours differ by 1 at most, so a value's error is at most that of its place.
+    np.testing.assert_allclose(found_CIJK[0].numpy(), expected_IJK, atol=0.01, rtol=0)
 
 
 def test_a_part_of_the_volume_is_found_where_it_lies_in_the_whole() -> None:
