@@ -68,8 +68,10 @@ def shift(
     quiet: Quiet = False,
 ) -> None:
     """Measure the shift between two domains, with patient-level permutation tests."""
+    from medtl.runtime.files import check_there
     from medtl.shift.request import build_request
 
+    check_there(data)
     request = build_request(
         {
             "task": task,
