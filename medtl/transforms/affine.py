@@ -70,9 +70,8 @@ class Affine:
             ]
             against = [1 + axis for axis in range(3) if self.matrix[axis, axis] < 0]
             return _cut(volume_CIJK, [first for first, _ in ends], size).float().flip(against)
-        # Pad by one zero before and two after; places further away are clamped to the padding.
-        padded_CIJK = functional.pad(volume_CIJK.float(), (1, 2) * 3)
-        places = []  # along each axis of the volume: of a voxel's i, and of its j and k
+        planes = _Planes(volume_CIJK)
+        places = []  # along each axis of the padded volume: of a voxel's i, and of its j and k
         for axis in range(3):
             i, j, k = (step * line for step, line in zip(self.matrix[axis], offsets, strict=True))
             places.append((i[:, None, None] + (self.centre[axis] + 1), j[:, None] + k))
@@ -81,7 +80,7 @@ class Affine:
         for first in range(0, size[0], step):
             part = slice(first, first + step)
             places_IJK = [row[part] + plane for row, plane in places]
-            _interpolate(padded_CIJK, places_IJK, sampled_CIJK[:, part].flatten(1))
+            sampled_CIJK[:, part] = planes.interpolate(places_IJK)
         return sampled_CIJK
 
     def _on_voxels(self) -> bool:
@@ -92,29 +91,49 @@ class Affine:
         )
 
 
-def _interpolate(volume_CIJK: Tensor, places_IJK: Sequence[Tensor], sampled_CV: Tensor) -> None:
-    """Trilinear interpolation at these places, written to ``sampled_CV``.
+class _Planes:
+    """The planes of a volume as one image, one below the other, with zeros around each.
 
-    ``places_IJK``, one tensor per axis of the volume, are changed in place. Rounding moves a place
-    by up to 1e-7 of the number of rows (voxels). The volume is padded by one voxel at the end.
+    ``grid_sample`` counts from -1 to 1 along an axis. Its numbers are exact at every voxel where an
+    axis has one voxel more than a power of two, so the image claims such a size; nothing is read
+    beyond the planes. Then only what lies beside a voxel contributes to a value, however a place
+    is rounded, and the background stays 0.
     """
-    channels, planes, height, width = volume_CIJK.shape
-    rows_1CRK = volume_CIJK.reshape(1, channels, planes * height, width)
-    before_1CRK, after_1CRK = rows_1CRK[:, :, :-height], rows_1CRK[:, :, height:]
-    i, j, k = places_IJK
-    plane = i.clamp_(0, planes - 2).floor()
-    share_V = i.sub_(plane).flatten()
-    row = j.clamp_(0, height - 2).add_(plane, alpha=height)
-    # grid_sample counts from -1 to 1 along the width, then along the height.
-    grid_IJK2 = torch.empty(*k.shape, 2)
-    torch.mul(k.clamp_(0, width - 2), 2 / (width - 1), out=grid_IJK2[..., 0])
-    torch.mul(row, 2 / (before_1CRK.shape[2] - 1), out=grid_IJK2[..., 1])
-    grid_11V2 = grid_IJK2.sub_(1).view(1, 1, -1, 2)
-    before_CV, after_CV = (
-        functional.grid_sample(plane_1CRK, grid_11V2, align_corners=True)[0, :, 0]
-        for plane_1CRK in (before_1CRK, after_1CRK)
-    )
-    torch.lerp(before_CV, after_CV, share_V, out=sampled_CV)
+
+    def __init__(self, volume_CIJK: Tensor) -> None:
+        """Pad by one zero before and two after: places further away are clamped to them."""
+        channels, *inner = volume_CIJK.shape
+        planes, height, width = self.sizes = [n + 3 for n in inner]
+        self.ends = [1 << (n - 1).bit_length() for n in (width, planes * height)]
+        row, column = self.ends[1] + 1, self.ends[0] + 1
+        stored = torch.empty(channels, (row + height) * width + column)
+        filled_CIJK = stored[:, : planes * height * width].view(channels, planes, height, width)
+        filled_CIJK.zero_()[:, 1:-2, 1:-2, 1:-2] = volume_CIJK
+        size, strides = (1, channels, row, column), (0, stored.stride(0), width, 1)
+        self.image_1CRK = stored.as_strided(size, strides)
+        self.next_1CRK = stored.as_strided(size, strides, height * width)  # from the second plane on
+
+    def interpolate(self, places_IJK: Sequence[Tensor]) -> Tensor:
+        """The values (CIJK) at these places, one tensor per axis, which are changed in place.
+
+        They count from the padding, which is voxel 0.
+        """
+        i, j, k = (
+            place_IJK.clamp_(0, size - 2)
+            for place_IJK, size in zip(places_IJK, self.sizes, strict=True)
+        )
+        plane = i.floor()
+        share_V = i.sub_(plane).flatten()
+        row = j.add_(plane, alpha=self.sizes[1])
+        grid_IJK2 = torch.empty(*k.shape, 2)
+        for axis, (place, end) in enumerate(zip((k, row), self.ends, strict=True)):
+            torch.mul(place, 2 / end, out=grid_IJK2[..., axis])
+        grid_11V2 = grid_IJK2.sub_(1).view(1, 1, -1, 2)
+        value_CV, next_CV = (
+            functional.grid_sample(image_1CRK, grid_11V2, align_corners=True)[0, :, 0]
+            for image_1CRK in (self.image_1CRK, self.next_1CRK)
+        )
+        return value_CV.lerp_(next_CV, share_V).view(-1, *i.shape)
 
 
 def _cut(volume_CIJK: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -17,9 +17,6 @@ from torch.nn import functional
 from medtl.data.io.grids import bounding_box
 from medtl.transforms.affine import Affine, Window
 
-#: Smaller shares of a voxel are rounding of its place.
-ROUNDING = 0.01
-
 #: No signal is about this many standard deviations below the mean of a z-scored brain.
 AIR = 3.0
 
@@ -268,8 +265,8 @@ def apply(
 ) -> tuple[Tensor, Tensor]:
     """The patch of a draw: image float32 CIJK, target float32 LIJK of 0 and 1.
 
-    The target is NaN where it takes more than ``ROUNDING`` from voxels that are ``unknown``. A
-    missing modality is 0 everywhere, like the background.
+    The target is NaN where it takes anything from a voxel that is ``unknown``. A missing modality
+    is 0 everywhere, like the background.
     """
     affine = Affine(drawn.centre, drawn.matrix, patch)
     window = affine.window(image_CIJK.shape[1:])
@@ -287,7 +284,7 @@ def apply(
         for channel_IJK, settings in zip(shown_CIJK, drawn.channels, strict=True):
             _fade(channel_IJK, channel_IJK[inner], share_LIJK[0], settings.fade)
     if unknown_LIJK is not None:
-        hidden_LIJK = affine.sample(unknown_LIJK, window) > ROUNDING
+        hidden_LIJK = affine.sample(unknown_LIJK, window) > 0
         target[(slice(None), *window)].masked_fill_(hidden_LIJK, torch.nan)
     return _shown(drawn, shown_CIJK, window, patch), target
 

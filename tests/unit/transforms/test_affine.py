@@ -5,6 +5,8 @@ Axes: C channel, I J K voxels.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,33 @@ def test_a_place_in_a_large_volume_is_rounded_by_a_hundredth_of_a_voxel_at_most(
     found_CIJK = affine.sample(volume_IJK[None], affine.window(shape))
     # Neighbours differ by 1 at most, so a value's error is at most that of its place.
     np.testing.assert_allclose(found_CIJK[0].numpy(), expected_IJK, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 60), (512, 512, 60), (130, 170, 1)])
+def test_nothing_is_shown_beyond_the_volume(shape: tuple[int, int, int]) -> None:
+    patch = (96, 64, 1 if shape[2] == 1 else 48)
+    for seed in range(5):
+        affine = random_map(seed, patch)
+        middle = torch.tensor(shape) * torch.rand(3, generator=torch.Generator().manual_seed(seed))
+        affine = replace(affine, centre=middle)
+        window = affine.window(shape)
+        shown_IJK = affine.sample(torch.ones(1, *shape), window)[0]
+        lines = [torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in patch]
+        offsets_IJK3 = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1)[window]
+        places_IJK3 = offsets_IJK3 @ affine.matrix.double().T + affine.centre.double()
+        beyond_IJK = ((places_IJK3 < -1.001) | (places_IJK3 > torch.tensor(shape) + 0.001)).any(-1)
+        assert beyond_IJK.any()
+        assert not shown_IJK[beyond_IJK].any()
+
+
+@pytest.mark.parametrize("depth", range(3, 60, 7))
+def test_a_slice_takes_nothing_from_its_neighbours(depth: int) -> None:
+    turn = torch.tensor([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
+    for k in range(1, depth - 1):
+        volume_CIJK = torch.ones(1, 8, 9, depth)
+        volume_CIJK[..., k] = 0
+        affine = Affine(torch.tensor([3.3, 3.6, float(k)]), turn, (8, 8, 1))
+        assert not affine.sample(volume_CIJK, affine.window((8, 9, depth))).any()
 
 
 def test_a_part_of_the_volume_is_found_where_it_lies_in_the_whole() -> None:
