@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NewType
 
 from medtl.errors import ConfigError
@@ -33,6 +33,11 @@ NEAREST = {"t1": ("t1ce",), "t1ce": ("t1",), "t2": ("flair",), "flair": ("t2",)}
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def are_colours(modalities: Iterable[str]) -> bool:
+    """Whether these are the channels of a coloured picture, which are equal where it is grey."""
+    return set(modalities) == set(COLOURS)
 
 
 def parse_modality(text: str) -> Modality:

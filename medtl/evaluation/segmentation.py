@@ -44,7 +44,7 @@ Extra = Callable[
 
 
 def defined_otherwise(cohort: Cohort, trained: CheckpointMetadata) -> str:
-    """Which two regions lie otherwise to each other than in training, as "a holds b"; "" if none.
+    """Say which two regions lie otherwise to each other than in training; "" if none do.
 
     What a label value means is not known, so other values of one region are no difference.
     """

@@ -20,9 +20,11 @@ OTHERS_S = 24 * 3600.0
 
 _MARKED = re.compile(r"\..+\.(?P<pid>\d{1,10})-(?P<machine>[0-9a-f]{8})\.part(\.\w+)?")
 
-#: Former names, and those that safetensors writes to; both are made within the folder of a run,
-#: which is locked.
-_UNMARKED = re.compile(r"\..+\.\d+(\.\w+)?|\.tmp\w{6}")
+#: Former names; such files are made within the folder of a run, which is locked.
+_UNMARKED = re.compile(r"\..+\.\d+(\.\w+)?")
+
+#: Names that safetensors writes to, in the folders of stages alone.
+_OF_SAFETENSORS = re.compile(r"\.tmp\w{6}")
 
 #: Characters of a name that its temporary file repeats.
 LONGEST = 50
@@ -64,11 +66,16 @@ def sweep(folder: Path, *, deep: bool = False, unmarked: bool = False) -> None:
     except OSError:
         return
     for path in found:
-        if is_leftover(path) or (unmarked and _UNMARKED.fullmatch(path.name) and path.is_file()):
+        if is_leftover(path) or (unmarked and _is_unmarked(path, folder) and path.is_file()):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 _unlink(path)
+
+
+def _is_unmarked(path: Path, run: Path) -> bool:
+    of_stage = path.parent != run and _OF_SAFETENSORS.fullmatch(path.name)
+    return bool(of_stage or _UNMARKED.fullmatch(path.name))
 
 
 def is_leftover(path: Path) -> bool:

@@ -3,8 +3,8 @@
 Weights, gradients, the optimiser's moments and the running average are counted. The memory of the
 batch depends on what the layers keep and on the library's working space. It is measured in a
 forward and a backward pass over small patches, and grows in proportion to the number of voxels.
-That is an upper bound for layers whose memory is a constant and a part per voxel: working space of
-a fixed size decides the peak of small patches, what the layers keep that of large ones.
+For larger batches that is an upper bound, as working space of a fixed size counts more in small
+ones. A pass over one or two patches tells roughly what smaller batches take per voxel.
 
 Axes: B batch, C modality, L region, then the spatial axes.
 """
@@ -57,9 +57,13 @@ class Footprint:
 
     weights_bytes: int  #: with gradients, moments and average
     voxel_bytes: float  #: of a batch, per voxel
+    small_voxel_bytes: float = 0.0  #: of batches of up to ``small_voxels``, per voxel
+    small_voxels: int = 0
 
     def step_bytes(self, batch_size: int, patch_size: Sequence[int]) -> int:
-        return self.weights_bytes + round(self.voxel_bytes * batch_size * prod(patch_size))
+        voxels = batch_size * prod(patch_size)
+        small_bytes = self.small_voxel_bytes * min(voxels, self.small_voxels)
+        return self.weights_bytes + round(max(self.voxel_bytes * voxels, small_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +132,15 @@ def measure_footprint(
     )
     batch_size = stage.batch_size // fabric.world_size
     taken = _taking(edges, network, plan, catalog)
-    try:  # What is made at first use is not counted.
-        _batch_bytes(stage, taken, catalog, fabric, edges, min(2, batch_size))
+    few = min(2, batch_size)
+    try:  # What is made at first use is not counted in the second pass.
+        small = _batch_bytes(stage, taken, catalog, fabric, edges, few)
         batch = _batch_bytes(stage, taken, catalog, fabric, edges, batch_size)
     except (OSError, json.JSONDecodeError):  # a full disk cuts the profiler's trace off
         return None
-    return Footprint(weights, OVERHEAD[device] * batch / (batch_size * prod(edges)))
+    overhead, voxels = OVERHEAD[device], prod(edges)
+    per_voxel, per_small_voxel = batch / (batch_size * voxels), min(small, batch) / (few * voxels)
+    return Footprint(weights, overhead * per_voxel, overhead * per_small_voxel, few * voxels)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -19,7 +19,7 @@ from medtl.data.content_hash import (
     fingerprint,
     image_fingerprint,
 )
-from medtl.data.modality import COLOURS, Modality
+from medtl.data.modality import Modality, are_colours
 from medtl.data.run_inputs import check_inputs, inputs_of
 from medtl.data.same_images import shared_images
 from medtl.data.splits import write_splits
@@ -247,8 +247,8 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
 def _warn_of_same_channels(
     cases: Sequence[Case], needed: Collection[Modality], reporter: Reporter
 ) -> None:
-    """Warn of cases that have one image as several modalities. Grey pictures have equal colours."""
-    if set(needed) == set(COLOURS):
+    """Warn of cases that have one image as several modalities."""
+    if are_colours(needed):
         return
     same = []
     for case in cases:

@@ -111,7 +111,7 @@ class _Planes:
         filled_CIJK.zero_()[:, 1:-2, 1:-2, 1:-2] = volume_CIJK
         size, strides = (1, channels, row, column), (0, stored.stride(0), width, 1)
         self.image_1CRK = stored.as_strided(size, strides)
-        self.next_1CRK = stored.as_strided(size, strides, height * width)  # from the second plane on
+        self.next_1CRK = stored.as_strided(size, strides, height * width)  # one plane further
 
     def interpolate(self, places_IJK: Sequence[Tensor]) -> Tensor:
         """The values (CIJK) at these places, one tensor per axis, which are changed in place.

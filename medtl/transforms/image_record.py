@@ -21,6 +21,7 @@ from medtl.data.io.foreground import (
     by_threshold,
     enclosed,
     foreground,
+    off_background,
     within_uniform,
     without_specks,
 )
@@ -135,7 +136,7 @@ def within_window(image_IJK: Image, record: ImageRecord, window: tuple[float, ..
     every_IJK = np.ones(image_IJK.shape, dtype=bool)
     notes = [_off_range(image_IJK, record)]
     air = record.low[0] if record.background is None else record.background
-    mask_IJK = within_uniform(image_IJK, padded=False)
+    mask_IJK = off_background(image_IJK)
     if mask_IJK is not None and mask_IJK.any() and not mask_IJK.all():
         padding = float(image_IJK.flat[int(np.argmin(mask_IJK))])
         darkest = float(np.percentile(image_IJK[mask_IJK], ENDS[0]))

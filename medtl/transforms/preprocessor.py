@@ -16,7 +16,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks, unknown_masks
 from medtl.data.io.foreground import enclosed, foreground, head_box, within_uniform
 from medtl.data.io.images import read_labels, read_volume
-from medtl.data.modality import COLOURS, Modality
+from medtl.data.modality import Modality, are_colours
 from medtl.errors import DataError
 from medtl.transforms.augment import NONE
 from medtl.transforms.image_record import (
@@ -100,8 +100,8 @@ class Preprocessor:
         return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, *settings)
 
     def _same_channels(self, image_CIJK: np.ndarray[Any, Any]) -> Iterator[tuple[str, str]]:
-        """Pairs of modalities with the same values. Grey pictures have equal colours."""
-        if set(self.modalities) == set(COLOURS):
+        """Pairs of modalities with the same values."""
+        if are_colours(self.modalities):
             return
         named = zip(self.modalities, image_CIJK, strict=True)
         for (one, first_IJK), (other, second_IJK) in combinations(named, 2):

@@ -134,7 +134,8 @@ def _regions(values: Mapping[str, tuple[int, ...]], order: Any, where: Path) -> 
         if not name.strip() or not name.isprintable():
             raise DataError(f"{where}: {name!r} cannot be the name of a label; rename it")
         if name.strip().lower() == "background" and found != (0,):
-            raise DataError(f"{where}: background is {values[name]}, but must be 0 alone")
+            listed = ", ".join(map(str, found))
+            raise DataError(f"{where}: background is {listed}, but must be 0 alone")
         if 0 in found and found != (0,):
             raise DataError(f"{where}: label {name!r} holds 0, which is background; drop the 0")
     spelt: dict[str, str] = {}

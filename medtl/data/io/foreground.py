@@ -137,22 +137,22 @@ def head_box(image_CIJK: NDArray[Any]) -> NDArray[np.bool_]:
     return box_IJK
 
 
-def within_uniform(array_IJK: NDArray[Any], *, padded: bool = True) -> NDArray[np.bool_] | None:
-    """Mask of all voxels that differ from a uniform background; None without such a background.
+def within_uniform(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """:func:`off_background`, where planes at the faces may be padding of another value.
 
-    The mask of a constant image is empty. ``padded``: planes at the faces that hold one value each
-    are background, too, where what lies within them has a background of another value. That is not
-    so where this value is the brightest: it is saturated.
+    Planes at the faces that hold one value each are background, too, where what lies within them
+    has a background of another value. That is not so where the background within is the brightest
+    value there: it is saturated.
     """
-    mask_IJK = _off_background(array_IJK)
-    if not padded:
-        return mask_IJK
+    mask_IJK = off_background(array_IJK)
     box, values = _within_planes(array_IJK)
-    of_background = mask_IJK is not None and values <= {array_IJK.flat[int(mask_IJK.argmin())]}
-    if of_background or not values:
+    if not values:
         return mask_IJK
     within_IJK = array_IJK[box]
-    inner_IJK = _off_background(within_IJK)
+    outer = set() if mask_IJK is None else {array_IJK.flat[int(mask_IJK.argmin())]}
+    if values <= outer & {within_IJK[ends] for ends in product((0, -1), repeat=3)}:
+        return mask_IJK  # the planes are no padding, but a part of the background
+    inner_IJK = off_background(within_IJK)
     if inner_IJK is None or inner_IJK.mean() < LEAST_WITHIN:
         return mask_IJK
     background = within_IJK[~inner_IJK].max()
@@ -182,7 +182,11 @@ def _within_planes(array_IJK: NDArray[Any]) -> tuple[tuple[slice, ...], set[Any]
     return tuple(box), values
 
 
-def _off_background(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+def off_background(array_IJK: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Mask of all voxels that differ from a uniform background; None without such a background.
+
+    The mask of a constant image is empty.
+    """
     low, high = float(array_IJK.min()), float(array_IJK.max())
     if low == high:
         return np.zeros(array_IJK.shape, dtype=bool)

@@ -85,11 +85,11 @@ def test_what_safetensors_leaves_in_a_run_is_swept_when_the_run_goes_on(tmp_path
     saver.kill()
     saver.wait()
     (stage / "weights.safetensors").write_bytes(b"whole")
-    (tmp_path / ".tmpfiles").write_text("of the user")
+    (tmp_path / ".tmpbackup").write_text("of the user")
     sweep(tmp_path, deep=True)
     assert hidden(stage) == left  # which process made it is not known
     sweep(tmp_path, deep=True, unmarked=True)
-    assert not hidden(stage) and hidden(tmp_path) == [".tmpfiles"]
+    assert not hidden(stage) and hidden(tmp_path) == [".tmpbackup"]
     assert (stage / "weights.safetensors").read_bytes() == b"whole"
 
 

@@ -69,6 +69,29 @@ def test_larger_patches_are_foreseen_from_small_ones(phantom: Path) -> None:
     assert foreseen / footprint.OVERHEAD["cpu"] == pytest.approx(real, rel=0.15)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_working_space_of_several_threads_is_foreseen(phantom: Path, threads: int) -> None:
+    """It decides the peak of small patches, and nearly nothing of large ones."""
+    large = plan(phantom, 96, batch_size=4)
+    catalog, stage, fabric = load_catalog(), large.stages[0], build_fabric("cpu", "bf16")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        seen = measured(large, "bf16")
+        for count, least in ((4, 1.0), (2, 0.7), (1, 0.7)):
+            network = build_network(large, catalog, stage)
+            real = footprint._batch_bytes(stage, network, catalog, fabric, (96, 96, 96), count)
+            foreseen = seen.step_bytes(count, (96, 96, 96)) - seen.weights_bytes
+            assert least * real <= foreseen <= 1.5 * footprint.OVERHEAD["cpu"] * real
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_small_batches_take_what_few_patches_took() -> None:
+    found = Footprint(5, 1, small_voxel_bytes=3, small_voxels=2000)
+    assert [found.step_bytes(n, (10, 10, 10)) for n in (1, 2, 4, 8)] == [3005, 6005, 6005, 8005]
+
+
 def test_advice_is_the_largest_batch_that_fits_then_the_largest_patch(phantom: Path) -> None:
     found = plan(phantom, 64, batch_size=8)
     bytes_ = Footprint(0, 1)  # a byte per voxel
