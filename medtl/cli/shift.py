@@ -69,8 +69,12 @@ def shift(
 ) -> None:
     """Measure the shift between two domains, with patient-level permutation tests."""
     from medtl.runtime.files import check_there
+    from medtl.runtime.run_folder import check_out
     from medtl.shift.request import build_request
 
+    writes = out is not None or not json
+    if writes:
+        check_out(out)
     check_there(data)
     request = build_request(
         {
@@ -93,14 +97,10 @@ def shift(
     )
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
-    from medtl.runtime.run_folder import check_out
     from medtl.shift.report.write import write_shift
     from medtl.shift.run import measure_shift
 
     reporter = Reporter(quiet)
-    writes = out is not None or not json
-    if writes:
-        check_out(out)
     found = measure_shift(request, load_catalog(), reporter)
     for note in found.notes:
         reporter.say(note)

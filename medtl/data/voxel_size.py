@@ -10,6 +10,9 @@ Spacing = float | tuple[float, float, float]
 #: Slices are thick if they are this many times as far apart as the voxels within them.
 THICK = 3.0
 
+#: Voxels this many times smaller or larger than usual are odd.
+ODD_TIMES = 5.0
+
 
 def axes_mm(spacing_mm: Spacing | Sequence[float]) -> tuple[float, float, float]:
     """The spacing of each axis."""
@@ -25,7 +28,7 @@ def as_spacing(edges_mm: Any) -> Spacing:
     return axes[0] if len(set(axes)) == 1 else axes
 
 
-def in_mm(spacing_mm: Spacing) -> str:
+def in_mm(spacing_mm: Spacing | Sequence[float]) -> str:
     """The spacing in words: "2 mm" or "1x1x4 mm"."""
     return _joined(spacing_mm, "x") + " mm"
 
@@ -43,6 +46,11 @@ def as_option(spacing_mm: Spacing) -> str:
     return _joined(spacing_mm, ",")
 
 
-def _joined(spacing_mm: Spacing, by: str) -> str:
+def _joined(spacing_mm: Spacing | Sequence[float], by: str) -> str:
     each = (spacing_mm,) if isinstance(spacing_mm, int | float) else spacing_mm
     return by.join(f"{mm:g}" for mm in each)
+
+
+def is_odd(edges_mm: Sequence[float], usual_mm: Sequence[float]) -> bool:
+    """Whether voxels are so much smaller or larger than usual that their unit may be wrong."""
+    return min(edges_mm) > ODD_TIMES * max(usual_mm) or max(edges_mm) * ODD_TIMES < min(usual_mm)

@@ -13,14 +13,14 @@ from medtl.evaluation.intervals import (
     paired_difference,
     patient_means,
 )
-from medtl.evaluation.tables import TOO_POOR
+from medtl.evaluation.tables import FASTER, TOO_POOR
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: output -> patient -> the score, or those of the patient's cases
 Paired = Mapping[str, Mapping[str, Values]]
 
 
-HELPED, FASTER, NO_EVIDENCE, HURT = "helped", "faster, perhaps", "no evidence", "hurt"
+HELPED, NO_EVIDENCE, HURT = "helped", "no evidence", "hurt"
 
 
 BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"

@@ -55,7 +55,7 @@ LABELS = {
 
 
 #: The verdict on networks none of which found anything.
-TOO_POOR = "too poor to compare"
+FASTER, TOO_POOR = "faster, perhaps", "too poor to compare"
 
 
 _UNSEEN, _PERHAPS_SEEN = "patients not seen in training", "test cases"
@@ -234,13 +234,28 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
     if any(found["verdict"] == TOO_POOR for found in outputs.values()):
         notes.append(
             f"{TOO_POOR}: no network reaches a mean {metric} of {gain['floor']:g} in the test "
-            f"cases that have the region, so that all of them found next to nothing."
+            "cases that have the region, so that all of them found next to nothing. A higher mean "
+            "comes from cases without the region: they count 1 where nothing is predicted."
         )
+    notes += _faster_note(outputs, controls[-1])
     if len(outputs) > 1:
         notes.append("Several verdicts at once: name the one that counts before you look.")
     outputs_are = "region" if gain["metric"] == "dice" else "class"
     columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
     return Table(_titled(title, synthetic), columns, tuple(rows), tuple(notes))
+
+
+def _faster_note(outputs: Mapping[str, Any], longer: str) -> list[str]:
+    """What "faster, perhaps" says, and where the ``longer`` control is better."""
+    faster = {name: found[longer] for name, found in outputs.items() if found["verdict"] == FASTER}
+    if not faster:
+        return []
+    note = (
+        f"{FASTER}: better than training from scratch for the same steps on the target, not better "
+        "than for the steps of source and target together."
+    )
+    below = [name for name, found in faster.items() if (found["high"] or 0) < 0]
+    return [f"{note} For {', '.join(below)} that is better than the transfer." if below else note]
 
 
 def _gain_cell(found: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -25,6 +26,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share, union
 from medtl.runtime.files import check_apart, real_path
 from medtl.runtime.leftovers import sweep
+from medtl.runtime.lock import locked_output
 from medtl.runtime.parallel import ahead
 from medtl.runtime.run_folder import SUMMARY, check_writable, write_text
 
@@ -48,28 +50,29 @@ def predict(
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
     _ready(out, inputs)
-    ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
-    if flips:
-        ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
-    trained = ensemble.members[0]
-    cohort = open_cohort(
-        catalog.tasks[trained.metadata.task].load()(),
-        inputs,
-        reporter,
-        names=trained.metadata.names,
-        divided=False,
-        ignored=ignored,
-        labels=labels,
-        required=trained.predictor.preprocessor.modalities,
-        need_target=False,
-    )
-    if ensemble.synthetic and not cohort.synthetic:
-        reporter.warn("this model was trained on the synthetic phantom alone")
-    reporter.say(_what_predicts(ensemble))
-    write = write_label_maps if trained.task_type.dense else write_classes
-    written = write(ensemble, cohort, out, reporter)
-    _summarise(out, len(cohort.cases), fabric, reporter)
-    return ensemble, written
+    with locked_output(out) if fabric.is_global_zero else nullcontext():
+        ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
+        if flips:
+            ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
+        trained = ensemble.members[0]
+        cohort = open_cohort(
+            catalog.tasks[trained.metadata.task].load()(),
+            inputs,
+            reporter,
+            names=trained.metadata.names,
+            divided=False,
+            ignored=ignored,
+            labels=labels,
+            required=trained.predictor.preprocessor.modalities,
+            need_target=False,
+        )
+        if ensemble.synthetic and not cohort.synthetic:
+            reporter.warn("this model was trained on the synthetic phantom alone")
+        reporter.say(_what_predicts(ensemble))
+        write = write_label_maps if trained.task_type.dense else write_classes
+        written = write(ensemble, cohort, out, reporter)
+        _summarise(out, len(cohort.cases), fabric, reporter)
+        return ensemble, written
 
 
 def _summarise(out: Path, cases: int, fabric: Fabric, reporter: Reporter) -> None:
@@ -143,6 +146,7 @@ def write_label_maps(
     targets = _targets(cohort, reference, out)
     cohort.check_regions(regions)
     _report_replaced(targets, reporter)
+    _report_others(out, targets, reporter)
 
     def write(predicted: tuple[Case, LabelScheme, Settled]) -> Path:
         case, scheme, settled = predicted
@@ -203,3 +207,13 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     if existing:
         names = shortened([target.name for target in existing])
         reporter.warn(f"replacing {names} in {existing[0].parent}")
+
+
+def _report_others(out: Path, targets: Sequence[Path], reporter: Reporter) -> None:
+    """Report label maps of other predictions, which stay beside those of this one."""
+    names = {target.name for target in targets}
+    endings = {"".join(target.suffixes[-2:]) for target in targets}
+    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if name.endswith(tuple(endings)) and name not in names]
+    if others:
+        reporter.warn(f"{out} holds other images, which stay as they are: {shortened(others)}")

@@ -36,6 +36,20 @@ def locked(run: Path) -> Iterator[None]:
             lock.release()
 
 
+@contextmanager
+def locked_output(folder: Path) -> Iterator[None]:
+    """:func:`locked` for a folder that is made; it is removed again if nothing is written to it."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            yield
+    finally:
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
 def refuse_held(run: Path) -> None:
     """Raise RunError, before any work, if another process holds the run folder."""
     if (run / LOCK).exists():
@@ -51,7 +65,7 @@ def _acquired(run: Path) -> FileLock | None:
         lock.acquire()
     except Timeout:
         raise RunError(
-            f"{run}: another process is working on this run; wait for it or stop it first"
+            f"{run}: another process is working in this folder; wait for it or stop it first"
         ) from None
     except OSError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
@@ -14,8 +15,8 @@ from medtl.data.io.nifti import SPACING_RANGE_MM
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
-from medtl.data.voxel_size import as_option, axes_mm
-from medtl.errors import ConfigError, DataError
+from medtl.data.voxel_size import as_option, as_spacing, axes_mm, in_mm, is_odd
+from medtl.errors import ConfigError, DataError, shortened
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector
 from medtl.inference.task_types import TaskType
@@ -162,6 +163,18 @@ def check_spacing(preset: Preset, headers: Sequence[Header]) -> None:
         f"{given}: a prepared case would have {voxels:.2g} voxels, more than the memory holds; "
         "take a coarser one",
     )
+
+
+def warn_of_edges(cases: Sequence[Case], headers: Sequence[Header], reporter: Reporter) -> None:
+    """Warn of cases whose voxels are of another order than the others'."""
+    every_mm = [[float(mm) for mm in header.spacing_mm] for header in headers]
+    usual_mm = [median(edges) for edges in zip(*every_mm, strict=True)]
+    odd = [case.id for case, edges in zip(cases, every_mm, strict=True) if is_odd(edges, usual_mm)]
+    if odd:
+        reporter.warn(
+            f"the voxels of {shortened(odd)} are far smaller or larger than the median of "
+            f"{in_mm(as_spacing(usual_mm))}; check the unit in their headers"
+        )
 
 
 def check_exclusive(task: Task, stages: Sequence[Stage], catalog: Catalog) -> None:

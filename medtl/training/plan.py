@@ -41,6 +41,7 @@ from medtl.training.checks import (
     labelled_cases,
     unscored_regions,
     usable_cases,
+    warn_of_edges,
 )
 from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.samples.prepared import prepared_bytes
@@ -264,6 +265,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
         defaults = advice.defaults
         reporter.show(Table("Fingerprint", ("what", "value"), advice.facts))
     headers = tuple(headers[modalities[0]] for headers in read)
+    warn_of_edges(cohort.cases, headers, reporter)
     return PlannedData(cohort, headers, split, defaults, advice)
 
 

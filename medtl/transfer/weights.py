@@ -101,6 +101,8 @@ def read_weights(path: Path, key: str = "") -> Weights:
     for name, tensor in tensors.items():
         check_plain(path, name, tensor)
         _check_finite(path, name, tensor, own=form == "medtl")
+    if not any(bool(_computable(tensor).any()) for tensor in tensors.values()):
+        raise WeightsError(f"{path}: all its values are 0; fetch or train it again")
     return Weights(path, without_wrappers(tensors), metadata, form)
 
 
@@ -146,11 +148,14 @@ def _kind(path: Path) -> str:
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor, *, own: bool) -> None:
-    if tensor.is_floating_point():
-        plain = tensor if tensor.element_size() > 1 else tensor.float()  # 8-bit floats
-        if not bool(torch.isfinite(plain).all()):
-            mend = "train anew at a lower --lr" if own else "use a checkpoint from before it failed"
-            raise WeightsError(f"{path}: {name} holds NaN or infinite values; {mend}")
+    if tensor.is_floating_point() and not bool(torch.isfinite(_computable(tensor)).all()):
+        mend = "train anew at a lower --lr" if own else "use a checkpoint from before it failed"
+        raise WeightsError(f"{path}: {name} holds NaN or infinite values; {mend}")
+
+
+def _computable(tensor: Tensor) -> Tensor:
+    """The tensor; 8-bit floats, which torch stores and does not compute with, as float32."""
+    return tensor.float() if tensor.element_size() == 1 else tensor
 
 
 def write_checkpoint(

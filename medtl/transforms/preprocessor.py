@@ -17,6 +17,7 @@ from medtl.data.cohort import check_case, region_masks, unknown_masks
 from medtl.data.io.foreground import enclosed, foreground, head_box, within_uniform
 from medtl.data.io.images import read_labels, read_volume
 from medtl.data.modality import Modality, are_colours
+from medtl.data.voxel_size import as_spacing, axes_mm, in_mm, is_odd
 from medtl.errors import DataError
 from medtl.transforms.augment import NONE
 from medtl.transforms.image_record import (
@@ -57,10 +58,13 @@ class Preprocessor:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
             unknown_LIJK = unknown_masks(labels_IJK, case, self.regions)
+            if labels_IJK.any() and any(np.array_equal(labels_IJK, image) for image in image_CIJK):
+                raise DataError(f"{case.target.path}: is given as an image and as its labels")
         paths = [case.images[name].path for name in self.modalities]
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
         for one, other in self._same_channels(image_CIJK):
             warn.warn(f"{one} and {other} are the same image; check the files")
+        self._check_edges(affine, warn.warn)
         try:
             prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored, unknown_LIJK)
         except DataError as problem:
@@ -107,6 +111,14 @@ class Preprocessor:
         for (one, first_IJK), (other, second_IJK) in combinations(named, 2):
             if np.array_equal(first_IJK, second_IJK):
                 yield one, other
+
+    def _check_edges(self, affine: np.ndarray[Any, Any], warn: Callable[[str], None]) -> None:
+        """Warn of voxels so small or large that the unit in the header may be wrong."""
+        edges_mm = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        usual_mm = axes_mm(self.preset.spacing_mm)
+        if is_odd(edges_mm, usual_mm):
+            own, usual = (in_mm(as_spacing(edges)) for edges in (edges_mm, usual_mm))
+            warn(f"its voxels are {own}, those of training {usual}; check the unit in its header")
 
     def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where each channel of a native image shows the patient (CIJK)."""

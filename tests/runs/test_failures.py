@@ -246,12 +246,28 @@ def test_run_is_held_by_one_command_at_a_time(
     capfd.readouterr()
     with locked(run):
         assert resume(run) == 2
-        assert "another process is working on this run" in line(capfd)
+        assert "another process is working in this folder" in line(capfd)
         with pytest.raises(RunError, match="another process"), locked(run):
             pass
         (run / LOCK).unlink()
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert resume(run) == 0 and not (run / LOCK).exists()
+
+
+def test_predictions_are_not_written_by_two_commands_nor_mixed_without_a_word(
+    phantom: Path, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = "predict", whole, "-i", phantom, "-o", out
+    out.mkdir()
+    with locked(out):
+        assert exit_code(*words, "-q") == 2
+        assert "another process is working in this folder" in line(capfd)
+    assert os.listdir(out) == []
+    (out / "other.nii.gz").write_bytes(b"of another prediction")
+    assert exit_code(*words) == 0
+    told = f"warning: {out} holds other images, which stay as they are: other.nii.gz"
+    assert told in capfd.readouterr().err
 
 
 def test_killed_command_holds_nothing(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Listing:
     regions: Regions | None = None
     notes: tuple[str, ...] = ()
     synthetic: bool = False
-    unlabelled: str = "no case has a segmentation to train on"  #: the error then
+    unlabelled: str = "no case has a segmentation; add the label maps"  #: the error then
     #: cases of parts that are kept apart, which a listing for training does not hold
     apart: tuple[Entry, ...] = ()
     trains: bool = False  #: whether it is a listing for training

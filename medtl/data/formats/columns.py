@@ -21,7 +21,7 @@ _ALIASES = {
                      "proband", "animal", "volunteer", "pat")
         for end in ("", "s", "id", "ids", "name", "no", "nr", "number", "num", "code", "key", "uid",
                     "identifier", "index")
-    ) | {"pid", "ptid", "ptno", "mrn", "medicalrecordnumber", "anonid", "pseudonym"},
+    ) | {"pid", "ptid", "ptno", "mrn", "medicalrecordnumber", "anonid", "pseudonym", "eid"},
     SITE: frozenset(
         f"{start}{word}{end}"
         for start in ("", "imaging", "acquisition", "scan", "data", "study", "recruiting",
@@ -49,7 +49,7 @@ _IS_PART = re.compile(
     r"(is|in|for)?(train|training|val|valid|validation|test|testing|holdout)(set|ing|split|data)?"
 )
 
-_LIKE_PATIENT = re.compile(r"(.*)(patient|subject|participant|proband|\bmrn\b)(.*)")
+_LIKE_PATIENT = re.compile(r"(.*)(patient|subject|participant|proband|mrn)(.*)")
 _LIKE_SITE = re.compile(r"(.*)(hospital|institution|institute)(.*)")
 
 #: What a column that speaks of patients or hospitals tells instead of who they are.

@@ -48,23 +48,29 @@ def read_nnunet(path: Path, content: Mapping[str, Any], ignored: Sequence[str] =
     if not re.fullmatch(r"\.nii(\.gz)?", ending, re.IGNORECASE):
         raise DataError(f"{path}: file_ending {ending!r} is not .nii.gz; convert the images first")
     if isinstance(content.get("dataset"), Mapping):
-        named = _annotated(path, content, _listed(path, content["dataset"]))
-        return Listing(path, named, channels, regions)
-    notes: list[str] = []
+        listed = _listed(path, content["dataset"])
+        notes = [*_unlisted(path, "imagesTr", listed), *_miscounted(path, content, listed)]
+        named = _annotated(path, content, listed)
+        return Listing(path, named, channels, regions, tuple(notes))
+    notes = []
     entries = _entries(path, content, notes)
-    trained = [entry for entry in entries if entry.part == TRAINING]
     if not entries:
         raise DataError(
             f"{folder}: no imagesTr/CASE_0000{ending} (nnU-Net), and {path.name} lists no "
             f'"training" (MSD){_other_format(folder)}'
         )
-    if content.get("numTraining") not in (None, len(trained)):
-        notes.append(
-            f"{path.name} says {content['numTraining']} training cases; there are {len(trained)}"
-        )
+    trained = [entry for entry in entries if entry.part == TRAINING]
+    notes += _miscounted(path, content, trained)
     expected = "{case}_{channel:04}" + ending
     every = _annotated(path, content, entries)
     return Listing(path, every, channels, regions, tuple(notes), expected=expected)
+
+
+def _miscounted(path: Path, content: Mapping[str, Any], trained: Sequence[Entry]) -> list[str]:
+    said = content.get("numTraining")
+    if said in (None, len(trained)):
+        return []
+    return [f"{path.name} says {said} training cases; there are {len(trained)}"]
 
 
 def _entries(path: Path, content: Mapping[str, Any], notes: list[str]) -> list[Entry]:

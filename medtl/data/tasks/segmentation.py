@@ -28,6 +28,7 @@ from medtl.data.tasks.listed import Images, ListedTask, UnboundTask, bare_case, 
 from medtl.data.tasks.segmentation_defaults import advice
 from medtl.data.voxel_size import Spacing
 from medtl.errors import ConfigError, DataError, shortened
+from medtl.runtime.files import real_path
 from medtl.runtime.parallel import in_threads
 
 #: Of the built-in phantom.
@@ -217,10 +218,11 @@ class OwnData(ListedTask):
         if unknown:
             listed = ", ".join(map(str, unknown))
             counted = f"value {listed} is" if len(unknown) == 1 else f"values {listed} are"
+            named = self.listing.regions is not None
+            place = f"in {self.listing.source} or by --labels" if named else "by --labels"
             raise DataError(
                 f"{entry.target}: label {counted} not among "
-                f"{', '.join(map(str, known))}; correct the label map, or name the value in "
-                f"{self.listing.source} or by --labels"
+                f"{', '.join(map(str, known))}; correct the label map, or name the value {place}"
             )
         return counts
 
@@ -232,6 +234,8 @@ class OwnData(ListedTask):
                 f"{entry.where}: {entry.id} has {unknown[0]} annotated, which is no region; these "
                 f"are {', '.join(regions)}; correct it, or give --ignore-column annotated"
             )
+        if entry.target and real_path(entry.target) in {real_path(i.path) for i in images.values()}:
+            raise DataError(f"{entry.where}: {entry.target} is given as an image and as its labels")
         looked_for = entry.annotated or tuple(regions)
         present = [name for name in looked_for if set(regions[name]) & set(voxels)]
         return replace(

@@ -180,7 +180,8 @@ def attribution_tables(attribution: Attribution, synthetic: bool) -> list[Table]
             for r in attribution.removals
         ]
         notes = (
-            "left: squared difference of the features' means (features as z-scores)",
+            "left: squared difference of the features' means (features as z-scores), without bias, "
+            "so that it may be below 0",
             "p: one-sided, whether mmd still finds a shift",
             *footnotes((r.harmoniser, r.note) for r in attribution.removals),
         )

@@ -11,7 +11,7 @@ from medtl.data.case import ImageFile
 from medtl.data.formats.folders import dicom_advice, held_in, walk
 from medtl.data.modality import Modality, parse_modality
 from medtl.data.phantom import INDEX
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, shortened
 
 UNDERSTOOD = (
     "BraTS 2013-2021 (X_flair, X_t1, X_t1ce, X_t2, X_seg), "
@@ -112,6 +112,7 @@ def survey(root: Path) -> Survey:
         raise DataError(f"{root}: no such folder")
     found = Survey()
     doubles, lone = 0, 0
+    unread: list[str] = []
     for held in walk(root, {"dataset.json": ("imagesTr", "imagesTs", "labelsTr")}):
         folder, files = held.path, {name: held.path / name for name in held.files}
         if "dataset.json" in files and (folder / "imagesTr").is_dir():
@@ -119,7 +120,7 @@ def survey(root: Path) -> Survey:
         if INDEX in files:
             found.phantoms.append(folder)
         found.name_mappings += [files[n] for n in files if n.lower() == "name_mapping.csv"]
-        cases, two_forms = _group(root, folder, files)
+        cases, two_forms, unknown = _group(root, folder, files)
         doubles += two_forms
         kept = [case for case in cases.values() if case.images]
         lone += len(cases) - len(kept)
@@ -128,7 +129,9 @@ def survey(root: Path) -> Survey:
             if odd:
                 lone -= any(case.target == odd for case in cases.values() if not case.images)
                 found.notes.append(f"{kept[0].id}: {odd.path.name} is taken as its segmentation")
+            unknown = [name for name in unknown if not odd or name != odd.path.name]
         found.cases += kept
+        unread += [str((folder / name).relative_to(root)) for name in unknown]
     if not found.cases:
         advice = dicom_advice(root) or f"understood layouts: {UNDERSTOOD}"
         raise DataError(f"{root}: no cases found; {advice}")
@@ -140,22 +143,29 @@ def survey(root: Path) -> Survey:
     ):
         if count:
             found.notes.append(f"{count} {text}")
+    if unread:
+        found.notes.append(f"warning: files of no known name are not read: {shortened(unread)}")
     # A case folder of a phantom cohort is still a phantom.
     above = root.resolve().parents[:2]
     found.phantoms += [folder for folder in above if (folder / INDEX).is_file()]
     return found
 
 
-def _group(root: Path, folder: Path, files: dict[str, Path]) -> tuple[dict[str, Found], int]:
-    """Cases of one folder by id, with images and properly named segmentations."""
+def _group(
+    root: Path, folder: Path, files: dict[str, Path]
+) -> tuple[dict[str, Found], int, list[str]]:
+    """Cases of one folder by id, with images and properly named segmentations; how many images
+    have two forms; the NIfTI files of no known name."""
     cases: dict[str, Found] = {}
     two_forms = 0
+    unknown: list[str] = []
     for name, path in files.items():
         for names in _NAMES:
             match = names.image.fullmatch(name) or names.target.fullmatch(name)
             if match:
                 break
         else:
+            unknown += [name] if _ANY_NIFTI.fullmatch(name) else []
             continue
         parts = match.groupdict()
         case_id = parts.get("id") or folder.resolve().name
@@ -174,7 +184,7 @@ def _group(root: Path, folder: Path, files: dict[str, Path]) -> tuple[dict[str, 
             case.images[modality] = ImageFile(path)
         else:
             case.target = ImageFile(path)
-    return cases, two_forms
+    return cases, two_forms, unknown
 
 
 def _check_same_image(case_id: str, a: Path, b: Path) -> None:

@@ -497,6 +497,14 @@ def test_truncated_segmentation_is_named(tmp_path):
     one_line(caught)
 
 
+def test_images_of_unknown_names_are_warned_of(tmp_path):
+    write_case(tmp_path, "A")
+    assert not any("no known name" in note for note in Brats().cases(tmp_path).notes)
+    save(tmp_path / "B" / "B-t1-weighted.nii.gz", labels([1]))
+    told = "warning: files of no known name are not read: B/B-t1-weighted.nii.gz"
+    assert told in Brats().cases(tmp_path).notes
+
+
 def test_segmentation_without_images_is_counted(tmp_path):
     write_case(tmp_path, "A")
     save(tmp_path / "B" / "B_seg.nii.gz", labels([1]))

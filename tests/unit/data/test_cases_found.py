@@ -120,6 +120,7 @@ def test_hospital_and_split_are_taken_and_said(tmp_path: Path) -> None:
 
 LOOKS_LIKE = {
     "patient": ("patientcode2", ("p", "p", "q")),
+    "record": ("anon_mrn", ("m1", "m1", "m2")),
     "site": ("hospital_of_scan", ("Oslo", "Graz", "Graz")),
     "part": ("purpose", ("train", "test", "train")),
     "flag": ("is_test", ("0", "1", "0")),

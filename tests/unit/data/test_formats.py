@@ -83,6 +83,17 @@ def test_version_1_names_are_read_too(tmp_path: Path) -> None:
     assert told in read(tmp_path).notes
 
 
+def test_nnunets_own_list_that_leaves_cases_out_is_warned_of(tmp_path: Path) -> None:
+    one = {
+        "images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"],
+        "label": "labelsTr/a.nii.gz",
+    }
+    cohort = read(raw(tmp_path, {**V2, "dataset": {"a": one}}))
+    assert [case.id for case in cohort.cases] == ["a"]
+    assert "warning: in imagesTr and not listed in dataset.json, left out: b" in cohort.notes
+    assert "dataset.json says 2 training cases; there are 1" in cohort.notes
+
+
 def test_nnunets_own_list_of_files_is_read(tmp_path: Path) -> None:
     image, label = volume(tmp_path / "x" / "i.nii.gz"), volume(tmp_path / "y" / "s.nii.gz")
     one = {"images": [str(image), "x/i.nii.gz"], "label": str(label)}
@@ -127,9 +138,11 @@ def test_datalist_names_cases_by_what_their_files_share(tmp_path: Path) -> None:
 
 def test_repeated_file_names_are_told_apart_by_folder(tmp_path: Path) -> None:
     training = [
-        {"image": str(volume(tmp_path / p / "image.nii.gz")), "label": f"{p}/image.nii.gz"}
+        {"image": str(volume(tmp_path / p / "image.nii.gz")), "label": f"{p}/labels.nii.gz"}
         for p in ("p1", "p2")
     ]
+    for p in ("p1", "p2"):
+        volume(tmp_path / p / "labels.nii.gz")
     (tmp_path / "list.json").write_text(json.dumps({"training": training}))
     assert [case.id for case in read(tmp_path).cases] == ["p1", "p2"]
 
@@ -151,6 +164,16 @@ def test_table_honours_patients_sites_and_parts(tmp_path: Path) -> None:
     assert list(x.images) == ["t1"]
     assert "columns without image paths, left out: age" in cohort.notes
     assert not any("patient leakage" in note or "no patients" in note for note in cohort.notes)
+
+
+def test_a_label_file_is_no_image(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "Case;T1;T2;seg\nx;a.nii.gz;b.nii.gz;s.nii.gz\ny;a.nii.gz;./s.nii.gz;s.nii.gz\n"
+    )
+    with pytest.raises(
+        DataError, match=r"line 3: .*s\.nii\.gz is given as an image and as its labels"
+    ):
+        read(path)
 
 
 def test_one_label_file_of_two_cases_is_warned_of(tmp_path: Path) -> None:

@@ -143,3 +143,13 @@ def test_the_table_tells_difference_and_verdict() -> None:
     low, high = (gain["outputs"]["WT"]["control-a"][end] for end in ("low", "high"))
     assert (region, n, said) == ("WT", "12", "helped")
     assert to_a.endswith(f"[{low:+.3f}, {high:+.3f}]")
+
+
+@pytest.mark.parametrize(("to_b", "better"), [(0.1, False), (0.3, True)])
+def test_what_faster_says_is_told_and_where_the_longer_control_is_better(to_b, better) -> None:
+    arms = {"adapt": cases(0.1, 2), "control-a": cases(0.0, 3), "control-b": cases(to_b, 4)}
+    gain = against_controls("dice", {name: dice_by_patient(rows) for name, rows in arms.items()})
+    table = gain_table(gain, synthetic=False)
+    assert table.rows[0][-1] == "faster, perhaps"
+    (note,) = (note for note in table.notes if note.startswith("faster, perhaps: better than"))
+    assert note.endswith("For WT that is better than the transfer.") == better

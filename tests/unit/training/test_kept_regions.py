@@ -6,6 +6,7 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -23,7 +24,7 @@ from medtl.errors import ConfigError
 from medtl.inference.segmentation import dice
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Recorder, Reporter
-from medtl.training.checks import check_spacing
+from medtl.training.checks import check_spacing, warn_of_edges
 from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.plan import make_plan
 from medtl.transforms.fit_records import record_images
@@ -154,9 +155,19 @@ def test_impossible_spacings_are_refused(tmp_path: Path, spacing_mm: float) -> N
     check_spacing(mr().with_spacing(2.0), [header])
 
 
-def huge(header):
-    from dataclasses import replace
+def test_voxels_of_another_order_than_the_others_are_named(tmp_path: Path) -> None:
+    cases = [phantom(tmp_path, seed) for seed in range(3)]
+    own = [read_header(case.images[Modality("mr")]) for case in cases]
+    tenth = replace(own[1], spacing_mm=np.array(own[1].spacing_mm) / 10)
+    reporter = Reporter(silent=True)
+    warn_of_edges(cases, own, reporter)
+    assert not reporter.warnings
+    warn_of_edges(cases, [own[0], tenth, own[2]], reporter)
+    (told,) = reporter.warnings
+    assert told.startswith(f"the voxels of {cases[1].id} are far smaller or larger than the median")
 
+
+def huge(header):
     return [replace(header, shape=(4000, 4000, 4000))]
 
 

@@ -370,7 +370,7 @@ def write_safetensors(path: Path, tensor: dict[str, Any], metadata: str = "") ->
     if metadata:
         header["__metadata__"] = {"medtl": metadata}
     text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    path.write_bytes(struct.pack("<Q", len(text)) + text + struct.pack("<f", 1))
     return path
 
 

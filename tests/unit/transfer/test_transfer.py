@@ -507,7 +507,7 @@ def test_nnunet_weights_give_dynunet_the_same_outputs(tmp_path):
 
 
 def test_other_nnunet_architectures_are_explained(tmp_path):
-    state = {"encoder.stem.convs.0.conv.weight": torch.zeros(4, 2, 3, 3, 3)}
+    state = {"encoder.stem.convs.0.conv.weight": torch.ones(4, 2, 3, 3, 3)}
     torch.save({"network_weights": state, "trainer_name": "t"}, tmp_path / "c.pth")
     with pytest.raises(WeightsError, match="PlainConvUNet alone fits, and only dynunet"):
         transfer(
@@ -564,6 +564,6 @@ def test_inspect_prints_every_block_and_the_sum(checkpoint):
 
 
 def test_inspect_asks_for_modalities_that_nobody_states(tmp_path):
-    torch.save({"a": torch.zeros(2)}, tmp_path / "w.pt")
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pt")
     with pytest.raises(ConfigError, match="state --modalities"):
         inspect(str(tmp_path / "w.pt"), "--network", "unet")

@@ -224,6 +224,7 @@ def test_files_of_other_kinds_are_named_for_what_they_are(tmp_path, content, wor
         ({}, "its keys: none"),
         ({"a": torch.tensor([1.0, float("nan")])}, "a holds NaN"),
         ({"a": torch.tensor([1.0, float("inf")])}, "a holds NaN or infinite"),
+        ({"a": torch.zeros(2), "b": torch.zeros(1).byte()}, "all its values are 0"),
         ({"a": torch.zeros(2, dtype=torch.complex64)}, "complex"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "sparse"),
     ],
