@@ -10,7 +10,7 @@ Spacing = float | tuple[float, float, float]
 #: Slices are thick if they are this many times as far apart as the voxels within them.
 THICK = 3.0
 
-#: Voxels this many times smaller or larger than usual are odd.
+#: Voxels this many times smaller or larger than usual, along every axis, are odd.
 ODD_TIMES = 5.0
 
 
@@ -53,4 +53,6 @@ def _joined(spacing_mm: Spacing | Sequence[float], by: str) -> str:
 
 def is_odd(edges_mm: Sequence[float], usual_mm: Sequence[float]) -> bool:
     """Whether voxels are so much smaller or larger than usual that their unit may be wrong."""
-    return min(edges_mm) > ODD_TIMES * max(usual_mm) or max(edges_mm) * ODD_TIMES < min(usual_mm)
+    pairs = list(zip(sorted(edges_mm), sorted(usual_mm), strict=True))
+    larger = all(edge > ODD_TIMES * usual for edge, usual in pairs)
+    return larger or all(edge * ODD_TIMES < usual for edge, usual in pairs)
