@@ -239,7 +239,9 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
         )
     notes += _faster_note(outputs, controls[-1])
     if len(outputs) > 1:
-        notes.append("Several verdicts at once: name the one that counts before you look.")
+        notes.append(
+            "Several verdicts give chance several tries: decide before training which one counts."
+        )
     outputs_are = "region" if gain["metric"] == "dice" else "class"
     columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
     return Table(_titled(title, synthetic), columns, tuple(rows), tuple(notes))

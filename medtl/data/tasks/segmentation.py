@@ -169,7 +169,7 @@ class OwnData(ListedTask):
             if Modality(name) not in images:
                 number = self.modalities.index(Modality(name))
                 file = self.listing.expected.format(case=entry.id, channel=number)
-                hint = f"; expected {file}" if file else ""
+                hint = f"; expected {file}" if file else "; add it, or leave the case out"
                 raise DataError(f"{entry.where}: {entry.id} has no {name} image{hint}")
 
     def _cases(
