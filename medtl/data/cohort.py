@@ -47,7 +47,7 @@ def check_case(case: Case, modalities: Sequence[Modality]) -> dict[str, Header]:
     missing = [name for name in modalities if name not in case.images]
     if missing:
         raise DataError(
-            f"{case.id}: no {', '.join(missing)} image; it has {', '.join(case.images)}; add it, or "
+            f"{case.id}: no {', '.join(missing)} image, only {', '.join(case.images)}; add it, or "
             "leave the case out"
         )
     headers: dict[str, Header] = {name: read_header(case.images[name]) for name in modalities}
