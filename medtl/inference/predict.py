@@ -216,4 +216,4 @@ def _report_others(out: Path, targets: Sequence[Path], reporter: Reporter) -> No
     held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     others = [name for name in held if name.endswith(tuple(endings)) and name not in names]
     if others:
-        reporter.warn(f"{out} holds other images, which stay as they are: {shortened(others)}")
+        reporter.warn(f"{out} holds other label maps, which stay as they are: {shortened(others)}")

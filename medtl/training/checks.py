@@ -169,11 +169,16 @@ def warn_of_edges(cases: Sequence[Case], headers: Sequence[Header], reporter: Re
     """Warn of cases whose voxels are of another order than the others'."""
     every_mm = [[float(mm) for mm in header.spacing_mm] for header in headers]
     usual_mm = [median(edges) for edges in zip(*every_mm, strict=True)]
-    odd = [case.id for case, edges in zip(cases, every_mm, strict=True) if is_odd(edges, usual_mm)]
+    pairs = zip(cases, every_mm, strict=True)
+    odd = [
+        f"{case.id} ({in_mm(as_spacing(edges))})"
+        for case, edges in pairs
+        if is_odd(edges, usual_mm)
+    ]
     if odd:
         reporter.warn(
-            f"the voxels of {shortened(odd)} are far smaller or larger than the median of "
-            f"{in_mm(as_spacing(usual_mm))}; check the unit in their headers"
+            f"far from the median voxel of {in_mm(as_spacing(usual_mm))}: {shortened(odd)}; check "
+            "the unit in the header"
         )
 
 

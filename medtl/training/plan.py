@@ -247,7 +247,6 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
         config.data,
         reporter,
         config.protocol,
-        ignored=config.ignore_column or (),
         labels=config.labels,
         required=modalities,
         need_target=all(stage.unlabelled is None for stage in draft.stages),

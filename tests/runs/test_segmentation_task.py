@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from terminal import Terminal
+from terminal import Terminal, exit_code
 from tomograms import list_tomograms, tomogram
 
 from medtl.data.tasks.fingerprint import window
@@ -54,3 +54,20 @@ def test_stopped_fold_is_resumed_with_its_split(
     medtl("train", "--resume", run, "-q")
     assert (run / "splits.json").read_text() == before
     assert (run / "scratch" / BEST).read_bytes() == weights
+
+
+def test_a_column_that_is_left_out_is_left_out_by_every_command(
+    listed: Path, tmp_path: Path, medtl: Terminal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(listed.read_text())
+    for number, entry in enumerate(content["training"]):
+        entry["anon_mrn"] = f"m{number // 2}"
+    listed.write_text(json.dumps(content))
+    run, words = tmp_path / "run", (*SMALL, "--fold", "2", "-q")
+    data, without = ("--data", listed), ("--ignore-column", "anon_mrn")
+    assert exit_code("train", "segmentation", *data, *words, "--out", run) == 2
+    assert "anon_mrn looks like patient" in capfd.readouterr().err
+    medtl("train", "segmentation", *data, *without, *words, "--out", run)
+    medtl("train", "--config", run / "config.yaml", "--dry-run", "-q")
+    medtl("evaluate", run, "-q")
+    medtl("predict", run, "-i", listed, *without, "-o", tmp_path / "out", "-q")
