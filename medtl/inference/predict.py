@@ -66,13 +66,20 @@ def predict(
             required=trained.predictor.preprocessor.modalities,
             need_target=False,
         )
-        if ensemble.synthetic and not cohort.synthetic:
-            reporter.warn("this model was trained on the synthetic phantom alone")
-        reporter.say(_what_predicts(ensemble))
-        write = write_label_maps if trained.task_type.dense else write_classes
-        written = write(ensemble, cohort, out, reporter)
-        _summarise(out, len(cohort.cases), fabric, reporter)
-        return ensemble, written
+        return ensemble, _predict_cohort(ensemble, cohort, out, reporter)
+
+
+def _predict_cohort(
+    ensemble: Ensemble, cohort: Cohort, out: Path, reporter: Reporter
+) -> list[Path]:
+    """Predict the cases, and write the summary."""
+    if ensemble.synthetic and not cohort.synthetic:
+        reporter.warn("this model was trained on the synthetic phantom alone")
+    reporter.say(_what_predicts(ensemble))
+    dense = ensemble.members[0].task_type.dense
+    written = (write_label_maps if dense else write_classes)(ensemble, cohort, out, reporter)
+    _summarise(out, len(cohort.cases), ensemble.predictors[0].fabric, reporter)
+    return written
 
 
 def _summarise(out: Path, cases: int, fabric: Fabric, reporter: Reporter) -> None:

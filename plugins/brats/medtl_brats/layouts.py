@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,18 +138,23 @@ def survey(root: Path) -> Survey:
         raise DataError(f"{root}: no cases found; {advice}")
     _check_unique(found.cases)
     found.cases.sort(key=lambda case: case.id)
-    for count, text in (
-        (doubles, "images lie there as .nii and as .nii.gz; the .nii is read"),
-        (lone, "segmentations without images were left out"),
-    ):
-        if count:
-            found.notes.append(f"{count} {text}")
-    if unread:
-        found.notes.append(f"warning: files of no known name are not read: {shortened(unread)}")
+    found.notes += _left_out(doubles, lone, unread)
     # A case folder of a phantom cohort is still a phantom.
     above = root.resolve().parents[:2]
     found.phantoms += [folder for folder in above if (folder / INDEX).is_file()]
     return found
+
+
+def _left_out(doubles: int, lone: int, unread: Sequence[str]) -> list[str]:
+    """Notes of what is there and is not read."""
+    counted = (
+        (doubles, "images lie there as .nii and as .nii.gz; the .nii is read"),
+        (lone, "segmentations without images were left out"),
+    )
+    notes = [f"{count} {text}" for count, text in counted if count]
+    if unread:
+        notes.append(f"warning: files of no known name are not read: {shortened(unread)}")
+    return notes
 
 
 def _group(
