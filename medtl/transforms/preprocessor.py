@@ -64,7 +64,8 @@ class Preprocessor:
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
         for one, other in self._same_channels(image_CIJK):
             warn.warn(f"{one} and {other} are the same image; check the files")
-        self._check_edges(affine, warn.warn)
+        if not self.preset.fits:  # else no mm are known
+            self._check_edges(affine, warn.warn)
         try:
             prepared = warn.prepare(image_CIJK, affine, target_LIJK, stored, unknown_LIJK)
         except DataError as problem:
@@ -118,7 +119,9 @@ class Preprocessor:
         usual_mm = axes_mm(self.preset.spacing_mm)
         if is_odd(edges_mm, usual_mm):
             own, usual = (in_mm(as_spacing(edges)) for edges in (edges_mm, usual_mm))
-            warn(f"its voxels are {own}, those of training {usual}; check the unit in its header")
+            warn(
+                f"its voxels are {own}, those of the training grid {usual}; check the unit in its header"
+            )
 
     def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where each channel of a native image shows the patient (CIJK)."""

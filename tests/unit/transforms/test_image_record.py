@@ -19,7 +19,7 @@ from medtl.data.modality import Modality
 from medtl.errors import DataError
 from medtl.transforms.image_record import ImageRecord
 from medtl.transforms.preprocessor import Preprocessor
-from medtl.transforms.presets import Preset, brain_mr, brain_mr_plain, ct, mr
+from medtl.transforms.presets import Preset, brain_mr, brain_mr_plain, ct, mr, picture
 
 SHAPE = (30, 28, 26)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -169,8 +169,14 @@ def test_voxels_of_another_unit_are_warned_of(tmp_path: Path, edge: float, warne
     Preprocessor((Modality("t1"),), (), mr().with_spacing(2.0), warnings.append)(
         Case("a", "a", files)
     )
-    told = f"a: its voxels are {edge:g} mm, those of training 2 mm; check the unit in its header"
+    told = f"a: its voxels are {edge:g} mm, those of the training grid 2 mm; check the unit in its header"
     assert warnings == ([told] if warned else [])
+    picture_of = Preprocessor(
+        (Modality("t1"),), (), picture().with_size((30, 28, 26)), warnings.append
+    )
+    del warnings[:]
+    picture_of(Case("a", "a", files))
+    assert not warnings
 
 
 @pytest.mark.parametrize("preset", [mr, brain_mr])
