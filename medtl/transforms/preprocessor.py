@@ -120,7 +120,8 @@ class Preprocessor:
         if is_odd(edges_mm, usual_mm):
             own, usual = (in_mm(as_spacing(edges)) for edges in (edges_mm, usual_mm))
             warn(
-                f"its voxels are {own}, those of the training grid {usual}; check the unit in its header"
+                f"its voxels are {own}, those of the training grid {usual}; check the unit in its "
+                "header"
             )
 
     def covered(self, image_CIJK: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
