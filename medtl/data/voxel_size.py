@@ -10,8 +10,9 @@ Spacing = float | tuple[float, float, float]
 #: Slices are thick if they are this many times as far apart as the voxels within them.
 THICK = 3.0
 
-#: Voxels this many times smaller or larger than usual, along every axis, are odd.
-ODD_TIMES = 5.0
+#: Voxels so many times larger or smaller than usual, along every axis, are odd. A training grid is
+#: chosen coarser than its images more often than finer.
+ODD_LARGER, ODD_SMALLER = 5.0, 9.0
 
 
 def axes_mm(spacing_mm: Spacing | Sequence[float]) -> tuple[float, float, float]:
@@ -54,5 +55,5 @@ def _joined(spacing_mm: Spacing | Sequence[float], by: str) -> str:
 def is_odd(edges_mm: Sequence[float], usual_mm: Sequence[float]) -> bool:
     """Whether voxels are so much smaller or larger than usual that their unit may be wrong."""
     pairs = list(zip(sorted(edges_mm), sorted(usual_mm), strict=True))
-    larger = all(edge > ODD_TIMES * usual for edge, usual in pairs)
-    return larger or all(edge * ODD_TIMES < usual for edge, usual in pairs)
+    larger = all(edge > ODD_LARGER * usual for edge, usual in pairs)
+    return larger or all(edge * ODD_SMALLER < usual for edge, usual in pairs)

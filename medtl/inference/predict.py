@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lightning_fabric import Fabric
 
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
+from medtl.data.content_hash import files_of
 from medtl.data.io.images import label_path, read_header, write_labels
 from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.data.modality import Modality
@@ -50,7 +51,7 @@ def predict(
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
     _ready(out, inputs)
-    with locked_output(out) if fabric.is_global_zero else nullcontext():
+    with _held(out, fabric):
         ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
         if flips:
             ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
@@ -67,6 +68,21 @@ def predict(
             need_target=False,
         )
         return ensemble, _predict_cohort(ensemble, cohort, out, reporter)
+
+
+@contextmanager
+def _held(out: Path, fabric: Fabric) -> Iterator[None]:
+    """Hold the output folder for all processes, or raise RunError in all of them."""
+    problem = ""
+    with ExitStack() as holding:
+        if fabric.is_global_zero:
+            try:
+                holding.enter_context(locked_output(out))
+            except RunError as error:
+                problem = str(error)
+        if problem := fabric.broadcast(problem):
+            raise RunError(problem)
+        yield
 
 
 def _predict_cohort(
@@ -153,7 +169,7 @@ def write_label_maps(
     targets = _targets(cohort, reference, out)
     cohort.check_regions(regions)
     _report_replaced(targets, reporter)
-    _report_others(out, targets, reporter)
+    _report_others(out, targets, cohort, reporter)
 
     def write(predicted: tuple[Case, LabelScheme, Settled]) -> Path:
         case, scheme, settled = predicted
@@ -189,13 +205,13 @@ def write_label_maps(
     return written
 
 
+def _inputs(cohort: Cohort) -> set[Path]:
+    return {real_path(file.path) for case in cohort.cases for file in files_of(case)}
+
+
 def _targets(cohort: Cohort, reference: Modality, out: Path) -> list[Path]:
     """Where the label map of each case goes. Raises where one would replace an input."""
-    inputs_read = {
-        real_path(file.path)
-        for case in cohort.cases
-        for file in (*case.images.values(), *([case.target] if case.target else []))
-    }
+    inputs_read = _inputs(cohort)
     targets = []
     for case in cohort.cases:
         if not case.regions:
@@ -216,11 +232,15 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
         reporter.warn(f"replacing {names} in {existing[0].parent}")
 
 
-def _report_others(out: Path, targets: Sequence[Path], reporter: Reporter) -> None:
+def _report_others(out: Path, targets: Sequence[Path], cohort: Cohort, reporter: Reporter) -> None:
     """Report label maps of other predictions, which stay beside those of this one."""
-    names = {target.name for target in targets}
-    endings = {"".join(target.suffixes[-2:]) for target in targets}
-    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    others = [name for name in held if name.endswith(tuple(endings)) and name not in names]
+    known = {real_path(target) for target in targets} | _inputs(cohort)
+    endings = tuple({"".join(target.suffixes[-2:]) for target in targets})
+    held = sorted(out.iterdir()) if out.is_dir() else []
+    others = [
+        path.name
+        for path in held
+        if path.name.endswith(endings) and path.name[0] != "." and real_path(path) not in known
+    ]
     if others:
         reporter.warn(f"{out} holds other label maps, which stay as they are: {shortened(others)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +82,7 @@ def run_plan(
         plan, hashes = without_seen(plan, reporter)
         used = used_cases(plan)
         contents = contents_of(used)
+        _warn_of_copies(used, contents, reporter)
         inputs = inputs_of(used, contents, weights)
     if isinstance(out, Run):
         check_inputs(out, used, inputs, weights)
@@ -258,6 +259,23 @@ def _warn_of_same_channels(
     if same:
         reporter.warn(
             f"{len(same)} of {len(cases)} cases have the same image as several modalities; check "
+            f"the files of {shortened(same)}"
+        )
+
+
+def _warn_of_copies(
+    cases: Sequence[Case], contents: Mapping[Path, str], reporter: Reporter
+) -> None:
+    """Warn of cases with an image whose file is a copy of the label map."""
+    same = [
+        case.id
+        for case in cases
+        if case.target
+        and contents[case.target.path] in {contents[file.path] for file in case.images.values()}
+    ]
+    if same:
+        reporter.warn(
+            f"{len(same)} of {len(cases)} cases have a copy of their label map as an image; check "
             f"the files of {shortened(same)}"
         )
 

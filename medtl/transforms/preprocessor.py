@@ -58,8 +58,6 @@ class Preprocessor:
             labels_IJK, _ = read_labels(case.target, case.labels)
             target_LIJK = region_masks(labels_IJK, case, self.regions)
             unknown_LIJK = unknown_masks(labels_IJK, case, self.regions)
-            if labels_IJK.any() and any(np.array_equal(labels_IJK, image) for image in image_CIJK):
-                raise DataError(f"{case.target.path}: is given as an image and as its labels")
         paths = [case.images[name].path for name in self.modalities]
         warn = replace(self, warn=lambda text: self.warn(f"{case.id}: {text}"))
         for one, other in self._same_channels(image_CIJK):

@@ -264,7 +264,8 @@ def test_predictions_are_not_written_by_two_commands_nor_mixed_without_a_word(
         assert exit_code(*words, "-q") == 2
         assert "another process is working in this folder" in line(capfd)
     assert os.listdir(out) == []
-    (out / "other.nii.gz").write_bytes(b"of another prediction")
+    for name in ("other.nii.gz", ".hidden.nii.gz"):
+        (out / name).write_bytes(b"of another prediction")
     assert exit_code(*words) == 0
     told = f"warning: {out} holds other label maps, which stay as they are: other.nii.gz"
     assert told in capfd.readouterr().err

@@ -49,7 +49,7 @@ _IS_PART = re.compile(
     r"(is|in|for)?(train|training|val|valid|validation|test|testing|holdout)(set|ing|split|data)?"
 )
 
-_LIKE_PATIENT = re.compile(r"(.*)(patient|subject|participant|proband|mrn)(.*)")
+_LIKE_PATIENT = re.compile(r"(.*)(patient|subject|participant|proband|mrn(?!a))(.*)")
 _LIKE_SITE = re.compile(r"(.*)(hospital|institution|institute)(.*)")
 
 #: What a column that speaks of patients or hospitals tells instead of who they are.

@@ -23,6 +23,7 @@ from medtl.data.formats.folders import Held, dicom_advice, held_in, may_be_image
 from medtl.data.formats.label_names import channel_names, dataset_regions
 from medtl.data.formats.masks import without_masks
 from medtl.errors import DataError, shortened
+from medtl.runtime.files import real_path
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -108,9 +109,14 @@ def _annotated(
 
 def _unlisted(path: Path, images: str, own: Sequence[Entry]) -> list[str]:
     """A warning where ``images`` holds cases that the list leaves out."""
-    unlisted = sorted(set(_grouped(path.parent / images)) - {entry.id for entry in own})
+    folder = path.parent / images
+    listed = {real_path(file) for entry in own for file in entry.files.values()}
+    held = held_in(folder).files if folder.is_dir() else ()
+    files = [folder / name for name in held if is_nifti(name)]
+    others = [file for file in files if real_path(file) not in listed]
+    names = {match["case"] if (match := _channel(file)) else stem(file) for file in others}
     which = f"warning: in {images} and not listed in {path.name}"
-    return [f"{which}, left out: {shortened(unlisted)}"] if unlisted else []
+    return [f"{which}, left out: {shortened(sorted(names))}"] if names else []
 
 
 def _in_folder(images: Path, part: str, notes: list[str]) -> list[Entry]:

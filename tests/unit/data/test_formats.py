@@ -92,6 +92,16 @@ def test_nnunets_own_list_that_leaves_cases_out_is_warned_of(tmp_path: Path) -> 
     assert [case.id for case in cohort.cases] == ["a"]
     assert "warning: in imagesTr and not listed in dataset.json, left out: b" in cohort.notes
     assert "dataset.json says 2 training cases; there are 1" in cohort.notes
+    renamed = {
+        "p7": one,
+        "p8": {
+            "images": [f"imagesTr/b_000{n}.nii.gz" for n in (0, 1)],
+            "label": "labelsTr/b.nii.gz",
+        },
+    }
+    whole = read(raw(tmp_path, {**V2, "dataset": renamed}))
+    assert [case.id for case in whole.cases] == ["p7", "p8"]
+    assert not any("not listed" in note or "says" in note for note in whole.notes)
 
 
 def test_nnunets_own_list_of_files_is_read(tmp_path: Path) -> None:

@@ -147,19 +147,8 @@ def test_two_channels_of_one_image_are_warned_of(tmp_path: Path) -> None:
     assert warnings == ["a: flair and t2 are the same image; check the files"]
 
 
-def test_a_copy_of_the_labels_is_no_image(tmp_path: Path) -> None:
-    labels = (2 * sphere(4)).astype(np.uint8)
-    for name, array in {"flair": head(), "t1": labels.astype(np.float32), "seg": labels}.items():
-        nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / f"{name}.nii.gz")
-    files = {Modality(name): ImageFile(tmp_path / f"{name}.nii.gz") for name in ("flair", "t1")}
-    target = ImageFile(tmp_path / "seg.nii.gz")
-    case = Case("a", "a", files, target, regions={"WT": (2,)}, labels=(0, 2))
-    with pytest.raises(DataError, match=r"seg\.nii\.gz: is given as an image and as its labels"):
-        Preprocessor(tuple(files), ("WT",), mr())(case)
-
-
 @pytest.mark.parametrize(
-    ("edge", "warned"), [(0.3, True), (0.5, False), (9.0, False), (11.0, True)]
+    ("edge", "warned"), [(0.2, True), (0.3, False), (9.0, False), (11.0, True)]
 )
 def test_voxels_of_another_unit_are_warned_of(tmp_path: Path, edge: float, warned: bool) -> None:
     path = tmp_path / "a.nii.gz"
