@@ -144,8 +144,15 @@ def test_a_column_that_looks_like_a_fact_is_used_or_ignored(
 
 def test_facts_of_patients_that_do_not_name_them_are_no_patients(tmp_path: Path) -> None:
     many(tmp_path, "a.png b.png c.png")
-    header = "case,patient,PatientAge,subject_sex,tumor_site,mRNA_cluster,class,image"
+    header = "case,patient,PatientAge,subject_sex,tumor_site,test_result,class,image"
     rows = [f"{n},p{n},{60 + n},f,frontal,{n},{'xyx'[n]},{'abc'[n]}.png" for n in range(3)]
+    assert len(classes(write(tmp_path / "t.csv", header, *rows)).cases) == 3
+
+
+def test_messenger_rna_is_no_record_number(tmp_path: Path) -> None:
+    many(tmp_path, "a.png b.png c.png")
+    header = "case,mRNA_cluster,class,image"
+    rows = [f"{n},{n},{'xyx'[n]},{'abc'[n]}.png" for n in range(3)]
     assert len(classes(write(tmp_path / "t.csv", header, *rows)).cases) == 3
 
 
