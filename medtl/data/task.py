@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Defaults:
     dst: str
     network: str = "unet"
     width: int | None = None  #: of that network; None: the published one
+    options: Mapping[str, Any] = field(default_factory=dict)  #: of that network
     transforms: str = "brain-mr"
     spacing_mm: Spacing = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ from medtl.data.task import Defaults, Task, bound
 from medtl.data.voxel_size import axes_mm
 from medtl.errors import ConfigError, MedtlError
 from medtl.inference.task_types import task_type_named
+from medtl.networks.options import check_accepted
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.cohorts import Tiny, empty_folder, own_cache, read, tiny
 from medtl.testing.smallest import Small, smallest
@@ -187,6 +189,7 @@ def defaults_can_be_used(tried: Tried) -> None:
         defaults: Defaults = getattr(task, which)
         try:
             builder = catalog.networks[defaults.network].load()
+            check_accepted(defaults.network, builder, defaults.options)
             preset = catalog.transforms[defaults.transforms].load()()
             catalog.strategies.full_name(defaults.strategy)
             catalog.losses.full_name(defaults.loss)
@@ -195,7 +198,7 @@ def defaults_can_be_used(tried: Tried) -> None:
                 require(not odd, f"{which}: {text} names {', '.join(sorted(odd))}, it has none")
         except ConfigError as error:
             raise CheckFailed(f"{which}: {error}") from error
-        small = smallest(builder, len(defaults.patch_size))
+        small = smallest(partial(builder, **defaults.options), len(defaults.patch_size))
         require(isinstance(small, Small), f"{which}: {defaults.network}: {small}")
         assert isinstance(small, Small)
         try:

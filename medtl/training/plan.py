@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from math import lcm
 from statistics import median
@@ -16,6 +17,7 @@ from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
+from medtl.data.phantom import read_index
 from medtl.data.same_images import with_sharers_joined
 from medtl.data.sides import ENDS, sided_axes
 from medtl.data.splits import Split, cases_of
@@ -216,6 +218,9 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     """Bind the task to its data, read the weights of ``--init`` and lay out the stages."""
     offered, ignored = catalog.tasks[given.task].load()(), given.ignore_column or ()
     task = bound(offered, given.data, given.labels, ignored=ignored)
+    if given.data is None or read_index(given.data).get("synthetic"):
+        task = copy(task)
+        task.defaults = task.phantom_defaults
     kind = task_type_named(task.kind, f"task {task.name}")
     default = task.defaults.strategy
     if given.strategy is None and default == "scratch" and (given.src or given.with_control):
@@ -231,6 +236,9 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     outside = outside_weights(config, catalog, name)
     if outside:
         config = config.model_copy(update=levels_of(outside, config, name))
+    if not given.network and config.options == given.options:
+        options = {**task.defaults.options, **given.options}
+        config = config.model_copy(update={"options": options})
     request, network = build_request(config, task, kind, catalog, outside)
     stages = lay_out(config, catalog, request)
     check_exclusive(task, stages, catalog)

@@ -644,6 +644,10 @@ class Networkless(Organ):
     defaults = replace(Organ.defaults, network="unett")
 
 
+class Misspelt(Organ):
+    defaults = replace(Organ.defaults, network="plain-unet", options={"blokcs": [1]})
+
+
 class Constant(Organ):
     def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
         super().write_phantom(folder, cases, seed)
@@ -666,6 +670,7 @@ TASKS: tuple[Broken, ...] = (
     (tasks.images_can_be_read, Lost, "gone.nii.gz"),
     (tasks.no_patient_is_in_two_splits, Copied, "hold the same image"),
     (tasks.defaults_can_be_used, Networkless, "unett.*did you mean 'unet'"),
+    (tasks.defaults_can_be_used, Misspelt, "no option 'blokcs'"),
     (tasks.a_case_can_be_prepared, Constant, "every voxel is 1"),
     (tasks.a_folder_without_data_is_refused, Wordless, "without an error"),
 )

@@ -41,9 +41,12 @@ class Brats(Task):
     defaults = Defaults(src="flair,t1ce", dst="t1,t2", patch_size=(80, 96, 80), batch_size=1)
     phantom_defaults = replace(
         defaults,
+        network="plain-unet",
+        width=16,
+        options={"blocks": [1, 2], "decoder_blocks": [2, 1]},
         transforms="brain-mr-light",
         rate=4e-3,
-        steps=1600,
+        steps=760,
         patch_size=(32, 32, 32),
         batch_size=2,
     )

@@ -20,6 +20,7 @@ from torch.nn import functional
 from medtl.errors import ConfigError
 from medtl.networks.builder import Architecture, network_builder
 from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d, laid_last
+from medtl.networks.cpu.transposed import ConvTranspose2d, ConvTranspose3d
 from medtl_unet3d.layout import ladder
 
 #: Slope of leaky ReLU for negative values.
@@ -35,7 +36,7 @@ USUAL_STRIDES = (1, 2, 2, 2, 2)
 RESIDUAL_BLOCKS = (1, 3, 4, 6)
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+TRANSPOSED = {2: ConvTranspose2d, 3: ConvTranspose3d}
 NORM = {2: InstanceNorm2d, 3: InstanceNorm3d}
 POOLING = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
@@ -75,12 +76,11 @@ class ConvNorm(nn.Module):
         super().__init__()
         dims, padding = len(kernel), tuple((edge - 1) // 2 for edge in kernel)
         self.conv = CONVOLUTION[dims](inputs, outputs, kernel, stride, padding, bias=bias)
-        self.norm = NORM[dims](outputs, eps=1e-5, affine=True)
-        self.active = active
+        self.norm = NORM[dims](outputs, leak=SLOPE if active else 1.0)
 
     def forward(self, batch: Tensor) -> Tensor:
-        batch = self.norm(self.conv(batch))
-        return functional.leaky_relu(batch, SLOPE, inplace=True) if self.active else batch
+        normed: Tensor = self.norm(self.conv(batch))
+        return normed
 
 
 def _repeated(
@@ -252,8 +252,9 @@ def plain_unet(
         strides: per level, one number or one per axis; planned from the data where None.
         kernels: per level, likewise.
         channels: of each level, in place of ``width`` and its doubling.
-        blocks: convolutions per level of the encoder.
-        decoder_blocks: convolutions per level of the decoder, from the deepest.
+        blocks: convolutions per level of the encoder; deeper levels have as many as the last.
+        decoder_blocks: convolutions per level of the decoder, from the deepest; levels that are
+            deeper still have as many as the first.
     """
     options = {"strides": strides, "kernels": kernels, "channels": channels}
     options |= {"blocks": blocks, "decoder_blocks": decoder_blocks}
@@ -326,6 +327,8 @@ def settle(
         "decoder_blocks": [decoder] * (count - 1),
     }
     numbers = {option: _numbers(option, given.get(option, row)) for option, row in rows.items()}
+    for option in ("blocks", "decoder_blocks"):
+        numbers[option] = _deepened(numbers[option], len(rows[option]), option)
     for option, values in {"kernels": kernels, **numbers}.items():
         wanted = count - 1 if option == "decoder_blocks" else count
         if len(values) != wanted:
@@ -333,6 +336,14 @@ def settle(
                 f"{name}: {option} has {len(values)} levels, but strides asks for {wanted}"
             )
     return Levels(dims, numbers["channels"], strides, kernels, *list(numbers.values())[1:])
+
+
+def _deepened(numbers: tuple[int, ...], levels: int, option: str) -> tuple[int, ...]:
+    """With the deepest number once more for every deeper level."""
+    missing = max(0, levels - len(numbers)) if numbers else 0
+    if option == "decoder_blocks":  # from the deepest
+        return numbers[:1] * missing + numbers
+    return numbers + numbers[-1:] * missing
 
 
 def _per_axis(option: str, given: Any, dims: int) -> tuple[Axes, ...]:

@@ -109,6 +109,16 @@ def test_a_residual_block_starts_as_its_shortcut() -> None:
     assert torch.equal(block(maps), maps)
 
 
+def test_deeper_levels_have_as_many_convolutions_as_the_deepest_given() -> None:
+    short = build("plain-unet", strides=SMALL, width=8, blocks=[1, 3], decoder_blocks=[2, 1])
+    full = build(
+        "plain-unet", strides=SMALL, width=8, blocks=[1, 3, 3, 3], decoder_blocks=[2, 2, 1]
+    )
+    assert names_of(short.module) == names_of(full.module)
+    finest = [name for name in names_of(short.module) if "decoder.stages.2.convs" in name]
+    assert len(finest) == 4  # weight and bias of one convolution and its norm
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -119,6 +129,7 @@ def test_a_residual_block_starts_as_its_shortcut() -> None:
         ({"strides": [1, 2], "kernels": [3, 2]}, "must be odd"),
         ({"strides": [1, 2], "kernels": [3]}, "kernels has 1 levels, but strides asks for 2"),
         ({"strides": [1, 2], "decoder_blocks": [1, 1]}, "decoder_blocks has 2 levels"),
+        ({"strides": [1, 2], "blocks": []}, "blocks has 0 levels"),
         ({"channels": ["32"]}, "channels is a list of numbers"),
     ],
 )

@@ -23,7 +23,7 @@ def values(*shape: int) -> Tensor:
 @pytest.mark.parametrize("shape", [(2, 5, 8, 6, 7), (1, 1, 4, 4, 4), (3, 4, 9, 5)])
 def test_outputs_and_gradients_are_torchs(shape: tuple[int, ...], last: bool) -> None:
     channels = shape[1]
-    norm = (InstanceNorm3d if len(shape) == 5 else InstanceNorm2d)(channels, affine=True)
+    norm = (InstanceNorm3d if len(shape) == 5 else InstanceNorm2d)(channels)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     image = values(*shape)
@@ -42,7 +42,7 @@ def test_outputs_and_gradients_are_torchs(shape: tuple[int, ...], last: bool) ->
 
 def test_a_single_voxel_is_refused_as_by_torch() -> None:
     with pytest.raises(ValueError, match="more than 1 spatial element"):
-        InstanceNorm3d(2, affine=True).train()(torch.zeros(1, 2, 1, 1, 1))
+        InstanceNorm3d(2).train()(torch.zeros(1, 2, 1, 1, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -61,3 +61,54 @@ def test_planned_networks_train_channels_last_throughout(channels: int) -> None:
     with suited_to_cpu(network.module):
         network.module.train()(values(2, channels, 16, 16, 16))
     assert len(layouts) == 2 * 10 and all(layouts)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 8, 16])
+@pytest.mark.parametrize("leak", [0.01, 1.0])
+@pytest.mark.parametrize("size", [(8, 8, 8), (5, 13, 3)])
+def test_folded_voxels_give_the_same_norm_and_slopes(
+    channels: int, leak: float, size: tuple[int, ...]
+) -> None:
+    """Few channels are folded where the number of voxels allows it; leaky ReLU follows."""
+    norm = InstanceNorm3d(channels, leak=leak)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    image = laid_last(values(2, channels, *size)).requires_grad_()
+    slope = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    found = norm(image)
+    own = torch.autograd.grad(found, [image, norm.weight, norm.bias], slope)
+    exact = [each.detach().double().requires_grad_() for each in (image, norm.weight, norm.bias)]
+    expected = functional.instance_norm(exact[0], weight=exact[1], bias=exact[2])
+    expected = functional.leaky_relu(expected, leak)
+    wanted = torch.autograd.grad(expected, exact, slope.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(own, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=2e-3)
+
+
+def test_half_precision_is_no_worse_than_torchs() -> None:
+    """In bf16 with weights in float32, as under autocast, beside torch's own in bf16."""
+    norm = InstanceNorm3d(8, leak=0.01)
+    image = values(2, 8, 16, 16, 16)
+    slope = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    exact = image.double().requires_grad_()
+    expected = functional.leaky_relu(functional.instance_norm(exact), 0.01)
+    (wanted,) = torch.autograd.grad(expected, exact, slope.double())
+    half = laid_last(image.bfloat16()).requires_grad_()
+    found = norm(half)
+    assert found.dtype == torch.bfloat16
+    (own,) = torch.autograd.grad(found, half, slope.bfloat16())
+    peer = image.bfloat16().requires_grad_()
+    (theirs,) = torch.autograd.grad(
+        functional.leaky_relu(functional.instance_norm(peer), 0.01), peer, slope.bfloat16()
+    )
+    errors = [float((each.double() - wanted).abs().mean()) for each in (own, theirs)]
+    assert errors[0] < 1.2 * errors[1]
+
+
+def test_slopes_reach_what_is_trained_alone() -> None:
+    norm = InstanceNorm3d(4, leak=0.01)
+    norm.weight.requires_grad_(False)
+    image = laid_last(values(1, 4, 4, 4, 4))
+    norm(image).sum().backward()
+    assert norm.weight.grad is None and norm.bias.grad is not None
