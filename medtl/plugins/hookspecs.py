@@ -61,6 +61,7 @@ PUBLIC_MODULES = {
     "medtl.networks.builder": "turns a torch module into a network builder",
     "medtl.networks.layers": "layers and heads of classifiers",
     "medtl.networks.cpu.instance_norm": "instance norm that is fast on the CPU",
+    "medtl.networks.cpu.layout": "batches that lie channels-last in training on the CPU",
     "medtl.networks.cpu.transposed": "transposed convolutions that train fast on the CPU",
     "medtl.networks.options": "options that several networks share: head, keep_blocks, slim_from",
     "medtl.transfer.strategies.base": "strategies: requests, stages and plans",

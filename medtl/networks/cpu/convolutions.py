@@ -35,7 +35,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from medtl.networks.cpu.channels_last import FreeViews, runs_last
 from medtl.networks.cpu.halves import Halves, halves_of
-from medtl.networks.cpu.instance_norm import lies_last
+from medtl.networks.cpu.layout import lies_last
 
 #: At most this many channels, in or out, are few.
 FEW_CHANNELS = 3

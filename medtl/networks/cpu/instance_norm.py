@@ -23,24 +23,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from medtl.networks.cpu.channels_last import runs_last
+from medtl.networks.cpu.layout import laid_last, lies_last
 
 #: With fewer channels than this, voxels are taken together, up to ``ROW`` numbers.
 FEW, ROW = 16, 64
-
-
-def laid_last(batch: Tensor) -> Tensor:
-    """The batch channels-last, explicit in the strides even with one channel; on the CPU alone."""
-    if batch.device.type != "cpu":
-        return batch
-    images, channels, *size = batch.shape
-    if channels == 1:  # whose strides torch leaves as they are
-        return batch.reshape(images, *size, 1).movedim(-1, 1)
-    return batch.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
-def lies_last(batch: Tensor) -> bool:
-    """Whether the batch is channels-last, in its strides."""
-    return batch.stride(1) == 1 and math.prod(batch.shape[2:]) > 1
 
 
 def normed(norm: InstanceNorm2d | InstanceNorm3d, batch: Tensor) -> Tensor | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medtl.networks.cpu.instance_norm import lies_last
+from medtl.networks.cpu.layout import lies_last
 
 
 def spread(convolution: nn.ConvTranspose2d | nn.ConvTranspose3d, batch: Tensor) -> Tensor | None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl.networks.cpu.convolutions import suited_to_cpu
-from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d, laid_last, lies_last
+from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d
+from medtl.networks.cpu.layout import laid_last, lies_last, with_dense_slope
 from medtl.plugins.catalog import load_catalog
 
 
@@ -112,3 +113,14 @@ def test_slopes_reach_what_is_trained_alone() -> None:
     image = laid_last(values(1, 4, 4, 4, 4))
     norm(image).sum().backward()
     assert norm.weight.grad is None and norm.bias.grad is not None
+
+
+def test_the_slope_of_a_concatenated_part_is_laid_out() -> None:
+    part, other = laid_last(values(2, 4, 3, 5, 2)).requires_grad_(), values(2, 4, 3, 5, 2)
+    slopes: list[Tensor] = []
+    part.register_hook(slopes.append)
+    joined = torch.cat((laid_last(other), with_dense_slope(part)), dim=1)
+    above = laid_last(values(2, 8, 3, 5, 2))
+    joined.backward(above)
+    assert part.grad is not None and torch.equal(part.grad, above[:, 4:])
+    assert slopes[0].movedim(1, -1).is_contiguous()

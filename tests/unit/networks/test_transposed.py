@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medtl.networks.cpu.instance_norm import laid_last, lies_last
+from medtl.networks.cpu.layout import laid_last, lies_last
 from medtl.networks.cpu.transposed import ConvTranspose2d, ConvTranspose3d, spread
 
 Convolution = ConvTranspose2d | ConvTranspose3d
