@@ -46,8 +46,9 @@ class Brats(Task):
         options={"blocks": [1, 2], "decoder_blocks": [2, 1]},
         transforms="brain-mr-light",
         rate=4e-3,
-        steps=740,
-        patch_size=(40, 48, 40),
+        steps=720,
+        patch_size=(32, 32, 32),
+        batch_size=2,
     )
 
     def cases(
