@@ -25,7 +25,6 @@ class Defaults:
     dst: str
     network: str = "unet"
     width: int | None = None  #: of that network; None: the published one
-    options: Mapping[str, Any] = field(default_factory=dict)  #: of that network
     transforms: str = "brain-mr"
     spacing_mm: Spacing = 2.0
     patch_size: tuple[int, ...] = (64, 64, 64)
@@ -38,6 +37,7 @@ class Defaults:
     passes: int = 150  #: of such patches over the cases, at most: few are soon learnt by heart
     strategy: str = "modality-transfer"
     loss: str = "dice-ce"
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  #: of that network
 
     def batch_for(self, patch: Sequence[int]) -> int:
         """Patches of this size per step."""

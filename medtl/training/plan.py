@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from math import lcm
 from statistics import median
+from typing import Any
 
 from medtl.config import ResolvedConfig, TrainConfig
 from medtl.data.case import Case, Cohort
@@ -17,7 +17,7 @@ from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
-from medtl.data.phantom import read_index
+from medtl.data.phantom import INDEX
 from medtl.data.same_images import with_sharers_joined
 from medtl.data.sides import ENDS, sided_axes
 from medtl.data.splits import Split, cases_of
@@ -168,6 +168,7 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
     """
     draft = draft_stages(given, catalog, reporter)
     data = read_data(draft, reporter)
+    draft = choose_network(given, draft, data, catalog)
     preset = choose_preset(draft, data, catalog, reporter)
     config, task, probe = draft.config, draft.task, draft.network
     if any(stage.norm_stats == "target" for stage in draft.stages):
@@ -218,9 +219,6 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
     """Bind the task to its data, read the weights of ``--init`` and lay out the stages."""
     offered, ignored = catalog.tasks[given.task].load()(), given.ignore_column or ()
     task = bound(offered, given.data, given.labels, ignored=ignored)
-    if given.data is None or read_index(given.data).get("synthetic"):
-        task = copy(task)
-        task.defaults = task.phantom_defaults
     kind = task_type_named(task.kind, f"task {task.name}")
     default = task.defaults.strategy
     if given.strategy is None and default == "scratch" and (given.src or given.with_control):
@@ -229,22 +227,33 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
             f"{'--src' if given.src else '--with-control'} name a --strategy, for example "
             "modality-transfer"
         )
-    width = given.width or (None if given.network else task.defaults.width)
-    chosen = {"strategy": given.strategy or default, "width": width}
-    config = ResolvedConfig(**{**dict(given), **chosen})
-    name = config.network or task.defaults.network
-    outside = outside_weights(config, catalog, name)
-    if outside:
-        config = config.model_copy(update=levels_of(outside, config, name))
-    if not given.network and config.options == given.options:
-        options = {**task.defaults.options, **given.options}
-        config = config.model_copy(update={"options": options})
+    config = ResolvedConfig(**{**dict(given), "strategy": given.strategy or default})
+    phantom = given.data is None or (given.data / INDEX).is_file()
+    usual = task.phantom_defaults if phantom else task.defaults
+    outside = outside_weights(config, catalog, config.network or usual.network)
+    config = config.model_copy(update=network_settings(config, task, usual, outside))
     request, network = build_request(config, task, kind, catalog, outside)
     stages = lay_out(config, catalog, request)
     check_exclusive(task, stages, catalog)
     for line in unused(config, request, stages):
         reporter.say(line)
     return Draft(config, task, kind, outside, request, network, stages)
+
+
+def network_settings(
+    given: TrainConfig, task: Task, defaults: Defaults, outside: Weights | None
+) -> dict[str, Any]:
+    """Network, width and options: as given, else those of the weights of ``--init``, else of the
+    defaults, if their network is used. The network is None if it is the task's usual one."""
+    found = levels_of(outside, given, given.network or defaults.network) if outside else {}
+    if given.network:
+        return {"width": given.width, "options": given.options, **found}
+    return {
+        "network": None if defaults.network == task.defaults.network else defaults.network,
+        "width": given.width or defaults.width,
+        "options": {**defaults.options, **given.options},
+        **found,
+    }
 
 
 def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
@@ -274,6 +283,16 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     headers = tuple(headers[modalities[0]] for headers in read)
     warn_of_edges(cohort.cases, headers, reporter)
     return PlannedData(cohort, headers, split, defaults, advice)
+
+
+def choose_network(given: TrainConfig, draft: Draft, data: PlannedData, catalog: Catalog) -> Draft:
+    """The draft with the network of the data's own defaults, where no other is asked for."""
+    settings = network_settings(given, draft.task, data.defaults, draft.outside)
+    config = draft.config.model_copy(update=settings)
+    if config == draft.config:
+        return draft
+    request, network = build_request(config, draft.task, draft.task_type, catalog, draft.outside)
+    return replace(draft, config=config, request=request, network=network)
 
 
 def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: Reporter) -> Preset:

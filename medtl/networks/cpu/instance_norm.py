@@ -8,7 +8,7 @@ half the time channels-last, their gradients too; see `benchmarks/training_step.
 Batch norm is slow where a vector register holds more numbers than there are channels. There several
 voxels of an image are taken for one with more channels, and the statistics of these are merged.
 
-Axes: B batch, C channel, then the spatial axes; F channels of the voxels taken as one.
+Axes: B batch, C channel, then the spatial axes.
 """
 
 from __future__ import annotations
@@ -59,19 +59,22 @@ class _NormLast(torch.autograd.Function):
         for image, into in zip(*_images(ctx.fold, batch, found), strict=True):
             moments += _norm(image, weight, bias, eps, ctx.fold, into)
             leaked(into, leak)
-        ctx.save_for_backward(batch, weight, found, *moments)
+        # Where no ReLU follows, the gradient does not need the result.
+        ctx.save_for_backward(batch, weight, found if leak != 1 else None, *moments)
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         batch, weight, found, *moments = ctx.saved_tensors
         of_batch, sums = torch.empty_like(batch), weight.new_zeros(2, len(weight))
-        parts = _images(ctx.fold, batch, laid_last(slope), found, of_batch)
+        parts = _images(
+            ctx.fold, batch, laid_last(gradient), batch if found is None else found, of_batch
+        )
         for n, (image, above, shown, into) in enumerate(zip(*parts, strict=True)):
             if ctx.leak != 1:  # a result below 0 was below 0 before, too
                 above = torch.ops.aten.leaky_relu_backward(above, shown, ctx.leak, True)
-            own = _slope(image, above, weight, moments[2 * n : 2 * n + 2], ctx.fold, into)
+            own = _gradient(image, above, weight, moments[2 * n : 2 * n + 2], ctx.fold, into)
             sums += torch.stack(own)
         return of_batch, *sums, None, None
 
@@ -112,7 +115,7 @@ def _norm(
     return mean, scale
 
 
-def _slope(
+def _gradient(
     rows: Tensor,
     above: Tensor,
     weight: Tensor,
@@ -125,8 +128,8 @@ def _slope(
     gain, *moments = _repeated(fold, weight, *moments)
     given = above, rows, gain, None, None, *moments, True, 0.0
     if fold == 1:
-        slope, *sums = torch.ops.aten.native_batch_norm_backward(*given, [True] * 3)
-        into.copy_(slope)
+        own, *sums = torch.ops.aten.native_batch_norm_backward(*given, [True] * 3)
+        into.copy_(own)
         return sums[0], sums[1]
     _, *sums = torch.ops.aten.native_batch_norm_backward(*given, [False, True, True])
     of_weight, of_bias = (each.view(fold, -1).sum(0) for each in sums)

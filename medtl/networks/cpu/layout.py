@@ -18,7 +18,7 @@ def laid_last(batch: Tensor) -> Tensor:
         return batch
     images, channels, *size = batch.shape
     if channels == 1:  # whose strides torch leaves as they are
-        return batch.reshape(images, *size, 1).movedim(-1, 1)
+        return batch.reshape(images, *size, 1).contiguous().movedim(-1, 1)
     return batch.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
@@ -27,21 +27,21 @@ def lies_last(batch: Tensor) -> bool:
     return batch.stride(1) == 1 and math.prod(batch.shape[2:]) > 1
 
 
-def with_dense_slope(batch: Tensor) -> Tensor:
+def with_dense_gradient(batch: Tensor) -> Tensor:
     """The batch; its gradient is laid out channels-last before others are added to it.
 
     That of a part of a concatenation is a view with gaps, and adding to it takes eight times as
     long as copying it first (torch 2.13).
     """
-    found: Tensor = _DenseSlope.apply(batch)  # type: ignore[no-untyped-call]
+    found: Tensor = _DenseGradient.apply(batch)  # type: ignore[no-untyped-call]
     return found
 
 
-class _DenseSlope(torch.autograd.Function):
+class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, batch: Tensor) -> Tensor:
         return batch.view_as(batch)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return laid_last(slope)
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return laid_last(gradient)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from medtl.errors import ConfigError
 from medtl.networks.builder import Architecture, network_builder
 from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d
-from medtl.networks.cpu.layout import laid_last, with_dense_slope
+from medtl.networks.cpu.layout import laid_last, with_dense_gradient
 from medtl.networks.cpu.transposed import ConvTranspose2d, ConvTranspose3d
 from medtl_unet3d.layout import ladder
 
@@ -198,7 +198,7 @@ class Decoder(nn.Module):
         *skips, deeper = maps
         found: list[Tensor] = []
         for n, (up, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True)):
-            skip = with_dense_slope(skips[-1 - n])
+            skip = with_dense_gradient(skips[-1 - n])
             deeper = stage(torch.cat((up(deeper), skip), dim=1))
             if self.training:
                 found.append(self.seg_layers[n](deeper))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.networks.cpu.instance_norm import InstanceNorm2d, InstanceNorm3d
-from medtl.networks.cpu.layout import laid_last, lies_last, with_dense_slope
+from medtl.networks.cpu.layout import laid_last, lies_last, with_dense_gradient
 from medtl.plugins.catalog import load_catalog
 
 
@@ -87,39 +87,59 @@ def test_folded_voxels_give_the_same_norm_and_slopes(
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=2e-3)
 
 
-def test_half_precision_is_no_worse_than_torchs() -> None:
+@pytest.mark.parametrize("channels", [8, 16])
+def test_half_precision_is_no_worse_than_torchs(channels: int) -> None:
     """In bf16 with weights in float32, as under autocast, beside torch's own in bf16."""
-    norm = InstanceNorm3d(8, leak=0.01)
-    image = values(2, 8, 16, 16, 16)
-    slope = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
-    exact = image.double().requires_grad_()
-    expected = functional.leaky_relu(functional.instance_norm(exact), 0.01)
-    (wanted,) = torch.autograd.grad(expected, exact, slope.double())
+    norm = InstanceNorm3d(channels, leak=0.01)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    image = values(2, channels, 16, 16, 16)
+    above = torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+
+    def run(batch: Tensor, kind: torch.dtype) -> list[Tensor]:
+        leaves = [batch, *(part.detach().to(kind) for part in norm.parameters())]
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        normed = functional.instance_norm(leaves[0], weight=leaves[1], bias=leaves[2])
+        found = functional.leaky_relu(normed, 0.01)
+        return [found, *torch.autograd.grad(found, leaves, above.to(kind))]
+
+    exact, theirs = run(image.double(), torch.double), run(image.bfloat16(), torch.bfloat16)
     half = laid_last(image.bfloat16()).requires_grad_()
     found = norm(half)
+    leaves = [half, norm.weight, norm.bias]
+    ours = [found, *torch.autograd.grad(found, leaves, above.bfloat16())]
     assert found.dtype == torch.bfloat16
-    (own,) = torch.autograd.grad(found, half, slope.bfloat16())
-    peer = image.bfloat16().requires_grad_()
-    (theirs,) = torch.autograd.grad(
-        functional.leaky_relu(functional.instance_norm(peer), 0.01), peer, slope.bfloat16()
-    )
-    errors = [float((each.double() - wanted).abs().mean()) for each in (own, theirs)]
-    assert errors[0] < 1.2 * errors[1]
+    for own, peer, wanted in zip(ours, theirs, exact, strict=True):
+        errors = [float((each.detach().double() - wanted).abs().mean()) for each in (own, peer)]
+        assert errors[0] < 1.2 * errors[1]
 
 
-def test_slopes_reach_what_is_trained_alone() -> None:
+def test_gradients_reach_what_is_trained_alone() -> None:
     norm = InstanceNorm3d(4, leak=0.01)
     norm.weight.requires_grad_(False)
     image = laid_last(values(1, 4, 4, 4, 4))
     norm(image).sum().backward()
     assert norm.weight.grad is None and norm.bias.grad is not None
+    above_0 = (functional.instance_norm(image) > 0).sum((0, 2, 3, 4))
+    torch.testing.assert_close(norm.bias.grad, above_0 + 0.01 * (64 - above_0))
 
 
-def test_the_slope_of_a_concatenated_part_is_laid_out() -> None:
+@pytest.mark.parametrize("channels", [1, 4])
+def test_views_with_gaps_are_normed(channels: int) -> None:
+    norm = InstanceNorm3d(channels, leak=0.01)
+    image = laid_last(values(2, channels, 8, 8, 8)).requires_grad_()
+    found = norm(laid_last(image[..., 2:]))
+    torch.cat((found, found), dim=4).sum().backward()
+    assert image.grad is not None
+    expected = functional.leaky_relu(functional.instance_norm(image[..., 2:]), 0.01)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_a_concatenated_part_is_laid_out() -> None:
     part, other = laid_last(values(2, 4, 3, 5, 2)).requires_grad_(), values(2, 4, 3, 5, 2)
     slopes: list[Tensor] = []
     part.register_hook(slopes.append)
-    joined = torch.cat((laid_last(other), with_dense_slope(part)), dim=1)
+    joined = torch.cat((laid_last(other), with_dense_gradient(part)), dim=1)
     above = laid_last(values(2, 8, 3, 5, 2))
     joined.backward(above)
     assert part.grad is not None and torch.equal(part.grad, above[:, 4:])

@@ -56,3 +56,22 @@ def test_it_is_for_training_channels_last_without_overlap() -> None:
     for convolution in (apart, *others):
         wanted = nn.ConvTranspose3d.forward(convolution, first)
         torch.testing.assert_close(convolution(last), wanted)
+
+
+def test_under_autocast_it_is_no_worse_than_torchs() -> None:
+    convolution = ConvTranspose3d(16, 8, 2, 2)
+    batch, above = (
+        laid_last(values(2, 16, 4, 5, 3)).requires_grad_(),
+        values(2, 8, 8, 10, 6, seed=1),
+    )
+    leaves = [batch, *convolution.parameters()]
+    exact = nn.ConvTranspose3d.forward(convolution, batch)
+    wanted = [exact, *torch.autograd.grad(exact, leaves, above)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, peer = spread(convolution, batch), nn.ConvTranspose3d.forward(convolution, batch)
+    assert found is not None and found.dtype == torch.bfloat16
+    ours = [found, *torch.autograd.grad(found, leaves, above.bfloat16())]
+    theirs = [peer, *torch.autograd.grad(peer, leaves, above.bfloat16())]
+    for own, other, right in zip(ours, theirs, wanted, strict=True):
+        errors = [float((each.detach().float() - right).abs().mean()) for each in (own, other)]
+        assert errors[0] < 1.2 * errors[1] + 1e-6
