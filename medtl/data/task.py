@@ -75,7 +75,9 @@ class Task:
     modalities: tuple[str, ...]
     nested: bool  #: each region lies within the one before it
     defaults: Defaults
-    phantom_defaults: Defaults  #: for a synthetic cohort: settled in minutes, not hours
+    #: for a synthetic cohort: settled in minutes, not hours; domains, strategy and loss are those
+    #: of ``defaults``
+    phantom_defaults: Defaults
 
     exclusive: bool = False  #: no voxel is in two regions
     #: what the data call things, as plain JSON, kept in checkpoints; only after ``bind``

@@ -243,8 +243,11 @@ def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Dr
 def network_settings(
     given: TrainConfig, task: Task, defaults: Defaults, outside: Weights | None
 ) -> dict[str, Any]:
-    """Network, width and options: as given, else those of the weights of ``--init``, else of the
-    defaults, if their network is used. The network is None if it is the task's usual one."""
+    """Network, width and options as given, else of the defaults, unless a network is given.
+
+    Weights of ``--init`` bring the width and options of their planned network. The network is None
+    if it is the task's usual one.
+    """
     found = levels_of(outside, given, given.network or defaults.network) if outside else {}
     if given.network:
         return {"width": given.width, "options": given.options, **found}

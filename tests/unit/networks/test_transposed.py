@@ -73,5 +73,7 @@ def test_under_autocast_it_is_no_worse_than_torchs() -> None:
     ours = [found, *torch.autograd.grad(found, leaves, above.bfloat16())]
     theirs = [peer, *torch.autograd.grad(peer, leaves, above.bfloat16())]
     for own, other, right in zip(ours, theirs, wanted, strict=True):
-        errors = [float((each.detach().float() - right).abs().mean()) for each in (own, other)]
+        errors = [
+            float((each.detach().float() - right.detach()).abs().mean()) for each in (own, other)
+        ]
         assert errors[0] < 1.2 * errors[1] + 1e-6

@@ -1,4 +1,4 @@
-"""Which network a run trains: as given, as in the weights of --init, or of the data's defaults."""
+"""Which network a run trains: as given, or of the data's defaults, with the levels of --init."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medtl.config import TrainConfig
+from medtl.config import TrainConfig, read_config, write_config
 from medtl.data.phantom import INDEX
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter
@@ -64,9 +64,14 @@ def test_settings_come_before_defaults(phantom: Path) -> None:
     assert wider.config.options["decoder_blocks"] == PHANTOM.options["decoder_blocks"]
 
 
-def test_a_resumed_run_plans_the_same_network(phantom: Path) -> None:
-    first = plan(phantom)
-    again = make_plan(first.config, load_catalog(), Reporter(quiet=True))
+@pytest.mark.parametrize("settings", [{}, {"network": "unet"}, {"width": 32}])
+def test_a_run_s_configuration_plans_its_network_again(
+    phantom: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    first = plan(phantom, **settings)
+    write_config(tmp_path / "config.yaml", first.config)
+    config = read_config(tmp_path / "config.yaml")
+    again = make_plan(config, load_catalog(), Reporter(quiet=True))
     assert again.config.options == first.config.options
     assert (again.network, again.config.width) == (first.network, first.config.width)
 
