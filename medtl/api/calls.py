@@ -101,7 +101,10 @@ def predict(
     *,
     labels: str | None = None,
     ignore_column: Sequence[str] = (),
+    series: Sequence[str] = (),
     tta: bool = False,
+    skip_existing: bool = False,
+    shard: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     verbose: bool = False,
@@ -109,8 +112,13 @@ def predict(
 ) -> Predictions:
     """Segment the cases under ``inputs`` in their own grids, or tell their classes, into ``out``.
 
-    ``runs``: a run, a stage's folder inside one, or several, of which the mean is taken.
+    Args:
+        runs: a run, a stage's folder inside one, or several, of which the mean is taken.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each, where headers do not tell.
+        skip_existing: leave out cases that have a label map in ``out``.
+        shard: ``"2/4"``: the second of four parts of the cases; None: all.
     """
+    from medtl.inference.outputs import Shard
     from medtl.inference.predict import predict as predict_with
     from medtl.runtime.device import build_fabric
 
@@ -118,7 +126,7 @@ def predict(
     several = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     folder = from_home(out)
     with own_randomness():
-        ensemble, files = predict_with(
+        ensemble, done = predict_with(
             [str(from_home(run)) for run in several],
             from_home(inputs),
             folder,
@@ -127,9 +135,13 @@ def predict(
             reported,
             labels=labels,
             ignored=ignore_column,
+            series=series,
             flips=tta,
+            shard=Shard.parse(shard),
+            skip_existing=skip_existing,
         )
-    return Predictions(folder, tuple(files), tuple(reported.lines), ensemble.synthetic)
+    lines = tuple(reported.lines)
+    return Predictions(folder, done.files, lines, ensemble.synthetic, done.failed)
 
 
 def phantom(

@@ -254,12 +254,14 @@ def plan_of(preview: Preview, reported: Recorder) -> Plan:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Predictions(Shown):
-    """``files``: a label map per case, or ``predictions.csv``. ``notes``: what was reported."""
+    """``files``: a label map per case, or ``predictions.csv``. ``notes``: what was reported.
+    ``failed``: case -> why it could not be predicted."""
 
     folder: Path
     files: tuple[Path, ...]
     notes: tuple[str, ...]
     trained_on_synthetic: bool
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

@@ -24,6 +24,9 @@ BUG = 1
 
 INTERRUPTED, TERMINATED = 130, 143
 
+#: Some cases could not be predicted; the others were.
+SOME_FAILED = 3
+
 
 #: The name of an option in other programs -> its name here.
 ELSEWHERE = {

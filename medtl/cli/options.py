@@ -47,6 +47,15 @@ IgnoreColumn = Annotated[
 ]
 
 
+Series = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODALITY=DESCRIPTION",
+        help="DICOM series of a modality, e.g. flair='AX FLAIR*'; can be repeated.",
+    ),
+]
+
+
 Device = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.options import Device, Devices, IgnoreColumn, Labels, Precision, Quiet, Tta
+from medtl.cli.options import Device, Devices, IgnoreColumn, Labels, Precision, Quiet, Series, Tta
 
 
 def predict(
@@ -17,21 +17,32 @@ def predict(
             metavar="RUN", help="Run folder, or a stage's folder in it; several: an ensemble."
         ),
     ],
-    inputs: Annotated[Path, typer.Option("--input", "-i", help="Folder or list of cases.")],
+    inputs: Annotated[Path, typer.Option("--input", "-i", help="Folder, list or DICOM of cases.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
     labels: Labels = None,
     ignore_column: IgnoreColumn = None,
+    series: Series = None,
     device: Device = "auto",
     precision: Precision = "auto",
     devices: Devices = 1,
     tta: Tta = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out cases that have a label map in OUT.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="N/OF", help="Predict the N-th of OF parts of the cases, e.g. 2/4."),
+    ] = None,
     quiet: Quiet = False,
-) -> None:
+) -> int:
     """Predict new studies with one trained run or an ensemble of runs.
 
-    Writes NIfTI label maps (segmentation) or predictions.csv (classification).
+    Writes NIfTI label maps and volumes (segmentation; DICOM SEG beside them where the input is
+    DICOM), or predictions.csv (classification). Exit code 3: some cases failed.
     """
     _check(inputs, out)
+    from medtl.cli.errors import SOME_FAILED
+    from medtl.inference.outputs import Shard
     from medtl.inference.predict import predict as predict_with
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter
@@ -40,7 +51,7 @@ def predict(
     catalog = load_catalog()
     fabric = build_fabric(device, precision, devices)
     reporter = Reporter(quiet, silent=not fabric.is_global_zero)
-    predict_with(
+    _, done = predict_with(
         runs,
         inputs,
         out,
@@ -49,8 +60,12 @@ def predict(
         reporter,
         labels=labels,
         ignored=ignore_column or (),
+        series=series or (),
         flips=tta,
+        shard=Shard.parse(shard),
+        skip_existing=skip_existing,
     )
+    return SOME_FAILED if done.failed else 0
 
 
 def _check(inputs: Path, out: Path) -> None:

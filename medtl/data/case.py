@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medtl.data.modality import Modality
 from medtl.errors import DataError
+
+if TYPE_CHECKING:
+    from medtl.data.dicom.stacks import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Case:
     stratum: str = ""  #: what splits are balanced over, e.g. "enhancing" or a class name
     ignored: tuple[int, ...] = ()  #: values that mark voxels nobody labelled
     unannotated: tuple[str, ...] = ()  #: regions nobody looked for in this case
+    slices: Stack | None = None  #: on whose grid the images lie, where they came from DICOM
 
     @property
     def partial(self) -> bool:

@@ -8,18 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medtl.data.case import Case, Cohort
+from medtl.data.dicom.files import looks_like_dicom
+from medtl.data.formats.label_names import recorded_channels
 from medtl.data.io.geometry import Header, check_same_grid
 from medtl.data.io.images import read_header
-from medtl.data.modality import Modality
+from medtl.data.modality import Modality, parse_modality
 from medtl.data.phantom.cohort import DEFAULTS, default_phantom, own_phantom, read_index
 from medtl.data.task import Task, bound, choose_protocol
-from medtl.errors import DataError
+from medtl.errors import ConfigError, DataError
 from medtl.runtime.console import Reporter
+
+if TYPE_CHECKING:
+    from medtl.data.dicom.convert import Converted
 
 
 def region_masks(
@@ -66,6 +71,7 @@ def open_cohort(
     names: Mapping[str, Any] | None = None,
     divided: bool = True,
     ignored: Sequence[str] = (),
+    series: Sequence[str] = (),
     **options: Any,
 ) -> Cohort:
     """The cases under ``data``, with the reader's notes reported.
@@ -77,12 +83,18 @@ def open_cohort(
         names: what a checkpoint calls the data, for data that name nothing themselves.
         divided: False: every case, whatever protocols the task has.
         ignored: columns of a table to leave out.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each; see
+            :func:`medtl.data.dicom.study.read_studies`.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
     Raises:
         ConfigError: the task does not have the protocol.
         DataError: cases are missing or cannot be read.
     """
+    converted = _converted(task, data, names, options.get("required"), series)
+    if converted is not None:
+        _report(converted.notes, reporter)
+        data = converted.folder
     task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None
     if chosen is not None:
@@ -90,12 +102,50 @@ def open_cohort(
     if data is None:
         data = _phantom_of(task, reporter)
     cohort = task.cases(data, **options)
+    if converted is not None:
+        cohort = converted.placed(cohort)
     if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {task.protocols[chosen]}")
     _report((*cohort.notes, cohort.leak if divided else ""), reporter)
     return cohort
+
+
+def _converted(
+    task: Task,
+    data: Path | None,
+    names: Mapping[str, Any] | None,
+    required: Sequence[str] | None,
+    series: Sequence[str],
+) -> Converted | None:
+    """Studies in DICOM as a folder of NIfTI files that the task reads; None for other data."""
+    takes = isinstance(task, Task) and task.image_path("case", "image", 0) is not None
+    if data is None or not takes or not looks_like_dicom(data):
+        if series:
+            raise ConfigError("--series names series of DICOM; the data are none, so drop it")
+        return None
+    from medtl.data.dicom.convert import convert_studies
+
+    channels = recorded_channels(names) if names else getattr(task, "modalities", ())
+    if not channels:
+        raise DataError(f"{data}: is DICOM, of which a trained run says what to take; convert it")
+    named = dict(_named_series(text, channels) for text in series)
+
+    def place(case: str, modality: str, number: int) -> str:
+        return task.image_path(case, modality, number) or ""
+
+    return convert_studies(data, required or channels, channels, place, named)
+
+
+def _named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
+    modality, equals, description = text.partition("=")
+    if not equals or not description:
+        raise ConfigError(f"--series {text!r}: write MODALITY=DESCRIPTION, as flair='AX FLAIR*'")
+    name = parse_modality(modality)
+    if name not in channels:
+        raise ConfigError(f"--series {text!r}: no modality {name} is needed, but {channels}")
+    return name, description
 
 
 def _report(notes: Sequence[str], reporter: Reporter) -> None:

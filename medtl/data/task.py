@@ -124,6 +124,17 @@ class Task:
         """The task for the images alone, of every part: what it binds to needs no labels."""
         return self
 
+    def image_path(self, case: str, modality: str, number: int) -> str | None:
+        """Where ``cases`` looks for an image (.nii) below a folder that medtl fills from DICOM.
+
+        Args:
+            number: of the modality, as the task counts them.
+
+        Returns:
+            None: the task cannot take its images from DICOM.
+        """
+        return None
+
     def cases(
         self,
         root: Path,

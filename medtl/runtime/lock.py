@@ -18,7 +18,7 @@ TIMEOUT_S = 0.2
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path, name: str = LOCK) -> Iterator[None]:
     """Hold the run folder. The system frees the lock when this process ends, however it ends.
 
     Nothing is held where the folder cannot be written or the system cannot lock files.
@@ -26,23 +26,26 @@ def locked(run: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it.
     """
-    lock = _acquired(run)
+    lock = _acquired(run, name)
     try:
         yield
     finally:
         if lock is not None:
             with suppress(OSError):
-                (run / LOCK).unlink()  # before the release, so that no process locks a removed file
+                (run / name).unlink()  # before the release, so that no process locks a removed file
             lock.release()
 
 
 @contextmanager
-def locked_output(folder: Path) -> Iterator[None]:
-    """:func:`locked` for a folder that is made; it is removed again if nothing is written to it."""
+def locked_output(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """:func:`locked` for a folder that is made; it is removed again if nothing is written to it.
+
+    Processes with other names of the lock work in it as well.
+    """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with locked(folder, name):
             yield
     finally:
         with suppress(OSError):
@@ -58,9 +61,9 @@ def refuse_held(run: Path) -> None:
             lock.release()
 
 
-def _acquired(run: Path) -> FileLock | None:
+def _acquired(run: Path, name: str = LOCK) -> FileLock | None:
     """The lock, held by this process; None where files cannot be locked."""
-    lock = FileLock(run / LOCK, timeout=TIMEOUT_S, fallback_to_soft=False)
+    lock = FileLock(run / name, timeout=TIMEOUT_S, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

@@ -15,7 +15,7 @@ from medtl.testing.find import Found
 
 #: Too slow to import for a listing.
 HEAVY = (
-    *("torch", "monai", "nibabel", "itk", "pydicom", "sklearn", "scipy", "numpy"),
+    *("torch", "monai", "nibabel", "itk", "pydicom", "highdicom", "sklearn", "scipy", "numpy"),
     *("pydantic", "pydantic_core", "lightning_fabric", "lightning", "matplotlib", "yaml"),
 )
 

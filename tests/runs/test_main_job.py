@@ -325,6 +325,7 @@ def test_predict_writes_label_maps_in_each_cases_native_grid(
     assert out == ""
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "summary.json",  # which keeps the warning
+        *("manifest.json", "volumes.csv"),
         *(f"{n}.nii.gz" for n in turned.values()),
     }
     masks = {}

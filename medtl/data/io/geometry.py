@@ -124,6 +124,11 @@ def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
         )
 
 
+def same_grid(a: Header, b: Header) -> bool:
+    """Whether two images have one shape and, but for rounding, one place."""
+    return a.shape == b.shape and _same_place(a, b)
+
+
 def axis_codes(affine: NDArray[np.float64]) -> str:
     """Where the stored axes run to, e.g. "LPS"."""
     return "".join(map(str, orientations.aff2axcodes(affine)))

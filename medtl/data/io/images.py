@@ -52,9 +52,9 @@ def read_labels(
     return nifti.read_labels(file, allowed)
 
 
-def label_path(folder: Path, case_id: str, like: Header) -> Path:
-    """The path of a label map on the grid of ``like``: NIfTI for a volume, PNG for a picture."""
-    return folder / f"{file_name(case_id)}.{'png' if is_picture(like.path) else 'nii.gz'}"
+def label_path(folder: Path, case_id: str, image: Path) -> Path:
+    """The path of a label map on an image's grid: NIfTI for a volume, PNG for a picture."""
+    return folder / f"{file_name(case_id)}.{'png' if is_picture(image) else 'nii.gz'}"
 
 
 def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:

@@ -40,6 +40,10 @@ class Segmentation(UnboundTask):
 
     name = "segmentation"
 
+    def image_path(self, case: str, modality: str, number: int) -> str:
+        """See :meth:`medtl.data.task.Task.image_path`: as nnU-Net numbers them."""
+        return f"{case}_{number:04}.nii"
+
     def bind(
         self,
         root: Path | None,

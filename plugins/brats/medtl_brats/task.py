@@ -51,6 +51,10 @@ class Brats(Task):
         batch_size=2,
     )
 
+    def image_path(self, case: str, modality: str, number: int) -> str:
+        """See :meth:`medtl.data.task.Task.image_path`: the layout of 2021."""
+        return f"{case}/{case}_{modality}.nii"
+
     def cases(
         self,
         root: Path,

@@ -1,0 +1,165 @@
+"""DICOM files below a folder, by their content: any name, any depth, also in zip archives."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from medtl.data.formats.folders import is_dicom, walk
+from medtl.errors import DataError
+from medtl.runtime.files import open_regular
+
+#: Files that may lack the mark at byte 128, which older writers left out.
+_WITHOUT_MARK = ("", ".dcm", ".dicom", ".ima")
+
+_NIFTI = (".nii", ".nii.gz")
+
+#: Files of a folder that are looked at to tell what it holds.
+_LOOKED_AT = 50
+
+_MARK = b"DICM"
+
+_ZIP = b"PK\x03\x04"
+
+#: A member of an archive may unpack to this many bytes, and to this multiple of its own.
+MOST_BYTES, MOST_DEFLATED = 2 << 30, 1040
+
+#: The first group of a data set, and value representations that can follow.
+_FIRST = (b"\x02\x00", b"\x08\x00")
+_REPRESENTATIONS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"DA", b"LO", b"AE")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DicomFile:
+    """A file on disk, or the ``member`` of a zip archive."""
+
+    path: Path
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """Its name without the folder."""
+        return Path(self.member or self.path).name
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Yield its bytes. Raises OSError, or DataError for an archive that cannot be unpacked."""
+        if not self.member:
+            with open_regular(self.path) as file:
+                yield file
+            return
+        with _archive(self.path) as archive:
+            yield io.BytesIO(_unpacked(archive, archive.getinfo(self.member), self.path))
+
+    def size(self) -> int:
+        """Its length in bytes."""
+        if not self.member:
+            return self.path.stat().st_size
+        with _archive(self.path) as archive:
+            return archive.getinfo(self.member).file_size
+
+
+def find_files(root: Path) -> list[DicomFile]:
+    """The DICOM files of a folder or an archive, sorted; an index (DICOMDIR) is none.
+
+    Raises:
+        DataError: as :func:`medtl.data.formats.folders.walk`, and for an archive that cannot be
+            unpacked.
+    """
+    if root.is_file():
+        return sorted(_within(root))
+    found: list[DicomFile] = []
+    for held in walk(root):
+        for name in held.files:
+            found += _within(held.path / name)
+    return sorted(found)
+
+
+def looks_like_dicom(root: Path) -> bool:
+    """Whether a file, or the first files of a folder, are DICOM or archives, and none is NIfTI."""
+    if root.is_file():
+        return any(True for _ in _within(root))
+    seen = 0
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(_NIFTI):
+                return False
+            path = Path(folder, name)
+            zipped = name.lower().endswith(".zip")
+            if is_dicom(path) or (zipped and any(True for _ in _within(path))):
+                return True
+            seen += 1
+            if seen == _LOOKED_AT:
+                return False
+    return False
+
+
+def _within(path: Path) -> Iterator[DicomFile]:
+    """The file itself if it is DICOM, or the members of an archive that are."""
+    if path.name.upper() == "DICOMDIR":
+        return
+    try:
+        with open_regular(path) as file:
+            start = file.read(132)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if start.startswith(_ZIP) and path.suffix.lower() == ".zip":
+        with _archive(path) as archive:
+            for member in archive.infolist():
+                if not member.is_dir() and _is_dicom_member(archive, member, path):
+                    yield DicomFile(path, member.filename)
+    elif _is_dicom(start, path.name):
+        yield DicomFile(path)
+
+
+def _is_dicom_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bool:
+    name = Path(member.filename).name
+    if name.upper() == "DICOMDIR" or name.startswith("."):
+        return False
+    _check_member(member, path)
+    with archive.open(member) as file:
+        return _is_dicom(file.read(132), name)
+
+
+def _is_dicom(start: bytes, name: str) -> bool:
+    if start[128:132] == _MARK:
+        return True
+    return (
+        Path(name).suffix.lower() in _WITHOUT_MARK
+        and start[:2] in _FIRST
+        and (start[4:6] in _REPRESENTATIONS or start[6:8] == b"\x00\x00")
+    )
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged archive ({error}); fetch it again") from error
+
+
+def _check_member(member: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse what would fill the memory, and what needs a password."""
+    if member.flag_bits & 1:
+        raise DataError(f"{path}: needs a password; unpack it first")
+    if member.file_size > min(MOST_BYTES, MOST_DEFLATED * max(1, member.compress_size)):
+        raise DataError(f"{path}: {member.filename} unpacks to {member.file_size} bytes; unpack it")
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
+    _check_member(member, path)
+    with archive.open(member) as file:
+        return file.read(member.file_size)

@@ -1,0 +1,101 @@
+"""The pixels of frames, in the units of the rescale slope and intercept.
+
+Axes: J rows, I columns of a frame as DICOM has it; I J K voxels of a stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from medtl.data.dicom.frames import Frame, reading
+from medtl.errors import DataError
+
+#: Compression makes images at most this many times smaller.
+MOST_COMPRESSED = 4000
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def read_stack(frames: Sequence[Frame]) -> NDArray[np.float32]:
+    """The voxels (IJK) of slices of one size, the first of which is the first along K.
+
+    Raises:
+        DataError: a file without pixels, one that cannot be decoded, or values that are no numbers.
+    """
+    first = frames[0]
+    volume_IJK = np.empty((first.columns, first.rows, len(frames)), np.float32)
+    held: dict[Any, Dataset] = {}
+    for k, frame in enumerate(frames):
+        if frame.file not in held:
+            held = {frame.file: _open(frame)}  # one file at a time
+        volume_IJK[:, :, k] = _decode(held[frame.file], frame).T
+    return volume_IJK
+
+
+def same_pixels(frame: Frame, other: Frame) -> bool:
+    """Whether two frames hold the same picture."""
+    return np.array_equal(_decode(_open(frame), frame), _decode(_open(other), other))
+
+
+def _open(frame: Frame) -> Dataset:
+    with reading(frame.file), frame.file.opened() as stream:
+        dataset = pydicom.dcmread(stream, force=True)
+        if not any(name in dataset for name in _PIXELS):
+            raise DataError(f"{frame.file}: holds no pixels; leave it out, or fetch it again")
+        syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+        if syntax is None:  # as before DICOM had a header of its own
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = _unnamed_syntax(dataset)
+    _check_size(dataset, frame)
+    return dataset
+
+
+def _unnamed_syntax(dataset: Dataset) -> UID:
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _check_size(dataset: Dataset, frame: Frame) -> None:
+    """Refuse a header that declares more than its file can hold, before memory is asked for."""
+    with reading(frame.file):
+        bits = int(dataset.get("BitsAllocated") or 0)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        held = sum(len(dataset[name].value or b"") for name in _PIXELS if name in dataset)
+        compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    declared = math.prod((frame.rows, frame.columns, frame.samples, frames)) * bits // 8
+    if frame.rows < 1 or frame.columns < 1 or bits < 1:
+        raise DataError(
+            f"{frame.file}: {frame.rows} rows, {frame.columns} columns and {bits} bits make no "
+            "image; leave it out"
+        )
+    if declared > held * (MOST_COMPRESSED if compressed else 1):
+        raise DataError(
+            f"{frame.file}: truncated (its header declares {declared} bytes of pixels, {held} are "
+            "there); fetch it again"
+        )
+
+
+def _decode(dataset: Dataset, frame: Frame) -> NDArray[np.float32]:
+    """A frame (JI) as float32."""
+    if frame.samples != 1:
+        raise DataError(f"{frame}: is a colour picture, not a slice; leave it out")
+    with reading(frame.file):
+        stored_JI = pixel_array(dataset, index=frame.index or 0, raw=True)
+    if stored_JI.shape != (frame.rows, frame.columns):
+        raise DataError(f"{frame}: its pixels are not those of its header; fetch it again")
+    values_JI = np.asarray(stored_JI * frame.slope + frame.intercept, np.float32)
+    if not np.isfinite(values_JI).all():
+        raise DataError(f"{frame}: holds pixels that are NaN or infinite; leave out the series")
+    return values_JI

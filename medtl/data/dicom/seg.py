@@ -1,0 +1,144 @@
+"""Masks as a DICOM segmentation (SEG) that lies on the series they were predicted from.
+
+Axes: L region, I J K voxels of a :class:`~medtl.data.dicom.stacks.Stack`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+from medtl import __version__
+from medtl.data.dicom.frames import reading
+from medtl.data.dicom.stacks import Stack
+from medtl.runtime.files import replacing
+
+#: Who makes the files, and the name of its own codes.
+_MAKER, _SCHEME = "medtl", "99MEDTL"
+
+#: Regions by the names of data sets -> pydicom's keyword of the SNOMED CT concept.
+_KEYWORDS = {
+    **dict.fromkeys(("wt", "whole tumor", "whole tumour", "tumor", "tumour"), "Neoplasm"),
+    **dict.fromkeys(("tc", "tumor core", "tumour core", "core"), "Neoplasm"),
+    **dict.fromkeys(("et", "enhancing", "enhancing tumor", "enhancing tumour"), "Neoplasm"),
+    **dict.fromkeys(("ed", "edema", "oedema", "peritumoral edema"), "Edema"),
+    **dict.fromkeys(("ncr", "necrosis", "necrotic core"), "Necrosis"),
+}
+
+#: What a SEG repeats of its source, and may leave empty; it could name the patient.
+_EMPTIED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("ReferringPhysicianName", "StudyID", "StudyDate", "StudyTime"),
+)
+
+#: What is taken over of a source: where its pixels lie, and what refers to it.
+_TAKEN = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
+    *("FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "PixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices"),
+    *("NumberOfFrames", "DimensionOrganizationSequence", "DimensionIndexSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ImageType"),
+)
+
+
+def region_code(region: str) -> tuple[Code, Code]:
+    """Category and type of a region: SNOMED CT where its name is known, else medtl's own code."""
+    name = re.sub(r"[_\-]+", " ", region.strip().lower())
+    keyword = _KEYWORDS.get(name) or "".join(word.capitalize() for word in name.split())
+    if keyword in codes.cid7151.dir():  # what segmentations show
+        abnormal = keyword in codes.cid7159.dir()  # lesions
+        category = "MorphologicallyAbnormalStructure" if abnormal else "AnatomicalStructure"
+        return getattr(codes.SCT, category), getattr(codes.SCT, keyword)
+    value = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
+    return codes.SCT.Tissue, Code(value, _SCHEME, region[:64])
+
+
+def write_seg(
+    path: Path, masks_LIJK: NDArray[np.bool_], regions: Sequence[str], stack: Stack, model: str
+) -> bool:
+    """Write the regions that are not empty; returns False, and writes nothing, if all are.
+
+    Beside the references that the standard requires (to the study, the frame of reference and the
+    images) nothing is taken over that could name the patient.
+
+    Args:
+        model: what predicted the masks.
+
+    Raises:
+        RunError: the path cannot be written.
+    """
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    shown = [n for n, mask_IJK in enumerate(masks_LIJK) if mask_IJK.any()]
+    if not shown:
+        return False
+    seg = Segmentation(
+        source_images=_sources(stack),
+        pixel_array=np.moveaxis(masks_LIJK[shown], 0, -1).transpose(2, 1, 0, 3).astype(np.uint8),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _description(number, regions[n], model) for number, n in enumerate(shown, start=1)
+        ],
+        series_instance_uid=generate_uid(),
+        series_number=1000,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=_MAKER,
+        manufacturer_model_name=_MAKER,
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description="Automatic segmentation",
+        series_description="medtl segmentation",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=True,
+    )
+    with replacing(path) as temporary:
+        seg.save_as(temporary)
+    return True
+
+
+def _sources(stack: Stack) -> list[Dataset]:
+    """The headers of the slices, in the order of the stack, without whose they are."""
+    held: dict[Any, Dataset] = {}
+    for frame in stack.frames:
+        if frame.file not in held:
+            with reading(frame.file), frame.file.opened() as stream:
+                header = pydicom.dcmread(
+                    stream, stop_before_pixels=True, force=True, specific_tags=list(_TAKEN)
+                )
+            header.file_meta.setdefault("TransferSyntaxUID", UID(ExplicitVRLittleEndian))
+            for name in _EMPTIED:
+                setattr(header, name, None)
+            held[frame.file] = header
+    return list(held.values())
+
+
+def _description(number: int, region: str, model: str) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+
+    category, kind = region_code(region)
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=region[:64],
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=model[:64], version=__version__, family=codes.DCM.ArtificialIntelligence
+        ),
+        tracking_uid=generate_uid(),
+        tracking_id=region[:64],
+    )

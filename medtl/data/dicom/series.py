@@ -1,0 +1,119 @@
+"""The series of a folder of DICOM files, each with its volumes or what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medtl.data.dicom.files import DicomFile, find_files
+from medtl.data.dicom.frames import Acquisition, Frame, Origin, read_frames
+from medtl.data.dicom.stacks import Stack, stacked
+from medtl.errors import DataError
+from medtl.runtime.parallel import in_threads
+
+#: What comes from scanners, as volumes of slices; segmentations, reports and plans do not.
+_SCANS = ("MR", "CT", "PT", "NM", "XA", "US", "CR", "DX", "MG", "OT", "SC", "")
+
+#: Series of fewer slices are localisers or single pictures.
+LEAST_SLICES = 3
+
+
+#: Of the slices of a localiser fewer than this share are parallel.
+MOSTLY = 2 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series: the volumes in it, or the reason why there are none."""
+
+    origin: Origin
+    acquisition: Acquisition
+    frames: tuple[Frame, ...] = field(repr=False)
+    stacks: tuple[Stack, ...] = ()
+    problem: str = ""
+
+    @property
+    def description(self) -> str:
+        """As the scanner named it, without words that name the patient."""
+        return without_names(self.acquisition.description, self.origin.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The series of a folder, and the files that are no image."""
+
+    series: tuple[Series, ...]
+    unread: tuple[str, ...] = ()
+
+
+def find_series(root: Path) -> Found:
+    """Read the headers of every DICOM file below a folder, or in an archive.
+
+    Raises:
+        DataError: the folder cannot be walked, or holds no DICOM.
+    """
+    files = find_files(root)
+    if not files:
+        raise DataError(f"{root}: holds no DICOM; check the path")
+    groups: dict[tuple[str, str], list[tuple[Origin, list[Frame]]]] = defaultdict(list)
+    unread = []
+    for read in in_threads(_read, files):
+        if isinstance(read, str):
+            unread.append(read)
+        else:
+            groups[read[0].study, read[0].series].append(read)
+    series = [_series([origin for origin, _ in those], [f for _, fs in those for f in fs])
+              for those in groups.values()]  # fmt: skip
+    return Found(tuple(sorted(series, key=_order)), tuple(unread))
+
+
+def _read(file: DicomFile) -> tuple[Origin, list[Frame]] | str:
+    try:
+        return read_frames(file)
+    except DataError as error:
+        return str(error)
+
+
+def _series(origins: Sequence[Origin], frames: Sequence[Frame]) -> Series:
+    origin, first = origins[0], frames[0]
+    problem, stacks = _refusal(frames), list[Stack]()
+    if not problem:
+        try:
+            stacks = stacked(frames)
+        except DataError as error:
+            problem = str(error)
+    return Series(origin, first.acquisition, tuple(frames), tuple(stacks), problem)
+
+
+def _refusal(frames: Sequence[Frame]) -> str:
+    """Why frames are not even tried as slices of a volume; "" if they are."""
+    first = frames[0]
+    if first.acquisition.modality not in _SCANS or not first.rows:
+        kind = first.acquisition.modality or "no modality"
+        return f"holds no pictures ({kind})"
+    if first.samples != 1:
+        return "holds colour pictures"
+    if "LOCALIZER" in first.acquisition.image_type:
+        return "is a localiser"
+    directions = Counter(tuple(map(_rounded, frame.directions or ())) for frame in frames)
+    if max(directions.values()) < MOSTLY * len(frames):
+        return f"is a localiser: its {len(frames)} slices have {len(directions)} orientations"
+    return ""
+
+
+def _rounded(vector: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, 1) + 0.0 for value in vector)
+
+
+def _order(series: Series) -> tuple[str, str]:
+    return series.origin.study, series.origin.series
+
+
+def without_names(text: str, names: Sequence[str]) -> str:
+    """The text with words of the patient's name or number replaced."""
+    for name in names:
+        text = re.sub(rf"(?i)(?<![^\W_]){re.escape(name)}(?![^\W_])", "***", text)
+    return text

@@ -1,0 +1,149 @@
+"""Which series of a study show the modalities that are asked for.
+
+Studies and patients bear made-up names, always the same for the same study or patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from medtl.data.dicom.contrasts import contrast_of
+from medtl.data.dicom.series import LEAST_SLICES, Found, Series, without_names
+from medtl.data.dicom.stacks import Stack
+from medtl.data.modality import CANONICAL, Modality
+from medtl.errors import DataError, shortened
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The volume of a series that shows a modality."""
+
+    series: Series
+    stack: Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study by made-up names: its images, and why other series were set aside."""
+
+    id: str
+    patient: str
+    images: Mapping[Modality, Chosen]
+    set_aside: tuple[str, ...]
+
+
+def read_studies(
+    found: Found, wanted: Sequence[str], named: Mapping[str, str] | None = None
+) -> list[Study]:
+    """A study each, with the series that show the ``wanted`` modalities, as far as they are there.
+
+    Args:
+        named: modality -> description of its series, ``*`` for any characters.
+
+    Raises:
+        DataError: two series show one modality, or a description fits none.
+    """
+    groups: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    for series in found.series:
+        groups[series.origin.patient, series.origin.study].append(series)
+    studies = [_study(those, wanted, named or {}) for those in groups.values()]
+    return sorted(studies, key=lambda study: study.id)
+
+
+def made_up(kind: str, uid: str) -> str:
+    """A name that does not tell the identifier it stands for."""
+    return f"{kind}-{hashlib.blake2b(uid.encode(), digest_size=4).hexdigest()}"
+
+
+def _study(group: Sequence[Series], wanted: Sequence[str], named: Mapping[str, str]) -> Study:
+    origin = group[0].origin
+    name = made_up("study", origin.study or origin.patient)
+    aside: list[str] = []
+    usable = []
+    for series in group:
+        if why := _unusable(series):
+            aside.append(f"{_called(series)}: {why}")
+        else:
+            usable.append(series)
+    shown = _shown(usable, wanted, named, aside, name)
+    images = {m: _only(shown[m], m, name) for m in map(Modality, wanted) if m in shown}
+    return Study(name, made_up("patient", origin.patient), images, tuple(aside))
+
+
+def _unusable(series: Series) -> str:
+    if series.problem:
+        return without_names(series.problem, series.origin.names)
+    longest = max(len(stack.frames) for stack in series.stacks)
+    if longest < LEAST_SLICES:
+        return f"has {longest} slice{'s' if longest > 1 else ''}"
+    return ""
+
+
+def _shown(
+    usable: Sequence[Series],
+    wanted: Sequence[str],
+    named: Mapping[str, str],
+    aside: list[str],
+    study: str,
+) -> dict[Modality, list[Series]]:
+    """The series that may show each modality."""
+    candidates: dict[Modality, list[Series]] = defaultdict(list)
+    left = list(usable)
+    for modality, pattern in named.items():
+        fitting = [series for series in usable if _fits(series, pattern)]
+        if not fitting:
+            raise DataError(
+                f"{study}: no series fits --series {modality}={pattern}; there are "
+                f"{shortened([_called(series) for series in usable], 12)}"
+            )
+        candidates[Modality(modality)] = fitting
+        left = [series for series in left if series not in fitting]
+    open_to = [name for name in wanted if name not in named]
+    for series in left:
+        modality, why = _by_header(series, open_to, left)
+        if modality:
+            candidates[Modality(modality)].append(series)
+        else:
+            aside.append(f"{_called(series)}: {why}")
+    return candidates
+
+
+def _by_header(series: Series, wanted: Sequence[str], others: Sequence[Series]) -> tuple[str, str]:
+    """The wanted modality that a series shows, or "" and why it shows none."""
+    if set(wanted) & set(CANONICAL):
+        name, why = contrast_of(series.acquisition)
+        if name and name not in wanted:
+            return "", f"shows {name}, which is not needed"
+        return name, why
+    kind = series.acquisition.modality.lower()
+    for name in wanted:
+        if name == kind:
+            return name, ""
+    if len(wanted) == 1 and len(others) == 1:
+        return wanted[0], ""
+    return "", f"nothing says that it shows {' or '.join(wanted)}; see --series"
+
+
+def _fits(series: Series, pattern: str) -> bool:
+    return fnmatchcase(series.description.lower(), pattern.lower())
+
+
+def _called(series: Series) -> str:
+    return series.description or f"series without a name ({len(series.frames)} slices)"
+
+
+def _only(candidates: Sequence[Series], modality: str, study: str) -> Chosen:
+    """The one series of a modality; an original comes before what was derived from it."""
+    originals = [each for each in candidates if "DERIVED" not in each.acquisition.image_type]
+    left = originals or list(candidates)
+    stacks = [stack for series in left for stack in series.stacks]
+    if len(stacks) > 1:
+        names = shortened([_called(series) for series in left], 12)
+        what = f"{names} all show" if len(left) > 1 else f"{names} holds {len(stacks)} volumes of"
+        advice = "name one by --series" if len(left) > 1 else "keep one of them"
+        raise DataError(f"{study}: {what} {modality}; {advice} {modality}=DESCRIPTION")
+    return Chosen(left[0], stacks[0])

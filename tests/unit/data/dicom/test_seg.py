@@ -1,0 +1,154 @@
+"""DICOM segmentations lie where the label map lies, and say nothing of the patient."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import OBLIQUE, Scan, enhanced, save, write_scan
+from numpy.testing import assert_allclose, assert_array_equal
+
+from medtl.data.dicom.seg import region_code, write_seg
+from medtl.data.dicom.series import find_series
+from medtl.data.dicom.stacks import Stack
+
+_TURNS = {
+    "axial": np.eye(3),
+    "axial, from the top": np.diag([1.0, -1.0, -1.0]),
+    "negative cosines": np.diag([-1.0, -1.0, 1.0]),
+    "sagittal": np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]]).T,
+    "oblique": OBLIQUE,
+    "oblique, turned over": OBLIQUE @ np.diag([-1.0, 1.0, -1.0]),
+}
+REGIONS = ("WT", "TC", "hippocampus", "Blob 7")
+
+
+def _stack(folder: Path) -> Stack:
+    (series,) = find_series(folder).series
+    (stack,) = series.stacks
+    return stack
+
+
+def _masks(stack: Stack) -> np.ndarray:
+    """A box of each region; the third is empty."""
+    masks_LIJK = np.zeros((len(REGIONS), *stack.shape), bool)
+    masks_LIJK[0, 5:20, 8:30, 1:6] = True
+    masks_LIJK[1, 6:11, 9:14, 2:4] = True
+    masks_LIJK[3, 30:33, 40:47, 5] = True
+    return masks_LIJK
+
+
+def _centroid(mask_IJK: np.ndarray, stack: Stack) -> np.ndarray:
+    """In x, y, z of DICOM (mm), by the affine that the label map is written with."""
+    place = np.argwhere(mask_IJK).mean(axis=0) @ stack.affine[:3, :3].T + stack.affine[:3, 3]
+    return place * (-1, -1, 1)
+
+
+def _centroid_of_seg(path: Path, number: int) -> np.ndarray:
+    """By the places of its frames alone."""
+    seg = pydicom.dcmread(path)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    along, down = np.reshape(
+        np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float), (2, 3)
+    )
+    rows_mm, columns_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    places = []
+    for frame, own in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        if own.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
+            continue
+        origin = np.array(own.PlanePositionSequence[0].ImagePositionPatient, float)
+        for j, i in np.argwhere(frame):
+            places.append(origin + i * columns_mm * along + j * rows_mm * down)
+    return np.mean(places, axis=0)
+
+
+@pytest.mark.parametrize("turn", _TURNS.values(), ids=_TURNS)
+def test_lies_where_the_label_map_lies(tmp_path: Path, turn: np.ndarray) -> None:
+    write_scan(tmp_path / "in", Scan(turn=turn))
+    stack = _stack(tmp_path / "in")
+    masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
+    assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
+    for number, region in ((1, 0), (2, 1), (3, 3)):
+        assert_allclose(
+            _centroid_of_seg(path, number), _centroid(masks_LIJK[region], stack), atol=1e-3
+        )
+    read = highdicom.seg.segread(path)
+    shown = [n for n, mask in enumerate(masks_LIJK) if mask.any()]
+    assert [each.SegmentLabel for each in read.SegmentSequence] == [REGIONS[n] for n in shown]
+    volume = read.get_volume(combine_segments=False)
+    voxels = volume.array.reshape(-1, len(shown)).sum(axis=0)
+    assert_array_equal(voxels, masks_LIJK[shown].sum(axis=(1, 2, 3)))
+
+
+def test_frames_of_one_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    save(enhanced(Scan()), tmp_path / "in" / "x.dcm")
+    stack = _stack(tmp_path / "in")
+    masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
+    assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
+    assert_allclose(_centroid_of_seg(path, 1), _centroid(masks_LIJK[0], stack), atol=1e-3)
+
+
+def test_nothing_is_written_of_nothing(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in", Scan())
+    stack = _stack(tmp_path / "in")
+    empty = np.zeros((1, *stack.shape), bool)
+    assert not write_seg(tmp_path / "seg.dcm", empty, ("WT",), stack, "a model")
+    assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_says_nothing_of_the_patient(tmp_path: Path) -> None:
+    planted = {
+        "PatientName": "Planted^Name", "PatientID": "PLANTED-1", "PatientBirthDate": "19010203",
+        "InstitutionName": "Planted Hospital", "ReferringPhysicianName": "Planted^Doctor",
+        "AccessionNumber": "PLANTED-2", "StudyID": "PLANTED-3", "StudyDate": "19040506",
+        "StudyDescription": "Planted study", "PatientComments": "planted words",
+        "OperatorsName": "Planted^Operator", "DeviceSerialNumber": "PLANTED-4",
+        "PatientAge": "107Y", "OtherPatientIDs": "PLANTED-5", "ProtocolName": "planted protocol",
+    }  # fmt: skip
+    write_scan(tmp_path / "in", Scan(header=planted))
+    stack = _stack(tmp_path / "in")
+    write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    content = (tmp_path / "seg.dcm").read_bytes().lower()
+    for text in (b"planted", b"19010203", b"19040506", b"107y", b"hospital"):
+        assert text not in content
+
+
+def test_no_error_of_dciodvfy(tmp_path: Path) -> None:
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("dciodvfy (Debian's dicom3tools) is not installed")
+    write_scan(tmp_path / "in", Scan())
+    stack = _stack(tmp_path / "in")
+    write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    done = subprocess.run([program, tmp_path / "seg.dcm"], capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    ("region", "value"),
+    [
+        ("WT", "108369006"),  # neoplasm
+        ("edema", "79654002"),
+        ("Necrosis", "6574001"),
+        ("liver", "10200004"),
+        ("hippocampus", "5366008"),
+    ],
+)
+def test_codes_of_snomed(region: str, value: str) -> None:
+    category, kind = region_code(region)
+    assert (kind.scheme_designator, kind.value) == ("SCT", value)
+    assert category.scheme_designator == "SCT"
+
+
+def test_unknown_regions_have_codes_of_their_own() -> None:
+    one, other = (region_code(name)[1] for name in ("Blob 7", "Blob 8"))
+    assert one.scheme_designator == other.scheme_designator == "99MEDTL"
+    assert one.value != other.value
+    assert one.meaning == "Blob 7"
