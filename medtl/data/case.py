@@ -87,6 +87,8 @@ class Cohort:
     counted: str = "patients"  #: what counts as a patient: groups of pictures, or "cases"
     pixels: bool = False  #: pixel sizes are unknown and taken as 1 mm
     keeps_seen: bool = False  #: score test images that were trained on, too
+    #: studies that cannot be read and are left out -> why
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def check_classes(self, wanted: Collection[str]) -> None:
         """Raise DataError for a case of a class that a model was not trained on."""

@@ -93,7 +93,8 @@ def open_cohort(
     """
     converted = _converted(task, data, names, options.get("required"), series)
     if converted is not None:
-        _report(converted.notes, reporter)
+        left_out = [f"warning: left out: {why}" for why in converted.failed.values()]
+        _report((*converted.notes, *left_out), reporter)
         data = converted.folder
     task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None

@@ -74,6 +74,7 @@ def write_label_maps(
     failed = {each.case: each.problem for each in found if each.volumes_ml is None}
     if failed and len(failed) == len(found):
         raise DataError(next(iter(failed.values())))
+    failed |= cohort.failed
     written = [each for each in found if each.volumes_ml is not None]
     _check_kept(out, written)
     if predictor.fabric.is_global_zero and written:

@@ -110,7 +110,7 @@ def _predict_cohort(
         raise ConfigError("--skip-existing is for segmentation; this run tells classes; drop it")
     else:
         done = write_classes(ensemble, cohort, out, reporter, shard=shard)
-    count = len(shard.take(cohort.cases)) - len(done.failed)
+    count = len(shard.take(cohort.cases)) - len(done.failed.keys() - cohort.failed.keys())
     _summarise(out / shard.named(SUMMARY), count, first.predictor.fabric, reporter)
     return done
 
@@ -199,4 +199,4 @@ def write_classes(
     if fabric.is_global_zero:
         write_predictions_csv(path, every)
     reporter.say(f"classes of {len(every)} case{'s' if len(every) > 1 else ''} in {path}")
-    return Predicted((path,), failed)
+    return Predicted((path,), {**failed, **cohort.failed})

@@ -22,6 +22,9 @@ LONG_GRADIENT_ECHO_MS = 12.0
 #: Inversion times that take away the signal of water; shorter ones take away that of fat.
 WATER_MS = (1400.0, 3500.0)
 
+#: Why nothing can be said of a series.
+NEITHER = "says neither by words nor by times what it shows"
+
 _WORDS = {
     "flair": r"(?<!t1 )flair|dark ?fluid|tirm",
     "t1": r"t1w?|mp ?rage|mpr|spgr|bravo|tfl|t1 ?(se|tse|gre|flash)",
@@ -55,7 +58,7 @@ def contrast_of(acquisition: Acquisition) -> tuple[str, str]:
         return "", f"is called {words}, but its echo and repetition times are those of {physics}"
     found = words or physics
     if not found:
-        return "", "says neither by words nor by times what it shows"
+        return "", NEITHER
     if found == "t1" and _has_agent(text, more, acquisition.agent):
         return "t1ce", ""
     return found, ""

@@ -18,7 +18,7 @@ from medtl import __version__
 from medtl.data.case import Cohort
 from medtl.data.dicom.files import DicomFile
 from medtl.data.dicom.pixels import read_stack
-from medtl.data.dicom.series import Found, find_series
+from medtl.data.dicom.series import find_series
 from medtl.data.dicom.study import Chosen, Study, read_studies
 from medtl.data.io.geometry import Header, same_grid
 from medtl.data.io.nifti import write_nifti
@@ -37,11 +37,12 @@ _REFERENCE = ("t1ce",)
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The folder of NIfTI files, the studies in it, and notes for the user."""
+    """The folder of NIfTI files, the studies in it, notes for the user, and what failed."""
 
     folder: Path
     studies: tuple[Study, ...]
     notes: tuple[str, ...]
+    failed: Mapping[str, str]  #: study -> why it is not in the folder
 
     def placed(self, cohort: Cohort) -> Cohort:
         """The cases of the folder with their patients, and the slices on whose grid they lie."""
@@ -54,7 +55,7 @@ class Converted:
             )
             for case in cohort.cases
         )
-        return replace(cohort, cases=cases)
+        return replace(cohort, cases=cases, failed=self.failed)
 
 
 def convert_studies(
@@ -66,54 +67,72 @@ def convert_studies(
 ) -> Converted:
     """Write the ``wanted`` images of every study below ``root``, once; later calls find them.
 
+    A study that lacks one, or cannot be read, is left out, and the others go on.
+
     Args:
         channels: all modalities of the task, whose order numbers them.
         named: modality -> description of its series.
 
     Raises:
-        DataError: no DICOM, no study with a wanted modality, or one that cannot be read; names the
-            study and its series.
+        DataError: no DICOM, or no study that can be read; names the study and its series.
     """
     found = find_series(root)
-    studies = read_studies(found, wanted, named)
-    kept = [study for study in studies if study.images]
-    notes = list(_notes(found, studies, wanted))
-    if not kept:
-        raise DataError(
-            f"{root}: no series shows {', '.join(wanted)}; {shortened(notes, 12)}; "
-            f"name them by --series {wanted[0]}=DESCRIPTION"
-        )
-    folder = cache_dir() / "dicom" / _key(kept, channels)
-    if not folder.is_dir():
-        with new_folder(folder) as filling:
-            for study in kept:
-                _write(study, filling, channels, naming)
-    return Converted(folder, tuple(kept), tuple(notes))
-
-
-def _notes(found: Found, studies: Sequence[Study], wanted: Sequence[str]) -> list[str]:
-    notes = []
+    studies, failed = read_studies(found, wanted, named)
     for study in studies:
-        shown = [
-            f"{modality} {chosen.series.description}" for modality, chosen in study.images.items()
-        ]
-        lacking = [name for name in wanted if name not in study.images]
-        if shown:
-            notes.append(f"{study.id}: {', '.join(shown)}")
-        if lacking and shown:
-            notes.append(f"warning: {study.id}: no series shows {', '.join(lacking)}")
-        doubled = sum(chosen.stack.doubled for chosen in study.images.values())
-        if doubled:
-            notes.append(f"{study.id}: {doubled} files are copies of others; each is read once")
-        if study.set_aside:
-            notes.append(f"{study.id}: set aside: {'; '.join(study.set_aside)}")
-        moved = _moved(study)
-        if moved:
-            notes.append(
-                f"{study.id}: {', '.join(moved)} laid onto the grid of {_reference(study)}"
-            )
-    if found.unread:
-        notes.append(f"warning: not read: {shortened(found.unread)}")
+        if lacking := [name for name in wanted if name not in study.images]:
+            failed[study.id] = _lacking(study, lacking)
+    kept = [study for study in studies if study.id not in failed]
+    folder = cache_dir() / "dicom" / _key(kept, channels)
+    failed |= _written(kept, folder, channels, naming) if kept else {}
+    kept = [study for study in kept if study.id not in failed]
+    unread = f"; not read: {shortened(found.unread)}" if found.unread else ""
+    if not kept:
+        reasons = list(failed.values()) or ["no series is an image"]
+        raise DataError(f"{root}: {shortened(reasons)}{unread}")
+    notes = [note for study in kept for note in _notes(study)]
+    if unread:
+        notes.append(f"warning: {unread.removeprefix('; ')}")
+    return Converted(folder, tuple(kept), tuple(notes), failed)
+
+
+def _lacking(study: Study, lacking: Sequence[str]) -> str:
+    reasons = f" ({'; '.join(study.set_aside)})" if study.set_aside else ""
+    advice = f"; name it by --series {lacking[0]}=DESCRIPTION" if study.unknown else ""
+    return f"{study.id}: no series shows {', '.join(lacking)}{reasons}{advice}"
+
+
+def _written(
+    studies: Sequence[Study], folder: Path, channels: Sequence[str], naming: Naming
+) -> dict[str, str]:
+    """Fill the folder, unless it is there; returns the studies that cannot be read, and why."""
+    problems = folder.with_name(f"{folder.name}.json")
+    if not folder.is_dir():
+        failed = {}
+        with new_folder(folder) as filling:
+            for study in studies:
+                try:
+                    images = _images(study)
+                except DataError as error:
+                    failed[study.id] = f"{study.id}: {error}"
+                    continue
+                for name, image_IJK in images.items():
+                    path = filling / naming(study.id, name, list(channels).index(name))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_nifti(path, image_IJK, reference_of(study).stack.affine)
+            problems.write_text(json.dumps(failed), encoding="utf-8")
+    return dict(json.loads(problems.read_text(encoding="utf-8")))
+
+
+def _notes(study: Study) -> list[str]:
+    shown = [f"{name} {chosen.series.description}" for name, chosen in study.images.items()]
+    notes = [f"{study.id}: {', '.join(shown)}"]
+    doubled = sum(chosen.stack.doubled for chosen in study.images.values())
+    if doubled:
+        notes.append(f"{study.id}: {doubled} files are copies of others; each is read once")
+    if study.set_aside:
+        notes.append(f"{study.id}: set aside: {'; '.join(study.set_aside)}")
+    if moved := _moved(study):
+        notes.append(f"{study.id}: {', '.join(moved)} laid onto the grid of {_reference(study)}")
     return notes
 
 
@@ -131,8 +150,6 @@ def _reference(study: Study) -> Modality:
 
 
 def _moved(study: Study) -> list[str]:
-    if not study.images:
-        return []
     onto = _header(reference_of(study))
     return [name for name, each in study.images.items() if not same_grid(onto, _header(each))]
 
@@ -143,17 +160,18 @@ def _header(chosen: Chosen) -> Header:
     return Header(path, stack.shape, stack.affine, stack.spacing_mm, np.dtype(np.float32))
 
 
-def _write(study: Study, folder: Path, channels: Sequence[str], naming: Naming) -> None:
+def _images(study: Study) -> dict[Modality, NDArray[np.float32] | NDArray[np.int16]]:
+    """The images of a study, all on one grid."""
     reference = reference_of(study).stack
     moved = _moved(study)
+    images = {}
     for name, chosen in study.images.items():
         stack = chosen.stack
         image_IJK = read_stack(stack.frames)
         if name in moved:
             image_IJK = resample_onto(image_IJK, stack.affine, reference.shape, reference.affine)
-        path = folder / naming(study.id, name, list(channels).index(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_nifti(path, _compact(image_IJK), reference.affine)
+        images[name] = _compact(image_IJK)
+    return images
 
 
 def _compact(image_IJK: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.int16]:

@@ -17,7 +17,7 @@ from medtl.errors import DataError
 from medtl.runtime.files import open_regular
 
 #: Files that may lack the mark at byte 128, which older writers left out.
-_WITHOUT_MARK = ("", ".dcm", ".dicom", ".ima")
+_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _NIFTI = (".nii", ".nii.gz")
 
@@ -133,10 +133,12 @@ def _is_dicom_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Pa
 
 
 def _is_dicom(start: bytes, name: str) -> bool:
-    if start[128:132] == _MARK:
+    """By its mark or its name; without either by how data sets begin."""
+    suffix = Path(name).suffix.lower()
+    if start[128:132] == _MARK or suffix in _SUFFIXES:
         return True
     return (
-        Path(name).suffix.lower() in _WITHOUT_MARK
+        not suffix
         and start[:2] in _FIRST
         and (start[4:6] in _REPRESENTATIONS or start[6:8] == b"\x00\x00")
     )

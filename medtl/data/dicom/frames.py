@@ -144,6 +144,8 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
     frames = _whole(header, "NumberOfFrames") or 1
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    if not 1 <= frames <= file.size():
+        raise DataError(f"{file}: declares {frames} frames, which it cannot hold; fetch it again")
     if per_frame and len(per_frame) != frames:
         raise DataError(
             f"{file}: declares {frames} frames and describes {len(per_frame)}; fetch it again"
@@ -164,10 +166,8 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
             directions=_directions(places, file),
             spacing_mm=_spacing(places, file),
             thickness_mm=_positive(_within(places, "PixelMeasuresSequence", "SliceThickness")),
-            slope=_or(_within(places, "PixelValueTransformationSequence", "RescaleSlope"), 1.0),
-            intercept=_or(
-                _within(places, "PixelValueTransformationSequence", "RescaleIntercept"), 0.0
-            ),
+            slope=_scale(places, "RescaleSlope", 1.0, file),
+            intercept=_scale(places, "RescaleIntercept", 0.0, file),
             acquisition=_acquisition(places, header),
             volume=_volume(places, header),
         )
@@ -270,9 +270,15 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _or(value: Any, other: float) -> float:
-    found = _number(value)
-    return other if found is None else found
+def _scale(places: Sequence[Dataset], name: str, other: float, file: DicomFile) -> float:
+    """Slope or intercept; ``other`` where the header has none."""
+    value = _within(places, "PixelValueTransformationSequence", name)
+    if value is None:
+        return other
+    number = _number(value)
+    if number is None:
+        raise DataError(f"{file}: its {name} is no number; repair the header")
+    return number
 
 
 def _positive(value: Any) -> float | None:

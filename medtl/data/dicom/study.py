@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from medtl.data.dicom.contrasts import contrast_of
+from medtl.data.dicom.contrasts import NEITHER, contrast_of
 from medtl.data.dicom.series import LEAST_SLICES, Found, Series, without_names
 from medtl.data.dicom.stacks import Stack
 from medtl.data.modality import CANONICAL, Modality
@@ -34,24 +34,32 @@ class Study:
     patient: str
     images: Mapping[Modality, Chosen]
     set_aside: tuple[str, ...]
+    unknown: bool  #: whether it has series of which nothing says what they show
 
 
 def read_studies(
     found: Found, wanted: Sequence[str], named: Mapping[str, str] | None = None
-) -> list[Study]:
+) -> tuple[list[Study], dict[str, str]]:
     """A study each, with the series that show the ``wanted`` modalities, as far as they are there.
 
     Args:
         named: modality -> description of its series, ``*`` for any characters.
 
-    Raises:
-        DataError: two series show one modality, or a description fits none.
+    Returns:
+        the studies, and by name why others cannot be used: two series show one modality, or a
+        description fits none.
     """
     groups: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for series in found.series:
         groups[series.origin.patient, series.origin.study].append(series)
-    studies = [_study(those, wanted, named or {}) for those in groups.values()]
-    return sorted(studies, key=lambda study: study.id)
+    studies, failed = [], {}
+    for (patient, study), those in groups.items():
+        name = made_up("study", study or patient)
+        try:
+            studies.append(_study(name, those, wanted, named or {}))
+        except DataError as error:
+            failed[name] = str(error)
+    return sorted(studies, key=lambda study: study.id), failed
 
 
 def made_up(kind: str, uid: str) -> str:
@@ -59,9 +67,9 @@ def made_up(kind: str, uid: str) -> str:
     return f"{kind}-{hashlib.blake2b(uid.encode(), digest_size=4).hexdigest()}"
 
 
-def _study(group: Sequence[Series], wanted: Sequence[str], named: Mapping[str, str]) -> Study:
-    origin = group[0].origin
-    name = made_up("study", origin.study or origin.patient)
+def _study(
+    name: str, group: Sequence[Series], wanted: Sequence[str], named: Mapping[str, str]
+) -> Study:
     aside: list[str] = []
     usable = []
     for series in group:
@@ -71,7 +79,8 @@ def _study(group: Sequence[Series], wanted: Sequence[str], named: Mapping[str, s
             usable.append(series)
     shown = _shown(usable, wanted, named, aside, name)
     images = {m: _only(shown[m], m, name) for m in map(Modality, wanted) if m in shown}
-    return Study(name, made_up("patient", origin.patient), images, tuple(aside))
+    patient = made_up("patient", group[0].origin.patient)
+    return Study(name, patient, images, tuple(aside), any(NEITHER in text for text in aside))
 
 
 def _unusable(series: Series) -> str:
@@ -125,7 +134,7 @@ def _by_header(series: Series, wanted: Sequence[str], others: Sequence[Series]) 
             return name, ""
     if len(wanted) == 1 and len(others) == 1:
         return wanted[0], ""
-    return "", f"nothing says that it shows {' or '.join(wanted)}; see --series"
+    return "", NEITHER
 
 
 def _fits(series: Series, pattern: str) -> bool:
@@ -133,7 +142,8 @@ def _fits(series: Series, pattern: str) -> bool:
 
 
 def _called(series: Series) -> str:
-    return series.description or f"series without a name ({len(series.frames)} slices)"
+    count = len(series.frames)
+    return series.description or f"a series without a name ({count} slice{'s'[: count > 1]})"
 
 
 def _only(candidates: Sequence[Series], modality: str, study: str) -> Chosen:

@@ -107,7 +107,7 @@ def test_nothing_written_tells_whose_it_is(tmp_path: Path) -> None:
 
 def test_no_wanted_series_names_what_is_there(tmp_path: Path) -> None:
     write_scan(tmp_path, Scan(header={"SeriesDescription": "AX T2"}))
-    with pytest.raises(DataError, match=r"no series shows flair; .*AX T2: shows t2"):
+    with pytest.raises(DataError, match=r"no series shows flair \(AX T2: shows t2"):
         converted(tmp_path, "flair")
 
 
@@ -151,3 +151,18 @@ def test_bad_words_for_a_series(tmp_path: Path, series: str, said: str) -> None:
 def test_series_are_of_dicom_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--series names series of DICOM"):
         open_cohort(Brats(), tmp_path, Recorder(), series=("flair=x",), need_target=False)
+
+
+def test_a_study_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
+    study(tmp_path / "good")
+    study(tmp_path / "bad")
+    write_scan(tmp_path / "other", Scan(header={"SeriesDescription": "AX T2"}))
+    victim = tmp_path / "bad" / "a" / "004.dcm"
+    victim.write_bytes(victim.read_bytes()[:-100])
+    for _ in range(2):  # the second call reads what the first one wrote
+        done = converted(tmp_path, "flair", "t1ce")
+        assert len(done.studies) == 1
+        assert len(done.failed) == 2
+        text = " ".join(done.failed.values())
+        assert "004.dcm: truncated" in text
+        assert "no series shows flair, t1ce (AX T2: shows t2, which is not needed)" in text
