@@ -17,6 +17,7 @@ from medtl.data.io.geometry import Header
 from medtl.data.io.images import label_path, read_header, write_labels
 from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.data.modality import Modality
+from medtl.data.one_grid import on_one_grid
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.ensemble import Ensemble, Prepared
 from medtl.inference.outputs import ALL, Attempts, Predicted, Shard, write_manifest, write_volumes
@@ -93,8 +94,12 @@ def _predict(
     attempts = Attempts(reporter)
     regions = ensemble.predictors[0].preprocessor.regions
     reference = ensemble.predictors[0].preprocessor.modalities[0]
+    modalities = ensemble.predictors[0].preprocessor.modalities
 
     def prepare(case: Case) -> tuple[Header, Prepared]:
+        case, moved = on_one_grid(case, modalities)
+        if moved:
+            reporter.warn(f"{case.id}: {moved}; they were not registered")
         return read_header(case.images[reference]), ensemble.prepare(case)
 
     def write(predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:

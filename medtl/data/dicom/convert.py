@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl import __version__
+from medtl.data import one_grid
 from medtl.data.case import Cohort
 from medtl.data.dicom.files import DicomFile
 from medtl.data.dicom.pixels import read_stack
@@ -30,9 +31,6 @@ from medtl.runtime.files import new_folder
 
 #: Where a case's image lies: case, modality, number of the modality -> path below the folder.
 Naming = Callable[[str, str, int], str]
-
-#: The image on whose grid the others are laid comes first among these.
-_REFERENCE = ("t1ce",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +140,7 @@ def reference_of(study: Study) -> Chosen:
 
 
 def _reference(study: Study) -> Modality:
-    """The image whose grid the others are laid onto: T1 with contrast, else the finest voxels."""
-    for name in _REFERENCE:
-        if name in study.images:
-            return Modality(name)
-    return min(study.images, key=lambda name: float(np.prod(study.images[name].stack.spacing_mm)))
+    return one_grid.reference_of({name: _header(each) for name, each in study.images.items()})
 
 
 def _moved(study: Study) -> list[str]:

@@ -129,6 +129,11 @@ def same_grid(a: Header, b: Header) -> bool:
     return a.shape == b.shape and _same_place(a, b)
 
 
+def lost_header(a: Header, b: Header) -> bool:
+    """Whether one of two images looks as if written without the header that the other has."""
+    return _lost(a) != _lost(b)
+
+
 def axis_codes(affine: NDArray[np.float64]) -> str:
     """Where the stored axes run to, e.g. "LPS"."""
     return "".join(map(str, orientations.aff2axcodes(affine)))

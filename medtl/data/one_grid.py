@@ -1,0 +1,90 @@
+"""Images of a case that lie on different grids, resampled onto one.
+
+Axes: I J K voxels, as stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from medtl import __version__
+from medtl.data.case import Case, ImageFile
+from medtl.data.io.geometry import Header, check_same_grid, lost_header, same_grid
+from medtl.data.io.images import read_header, read_volume
+from medtl.data.io.nifti import write_nifti
+from medtl.data.io.pictures import is_picture
+from medtl.data.io.resample_onto import resample_onto
+from medtl.data.modality import Modality
+from medtl.errors import DataError
+from medtl.runtime.cache import cache_dir, content_of
+
+#: The image on whose grid the others are laid comes first among these.
+_FIRST = ("t1ce",)
+
+#: An image that shows less than this share of the reference's box is of something else.
+LEAST_SHOWN = 0.5
+
+
+def reference_of(headers: Mapping[Modality, Header]) -> Modality:
+    """The image whose grid the others are laid onto: T1 with contrast, else the finest voxels."""
+    for name in _FIRST:
+        if name in headers:
+            return Modality(name)
+    return min(headers, key=lambda name: float(np.prod(headers[name].spacing_mm)))
+
+
+def on_one_grid(case: Case, modalities: Sequence[Modality]) -> tuple[Case, str]:
+    """The case with its images on one grid, and what was done ("" where they lie on one already).
+
+    Resampled images are kept in the cache.
+
+    Raises:
+        DataError: an image lacks its header, or shows another place than the reference.
+    """
+    if any(name not in case.images or is_picture(case.images[name].path) for name in modalities):
+        return case, ""
+    headers = {name: read_header(case.images[name]) for name in modalities}
+    reference = reference_of(headers)
+    onto = headers[reference]
+    moved = [name for name, header in headers.items() if not same_grid(onto, header)]
+    if not moved:
+        return case, ""
+    for name in moved:
+        if lost_header(onto, headers[name]):
+            check_same_grid(case, {reference: onto, name: headers[name]})  # says which and why
+        shown = _shown(headers[name], onto)
+        if shown < LEAST_SHOWN:
+            raise DataError(
+                f"{case.id}: {name} ({headers[name].path}) shows {shown:.0%} of what {reference} "
+                "shows; register the images first"
+            )
+    images = dict(case.images)
+    for name in moved:
+        images[name] = _resampled(case.images[name], headers[name], case.images[reference], onto)
+    return replace(case, images=images), f"{', '.join(moved)} laid onto the grid of {reference}"
+
+
+def _shown(header: Header, onto: Header) -> float:
+    """The share of 9 x 9 x 9 places in the box of ``onto`` that lie in an image."""
+    steps = (np.linspace(0, edge - 1, 9) for edge in onto.shape)
+    places = np.array(list(product(*steps)))
+    way = np.linalg.inv(header.affine) @ onto.affine
+    index = places @ way[:3, :3].T + way[:3, 3]
+    inside = (index >= -0.5) & (index <= np.array(header.shape) - 0.5)
+    return float(inside.all(axis=1).mean())
+
+
+def _resampled(file: ImageFile, header: Header, reference: ImageFile, onto: Header) -> ImageFile:
+    key = repr((__version__, content_of(file.path), file.channel, content_of(reference.path)))
+    name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    path = cache_dir() / "grids" / f"{name}.nii"
+    if not path.is_file():
+        image_IJK, affine = read_volume(file)
+        moved_IJK = resample_onto(image_IJK, affine, onto.shape, onto.affine)
+        write_nifti(path, moved_IJK, onto.path)
+    return ImageFile(path)
