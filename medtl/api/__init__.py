@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from medtl.api.calls import (
     catalog,
     components,
+    data_info,
     doctor,
     evaluate,
     explain,
@@ -44,6 +45,7 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
+from medtl.data.info import DataInfo
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -65,6 +67,7 @@ else:
 
 
 __all__ = [
+    "DataInfo",
     "Explanation",
     "Listing",
     "Machine",
@@ -83,6 +86,7 @@ __all__ = [
     "WeightsFile",
     "catalog",
     "components",
+    "data_info",
     "doctor",
     "evaluate",
     "explain",

@@ -26,6 +26,7 @@ from medtl.api.settings import (
     plain,
     renamed,
 )
+from medtl.data.info import DataInfo, describe_data
 from medtl.errors import UnknownNameError
 from medtl.evaluation.scores import Scores
 from medtl.plugins.catalog import Catalog, load_catalog
@@ -142,6 +143,22 @@ def predict(
         )
     lines = tuple(reported.lines)
     return Predictions(folder, done.files, lines, ensemble.synthetic, done.failed)
+
+
+def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None = None) -> DataInfo:
+    """What a folder, a list, a table or an archive holds: its cases, or its series of DICOM.
+
+    Args:
+        task: who reads it; None: whichever task does.
+
+    Raises:
+        DataError: nothing there is read.
+        ConfigError: an unknown task.
+    """
+    known = catalog or load_catalog()
+    if task is not None:
+        known.tasks[task]
+    return describe_data(from_home(data), known, task)
 
 
 def phantom(

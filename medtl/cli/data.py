@@ -1,4 +1,4 @@
-"""``medtl data``: making data."""
+"""``medtl data``: looking at data, and making some."""
 
 from __future__ import annotations
 
@@ -7,14 +7,39 @@ from typing import Annotated
 
 import typer
 
-from medtl.cli.completion import choice
+from medtl.cli.completion import choice, component
+from medtl.cli.options import Json
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback()
 def data() -> None:
-    """Make data: the synthetic phantom cohort."""
+    """Look at data, or make the synthetic phantom cohort."""
+
+
+@app.command()
+def info(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder, list, table or archive.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task that reads it.", autocompletion=component("tasks")),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print what a folder holds: its cases, or its series of DICOM."""
+    from medtl.runtime.files import check_there
+
+    check_there(root)
+    from medtl import api
+    from medtl.runtime.console import Reporter, print_json
+
+    found = api.data_info(root, task=task)
+    if json:
+        print_json(found.to_json())
+        return
+    for table in found.tables():
+        Reporter().show(table)
 
 
 @app.command()
