@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medtl.data.formats.bids import is_bids, read_bids
 from medtl.data.formats.case_list import Listing, check_list, list_in, read_object
 from medtl.data.formats.datalist import read_datalist
 from medtl.data.formats.nnunet import has_numbers, read_flat, read_nnunet
@@ -20,6 +21,8 @@ def read_listing(root: Path, ignored: Sequence[str] = ()) -> Listing:
 
     ``ignored``: columns of a table, or keys of a list, to leave out.
     """
+    if is_bids(root):
+        return replace(read_bids(root, ignored=ignored), synthetic=_is_synthetic(root))
     path: Path | None = root
     if root.is_dir():
         named = root / "dataset.json"
@@ -27,12 +30,16 @@ def read_listing(root: Path, ignored: Sequence[str] = ()) -> Listing:
     if path is None:
         return read_flat(root)
     check_list(path)
-    synthetic = bool(read_index(path.parent).get("synthetic"))
+    synthetic = _is_synthetic(path.parent)
     if path.suffix.lower() == ".csv":
         return replace(read_table(path, ignored=ignored), synthetic=synthetic)
     content = read_object(path)
     synthetic = synthetic or content.get("synthetic") is True
     return replace(_read_json(path, content, ignored), synthetic=synthetic)
+
+
+def _is_synthetic(folder: Path) -> bool:
+    return bool(read_index(folder).get("synthetic"))
 
 
 def _read_json(path: Path, content: Mapping[str, Any], ignored: Sequence[str]) -> Listing:

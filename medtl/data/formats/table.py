@@ -84,7 +84,7 @@ def read_table(path: Path, *, classes: bool = False, ignored: Sequence[str] = ()
         DataError: no such columns, a row that does not fit them, a path that leads nowhere, or a
             column that looks like patient, site or part and is not used.
     """
-    every, rows = _rows(path)
+    every, rows = read_rows(path)
     notes: list[str] = []
     names = without_ignored(path, every, ignored)
     columns = _understood(path, names, rows, classes, notes)
@@ -185,7 +185,7 @@ def _named_by(
     raise DataError(f"{path}: has no column case or id{repeated}; it has {', '.join(names)}")
 
 
-def _rows(path: Path) -> tuple[list[str], list[Row]]:
+def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     """Column names in lower case, and the rows, blank ones left out."""
     text = read_text(path)
     given = re.match(r"sep=(.)\r?\n", text)  # as spreadsheets write it

@@ -9,6 +9,7 @@ from typing import Any
 
 from medtl.data.case import Case, ImageFile
 from medtl.data.duplicates import groups_of, thumbnails_of
+from medtl.data.formats.bids import is_bids, read_bids
 from medtl.data.formats.case_list import (
     Entry,
     Listing,
@@ -53,7 +54,7 @@ COLOUR_SAMPLE = 24
 
 
 class Classification(UnboundTask):
-    """Classes of any images: a folder per class, a MONAI datalist or a table."""
+    """Classes of any images: a folder per class, a MONAI datalist, a table or BIDS."""
 
     name = "classification"
     phantom = KAGGLE
@@ -112,6 +113,8 @@ def read_images(root: Path, ignored: Sequence[str] = ()) -> Listing:
     ``ignored``: columns of a table, or keys of a list, to leave out.
     """
     path: Path | None = root
+    if is_bids(root):
+        return read_bids(root, classes=True, ignored=ignored)
     if root.is_dir():
         folders = any(p.is_dir() and not p.name.startswith(".") for p in root.iterdir())
         path = None if folders else list_in(root, ("predictions.csv",))  # medtl predict writes it

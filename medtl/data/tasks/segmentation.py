@@ -36,7 +36,7 @@ MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
 class Segmentation(UnboundTask):
-    """Segmentation of any data: nnU-Net raw, MSD, a MONAI datalist or a table."""
+    """Segmentation of any data: nnU-Net raw, MSD, BIDS, a MONAI datalist or a table."""
 
     name = "segmentation"
 
