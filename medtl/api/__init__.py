@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from medtl.api.calls import (
     catalog,
     components,
+    convert_data,
     data_info,
     doctor,
     evaluate,
@@ -35,6 +36,7 @@ from medtl.api.calls import (
     train,
 )
 from medtl.api.results import (
+    Conversion,
     Explanation,
     Listing,
     Phantom,
@@ -67,6 +69,7 @@ else:
 
 
 __all__ = [
+    "Conversion",
     "DataInfo",
     "Explanation",
     "Listing",
@@ -86,6 +89,7 @@ __all__ = [
     "WeightsFile",
     "catalog",
     "components",
+    "convert_data",
     "data_info",
     "doctor",
     "evaluate",

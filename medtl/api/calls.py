@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from medtl.api.results import (
+    Conversion,
     Explanation,
     Listing,
     Phantom,
@@ -26,6 +27,7 @@ from medtl.api.settings import (
     plain,
     renamed,
 )
+from medtl.data.convert import convert_data as convert
 from medtl.data.info import DataInfo, describe_data
 from medtl.errors import UnknownNameError
 from medtl.evaluation.scores import Scores
@@ -159,6 +161,36 @@ def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None =
     if task is not None:
         known.tasks[task]
     return describe_data(from_home(data), known, task)
+
+
+def convert_data(
+    data: Where,
+    out: Where,
+    *,
+    to: str = "nifti",
+    task: str | None = None,
+    labels: str | None = None,
+    series: Sequence[str] = (),
+    verbose: bool = False,
+    catalog: Catalog | None = None,
+) -> Conversion:
+    """Write volumes and their labels in another layout; text of their headers is dropped.
+
+    Args:
+        out: a new or empty folder.
+        to: "nifti" (with a table), "nnunet" or "bids".
+        task: who reads the data; None: whichever task does.
+        labels: how the data set's labels are to be read, where it does not say.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each.
+    """
+    reported = Recorder(silent=not verbose)
+    folder = from_home(out)
+    cohort = convert(
+        from_home(data), folder, to, catalog or load_catalog(), reported,
+        task=task, labels=labels, series=series,
+    )  # fmt: skip
+    cases = tuple(case.id for case in cohort.cases)
+    return Conversion(folder, to, cases, tuple(reported.lines), cohort.synthetic)
 
 
 def phantom(

@@ -353,6 +353,30 @@ class Explanation(Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Conversion(Shown):
+    """A data set that was written in another layout. ``notes``: what was reported."""
+
+    folder: Path
+    layout: str
+    cases: tuple[str, ...]
+    notes: tuple[str, ...]
+    is_synthetic: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.cases)} cases in {self.folder}, as {self.layout}"
+
+    @property
+    def synthetic(self) -> bool:
+        return self.is_synthetic
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``medtl data convert --json`` prints it."""
+        return {**asdict(self), "folder": str(self.folder), "cases": list(self.cases),
+                "notes": list(self.notes)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Phantom(Shown):
     """A synthetic cohort on disk; it stands for its path in every call that takes ``data``."""
 

@@ -1,4 +1,4 @@
-"""``medtl data``: looking at data, and making some."""
+"""``medtl data``: looking at data, converting them, and making some."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice, component
-from medtl.cli.options import Json
+from medtl.cli.options import Json, Labels, Quiet, Series
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback()
 def data() -> None:
-    """Look at data, or make the synthetic phantom cohort."""
+    """Look at data, convert them, or make the synthetic phantom cohort."""
 
 
 @app.command()
@@ -40,6 +40,40 @@ def info(
         return
     for table in found.tables():
         Reporter().show(table)
+
+
+@app.command()
+def convert(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder, list, table or archive.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="nifti (with a table), nnunet or bids.",
+            autocompletion=choice("nifti", "nnunet", "bids"),
+        ),
+    ] = "nifti",
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task that reads it.", autocompletion=component("tasks")),
+    ] = None,
+    labels: Labels = None,
+    series: Series = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Convert volumes, with their labels, to another layout; header text is dropped."""
+    from medtl.runtime.files import check_there
+
+    check_there(root)
+    from medtl import api
+    from medtl.runtime.console import print_json
+
+    found = api.convert_data(
+        root, out, to=to, task=task, labels=labels, series=series or (), verbose=not quiet
+    )
+    if json:
+        print_json(found.to_json())
 
 
 @app.command()

@@ -94,7 +94,7 @@ def open_cohort(
     converted = _converted(task, data, names, options.get("required"), series)
     if converted is not None:
         left_out = [f"warning: left out: {why}" for why in converted.failed.values()]
-        _report((*converted.notes, *left_out), reporter)
+        report((*converted.notes, *left_out), reporter)
         data = converted.folder
     task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None
@@ -109,7 +109,7 @@ def open_cohort(
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
         reporter.say(f"protocol {chosen}: {task.protocols[chosen]}")
-    _report((*cohort.notes, cohort.leak if divided else ""), reporter)
+    report((*cohort.notes, cohort.leak if divided else ""), reporter)
     return cohort
 
 
@@ -131,7 +131,7 @@ def _converted(
     channels = recorded_channels(names) if names else getattr(task, "modalities", ())
     if not channels:
         raise DataError(f"{data}: is DICOM, of which a trained run says what to take; convert it")
-    named = dict(_named_series(text, channels) for text in series)
+    named = dict(named_series(text, channels) for text in series)
 
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
@@ -139,7 +139,8 @@ def _converted(
     return convert_studies(data, required or channels, channels, place, named)
 
 
-def _named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
+def named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
+    """``flair=AX FLAIR*`` (a value of ``--series``) -> modality and description."""
     modality, equals, description = text.partition("=")
     if not equals or not description:
         raise ConfigError(f"--series {text!r}: write MODALITY=DESCRIPTION, as flair='AX FLAIR*'")
@@ -149,7 +150,8 @@ def _named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
     return name, description
 
 
-def _report(notes: Sequence[str], reporter: Reporter) -> None:
+def report(notes: Sequence[str], reporter: Reporter) -> None:
+    """Say what the user should know of a cohort."""
     for note in notes:
         if note.startswith("warning: "):
             reporter.warn(note.removeprefix("warning: "))

@@ -9,6 +9,7 @@ from typing import Any
 
 from medtl.data.case import Case, Cohort
 from medtl.data.dicom.files import looks_like_dicom
+from medtl.data.formats.bids import is_bids
 from medtl.data.task import bound
 from medtl.errors import DataError, MedtlError
 from medtl.plugins.catalog import Catalog
@@ -91,32 +92,50 @@ def describe_data(root: Path, catalog: Catalog, task: str | None = None) -> Data
     """
     if looks_like_dicom(root):
         return _dicom(root)
-    names = [task] if task else sorted(catalog.tasks, key=_last)
-    cohorts: dict[str, Cohort] = {}
+    found = readers(root, catalog, task)
+    first = found[0][1]
+    rows = tuple(in_threads(_case, first.cases))
+    names = tuple(name for name, _ in found)
+    return DataInfo(str(root), "cases", names, rows, first.notes, first.synthetic)
+
+
+def readers(
+    root: Path, catalog: Catalog, task: str | None = None, labels: str | None = None
+) -> list[tuple[str, Cohort]]:
+    """The tasks that read a folder, a list or a table, each with the cases it finds.
+
+    Raises:
+        DataError: none does; says what each misses.
+    """
+    listed = root.is_file() or is_bids(root) or (root / "dataset.json").is_file()
+    names = [task] if task else sorted(catalog.tasks, key=_first if listed else _last)
+    cohorts: list[tuple[str, Cohort]] = []
     problems: dict[str, str] = {}
     for name in names:
         try:
-            reader = bound(catalog.tasks[name].load()().for_images(), root)
-            cohorts[name] = reader.cases(root, need_target=False)
+            reader = catalog.tasks[name].load()()
+            if labels is None:
+                reader = reader.for_images()
+            cohort = bound(reader, root, labels).cases(root, labels=labels, need_target=False)
+            cohorts.append((_plain(name), cohort))
         except MedtlError as error:
             problems[_plain(name)] = str(error)
-    if not cohorts:
-        if len(problems) == 1:
-            raise DataError(next(iter(problems.values())))
-        lines = "; ".join(
-            f"{name}: {why.removeprefix(f'{root}: ')}" for name, why in problems.items()
-        )
-        raise DataError(f"{root}: no task reads it ({lines})")
-    first = next(iter(cohorts.values()))
-    rows = tuple(in_threads(_case, first.cases))
-    return DataInfo(
-        str(root), "cases", tuple(map(_plain, cohorts)), rows, first.notes, first.synthetic
-    )
+    if cohorts:
+        return cohorts
+    if len(problems) == 1:
+        raise DataError(next(iter(problems.values())))
+    lines = (f"{name}: {why.removeprefix(f'{root}: ')}" for name, why in problems.items())
+    raise DataError(f"{root}: no task reads it ({'; '.join(lines)})")
 
 
 def _plain(name: str) -> str:
     """``brats:brats`` -> ``brats``"""
     return name.rpartition(":")[2]
+
+
+def _first(name: str) -> int:
+    """Where a list names the cases, who reads any list comes first."""
+    return _ANY.index(_plain(name)) if _plain(name) in _ANY else len(_ANY)
 
 
 def _last(name: str) -> int:

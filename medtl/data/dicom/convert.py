@@ -62,6 +62,8 @@ def convert_studies(
     channels: Sequence[str],
     naming: Naming,
     named: Mapping[str, str] | None = None,
+    *,
+    whole: bool = True,
 ) -> Converted:
     """Write the ``wanted`` images of every study below ``root``, once; later calls find them.
 
@@ -70,6 +72,7 @@ def convert_studies(
     Args:
         channels: all modalities of the task, whose order numbers them.
         named: modality -> description of its series.
+        whole: leave out studies that lack one of the wanted images, not only those without any.
 
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
@@ -77,7 +80,8 @@ def convert_studies(
     found = find_series(root)
     studies, failed = read_studies(found, wanted, named)
     for study in studies:
-        if lacking := [name for name in wanted if name not in study.images]:
+        lacking = [name for name in wanted if name not in study.images]
+        if lacking and (whole or not study.images):
             failed[study.id] = _lacking(study, lacking)
     kept = [study for study in studies if study.id not in failed]
     folder = cache_dir() / "dicom" / _key(kept, channels)

@@ -1,0 +1,93 @@
+"""``medtl data convert``: whatever is read -> NIfTI with a table, nnU-Net raw or BIDS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.cohort import named_series, report
+from medtl.data.dicom.files import looks_like_dicom
+from medtl.data.formats.written import LAYOUTS, write_cohort
+from medtl.data.info import readers
+from medtl.data.modality import CANONICAL, Modality, parse_modality
+from medtl.errors import ConfigError, DataError, RunError, near_or_known
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.files import new_folder, real_path, unwritable
+
+
+def convert_data(
+    root: Path,
+    out: Path,
+    to: str,
+    catalog: Catalog,
+    reporter: Reporter,
+    *,
+    task: str | None = None,
+    labels: str | None = None,
+    series: Sequence[str] = (),
+) -> Cohort:
+    """Write the cases below ``root`` into the new or empty folder ``out``.
+
+    Args:
+        to: "nifti", "nnunet" or "bids".
+        task: who reads them; None: whichever task does.
+        labels: how its label values are to be read.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each.
+
+    Raises:
+        ConfigError: an unknown layout.
+        DataError: nothing there is read, or the layout cannot hold it.
+        RunError: ``out`` holds something, or cannot be written.
+    """
+    layout = LAYOUTS.get(to)
+    if layout is None:
+        raise ConfigError(f"--to {to!r}: {near_or_known(to, LAYOUTS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: is there already; give a new or empty folder")
+    if real_path(out).is_relative_to(real_path(root)):
+        raise RunError(f"{out} lies in the input; choose another folder")
+    if looks_like_dicom(root):
+        cohort = _of_dicom(root, series)
+    elif series:
+        raise ConfigError("--series names series of DICOM; the data are none, so drop it")
+    else:
+        cohort = readers(root, catalog, task, labels)[0][1]
+    report(cohort.notes, reporter)
+    try:
+        with (
+            reporter.progress("writing", len(cohort.cases)) as advance,
+            new_folder(out) as filling,
+        ):
+            write_cohort(cohort, layout, filling, advance)
+    except OSError as error:
+        raise unwritable(out, error) from error
+    reporter.say(f"{len(cohort.cases)} cases in {out}")
+    return cohort
+
+
+def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
+    """The studies of a folder with every contrast that their headers tell, or that is named."""
+    from medtl.data.dicom.convert import convert_studies
+
+    named_first = [parse_modality(text.partition("=")[0]) for text in series]
+    channels = tuple(dict.fromkeys((*CANONICAL, "ct", *named_first)))
+    named = dict(named_series(text, channels) for text in series)
+
+    def place(case: str, modality: str, number: int) -> str:
+        return f"{case}/{case}_{modality}.nii"
+
+    done = convert_studies(root, channels, channels, place, named, whole=False)
+    cases = tuple(
+        Case(
+            study.id,
+            study.patient,
+            {Modality(m): ImageFile(done.folder / place(study.id, m, 0)) for m in study.images},
+        )
+        for study in done.studies
+    )
+    if not cases:
+        raise DataError(f"{root}: no study can be converted")
+    left_out = [f"warning: left out: {why}" for why in done.failed.values()]
+    return Cohort(root, cases, (*done.notes, *left_out))

@@ -1,0 +1,137 @@
+"""Converted data sets are read back with the same voxels, places and labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from bids import write_bids
+from dicom_files import OBLIQUE, Scan, write_scan
+from numpy.testing import assert_allclose, assert_array_equal
+from terminal import Terminal
+
+from medtl import api
+from medtl.data.case import Case
+from medtl.data.io.images import read_labels, read_volume
+from medtl.data.task import bound
+from medtl.data.tasks.segmentation import Segmentation
+from medtl.errors import ConfigError, DataError, RunError
+from medtl_brats.task import Brats
+
+
+def check_same(one: Case, other: Case) -> None:
+    """Images, their places and each region of two cases."""
+    assert sorted(one.images) == sorted(other.images)
+    for name in one.images:
+        (a_IJK, a), (b_IJK, b) = read_volume(one.images[name]), read_volume(other.images[name])
+        assert_array_equal(a_IJK, b_IJK)
+        assert_allclose(a, b, atol=1e-4)
+    assert one.target is not None
+    assert other.target is not None
+    a_IJK, b_IJK = (read_labels(each.target, each.labels)[0] for each in (one, other))  # type: ignore[arg-type]
+    assert_array_equal(a_IJK, b_IJK)
+
+
+def read_back(root: Path) -> list[Case]:
+    path = root / "cases.csv"
+    labels = "WT=1+2+4,TC=1+4,ET=4" if path.is_file() else None
+    root = path if path.is_file() else root
+    return list(bound(Segmentation(), root, labels).cases(root).cases)
+
+
+@pytest.mark.parametrize("to", ["nifti", "nnunet", "bids"])
+def test_there_and_back(small_phantom: Callable[..., Path], tmp_path: Path, to: str) -> None:
+    phantom = small_phantom(cases=3, size=24, sites=2, seed=0)
+    done = api.convert_data(phantom, tmp_path / "out", to=to)
+    assert len(done.cases) == 3
+    before, after = Brats().cases(phantom).cases, read_back(tmp_path / "out")
+    for one, other in zip(before, after, strict=True):
+        check_same(one, other)
+        if to != "nnunet":
+            assert one.site == other.site
+    if to == "bids":
+        assert set(after[0].regions) == {"TC", "WT", "ET"}
+    else:
+        assert {name: set(v) for name, v in after[0].regions.items()} == {
+            name: set(v) for name, v in before[0].regions.items()
+        }
+
+
+def test_every_layout_of_every_other(small_phantom: Callable[..., Path], tmp_path: Path) -> None:
+    """BIDS -> nnU-Net -> table -> BIDS."""
+    first = write_bids(small_phantom(cases=2, size=24, sites=1, seed=0), tmp_path / "bids")
+    api.convert_data(first, tmp_path / "nnunet", to="nnunet")
+    api.convert_data(tmp_path / "nnunet", tmp_path / "table", to="nifti")
+    labels = "core=1,edema=2,enhancing=4"
+    table = tmp_path / "table" / "cases.csv"
+    api.convert_data(table, tmp_path / "last", to="bids", task="segmentation", labels=labels)
+    before, after = (read_back(root) for root in (first, tmp_path / "last"))
+    for one, other in zip(before, after, strict=True):
+        check_same(one, other)
+        assert one.regions == other.regions
+
+
+@pytest.mark.parametrize("to", ["nifti", "nnunet", "bids"])
+def test_a_shape_in_patient_space_stays_where_it_is(tmp_path: Path, to: str) -> None:
+    centre = np.array([-8.0, 60.0, 12.0])
+    scan = Scan(
+        turn=OBLIQUE, values_IJK=np.zeros((48, 56, 20), np.int16), origin=(-20.0, 30.0, -30.0)
+    )
+    index = np.stack(np.meshgrid(*map(np.arange, scan.values_IJK.shape), indexing="ij"), axis=-1)
+    away = np.linalg.norm(index @ scan.steps.T + np.array(scan.origin) - centre, axis=-1)
+    scan.values_IJK[...] = np.round(1000 / (1 + np.exp((away - 9) / 0.8)))
+    write_scan(tmp_path / "in", scan.of(SeriesDescription="AX FLAIR"))
+    api.convert_data(tmp_path / "in", tmp_path / "out", to=to)
+    (path,) = (tmp_path / "out").rglob("*.nii.gz")
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj, float)
+    mass = values[values > 0]
+    place = (np.argwhere(values > 0) * mass[:, None]).sum(0) / mass.sum()
+    found = (place @ image.affine[:3, :3].T + image.affine[:3, 3]) * (-1, -1, 1)
+    assert_allclose(found, centre, atol=0.05)
+    for each in (tmp_path / "out").rglob("*"):
+        content = each.read_bytes() if each.is_file() else b""
+        for text in (b"Surname", b"ID-4711", scan.study.encode(), b"19700102"):
+            assert text not in content
+            assert text.decode() not in each.name
+
+
+def test_text_of_headers_is_dropped(small_phantom: Callable[..., Path], tmp_path: Path) -> None:
+    data = write_bids(small_phantom(cases=1, size=24, sites=1, seed=0), tmp_path / "in")
+    for path in data.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        image.header["descrip"], image.header["intent_name"] = b"Planted^Name", b"Planted"
+        image.header["db_name"], image.header["aux_file"] = b"Planted", b"Planted"
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Planted"))
+        nibabel.save(image, path)
+    api.convert_data(data, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.nii.gz"):
+        assert b"Planted" not in nibabel.load(path).to_bytes()
+
+
+def test_bad_words(small_phantom: Callable[..., Path], tmp_path: Path, medtl: Terminal) -> None:
+    data = small_phantom(cases=1, size=24, sites=1, seed=0)
+    with pytest.raises(ConfigError, match="did you mean 'bids'"):
+        api.convert_data(data, tmp_path / "out", to="bid")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(RunError, match="is there already"):
+        api.convert_data(data, tmp_path / "full")
+    with pytest.raises(RunError, match="lies in the input"):
+        api.convert_data(data, data / "out")
+    with pytest.raises(ConfigError, match="--series names series of DICOM"):
+        api.convert_data(data, tmp_path / "out", series=["flair=x"])
+    assert not (tmp_path / "out").exists()
+    out, _ = medtl("data", "convert", data, tmp_path / "out", "--to", "nnunet", "--json")
+    assert json.loads(out)["layout"] == "nnunet"
+
+
+def test_pictures_are_refused(tmp_path: Path) -> None:
+    api.phantom(tmp_path / "in", layout="kaggle-mri", cases=4, size=16)
+    with pytest.raises(DataError, match="is a picture; only volumes are converted"):
+        api.convert_data(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
