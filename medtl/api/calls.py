@@ -108,6 +108,7 @@ def predict(
     tta: bool = False,
     skip_existing: bool = False,
     shard: str | None = None,
+    register: bool = False,
     device: str = "auto",
     precision: str = "auto",
     verbose: bool = False,
@@ -120,6 +121,7 @@ def predict(
         series: of DICOM, ``MODALITY=DESCRIPTION`` each, where headers do not tell.
         skip_existing: leave out cases that have a label map in ``out``.
         shard: ``"2/4"``: the second of four parts of the cases; None: all.
+        register: move the images of each case onto one of them first.
     """
     from medtl.inference.outputs import Shard
     from medtl.inference.predict import predict as predict_with
@@ -142,6 +144,7 @@ def predict(
             flips=tta,
             shard=Shard.parse(shard),
             skip_existing=skip_existing,
+            register=register,
         )
     lines = tuple(reported.lines)
     return Predictions(folder, done.files, lines, ensemble.synthetic, done.failed)

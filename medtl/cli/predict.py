@@ -33,6 +33,9 @@ def predict(
         str | None,
         typer.Option(metavar="N/OF", help="Predict the N-th of OF parts of the cases, e.g. 2/4."),
     ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Move a case's images onto one of them first.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Predict new studies with one trained run or an ensemble of runs.
@@ -64,6 +67,7 @@ def predict(
         flips=tta,
         shard=Shard.parse(shard),
         skip_existing=skip_existing,
+        register=register,
     )
     return SOME_FAILED if done.failed else 0
 

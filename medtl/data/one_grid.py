@@ -18,6 +18,7 @@ from medtl.data.io.geometry import Header, check_same_grid, lost_header, same_gr
 from medtl.data.io.images import read_header, read_volume
 from medtl.data.io.nifti import write_nifti
 from medtl.data.io.pictures import is_picture
+from medtl.data.io.register import rigid
 from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
 from medtl.errors import DataError
@@ -38,10 +39,15 @@ def reference_of(headers: Mapping[Modality, Header]) -> Modality:
     return min(headers, key=lambda name: float(np.prod(headers[name].spacing_mm)))
 
 
-def on_one_grid(case: Case, modalities: Sequence[Modality]) -> tuple[Case, str]:
+def on_one_grid(
+    case: Case, modalities: Sequence[Modality], *, register: bool = False
+) -> tuple[Case, str]:
     """The case with its images on one grid, and what was done ("" where they lie on one already).
 
     Resampled images are kept in the cache.
+
+    Args:
+        register: move the others onto the reference first, also those on its grid.
 
     Raises:
         DataError: an image lacks its header, or shows another place than the reference.
@@ -51,9 +57,8 @@ def on_one_grid(case: Case, modalities: Sequence[Modality]) -> tuple[Case, str]:
     headers = {name: read_header(case.images[name]) for name in modalities}
     reference = reference_of(headers)
     onto = headers[reference]
-    moved = [name for name, header in headers.items() if not same_grid(onto, header)]
-    if not moved:
-        return case, ""
+    others = [name for name in headers if name != reference]
+    moved = [name for name in others if not same_grid(onto, headers[name])]
     for name in moved:
         if lost_header(onto, headers[name]):
             check_same_grid(case, {reference: onto, name: headers[name]})  # says which and why
@@ -63,10 +68,14 @@ def on_one_grid(case: Case, modalities: Sequence[Modality]) -> tuple[Case, str]:
                 f"{case.id}: {name} ({headers[name].path}) shows {shown:.0%} of what {reference} "
                 "shows; register the images first"
             )
+    changed = others if register else moved
+    if not changed:
+        return case, ""
     images = dict(case.images)
-    for name in moved:
-        images[name] = _resampled(case.images[name], headers[name], case.images[reference], onto)
-    return replace(case, images=images), f"{', '.join(moved)} laid onto the grid of {reference}"
+    for name in changed:
+        images[name] = _resampled(case.images[name], case.images[reference], onto, register)
+    how = "registered and laid" if register else "laid"
+    return replace(case, images=images), f"{', '.join(changed)} {how} onto the grid of {reference}"
 
 
 def _shown(header: Header, onto: Header) -> float:
@@ -79,12 +88,17 @@ def _shown(header: Header, onto: Header) -> float:
     return float(inside.all(axis=1).mean())
 
 
-def _resampled(file: ImageFile, header: Header, reference: ImageFile, onto: Header) -> ImageFile:
-    key = repr((__version__, content_of(file.path), file.channel, content_of(reference.path)))
+def _resampled(file: ImageFile, reference: ImageFile, onto: Header, register: bool) -> ImageFile:
+    sources = [(content_of(each.path), each.channel) for each in (file, reference)]
+    key = repr((__version__, sources, register))
     name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     path = cache_dir() / "grids" / f"{name}.nii"
     if not path.is_file():
         image_IJK, affine = read_volume(file)
-        moved_IJK = resample_onto(image_IJK, affine, onto.shape, onto.affine)
+        place = onto.affine
+        if register:
+            fixed_IJK, _ = read_volume(reference)
+            place = rigid(fixed_IJK, onto.affine, image_IJK, affine) @ onto.affine
+        moved_IJK = resample_onto(image_IJK, affine, onto.shape, place)
         write_nifti(path, moved_IJK, onto.path)
     return ImageFile(path)

@@ -50,6 +50,7 @@ def write_label_maps(
     model: str = "",
     shard: Shard = ALL,
     skip_existing: bool = False,
+    register: bool = False,
 ) -> Predicted:
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``; of DICOM ``<case>.dcm``, too.
 
@@ -57,6 +58,7 @@ def write_label_maps(
 
     Args:
         model: what predicts, for the files beside the label maps.
+        register: move the images of a case onto one of them first.
 
     Raises:
         DataError: none can be read.
@@ -71,7 +73,9 @@ def write_label_maps(
     _report_replaced(targets, reporter)
     _report_others(out, cohort, reference, reporter)
     own = share(predictor.fabric, cases)
-    found = gather(predictor.fabric, _predict(ensemble, own, out, model, reporter), len(cases))
+    found = gather(
+        predictor.fabric, _predict(ensemble, own, out, model, reporter, register), len(cases)
+    )
     failed = {each.case: each.problem for each in found if each.volumes_ml is None}
     if failed and len(failed) == len(found):
         raise DataError(next(iter(failed.values())))
@@ -88,7 +92,12 @@ def write_label_maps(
 
 
 def _predict(
-    ensemble: Ensemble, cases: Sequence[Case], out: Path, model: str, reporter: Reporter
+    ensemble: Ensemble,
+    cases: Sequence[Case],
+    out: Path,
+    model: str,
+    reporter: Reporter,
+    register: bool,
 ) -> list[_Written]:
     """Predict the cases and write their files, in order."""
     attempts = Attempts(reporter)
@@ -97,9 +106,11 @@ def _predict(
     modalities = ensemble.predictors[0].preprocessor.modalities
 
     def prepare(case: Case) -> tuple[Header, Prepared]:
-        case, moved = on_one_grid(case, modalities)
-        if moved:
-            reporter.warn(f"{case.id}: {moved}; they were not registered")
+        case, moved = on_one_grid(case, modalities, register=register)
+        if moved and register:
+            reporter.say(f"{case.id}: {moved}")
+        elif moved:
+            reporter.warn(f"{case.id}: {moved}; they were not registered (--register)")
         return read_header(case.images[reference]), ensemble.prepare(case)
 
     def write(predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:

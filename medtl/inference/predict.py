@@ -45,6 +45,7 @@ def predict(
     flips: bool = False,
     shard: Shard = ALL,
     skip_existing: bool = False,
+    register: bool = False,
 ) -> tuple[Ensemble, Predicted]:
     """Predict every case under ``inputs`` into ``out``; returns what predicted, and the files.
 
@@ -70,7 +71,23 @@ def predict(
             required=trained.predictor.preprocessor.modalities,
             need_target=False,
         )
-        return ensemble, _predict_cohort(ensemble, cohort, out, reporter, shard, skip_existing)
+        if ensemble.synthetic and not cohort.synthetic:
+            reporter.warn("this model was trained on the synthetic phantom alone")
+        reporter.say(_what_predicts(ensemble))
+        if ensemble.members[0].task_type.dense:
+            done = write_label_maps(
+                *(ensemble, cohort, out, reporter),
+                model=f"{ensemble.members[0].metadata.task}, {_who(ensemble)}",
+                shard=shard,
+                skip_existing=skip_existing,
+                register=register,
+            )
+        else:
+            _refuse_for_classes(skip_existing=skip_existing, register=register)
+            done = write_classes(ensemble, cohort, out, reporter, shard=shard)
+        count = len(shard.take(cohort.cases)) - len(done.failed.keys() - cohort.failed.keys())
+        _summarise(out / shard.named(SUMMARY), count, fabric, reporter)
+        return ensemble, done
 
 
 @contextmanager
@@ -88,31 +105,12 @@ def _held(out: Path, fabric: Fabric, shard: Shard) -> Iterator[None]:
         yield
 
 
-def _predict_cohort(
-    ensemble: Ensemble,
-    cohort: Cohort,
-    out: Path,
-    reporter: Reporter,
-    shard: Shard,
-    skip_existing: bool,
-) -> Predicted:
-    """Predict the cases, and write the summary."""
-    if ensemble.synthetic and not cohort.synthetic:
-        reporter.warn("this model was trained on the synthetic phantom alone")
-    reporter.say(_what_predicts(ensemble))
-    first = ensemble.members[0]
-    if first.task_type.dense:
-        model = f"{first.metadata.task}, {_who(ensemble)}"
-        done = write_label_maps(
-            ensemble, cohort, out, reporter, model=model, shard=shard, skip_existing=skip_existing
-        )
-    elif skip_existing:
-        raise ConfigError("--skip-existing is for segmentation; this run tells classes; drop it")
-    else:
-        done = write_classes(ensemble, cohort, out, reporter, shard=shard)
-    count = len(shard.take(cohort.cases)) - len(done.failed.keys() - cohort.failed.keys())
-    _summarise(out / shard.named(SUMMARY), count, first.predictor.fabric, reporter)
-    return done
+def _refuse_for_classes(**asked: bool) -> None:
+    """Refuse options of segmentation for a run that tells classes."""
+    for name, given in asked.items():
+        if given:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for segmentation; this run tells classes; drop it")
 
 
 def _summarise(path: Path, cases: int, fabric: Fabric, reporter: Reporter) -> None:
