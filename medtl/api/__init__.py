@@ -37,6 +37,7 @@ from medtl.api.calls import (
 )
 from medtl.api.results import (
     Conversion,
+    DataInfo,
     Explanation,
     Listing,
     Phantom,
@@ -47,7 +48,6 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
-from medtl.data.info import DataInfo
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from medtl.api.results import (
     Conversion,
+    DataInfo,
     Explanation,
     Listing,
     Phantom,
@@ -27,8 +28,6 @@ from medtl.api.settings import (
     plain,
     renamed,
 )
-from medtl.data.convert import convert_data as convert
-from medtl.data.info import DataInfo, describe_data
 from medtl.errors import UnknownNameError
 from medtl.evaluation.scores import Scores
 from medtl.plugins.catalog import Catalog, load_catalog
@@ -160,10 +159,13 @@ def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None =
         DataError: nothing there is read.
         ConfigError: an unknown task.
     """
+    from medtl.data.info import describe_data
+
     known = catalog or load_catalog()
     if task is not None:
         known.tasks[task]
-    return describe_data(from_home(data), known, task)
+    root = from_home(data)
+    return DataInfo(str(root), *describe_data(root, known, task))
 
 
 def convert_data(
@@ -186,6 +188,8 @@ def convert_data(
         labels: how the data set's labels are to be read, where it does not say.
         series: of DICOM, ``MODALITY=DESCRIPTION`` each.
     """
+    from medtl.data.convert import convert_data as convert
+
     reported = Recorder(silent=not verbose)
     folder = from_home(out)
     cohort = convert(
@@ -193,7 +197,8 @@ def convert_data(
         task=task, labels=labels, series=series,
     )  # fmt: skip
     cases = tuple(case.id for case in cohort.cases)
-    return Conversion(folder, to, cases, tuple(reported.lines), cohort.synthetic)
+    lines = tuple(reported.lines)
+    return Conversion(folder, to, cases, lines, cohort.synthetic, cohort.failed)
 
 
 def phantom(

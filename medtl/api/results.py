@@ -352,15 +352,77 @@ class Explanation(Shown):
         return dict(self.found)
 
 
+#: Rows of a printed table.
+MOST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DataInfo(Shown):
+    """A row per series (DICOM) or case, and the names of the tasks that read the data."""
+
+    path: str
+    format: str  #: "DICOM" or "cases"
+    tasks: tuple[str, ...]
+    listed: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+    is_synthetic: bool = False
+
+    @property
+    def title(self) -> str:
+        what = "series" if self.format == "DICOM" else "cases"
+        read = f", read by {', '.join(self.tasks)}" if self.tasks else ""
+        return f"{self.path}: {len(self.listed)} {what}{read}"
+
+    @property
+    def synthetic(self) -> bool:
+        return self.is_synthetic
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As plain data."""
+        return [dict(row) for row in self.listed]
+
+    def tables(self) -> list[Table]:
+        every = self.rows()
+        keys = [key for key in every[0] if any(row[key] not in ("", None) for row in every)]
+        if all(row.get("patient") == row.get("case") for row in every):
+            keys.remove("patient")
+        cells = tuple(tuple(_data_cell(row[key]) for key in keys) for row in every[:MOST_ROWS])
+        notes = self.notes
+        if len(every) > MOST_ROWS:
+            notes = (f"and {len(every) - MOST_ROWS} more (--json lists all)", *notes)
+        return [Table(self.title, tuple(keys), cells, notes)]
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``medtl data info --json`` prints it."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "tasks": list(self.tasks),
+            "notes": list(self.notes),
+            "synthetic": self.is_synthetic,
+            "rows": self.rows(),
+        }
+
+
+def _data_cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "x".join(f"{each:.4g}" for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Conversion(Shown):
-    """A data set that was written in another layout. ``notes``: what was reported."""
+    """A data set that was written in another layout. ``notes``: what was reported. ``failed``:
+    study in DICOM -> why it was left out."""
 
     folder: Path
     layout: str
     cases: tuple[str, ...]
     notes: tuple[str, ...]
     is_synthetic: bool = False
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

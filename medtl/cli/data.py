@@ -61,12 +61,13 @@ def convert(
     series: Series = None,
     quiet: Quiet = False,
     json: Json = False,
-) -> None:
+) -> int:
     """Convert volumes, with their labels, to another layout; header text is dropped."""
     from medtl.runtime.files import check_there
 
     check_there(root)
     from medtl import api
+    from medtl.cli.errors import SOME_FAILED
     from medtl.runtime.console import print_json
 
     found = api.convert_data(
@@ -74,6 +75,7 @@ def convert(
     )
     if json:
         print_json(found.to_json())
+    return SOME_FAILED if found.failed else 0
 
 
 @app.command()

@@ -20,7 +20,7 @@ from medtl.data.io.images import read_header
 from medtl.data.modality import Modality, parse_modality
 from medtl.data.phantom.cohort import DEFAULTS, default_phantom, own_phantom, read_index
 from medtl.data.task import Task, bound, choose_protocol
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, shortened
 from medtl.runtime.console import Reporter
 
 if TYPE_CHECKING:
@@ -93,8 +93,12 @@ def open_cohort(
     """
     converted = _converted(task, data, names, options.get("required"), series)
     if converted is not None:
-        left_out = [f"warning: left out: {why}" for why in converted.failed.values()]
-        report((*converted.notes, *left_out), reporter)
+        report(converted.notes, reporter)
+        for name, why in converted.failed.items():
+            reporter.warn(f"left out: {why}", kept=f"left out: {name}")
+        if converted.unread:
+            count = f"{len(converted.unread)} files are not read"
+            reporter.warn(f"{count}: {shortened(converted.unread)}", kept=count)
         data = converted.folder
     task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None

@@ -8,10 +8,11 @@ from pathlib import Path
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.cohort import named_series, report
 from medtl.data.dicom.files import looks_like_dicom
+from medtl.data.formats.bids import is_bids
 from medtl.data.formats.written import LAYOUTS, write_cohort
 from medtl.data.info import readers
 from medtl.data.modality import CANONICAL, Modality, parse_modality
-from medtl.errors import ConfigError, DataError, RunError, near_or_known
+from medtl.errors import ConfigError, DataError, RunError, near_or_known, shortened
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import new_folder, real_path, unwritable
@@ -49,22 +50,40 @@ def convert_data(
     if real_path(out).is_relative_to(real_path(root)):
         raise RunError(f"{out} lies in the input; choose another folder")
     if looks_like_dicom(root):
+        if labels or task:
+            option = "--labels" if labels else "--task"
+            raise ConfigError(f"{option} is for label maps, which DICOM does not hold; drop it")
         cohort = _of_dicom(root, series)
     elif series:
         raise ConfigError("--series names series of DICOM; the data are none, so drop it")
     else:
-        cohort = readers(root, catalog, task, labels)[0][1]
+        cohort = _of_task(root, catalog, task, labels)
     report(cohort.notes, reporter)
     try:
         with (
             reporter.progress("writing", len(cohort.cases)) as advance,
             new_folder(out) as filling,
         ):
-            write_cohort(cohort, layout, filling, advance)
+            notes = write_cohort(cohort, layout, filling, advance)
     except OSError as error:
         raise unwritable(out, error) from error
+    report(notes, reporter)
     reporter.say(f"{len(cohort.cases)} cases in {out}")
     return cohort
+
+
+def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None) -> Cohort:
+    """The cases as the task reads them that finds labels or classes.
+
+    Raises:
+        DataError: none does, and the one that reads label maps says what is wrong with them.
+    """
+    found = readers(root, catalog, task, labels)
+    problem = found.problems.get("segmentation")
+    if problem and is_bids(root):  # other tasks would read it without its masks
+        raise DataError(problem)
+    labelled = (each for _, each in found.cohorts if any(case.labelled for case in each.cases))
+    return next(labelled, found.cohorts[0][1])
 
 
 def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
@@ -72,7 +91,7 @@ def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
     from medtl.data.dicom.convert import convert_studies
 
     named_first = [parse_modality(text.partition("=")[0]) for text in series]
-    channels = tuple(dict.fromkeys((*CANONICAL, "ct", *named_first)))
+    channels = tuple(dict.fromkeys((*CANONICAL, "ct", "pet", *named_first)))
     named = dict(named_series(text, channels) for text in series)
 
     def place(case: str, modality: str, number: int) -> str:
@@ -90,4 +109,6 @@ def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
     if not cases:
         raise DataError(f"{root}: no study can be converted")
     left_out = [f"warning: left out: {why}" for why in done.failed.values()]
-    return Cohort(root, cases, (*done.notes, *left_out))
+    if done.unread:
+        left_out.append(f"warning: not read: {shortened(done.unread)}")
+    return Cohort(root, cases, (*done.notes, *left_out), failed=done.failed)

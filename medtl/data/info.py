@@ -5,82 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medtl.data.case import Case, Cohort
 from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.bids import is_bids
 from medtl.data.task import bound
-from medtl.errors import DataError, MedtlError
+from medtl.errors import DataError, MedtlError, shortened
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.parallel import in_threads
-from medtl.runtime.shown import Shown
-from medtl.runtime.table import Table
-
-#: Rows of a printed table.
-MOST_ROWS = 20
 
 #: Tasks that read whatever lists its cases, and so come after those of one data set.
 _ANY = ("segmentation", "classification")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class DataInfo(Shown):
-    """A row per series (DICOM) or case, and the names of the tasks that read the data."""
+class Described(NamedTuple):
+    """What was found; see :class:`medtl.api.DataInfo`."""
 
-    path: str
-    format: str  #: "DICOM" or "cases"
+    format: str
     tasks: tuple[str, ...]
     listed: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
-    is_synthetic: bool = False
-
-    @property
-    def title(self) -> str:
-        what = "series" if self.format == "DICOM" else "cases"
-        read = f", read by {', '.join(self.tasks)}" if self.tasks else ""
-        return f"{self.path}: {len(self.listed)} {what}{read}"
-
-    @property
-    def synthetic(self) -> bool:
-        return self.is_synthetic
-
-    def rows(self) -> list[dict[str, Any]]:
-        """As plain data."""
-        return [dict(row) for row in self.listed]
-
-    def tables(self) -> list[Table]:
-        every = self.rows()
-        keys = [key for key in every[0] if any(row[key] not in ("", None) for row in every)]
-        if all(row.get("patient") == row.get("case") for row in every):
-            keys.remove("patient")
-        cells = tuple(tuple(_cell(row[key]) for key in keys) for row in every[:MOST_ROWS])
-        notes = self.notes
-        if len(every) > MOST_ROWS:
-            notes = (f"and {len(every) - MOST_ROWS} more (--json lists all)", *notes)
-        return [Table(self.title, tuple(keys), cells, notes)]
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``medtl data info --json`` prints it."""
-        return {
-            "path": self.path,
-            "format": self.format,
-            "tasks": list(self.tasks),
-            "notes": list(self.notes),
-            "synthetic": self.is_synthetic,
-            "rows": self.rows(),
-        }
+    notes: tuple[str, ...]
+    synthetic: bool
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "x".join(f"{each:.4g}" for each in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else str(value)
-
-
-def describe_data(root: Path, catalog: Catalog, task: str | None = None) -> DataInfo:
+def describe_data(root: Path, catalog: Catalog, task: str | None = None) -> Described:
     """The series or cases below a folder, or in a list, a table or an archive.
 
     Args:
@@ -92,23 +41,39 @@ def describe_data(root: Path, catalog: Catalog, task: str | None = None) -> Data
     """
     if looks_like_dicom(root):
         return _dicom(root)
-    found = readers(root, catalog, task)
+    found = readers(root, catalog, task).cohorts
     first = found[0][1]
     rows = tuple(in_threads(_case, first.cases))
     names = tuple(name for name, _ in found)
-    return DataInfo(str(root), "cases", names, rows, first.notes, first.synthetic)
+    return Described("cases", names, rows, first.notes, first.synthetic)
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The tasks that read some data with the cases they find, and why others do not."""
+
+    cohorts: tuple[tuple[str, Cohort], ...]
+    problems: Mapping[str, str]
+
+
+def is_listed(root: Path) -> bool:
+    """Whether a list, a table or a description says which cases there are."""
+    if root.is_file() or is_bids(root):
+        return True
+    return any((root / name).is_file() for name in ("dataset.json", "cases.csv"))
 
 
 def readers(
     root: Path, catalog: Catalog, task: str | None = None, labels: str | None = None
-) -> list[tuple[str, Cohort]]:
-    """The tasks that read a folder, a list or a table, each with the cases it finds.
+) -> Readers:
+    """The tasks that read a folder, a list or a table.
 
     Raises:
         DataError: none does; says what each misses.
     """
-    listed = root.is_file() or is_bids(root) or (root / "dataset.json").is_file()
-    names = [task] if task else sorted(catalog.tasks, key=_first if listed else _last)
+    if root.is_dir() and not any(root.iterdir()):
+        raise DataError(f"{root}: is an empty folder")
+    names = [task] if task else sorted(catalog.tasks, key=_first if is_listed(root) else _last)
     cohorts: list[tuple[str, Cohort]] = []
     problems: dict[str, str] = {}
     for name in names:
@@ -121,9 +86,9 @@ def readers(
         except MedtlError as error:
             problems[_plain(name)] = str(error)
     if cohorts:
-        return cohorts
-    if len(problems) == 1:
-        raise DataError(next(iter(problems.values())))
+        return Readers(tuple(cohorts), problems)
+    if len(problems) == 1 or is_listed(root):
+        raise DataError(problems.get("segmentation", next(iter(problems.values()))))
     lines = (f"{name}: {why.removeprefix(f'{root}: ')}" for name, why in problems.items())
     raise DataError(f"{root}: no task reads it ({'; '.join(lines)})")
 
@@ -142,20 +107,23 @@ def _last(name: str) -> int:
     return 1 + _ANY.index(_plain(name)) if _plain(name) in _ANY else 0
 
 
-def _dicom(root: Path) -> DataInfo:
+def _dicom(root: Path) -> Described:
     from medtl.data.dicom.contrasts import contrast_of
     from medtl.data.dicom.series import find_series, without_names
-    from medtl.data.dicom.study import made_up
+    from medtl.data.dicom.study import made_up, made_up_patients, uid_of
 
     found = find_series(root)
+    if not found.series:
+        raise DataError(f"{root}: no file is an image; not read: {shortened(found.unread)}")
+    patients = made_up_patients(found)
     rows = []
     for series in found.series:
         contrast, why = contrast_of(series.acquisition)
         stack = series.stacks[0] if series.stacks else None
         rows.append(
             {
-                "study": made_up("study", series.origin.study or series.origin.patient),
-                "patient": made_up("patient", series.origin.patient),
+                "study": made_up("study", uid_of(series)),
+                "patient": patients[uid_of(series)],
                 "description": series.description,
                 "modality": series.acquisition.modality,
                 "shows": contrast,
@@ -166,7 +134,7 @@ def _dicom(root: Path) -> DataInfo:
             }
         )
     notes = tuple(f"not read: {text}" for text in found.unread)
-    return DataInfo(str(root), "DICOM", (), tuple(rows), notes)
+    return Described("DICOM", (), tuple(rows), notes, False)
 
 
 def _case(case: Case) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from medtl.runtime.cache import cache_dir, content_of
 _FIRST = ("t1ce",)
 
 #: An image that shows less than this share of the reference's box is of something else.
-LEAST_SHOWN = 0.5
+LEAST_SHOWN = 0.25
 
 
 def reference_of(headers: Mapping[Modality, Header]) -> Modality:
@@ -62,12 +62,10 @@ def on_one_grid(
     for name in moved:
         if lost_header(onto, headers[name]):
             check_same_grid(case, {reference: onto, name: headers[name]})  # says which and why
-        shown = _shown(headers[name], onto)
-        if shown < LEAST_SHOWN:
-            raise DataError(
-                f"{case.id}: {name} ({headers[name].path}) shows {shown:.0%} of what {reference} "
-                "shows; register the images first"
-            )
+        try:
+            check_shown(name, headers[name], reference, onto)
+        except DataError as error:
+            raise DataError(f"{case.id}: {error}") from error
     changed = others if register else moved
     if not changed:
         return case, ""
@@ -76,6 +74,15 @@ def on_one_grid(
         images[name] = _resampled(case.images[name], case.images[reference], onto, register)
     how = "registered and laid" if register else "laid"
     return replace(case, images=images), f"{', '.join(changed)} {how} onto the grid of {reference}"
+
+
+def check_shown(name: str, header: Header, reference: str, onto: Header) -> None:
+    """Raise DataError for an image that shows too little of what the reference shows."""
+    shown = _shown(header, onto)
+    if shown < LEAST_SHOWN:
+        raise DataError(
+            f"{name} shows {shown:.0%} of what {reference} shows; register the images first"
+        )
 
 
 def _shown(header: Header, onto: Header) -> float:

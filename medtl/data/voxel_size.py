@@ -14,6 +14,10 @@ THICK = 3.0
 #: chosen coarser than its images more often than finer.
 ODD_LARGER, ODD_SMALLER = 5.0, 9.0
 
+#: Voxel edges outside this range (mm) come from a broken header or another unit; if the header
+#: gives microns, the lower limit is as many microns.
+SPACING_RANGE_MM = (0.01, 100.0)
+
 
 def axes_mm(spacing_mm: Spacing | Sequence[float]) -> tuple[float, float, float]:
     """The spacing of each axis."""

@@ -10,17 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lightning_fabric import Fabric
 
-from medtl.data.case import Case, Cohort
+from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.content_hash import files_of
 from medtl.data.io.geometry import Header
 from medtl.data.io.images import label_path, read_header, write_labels
+from medtl.data.io.nifti import label_counts
 from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.data.modality import Modality
 from medtl.data.one_grid import on_one_grid
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.ensemble import Ensemble, Prepared
-from medtl.inference.outputs import ALL, Attempts, Predicted, Shard, write_manifest, write_volumes
+from medtl.inference.outputs import (
+    ALL,
+    Attempts,
+    Predicted,
+    Shard,
+    check_own,
+    read_volumes,
+    write_manifest,
+    write_volumes,
+)
+from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import check_apart, file_name, real_path
@@ -68,8 +80,10 @@ def write_label_maps(
     cases = shard.take(cohort.cases)
     reference = predictor.preprocessor.modalities[0]
     targets = _targets(cases, reference, cohort, out)
+    check_own(out / shard.named(VOLUMES))
+    there: list[Case] = []
     if skip_existing:
-        cases, targets = _without_existing(cases, targets, reporter)
+        cases, targets, there = _without_existing(cases, targets, predictor.fabric, reporter)
     _report_replaced(targets, reporter)
     _report_others(out, cohort, reference, reporter)
     own = share(predictor.fabric, cases)
@@ -77,13 +91,16 @@ def write_label_maps(
         predictor.fabric, _predict(ensemble, own, out, model, reporter, register), len(cases)
     )
     failed = {each.case: each.problem for each in found if each.volumes_ml is None}
-    if failed and len(failed) == len(found):
+    if failed and len(failed) == len(found) and not there:
         raise DataError(next(iter(failed.values())))
     failed |= cohort.failed
     written = [each for each in found if each.volumes_ml is not None]
     _check_kept(out, written)
-    if predictor.fabric.is_global_zero and written:
-        volumes = {each.case: each.volumes_ml or {} for each in written}
+    if predictor.fabric.is_global_zero and (written or there):
+        known = read_volumes(out / shard.named(VOLUMES))
+        lacking = [case for case in there if case.id not in known]
+        volumes = {case.id: _volumes_of(case, predictor, reference, out) for case in lacking}
+        volumes |= {each.case: each.volumes_ml or {} for each in written}
         write_volumes(out / shard.named(VOLUMES), volumes)
         files = {each.case: each.files for each in written}
         write_manifest(out / shard.named(MANIFEST), files, failed, model)
@@ -116,9 +133,9 @@ def _predict(
     def write(predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:
         case, header, scheme, settled = predicted
         files = [label_path(out, case.id, header.path)]
-        write_labels(files[0], scheme.paint(settled.masks_LIJK), header)
         if case.slices is not None:
-            files += _write_seg(out, case, regions, settled, model)
+            files += _write_seg(out, case, regions, settled, model, reporter)
+        write_labels(files[0], scheme.paint(settled.masks_LIJK), header)  # last: the case is done
         return _Written(
             case.id, tuple(files), volumes_ml(settled, regions, header), max(settled.moved)
         )
@@ -139,21 +156,35 @@ def _predict(
 
 
 def _write_seg(
-    out: Path, case: Case, regions: Sequence[str], settled: Settled, model: str
+    out: Path,
+    case: Case,
+    regions: Sequence[str],
+    settled: Settled,
+    model: str,
+    reporter: Reporter,
 ) -> list[Path]:
-    """The SEG file of a case from DICOM; none where every region is empty."""
+    """The SEG file of a case from DICOM; none where every region is empty, or with a warning."""
     from medtl.data.dicom.seg import write_seg
 
     path = out / f"{file_name(case.id)}.dcm"
     assert case.slices is not None
-    return [path] if write_seg(path, settled.masks_LIJK, regions, case.slices, model) else []
+    try:
+        written = write_seg(path, settled.masks_LIJK, regions, case.slices, model)
+    except DataError as error:
+        reporter.warn(f"{case.id}: no DICOM SEG: {error}")
+        return []
+    return [path] if written else []
 
 
 def volumes_ml(settled: Settled, regions: Sequence[str], header: Header) -> dict[str, float]:
     """The volume of each region in millilitres."""
-    voxel_ml = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
     voxels = settled.masks_LIJK.sum(axis=(1, 2, 3))
-    return {name: float(count) * voxel_ml for name, count in zip(regions, voxels, strict=True)}
+    return {n: float(count) * voxel_ml(header) for n, count in zip(regions, voxels, strict=True)}
+
+
+def voxel_ml(header: Header) -> float:
+    """The volume of a voxel in millilitres."""
+    return abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
 
 
 def _check_kept(out: Path, written: Sequence[_Written]) -> None:
@@ -193,15 +224,32 @@ def _targets(cases: Sequence[Case], reference: Modality, cohort: Cohort, out: Pa
 
 
 def _without_existing(
-    cases: Sequence[Case], targets: Sequence[Path], reporter: Reporter
-) -> tuple[list[Case], list[Path]]:
-    """The cases that have no label map yet. Files are written whole, so those that exist are."""
-    left = [
-        (case, target) for case, target in zip(cases, targets, strict=True) if not target.is_file()
-    ]
-    if len(left) < len(cases):
-        reporter.say(f"--skip-existing: {len(cases) - len(left)} of {len(cases)} are there already")
-    return [case for case, _ in left], [target for _, target in left]
+    cases: Sequence[Case], targets: Sequence[Path], fabric: Fabric, reporter: Reporter
+) -> tuple[list[Case], list[Path], list[Case]]:
+    """The cases that have no label map yet, and those that have one.
+
+    Files are written whole, so those that exist are. The first process looks for all.
+    """
+    exists = [target.is_file() for target in targets]
+    if fabric.world_size > 1:
+        exists = fabric.broadcast(exists)
+    there = [case for case, done in zip(cases, exists, strict=True) if done]
+    if there:
+        reporter.say(f"--skip-existing: {len(there)} of {len(cases)} are there already")
+    left = [(c, t) for c, t, done in zip(cases, targets, exists, strict=True) if not done]
+    return [case for case, _ in left], [target for _, target in left], there
+
+
+def _volumes_of(
+    case: Case, predictor: Segmenter, reference: Modality, out: Path
+) -> dict[str, float]:
+    """The volumes of a label map that is there already."""
+    file = ImageFile(label_path(out, case.id, case.images[reference].path))
+    counts, header = label_counts(file), read_header(file)
+    return {
+        region: sum(counts.get(value, 0) for value in case.regions[region]) * voxel_ml(header)
+        for region in predictor.preprocessor.regions
+    }
 
 
 def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:

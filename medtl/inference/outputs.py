@@ -13,12 +13,16 @@ from typing import TypeVar
 
 from medtl import __version__
 from medtl.data.case import Case
-from medtl.errors import ConfigError, DataError
+from medtl.errors import ConfigError, DataError, RunError
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import read_cell, write_csv
 from medtl.runtime.run_folder import write_text
 
 Result = TypeVar("Result")
+
+
+#: Of the table of volumes.
+_COLUMNS = ("case", "region", "ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +89,32 @@ class Attempts:
         """What did not fail; a warning for what did."""
         for case, result in tried:
             if result is None:
-                self.reporter.warn(f"left out: {self.failed[case.id]}")
+                self.reporter.warn(f"left out: {self.failed[case.id]}", f"left out: {case.id}")
             else:
                 yield case, result
 
 
 def write_volumes(path: Path, volumes_ml: Mapping[str, Mapping[str, float]]) -> None:
     """``case, region, ml``; rows of other cases that are there already stay."""
-    rows = {**_read_volumes(path), **volumes_ml}
+    rows = {**read_volumes(path), **volumes_ml}
     write_csv(
         path,
-        ("case", "region", "ml"),
+        _COLUMNS,
         ((case, region, f"{ml:.3f}") for case in sorted(rows) for region, ml in rows[case].items()),
     )
 
 
-def _read_volumes(path: Path) -> dict[str, dict[str, float]]:
+def check_own(path: Path) -> None:
+    """Refuse to replace a table that ``predict`` did not write."""
+    try:
+        start = path.read_bytes()[:100] if path.is_file() else b""
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if start and not start.startswith(",".join(_COLUMNS).encode()):
+        raise RunError(f"{path}: is no table of medtl's; move it, or choose another --out")
+
+
+def read_volumes(path: Path) -> dict[str, dict[str, float]]:
     """Those of an earlier call; none where the file cannot be read."""
     found: dict[str, dict[str, float]] = {}
     try:
@@ -108,7 +122,7 @@ def _read_volumes(path: Path) -> dict[str, dict[str, float]]:
             for row in csv.DictReader(file):
                 case, region = read_cell(row["case"]), read_cell(row["region"])
                 found.setdefault(case, {})[region] = float(row["ml"])
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return {}
     return found
 
@@ -116,17 +130,36 @@ def _read_volumes(path: Path) -> dict[str, dict[str, float]]:
 def write_manifest(
     path: Path, files: Mapping[str, Sequence[Path]], failed: Iterable[str], model: str
 ) -> None:
-    """What was written, with the SHA-256 of each file; no path, and no name beyond the cases'."""
+    """What was written, with the SHA-256 of each file; no path, and no name beyond the cases'.
+
+    Cases of an earlier call stay, as far as their files are there.
+    """
+    cases = {
+        case: {name: digest for name, digest in those.items() if (path.parent / name).is_file()}
+        for case, those in _read_manifest(path).items()
+    }
+    cases |= {
+        case: {each.name: _sha256(each) for each in those if each.is_file()}
+        for case, those in files.items()
+    }
     content = {
         "medtl": __version__,
         "model": model,
-        "cases": {
-            case: {each.name: _sha256(each) for each in those if each.is_file()}
-            for case, those in sorted(files.items())
-        },
+        "cases": {case: those for case, those in sorted(cases.items()) if those},
         "failed": sorted(failed),
     }
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
+    """The files of each case of an earlier call; none where the file cannot be read."""
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        return {
+            str(case): {str(k): str(v) for k, v in those.items()} for case, those in cases.items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _sha256(path: Path) -> str:

@@ -73,13 +73,16 @@ class Reporter:
         if not self._brief:
             self._print(text)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, kept: str = "") -> None:
         """A ``warning:`` line, which the results of the command repeat (``summary.json``).
 
         The same text is printed once, and also if the reporter is ``quiet``: a result may be wrong.
+
+        Args:
+            kept: what the results repeat instead, where ``text`` names files of patients.
         """
-        if text not in self.warnings:
-            self.warnings.append(text)
+        if (kept or text) not in self.warnings:
+            self.warnings.append(kept or text)
             if not self.silent:
                 self._print(f"warning: {text}")
 
@@ -147,10 +150,10 @@ class Recorder(Reporter):
         self.lines.append(text)
         Reporter.say(self, text)
 
-    def warn(self, text: str) -> None:
-        if text not in self.warnings:
+    def warn(self, text: str, kept: str = "") -> None:
+        if (kept or text) not in self.warnings:
             self.lines.append(f"warning: {text}")
-        Reporter.warn(self, text)
+        Reporter.warn(self, text, kept)
 
     def show(self, table: Table) -> None:
         self.tables.append(table)

@@ -11,11 +11,10 @@ from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import select
 from medtl.data.io.geometry import Header
-from medtl.data.io.nifti import SPACING_RANGE_MM
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import FEWEST_FOR_BOOTSTRAP
 from medtl.data.task import Defaults, Task
-from medtl.data.voxel_size import as_option, as_spacing, axes_mm, in_mm, is_odd
+from medtl.data.voxel_size import SPACING_RANGE_MM, as_option, as_spacing, axes_mm, in_mm, is_odd
 from medtl.errors import ConfigError, DataError, shortened
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.label_free import check_selector

@@ -101,11 +101,11 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
     dataset.save_as(path, enforce_file_format=True)
 
 
-def enhanced(scan: Scan) -> Dataset:
-    """All slices as the frames of one file, the last one first."""
+def enhanced(scan: Scan, order: Sequence[int] = ()) -> Dataset:
+    """All slices as the frames of one file, in any order; left out, the last one first."""
     dataset = _common(scan)
     dataset.SOPClassUID = EnhancedMRImageStorage
-    order = list(reversed(range(scan.values_IJK.shape[2])))
+    order = list(order) or list(reversed(range(scan.values_IJK.shape[2])))
     dataset.NumberOfFrames = len(order)
     dataset.PixelData = b"".join(_bytes(scan, k) for k in order)
     measures = Dataset()

@@ -29,7 +29,7 @@ def test_predictions_of_odd_cases_lie_beside_each_other(
     run, out = tmp_path / "run", tmp_path / "out"
     assert exit_code("train", "segmentation", "--data", table, *words, "--out", run) == 0
     assert exit_code("predict", run, "-i", table, "-o", out, "--device", "cpu", "-q") == 0
-    written = sorted(path.name for path in out.iterdir())
+    written = sorted(path.name for path in out.glob("*.nii.gz"))
     assert written == sorted(f"{file_name(name)}.nii.gz" for name in names)
     table.write_text(table.read_text(encoding="utf-8").replace("\nb,", "\nA,"), encoding="utf-8")
     assert exit_code("predict", run, "-i", table, "-o", out, "--device", "cpu", "-q") == 2

@@ -15,9 +15,11 @@ import pydicom
 import pytest
 from dicom_files import Scan, write_scan
 from places import shared_data
+from pydicom.uid import generate_uid
 from terminal import Terminal
 
 from medtl import api
+from medtl.runtime.cache import cache_dir
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
 
@@ -92,6 +94,41 @@ def test_nothing_written_tells_whose_study_it_is(
             assert scan.study.encode() not in content
 
 
+def test_a_broken_slice_tells_nobody_either(
+    run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "in" / "good", tmp_path / "in" / "Surname^Given"
+    _study(good, scan)
+    _study(bad, replace(scan, study=generate_uid()))
+    victim = bad / "a" / "003.dcm"
+    victim.write_bytes(victim.read_bytes()[:-50])
+    (bad / "broken.dcm").write_bytes(b"no DICOM")
+    _, err = medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT, code=3)
+    assert "003.dcm: truncated" in err  # on the terminal, not in what is kept
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
+    kept = [*(tmp_path / "out").rglob("*"), *cache_dir().rglob("*")]
+    for path in kept:
+        assert "Surname" not in str(path.relative_to(path.parents[1]))
+        assert not path.is_file() or b"Surname" not in path.read_bytes()
+    line = medtl.refused("predict", run, "-i", bad, "-o", tmp_path / "none", *EXACT)
+    assert "003.dcm: truncated" in line
+
+
+def test_without_a_frame_of_reference_there_is_no_segmentation(
+    run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
+) -> None:
+    _study(tmp_path / "in", scan)
+    for path in (tmp_path / "in").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
+    _, err = medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT)
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
+    assert (tmp_path / "out" / "volumes.csv").is_file()
+    if not list((tmp_path / "out").glob("*.dcm")):
+        assert "no DICOM SEG: its header does not allow a SEG" in err or "label map" in err
+
+
 def test_a_broken_case_is_reported_and_the_others_go_on(
     run: Path, small_phantom: Callable[..., Path], medtl: Terminal, tmp_path: Path
 ) -> None:
@@ -107,6 +144,9 @@ def test_a_broken_case_is_reported_and_the_others_go_on(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["failed"] == [broken]
     assert sorted(manifest["cases"]) == others
+    again = ("predict", run, "-i", data, "-o", tmp_path / "out", "--skip-existing", *EXACT)
+    medtl(*again, code=3)  # the only one that is left fails once more
+    assert sorted(json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"]) == others
     found = api.predict(run, data, tmp_path / "api", device="cpu", precision="fp32")
     assert list(found.failed) == [broken]
 
@@ -128,10 +168,12 @@ def test_parts_together_are_the_whole_and_none_is_done_twice(
     gone = sorted(maps)[0]
     gone.unlink()
     times = {path: path.stat().st_mtime_ns for path in maps if path != gone}
+    assert not (out / "volumes.csv").exists()  # those of the parts bear their numbers
     _, err = medtl("predict", run, "-i", data, "-o", out, "--skip-existing", *EXACT)
     assert "4 of 5 are there already" in err
     assert gone.read_bytes() == maps[gone]
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (out / "volumes.csv").read_bytes() == (whole / "volumes.csv").read_bytes()
     line = medtl.refused("predict", run, "-i", data, "-o", out, "--shard", "3/2")
     assert "write NUMBER/OF" in line
 

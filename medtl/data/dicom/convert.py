@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +20,6 @@ from numpy.typing import NDArray
 from medtl import __version__
 from medtl.data import one_grid
 from medtl.data.case import Cohort
-from medtl.data.dicom.files import DicomFile
 from medtl.data.dicom.pixels import read_stack
 from medtl.data.dicom.series import find_series
 from medtl.data.dicom.study import Chosen, Study, read_studies
@@ -27,7 +29,7 @@ from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import cache_dir, content_of
-from medtl.runtime.files import new_folder
+from medtl.runtime.files import new_folder, unwritable
 
 #: Where a case's image lies: case, modality, number of the modality -> path below the folder.
 Naming = Callable[[str, str, int], str]
@@ -41,6 +43,7 @@ class Converted:
     studies: tuple[Study, ...]
     notes: tuple[str, ...]
     failed: Mapping[str, str]  #: study -> why it is not in the folder
+    unread: tuple[str, ...] = ()  #: files that are no image, and why
 
     def placed(self, cohort: Cohort) -> Cohort:
         """The cases of the folder with their patients, and the slices on whose grid they lie."""
@@ -79,22 +82,25 @@ def convert_studies(
     """
     found = find_series(root)
     studies, failed = read_studies(found, wanted, named)
+    kept = []
     for study in studies:
         lacking = [name for name in wanted if name not in study.images]
         if lacking and (whole or not study.images):
             failed[study.id] = _lacking(study, lacking)
-    kept = [study for study in studies if study.id not in failed]
-    folder = cache_dir() / "dicom" / _key(kept, channels)
-    failed |= _written(kept, folder, channels, naming) if kept else {}
-    kept = [study for study in kept if study.id not in failed]
+            continue
+        paths = {name: naming(study.id, name, list(channels).index(name)) for name in study.images}
+        try:
+            kept.append((study, _written(study, paths)))
+        except DataError as error:
+            failed[study.id] = f"{study.id}: {error}"
     unread = f"; not read: {shortened(found.unread)}" if found.unread else ""
     if not kept:
         reasons = list(failed.values()) or ["no series is an image"]
         raise DataError(f"{root}: {shortened(reasons)}{unread}")
-    notes = [note for study in kept for note in _notes(study)]
-    if unread:
-        notes.append(f"warning: {unread.removeprefix('; ')}")
-    return Converted(folder, tuple(kept), tuple(notes), failed)
+    notes = [note for study, _ in kept for note in _notes(study)]
+    folder = _together([folder for _, folder in kept])
+    named_studies = tuple(study for study, _ in kept)
+    return Converted(folder, named_studies, tuple(notes), failed, found.unread)
 
 
 def _lacking(study: Study, lacking: Sequence[str]) -> str:
@@ -103,26 +109,49 @@ def _lacking(study: Study, lacking: Sequence[str]) -> str:
     return f"{study.id}: no series shows {', '.join(lacking)}{reasons}{advice}"
 
 
-def _written(
-    studies: Sequence[Study], folder: Path, channels: Sequence[str], naming: Naming
-) -> dict[str, str]:
-    """Fill the folder, unless it is there; returns the studies that cannot be read, and why."""
-    problems = folder.with_name(f"{folder.name}.json")
+def _written(study: Study, paths: Mapping[Modality, str]) -> Path:
+    """The folder of a study's images; it is filled unless it is there."""
+    folder = cache_dir() / "dicom" / _key(study, paths)
     if not folder.is_dir():
-        failed = {}
-        with new_folder(folder) as filling:
-            for study in studies:
-                try:
-                    images = _images(study)
-                except DataError as error:
-                    failed[study.id] = f"{study.id}: {error}"
-                    continue
-                for name, image_IJK in images.items():
-                    path = filling / naming(study.id, name, list(channels).index(name))
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_nifti(path, image_IJK, reference_of(study).stack.affine)
-            problems.write_text(json.dumps(failed), encoding="utf-8")
-    return dict(json.loads(problems.read_text(encoding="utf-8")))
+        images = _images(study)
+        affine = reference_of(study).stack.affine
+        with _settled(folder), new_folder(folder) as filling:
+            for name, image_IJK in images.items():
+                path = filling / paths[name]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_nifti(path, image_IJK, affine)
+    return folder
+
+
+def _together(folders: Sequence[Path]) -> Path:
+    """One folder with the files of several, which are linked where the system can."""
+    if len(folders) == 1:
+        return folders[0]
+    names = json.dumps(sorted(folder.name for folder in folders))
+    key = hashlib.blake2b(names.encode(), digest_size=12).hexdigest()
+    joined = cache_dir() / "dicom" / f"set-{key}"
+    if not joined.is_dir():
+        with _settled(joined), new_folder(joined) as filling:
+            for folder in folders:
+                shutil.copytree(folder, filling, copy_function=_link, dirs_exist_ok=True)
+    return joined
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy(source, target)
+
+
+@contextmanager
+def _settled(folder: Path) -> Iterator[None]:
+    """Another process may fill the folder at the same time: the first one is kept."""
+    try:
+        yield
+    except OSError as error:
+        if not folder.is_dir():
+            raise unwritable(folder, error) from error
 
 
 def _notes(study: Study) -> list[str]:
@@ -130,11 +159,12 @@ def _notes(study: Study) -> list[str]:
     notes = [f"{study.id}: {', '.join(shown)}"]
     doubled = sum(chosen.stack.doubled for chosen in study.images.values())
     if doubled:
-        notes.append(f"{study.id}: {doubled} files are copies of others; each is read once")
+        notes.append(f"{study.id}: slices that lie there more than once: {doubled}")
     if study.set_aside:
         notes.append(f"{study.id}: set aside: {'; '.join(study.set_aside)}")
     if moved := _moved(study):
-        notes.append(f"{study.id}: {', '.join(moved)} laid onto the grid of {_reference(study)}")
+        laid = f"{', '.join(moved)} laid onto the grid of {_reference(study)}"
+        notes.append(f"warning: {study.id}: {laid}; they were not registered (--register)")
     return notes
 
 
@@ -147,7 +177,7 @@ def _reference(study: Study) -> Modality:
     return one_grid.reference_of({name: _header(each) for name, each in study.images.items()})
 
 
-def _moved(study: Study) -> list[str]:
+def _moved(study: Study) -> list[Modality]:
     onto = _header(reference_of(study))
     return [name for name, each in study.images.items() if not same_grid(onto, _header(each))]
 
@@ -160,14 +190,15 @@ def _header(chosen: Chosen) -> Header:
 
 def _images(study: Study) -> dict[Modality, NDArray[np.float32] | NDArray[np.int16]]:
     """The images of a study, all on one grid."""
-    reference = reference_of(study).stack
-    moved = _moved(study)
+    onto, moved = _header(reference_of(study)), _moved(study)
+    for name in moved:
+        one_grid.check_shown(name, _header(study.images[name]), _reference(study), onto)
     images = {}
     for name, chosen in study.images.items():
         stack = chosen.stack
         image_IJK = read_stack(stack.frames)
         if name in moved:
-            image_IJK = resample_onto(image_IJK, stack.affine, reference.shape, reference.affine)
+            image_IJK = resample_onto(image_IJK, stack.affine, onto.shape, onto.affine)
         images[name] = _compact(image_IJK)
     return images
 
@@ -181,16 +212,15 @@ def _compact(image_IJK: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np
     return image_IJK
 
 
-def _key(studies: Sequence[Study], channels: Sequence[str]) -> str:
+def _key(study: Study, paths: Mapping[Modality, str]) -> str:
     """A hash of the files that are read, in their order, and of what is made of them."""
-    parts = [
-        [study.id, name, [_content(frame.file, frame.index) for frame in chosen.stack.frames]]
-        for study in studies
-        for name, chosen in study.images.items()
-    ]
-    text = json.dumps([__version__, list(channels), parts])
+    contents: dict[Path, str] = {}
+    parts = []
+    for name, chosen in study.images.items():
+        for frame in chosen.stack.frames:
+            path = frame.file.path
+            if path not in contents:
+                contents[path] = content_of(path)
+            parts.append([name, contents[path], frame.file.member, frame.index])
+    text = json.dumps([__version__, sorted(paths.items()), parts])
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _content(file: DicomFile, index: int | None) -> str:
-    return f"{content_of(file.path)}:{file.member}:{index}"

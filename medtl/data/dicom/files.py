@@ -96,13 +96,20 @@ def looks_like_dicom(root: Path) -> bool:
             if name.lower().endswith(_NIFTI):
                 return False
             path = Path(folder, name)
-            zipped = name.lower().endswith(".zip")
-            if is_dicom(path) or (zipped and any(True for _ in _within(path))):
+            if is_dicom(path) or (name.lower().endswith(".zip") and _holds_some(path)):
                 return True
             seen += 1
             if seen == _LOOKED_AT:
                 return False
     return False
+
+
+def _holds_some(path: Path) -> bool:
+    """Whether an archive holds DICOM; one that cannot be opened may hold anything else."""
+    try:
+        return any(True for _ in _within(path))
+    except DataError:
+        return False
 
 
 def _within(path: Path) -> Iterator[DicomFile]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ from medtl.data.dicom.files import DicomFile
 from medtl.errors import DataError
 
 Vector = tuple[float, float, float]
+
+#: No scanner reaches so far.
+FARTHEST_MM = 1e5
+
+#: Compression makes images at most this many times smaller.
+MOST_COMPRESSED = 4000
 
 #: Of a file's own header; those of the patient are not among them.
 _TAGS = (
@@ -60,6 +67,7 @@ class Frame:
 
     file: DicomFile
     index: int | None
+    of: int  #: frames of the file
     number: int | None  #: as the header counts the slices of the series
     instance: str
     rows: int
@@ -85,19 +93,23 @@ class Origin:
 
     study: str
     series: str
+    number: str  #: as the scanner counts the series of the study
     frame_of_reference: str
     patient: str
     names: tuple[str, ...]  #: words that name the patient
     kind: str  #: its SOP class
+
+    @property
+    def of_study(self) -> str:
+        """What its study has in common, also where that has no UID."""
+        return self.study or f"studies without a UID of {self.patient}"
 
 
 @contextmanager
 def reading(file: DicomFile) -> Iterator[None]:
     """Whatever pydicom raises for a broken file is a DataError that names the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except DataError:
         raise
     except MemoryError as error:
@@ -109,6 +121,7 @@ def reading(file: DicomFile) -> Iterator[None]:
 
 # pydicom logs what it finds odd; medtl checks what it uses, and says it in one line.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
 def read_frames(file: DicomFile) -> tuple[Origin, list[Frame]]:
@@ -128,13 +141,15 @@ def read_frames(file: DicomFile) -> tuple[Origin, list[Frame]]:
 
 def _origin(header: Dataset) -> Origin:
     patient = _text(header, "PatientID") or _text(header, "PatientName")
-    names = f"{_text(header, 'PatientName')} {_text(header, 'PatientID')}".replace("^", " ")
+    names = f"{_text(header, 'PatientName')} {_text(header, 'PatientID')}"
+    words = {names.split()[-1] if names.split() else "", *re.split(r"[\W_]+", names)}
     return Origin(
         study=_text(header, "StudyInstanceUID"),
         series=_text(header, "SeriesInstanceUID"),
+        number=_text(header, "SeriesNumber"),
         frame_of_reference=_text(header, "FrameOfReferenceUID"),
         patient=patient,
-        names=tuple(word for word in names.split() if len(word) > 1),
+        names=tuple(sorted(word for word in words if len(word) > 1)),
         kind=_text(header, "SOPClassUID"),
     )
 
@@ -144,7 +159,8 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
     frames = _whole(header, "NumberOfFrames") or 1
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    if not 1 <= frames <= file.size():
+    bits = rows * columns * (_whole(header, "BitsAllocated") or 0)
+    if frames < 1 or frames * bits > 8 * MOST_COMPRESSED * file.size() or frames > file.size():
         raise DataError(f"{file}: declares {frames} frames, which it cannot hold; fetch it again")
     if per_frame and len(per_frame) != frames:
         raise DataError(
@@ -157,6 +173,7 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
         yield Frame(
             file=file,
             index=index if several else None,
+            of=frames,
             number=index + 1 if several else _whole(header, "InstanceNumber"),
             instance=_text(header, "SOPInstanceUID"),
             rows=rows,
@@ -249,7 +266,7 @@ def _within(places: Sequence[Dataset], sequence: str, name: str) -> Any:
 
 def _vector(values: Any, count: int, what: str, file: DicomFile) -> Any:
     found = tuple(float(value) for value in _several(values))
-    if len(found) != count or not all(map(math.isfinite, found)):
+    if len(found) != count or not all(abs(value) < FARTHEST_MM for value in found):
         raise DataError(f"{file}: {what} is not {count} numbers; repair the header")
     return found
 

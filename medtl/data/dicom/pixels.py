@@ -5,6 +5,7 @@ Axes: J rows, I columns of a frame as DICOM has it; I J K voxels of a stack.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +18,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from medtl.data.dicom.frames import Frame, reading
+from medtl.data.dicom.frames import MOST_COMPRESSED, Frame, reading
 from medtl.errors import DataError
-
-#: Compression makes images at most this many times smaller.
-MOST_COMPRESSED = 4000
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -33,6 +31,7 @@ def read_stack(frames: Sequence[Frame]) -> NDArray[np.float32]:
         DataError: a file without pixels, one that cannot be decoded, or values that are no numbers.
     """
     first = frames[0]
+    _open(first)  # refuses sizes that are not there, before memory is asked for
     volume_IJK = np.empty((first.columns, first.rows, len(frames)), np.float32)
     held: dict[Any, Dataset] = {}
     for k, frame in enumerate(frames):
@@ -42,9 +41,10 @@ def read_stack(frames: Sequence[Frame]) -> NDArray[np.float32]:
     return volume_IJK
 
 
-def same_pixels(frame: Frame, other: Frame) -> bool:
-    """Whether two frames hold the same picture."""
-    return np.array_equal(_decode(_open(frame), frame), _decode(_open(other), other))
+def picture_hash(frame: Frame) -> str:
+    """A hash of the pixels of a frame, in the units of its slope."""
+    picture_JI = np.ascontiguousarray(_decode(_open(frame), frame))
+    return hashlib.blake2b(picture_JI.tobytes(), digest_size=16).hexdigest()
 
 
 def _open(frame: Frame) -> Dataset:

@@ -22,6 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from medtl import __version__
 from medtl.data.dicom.frames import reading
 from medtl.data.dicom.stacks import Stack
+from medtl.errors import DataError
 from medtl.runtime.files import replacing
 
 #: Who makes the files, and the name of its own codes.
@@ -39,13 +40,13 @@ _KEYWORDS = {
 #: What a SEG repeats of its source, and may leave empty; it could name the patient.
 _EMPTIED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
-    *("ReferringPhysicianName", "StudyID", "StudyDate", "StudyTime"),
+    *("ReferringPhysicianName", "StudyID", "StudyDate", "StudyTime", "PositionReferenceIndicator"),
 )
 
 #: What is taken over of a source: where its pixels lie, and what refers to it.
 _TAKEN = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
-    *("FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "PixelSpacing"),
+    *("FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices"),
     *("NumberOfFrames", "DimensionOrganizationSequence", "DimensionIndexSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ImageType"),
@@ -76,19 +77,49 @@ def write_seg(
         model: what predicted the masks.
 
     Raises:
+        DataError: the header of the series does not allow one, or its frames lie in several files.
         RunError: the path cannot be written.
     """
-    from highdicom.seg import Segmentation, SegmentationTypeValues
-
     shown = [n for n, mask_IJK in enumerate(masks_LIJK) if mask_IJK.any()]
     if not shown:
         return False
-    seg = Segmentation(
+    order = _order(stack)
+    masks_KJIL = masks_LIJK[shown][..., order].transpose(3, 2, 1, 0).astype(np.uint8)
+    try:
+        seg = _segmentation(masks_KJIL, [regions[n] for n in shown], stack, model)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise DataError(f"its header does not allow a SEG ({reason})") from error
+    with replacing(path) as temporary:
+        seg.save_as(temporary)
+    return True
+
+
+def _order(stack: Stack) -> list[int]:
+    """The slices in the order in which highdicom takes those of the source: of a file of several
+    frames in the file's, else in the stack's."""
+    frames = stack.frames
+    if frames[0].index is None:
+        return list(range(len(frames)))
+    if len({frame.file for frame in frames}) > 1:
+        raise DataError("its slices are frames of several files, of which no SEG is written")
+    order = sorted(range(len(frames)), key=lambda n: frames[n].index or 0)
+    if [frames[n].index for n in order] != list(range(frames[0].of)):
+        raise DataError("its file holds other frames as well, so no SEG is written")
+    return order
+
+
+def _segmentation(
+    masks_KJIL: NDArray[np.uint8], regions: Sequence[str], stack: Stack, model: str
+) -> Any:
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    return Segmentation(
         source_images=_sources(stack),
-        pixel_array=np.moveaxis(masks_LIJK[shown], 0, -1).transpose(2, 1, 0, 3).astype(np.uint8),
+        pixel_array=masks_KJIL,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, regions[n], model) for number, n in enumerate(shown, start=1)
+            _description(number, region, model) for number, region in enumerate(regions, start=1)
         ],
         series_instance_uid=generate_uid(),
         series_number=1000,
@@ -104,13 +135,10 @@ def write_seg(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=True,
     )
-    with replacing(path) as temporary:
-        seg.save_as(temporary)
-    return True
 
 
 def _sources(stack: Stack) -> list[Dataset]:
-    """The headers of the slices, in the order of the stack, without whose they are."""
+    """The headers of the slices, in the order of the stack, without the patient's fields."""
     held: dict[Any, Dataset] = {}
     for frame in stack.frames:
         if frame.file not in held:
@@ -121,6 +149,8 @@ def _sources(stack: Stack) -> list[Dataset]:
             header.file_meta.setdefault("TransferSyntaxUID", UID(ExplicitVRLittleEndian))
             for name in _EMPTIED:
                 setattr(header, name, None)
+            if "SliceThickness" not in header and frame.index is None:
+                header.SliceThickness = stack.spacing_mm[2]
             held[frame.file] = header
     return list(held.values())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medtl.data.dicom.files import DicomFile, find_files
 from medtl.data.dicom.frames import Acquisition, Frame, Origin, read_frames
 from medtl.data.dicom.stacks import Stack, stacked
-from medtl.errors import DataError
+from medtl.errors import DataError, visible
 from medtl.runtime.parallel import in_threads
 
 #: What comes from scanners, as volumes of slices; segmentations, reports and plans do not.
@@ -21,24 +21,34 @@ _SCANS = ("MR", "CT", "PT", "NM", "XA", "US", "CR", "DX", "MG", "OT", "SC", "")
 LEAST_SLICES = 3
 
 
+#: Names of this many letters are replaced within longer words, too.
+LEAST_LETTERS = 4
+
 #: Of the slices of a localiser fewer than this share are parallel.
 MOSTLY = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series: the volumes in it, or the reason why there are none."""
+    """A series: the volumes in it, or the reason why there are none.
+
+    ``repeated``: another series of the study has the same description.
+    """
 
     origin: Origin
     acquisition: Acquisition
     frames: tuple[Frame, ...] = field(repr=False)
     stacks: tuple[Stack, ...] = ()
     problem: str = ""
+    repeated: bool = False
 
     @property
     def description(self) -> str:
-        """As the scanner named it, without words that name the patient."""
-        return without_names(self.acquisition.description, self.origin.names)
+        """As the scanner named it, without words that name the patient; with its number where it
+        has no name of its own."""
+        text = visible(without_names(self.acquisition.description, self.origin.names))
+        number = f"#{self.origin.number}" if self.repeated or not text else ""
+        return f"{text} {number}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +74,15 @@ def find_series(root: Path) -> Found:
         if isinstance(read, str):
             unread.append(read)
         else:
-            groups[read[0].study, read[0].series].append(read)
+            groups[read[0].of_study, read[0].series].append(read)
     series = [_series([origin for origin, _ in those], [f for _, fs in those for f in fs])
               for those in groups.values()]  # fmt: skip
-    return Found(tuple(sorted(series, key=_order)), tuple(unread))
+    count = Counter((each.origin.of_study, each.description) for each in series)
+    told = [
+        replace(each, repeated=count[each.origin.of_study, each.description] > 1)
+        for each in sorted(series, key=_order)
+    ]
+    return Found(tuple(told), tuple(unread))
 
 
 def _read(file: DicomFile) -> tuple[Origin, list[Frame]] | str:
@@ -80,6 +95,8 @@ def _read(file: DicomFile) -> tuple[Origin, list[Frame]] | str:
 def _series(origins: Sequence[Origin], frames: Sequence[Frame]) -> Series:
     origin, first = origins[0], frames[0]
     problem, stacks = _refusal(frames), list[Stack]()
+    if len({each.patient for each in origins}) > 1:
+        problem = "holds slices of several patients"
     if not problem:
         try:
             stacks = stacked(frames)
@@ -108,12 +125,14 @@ def _rounded(vector: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, 1) + 0.0 for value in vector)
 
 
-def _order(series: Series) -> tuple[str, str]:
-    return series.origin.study, series.origin.series
+def _order(series: Series) -> tuple[str, str, str]:
+    return series.origin.study, series.origin.number.zfill(9), series.origin.series
 
 
 def without_names(text: str, names: Sequence[str]) -> str:
     """The text with words of the patient's name or number replaced."""
-    for name in names:
-        text = re.sub(rf"(?i)(?<![^\W_]){re.escape(name)}(?![^\W_])", "***", text)
+    for name in sorted(names, key=len, reverse=True):
+        word = re.escape(name)
+        whole = word if len(name) >= LEAST_LETTERS else rf"(?<![^\W_]){word}(?![^\W_])"
+        text = re.sub(whole, "***", text, flags=re.IGNORECASE)
     return text

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl.data.dicom.frames import Frame
-from medtl.data.dicom.pixels import same_pixels
+from medtl.data.dicom.pixels import picture_hash
+from medtl.data.voxel_size import SPACING_RANGE_MM
 from medtl.errors import DataError, shortened
 
 FloatArray = NDArray[np.float64]
@@ -73,7 +74,7 @@ def stacked(frames: Sequence[Frame]) -> list[Stack]:
 def _check_placed(frames: Sequence[Frame]) -> None:
     for frame in frames:
         if frame.position is None or frame.directions is None or frame.spacing_mm is None:
-            raise DataError(f"{frame}: its header does not say where it lies; convert it")
+            raise DataError(f"{frame}: its header does not say where it lies; leave it out")
         if "MOSAIC" in frame.acquisition.image_type:
             raise DataError(f"{frame}: holds many slices in one picture (mosaic); convert it")
 
@@ -130,18 +131,23 @@ def _volumes(frames: Sequence[Frame]) -> list[tuple[list[Frame], int]]:
 def _without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], int]:
     """The frames, of those that are the same picture at the same place the first alone."""
     kept: dict[Any, list[Frame]] = defaultdict(list)
+    pictures: dict[Frame, str] = {}
     for frame in sorted(frames, key=lambda frame: (frame.file, frame.index or 0)):
         there = kept[np.round(np.array(frame.position) / SAME_MM).astype(int).tobytes()]
-        if not any(_is_copy(frame, other) for other in there):
+        if not any(_is_copy(frame, other, pictures) for other in there):
             there.append(frame)
     single = [frame for there in kept.values() for frame in there]
     return single, len(frames) - len(single)
 
 
-def _is_copy(frame: Frame, other: Frame) -> bool:
+def _is_copy(frame: Frame, other: Frame, pictures: dict[Frame, str]) -> bool:
+    """Whether two frames at one place are the same picture; ``pictures`` remembers their hashes."""
     if (frame.acquisition, frame.volume) != (other.acquisition, other.volume):
         return False
-    return same_pixels(frame, other)
+    for each in (frame, other):
+        if each not in pictures:
+            pictures[each] = picture_hash(each)
+    return pictures[frame] == pictures[other]
 
 
 def _crowded(frames: Sequence[Frame]) -> list[Frame]:
@@ -174,7 +180,11 @@ def _stack(frames: Sequence[Frame], doubled: int) -> Stack:
     affine = np.eye(4)
     columns = (along_row * columns_mm, down * rows_mm, step, positions[0])
     affine[:3] = _TO_RAS @ np.stack(columns, axis=1)
-    return Stack(tuple(ordered), affine, doubled)
+    stack = Stack(tuple(ordered), affine, doubled)
+    low, high = SPACING_RANGE_MM
+    if not all(low <= edge <= high for edge in stack.spacing_mm):
+        raise DataError(f"voxels of {_joined(stack.spacing_mm)} mm are not possible; leave it out")
+    return stack
 
 
 def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:

@@ -6,10 +6,10 @@ Studies and patients bear made-up names, always the same for the same study or p
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from medtl.data.dicom.contrasts import NEITHER, contrast_of
 from medtl.data.dicom.series import LEAST_SLICES, Found, Series, without_names
@@ -40,7 +40,7 @@ class Study:
 def read_studies(
     found: Found, wanted: Sequence[str], named: Mapping[str, str] | None = None
 ) -> tuple[list[Study], dict[str, str]]:
-    """A study each, with the series that show the ``wanted`` modalities, as far as they are there.
+    """Every study, with those of the ``wanted`` modalities that its series show.
 
     Args:
         named: modality -> description of its series, ``*`` for any characters.
@@ -49,14 +49,15 @@ def read_studies(
         the studies, and by name why others cannot be used: two series show one modality, or a
         description fits none.
     """
-    groups: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    groups: dict[str, list[Series]] = defaultdict(list)
     for series in found.series:
-        groups[series.origin.patient, series.origin.study].append(series)
+        groups[series.origin.of_study].append(series)
+    patients = made_up_patients(found)
     studies, failed = [], {}
-    for (patient, study), those in groups.items():
-        name = made_up("study", study or patient)
+    for those in groups.values():
+        name = made_up("study", uid_of(those[0]))
         try:
-            studies.append(_study(name, those, wanted, named or {}))
+            studies.append(_study(name, those, wanted, named or {}, patients))
         except DataError as error:
             failed[name] = str(error)
     return sorted(studies, key=lambda study: study.id), failed
@@ -64,23 +65,52 @@ def read_studies(
 
 def made_up(kind: str, uid: str) -> str:
     """A name that does not tell the identifier it stands for."""
-    return f"{kind}-{hashlib.blake2b(uid.encode(), digest_size=4).hexdigest()}"
+    return f"{kind}-{hashlib.blake2b(uid.encode(), digest_size=6).hexdigest()}"
+
+
+def made_up_patients(found: Found) -> dict[str, str]:
+    """UID of each study -> a name for its patient.
+
+    It is made of the UID of one of the patient's studies, as a hash of a number could be guessed.
+    """
+    of_patient: dict[str, set[str]] = defaultdict(set)
+    for series in found.series:
+        of_patient[series.origin.patient or uid_of(series)].add(uid_of(series))
+    return {
+        uid: made_up("patient", min(uids)) for uids in of_patient.values() for uid in sorted(uids)
+    }
+
+
+def uid_of(series: Series) -> str:
+    """The UID of its study, or the series' own."""
+    return series.origin.study or series.origin.series
 
 
 def _study(
-    name: str, group: Sequence[Series], wanted: Sequence[str], named: Mapping[str, str]
+    name: str,
+    group: Sequence[Series],
+    wanted: Sequence[str],
+    named: Mapping[str, str],
+    patients: Mapping[str, str],
 ) -> Study:
+    if len({series.origin.patient for series in group} - {""}) > 1:
+        raise DataError(f"{name}: holds series of several patients; part them")
     aside: list[str] = []
     usable = []
     for series in group:
         if why := _unusable(series):
-            aside.append(f"{_called(series)}: {why}")
+            aside.append(f"{series.description}: {why}")
         else:
             usable.append(series)
     shown = _shown(usable, wanted, named, aside, name)
     images = {m: _only(shown[m], m, name) for m in map(Modality, wanted) if m in shown}
-    patient = made_up("patient", group[0].origin.patient)
-    return Study(name, patient, images, tuple(aside), any(NEITHER in text for text in aside))
+    return Study(
+        name,
+        patients[uid_of(group[0])],
+        images,
+        tuple(aside),
+        any(NEITHER in text for text in aside),
+    )
 
 
 def _unusable(series: Series) -> str:
@@ -107,7 +137,7 @@ def _shown(
         if not fitting:
             raise DataError(
                 f"{study}: no series fits --series {modality}={pattern}; there are "
-                f"{shortened([_called(series) for series in usable], 12)}"
+                f"{shortened([series.description for series in usable], 12)}"
             )
         candidates[Modality(modality)] = fitting
         left = [series for series in left if series not in fitting]
@@ -117,33 +147,29 @@ def _shown(
         if modality:
             candidates[Modality(modality)].append(series)
         else:
-            aside.append(f"{_called(series)}: {why}")
+            aside.append(f"{series.description}: {why}")
     return candidates
 
 
 def _by_header(series: Series, wanted: Sequence[str], others: Sequence[Series]) -> tuple[str, str]:
     """The wanted modality that a series shows, or "" and why it shows none."""
+    kind = series.acquisition.modality.lower()
+    for name in wanted:
+        if kind in (name, {"pet": "pt"}.get(name)):
+            return name, ""
     if set(wanted) & set(CANONICAL):
         name, why = contrast_of(series.acquisition)
         if name and name not in wanted:
             return "", f"shows {name}, which is not needed"
         return name, why
-    kind = series.acquisition.modality.lower()
-    for name in wanted:
-        if name == kind:
-            return name, ""
     if len(wanted) == 1 and len(others) == 1:
         return wanted[0], ""
     return "", NEITHER
 
 
 def _fits(series: Series, pattern: str) -> bool:
-    return fnmatchcase(series.description.lower(), pattern.lower())
-
-
-def _called(series: Series) -> str:
-    count = len(series.frames)
-    return series.description or f"a series without a name ({count} slice{'s'[: count > 1]})"
+    words = ".*".join(map(re.escape, pattern.lower().split("*")))
+    return re.fullmatch(words, series.description.lower()) is not None
 
 
 def _only(candidates: Sequence[Series], modality: str, study: str) -> Chosen:
@@ -152,8 +178,9 @@ def _only(candidates: Sequence[Series], modality: str, study: str) -> Chosen:
     left = originals or list(candidates)
     stacks = [stack for series in left for stack in series.stacks]
     if len(stacks) > 1:
-        names = shortened([_called(series) for series in left], 12)
+        names = shortened([series.description for series in left], 12)
         what = f"{names} all show" if len(left) > 1 else f"{names} holds {len(stacks)} volumes of"
-        advice = "name one by --series" if len(left) > 1 else "keep one of them"
-        raise DataError(f"{study}: {what} {modality}; {advice} {modality}=DESCRIPTION")
+        name = f"name one by --series {modality}=DESCRIPTION"
+        advice = name if len(left) > 1 else "keep the files of one"
+        raise DataError(f"{study}: {what} {modality}; {advice}")
     return Chosen(left[0], stacks[0])

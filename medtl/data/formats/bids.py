@@ -35,6 +35,9 @@ _MASKS = ("dseg", "mask")
 #: Masks of the brain, or of what was filled, are no segmentation.
 _NO_LABELS = ("brain", "head", "defaced", "fov")
 
+#: Spaces of an image itself.
+_OWN_SPACES = ("orig", "native", "individual", "t1w", "t2w", "flair")
+
 _CLASS = ("class", "diagnosis", "group")
 
 
@@ -126,7 +129,7 @@ def _images(root: Path, notes: list[str]) -> dict[tuple[str, str], list[_File]]:
     """Session -> its images, one per channel: the one whose name says least beside the contrast."""
     found: dict[tuple[str, str], dict[str, list[_File]]] = defaultdict(lambda: defaultdict(list))
     for file in _files(root):
-        if file.suffix not in _MASKS:
+        if not file.suffix.lower().endswith(("mask", "seg")):
             found[file.session][file.channel].append(file)
     chosen = {}
     left_out = []
@@ -209,15 +212,30 @@ def _masks(
     if folder.is_dir():
         places += [folder, *(folder / name for name in held_in(folder).folders)]
     found: dict[tuple[str, str], list[_File]] = defaultdict(list)
+    others: list[str] = []
     for place in places:
         for file in _files(place):
             words = {file.entities.get(key, "").lower() for key in ("desc", "label")}
-            if file.suffix in _MASKS and not words & set(_NO_LABELS):
+            if file.suffix not in _MASKS or words & set(_NO_LABELS):
+                continue
+            if file.session in images and not _fits(file, images[file.session]):
+                others.append(file.path.name)
+            else:
                 found[file.session].append(file)
+    if others:
+        notes.append(f"warning: masks of other runs or spaces are left out: {shortened(others)}")
     lone = [f"sub-{subject}" for subject, session in found if (subject, session) not in images]
     if lone:
         notes.append(f"warning: masks without images, left out: {shortened(lone)}")
     return {session: _one_mask(files) for session, files in found.items() if session in images}
+
+
+def _fits(mask: _File, images: Sequence[_File]) -> bool:
+    """Whether a mask is of the run of one of the images, and in its space."""
+    if mask.entities.get("space", "orig").lower() not in _OWN_SPACES:
+        return False
+    said = {key: mask.entities[key] for key in ("run", "acq", "rec") if key in mask.entities}
+    return any(said.items() <= image.entities.items() for image in images) or not said
 
 
 def _one_mask(files: Sequence[_File]) -> _File:

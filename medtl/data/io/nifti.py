@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
+from medtl.data.voxel_size import SPACING_RANGE_MM
 from medtl.errors import DataError, RunError
 from medtl.runtime.cache import remembered
 from medtl.runtime.files import open_regular, replacing
@@ -73,7 +74,7 @@ def read_volume(
             or too large for sums, and volumes whose voxels all have one value, unless
             ``allow_constant``.
     """
-    array, affine = _read(file)
+    array, affine = read_stored(file)
     with np.errstate(over="ignore"):
         array_IJK = np.array(array, dtype=np.float32)
     low, high = float(array_IJK.min()), float(array_IJK.max())
@@ -103,7 +104,7 @@ def read_labels(
         DataError: as :func:`read_header`, and for values that are not whole numbers or not among
             ``allowed``.
     """
-    array, affine = _read(file)
+    array, affine = read_stored(file)
     labels_IJK = _whole_numbers(array, file.path)
     values = map(int, np.flatnonzero(np.bincount(labels_IJK.ravel(order="K"))))
     unknown = sorted(set(values) - set(allowed))
@@ -124,7 +125,7 @@ def label_counts(file: ImageFile) -> dict[int, int]:
     """Voxels of each value of a segmentation; kept between runs. Errors as read_labels."""
 
     def count() -> list[tuple[int, int]]:
-        array, _ = _read(file)
+        array, _ = read_stored(file)
         inside = array[array != 0]  # a few per cent of the voxels; only these are rounded
         whole = _whole_numbers(inside, file.path) if inside.size else inside.astype(np.int16)
         counts = np.bincount(whole, minlength=1)
@@ -196,7 +197,12 @@ def _storable(array_IJK: NDArray[Any]) -> NDArray[Any]:
     return array_IJK.astype(smaller[kind]) if kind in smaller else array_IJK
 
 
-def _read(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_stored(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read one volume in its own type, scaled as the header says: array_IJK, affine (mm).
+
+    Raises:
+        DataError: as :func:`read_header`, and for truncated files.
+    """
     with opened(file.path) as (image, stream):
         shape, affine = volume_shape(image, file), checked_affine(image, file.path)
         check_possible(file.path, declared_bytes(image, checked_dtype(image, file.path)))
@@ -229,11 +235,6 @@ def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int16]:
 
 def _listed(values: Iterable[int]) -> str:
     return ", ".join(map(str, values))
-
-
-#: Voxel edges outside this range (mm) come from a broken header or another unit; if the header
-#: gives microns, the lower limit is as many microns.
-SPACING_RANGE_MM = (0.01, 100.0)
 
 
 #: The bits of ``xyzt_units`` that name the unit of space ...

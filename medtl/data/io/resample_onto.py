@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+#: Share of a voxel by which rounding may move a place.
+SLACK = 1e-3
+
 
 def resample_onto(
     image_IJK: NDArray[np.float32], affine: FloatArray, shape: Sequence[int], onto: FloatArray
 ) -> NDArray[np.float32]:
     """The image at the voxels of a grid of ``shape`` and the affine ``onto`` (both to mm).
 
-    Linear between the image's voxels; beyond them its least value. Where the grid is coarser, the
-    image is blurred first along its own axes, so that no detail is skipped.
+    Linear between the centres of the image's voxels, in the outer half of a voxel its value; beyond
+    the image its least value. Where the grid is coarser, the image is blurred first along its own
+    axes, so that no detail is skipped.
     """
     from scipy.ndimage import affine_transform, gaussian_filter
 
@@ -27,14 +31,18 @@ def resample_onto(
     steps = np.linalg.norm(way[:3, :3], axis=1)  # of one voxel of the grid, along each image axis
     sigma = np.maximum(0, (steps - 1) / 2)
     source = gaussian_filter(image_IJK, sigma, mode="nearest") if sigma.any() else image_IJK
-    moved: NDArray[np.float32] = affine_transform(
-        source,
-        way[:3, :3],
-        way[:3, 3],
-        tuple(shape),
-        order=1,
-        mode="constant",
-        cval=float(image_IJK.min()),
-        output=np.float32,
+    moved_IJK: NDArray[np.float32] = affine_transform(
+        source, way[:3, :3], way[:3, 3], tuple(shape), order=1, mode="nearest", output=np.float32
     )
-    return moved
+    moved_IJK[~_inside(way, image_IJK.shape, shape)] = image_IJK.min()
+    return moved_IJK
+
+
+def _inside(way: FloatArray, held: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Where the voxels of a grid (IJK) lie within those of an image of the shape ``held``."""
+    inside_IJK = np.ones(tuple(shape), bool)
+    i, j, k = np.ogrid[tuple(slice(edge) for edge in shape)]
+    for row, edge in zip(way[:3], held, strict=True):
+        place_IJK = (row[0] * i + row[1] * j) + (row[2] * k + row[3])
+        inside_IJK &= (place_IJK >= -0.5 - SLACK) & (place_IJK <= edge - 0.5 + SLACK)
+    return inside_IJK

@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 
 from medtl.data.case import Case
-from medtl.errors import ConfigError, DataError
-from medtl.inference.outputs import Attempts, Shard, write_manifest, write_volumes
+from medtl.errors import ConfigError, DataError, RunError
+from medtl.inference.outputs import (
+    Attempts,
+    Shard,
+    check_own,
+    write_manifest,
+    write_volumes,
+)
 from medtl.runtime.console import Recorder
 
 
@@ -63,6 +69,16 @@ def test_a_damaged_table_of_volumes_is_replaced(tmp_path: Path, content: bytes) 
     assert [row["case"] for row in _rows(path)] == ["a"]
 
 
+def test_tables_of_others_are_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "volumes.csv"
+    check_own(path)
+    write_volumes(path, {"a": {"WT": 1.0}})
+    check_own(path)
+    path.write_text("subject,ml\nx,3\n")
+    with pytest.raises(RunError, match="is no table of medtl's"):
+        check_own(path)
+
+
 def test_manifest(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"content")
     files = {"a": [tmp_path / "a.nii.gz", tmp_path / "gone.dcm"]}
@@ -70,6 +86,9 @@ def test_manifest(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "manifest.json").read_text())
     assert found["cases"] == {"a": {"a.nii.gz": hashlib.sha256(b"content").hexdigest()}}
     assert found["failed"] == ["b"]
+    (tmp_path / "c.nii.gz").write_bytes(b"other")
+    write_manifest(tmp_path / "manifest.json", {"c": [tmp_path / "c.nii.gz"]}, [], "brats, source")
+    assert list(json.loads((tmp_path / "manifest.json").read_text())["cases"]) == ["a", "c"]
 
 
 def test_cases_that_cannot_be_read_are_passed_over() -> None:
@@ -87,4 +106,5 @@ def test_cases_that_cannot_be_read_are_passed_over() -> None:
         ("2", "22"),
     ]
     assert list(attempts.failed) == ["1"]
-    assert reporter.warnings == ["left out: 1: broken; fetch it again"]
+    assert reporter.lines == ["warning: left out: 1: broken; fetch it again"]
+    assert reporter.warnings == ["left out: 1"]  # which files keep: no path

@@ -67,7 +67,10 @@ def test_images_lie_on_the_grid_of_t1_with_contrast(tmp_path: Path) -> None:
         assert image.shape == post.values_IJK.shape
         assert_allclose(image.affine, post.affine, atol=1e-4)
         assert_allclose(centre_of(path), CENTRE, atol=0.05)
-    assert any("flair laid onto the grid of t1ce" in note for note in done.notes)
+    assert any(
+        note.startswith("warning: ") and "flair laid onto the grid of t1ce" in note
+        for note in done.notes
+    )
 
 
 def test_without_contrast_the_finest_grid_is_taken(tmp_path: Path) -> None:
@@ -166,3 +169,56 @@ def test_a_study_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
         text = " ".join(done.failed.values())
         assert "004.dcm: truncated" in text
         assert "no series shows flair, t1ce (AX T2: shows t2, which is not needed)" in text
+
+
+def test_failures_are_not_remembered(tmp_path: Path) -> None:
+    study(tmp_path)
+    victim = tmp_path / "a" / "004.dcm"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match="truncated"):
+        converted(tmp_path, "flair", "t1ce")
+    assert not [path for path in cache_dir().rglob("*") if b"truncated" in _bytes(path)]
+    victim.write_bytes(whole)
+    assert len(converted(tmp_path, "flair", "t1ce").studies) == 1
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def test_one_more_study_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    study(tmp_path / "one")
+    first = converted(tmp_path, "flair", "t1ce")
+    times = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.nii")}
+    study(tmp_path / "two")
+    both = converted(tmp_path, "flair", "t1ce")
+    assert len(both.studies) == 2
+    assert len(list(both.folder.rglob("*.nii"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_tasks_that_name_files_otherwise_have_their_own(tmp_path: Path) -> None:
+    study(tmp_path)
+    brats = converted(tmp_path, "flair", "t1ce").folder
+
+    def numbered(case: str, modality: str, number: int) -> str:
+        return f"{case}_{number:04}.nii"
+
+    other = convert_studies(tmp_path, ("flair", "t1ce"), Brats.modalities, numbered).folder
+    assert other != brats
+    assert len(list(other.glob("*_0000.nii"))) == 1
+
+
+def test_images_of_another_place_are_refused(tmp_path: Path) -> None:
+    scan = Scan(header={"SeriesDescription": "AX T1 POST"})
+    write_scan(tmp_path / "a", scan)
+    away = replace(scan.of(SeriesDescription="AX FLAIR"), origin=(400.0, 0.0, 0.0))
+    write_scan(tmp_path / "b", away)
+    with pytest.raises(DataError, match=r"flair shows 0% of what t1ce shows"):
+        converted(tmp_path, "flair", "t1ce")
+
+
+def test_a_damaged_archive_beside_other_data_is_no_dicom(tmp_path: Path) -> None:
+    (tmp_path / "aaa.zip").write_bytes(b"PK\x03\x04 and no more")
+    assert not looks_like_dicom(tmp_path)

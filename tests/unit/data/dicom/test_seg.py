@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import OBLIQUE, Scan, enhanced, save, write_scan
+from dicom_files import OBLIQUE, Scan, datasets, enhanced, save, write_scan
 from numpy.testing import assert_allclose, assert_array_equal
 
 from medtl.data.dicom.seg import region_code, write_seg
 from medtl.data.dicom.series import find_series
 from medtl.data.dicom.stacks import Stack
+from medtl.errors import DataError
 
 _TURNS = {
     "axial": np.eye(3),
@@ -85,13 +87,37 @@ def test_lies_where_the_label_map_lies(tmp_path: Path, turn: np.ndarray) -> None
     assert_array_equal(voxels, masks_LIJK[shown].sum(axis=(1, 2, 3)))
 
 
-def test_frames_of_one_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [range(7), range(6, -1, -1), (3, 0, 6, 1, 5, 2, 4)])
+def test_frames_of_one_file(tmp_path: Path, order: Sequence[int]) -> None:
     (tmp_path / "in").mkdir()
-    save(enhanced(Scan()), tmp_path / "in" / "x.dcm")
+    save(enhanced(Scan(), order), tmp_path / "in" / "x.dcm")
     stack = _stack(tmp_path / "in")
     masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
     assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
-    assert_allclose(_centroid_of_seg(path, 1), _centroid(masks_LIJK[0], stack), atol=1e-3)
+    for number, region in ((1, 0), (2, 1), (3, 3)):
+        assert_allclose(
+            _centroid_of_seg(path, number), _centroid(masks_LIJK[region], stack), atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("lost", ["FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID"])
+def test_a_header_that_allows_none_is_told(tmp_path: Path, lost: str) -> None:
+    for n, dataset in enumerate(datasets(Scan())):
+        save(dataset, tmp_path / f"{n}.dcm")
+        delattr(dataset, lost)
+        dataset.save_as(tmp_path / f"{n}.dcm", enforce_file_format=False)
+    stack = _stack(tmp_path)
+    with pytest.raises(DataError, match="does not allow a SEG"):
+        write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_the_thickness_may_be_missing(tmp_path: Path) -> None:
+    for n, dataset in enumerate(datasets(Scan())):
+        del dataset.SliceThickness
+        save(dataset, tmp_path / f"{n}.dcm")
+    stack = _stack(tmp_path)
+    assert write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
 
 
 def test_nothing_is_written_of_nothing(tmp_path: Path) -> None:
@@ -109,7 +135,8 @@ def test_says_nothing_of_the_patient(tmp_path: Path) -> None:
         "AccessionNumber": "PLANTED-2", "StudyID": "PLANTED-3", "StudyDate": "19040506",
         "StudyDescription": "Planted study", "PatientComments": "planted words",
         "OperatorsName": "Planted^Operator", "DeviceSerialNumber": "PLANTED-4",
-        "PatientAge": "107Y", "OtherPatientIDs": "PLANTED-5", "ProtocolName": "planted protocol",
+        "PatientAge": "107Y", "PositionReferenceIndicator": "planted place",
+        "OtherPatientIDs": "PLANTED-5", "ProtocolName": "planted protocol",
     }  # fmt: skip
     write_scan(tmp_path / "in", Scan(header=planted))
     stack = _stack(tmp_path / "in")

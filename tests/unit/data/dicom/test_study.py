@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import Scan, pattern, write_scan
+from dicom_files import Scan, datasets, pattern, save, write_scan
 
 from medtl.data.dicom.contrasts import contrast_of
 from medtl.data.dicom.frames import Acquisition
 from medtl.data.dicom.series import find_series
-from medtl.data.dicom.study import read_studies
+from medtl.data.dicom.study import made_up, read_studies
 
 
 def acquisition(
@@ -42,7 +42,11 @@ def acquisition(
         ("AX T2 FLAIR", "flair"), ("t2_tirm_tra_dark-fluid", "flair"), ("FLAIR_reg", "flair"),
         ("T2 TSE TRA", "t2"), ("tse_t2_cor", "t2"), ("T2_reg", "t2"),
         ("Ax T2* GRE", ""), ("ADC", ""), ("ep2d_diff_3scan", ""), ("AXIAL PD", ""),
-        ("SWI_Images", ""), ("localizer", ""), ("BRAIN", ""),
+        ("SWI_Images", ""), ("localizer", ""), ("BRAIN", ""), ("AX T1+C", "t1ce"), ("T1+", "t1ce"),
+        ("AX T1 NO CONTRAST", "t1"), ("AX T1 C-", "t1"), ("AX T1 POST W/O FS", "t1ce"),
+        ("T1 post without fatsat", "t1ce"), ("T1 post op", "t1"), ("T1 post-op", "t1"),
+        ("t2_fl2d_tra_hemo", ""), ("gre_field_mapping", ""), ("relCBV", ""),
+        ("T1 pre post subtraction", ""), ("AX CISS", ""), ("AX FIESTA", ""), ("3D COW", ""),
     ],
 )  # fmt: skip
 def test_words(description: str, contrast: str) -> None:
@@ -60,6 +64,8 @@ def test_words(description: str, contrast: str) -> None:
         ("flair", {"echo": 90.0, "repetition": 10000.0, "inversion": 2600.0}),
         ("", {"echo": 15.0, "repetition": 3000.0}),  # proton density
         ("", {"echo": 20.0, "repetition": 600.0, "sequence": ("GR",)}),  # T2*
+        ("", {"echo": 3.0, "repetition": 25.0, "sequence": ("GR",)}),  # time of flight
+        ("", {"echo": 80.0, "repetition": 8000.0, "sequence": ("EP", "SE")}),  # diffusion
         ("", {}),
     ],
 )
@@ -71,8 +77,24 @@ def test_words_that_the_times_contradict() -> None:
     contrast, why = contrast_of(acquisition("AX T1", echo=92.0, repetition=4000.0))
     assert (contrast, why) == (
         "",
-        "is called t1, but its echo and repetition times are those of t2",
+        "is called t1, but its times are those of t2",
     )
+
+
+@pytest.mark.parametrize(
+    ("description", "echo", "repetition", "inversion"),
+    [
+        ("t2_tirm_cor", 60.0, 4000.0, 160.0),  # takes the signal of fat away
+        ("FLAIR", 90.0, 9000.0, 150.0),
+        ("AX T2", 90.0, 9000.0, 2500.0),  # flair by its times
+        ("AX T2 GRE", 20.0, 620.0, None),
+    ],
+)
+def test_contradictions(
+    description: str, echo: float, repetition: float, inversion: float | None
+) -> None:
+    found = acquisition(description, echo=echo, repetition=repetition, inversion=inversion)
+    assert contrast_of(found)[0] == ""
 
 
 def test_flair_without_its_inversion_time() -> None:
@@ -139,9 +161,11 @@ def test_names_are_made_up_and_stay_the_same(tmp_path: Path) -> None:
 
 
 def test_names_of_patients_are_taken_out_of_descriptions(tmp_path: Path) -> None:
-    _study(tmp_path, a="FLAIR of Surname, Given (ID-4711)")
+    _study(tmp_path, a="FLAIR of Surname, GIVENs (ID-4711)")
     (study,), _ = read_studies(find_series(tmp_path), ("flair",))
-    assert study.images["flair"].series.description == "FLAIR of ***, *** (***)"
+    text = study.images["flair"].series.description
+    for word in ("surname", "given", "4711"):
+        assert word not in text.lower()
 
 
 def test_one_series_needs_no_contrast(tmp_path: Path) -> None:
@@ -157,3 +181,54 @@ def test_ct_is_told_by_its_modality(tmp_path: Path) -> None:
     (study,), _ = read_studies(find_series(tmp_path), ("ct",))
     assert study.images["ct"].series.description == "Thorax"
     assert np.all(np.array(study.images["ct"].stack.shape) > 1)
+
+
+def test_series_of_one_description_have_their_numbers(tmp_path: Path) -> None:
+    scan = Scan()
+    for number in (4, 7):
+        write_scan(tmp_path / str(number), scan.of(SeriesDescription="FLAIR", SeriesNumber=number))
+    found = find_series(tmp_path)
+    (why,) = read_studies(found, ("flair",))[1].values()
+    assert "FLAIR #4, FLAIR #7 all show flair" in why
+    (study,), _ = read_studies(found, ("flair",), {"flair": "FLAIR #7"})
+    assert study.images["flair"].series.origin.number == "7"
+
+
+def test_brackets_in_a_description_mean_themselves(tmp_path: Path) -> None:
+    _study(tmp_path, a="AX FLAIR [C]", b="AX FLAIR [D]")
+    (study,), _ = read_studies(find_series(tmp_path), ("flair",), {"flair": "*[c]"})
+    assert study.images["flair"].series.description == "AX FLAIR [C]"
+
+
+def test_a_series_without_the_patients_number_is_of_its_study(tmp_path: Path) -> None:
+    scan = _study(tmp_path, a="AX FLAIR")
+    write_scan(
+        tmp_path / "b", scan.of(SeriesDescription="AX T1 POST", PatientID="", PatientName="")
+    )
+    (study,), failed = read_studies(find_series(tmp_path), ("flair", "t1ce"))
+    assert sorted(study.images) == ["flair", "t1ce"]
+    assert not failed
+
+
+def test_two_patients_in_a_study_are_refused(tmp_path: Path) -> None:
+    scan = _study(tmp_path, a="AX FLAIR")
+    write_scan(tmp_path / "b", scan.of(SeriesDescription="AX T1 POST", PatientID="ID-2"))
+    studies, failed = read_studies(find_series(tmp_path), ("flair", "t1ce"))
+    assert not studies
+    assert "holds series of several patients" in next(iter(failed.values()))
+
+
+def test_two_patients_in_a_series_are_refused(tmp_path: Path) -> None:
+    scan = Scan()
+    for n, dataset in enumerate(datasets(scan)):
+        dataset.PatientID = "ID-1" if n < 3 else "ID-2"
+        save(dataset, tmp_path / f"{n}.dcm")
+    (series,) = find_series(tmp_path).series
+    assert series.problem == "holds slices of several patients"
+
+
+def test_names_of_patients_cannot_be_guessed_from_their_numbers(tmp_path: Path) -> None:
+    _study(tmp_path, a="AX FLAIR")
+    (study,), _ = read_studies(find_series(tmp_path), ("flair",))
+    for guess in ("ID-4711", "Surname^Given", "ID-4711 Surname^Given"):
+        assert made_up("patient", guess) != study.patient
