@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r"medtl\.(evaluation\.intervals\.Key|config\.Config|runtime\.parallel\.(Item|Result)"
-        r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where|Spacing",
+        r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where|Spacing|Stack",
     ),
     # Records of what a file holds: their modules are no part of the reference.
     (r"py:class", r"(medtl\.transforms\.image_record\.)?ImageRecord|SplitFold"),

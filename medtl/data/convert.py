@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
@@ -45,19 +45,10 @@ def convert_data(
     layout = LAYOUTS.get(to)
     if layout is None:
         raise ConfigError(f"--to {to!r}: {near_or_known(to, LAYOUTS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: is there already; give a new or empty folder")
-    if real_path(out).is_relative_to(real_path(root)):
-        raise RunError(f"{out} lies in the input; choose another folder")
-    if looks_like_dicom(root):
-        if labels or task:
-            option = "--labels" if labels else "--task"
-            raise ConfigError(f"{option} is for label maps, which DICOM does not hold; drop it")
-        cohort = _of_dicom(root, series)
-    elif series:
-        raise ConfigError("--series names series of DICOM; the data are none, so drop it")
-    else:
-        cohort = _of_task(root, catalog, task, labels)
+    _check_out(out, root)
+    dicom = looks_like_dicom(root)
+    _check_options(dicom, {"--labels": labels, "--task": task}, series)
+    cohort = _of_dicom(root, series) if dicom else _of_task(root, catalog, task, labels)
     report(cohort.notes, reporter)
     try:
         with (
@@ -70,6 +61,22 @@ def convert_data(
     report(notes, reporter)
     reporter.say(f"{len(cohort.cases)} cases in {out}")
     return cohort
+
+
+def _check_out(out: Path, root: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: is there already; give a new or empty folder")
+    if real_path(out).is_relative_to(real_path(root)):
+        raise RunError(f"{out} lies in the input; choose another folder")
+
+
+def _check_options(dicom: bool, of_labels: Mapping[str, str | None], series: Sequence[str]) -> None:
+    """Refuse options that the data have no use for."""
+    for option, value in of_labels.items():
+        if dicom and value:
+            raise ConfigError(f"{option} is for label maps, which DICOM does not hold; drop it")
+    if series and not dicom:
+        raise ConfigError("--series names series of DICOM; the data are none, so drop it")
 
 
 def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None) -> Cohort:

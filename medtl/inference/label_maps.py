@@ -5,9 +5,10 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -32,11 +33,14 @@ from medtl.inference.outputs import (
     write_manifest,
     write_volumes,
 )
-from medtl.inference.segmentation import Segmenter
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import check_apart, file_name, real_path
 from medtl.runtime.parallel import ahead
+from medtl.transforms.preprocessor import Preprocessor
+
+if TYPE_CHECKING:
+    from medtl.data.dicom.stacks import Stack
 
 #: Beside the label maps.
 VOLUMES, MANIFEST = "volumes.csv", "manifest.json"
@@ -75,105 +79,126 @@ def write_label_maps(
     Raises:
         DataError: none can be read.
     """
-    predictor = ensemble.predictors[0]
-    cohort.check_regions(predictor.preprocessor.regions)
+    job = _Job(ensemble, out, model, reporter, register)
+    cohort.check_regions(job.preprocessor.regions)
     cases = shard.take(cohort.cases)
-    reference = predictor.preprocessor.modalities[0]
-    targets = _targets(cases, reference, cohort, out)
+    targets = _targets(cases, job.reference, cohort, out)
     check_own(out / shard.named(VOLUMES))
     there: list[Case] = []
     if skip_existing:
-        cases, targets, there = _without_existing(cases, targets, predictor.fabric, reporter)
+        cases, targets, there = _without_existing(cases, targets, job.fabric, reporter)
     _report_replaced(targets, reporter)
-    _report_others(out, cohort, reference, reporter)
-    own = share(predictor.fabric, cases)
-    found = gather(
-        predictor.fabric, _predict(ensemble, own, out, model, reporter, register), len(cases)
-    )
+    _report_others(out, cohort, job.reference, reporter)
+    found = gather(job.fabric, job.predict(share(job.fabric, cases)), len(cases))
     failed = {each.case: each.problem for each in found if each.volumes_ml is None}
     if failed and len(failed) == len(found) and not there:
         raise DataError(next(iter(failed.values())))
     failed |= cohort.failed
     written = [each for each in found if each.volumes_ml is not None]
     _check_kept(out, written)
-    if predictor.fabric.is_global_zero and (written or there):
-        known = read_volumes(out / shard.named(VOLUMES))
-        lacking = [case for case in there if case.id not in known]
-        volumes = {case.id: _volumes_of(case, predictor, reference, out) for case in lacking}
-        volumes |= {each.case: each.volumes_ml or {} for each in written}
-        write_volumes(out / shard.named(VOLUMES), volumes)
-        files = {each.case: each.files for each in written}
-        write_manifest(out / shard.named(MANIFEST), files, failed, model)
+    if job.fabric.is_global_zero and (written or there):
+        job.write_tables(written, there, failed, shard)
     _report_written(written, out, reporter)
     return Predicted(tuple(each.files[0] for each in written), failed)
 
 
-def _predict(
-    ensemble: Ensemble,
-    cases: Sequence[Case],
-    out: Path,
-    model: str,
-    reporter: Reporter,
-    register: bool,
-) -> list[_Written]:
-    """Predict the cases and write their files, in order."""
-    attempts = Attempts(reporter)
-    regions = ensemble.predictors[0].preprocessor.regions
-    reference = ensemble.predictors[0].preprocessor.modalities[0]
-    modalities = ensemble.predictors[0].preprocessor.modalities
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What predicts, and where its files go."""
 
-    def prepare(case: Case) -> tuple[Header, Prepared]:
-        case, moved = on_one_grid(case, modalities, register=register)
-        if moved and register:
-            reporter.say(f"{case.id}: {moved}")
+    ensemble: Ensemble
+    out: Path
+    model: str
+    reporter: Reporter
+    register: bool
+
+    @property
+    def fabric(self) -> Fabric:
+        fabric: Fabric = self.ensemble.predictors[0].fabric
+        return fabric
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        preprocessor: Preprocessor = self.ensemble.predictors[0].preprocessor
+        return preprocessor
+
+    @property
+    def reference(self) -> Modality:
+        """The image on whose grid label maps are written."""
+        return self.preprocessor.modalities[0]
+
+    def predict(self, cases: Sequence[Case]) -> list[_Written]:
+        """Predict the cases and write their files, in order."""
+        attempts = Attempts(self.reporter)
+        regions = self.preprocessor.regions
+        with self.reporter.progress("predicting", len(cases)) as advance:
+
+            def settle() -> Iterator[tuple[Case, Header, LabelScheme, Settled]]:
+                prepared = attempts.usable(ahead(attempts.attempt(self._prepare), cases))
+                for done, (case, (header, images)) in enumerate(prepared, 1):
+                    scheme = LabelScheme.of(case.regions, regions)
+                    yield case, header, scheme, self.ensemble.masks(images, scheme)
+                    advance(done, case.id)
+
+            # While one case is computed, the next one is read and the one before is written.
+            written = {each.case: each for each in ahead(self._write, settle())}
+        lost = {name: _Written(name, problem=str(e)) for name, e in attempts.failed.items()}
+        return [(written | lost)[case.id] for case in cases]
+
+    def _prepare(self, case: Case) -> tuple[Header, Prepared]:
+        modalities = self.preprocessor.modalities
+        case, moved = on_one_grid(case, modalities, register=self.register)
+        if moved and self.register:
+            self.reporter.say(f"{case.id}: {moved}")
         elif moved:
-            reporter.warn(f"{case.id}: {moved}; they were not registered (--register)")
-        return read_header(case.images[reference]), ensemble.prepare(case)
+            self.reporter.warn(f"{case.id}: {moved}; they were not registered (--register)")
+        return read_header(case.images[self.reference]), self.ensemble.prepare(case)
 
-    def write(predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:
+    def _write(self, predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:
         case, header, scheme, settled = predicted
-        files = [label_path(out, case.id, header.path)]
-        if case.slices is not None:
-            files += _write_seg(out, case, regions, settled, model, reporter)
-        write_labels(files[0], scheme.paint(settled.masks_LIJK), header)  # last: the case is done
-        return _Written(
-            case.id, tuple(files), volumes_ml(settled, regions, header), max(settled.moved)
-        )
+        path = label_path(self.out, case.id, header.path)
+        more = [] if case.slices is None else self._write_seg(case, case.slices, settled)
+        write_labels(path, scheme.paint(settled.masks_LIJK), header)  # last: the case is done
+        volumes = volumes_ml(settled, self.preprocessor.regions, header)
+        return _Written(case.id, (path, *more), volumes, max(settled.moved))
 
-    with reporter.progress("predicting", len(cases)) as advance:
+    def _write_seg(self, case: Case, slices: Stack, settled: Settled) -> list[Path]:
+        """The SEG file of a case from DICOM; none where all regions are empty, or with a
+        warning."""
+        from medtl.data.dicom.seg import write_seg
 
-        def settle() -> Iterator[tuple[Case, Header, LabelScheme, Settled]]:
-            prepared = attempts.usable(ahead(attempts.attempt(prepare), cases))
-            for done, (case, (header, images)) in enumerate(prepared, 1):
-                scheme = LabelScheme.of(case.regions, regions)
-                yield case, header, scheme, ensemble.masks(images, scheme)
-                advance(done, case.id)
+        path, regions = self.out / f"{file_name(case.id)}.dcm", self.preprocessor.regions
+        try:
+            written = write_seg(path, settled.masks_LIJK, regions, slices, self.model)
+        except DataError as error:
+            self.reporter.warn(f"{case.id}: no DICOM SEG: {error}")
+            return []
+        return [path] if written else []
 
-        # While one case is computed, the next one is read and the one before is written.
-        written = {each.case: each for each in ahead(write, settle())}
-    lost = {name: _Written(name, problem=str(e)) for name, e in attempts.failed.items()}
-    return [(written | lost)[case.id] for case in cases]
+    def write_tables(
+        self,
+        written: Sequence[_Written],
+        there: Sequence[Case],
+        failed: Mapping[str, str],
+        shard: Shard,
+    ) -> None:
+        """The volumes and the manifest; of cases that were there already, too."""
+        table = self.out / shard.named(VOLUMES)
+        known = read_volumes(table)
+        volumes = {case.id: self._volumes_of(case) for case in there if case.id not in known}
+        volumes |= {each.case: each.volumes_ml or {} for each in written}
+        write_volumes(table, volumes)
+        files = {each.case: each.files for each in written}
+        write_manifest(self.out / shard.named(MANIFEST), files, failed, self.model)
 
-
-def _write_seg(
-    out: Path,
-    case: Case,
-    regions: Sequence[str],
-    settled: Settled,
-    model: str,
-    reporter: Reporter,
-) -> list[Path]:
-    """The SEG file of a case from DICOM; none where every region is empty, or with a warning."""
-    from medtl.data.dicom.seg import write_seg
-
-    path = out / f"{file_name(case.id)}.dcm"
-    assert case.slices is not None
-    try:
-        written = write_seg(path, settled.masks_LIJK, regions, case.slices, model)
-    except DataError as error:
-        reporter.warn(f"{case.id}: no DICOM SEG: {error}")
-        return []
-    return [path] if written else []
+    def _volumes_of(self, case: Case) -> dict[str, float]:
+        """The volumes of a label map that is there already."""
+        file = ImageFile(label_path(self.out, case.id, case.images[self.reference].path))
+        counts, header = label_counts(file), read_header(file)
+        return {
+            region: sum(counts.get(value, 0) for value in case.regions[region]) * voxel_ml(header)
+            for region in self.preprocessor.regions
+        }
 
 
 def volumes_ml(settled: Settled, regions: Sequence[str], header: Header) -> dict[str, float]:
@@ -238,18 +263,6 @@ def _without_existing(
         reporter.say(f"--skip-existing: {len(there)} of {len(cases)} are there already")
     left = [(c, t) for c, t, done in zip(cases, targets, exists, strict=True) if not done]
     return [case for case, _ in left], [target for _, target in left], there
-
-
-def _volumes_of(
-    case: Case, predictor: Segmenter, reference: Modality, out: Path
-) -> dict[str, float]:
-    """The volumes of a label map that is there already."""
-    file = ImageFile(label_path(out, case.id, case.images[reference].path))
-    counts, header = label_counts(file), read_header(file)
-    return {
-        region: sum(counts.get(value, 0) for value in case.regions[region]) * voxel_ml(header)
-        for region in predictor.preprocessor.regions
-    }
 
 
 def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:

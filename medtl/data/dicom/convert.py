@@ -84,13 +84,10 @@ def convert_studies(
     studies, failed = read_studies(found, wanted, named)
     kept = []
     for study in studies:
-        lacking = [name for name in wanted if name not in study.images]
-        if lacking and (whole or not study.images):
-            failed[study.id] = _lacking(study, lacking)
-            continue
-        paths = {name: naming(study.id, name, list(channels).index(name)) for name in study.images}
         try:
-            kept.append((study, _written(study, paths)))
+            _check_whole(study, wanted, whole)
+            numbered = ((name, list(channels).index(name)) for name in study.images)
+            kept.append((study, _written(study, {m: naming(study.id, m, n) for m, n in numbered})))
         except DataError as error:
             failed[study.id] = f"{study.id}: {error}"
     unread = f"; not read: {shortened(found.unread)}" if found.unread else ""
@@ -103,10 +100,13 @@ def convert_studies(
     return Converted(folder, named_studies, tuple(notes), failed, found.unread)
 
 
-def _lacking(study: Study, lacking: Sequence[str]) -> str:
-    reasons = f" ({'; '.join(study.set_aside)})" if study.set_aside else ""
-    advice = f"; name it by --series {lacking[0]}=DESCRIPTION" if study.unknown else ""
-    return f"{study.id}: no series shows {', '.join(lacking)}{reasons}{advice}"
+def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
+    """Raise DataError if a study lacks one of the wanted images, or, unless ``whole``, all."""
+    lacking = [name for name in wanted if name not in study.images]
+    if lacking and (whole or not study.images):
+        reasons = f" ({'; '.join(study.set_aside)})" if study.set_aside else ""
+        advice = f"; name it by --series {lacking[0]}=DESCRIPTION" if study.unknown else ""
+        raise DataError(f"no series shows {', '.join(lacking)}{reasons}{advice}")
 
 
 def _written(study: Study, paths: Mapping[Modality, str]) -> Path:

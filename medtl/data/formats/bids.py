@@ -103,26 +103,24 @@ def read_bids(root: Path, *, classes: bool = False, ignored: Sequence[str] = ())
     names = [channel_name(each, root) for each in channels]
     rows, facts, class_column = _participants(root, images, classes, ignored, notes)
     masks = {} if classes else _masks(root, images, notes)
-    entries = []
-    for (subject, session), files in images.items():
-        row = rows.get(subject, {})
-        entries.append(
-            Entry(
-                f"sub-{subject}" + (f"_ses-{session}" if session else ""),
-                {channels.index(each.channel): each.path for each in files},
-                str(root),
-                masks[subject, session].path if (subject, session) in masks else None,
-                packed=classes and len(channels) == 1,
-                patient=f"sub-{subject}",
-                site=facts.of(row, SITE) if row else "",
-                class_name=stated(row[class_column]) if class_column and row else "",
-            )
+
+    def entry(subject: str, session: str) -> Entry:
+        row, mask = rows.get(subject, {}), masks.get((subject, session))
+        return Entry(
+            f"sub-{subject}" + (f"_ses-{session}" if session else ""),
+            {channels.index(each.channel): each.path for each in images[subject, session]},
+            str(root),
+            mask.path if mask else None,
+            packed=classes and len(channels) == 1,
+            patient=f"sub-{subject}",
+            site=facts.of(row, SITE) if row else "",
+            class_name=stated(row[class_column]) if class_column and row else "",
         )
+
+    entries = tuple(entry(*session) for session in images)
     regions = _regions(root, list(masks.values())) if masks else None
-    lacking = (
-        f"{PARTICIPANTS} has no column {_CLASS[0]}" if classes else "derivatives hold no masks"
-    )
-    return Listing(root, tuple(entries), tuple(names), regions, tuple(notes), unlabelled=lacking)
+    lacking = f"{PARTICIPANTS} names no class" if classes else "derivatives hold no masks"
+    return Listing(root, entries, tuple(names), regions, tuple(notes), unlabelled=lacking)
 
 
 def _images(root: Path, notes: list[str]) -> dict[tuple[str, str], list[_File]]:

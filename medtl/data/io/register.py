@@ -44,18 +44,41 @@ def rigid(
         _itk_image(*_coarser(fixed, fixed_affine)),
         _itk_image(*_coarser(moving, moving_affine)),
     ]
-    kind = type(images[0])
-    transform = itk.VersorRigid3DTransform[itk.D].New()
+    transform = _start(images[0], images[1])
+    method = _method(images[0], images[1], transform)
+    try:
+        method.Update()
+    except RuntimeError as error:
+        raise DataError("the images do not overlap enough to be registered") from error
+    found = np.eye(4)
+    found[:3, :3] = itk.array_from_matrix(transform.GetMatrix())
+    found[:3, 3] = list(transform.GetOffset())
+    return np.round(_TO_LPS @ found @ _TO_LPS, 6)  # threads add up in any order
+
+
+def _start(fixed: Any, moving: Any) -> Any:
+    """A rigid transform that lays the centres of mass on one another."""
+    import itk
+
+    transform, kind = itk.VersorRigid3DTransform[itk.D].New(), type(fixed)
     start = itk.CenteredTransformInitializer[type(transform), kind, kind].New(
-        Transform=transform, FixedImage=images[0], MovingImage=images[1]
+        Transform=transform, FixedImage=fixed, MovingImage=moving
     )
     start.MomentsOn()
     start.InitializeTransform()
+    return transform
+
+
+def _method(fixed: Any, moving: Any, transform: Any) -> Any:
+    """The registration, which changes ``transform``: mutual information at three resolutions."""
+    import itk
+
+    kind = type(fixed)
     metric = itk.MattesMutualInformationImageToImageMetricv4[kind, kind].New()
     metric.SetNumberOfHistogramBins(64)
     method = itk.ImageRegistrationMethodv4[kind, kind].New(
-        FixedImage=images[0],
-        MovingImage=images[1],
+        FixedImage=fixed,
+        MovingImage=moving,
         Metric=metric,
         Optimizer=_optimizer(metric),
         InitialTransform=transform,
@@ -67,14 +90,7 @@ def rigid(
     method.SetMetricSamplingStrategy(strategy)
     method.SetMetricSamplingPercentage(0.5)
     method.MetricSamplingReinitializeSeed(1)
-    try:
-        method.Update()
-    except RuntimeError as error:
-        raise DataError("the images do not overlap enough to be registered") from error
-    found = np.eye(4)
-    found[:3, :3] = itk.array_from_matrix(transform.GetMatrix())
-    found[:3, 3] = list(transform.GetOffset())
-    return np.round(_TO_LPS @ found @ _TO_LPS, 6)  # threads add up in any order
+    return method
 
 
 def _optimizer(metric: Any) -> Any:
