@@ -161,11 +161,8 @@ def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None =
     """
     from medtl.data.info import describe_data
 
-    known = catalog or load_catalog()
-    if task is not None:
-        known.tasks[task]
     root = from_home(data)
-    return DataInfo(str(root), *describe_data(root, known, task))
+    return DataInfo(str(root), *describe_data(root, catalog or load_catalog(), task))
 
 
 def convert_data(

@@ -12,6 +12,13 @@ from medtl.cli.options import Json, Labels, Quiet, Series
 
 app = typer.Typer(add_completion=False)
 
+Root = Annotated[Path, typer.Argument(metavar="DIR", help="Folder, list, table or archive.")]
+
+
+Reader = Annotated[
+    str | None, typer.Option(help="Task that reads it.", autocompletion=component("tasks"))
+]
+
 
 @app.callback()
 def data() -> None:
@@ -20,11 +27,8 @@ def data() -> None:
 
 @app.command()
 def info(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder, list, table or archive.")],
-    task: Annotated[
-        str | None,
-        typer.Option(help="Task that reads it.", autocompletion=component("tasks")),
-    ] = None,
+    root: Root,
+    task: Reader = None,
     json: Json = False,
 ) -> None:
     """Print what a folder holds: its cases, or its series of DICOM."""
@@ -44,7 +48,7 @@ def info(
 
 @app.command()
 def convert(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder, list, table or archive.")],
+    root: Root,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
     to: Annotated[
         str,
@@ -53,10 +57,7 @@ def convert(
             autocompletion=choice("nifti", "nnunet", "bids"),
         ),
     ] = "nifti",
-    task: Annotated[
-        str | None,
-        typer.Option(help="Task that reads it.", autocompletion=component("tasks")),
-    ] = None,
+    task: Reader = None,
     labels: Labels = None,
     series: Series = None,
     quiet: Quiet = False,

@@ -93,12 +93,7 @@ def open_cohort(
     """
     converted = _converted(task, data, names, options.get("required"), series)
     if converted is not None:
-        report(converted.notes, reporter)
-        for name, why in converted.failed.items():
-            reporter.warn(f"left out: {why}", kept=f"left out: {name}")
-        if converted.unread:
-            count = f"{len(converted.unread)} files are not read"
-            reporter.warn(f"{count}: {shortened(converted.unread)}", kept=count)
+        report_conversion(converted, reporter)
         data = converted.folder
     task = bound(task, data, options.get("labels"), names, ignored)
     chosen = choose_protocol(task, protocol) if divided else None
@@ -127,20 +122,27 @@ def _converted(
     """Studies in DICOM as a folder of NIfTI files that the task reads; None for other data."""
     takes = isinstance(task, Task) and task.image_path("case", "image", 0) is not None
     if data is None or not takes or not looks_like_dicom(data):
-        if series:
-            raise ConfigError("--series names series of DICOM; the data are none, so drop it")
+        refuse_series(series)
         return None
     from medtl.data.dicom.convert import convert_studies
 
     channels = recorded_channels(names) if names else getattr(task, "modalities", ())
     if not channels:
-        raise DataError(f"{data}: is DICOM, of which a trained run says what to take; convert it")
+        raise DataError(
+            f"{data}: is DICOM, and nothing says which series are needed; use medtl data convert"
+        )
     named = dict(named_series(text, channels) for text in series)
 
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
 
     return convert_studies(data, required or channels, channels, place, named)
+
+
+def refuse_series(series: Sequence[str]) -> None:
+    """Raise ConfigError for ``--series`` beside data that are no DICOM."""
+    if series:
+        raise ConfigError("--series names series of DICOM; the data are none, so drop it")
 
 
 def named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
@@ -152,6 +154,16 @@ def named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
     if name not in channels:
         raise ConfigError(f"--series {text!r}: no modality {name} is needed, but {channels}")
     return name, description
+
+
+def report_conversion(converted: Converted, reporter: Reporter) -> None:
+    """Say what became of studies in DICOM; results keep no names of files."""
+    report(converted.notes, reporter)
+    for name, why in converted.failed.items():
+        reporter.warn(f"left out: {why}", kept=f"left out: {name}")
+    if converted.unread:
+        count = f"{len(converted.unread)} files are not read"
+        reporter.warn(f"{count}: {shortened(converted.unread)}", kept=count)
 
 
 def report(notes: Sequence[str], reporter: Reporter) -> None:

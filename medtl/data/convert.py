@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
-from medtl.data.cohort import named_series, report
+from medtl.data.cohort import named_series, refuse_series, report, report_conversion
 from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.bids import is_bids
 from medtl.data.formats.written import LAYOUTS, write_cohort
 from medtl.data.info import readers
 from medtl.data.modality import CANONICAL, Modality, parse_modality
-from medtl.errors import ConfigError, DataError, RunError, near_or_known, shortened
+from medtl.errors import ConfigError, DataError, RunError, near_or_known
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import new_folder, real_path, unwritable
@@ -48,7 +48,7 @@ def convert_data(
     _check_out(out, root)
     dicom = looks_like_dicom(root)
     _check_options(dicom, {"--labels": labels, "--task": task}, series)
-    cohort = _of_dicom(root, series) if dicom else _of_task(root, catalog, task, labels)
+    cohort = _of_dicom(root, series, reporter) if dicom else _of_task(root, catalog, task, labels)
     report(cohort.notes, reporter)
     try:
         with (
@@ -75,8 +75,8 @@ def _check_options(dicom: bool, of_labels: Mapping[str, str | None], series: Seq
     for option, value in of_labels.items():
         if dicom and value:
             raise ConfigError(f"{option} is for label maps, which DICOM does not hold; drop it")
-    if series and not dicom:
-        raise ConfigError("--series names series of DICOM; the data are none, so drop it")
+    if not dicom:
+        refuse_series(series)
 
 
 def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None) -> Cohort:
@@ -93,7 +93,7 @@ def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None)
     return next(labelled, found.cohorts[0][1])
 
 
-def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
+def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
     """The studies of a folder with every contrast that their headers tell, or that is named."""
     from medtl.data.dicom.convert import convert_studies
 
@@ -113,9 +113,5 @@ def _of_dicom(root: Path, series: Sequence[str]) -> Cohort:
         )
         for study in done.studies
     )
-    if not cases:
-        raise DataError(f"{root}: no study can be converted")
-    left_out = [f"warning: left out: {why}" for why in done.failed.values()]
-    if done.unread:
-        left_out.append(f"warning: not read: {shortened(done.unread)}")
-    return Cohort(root, cases, (*done.notes, *left_out), failed=done.failed)
+    report_conversion(done, reporter)
+    return Cohort(root, cases, failed=done.failed)

@@ -69,16 +69,18 @@ def readers(
     """The tasks that read a folder, a list or a table.
 
     Raises:
+        UnknownNameError: there is no such task.
         DataError: none does; says what each misses.
     """
     if root.is_dir() and not any(root.iterdir()):
         raise DataError(f"{root}: is an empty folder")
     names = [task] if task else sorted(catalog.tasks, key=_first if is_listed(root) else _last)
+    offers = {name: catalog.tasks[name] for name in names}
     cohorts: list[tuple[str, Cohort]] = []
     problems: dict[str, str] = {}
-    for name in names:
+    for name, offer in offers.items():
         try:
-            reader = catalog.tasks[name].load()()
+            reader = offer.load()()
             if labels is None:
                 reader = reader.for_images()
             cohort = bound(reader, root, labels).cases(root, labels=labels, need_target=False)

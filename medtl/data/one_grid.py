@@ -5,14 +5,12 @@ Axes: I J K voxels, as stored.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from medtl import __version__
 from medtl.data.case import Case, ImageFile
 from medtl.data.io.geometry import Header, check_same_grid, lost_header, same_grid
 from medtl.data.io.images import read_header, read_volume
@@ -22,7 +20,7 @@ from medtl.data.io.register import rigid
 from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
 from medtl.errors import DataError
-from medtl.runtime.cache import cache_dir, content_of
+from medtl.runtime.cache import cache_dir, content_of, key_of
 
 #: The image on whose grid the others are laid comes first among these.
 _FIRST = ("t1ce",)
@@ -97,9 +95,7 @@ def _shown(header: Header, onto: Header) -> float:
 
 def _resampled(file: ImageFile, reference: ImageFile, onto: Header, register: bool) -> ImageFile:
     sources = [(content_of(each.path), each.channel) for each in (file, reference)]
-    key = repr((__version__, sources, register))
-    name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    path = cache_dir() / "grids" / f"{name}.nii"
+    path = cache_dir() / "grids" / f"{key_of(sources, register)}.nii"
     if not path.is_file():
         image_IJK, affine = read_volume(file)
         place = onto.affine

@@ -78,7 +78,7 @@ def remembered(fact: str, path: Path, channel: int | None, compute: Callable[[],
     except OSError:
         return compute()  # which says what is wrong with the file
     kept = _index()
-    key = _key(fact, content, path.suffix.lower(), channel)
+    key = key_of(fact, content, path.suffix.lower(), channel)
     known = index.recall(kept, key)
     if known is not None:
         return json.loads(known)
@@ -105,7 +105,7 @@ def content_of(path: Path) -> str:
         state = State.of(os.fstat(file.fileno()))
         settled = state.settled
         kept = settled and state.size >= LARGE and tells_changes(state.device)
-        key = _key("content", os.path.realpath(path), *state[1:])
+        key = key_of("content", os.path.realpath(path), *state[1:])
         content = index.recall(_index(), key) if kept else None
         if content is None:
             digest = hashlib.blake2b(digest_size=16)
@@ -150,6 +150,7 @@ def _index() -> Path:
     return cache_dir() / "files.sqlite"
 
 
-def _key(*parts: object) -> str:
+def key_of(*parts: object) -> str:
+    """A name for what follows from ``parts``, which are plain values, and from this version."""
     text = repr((_KEYS, __version__, *parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -5,8 +5,6 @@ Axes: I J K voxels.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl import __version__
 from medtl.data import one_grid
 from medtl.data.case import Cohort
 from medtl.data.dicom.pixels import read_stack
@@ -28,7 +25,7 @@ from medtl.data.io.nifti import write_nifti
 from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
-from medtl.runtime.cache import cache_dir, content_of
+from medtl.runtime.cache import cache_dir, content_of, key_of
 from medtl.runtime.files import new_folder, unwritable
 
 #: Where a case's image lies: case, modality, number of the modality -> path below the folder.
@@ -127,9 +124,8 @@ def _together(folders: Sequence[Path]) -> Path:
     """One folder with the files of several, which are linked where the system can."""
     if len(folders) == 1:
         return folders[0]
-    names = json.dumps(sorted(folder.name for folder in folders))
-    key = hashlib.blake2b(names.encode(), digest_size=12).hexdigest()
-    joined = cache_dir() / "dicom" / f"set-{key}"
+    key = key_of("joined", sorted(folder.name for folder in folders))
+    joined = cache_dir() / "dicom" / key
     if not joined.is_dir():
         with _settled(joined), new_folder(joined) as filling:
             for folder in folders:
@@ -222,5 +218,4 @@ def _key(study: Study, paths: Mapping[Modality, str]) -> str:
             if path not in contents:
                 contents[path] = content_of(path)
             parts.append([name, contents[path], frame.file.member, frame.index])
-    text = json.dumps([__version__, sorted(paths.items()), parts])
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return key_of(sorted(paths.items()), parts)

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from medtl.data.formats.folders import is_dicom, walk
+from medtl.data.formats.folders import DICOM_SUFFIXES, is_dicom, walk
 from medtl.errors import DataError
 from medtl.runtime.files import open_regular
-
-#: Files that may lack the mark at byte 128, which older writers left out.
-_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _NIFTI = (".nii", ".nii.gz")
 
@@ -142,7 +139,7 @@ def _is_dicom_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Pa
 def _is_dicom(start: bytes, name: str) -> bool:
     """By its mark or its name; without either by how data sets begin."""
     suffix = Path(name).suffix.lower()
-    if start[128:132] == _MARK or suffix in _SUFFIXES:
+    if start[128:132] == _MARK or suffix in DICOM_SUFFIXES:
         return True
     return (
         not suffix

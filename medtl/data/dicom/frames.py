@@ -29,16 +29,15 @@ FARTHEST_MM = 1e5
 #: Compression makes images at most this many times smaller.
 MOST_COMPRESSED = 4000
 
-#: Of a file's own header; those of the patient are not among them.
+#: What is read of a header. The patient's name and number are read to be kept out of what is told.
 _TAGS = (
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
-    *("FrameOfReferenceUID", "Modality", "SeriesDescription", "ProtocolName", "SequenceName"),
-    *("ImageType", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier"),
-    *("EchoTime", "EchoNumbers", "RepetitionTime", "InversionTime", "FlipAngle"),
+    *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality"),
+    *("SeriesDescription", "ProtocolName", "ImageType", "InstanceNumber", "AcquisitionNumber"),
+    *("TemporalPositionIdentifier", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle"),
     *("ScanningSequence", "ContrastBolusAgent", "DiffusionBValue", "TriggerTime"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *("SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("BitsAllocated", "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
+    *("RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("PatientID", "PatientName"),
 )
@@ -69,7 +68,6 @@ class Frame:
     index: int | None
     of: int  #: frames of the file
     number: int | None  #: as the header counts the slices of the series
-    instance: str
     rows: int
     columns: int
     samples: int
@@ -94,10 +92,8 @@ class Origin:
     study: str
     series: str
     number: str  #: as the scanner counts the series of the study
-    frame_of_reference: str
     patient: str
     names: tuple[str, ...]  #: words that name the patient
-    kind: str  #: its SOP class
 
     @property
     def of_study(self) -> str:
@@ -147,10 +143,8 @@ def _origin(header: Dataset) -> Origin:
         study=_text(header, "StudyInstanceUID"),
         series=_text(header, "SeriesInstanceUID"),
         number=_text(header, "SeriesNumber"),
-        frame_of_reference=_text(header, "FrameOfReferenceUID"),
         patient=patient,
         names=tuple(sorted(word for word in words if len(word) > 1)),
-        kind=_text(header, "SOPClassUID"),
     )
 
 
@@ -175,7 +169,6 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
             index=index if several else None,
             of=frames,
             number=index + 1 if several else _whole(header, "InstanceNumber"),
-            instance=_text(header, "SOPInstanceUID"),
             rows=rows,
             columns=columns,
             samples=_whole(header, "SamplesPerPixel") or 1,

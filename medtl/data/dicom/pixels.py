@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -25,15 +24,14 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def read_stack(frames: Sequence[Frame]) -> NDArray[np.float32]:
-    """The voxels (IJK) of slices of one size, the first of which is the first along K.
+    """The voxels (IJK) of slices of one size. The first slice is the first along K.
 
     Raises:
         DataError: a file without pixels, one that cannot be decoded, or values that are no numbers.
     """
     first = frames[0]
-    _open(first)  # refuses sizes that are not there, before memory is asked for
+    held = {first.file: _open(first)}  # refuses false sizes before memory is asked for
     volume_IJK = np.empty((first.columns, first.rows, len(frames)), np.float32)
-    held: dict[Any, Dataset] = {}
     for k, frame in enumerate(frames):
         if frame.file not in held:
             held = {frame.file: _open(frame)}  # one file at a time

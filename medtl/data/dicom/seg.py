@@ -96,13 +96,13 @@ def write_seg(
 
 
 def _order(stack: Stack) -> list[int]:
-    """The slices in the order in which highdicom takes those of the source: of a file of several
-    frames in the file's, else in the stack's."""
+    """The slices in the order that highdicom expects: that of the file where one file holds
+    several frames, else that of the stack."""
     frames = stack.frames
     if frames[0].index is None:
         return list(range(len(frames)))
     if len({frame.file for frame in frames}) > 1:
-        raise DataError("its slices are frames of several files, of which no SEG is written")
+        raise DataError("its slices are frames of several files; no SEG can be written of these")
     order = sorted(range(len(frames)), key=lambda n: frames[n].index or 0)
     if [frames[n].index for n in order] != list(range(frames[0].of)):
         raise DataError("its file holds other frames as well, so no SEG is written")

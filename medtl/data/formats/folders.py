@@ -11,7 +11,7 @@ from pathlib import Path
 from medtl.errors import DataError, shortened
 from medtl.runtime.files import open_regular
 
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _NO_IMAGES = frozenset(
     (".md", ".txt", ".json", ".csv", ".tsv", ".xls", ".xlsx", ".pdf", ".html", ".xml", ".yaml",
@@ -115,7 +115,7 @@ def dicom_advice(root: Path) -> str:
 
 def is_dicom(path: Path) -> bool:
     """By its suffix, else by the mark at byte 128."""
-    if path.suffix.lower() in _DICOM_SUFFIXES or path.name == "DICOMDIR":
+    if path.suffix.lower() in DICOM_SUFFIXES or path.name == "DICOMDIR":
         return True
     try:
         with open_regular(path) as file:

@@ -69,16 +69,21 @@ def _centroid_of_seg(path: Path, number: int) -> np.ndarray:
     return np.mean(places, axis=0)
 
 
+def check_places(path: Path, masks_LIJK: np.ndarray, stack: Stack) -> None:
+    """Each segment lies where its region does."""
+    for number, region in ((1, 0), (2, 1), (3, 3)):
+        assert_allclose(
+            _centroid_of_seg(path, number), _centroid(masks_LIJK[region], stack), atol=1e-3
+        )
+
+
 @pytest.mark.parametrize("turn", _TURNS.values(), ids=_TURNS)
 def test_lies_where_the_label_map_lies(tmp_path: Path, turn: np.ndarray) -> None:
     write_scan(tmp_path / "in", Scan(turn=turn))
     stack = _stack(tmp_path / "in")
     masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
     assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
-    for number, region in ((1, 0), (2, 1), (3, 3)):
-        assert_allclose(
-            _centroid_of_seg(path, number), _centroid(masks_LIJK[region], stack), atol=1e-3
-        )
+    check_places(path, masks_LIJK, stack)
     read = highdicom.seg.segread(path)
     shown = [n for n, mask in enumerate(masks_LIJK) if mask.any()]
     assert [each.SegmentLabel for each in read.SegmentSequence] == [REGIONS[n] for n in shown]
@@ -94,10 +99,7 @@ def test_frames_of_one_file(tmp_path: Path, order: Sequence[int]) -> None:
     stack = _stack(tmp_path / "in")
     masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
     assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
-    for number, region in ((1, 0), (2, 1), (3, 3)):
-        assert_allclose(
-            _centroid_of_seg(path, number), _centroid(masks_LIJK[region], stack), atol=1e-3
-        )
+    check_places(path, masks_LIJK, stack)
 
 
 @pytest.mark.parametrize("lost", ["FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID"])
