@@ -32,8 +32,8 @@ ON = "--device cpu --precision fp32"
 MODALITIES = "--src flair,t1ce --dst t1,t2"
 TRAIN = (
     f"train brats --data {{data}} --strategy modality-transfer {MODALITIES} --steps 6 {ON} -q "
-    "--network unet --width 4 --batch-size 2 --spacing 6 --set patch_size=32,32,32 --workers 0 "
-    "--transforms brain-mr --cache disk --out {out}"
+    "--network plain-unet --width 4 --batch-size 2 --spacing 6 --set patch_size=32,32,32 "
+    "--workers 0 --transforms brain-mr --cache disk --out {out}"
 )
 #: Command -> its words; ``{run}`` is a finished run.
 COMMANDS = {

@@ -136,7 +136,9 @@ if __name__ == "__main__":
         measure(*sys.argv[2:])
     else:
         parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-        parser.add_argument("--networks", nargs="+", default=["unet", "segresnet"])
+        parser.add_argument(
+            "--networks", nargs="+", default=["unet", "plain-unet", "resenc-unet", "segresnet"]
+        )
         parser.add_argument("--patches", nargs="+", type=int, default=[64, 96])
         options = parser.parse_args()
         main(options.networks, options.patches)

@@ -3,8 +3,9 @@
     python benchmarks/nnunet_models.py MODEL --images FOLDER --peer PYTHON --cases 26
 
 MODEL is the model folder that nnunetv2 wrote; fold 0 is taken. `strength.py nnunet` writes one.
-FOLDER holds CASE_0000.nii.gz files. Both commands run whole, one after the other on the same cores,
-with mirroring and a step of half a window.
+FOLDER holds CASE_0000.nii.gz files, CASE_0001.nii.gz and so on. Both commands run whole, one after
+the other on the same cores, with a step of half a window and, unless --no-mirroring is given, with
+mirroring.
 """
 
 from __future__ import annotations
@@ -40,21 +41,28 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True, help="Python with nnunetv2")
     parser.add_argument("--cases", type=int, default=26)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--no-mirroring", dest="mirroring", action="store_false")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/nnunet_models.json")
     options = parser.parse_args()
     options.model = options.model.resolve()
     with tempfile.TemporaryDirectory() as work:
         images, ours, theirs = (Path(work, name) for name in ("images", "ours", "theirs"))
         images.mkdir()
-        for path in sorted(options.images.glob("*_0000.nii.gz"))[: options.cases]:
-            (images / path.name).symlink_to(path.resolve())
+        for first in sorted(options.images.glob("*_0000.nii.gz"))[: options.cases]:
+            for path in options.images.glob(first.name.replace("_0000.", "_*.")):
+                (images / path.name).symlink_to(path.resolve())
         own = [sys.executable, "-m", "medtl", "predict", options.model, "-i", images, "-o", ours]
-        own += ["--tta", "--device", "cpu", "--precision", options.precision]
+        own += ["--device", "cpu", "--precision", options.precision]
         peer = [options.peer.parent / "nnUNetv2_predict_from_modelfolder", "-m", options.model]
         peer += ["-i", images, "-o", theirs, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
+        if options.mirroring:
+            own.append("--tta")
+        else:
+            peer.append("--disable_tta")
         rows = {"medtl": timed(own), "nnU-Net": timed(peer, without_path=True)}
         agreement = compare(ours, theirs)
     name = f"{options.model.parts[-4]}, {options.precision}"
+    name += "" if options.mirroring else ", without mirroring"
     found = json.loads(options.out.read_text()) if options.out.is_file() else {}
     found[name] = {
         "machine": describe(),

@@ -36,7 +36,7 @@ MOMENTS = (
 )
 SETTINGS = tuple(itertools.product((0, 2), ("memory", "disk")))
 STAGES = ("source", "adapt", "unfreeze")
-SMALL = ("--network", "unet", "--width", "4", "--steps", "12", "--device", "cpu", "--quiet")
+SMALL = ("--network", "plain-unet", "--width", "4", "--steps", "12", "--device", "cpu", "--quiet")
 SMALL += ("--transforms", "brain-mr", "--batch-size", "2", "--set=patch_size=32,32,32")
 
 

@@ -1,11 +1,12 @@
 """One fold by nnU-Net itself: its plans, its preprocessing, its trainer, for a number of minutes.
 
-    python nnunet_fold.py OUT MINUTES CASE,CASE,...
+    python nnunet_fold.py OUT MINUTES CASE,CASE,... [PLANNER]
 
 It runs in an environment with nnunetv2. OUT/raw holds one data set in nnU-Net's format. The named
-cases are not trained on. The polynomial decay of the learning rate ends with the minutes. The steps
-taken, and at every tenth of the minutes the Dice of patches of the named cases, are written to
-OUT/fold.json, and the masks of these cases to OUT/masks.
+cases are not trained on. PLANNER, such as nnUNetPlannerResEncM, takes the place of its default. The
+polynomial decay of the learning rate ends with the minutes. The steps taken, and at every tenth of
+the minutes the Dice of patches of the named cases, are written to OUT/fold.json, and the masks of
+these cases to OUT/masks.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ POINTS, BATCHES = 10, 4
 def main() -> None:
     out, minutes, test = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3].split(",")
     work_in(out)
+    planner = sys.argv[4:5]
     raw, preprocessed = data_set(out)
     if not (preprocessed / "nnUNetPlans_3d_fullres").is_dir():
         program = Path(sys.executable).parent / "nnUNetv2_plan_and_preprocess"
         number = str(int(raw.name[len("Dataset") :].split("_")[0]))
         words = ["-d", number, "-c", "3d_fullres", "-np", "2", "--clean"]
+        words += [word for name in planner for word in ("-pl", name)]
         subprocess.run([str(program), *words], check=True)
     labels = sorted((raw / "labelsTr").glob("*.nii.gz"))
     cases = [path.name.removesuffix(".nii.gz") for path in labels]
@@ -60,7 +63,8 @@ def work_in(out: Path, results: Path | None = None) -> None:
 def read_plans(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Its plans for the data set, and the data set's description."""
     raw, preprocessed = data_set(out)
-    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+    (path,) = preprocessed.glob("nnUNet*Plans.json")
+    plans = json.loads(path.read_text())
     return plans, json.loads((raw / "dataset.json").read_text())
 
 
