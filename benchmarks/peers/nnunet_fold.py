@@ -1,12 +1,12 @@
 """One fold by nnU-Net itself: its plans, its preprocessing, its trainer, for a number of minutes.
 
-    python nnunet_fold.py OUT MINUTES CASE,CASE,... [PLANNER]
+    python nnunet_fold.py OUT MINUTES CASE,CASE,... [PLANNER BATCH]
 
 It runs in an environment with nnunetv2. OUT/raw holds one data set in nnU-Net's format. The named
-cases are not trained on. PLANNER, such as nnUNetPlannerResEncM, takes the place of its default. The
-polynomial decay of the learning rate ends with the minutes. The steps taken, and at every tenth of
-the minutes the Dice of patches of the named cases, are written to OUT/fold.json, and the masks of
-these cases to OUT/masks.
+cases are not trained on. PLANNER, such as nnUNetPlannerResEncM, takes the place of its default, and
+BATCH that of the planned batch size. The polynomial decay of the learning rate ends with the
+minutes. The steps taken, and at every tenth of the minutes the Dice of patches of the named cases,
+are written to OUT/fold.json, and the masks of these cases to OUT/masks.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def end_loaders(trainer: Any) -> None:
 def train(out: Path, minutes: float) -> tuple[Path, dict[str, Any]]:
     """The trainer's own steps until the minutes are over; returns its folder, steps and curve."""
     plans, dataset = read_plans(out)
+    for batch in sys.argv[5:6]:
+        plans["configurations"]["3d_fullres"]["batch_size"] = int(batch)
     trainer = start_trainer(plans, dataset, "cpu")
     for _ in range(TRIAL):  # what is made at first use is not counted
         trainer.train_step(next(trainer.dataloader_train))
