@@ -1,12 +1,13 @@
 """One fold by nnU-Net itself: its plans, its preprocessing, its trainer, for a number of minutes.
 
-    python nnunet_fold.py OUT MINUTES CASE,CASE,... [PLANNER BATCH]
+    python nnunet_fold.py OUT MINUTES CASE,CASE,... [PLANNER BATCH TRAINER]
 
 It runs in an environment with nnunetv2. OUT/raw holds one data set in nnU-Net's format. The named
-cases are not trained on. PLANNER, such as nnUNetPlannerResEncM, takes the place of its default, and
-BATCH that of the planned batch size. The polynomial decay of the learning rate ends with the
-minutes. The steps taken, and at every tenth of the minutes the Dice of patches of the named cases,
-are written to OUT/fold.json, and the masks of these cases to OUT/masks.
+cases are not trained on. PLANNER, such as nnUNetPlannerResEncM, takes the place of its default,
+BATCH that of the planned batch size, and TRAINER, such as nnUNetTrainerAdam1en3, that of its
+default. The polynomial decay of the learning rate ends with the minutes. The steps taken, and at
+every tenth of the minutes the Dice of patches of the named cases, are written to OUT/fold.json, and
+the masks of these cases to OUT/masks.
 """
 
 from __future__ import annotations
@@ -68,13 +69,18 @@ def read_plans(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return plans, json.loads((raw / "dataset.json").read_text())
 
 
-def start_trainer(plans: dict[str, Any], dataset: dict[str, Any], device: str) -> Any:
-    """Its own trainer, ready for the first step."""
+def start_trainer(
+    plans: dict[str, Any], dataset: dict[str, Any], device: str, name: str = "nnUNetTrainer"
+) -> Any:
+    """One of its own trainers, ready for the first step."""
+    import nnunetv2
     import torch
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     plans["continue_training"] = False
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device(device))
+    where = Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer"
+    kind = recursive_find_python_class(str(where), name, "nnunetv2.training.nnUNetTrainer")
+    trainer = kind(plans, "3d_fullres", 0, dataset, torch.device(device))
     trainer.on_train_start()
     trainer.on_train_epoch_start()
     return trainer
@@ -92,7 +98,7 @@ def train(out: Path, minutes: float) -> tuple[Path, dict[str, Any]]:
     plans, dataset = read_plans(out)
     for batch in sys.argv[5:6]:
         plans["configurations"]["3d_fullres"]["batch_size"] = int(batch)
-    trainer = start_trainer(plans, dataset, "cpu")
+    trainer = start_trainer(plans, dataset, "cpu", *sys.argv[6:7])
     for _ in range(TRIAL):  # what is made at first use is not counted
         trainer.train_step(next(trainer.dataloader_train))
     seconds, steps, budget, curve = 0.0, TRIAL, 60 * minutes, []
