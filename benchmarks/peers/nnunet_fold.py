@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -75,11 +76,14 @@ def start_trainer(
     """One of its own trainers, ready for the first step."""
     import nnunetv2
     import torch
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     plans["continue_training"] = False
-    where = Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer"
-    kind = recursive_find_python_class(str(where), name, "nnunetv2.training.nnUNetTrainer")
+    package = Path(nnunetv2.__path__[0])
+    defining = (
+        path for path in package.rglob("*.py") if f"class {name}(" in path.read_text("utf-8")
+    )
+    module = ".".join((package.name, *next(defining).with_suffix("").relative_to(package).parts))
+    kind = getattr(import_module(module), name)
     trainer = kind(plans, "3d_fullres", 0, dataset, torch.device(device))
     trainer.on_train_start()
     trainer.on_train_epoch_start()
