@@ -108,6 +108,9 @@ def predict(
     skip_existing: bool = False,
     shard: str | None = None,
     register: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    profile: bool = False,
     device: str = "auto",
     precision: str = "auto",
     verbose: bool = False,
@@ -121,8 +124,11 @@ def predict(
         skip_existing: leave out cases that have a label map in ``out``.
         shard: ``"2/4"``: the second of four parts of the cases; None: all.
         register: move the images of each case onto one of them first.
+        probabilities: write the probabilities of each region to ``probabilities/REGION``, too.
+        uncertainty: write how undecided the prediction is, from 0 to 1, to ``uncertainty``, too.
+        profile: end ``lines`` with a table of where the time went.
     """
-    from medtl.inference.outputs import Shard
+    from medtl.inference.outputs import Options, Shard
     from medtl.inference.predict import predict as predict_with
     from medtl.runtime.device import build_fabric
 
@@ -141,9 +147,14 @@ def predict(
             ignored=ignore_column,
             series=series,
             flips=tta,
-            shard=Shard.parse(shard),
-            skip_existing=skip_existing,
-            register=register,
+            options=Options(
+                shard=Shard.parse(shard),
+                skip_existing=skip_existing,
+                register=register,
+                probabilities=probabilities,
+                uncertainty=uncertainty,
+                profile=profile,
+            ),
         )
     lines = tuple(reported.lines)
     return Predictions(folder, done.files, lines, ensemble.synthetic, done.failed)

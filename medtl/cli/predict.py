@@ -36,6 +36,13 @@ def predict(
     register: Annotated[
         bool, typer.Option("--register", help="Move a case's images onto one of them first.")
     ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of each region, too.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write how undecided the prediction is, too.")
+    ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Predict new studies with one trained run or an ensemble of runs.
@@ -45,7 +52,7 @@ def predict(
     """
     _check(inputs, out)
     from medtl.cli.errors import SOME_FAILED
-    from medtl.inference.outputs import Shard
+    from medtl.inference.outputs import Options, Shard
     from medtl.inference.predict import predict as predict_with
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter
@@ -65,9 +72,14 @@ def predict(
         ignored=ignore_column or (),
         series=series or (),
         flips=tta,
-        shard=Shard.parse(shard),
-        skip_existing=skip_existing,
-        register=register,
+        options=Options(
+            shard=Shard.parse(shard),
+            skip_existing=skip_existing,
+            register=register,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            profile=profile,
+        ),
     )
     return SOME_FAILED if done.failed else 0
 

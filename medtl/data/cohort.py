@@ -72,6 +72,7 @@ def open_cohort(
     divided: bool = True,
     ignored: Sequence[str] = (),
     series: Sequence[str] = (),
+    partial: bool = False,
     **options: Any,
 ) -> Cohort:
     """The cases under ``data``, with the reader's notes reported.
@@ -85,13 +86,16 @@ def open_cohort(
         ignored: columns of a table to leave out.
         series: of DICOM, ``MODALITY=DESCRIPTION`` each; see
             :func:`medtl.data.dicom.study.read_studies`.
+        partial: cases may lack some of the ``required`` modalities.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
     Raises:
         ConfigError: the task does not have the protocol.
         DataError: cases are missing or cannot be read.
     """
-    converted = _converted(task, data, names, options.get("required"), series)
+    converted = _converted(task, data, names, options.get("required"), series, partial)
+    if partial:
+        options["required"] = ()
     if converted is not None:
         report_conversion(converted, reporter)
         data = converted.folder
@@ -118,6 +122,7 @@ def _converted(
     names: Mapping[str, Any] | None,
     required: Sequence[str] | None,
     series: Sequence[str],
+    partial: bool,
 ) -> Converted | None:
     """Studies in DICOM as a folder of NIfTI files that the task reads; None for other data."""
     takes = isinstance(task, Task) and task.image_path("case", "image", 0) is not None
@@ -136,7 +141,8 @@ def _converted(
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
 
-    return convert_studies(data, required or channels, channels, place, named)
+    wanted = required or channels
+    return convert_studies(data, wanted, channels, place, named, whole=not partial)
 
 
 def refuse_series(series: Sequence[str]) -> None:

@@ -60,6 +60,11 @@ class LabelScheme:
         order = sorted(written, key=lambda pattern: (sum(pattern), [not own for own in pattern]))
         return cls(tuple(regions), tuple(written[p] for p in order), np.array(order, dtype=bool))
 
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The type of a label map: uint8 if the values fit, else int16."""
+        return np.uint8 if max(self.values) < 256 else np.int16
+
     def tells(self, *, nested: bool, exclusive: bool) -> bool:
         """Whether there is a label value for whatever a network can predict.
 
@@ -109,9 +114,8 @@ class LabelScheme:
         return np.concatenate([scores_NP.argmax(axis=1) for scores_NP in parts])
 
     def paint(self, masks_LIJK: NDArray[np.bool_]) -> NDArray[Any]:
-        """The label map of settled masks, as uint8 if its values fit, else int16."""
-        small = max(self.values) < 256
-        label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=np.uint8 if small else np.int16)
+        """The label map of settled masks."""
+        label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=self.dtype)
         inside_IJK = masks_LIJK.any(axis=0)
         masks_NL = masks_LIJK[:, inside_IJK].T
         value_of = dict(zip(map(tuple, self.patterns_PL.tolist()), self.values, strict=True))

@@ -20,7 +20,7 @@ from medtl.data.modality import Modality
 from medtl.evaluation.intervals import interval
 from medtl.evaluation.metrics import BOUNDS, Row, mask_dice, region_names, scores_by_patient
 from medtl.inference.segmentation import Segmenter
-from medtl.inference.sliding_window import shown
+from medtl.inference.windows import shown
 
 #: Key of a row: Dice by the remaining modalities, e.g. ``flair+t1``, except all of them.
 SUBSETS = "dice_by_modalities"

@@ -26,7 +26,7 @@ from medtl.explain.gradcam import Layer, grad_cam, of_class, of_region
 from medtl.inference.classification import Classifier
 from medtl.inference.segmentation import Segmenter
 from medtl.runtime.parallel import ahead
-from medtl.transforms.preprocess import to_native
+from medtl.transforms.native import to_native
 from medtl.transforms.views import unviewed, view
 
 Mask = NDArray[np.bool_]

@@ -12,15 +12,19 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from medtl.data.case import Case
-from medtl.data.label_scheme import LabelScheme, Settled
-from medtl.errors import RunError
+from medtl.data.label_scheme import LabelScheme
+from medtl.data.modality import Modality
+from medtl.errors import DataError, RunError
 from medtl.inference.classification import classify
+from medtl.inference.label_map import LabelMap, Watch, paint
 from medtl.inference.load import LoadedStage, restore_stage
 from medtl.inference.probability import logits_of, probabilities
 from medtl.inference.segmentation import Segmenter
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
+from medtl.transforms.native import native_slabs
+from medtl.transforms.preprocess import Placement
 from medtl.transforms.preprocessor import ignore
 
 #: A case, preprocessed for each member.
@@ -38,6 +42,36 @@ class Ensemble:
         return all(member.metadata.synthetic for member in self.members)
 
     @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of the first member, in its order; the others have the same."""
+        return self.members[0].predictor.preprocessor.modalities
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether all members were trained for cases that lack modalities."""
+        presets = [predictor.preprocessor.preset for predictor in self.predictors]
+        return all(preset.augmentation.modality_dropout > 0 for preset in presets)
+
+    def present(self, case: Case, warn: Tell = ignore) -> list[Modality]:
+        """The modalities of a case, in order; ``warn`` is told of those that it lacks.
+
+        Raises:
+            DataError: it lacks all, or some for which the members were not trained.
+        """
+        found = [name for name in self.modalities if name in case.images]
+        lacking = ", ".join(name for name in self.modalities if name not in found)
+        if lacking and not found:
+            raise DataError(f"{case.id}: it has no {lacking} image")
+        if lacking and not self.takes_missing:
+            raise DataError(
+                f"{case.id}: it has no {lacking} image, and this run was not trained for that "
+                "(--modality-dropout)"
+            )
+        if lacking:
+            warn(f"{case.id}: predicted without {lacking}")
+        return found
+
+    @property
     def predictors(self) -> list[Any]:
         """Segmenters or classifiers, as the task is."""
         return [member.predictor for member in self.members]
@@ -46,27 +80,38 @@ class Ensemble:
         """Preprocess the case for each member; equal preprocessors run once."""
         plain = [predictor.preprocessor.plain for predictor in self.predictors]
         sources = [plain.index(preprocessor) for preprocessor in plain]
-        prepared = {n: plain[n](case, with_target=False) for n in dict.fromkeys(sources)}
+        prepared = {n: plain[n].without_target(case) for n in dict.fromkeys(sources)}
         return [prepared[n] for n in sources]
 
     def probabilities(self, prepared: Iterable[Prepared]) -> Iterator[dict[str, float]]:
         """The probability of each class, of every prepared case in order."""
         return classify(self.predictors, prepared)
 
-    def masks(self, prepared: Prepared, scheme: LabelScheme) -> Settled:
-        """One mask per region (LIJK) on the native grid, as a label map of the scheme holds them.
+    def placement(self, prepared: Prepared) -> Placement:
+        """Where the logits lie that :meth:`label_map` paints: of several members, everywhere."""
+        own: Placement = prepared[0]["placement"]
+        if len(self.members) == 1:
+            return own
+        return Placement(own.shape, (0, 0, 0), own.shape, (0, 1, 2), (False, False, False))
+
+    def label_map(
+        self, prepared: Prepared, scheme: LabelScheme, watch: Watch | None = None
+    ) -> LabelMap:
+        """See :meth:`medtl.inference.segmentation.Segmenter.label_map`.
 
         Members run one after the other into a running sum, so that memory does not grow with them.
         """
         predictors: list[Segmenter] = self.predictors
         if len(predictors) == 1:
-            return predictors[0].masks(prepared[0], scheme)
+            return predictors[0].label_map(prepared[0], scheme, watch)
         softmax = predictors[0].softmax
         total_LIJK = probabilities(predictors[0].native_logits(prepared[0]), softmax=softmax)
         for predictor, image in zip(predictors[1:], prepared[1:], strict=True):
             total_LIJK += probabilities(predictor.native_logits(image), softmax=softmax)
         logits_LIJK = logits_of(total_LIJK.div_(len(predictors)), softmax=softmax)
-        return predictors[0].settle(logits_LIJK, scheme)
+        placement = self.placement(prepared)
+        slabs = native_slabs([logits_LIJK], placement.shape[0], 0, placement)
+        return paint(slabs, 0, placement, scheme, predictors[0].settle, watch)
 
 
 def read_ensemble(

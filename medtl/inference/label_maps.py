@@ -5,7 +5,7 @@ Axes: L region, I J K voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +18,16 @@ from medtl.data.content_hash import files_of
 from medtl.data.io.geometry import Header
 from medtl.data.io.images import label_path, read_header, write_labels
 from medtl.data.io.nifti import label_counts
-from medtl.data.label_scheme import LabelScheme, Settled
-from medtl.data.modality import Modality
+from medtl.data.label_scheme import LabelScheme
 from medtl.data.one_grid import on_one_grid
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.ensemble import Ensemble, Prepared
+from medtl.inference.label_map import LabelMap
+from medtl.inference.maps import Maps
 from medtl.inference.outputs import (
-    ALL,
+    USUAL,
     Attempts,
+    Options,
     Predicted,
     Shard,
     check_own,
@@ -33,6 +35,7 @@ from medtl.inference.outputs import (
     write_manifest,
     write_volumes,
 )
+from medtl.inference.profile import PAINT, READ, WRITE, Profile
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.files import check_apart, file_name, real_path
@@ -64,9 +67,8 @@ def write_label_maps(
     reporter: Reporter,
     *,
     model: str = "",
-    shard: Shard = ALL,
-    skip_existing: bool = False,
-    register: bool = False,
+    options: Options = USUAL,
+    profile: Profile | None = None,
 ) -> Predicted:
     """``<case>.nii.gz`` of every case; of pictures ``<case>.png``; of DICOM ``<case>.dcm``, too.
 
@@ -74,18 +76,18 @@ def write_label_maps(
 
     Args:
         model: what predicts, for the files beside the label maps.
-        register: move the images of a case onto one of them first.
+        profile: takes the time of each part of the work.
 
     Raises:
         DataError: none can be read.
     """
-    job = _Job(ensemble, out, model, reporter, register)
+    job, shard = _Job(ensemble, out, model, reporter, options, profile or Profile()), options.shard
     cohort.check_regions(job.preprocessor.regions)
     cases = shard.take(cohort.cases)
     targets = _targets(cases, job.reference, cohort, out)
     check_own(out / shard.named(VOLUMES))
     there: list[Case] = []
-    if skip_existing:
+    if options.skip_existing:
         cases, targets, there = _without_existing(cases, targets, job.fabric, reporter)
     _report_replaced(targets, reporter)
     _report_others(out, cohort, job.reference, reporter)
@@ -110,7 +112,8 @@ class _Job:
     out: Path
     model: str
     reporter: Reporter
-    register: bool
+    options: Options
+    profile: Profile
 
     @property
     def fabric(self) -> Fabric:
@@ -122,10 +125,10 @@ class _Job:
         preprocessor: Preprocessor = self.ensemble.predictors[0].preprocessor
         return preprocessor
 
-    @property
-    def reference(self) -> Modality:
-        """The image on whose grid label maps are written."""
-        return self.preprocessor.modalities[0]
+    def reference(self, case: Case) -> Path:
+        """The image on whose grid the label map is written."""
+        names = [*self.ensemble.modalities, *case.images]
+        return next(case.images[name].path for name in names if name in case.images)
 
     def predict(self, cases: Sequence[Case]) -> list[_Written]:
         """Predict the cases and write their files, in order."""
@@ -133,43 +136,66 @@ class _Job:
         regions = self.preprocessor.regions
         with self.reporter.progress("predicting", len(cases)) as advance:
 
-            def settle() -> Iterator[tuple[Case, Header, LabelScheme, Settled]]:
+            def paint() -> Iterator[tuple[Case, Header, LabelMap, Maps | None]]:
                 prepared = attempts.usable(ahead(attempts.attempt(self._prepare), cases))
-                for done, (case, (header, images)) in enumerate(prepared, 1):
-                    scheme = LabelScheme.of(case.regions, regions)
-                    yield case, header, scheme, self.ensemble.masks(images, scheme)
+                for done, (case, (header, images)) in enumerate(self.profile.waiting(prepared), 1):
+                    scheme, maps = LabelScheme.of(case.regions, regions), self._maps(images)
+                    with self.profile.span(PAINT):
+                        watch = None if maps is None else maps.add
+                        found = self.ensemble.label_map(images, scheme, watch)
+                    yield case, header, found, maps
                     advance(done, case.id)
 
             # While one case is computed, the next one is read and the one before is written.
-            written = {each.case: each for each in ahead(self._write, settle())}
+            written = {each.case: each for each in ahead(self._write, paint())}
         lost = {name: _Written(name, problem=str(e)) for name, e in attempts.failed.items()}
         return [(written | lost)[case.id] for case in cases]
 
     def _prepare(self, case: Case) -> tuple[Header, Prepared]:
-        modalities = self.preprocessor.modalities
-        case, moved = on_one_grid(case, modalities, register=self.register)
-        if moved and self.register:
-            self.reporter.say(f"{case.id}: {moved}")
-        elif moved:
-            self.reporter.warn(f"{case.id}: {moved}; they were not registered (--register)")
-        return read_header(case.images[self.reference]), self.ensemble.prepare(case)
+        register = self.options.register
+        with self.profile.span(READ):
+            present = self.ensemble.present(case, self.reporter.warn)
+            case, moved = on_one_grid(case, present, register=register)
+            if moved and register:
+                self.reporter.say(f"{case.id}: {moved}")
+            elif moved:
+                self.reporter.warn(f"{case.id}: {moved}; they were not registered (--register)")
+            return read_header(case.images[present[0]]), self.ensemble.prepare(case)
 
-    def _write(self, predicted: tuple[Case, Header, LabelScheme, Settled]) -> _Written:
-        case, header, scheme, settled = predicted
+    def _maps(self, images: Prepared) -> Maps | None:
+        """What collects probabilities and uncertainty; None where nobody asked for them."""
+        options, segmenter = self.options, self.ensemble.predictors[0]
+        if not (options.probabilities or options.uncertainty):
+            return None
+        return Maps(
+            self.out,
+            self.ensemble.placement(images),
+            self.preprocessor.regions,
+            segmenter.softmax,
+            options.probabilities,
+            options.uncertainty,
+        )
+
+    def _write(self, predicted: tuple[Case, Header, LabelMap, Maps | None]) -> _Written:
+        case, header, found, maps = predicted
         path = label_path(self.out, case.id, header.path)
-        more = [] if case.slices is None else self._write_seg(case, case.slices, settled)
-        write_labels(path, scheme.paint(settled.masks_LIJK), header)  # last: the case is done
-        volumes = volumes_ml(settled, self.preprocessor.regions, header)
-        return _Written(case.id, (path, *more), volumes, max(settled.moved))
+        with self.profile.span(WRITE):
+            more = [] if case.slices is None else self._write_seg(case, case.slices, found)
+            more += [] if maps is None else maps.write(self.out, case.id, header)
+            write_labels(path, found.label_IJK, header)  # last: the case is done
+        regions, ml = self.preprocessor.regions, voxel_ml(header)
+        volumes = {name: n * ml for name, n in zip(regions, found.voxels, strict=True)}
+        return _Written(case.id, (path, *more), volumes, max(found.moved))
 
-    def _write_seg(self, case: Case, slices: Stack, settled: Settled) -> list[Path]:
+    def _write_seg(self, case: Case, slices: Stack, found: LabelMap) -> list[Path]:
         """The SEG file of a case from DICOM; none where all regions are empty, or with a
         warning."""
         from medtl.data.dicom.seg import write_seg
 
         path, regions = self.out / f"{file_name(case.id)}.dcm", self.preprocessor.regions
         try:
-            written = write_seg(path, settled.masks_LIJK, regions, slices, self.model)
+            values_of = {name: found.values_of(name) for name in regions}
+            written = write_seg(path, found.label_IJK, values_of, slices, self.model)
         except DataError as error:
             self.reporter.warn(f"{case.id}: no DICOM SEG: {error}")
             return []
@@ -193,18 +219,12 @@ class _Job:
 
     def _volumes_of(self, case: Case) -> dict[str, float]:
         """The volumes of a label map that is there already."""
-        file = ImageFile(label_path(self.out, case.id, case.images[self.reference].path))
+        file = ImageFile(label_path(self.out, case.id, self.reference(case)))
         counts, header = label_counts(file), read_header(file)
         return {
             region: sum(counts.get(value, 0) for value in case.regions[region]) * voxel_ml(header)
             for region in self.preprocessor.regions
         }
-
-
-def volumes_ml(settled: Settled, regions: Sequence[str], header: Header) -> dict[str, float]:
-    """The volume of each region in millilitres."""
-    voxels = settled.masks_LIJK.sum(axis=(1, 2, 3))
-    return {n: float(count) * voxel_ml(header) for n, count in zip(regions, voxels, strict=True)}
 
 
 def voxel_ml(header: Header) -> float:
@@ -233,14 +253,18 @@ def _inputs(cohort: Cohort) -> set[Path]:
     return {real_path(file.path) for case in cohort.cases for file in files_of(case)}
 
 
-def _targets(cases: Sequence[Case], reference: Modality, cohort: Cohort, out: Path) -> list[Path]:
+#: The image of a case on whose grid its label map is written.
+Reference = Callable[[Case], Path]
+
+
+def _targets(cases: Sequence[Case], reference: Reference, cohort: Cohort, out: Path) -> list[Path]:
     """Where the label map of each case goes. Raises where one would replace an input."""
     inputs_read = _inputs(cohort)
     targets = []
     for case in cases:
         if not case.regions:
             raise DataError(f"{case.id}: no label scheme is known for it; name one by --labels")
-        target = label_path(out, case.id, case.images[reference].path)
+        target = label_path(out, case.id, reference(case))
         if real_path(target) in inputs_read:
             raise RunError(f"{target} is an input; choose another --out")
         targets.append(target)
@@ -273,9 +297,9 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
         reporter.warn(f"replacing {names} in {existing[0].parent}")
 
 
-def _report_others(out: Path, cohort: Cohort, reference: Modality, reporter: Reporter) -> None:
+def _report_others(out: Path, cohort: Cohort, reference: Reference, reporter: Reporter) -> None:
     """Report label maps of other predictions, which stay beside those of this one."""
-    targets = [label_path(out, case.id, case.images[reference].path) for case in cohort.cases]
+    targets = [label_path(out, case.id, reference(case)) for case in cohort.cases]
     known = {real_path(target) for target in targets} | _inputs(cohort)
     endings = tuple({"".join(target.suffixes[-2:]) for target in targets})
     held = sorted(out.iterdir()) if out.is_dir() else []

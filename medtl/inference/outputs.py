@@ -57,6 +57,22 @@ ALL = Shard()
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What one command predicts, and what it writes."""
+
+    shard: Shard = ALL
+    skip_existing: bool = False  #: leave out cases that have a label map
+    register: bool = False  #: move the images of a case onto one of them first
+    probabilities: bool = False  #: write the probabilities of each region
+    uncertainty: bool = False  #: write how undecided the prediction is
+    profile: bool = False  #: tell where the time went
+
+
+#: All cases, label maps alone.
+USUAL = Options()
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """The files that were written, and why cases are not among them."""
 
@@ -139,7 +155,7 @@ def write_manifest(
         for case, those in _read_manifest(path).items()
     }
     cases |= {
-        case: {each.name: _sha256(each) for each in those if each.is_file()}
+        case: {_below(path.parent, each): _sha256(each) for each in those if each.is_file()}
         for case, those in files.items()
     }
     content = {
@@ -149,6 +165,10 @@ def write_manifest(
         "failed": sorted(failed),
     }
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _below(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _read_manifest(path: Path) -> dict[str, dict[str, str]]:

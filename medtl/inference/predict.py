@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -20,7 +22,8 @@ from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, Prepared, read_ensemble
 from medtl.inference.label_maps import write_label_maps
 from medtl.inference.load import with_flips
-from medtl.inference.outputs import ALL, Attempts, Predicted, Shard
+from medtl.inference.outputs import ALL, USUAL, Attempts, Options, Predicted, Shard
+from medtl.inference.profile import START, Profile
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.distributed import gather, share, union
@@ -43,9 +46,7 @@ def predict(
     ignored: Sequence[str] = (),
     series: Sequence[str] = (),
     flips: bool = False,
-    shard: Shard = ALL,
-    skip_existing: bool = False,
-    register: bool = False,
+    options: Options = USUAL,
 ) -> tuple[Ensemble, Predicted]:
     """Predict every case under ``inputs`` into ``out``; returns what predicted, and the files.
 
@@ -54,40 +55,57 @@ def predict(
     ``predictions.csv``. Of several ``runs``, or stages of runs, the mean predicts.
     """
     _ready(out, inputs)
+    profile, shard = Profile(), options.shard
     with _held(out, fabric, shard):
         ensemble = read_ensemble(runs, catalog, fabric, reporter.say, reporter.warn)
         if flips:
             ensemble = Ensemble(tuple(with_flips(ensemble.members, reporter)))
-        trained = ensemble.members[0]
-        cohort = open_cohort(
-            catalog.tasks[trained.metadata.task].load()(),
-            inputs,
-            reporter,
-            names=trained.metadata.names,
+        trained = ensemble.members[0].metadata
+        cohort = _cases(
+            ensemble,
+            task=catalog.tasks[trained.task].load()(),
+            data=inputs,
+            reporter=reporter,
+            names=trained.names,
             divided=False,
             ignored=ignored,
             series=series,
             labels=labels,
-            required=trained.predictor.preprocessor.modalities,
+            required=ensemble.modalities,
             need_target=False,
         )
         if ensemble.synthetic and not cohort.synthetic:
             reporter.warn("this model was trained on the synthetic phantom alone")
         reporter.say(_what_predicts(ensemble))
+        profile.seconds[START] = perf_counter() - profile.began
         if ensemble.members[0].task_type.dense:
+            for predictor in ensemble.predictors if options.profile else ():
+                profile.watch(predictor.network.module)
+            model = f"{ensemble.members[0].metadata.task}, {_who(ensemble)}"
             done = write_label_maps(
-                *(ensemble, cohort, out, reporter),
-                model=f"{ensemble.members[0].metadata.task}, {_who(ensemble)}",
-                shard=shard,
-                skip_existing=skip_existing,
-                register=register,
+                ensemble, cohort, out, reporter, model=model, options=options, profile=profile
             )
         else:
-            _refuse_for_classes(skip_existing=skip_existing, register=register)
+            _refuse_for_classes(options)
             done = write_classes(ensemble, cohort, out, reporter, shard=shard)
         count = len(shard.take(cohort.cases)) - len(done.failed.keys() - cohort.failed.keys())
+        if options.profile:
+            reporter.say(profile.table(count).plain())
         _summarise(out / shard.named(SUMMARY), count, fabric, reporter)
         return ensemble, done
+
+
+def _cases(ensemble: Ensemble, **options: Any) -> Cohort:
+    """The cases; some may lack modalities, which is told when their turn comes."""
+    if ensemble.takes_missing:
+        return open_cohort(**options, partial=True)
+    try:
+        return open_cohort(**options)
+    except DataError as error:
+        cohort = open_cohort(**options, partial=True)
+        if any(case.images.keys() >= set(ensemble.modalities) for case in cohort.cases):
+            return cohort
+        raise error
 
 
 @contextmanager
@@ -105,11 +123,11 @@ def _held(out: Path, fabric: Fabric, shard: Shard) -> Iterator[None]:
         yield
 
 
-def _refuse_for_classes(**asked: bool) -> None:
+def _refuse_for_classes(options: Options) -> None:
     """Refuse options of segmentation for a run that tells classes."""
-    for name, given in asked.items():
-        if given:
-            option = f"--{name.replace('_', '-')}"
+    for each in fields(options):
+        if each.name != "shard" and getattr(options, each.name):
+            option = f"--{each.name.replace('_', '-')}"
             raise ConfigError(f"{option} is for segmentation; this run tells classes; drop it")
 
 
@@ -131,8 +149,8 @@ def _ready(out: Path, inputs: Path) -> None:
 
 def _what_predicts(ensemble: Ensemble) -> str:
     """``unfreeze: t1, t2 -> WT, TC``"""
-    preprocessor = ensemble.members[0].predictor.preprocessor
-    shown, found = (", ".join(n) for n in (preprocessor.modalities, preprocessor.regions))
+    regions = ensemble.members[0].predictor.preprocessor.regions
+    shown, found = (", ".join(names) for names in (ensemble.modalities, regions))
     return f"{_who(ensemble)}: {shown} -> {found}"
 
 
@@ -177,8 +195,12 @@ def write_classes(
     attempts, kept = Attempts(reporter), list[Case]()
     rows: dict[str, dict[str, Any]] = {}
 
+    def prepare(case: Case) -> Prepared:
+        ensemble.present(case, reporter.warn)
+        return ensemble.prepare(case)
+
     def prepared() -> Iterator[Prepared]:
-        for case, images in attempts.usable(ahead(attempts.attempt(ensemble.prepare), own)):
+        for case, images in attempts.usable(ahead(attempts.attempt(prepare), own)):
             kept.append(case)
             yield images
 

@@ -6,10 +6,10 @@ Axes: C modality, L region, I J K voxels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,20 +24,21 @@ from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.data.subset import stride
 from medtl.data.voxel_size import axes_mm
 from medtl.inference.flips import flipped
+from medtl.inference.label_map import LabelMap, Watch, paint
+from medtl.inference.passes import Pass
 from medtl.inference.probability import probabilities
-from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
+from medtl.inference.sliding_window import OUTSIDE
 from medtl.inference.window_size import Shrinking, Tell, WindowSize
 from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
-from medtl.transforms.preprocess import to_native
+from medtl.transforms.native import native_slabs, to_native
 from medtl.transforms.preprocessor import Preprocessor
 
-#: Largest volume, padding included, that runs in one pass, in voxels of a window. In larger ones
-#: the statistics of norms would differ too much from those of the training patches.
-WHOLE_LIMIT = 2.5
+#: Logits of a volume that are held at once, 4 bytes each; beyond, they come plane by plane.
+MOST_LOGITS = 1 << 28
 
 
 #: Small windows are computed together, up to this many voxels and windows, as this is faster.
@@ -56,6 +57,8 @@ MOST_VOXELS = 1024
 
 
 PreparedCase = Mapping[str, Any]
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,45 +103,29 @@ class Segmenter:
         return math.prod(axes_mm(self.preprocessor.preset.spacing_mm)) / 1000
 
     def _logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Tensor:
-        module = self.network.module.eval()
-        forward = flipped(module, self.mirrored) if self.flips else module
-        nnunet = self.preprocessor.preset.nnunet is not None
-        image_CIJK = image_CIJK.to(self.fabric.device)
-        shown_IJK = None if shown_IJK is None else shown_IJK.to(self.fabric.device)
-        settings: dict[str, Any] = {
-            "out_channels": self.network.out_channels,
-            "autocast": autocast_dtype(self.fabric),
-            "multiple": self.network.multiples,
-        }
+        with suited_to_cpu(self.network.module.eval()):
+            own = self._pass(image_CIJK, shown_IJK)
+            return self._windowed(own.logits)
+
+    def _pass(self, image_CIJK: Tensor, shown_IJK: Tensor | None) -> Pass:
+        module, device = self.network.module, self.fabric.device
+        return Pass(
+            self.network,
+            flipped(module, self.mirrored) if self.flips else module,
+            image_CIJK.to(device),
+            None if shown_IJK is None else shown_IJK.to(device),
+            autocast_dtype(self.fabric),
+            nnunet=self.preprocessor.preset.nnunet is not None,
+        )
+
+    def _windowed(self, compute: Callable[[WindowSize], Result]) -> Result:
+        """``compute`` with the largest windows that fit the memory."""
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
         if self.network.spatial_dims == 2:
             wanted = WindowSize((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
-
-            def compute(cut: WindowSize) -> Tensor:
-                roi = None if cut.whole else (cut.roi[0], cut.roi[1])
-                return slice_wise(
-                    forward, image_CIJK, roi=roi, batch_size=cut.batch_size, **settings
-                )
         else:
             wanted = WindowSize(self.patch_size, at_once(self.patch_size), whole=not fixed)
-
-            def compute(cut: WindowSize) -> Tensor:
-                i, j, k = cut.roi
-                limit = round(WHOLE_LIMIT * i * j * k) if cut.whole and not nnunet else 0
-                return sliding_window(
-                    forward,
-                    image_CIJK,
-                    (i, j, k),
-                    batch_size=cut.batch_size,
-                    crop=not nnunet,
-                    nnunet=nnunet,
-                    shown_IJK=shown_IJK,
-                    pass_voxels=limit,
-                    **settings,
-                )
-
-        with suited_to_cpu(module):
-            return self.windows.run(compute, wanted, self.network.multiples, fixed=bool(fixed))
+        return self.windows.run(compute, wanted, self.network.multiples, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
         """logits_LIJK on the native grid of a preprocessed case.
@@ -147,6 +134,39 @@ class Segmenter:
         """
         logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
         return to_native(logits_LIJK, prepared["placement"], OUTSIDE)
+
+    def label_map(
+        self, prepared: Mapping[str, Any], scheme: LabelScheme, watch: Watch | None = None
+    ) -> LabelMap:
+        """What :meth:`masks` gives, as a label map; large volumes are never held with all regions.
+
+        Args:
+            watch: told of the logits on the native grid, slab by slab. It may be told of one again
+                if the memory runs out and all is computed anew.
+        """
+        placement, size = prepared["placement"], prepared["image"].shape[1:]
+        if not self._too_large(size):
+            logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
+            slabs = native_slabs([logits_LIJK], size[0], 0, placement)
+            return paint(slabs, 0, placement, scheme, self.settle, watch)
+        with suited_to_cpu(self.network.module.eval()):
+            own = self._pass(prepared["image"], prepared.get("shown"))
+
+            def painted(cut: WindowSize) -> LabelMap:
+                planes = (planes_LIJK.cpu() for planes_LIJK in own.planes(cut))
+                slabs = native_slabs(planes, size[own.axis], own.axis, placement)
+                return paint(slabs, own.axis, placement, scheme, self.settle, watch)
+
+            return self._windowed(painted)
+
+    def _too_large(self, size: Sequence[int]) -> bool:
+        """Whether the logits of all regions are not to be held at once.
+
+        Small components are told by the whole mask, and 2-D networks have no planes to wait for.
+        """
+        held = self.nested and self.min_component_ml > 0
+        flat = self.network.spatial_dims == 2
+        return not held and not flat and self.network.out_channels * math.prod(size) > MOST_LOGITS
 
     def masks(self, prepared: Mapping[str, Any], scheme: LabelScheme) -> Settled:
         """One mask per region on the native grid, as a label map of the scheme holds them."""

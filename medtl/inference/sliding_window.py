@@ -6,36 +6,22 @@ Axes: B window of a batch, C modality, L output channel, I J K voxels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from medtl.data.io.grids import bounding_box
+from medtl.inference.windows import Layout, Window, box_of, shown, single_window
 from medtl.networks.blocks import per_axis, rounded_up
 from medtl.networks.cpu.channels_last import ChannelsLast
 
 Forward = Callable[[Tensor], Tensor]
 
 
-Window = tuple[slice, ...]
-
-
 #: Logit where nothing was computed, as the image shows nothing there: certainly background.
 OUTSIDE = -20.0
-
-
-_SIGMA = 0.125  # of the window's edge, as in MONAI and nnU-Net
-
-
-_SMALLEST_WEIGHT = 1e-3
-
-
-#: Of nnU-Net's weights, which are half precision and 10 at the centre.
-_SMALLEST_HALF = 6e-9
 
 
 @torch.inference_mode()
@@ -76,99 +62,78 @@ def sliding_window(
     Returns:
         logits_LIJK, float32, on the device of the image.
     """
-    whole: Window = tuple(slice(0, length) for length in image_CIJK.shape[1:])
+    whole = image_CIJK.shape[1:]
     if crop and shown_IJK is None:
         shown_IJK = shown(image_CIJK)
-    box = whole if shown_IJK is None else bounding_box(shown_IJK)
+    box = box_of(image_CIJK, shown_IJK)
     if box is None:
-        return image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
-    single = _single(box, roi, multiple)
+        return image_CIJK.new_full((out_channels, *whole), OUTSIDE)
+    single = single_window(box, roi, multiple)
     if math.prod(single) <= pass_voxels:
         roi = single
-    padded_CIJK, inner = _pad_to(image_CIJK[(slice(None), *box)], roi)
-    windows = _windows(padded_CIJK.shape[1:], roi, overlap, even=nnunet)
-    if shown_IJK is not None:
-        padded_1IJK, _ = _pad_to(shown_IJK[box][None], roi)
-        windows = [window for window in windows if _any(padded_1IJK[0][window])]
-    weight_IJK = _importance(roi, image_CIJK.device, on_voxel=nnunet)
-    padded_LIJK = _average(
-        forward, padded_CIJK, windows, weight_IJK, out_channels, batch_size, autocast
-    )
-    found_LIJK = padded_LIJK[(slice(None), *inner)]
-    if box == whole:
+    layout = Layout.of(image_CIJK, shown_IJK, box, roi, overlap, nnunet=nnunet)
+    padded_LIJK = _average(Runner.of(forward, layout, autocast), layout, out_channels, batch_size)
+    found_LIJK = padded_LIJK[(slice(None), *layout.inner)]
+    if found_LIJK.shape[1:] == whole:
         return found_LIJK.contiguous()
-    logits_LIJK = image_CIJK.new_full((out_channels, *image_CIJK.shape[1:]), OUTSIDE)
+    logits_LIJK = image_CIJK.new_full((out_channels, *whole), OUTSIDE)
     logits_LIJK[(slice(None), *box)] = found_LIJK
     return logits_LIJK
 
 
-def _single(
-    box: Window, roi: tuple[int, int, int], multiple: int | Sequence[int]
-) -> tuple[int, int, int]:
-    """The window that holds the whole box.
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A network that is run on windows of an image, in some precision."""
 
-    No edge is shorter than in training: norms see as large a share of background then.
-    """
-    i, j, k = (
-        max(rounded_up(side.stop - side.start, step), edge)
-        for side, edge, step in zip(box, roi, per_axis(multiple, 3), strict=True)
-    )
-    return i, j, k
+    forward: Forward
+    image_1CIJK: Tensor
+    autocast: torch.dtype | None
+    channels_last: bool
+
+    @classmethod
+    def of(cls, forward: Forward, layout: Layout, autocast: torch.dtype | None) -> Runner:
+        image_1CIJK, flat = layout.image_CIJK[None], layout.weight_IJK.shape[-1] == 1
+        last = autocast is torch.bfloat16 and image_1CIJK.device.type == "cpu" and not flat
+        if autocast is not None:  # once, not for each window and layer that reads it
+            order = torch.channels_last_3d if last else torch.contiguous_format
+            image_1CIJK = image_1CIJK.to(autocast, memory_format=order)
+        return cls(forward, image_1CIJK, autocast, last)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Set up for many windows, as the weights are then converted once."""
+        device = self.image_1CIJK.device.type
+        with ExitStack() as settings:
+            settings.enter_context(
+                torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None)
+            )
+            if self.channels_last:
+                settings.enter_context(ChannelsLast())
+            yield
+
+    def logits(self, batch: Sequence[Window]) -> Tensor:
+        parts = [self.image_1CIJK[(slice(None), slice(None), *window)] for window in batch]
+        return self.forward(torch.cat(parts))
 
 
-def _average(
-    forward: Forward,
-    image_CIJK: Tensor,
-    windows: Sequence[Window],
-    weight_IJK: Tensor,
-    out_channels: int,
-    batch_size: int,
-    autocast: torch.dtype | None,
-) -> Tensor:
+def _average(runner: Runner, layout: Layout, out_channels: int, batch_size: int) -> Tensor:
     """The weighted average of the windows' logits (LIJK); OUTSIDE where there is no window."""
-    device, roi = image_CIJK.device, weight_IJK.shape
-    image_1CIJK = image_CIJK[None]
-    last = autocast is torch.bfloat16 and device.type == "cpu" and roi[-1] > 1
-    if autocast is not None:  # once, not for each window and layer that reads it
-        layout = torch.channels_last_3d if last else torch.contiguous_format
-        image_1CIJK = image_1CIJK.to(autocast, memory_format=layout)
-
-    def logits_of(batch: Sequence[Window]) -> Tensor:
-        parts = [image_1CIJK[(slice(None), slice(None), *window)] for window in batch]
-        return forward(torch.cat(parts))
-
-    with ExitStack() as settings:  # for all windows, as the weights are then converted once
-        settings.enter_context(
-            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
-        )
-        if last:
-            settings.enter_context(ChannelsLast())
-        if len(windows) == 1 and roi == image_CIJK.shape[1:]:
-            return logits_of(windows)[0].float()
-        logits_LIJK = torch.zeros((out_channels, *image_CIJK.shape[1:]), device=device)
-        total_IJK = torch.zeros(image_CIJK.shape[1:], device=device)
+    weight_IJK, windows = layout.weight_IJK, layout.windows
+    size = layout.image_CIJK.shape[1:]
+    with runner.ready():
+        if len(windows) == 1 and weight_IJK.shape == size:
+            return runner.logits(windows)[0].float()
+        logits_LIJK = weight_IJK.new_zeros((out_channels, *size))
+        total_IJK = weight_IJK.new_zeros(size)
         for first in range(0, len(windows), batch_size):
             batch = windows[first : first + batch_size]
-            for window, output_LIJK in zip(batch, logits_of(batch), strict=True):
+            for window, output_LIJK in zip(batch, runner.logits(batch), strict=True):
                 for sum_IJK, output_IJK in zip(logits_LIJK, output_LIJK, strict=True):
                     sum_IJK[window].addcmul_(output_IJK.float(), weight_IJK)
                 total_IJK[window] += weight_IJK
     logits_LIJK /= total_IJK
     missed_IJK = total_IJK == 0
     return logits_LIJK.masked_fill_(missed_IJK, OUTSIDE) if missed_IJK.any() else logits_LIJK
-
-
-def shown(image_CIJK: Tensor) -> Tensor:
-    """Where any channel is not 0 (IJK)."""
-    shown_IJK = image_CIJK[0] != 0
-    for channel_IJK in image_CIJK[1:]:
-        shown_IJK |= channel_IJK != 0
-    return shown_IJK
-
-
-def _any(shown_IJK: Tensor) -> bool:
-    """Looks at a few voxels first, which mostly do."""
-    return bool(shown_IJK[::8, ::8, ::8].any()) or bool(shown_IJK.any())
 
 
 def slice_wise(
@@ -200,56 +165,3 @@ def slice_wise(
         batch_size=batch_size,
         autocast=autocast,
     )
-
-
-def _pad_to(image_CIJK: Tensor, roi: Sequence[int]) -> tuple[Tensor, Window]:
-    """Pad with zeros, half on each side, up to ``roi``; the window is where the image now lies."""
-    missing = [max(edge - size, 0) for edge, size in zip(roi, image_CIJK.shape[1:], strict=True)]
-    before = [amount // 2 for amount in missing]
-    inner = tuple(
-        slice(start, start + size) for start, size in zip(before, image_CIJK.shape[1:], strict=True)
-    )
-    if not any(missing):
-        return image_CIJK, inner
-    margins = [
-        margin
-        for start, amount in zip(reversed(before), reversed(missing), strict=True)
-        for margin in (start, amount - start)
-    ]
-    return pad(image_CIJK, margins), inner
-
-
-def _windows(
-    size: Sequence[int], roi: Sequence[int], overlap: float, *, even: bool = False
-) -> list[Window]:
-    """Windows at a constant step, the last one of each axis moved back to end with the volume; or
-    as few at ``even`` steps."""
-    starts = []
-    for length, edge in zip(size, roi, strict=True):
-        if even:
-            count = math.ceil((length - edge) / (edge * (1 - overlap))) + 1
-            step = (length - edge) / max(1, count - 1)
-            starts.append([round(index * step) for index in range(count)])
-            continue
-        step = max(int(edge * (1 - overlap)), 1)
-        count = -(-(length - edge) // step) + 1
-        starts.append([min(index * step, length - edge) for index in range(count)])
-    return [
-        tuple(slice(start, start + edge) for start, edge in zip(corner, roi, strict=True))
-        for corner in product(*starts)
-    ]
-
-
-def _importance(roi: Sequence[int], device: torch.device, *, on_voxel: bool = False) -> Tensor:
-    """Gaussian weights of one window, never so small that a corner seen once loses precision.
-
-    Args:
-        on_voxel: the centre is that of a voxel, also where the edge is even.
-    """
-    weight = torch.ones((), device=device)
-    for edge in roi:
-        offset = torch.arange(edge, device=device) - (edge // 2 if on_voxel else (edge - 1) / 2)
-        line = torch.exp(offset.square() / (-2 * (_SIGMA * edge) ** 2))
-        weight = weight[..., None] * line
-    least = _SMALLEST_HALF if on_voxel else _SMALLEST_WEIGHT
-    return weight.clamp(min=max(float(weight.min()), least))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from torch import Tensor
+from typing import TypeVar
 
 from medtl.errors import RunError
 from medtl.networks.blocks import per_axis
 from medtl.runtime.memory import give_back_freed_memory, out_of_memory
+
+Result = TypeVar("Result")
+
 
 #: Least edge of a halved window; it also has at least two voxels of the coarsest level.
 LEAST_EDGE = 16
@@ -63,12 +65,12 @@ class Shrinking:
 
     def run(
         self,
-        compute: Callable[[WindowSize], Tensor],
+        compute: Callable[[WindowSize], Result],
         wanted: WindowSize,
         multiple: int | Sequence[int],
         *,
         fixed: bool,
-    ) -> Tensor:
+    ) -> Result:
         """``compute`` with ``wanted``, or with the largest smaller size that fits.
 
         Raises:

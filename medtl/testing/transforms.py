@@ -18,7 +18,8 @@ from medtl.data.modality import Modality
 from medtl.testing.check import CheckFailed, Tried, require
 from medtl.testing.toys import MODALITIES, REGIONS, ball
 from medtl.transforms.augment import NONE, apply, draw
-from medtl.transforms.preprocess import Placement, to_native
+from medtl.transforms.native import to_native
+from medtl.transforms.preprocess import Placement
 from medtl.transforms.preprocessor import Preprocessor
 from medtl.transforms.presets import Preset
 

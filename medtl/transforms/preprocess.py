@@ -1,4 +1,4 @@
-"""From native arrays to a network's input, by a preset, and logits back to the native grid.
+"""From native arrays to a network's input, by a preset.
 
 Axes: C modality, L region, I J K voxels (right-anterior-superior after preprocessing).
 """
@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from medtl.data.io.geometry import orient, to_ras
-from medtl.data.io.grids import bounding_box, nearest_slices, resample
+from medtl.data.io.grids import bounding_box, resample
 from medtl.data.voxel_size import axes_mm, thick_axis
 from medtl.errors import DataError
 from medtl.transforms.intensity import (
@@ -191,23 +190,3 @@ def prepared_shape(
         edges = [mm / wanted for mm, wanted in zip(extent_mm, wanted_mm, strict=True)]
     i, j, k = (*(max(1, round(edge)) for edge in edges), *size[len(edges) :])
     return i, j, k
-
-
-def to_native(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
-    """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``."""
-    size, slices = placement.size, placement.slices
-    if slices is not None:  # linear within the slices, then the nearest slice
-        size = tuple(n if k != slices else logits_LIJK.shape[1 + k] for k, n in enumerate(size))
-    box = functional.interpolate(
-        logits_LIJK[None].float(), size=size, mode="trilinear", align_corners=False
-    )[0]
-    if slices is not None:
-        nearest = nearest_slices(size[slices], placement.size[slices])
-        box = box.index_select(1 + slices, torch.tensor(nearest, device=box.device))
-    ras_shape = [placement.shape[axis] for axis in placement.axes]
-    full = box.new_full((len(box), *ras_shape), fill)
-    crop = tuple(slice(a, a + n) for a, n in zip(placement.start, placement.size, strict=True))
-    full[(slice(None), *crop)] = box
-    against = [1 + axis for axis, flip in enumerate(placement.flips) if flip]
-    inverse = [1 + placement.axes.index(axis) for axis in range(3)]
-    return full.flip(against).permute(0, *inverse).contiguous()

@@ -76,6 +76,17 @@ class Preprocessor:
                 )
         return prepared
 
+    def without_target(self, case: Case) -> dict[str, Any]:
+        """One case of which some modalities may be missing: they are 0, as in training."""
+        present = [name for name in self.modalities if name in case.images]
+        prepared = replace(self, modalities=tuple(present))(case, with_target=False)
+        if len(present) < len(self.modalities):
+            image_CIJK = prepared["image"]
+            every_CIJK = image_CIJK.new_zeros((len(self.modalities), *image_CIJK.shape[1:]))
+            every_CIJK[[self.modalities.index(name) for name in present]] = image_CIJK
+            prepared["image"] = every_CIJK
+        return prepared
+
     def prepare(
         self,
         image_CIJK: np.ndarray[Any, Any],

@@ -1,13 +1,13 @@
 """Masks as a DICOM segmentation (SEG) that lies on the series they were predicted from.
 
-Axes: L region, I J K voxels of a :class:`~medtl.data.dicom.stacks.Stack`.
+Axes: L segment, I J K voxels of a :class:`~medtl.data.dicom.stacks.Stack`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,11 @@ def region_code(region: str) -> tuple[Code, Code]:
 
 
 def write_seg(
-    path: Path, masks_LIJK: NDArray[np.bool_], regions: Sequence[str], stack: Stack, model: str
+    path: Path,
+    label_IJK: NDArray[Any],
+    values_of: Mapping[str, Sequence[int]],
+    stack: Stack,
+    model: str,
 ) -> bool:
     """Write the regions that are not empty; returns False, and writes nothing, if all are.
 
@@ -74,25 +78,43 @@ def write_seg(
     images) nothing is taken over that could name the patient.
 
     Args:
+        values_of: region -> the label values that stand for it.
         model: what predicted the masks.
 
     Raises:
         DataError: the header of the series does not allow one, or its frames lie in several files.
         RunError: the path cannot be written.
     """
-    shown = [n for n, mask_IJK in enumerate(masks_LIJK) if mask_IJK.any()]
+    held = set().union(*(np.unique(slice_IJ).tolist() for slice_IJ in label_IJK.T))
+    shown = {name: tuple(held & {*values}) for name, values in values_of.items()}
+    shown = {name: values for name, values in shown.items() if values}
     if not shown:
         return False
-    order = _order(stack)
-    masks_KJIL = masks_LIJK[shown][..., order].transpose(3, 2, 1, 0).astype(np.uint8)
+    segments = _segments(label_IJK[..., _order(stack)].T, list(shown.values()))
     try:
-        seg = _segmentation(masks_KJIL, [regions[n] for n in shown], stack, model)
+        seg = _segmentation(segments, list(shown), stack, model)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise DataError(f"its header does not allow a SEG ({reason})") from error
     with replacing(path) as temporary:
         seg.save_as(temporary)
     return True
+
+
+def _segments(label_KJI: NDArray[Any], values: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """The number of each voxel's segment (KJI), or a mask of each (KJIL) where some overlap.
+
+    Args:
+        values: of each segment.
+    """
+    every = [value for own in values for value in own]
+    if len(set(every)) == len(every) and len(values) < 256:
+        number_of = np.zeros(int(label_KJI.max()) + 1, np.uint8)
+        for number, own in enumerate(values, start=1):
+            number_of[list(own)] = number
+        found: NDArray[np.uint8] = number_of[label_KJI]
+        return found
+    return np.stack([np.isin(label_KJI, own) for own in values], axis=-1).astype(np.uint8)
 
 
 def _order(stack: Stack) -> list[int]:
@@ -110,13 +132,13 @@ def _order(stack: Stack) -> list[int]:
 
 
 def _segmentation(
-    masks_KJIL: NDArray[np.uint8], regions: Sequence[str], stack: Stack, model: str
+    segments: NDArray[np.uint8], regions: Sequence[str], stack: Stack, model: str
 ) -> Any:
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     return Segmentation(
         source_images=_sources(stack),
-        pixel_array=masks_KJIL,
+        pixel_array=segments,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, region, model) for number, region in enumerate(regions, start=1)

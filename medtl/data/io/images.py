@@ -57,6 +57,17 @@ def label_path(folder: Path, case_id: str, image: Path) -> Path:
     return folder / f"{file_name(case_id)}.{'png' if is_picture(image) else 'nii.gz'}"
 
 
+def write_map(path: Path, values_IJK: NDArray[np.float32], like: Header) -> None:
+    """Write values from 0 to 1 to a path of :func:`label_path`; of a picture, 255 stands for 1.
+
+    Raises RunError if it cannot be written.
+    """
+    if is_picture(like.path):
+        write_picture_labels(path, np.rint(values_IJK * 255).astype(np.uint8))
+    else:
+        nifti.write_nifti(path, values_IJK, like.path)
+
+
 def write_labels(path: Path, label_IJK: NDArray[Any], like: Header) -> None:
     """Write to a path of :func:`label_path`. Raises RunError if it cannot be written."""
     if is_picture(like.path):

@@ -21,7 +21,8 @@ from medtl.evaluation.missing_modalities import SUBSETS, subset_dice, subsets, s
 from medtl.evaluation.segmentation import score
 from medtl.evaluation.tables import missing_table
 from medtl.inference.segmentation import Segmenter
-from medtl.inference.sliding_window import OUTSIDE, shown
+from medtl.inference.sliding_window import OUTSIDE
+from medtl.inference.windows import shown
 from medtl.networks.blocks import Block, Network
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Reporter

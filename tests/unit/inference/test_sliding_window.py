@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from medtl.data.io.grids import bounding_box
-from medtl.inference.sliding_window import OUTSIDE, shown, slice_wise, sliding_window
+from medtl.inference.sliding_window import OUTSIDE, slice_wise, sliding_window
+from medtl.inference.windows import shown
 
 SIZE = (31, 40, 26)
 ROI = (16, 20, 12)
@@ -61,10 +62,10 @@ def test_equals_monai_on_volumes_smaller_than_or_like_a_window(size):
 @pytest.mark.parametrize("roi", [(16, 20, 12), (5, 64, 1)])
 def test_weights_are_monais_gaussian(roi):
     """One window that shouts at one voxel shows the weight of that voxel among its neighbours."""
-    from medtl.inference.sliding_window import _importance
+    from medtl.inference.windows import importance
 
     expected = compute_importance_map(roi, mode="gaussian", sigma_scale=0.125)
-    torch.testing.assert_close(_importance(roi, torch.device("cpu")), expected)
+    torch.testing.assert_close(importance(roi, torch.device("cpu")), expected)
 
 
 def test_a_voxelwise_network_gives_the_same_logits_as_without_windows():

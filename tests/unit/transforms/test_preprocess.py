@@ -18,7 +18,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from medtl.errors import DataError
 from medtl.transforms.histogram import CLIP_PERCENTILES
 from medtl.transforms.intensity import n4_correct, white_of, zscore_in_brain
-from medtl.transforms.preprocess import prepare, prepared_shape, to_native
+from medtl.transforms.native import to_native
+from medtl.transforms.preprocess import prepare, prepared_shape
 from medtl.transforms.presets import brain_mr, brain_mr_n4, brain_mr_plain, picture_plain
 
 # ITK's wrappers are built by an old SWIG.

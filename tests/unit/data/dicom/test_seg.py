@@ -45,6 +45,16 @@ def _masks(stack: Stack) -> np.ndarray:
     return masks_LIJK
 
 
+#: Region -> its values in :func:`_label`.
+VALUES = {"WT": (1, 2), "TC": (2,), "hippocampus": (4,), "Blob 7": (3,)}
+
+
+def _label(stack: Stack) -> np.ndarray:
+    """The label map of :func:`_masks`."""
+    wt, tc, _, blob = _masks(stack).astype(np.uint8)
+    return wt + tc + 3 * blob
+
+
 def _centroid(mask_IJK: np.ndarray, stack: Stack) -> np.ndarray:
     """In x, y, z of DICOM (mm), by the affine that the label map is written with."""
     place = np.argwhere(mask_IJK).mean(axis=0) @ stack.affine[:3, :3].T + stack.affine[:3, 3]
@@ -82,7 +92,7 @@ def test_lies_where_the_label_map_lies(tmp_path: Path, turn: np.ndarray) -> None
     write_scan(tmp_path / "in", Scan(turn=turn))
     stack = _stack(tmp_path / "in")
     masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
-    assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
+    assert write_seg(path, _label(stack), VALUES, stack, "a model")
     check_places(path, masks_LIJK, stack)
     read = highdicom.seg.segread(path)
     shown = [n for n, mask in enumerate(masks_LIJK) if mask.any()]
@@ -92,13 +102,31 @@ def test_lies_where_the_label_map_lies(tmp_path: Path, turn: np.ndarray) -> None
     assert_array_equal(voxels, masks_LIJK[shown].sum(axis=(1, 2, 3)))
 
 
+def test_regions_that_do_not_overlap(tmp_path: Path) -> None:
+    """They are handed on as one array of segment numbers."""
+    write_scan(tmp_path / "in", Scan())
+    stack = _stack(tmp_path / "in")
+    values = {f"part {n}": (n,) for n in (3, 1, 300, 2)}
+    label_IJK = _label(stack).astype(np.int16)
+    label_IJK[20, 20, 1] = 300
+    path = tmp_path / "seg.dcm"
+    assert write_seg(path, label_IJK, values, stack, "a model")
+    read = highdicom.seg.segread(path)
+    assert [each.SegmentLabel for each in read.SegmentSequence] == list(values)
+    found = read.get_volume(combine_segments=False).array.reshape(-1, 4).sum(axis=0)
+    assert found.tolist() == [int((label_IJK == value).sum()) for (value,) in values.values()]
+    for number, (value,) in enumerate(values.values(), start=1):
+        expected = _centroid(label_IJK == value, stack)
+        assert_allclose(_centroid_of_seg(path, number), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("order", [range(7), range(6, -1, -1), (3, 0, 6, 1, 5, 2, 4)])
 def test_frames_of_one_file(tmp_path: Path, order: Sequence[int]) -> None:
     (tmp_path / "in").mkdir()
     save(enhanced(Scan(), order), tmp_path / "in" / "x.dcm")
     stack = _stack(tmp_path / "in")
     masks_LIJK, path = _masks(stack), tmp_path / "seg.dcm"
-    assert write_seg(path, masks_LIJK, REGIONS, stack, "a model")
+    assert write_seg(path, _label(stack), VALUES, stack, "a model")
     check_places(path, masks_LIJK, stack)
 
 
@@ -110,7 +138,7 @@ def test_a_header_that_allows_none_is_told(tmp_path: Path, lost: str) -> None:
         dataset.save_as(tmp_path / f"{n}.dcm", enforce_file_format=False)
     stack = _stack(tmp_path)
     with pytest.raises(DataError, match="does not allow a SEG"):
-        write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+        write_seg(tmp_path / "seg.dcm", _label(stack), VALUES, stack, "a model")
     assert not (tmp_path / "seg.dcm").exists()
 
 
@@ -119,14 +147,14 @@ def test_the_thickness_may_be_missing(tmp_path: Path) -> None:
         del dataset.SliceThickness
         save(dataset, tmp_path / f"{n}.dcm")
     stack = _stack(tmp_path)
-    assert write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    assert write_seg(tmp_path / "seg.dcm", _label(stack), VALUES, stack, "a model")
 
 
 def test_nothing_is_written_of_nothing(tmp_path: Path) -> None:
     write_scan(tmp_path / "in", Scan())
     stack = _stack(tmp_path / "in")
-    empty = np.zeros((1, *stack.shape), bool)
-    assert not write_seg(tmp_path / "seg.dcm", empty, ("WT",), stack, "a model")
+    empty = np.zeros(stack.shape, np.uint8)
+    assert not write_seg(tmp_path / "seg.dcm", empty, VALUES, stack, "a model")
     assert not (tmp_path / "seg.dcm").exists()
 
 
@@ -142,7 +170,7 @@ def test_says_nothing_of_the_patient(tmp_path: Path) -> None:
     }  # fmt: skip
     write_scan(tmp_path / "in", Scan(header=planted))
     stack = _stack(tmp_path / "in")
-    write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    write_seg(tmp_path / "seg.dcm", _label(stack), VALUES, stack, "a model")
     content = (tmp_path / "seg.dcm").read_bytes().lower()
     for text in (b"planted", b"19010203", b"19040506", b"107y", b"hospital"):
         assert text not in content
@@ -154,7 +182,7 @@ def test_no_error_of_dciodvfy(tmp_path: Path) -> None:
         pytest.skip("dciodvfy (Debian's dicom3tools) is not installed")
     write_scan(tmp_path / "in", Scan())
     stack = _stack(tmp_path / "in")
-    write_seg(tmp_path / "seg.dcm", _masks(stack), REGIONS, stack, "a model")
+    write_seg(tmp_path / "seg.dcm", _label(stack), VALUES, stack, "a model")
     done = subprocess.run([program, tmp_path / "seg.dcm"], capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
     assert not errors

@@ -1,0 +1,67 @@
+"""The label map of a case, painted a slab at a time: probabilities of all regions fit no memory.
+
+Axes: L region, I J K voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.transforms.native import in_box
+from medtl.transforms.preprocess import Placement
+
+#: Which voxels of the prepared box a slab holds.
+Place = tuple[slice, slice, slice]
+
+#: Told of every slab's place and logits_LIJK.
+Watch = Callable[[Place, Tensor], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMap:
+    """A label map on the native grid, and what it holds of each region.
+
+    ``moved``: per region, the voxels that were predicted in it and are not, or the reverse.
+    """
+
+    label_IJK: NDArray[Any]
+    scheme: LabelScheme
+    voxels: tuple[int, ...]
+    moved: tuple[int, ...]
+
+    def values_of(self, region: str) -> tuple[int, ...]:
+        """The label values that stand for a region."""
+        own_P = self.scheme.patterns_PL[:, self.scheme.regions.index(region)]
+        return tuple(v for v, own in zip(self.scheme.values, own_P, strict=True) if own)
+
+
+def paint(
+    slabs: Iterable[tuple[slice, Tensor]],
+    axis: int,
+    placement: Placement,
+    scheme: LabelScheme,
+    settle: Callable[[Tensor, LabelScheme], Settled],
+    watch: Watch | None = None,
+) -> LabelMap:
+    """Paint slabs of logits (:func:`medtl.transforms.native.native_slabs` along ``axis``)."""
+    label_IJK = np.zeros(placement.shape, scheme.dtype)
+    box_IJK = in_box(label_IJK, placement)
+    voxels_L = moved_L = np.zeros(len(scheme.regions), np.int64)
+    for planes, logits_LIJK in slabs:
+        every = slice(None)
+        i, j, k = (planes if n == axis else every for n in range(3))
+        settled = settle(logits_LIJK, scheme)
+        box_IJK[i, j, k] = scheme.paint(settled.masks_LIJK)
+        voxels_L = voxels_L + settled.masks_LIJK.sum(axis=(1, 2, 3))
+        moved_L = moved_L + np.array(settled.moved)
+        if watch is not None:
+            watch((i, j, k), logits_LIJK)
+    voxels, moved = (tuple(map(int, each)) for each in (voxels_L, moved_L))
+    return LabelMap(label_IJK, scheme, voxels, moved)
