@@ -164,7 +164,7 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
 
 def whole_grid(prepared: Any, preprocessor: Any) -> Any:
     """The prepared image put back into the native grid, background 0: both sides start here."""
-    from medtl.transforms.preprocess import to_native
+    from medtl.transforms.native import to_native
 
     return to_native(prepared["image"], prepared["placement"], 0.0)
 

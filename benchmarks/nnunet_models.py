@@ -12,24 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean
-from time import perf_counter
-from typing import Any
 
 import nibabel
 import numpy as np
 from machine import describe
-from real_cases import ROOT
+from real_cases import ROOT, keep, timed
 
 from medtl.plugins.catalog import load_catalog
-from medtl.runtime.files import replacing
 from medtl.transfer.transfer import transfer
 from medtl.transfer.weights import read_weights, resolve_weights
 
@@ -63,8 +56,7 @@ def main() -> None:
         agreement = compare(ours, theirs)
     name = f"{options.model.parts[-4]}, {options.precision}"
     name += "" if options.mirroring else ", without mirroring"
-    found = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    found[name] = {
+    found = {
         "machine": describe(),
         "receipt": receipt(options.model),
         "cases": len(agreement),
@@ -73,29 +65,8 @@ def main() -> None:
         "commands": rows,
         "times_faster": rows["nnU-Net"]["seconds"] / rows["medtl"]["seconds"],
     }
-    with replacing(options.out) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found[name], indent=1))
-
-
-def timed(words: list[Any], *, without_path: bool = False) -> dict[str, float]:
-    """Seconds of the whole command, and the memory of its largest process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    if without_path:
-        environment.pop("PYTHONPATH", None)
-    program = shutil.which("time", path="/usr/bin")
-    command = [*([program, "-f", "%M", "-o", "peak.txt"] if program else []), *map(str, words)]
-    with tempfile.TemporaryDirectory() as folder:
-        started = perf_counter()
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
-        seconds = perf_counter() - started
-        if done.returncode:
-            sys.exit(done.stderr)
-        if program:
-            peak_kb = int(Path(folder, "peak.txt").read_text().split()[-1])
-        else:  # of all commands so far
-            peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds": seconds, "peak_mb": peak_kb / 1024}
+    keep(options.out, name, found)
+    print(json.dumps(found, indent=1))
 
 
 def compare(ours: Path, theirs: Path) -> dict[str, float]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from inputs.own_layouts import LAYOUTS, rearrange, region_values
 from machine import describe
-from own_layouts import LAYOUTS, rearrange, region_values
 from real_cases import ROOT, add_data_option, sorted_cases
 
 from medtl.data.case import Case

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from medtl.data.case import Case
+from medtl.runtime.files import replacing
 from medtl_brats.task import Brats
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,3 +99,30 @@ def nnunet_fold(peer: Path, out: Path, minutes: float, test: Sequence[str]) -> d
         words = [str(peer), str(script), str(out), f"{minutes:g}", ",".join(test)]
         subprocess.run(words, check=True, env=environment)
     return dict(json.loads((out / "fold.json").read_text()))
+
+
+def timed(words: list[Any], *, without_path: bool = False) -> dict[str, float]:
+    """Seconds of the whole command, and the memory of its largest process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    if without_path:
+        environment.pop("PYTHONPATH", None)
+    program = shutil.which("time", path="/usr/bin")
+    command = [*([program, "-f", "%M", "-o", "peak.txt"] if program else []), *map(str, words)]
+    with tempfile.TemporaryDirectory() as folder:
+        started = perf_counter()
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+        seconds = perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr)
+        if program:
+            peak_kb = int(Path(folder, "peak.txt").read_text().split()[-1])
+        else:  # of all commands so far
+            peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"seconds": seconds, "peak_mb": peak_kb / 1024}
+
+
+def keep(path: Path, key: str, value: Any) -> None:
+    """Write one entry of a file of results; the others stay."""
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**known, key: value}, indent=1) + "\n")

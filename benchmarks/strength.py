@@ -29,12 +29,21 @@ from typing import Any
 import nibabel
 import numpy as np
 from machine import describe
-from real_cases import ROOT, folder_name, link, medtl, nnunet_fold, parse, shared_data, write_raw
+from real_cases import (
+    ROOT,
+    folder_name,
+    keep,
+    link,
+    medtl,
+    nnunet_fold,
+    parse,
+    shared_data,
+    write_raw,
+)
 from scipy.ndimage import zoom
 
 from medtl.evaluation.intervals import interval, paired_difference
 from medtl.evaluation.metrics import mask_dice
-from medtl.runtime.files import replacing
 
 FOLDS = 5
 
@@ -129,7 +138,7 @@ def record(options: argparse.Namespace, key: str, row: dict[str, Any]) -> None:
     part["rows"] = [each for each in part["rows"] if each["run"] != row["run"]] + [row]
     pooled = {case: dice for each in part["rows"] for case, dice in each["cases"].items()}
     part["cases"], part["mean"] = len(pooled), interval(pooled).to_json()
-    keep(options, key, part)
+    keep(options.out, key, part)
     print(key, row["run"], "mean Dice", round(fmean(row["cases"].values()), 4))
 
 
@@ -154,7 +163,7 @@ def thick(options: argparse.Namespace, fold: int) -> None:
     means = {arm: {case: fmean(each) for case, each in dice[arm].items()} for arm in arms}
     for other in ("cubes", "unet in cubes"):
         difference = paired_difference(means["per axis"], means[other]).to_json()
-        keep(options, f"thick, per axis - {other}, {options.minutes:g} minutes", difference)
+        keep(options.out, f"thick, per axis - {other}, {options.minutes:g} minutes", difference)
         print(f"per axis - {other}", json.dumps(difference))
 
 
@@ -203,7 +212,7 @@ def against_nnunet(options: argparse.Namespace, fold: int) -> None:
     row = {"run": out.name, "fold": fold, **theirs}
     record(options, f"nnU-Net, {minutes:g} minutes", row)
     difference = paired_difference(ours["cases"], theirs["cases"]).to_json()
-    keep(options, f"medtl - nnU-Net, {options.minutes:g} and {minutes:g} minutes", difference)
+    keep(options.out, f"medtl - nnU-Net, {options.minutes:g} and {minutes:g} minutes", difference)
     print("medtl - nnU-Net", json.dumps(difference))
 
 
@@ -227,13 +236,6 @@ def label_dice(mask: Path, truth: Path) -> float:
 
 def read_results(options: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(options.out.read_text())) if options.out.is_file() else {}
-
-
-def keep(options: argparse.Namespace, key: str, value: Any) -> None:
-    """Write one entry of the results; the others stay."""
-    text = json.dumps({**read_results(options), key: value}, indent=1)
-    with replacing(options.out) as temporary:
-        temporary.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, repeat
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from medtl.data.io.images import read_labels, read_volume
 from medtl.data.modality import Modality, are_colours
 from medtl.data.voxel_size import as_spacing, axes_mm, in_mm, is_odd
 from medtl.errors import DataError
+from medtl.runtime.parallel import in_threads
 from medtl.transforms.augment import NONE
 from medtl.transforms.image_record import (
     ImageRecord,
@@ -50,7 +51,7 @@ class Preprocessor:
         """Read and preprocess one case and its target, if it has one; errors name the case."""
         headers = check_case(case, self.modalities)
         stored = [headers[name].dtype for name in self.modalities]
-        volumes = [read_volume(case.images[name]) for name in self.modalities]
+        volumes = in_threads(lambda name: read_volume(case.images[name]), self.modalities)
         affine = volumes[0][1]
         image_CIJK = np.stack([volume for volume, _ in volumes])
         target_LIJK = unknown_LIJK = None
@@ -141,8 +142,9 @@ class Preprocessor:
         if self.preset.head:
             box_IJK = head_box(image_CIJK)
             return [Shown(channel_IJK, box_IJK) for channel_IJK in image_CIJK]
-        names = self.modalities or repeat("")
-        return [self.shown(image, name) for image, name in zip(image_CIJK, names, strict=False)]
+        names = self.modalities or [""] * len(image_CIJK)
+        channels = list(zip(image_CIJK, names, strict=False))
+        return in_threads(lambda channel: self.shown(*channel), channels)
 
     @property
     def plain(self) -> Preprocessor:
@@ -171,4 +173,4 @@ class Preprocessor:
 def _filled(masks: Sequence[Mask]) -> Mask:
     """Each channel's mask without holes, within what any channel shows."""
     brain_IJK = np.any(masks, axis=0)
-    return np.stack([brain_IJK & enclosed(mask_IJK) for mask_IJK in masks])
+    return np.stack(in_threads(lambda mask_IJK: brain_IJK & enclosed(mask_IJK), masks))

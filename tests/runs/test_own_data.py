@@ -30,7 +30,7 @@ TINY += ("--set=patch_size=32,32,32", "--set=val_fraction=0", "-q")
 
 
 def _layouts() -> ModuleType:
-    path = ROOT / "benchmarks" / "own_layouts.py"
+    path = ROOT / "benchmarks" / "inputs" / "own_layouts.py"
     spec = importlib.util.spec_from_file_location("own_layouts", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from medtl.data.io.grids import bounding_box
+from medtl.data.io.grids import Box, bounding_box
 
 #: A constant counts as background if it fills at least this share of the border voxels ...
 MIN_BORDER_SHARE = 0.5
@@ -97,14 +97,25 @@ def _reach(noise: NDArray[Any]) -> float:
 def without_specks(array_IJK: NDArray[Any], mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask of a uniform background without single voxels in the background, if they are many:
     then they are noise, and only what exceeds it is kept."""
-    core_IJK = _beside(mask_IJK, np.logical_and)
-    opened_IJK = _beside(core_IJK, np.logical_or) & mask_IJK
-    specks_IJK = mask_IJK & ~opened_IJK
-    many = np.count_nonzero(specks_IJK) > MOST_SPECKS * np.count_nonzero(opened_IJK)
-    if not (many and opened_IJK.any() and _border(specks_IJK).mean() > MOST_SPECKS_AT_FACES):
+    box = _around(mask_IJK)
+    within_IJK = mask_IJK[box]
+    core_IJK = _beside(within_IJK, np.logical_and)
+    opened_IJK = _beside(core_IJK, np.logical_or) & within_IJK
+    kept = np.count_nonzero(opened_IJK)
+    if not kept or np.count_nonzero(within_IJK) - kept <= MOST_SPECKS * kept:
+        return mask_IJK
+    specks_IJK = mask_IJK.copy()
+    specks_IJK[box] &= ~opened_IJK
+    if _border(specks_IJK).mean() <= MOST_SPECKS_AT_FACES:
         return mask_IJK
     limit = min(_otsu(array_IJK), _reach(array_IJK[specks_IJK]))
     return _large_parts(array_IJK > limit)
+
+
+def _around(mask_IJK: NDArray[np.bool_]) -> Box:
+    """The box that holds the mask, and one voxel more on each side where the volume has it."""
+    box = bounding_box(mask_IJK) or (slice(0, 0),) * 3
+    return tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
 
 
 def _beside(mask_IJK: NDArray[np.bool_], combine: Any) -> NDArray[np.bool_]:
@@ -218,9 +229,17 @@ def _sampled(array_IJK: NDArray[Any]) -> NDArray[Any]:
 
 def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with its holes filled: all voxels that are not connected to the volume's faces."""
-    around_IJK, _ = label(~mask_IJK)
-    at_faces = np.unique(_border(around_IJK))
-    return ~np.isin(around_IJK, at_faces[at_faces > 0])
+    box = bounding_box(mask_IJK)
+    if box is None:
+        return mask_IJK.copy()
+    # Whatever lies outside the mask's box is connected to the faces, and so are the box's own.
+    around_IJK, count = label(~mask_IJK[box])
+    hole = np.ones(count + 1, dtype=bool)
+    hole[_border(around_IJK)] = False
+    hole[0] = True  # the mask itself
+    filled_IJK = mask_IJK.copy()
+    filled_IJK[box] = hole[around_IJK]
+    return filled_IJK
 
 
 def _border(array_IJK: NDArray[Any]) -> NDArray[Any]:
