@@ -84,6 +84,7 @@ def start_trainer(
     )
     module = ".".join((package.name, *next(defining).with_suffix("").relative_to(package).parts))
     kind = getattr(import_module(module), name)
+    kind.__name__ = "nnUNetTrainer"  # to predict, nnU-Net would import all of them to find this one
     trainer = kind(plans, "3d_fullres", 0, dataset, torch.device(device))
     trainer.on_train_start()
     trainer.on_train_epoch_start()

@@ -126,7 +126,7 @@ def predict(
         register: move the images of each case onto one of them first.
         probabilities: write the probabilities of each region to ``probabilities/REGION``, too.
         uncertainty: write how undecided the prediction is, from 0 to 1, to ``uncertainty``, too.
-        profile: end ``lines`` with a table of where the time went.
+        profile: end ``notes`` with a table of where the time went.
     """
     from medtl.inference.outputs import Options, Shard
     from medtl.inference.predict import predict as predict_with

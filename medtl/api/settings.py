@@ -34,6 +34,7 @@ class ShiftSettings(TypedDict, total=False):
     rows_per_image: int | None
     labels: str | None
     ignore_column: str | Sequence[str]
+    series: str | Sequence[str]
     attribute: bool
     seed: int
     run: Where | None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice, component
-from medtl.cli.options import Data, Dst, IgnoreColumn, Json, Labels, Quiet, Src, Task
+from medtl.cli.options import Data, Dst, IgnoreColumn, Json, Labels, Quiet, Series, Src, Task
 
 
 def shift(
@@ -55,6 +55,7 @@ def shift(
     ] = None,
     labels: Labels = None,
     ignore_column: IgnoreColumn = None,
+    series: Series = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Random seed of the permutations.")
     ] = 0,
@@ -89,6 +90,7 @@ def shift(
             "rows_per_image": rows,
             "labels": labels,
             "ignore_column": ignore_column,
+            "series": series,
             "attribute": attribute,
             "run": run,
             "layer": layer,

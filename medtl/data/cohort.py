@@ -141,8 +141,10 @@ def _converted(
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
 
-    wanted = required or channels
-    return convert_studies(data, wanted, channels, place, named, whole=not partial)
+    wanted, whole = required or channels, required is not None and not partial
+    return convert_studies(
+        data, wanted, channels, place, named, whole=whole, listed=task.takes_table
+    )
 
 
 def refuse_series(series: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from medtl.data.case import Case, Cohort
 from medtl.data.domain import Domain
@@ -123,6 +123,9 @@ class Task:
     def for_images(self) -> Task:
         """The task for the images alone, of every part: what it binds to needs no labels."""
         return self
+
+    #: Whether ``cases`` takes a table of the images that medtl made from DICOM, not their folder.
+    takes_table: ClassVar[bool] = False
 
     def image_path(self, case: str, modality: str, number: int) -> str | None:
         """Where ``cases`` looks for an image (.nii) below a folder that medtl fills from DICOM.

@@ -44,6 +44,7 @@ class ShiftRequest:
     rows_per_image: int | None = None
     labels: str | None = None
     ignore_column: tuple[str, ...] = ()  #: columns of a table to leave out
+    series: tuple[str, ...] = ()  #: of DICOM, MODALITY=DESCRIPTION each
     attribute: bool = True  #: also measure the kind of the shift
     seed: int = 0
 
@@ -72,6 +73,8 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
     for name in ("features", "metrics", "ignore_column"):
         if names := _listed(given.pop(name, None)):
             given[name] = names
+    if series := given.pop("series", None):
+        given["series"] = (series,) if isinstance(series, str) else tuple(series)
     run, layer = given.pop("run", None), given.pop("layer", None)
     if (run or layer) and "activations" not in map(canonical, given.get("features", ())):
         raise ConfigError("--run and --layer are for --features activations; add that")

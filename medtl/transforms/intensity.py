@@ -51,13 +51,23 @@ def zscore_in_brain(
 
     A ``window`` (low, high, mean, deviation) replaces the measured values.
     """
-    values = image_IJK[brain_IJK]
-    low, high = np.percentile(values, CLIP_PERCENTILES) if window is None else window[:2]
-    values = np.clip(values, low, high)
-    mean, deviation = (values.mean(), float(values.std())) if window is None else window[2:]
+    every = bool(brain_IJK.all())
+    values = image_IJK.flatten() if every else image_IJK[brain_IJK]
+    if window is None:
+        values = np.clip(values, *np.percentile(values, CLIP_PERCENTILES))  # in double precision
+        mean, deviation = values.mean(), float(values.std())
+    else:
+        low, high, mean, deviation = window
+        np.clip(values, low, high, out=values)
+    if deviation:  # in place, as the image may be large
+        values -= mean
+        values /= deviation
+    else:
+        values[:] = 0
+    if every:
+        return values.reshape(image_IJK.shape).astype(np.float32, copy=False)
     scored = np.zeros(image_IJK.shape, dtype=np.float32)
-    if deviation:
-        scored[brain_IJK] = (values - mean) / deviation
+    scored[brain_IJK] = values
     return scored
 
 

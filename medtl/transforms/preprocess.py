@@ -85,7 +85,9 @@ def prepare(
     size = image_CIJK.shape[1:]
     shape = prepared_shape(size, spacing_mm, preset)
     slices = None if preset.fits else thick_axis(preset.spacing_mm)
-    image = resample(torch.from_numpy(np.stack(scaled)), shape, slices)
+    image = torch.from_numpy(stacked(scaled))
+    if tuple(size) != shape:
+        image = resample(image, shape, slices)
     start = tuple(side.start for side in crop)
     prepared: dict[str, Any] = {
         "image": blurred(image) if preset.head else image,
@@ -94,6 +96,11 @@ def prepare(
     if target_LIJK is not None:
         prepared |= _target(target_LIJK, unknown_LIJK, axes, flips, crop, shape, slices)
     return prepared
+
+
+def stacked(channels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """CIJK; of a single channel without a copy."""
+    return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 
 def prepare_as_nnunet(

@@ -29,7 +29,7 @@ from medtl.transforms.image_record import (
     shown_as_recorded,
     within_window,
 )
-from medtl.transforms.preprocess import prepare, prepare_as_nnunet
+from medtl.transforms.preprocess import prepare, prepare_as_nnunet, stacked
 from medtl.transforms.presets import Preset
 
 
@@ -53,7 +53,8 @@ class Preprocessor:
         stored = [headers[name].dtype for name in self.modalities]
         volumes = in_threads(lambda name: read_volume(case.images[name]), self.modalities)
         affine = volumes[0][1]
-        image_CIJK = np.stack([volume for volume, _ in volumes])
+        image_CIJK = stacked([volume for volume, _ in volumes])
+        del volumes  # a large image is not to be held twice
         target_LIJK = unknown_LIJK = None
         if with_target and case.target is not None:
             labels_IJK, _ = read_labels(case.target, case.labels)
@@ -110,7 +111,7 @@ class Preprocessor:
                 self.warn(f"{name} differs from the training images: {each.differs}")
         covered_CIJK = _filled([each.mask_IJK for each in shown])
         if any(each.differs for each in shown):
-            image_CIJK = np.stack([each.image_IJK for each in shown])
+            image_CIJK = stacked([each.image_IJK for each in shown])
         settings = preset, names, stored, unknown_LIJK
         return prepare(image_CIJK, covered_CIJK, target_LIJK, affine, *settings)
 

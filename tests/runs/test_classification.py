@@ -9,6 +9,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from dicom_files import Scan, write_scan
 from PIL import Image
+from pydicom.uid import generate_uid
 from sklearn import metrics
 from terminal import Terminal, exit_code
 
@@ -219,6 +222,15 @@ def test_prediction_is_a_table_of_probabilities(
     )
 
 
+@pytest.mark.parametrize("option", ["--probabilities", "--uncertainty", "--profile", "--register"])
+def test_options_of_segmentation_are_refused(
+    run: Path, pictures: Path, tmp_path: Path, medtl: Terminal, option: str
+) -> None:
+    words = ("predict", run, "-i", pictures, "-o", tmp_path / "out", option, "--device", "cpu")
+    _, err = medtl(*words, code=2)
+    assert f"{option} is for segmentation; this run tells classes" in err
+
+
 # --- transfer, resume -----------------------------------------------------------------------------
 
 
@@ -388,6 +400,15 @@ def test_volumes_are_classified_in_3d(tmp_path: Path, medtl: Terminal) -> None:
     line = medtl.refused("predict", out, "-i", tmp_path / "flat", "-o", tmp_path / "no", "-q")
     assert "holds pictures, the model was trained on volumes" in line
     assert len(table(tmp_path / "out" / "predictions.csv")) == 10
+    head_IJK = np.asanyarray(nib.load(data / "dark" / "0.nii.gz").dataobj) * 50
+    scan = Scan(values_IJK=head_IJK.astype(np.int16), spacing_mm=(3.0, 3.0, 3.0))
+    for number in range(2):
+        write_scan(tmp_path / "dicom" / str(number), replace(scan, study=generate_uid()))
+    words = ("predict", out, "-i", tmp_path / "dicom", "-o", tmp_path / "classes", "-q")
+    medtl(*words, "--device", "cpu")
+    rows = table(tmp_path / "classes" / "predictions.csv")
+    assert len(rows) == 2 and all(row["case"].startswith("study-") for row in rows)
+    assert rows[0]["p_dark"] == rows[1]["p_dark"]
 
 
 # --- bad input ------------------------------------------------------------------------------------

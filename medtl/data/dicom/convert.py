@@ -26,7 +26,10 @@ from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import cache_dir, content_of, key_of
-from medtl.runtime.files import new_folder, unwritable
+from medtl.runtime.files import new_folder, unwritable, write_csv
+
+#: Lists the images of all studies.
+TABLE = "cases.csv"
 
 #: Where a case's image lies: case, modality, number of the modality -> path below the folder.
 Naming = Callable[[str, str, int], str]
@@ -36,7 +39,7 @@ Naming = Callable[[str, str, int], str]
 class Converted:
     """The folder of NIfTI files, the studies in it, notes for the user, and what failed."""
 
-    folder: Path
+    folder: Path  #: or the table in it that lists the images
     studies: tuple[Study, ...]
     notes: tuple[str, ...]
     failed: Mapping[str, str]  #: study -> why it is not in the folder
@@ -64,6 +67,7 @@ def convert_studies(
     named: Mapping[str, str] | None = None,
     *,
     whole: bool = True,
+    listed: bool = False,
 ) -> Converted:
     """Write the ``wanted`` images of every study below ``root``, once; later calls find them.
 
@@ -73,6 +77,7 @@ def convert_studies(
         channels: all modalities of the task, whose order numbers them.
         named: modality -> description of its series.
         whole: leave out studies that lack one of the wanted images, not only those without any.
+        listed: a table lists the images of each study.
 
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
@@ -92,9 +97,25 @@ def convert_studies(
         reasons = list(failed.values()) or ["no series is an image"]
         raise DataError(f"{root}: {shortened(reasons)}{unread}")
     notes = [note for study, _ in kept for note in _notes(study)]
-    folder = _together([folder for _, folder in kept])
     named_studies = tuple(study for study, _ in kept)
-    return Converted(folder, named_studies, tuple(notes), failed, found.unread)
+    table = _table(named_studies, channels, naming) if listed else []
+    folder = _together([folder for _, folder in kept], table)
+    place = folder / TABLE if listed else folder
+    return Converted(place, named_studies, tuple(notes), failed, found.unread)
+
+
+def _table(
+    studies: Sequence[Study], channels: Sequence[str], naming: Naming
+) -> list[tuple[str, ...]]:
+    """The channels, then a line per study with the path of each one's image."""
+    lines = [("case", *channels)]
+    for study in studies:
+        paths = (
+            naming(study.id, name, number) if name in study.images else ""
+            for number, name in enumerate(channels)
+        )
+        lines.append((study.id, *paths))
+    return lines
 
 
 def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
@@ -120,16 +141,18 @@ def _written(study: Study, paths: Mapping[Modality, str]) -> Path:
     return folder
 
 
-def _together(folders: Sequence[Path]) -> Path:
-    """One folder with the files of several, which are linked where the system can."""
-    if len(folders) == 1:
+def _together(folders: Sequence[Path], table: Sequence[tuple[str, ...]]) -> Path:
+    """One folder with the files of several, which are linked where the system can, and a table."""
+    if len(folders) == 1 and not table:
         return folders[0]
-    key = key_of("joined", sorted(folder.name for folder in folders))
+    key = key_of("joined", sorted(folder.name for folder in folders), table)
     joined = cache_dir() / "dicom" / key
     if not joined.is_dir():
         with _settled(joined), new_folder(joined) as filling:
             for folder in folders:
                 shutil.copytree(folder, filling, copy_function=_link, dirs_exist_ok=True)
+            if table:
+                write_csv(filling / TABLE, table[0], table[1:])
     return joined
 
 

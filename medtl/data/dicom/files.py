@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from medtl.data.formats.folders import DICOM_SUFFIXES, is_dicom, walk
+from medtl.data.io.limits import MOST_DEFLATED
 from medtl.errors import DataError
 from medtl.runtime.files import open_regular
 
@@ -25,8 +27,8 @@ _MARK = b"DICM"
 
 _ZIP = b"PK\x03\x04"
 
-#: A member of an archive may unpack to this many bytes, and to this multiple of its own.
-MOST_BYTES, MOST_DEFLATED = 2 << 30, 1040
+#: A member of an archive may unpack to this many bytes.
+MOST_BYTES = 2 << 30
 
 #: The first group of a data set, and value representations that can follow.
 _FIRST = (b"\x02\x00", b"\x08\x00")
@@ -151,10 +153,21 @@ def _is_dicom(start: bytes, name: str) -> bool:
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            yield archive
+        status = path.stat()
+        yield _opened_archive(path, status.st_size, status.st_mtime_ns)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged archive ({error}); fetch it again") from error
+
+
+@lru_cache(maxsize=4)
+def _opened_archive(path: Path, _size: int, _changed_ns: int) -> zipfile.ZipFile:
+    """The archive, which stays open: its list of members is read once, not for each of them."""
+    file = open_regular(path)
+    try:
+        return zipfile.ZipFile(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path) -> None:

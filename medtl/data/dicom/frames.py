@@ -36,7 +36,14 @@ _TAGS = (
     *("TemporalPositionIdentifier", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle"),
     *("ScanningSequence", "ContrastBolusAgent", "DiffusionBValue", "TriggerTime"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
+    *(
+        "SpacingBetweenSlices",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "BitsAllocated",
+    ),
     *("RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("PatientID", "PatientName"),
@@ -75,6 +82,7 @@ class Frame:
     directions: tuple[Vector, Vector] | None  #: of growing columns, and of growing rows
     spacing_mm: tuple[float, float] | None  #: between rows, and between columns
     thickness_mm: float | None
+    apart_mm: float | None  #: between the centres of slices, as the header has it
     slope: float
     intercept: float
     acquisition: Acquisition
@@ -176,6 +184,7 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
             directions=_directions(places, file),
             spacing_mm=_spacing(places, file),
             thickness_mm=_positive(_within(places, "PixelMeasuresSequence", "SliceThickness")),
+            apart_mm=_positive(_within(places, "PixelMeasuresSequence", "SpacingBetweenSlices")),
             slope=_scale(places, "RescaleSlope", 1.0, file),
             intercept=_scale(places, "RescaleIntercept", 0.0, file),
             acquisition=_acquisition(places, header),

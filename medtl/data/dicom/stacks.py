@@ -192,6 +192,7 @@ def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:
     usual = median(gaps)
     wrong = np.flatnonzero(np.abs(gaps - usual) > max(GAP_SHARE * usual, GAP_MM))
     if len(wrong) == 0:
+        _check_apart(ordered[0], usual)
         return
     n = int(wrong[0])
     between = f"slices {_numbers(ordered[n : n + 2])} lie {gaps[n]:.4g} mm apart"
@@ -205,6 +206,22 @@ def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:
             "series again"
         )
     raise DataError(f"{between}, others {usual:.4g} mm: the slices are spaced unevenly")
+
+
+def _check_apart(first: Frame, gap_mm: float) -> None:
+    """Refuse slices that lie a multiple as far apart as their header says: some are missing.
+
+    A distance shorter than the thickness is not taken for one; some scanners store the gap there.
+    """
+    apart_mm, thickness_mm = first.apart_mm, first.thickness_mm
+    if apart_mm is None or thickness_mm is None or apart_mm < thickness_mm * (1 - GAP_SHARE):
+        return
+    multiple = round(gap_mm / apart_mm)
+    if multiple > 1 and abs(gap_mm / apart_mm - multiple) < GAP_SHARE * multiple:
+        raise DataError(
+            f"all slices lie {gap_mm:.4g} mm apart, {multiple} times the {apart_mm:.4g} mm of "
+            "their header: those between them are missing; fetch the series again"
+        )
 
 
 def _check_line(ordered: Sequence[Frame], positions: FloatArray, step: FloatArray) -> None:

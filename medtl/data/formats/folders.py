@@ -103,10 +103,7 @@ def dicom_advice(root: Path) -> str:
         subfolders.sort()
         for name in sorted(names):
             if is_dicom(Path(folder) / name):
-                return (
-                    f"{name} is DICOM: convert each series to NIfTI first, for example by dcm2niix "
-                    "-z y -o OUT DIR"
-                )
+                return f"{name} is DICOM: convert it first, by medtl data convert {root} OUT"
             looked += 1
             if looked == _LOOKED_AT:
                 return ""

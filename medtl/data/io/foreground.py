@@ -230,7 +230,7 @@ def _sampled(array_IJK: NDArray[Any]) -> NDArray[Any]:
 def enclosed(mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with its holes filled: all voxels that are not connected to the volume's faces."""
     box = bounding_box(mask_IJK)
-    if box is None:
+    if box is None or mask_IJK[box].all():
         return mask_IJK.copy()
     # Whatever lies outside the mask's box is connected to the faces, and so are the box's own.
     around_IJK, count = label(~mask_IJK[box])

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
+from medtl.data.io.limits import MOST_DEFLATED
 from medtl.data.voxel_size import SPACING_RANGE_MM
 from medtl.errors import DataError, RunError
 from medtl.runtime.cache import remembered
@@ -372,10 +373,6 @@ def declared_bytes(image: Nifti1Image, dtype: np.dtype[Any]) -> int:
     """The length of the decompressed file, as the header has it."""
     proxy: Any = image.dataobj
     return int(proxy.offset) + math.prod(map(int, image.shape)) * dtype.itemsize
-
-
-#: Deflate makes at most about a thousandth of a file.
-MOST_DEFLATED = 1040
 
 
 def check_possible(path: Path, declared: int) -> None:

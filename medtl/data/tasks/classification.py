@@ -58,6 +58,11 @@ class Classification(UnboundTask):
 
     name = "classification"
     phantom = KAGGLE
+    takes_table = True
+
+    def image_path(self, case: str, modality: str, number: int) -> str:
+        """See :meth:`medtl.data.task.Task.image_path`."""
+        return f"{case}_{number:04}.nii"
 
     def bind(
         self,

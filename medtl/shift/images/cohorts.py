@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medtl.data.case import Cohort
-from medtl.data.cohort import open_cohort
+from medtl.data.cohort import open_cohort, refuse_series
+from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.domain import parse_domain
 from medtl.data.task import Defaults, Task, bound, check_modalities
 from medtl.errors import ConfigError
@@ -42,6 +43,8 @@ class Cohorts:
             check_modalities(domain, self._task(domain.task or self.request.task, folder))
         if self.request.data is None and (parsed[0].data is None) != (parsed[1].data is None):
             raise ConfigError("only one of --src and --dst names a data set; give both data=")
+        if not any(map(self._is_dicom, (each.data or self.request.data for each in parsed))):
+            refuse_series(self.request.series)
         first, second = (read_domain(domain, self.read) for domain in parsed)
         check_apart(first, second)
         if self.request.across:
@@ -59,10 +62,18 @@ class Cohorts:
         key = (task or self.request.task, real_path(chosen) if chosen else None)
         if key not in self.cohorts:
             self.cohorts[key] = open_cohort(
-                self._task(*key), key[1], self.reporter,
-                labels=self.request.labels, need_target=False,
-            )  # fmt: skip
+                self._task(*key),
+                key[1],
+                self.reporter,
+                series=self.request.series if self._is_dicom(key[1]) else (),
+                labels=self.request.labels,
+                need_target=False,
+            )
         return self.cohorts[key]
+
+    @staticmethod
+    def _is_dicom(data: Path | None) -> bool:
+        return data is not None and looks_like_dicom(data)
 
     def _task(self, name: str, data: Path | None) -> Task:
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column

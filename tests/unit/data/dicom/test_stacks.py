@@ -141,6 +141,23 @@ def test_missing_slice_is_named(tmp_path: Path, lost: int) -> None:
     assert "1 slice is missing" in problem
 
 
+@pytest.mark.parametrize(
+    ("apart", "thickness", "refused"), [(3.0, 3.0, True), (3.0, 2.5, True), (1.0, 2.5, False)]
+)
+def test_every_second_slice_is_missing(
+    tmp_path: Path, apart: float, thickness: float, refused: bool
+) -> None:
+    """Told by the header alone; a distance below the thickness is the gap between slices."""
+    scan = Scan(header={"SpacingBetweenSlices": apart, "SliceThickness": thickness})
+    paths = write_scan(tmp_path, scan)
+    assert not one(tmp_path).problem
+    for path in paths[1::2]:
+        path.unlink()
+    problem = one(tmp_path).problem
+    assert ("all slices lie 6 mm apart, 2 times the 3 mm" in problem) == refused
+    assert bool(problem) == refused
+
+
 def test_missing_slice_at_an_end_leaves_the_others_in_place(tmp_path: Path) -> None:
     scan = Scan()
     paths = write_scan(tmp_path, scan)
