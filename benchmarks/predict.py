@@ -4,10 +4,11 @@
     python benchmarks/predict.py cases --run RUN  # with the last stage of a run
     python benchmarks/predict.py large            # 512x512x600 voxels, 30 regions
 
-``cases``: the whole commands with the same weights, one after the other on the same cores, several
-times in turns. The script (``peers/monai_predict.py``) has MONAI's transforms, sliding window,
-``Invertd`` and ``SaveImaged``. ``large``: a small run on 30 regions is trained, and the memory of
-predicting one large volume is measured.
+``cases``: a network at 1 mm with windows of 128 voxels; the whole commands with the same weights,
+one after the other on the same cores, several times in turns. The script
+(``peers/monai_predict.py``) has MONAI's transforms, sliding window, ``Invertd`` and ``SaveImaged``.
+``large``: a small run on 30 regions is trained, and the memory of predicting one large volume is
+measured.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from medtl.evaluation.metrics import mask_dice
 
 PEER = Path(__file__).parent / "peers" / "monai_predict.py"
 CASES = 10
-STEPS = 200
+MODALITIES = "flair,t1,t1ce,t2"
+STEPS, LAST_STEPS = 120, 6
 
 
 def main() -> None:
@@ -40,23 +42,22 @@ def main() -> None:
     add_data_option(parser)
     parser.add_argument("what", choices=("cases", "large"))
     parser.add_argument("--run", type=Path, help="of brats; trained where none is given")
+    parser.add_argument("--network", default="plain-unet")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "predict")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/predict.json")
     options = parser.parse_args()
     found = against_monai(options) if options.what == "cases" else large(options)
-    keep(options.out, options.what, {"machine": describe(), **found})
+    what = f"cases, {options.network}" if options.what == "cases" else options.what
+    keep(options.out, what, {"machine": describe(), **found})
     print(json.dumps(found, indent=1))
 
 
 def against_monai(options: argparse.Namespace) -> dict[str, Any]:
     """Medians of both commands, and the Dice of each region between their masks."""
     cases = sorted_cases(options.data)
-    run = options.run or options.work / "run"
-    if not (run / "stages.json").is_file():
-        words = ["--strategy", "scratch", "--dst", "flair,t1,t1ce,t2", "--steps", str(STEPS)]
-        train(options.data, [], run, words)
+    run = options.run or trained(options)
     stage = json.loads((run / "stages.json").read_text())[-1]
     rows: dict[str, list[dict[str, float]]] = {"medtl": [], "MONAI": []}
     with TemporaryDirectory() as work:
@@ -81,6 +82,21 @@ def against_monai(options: argparse.Namespace) -> dict[str, Any]:
             zip(("WT", "TC", "ET"), map(fmean, zip(*dice, strict=True)), strict=True)
         ),
     }
+
+
+def trained(options: argparse.Namespace) -> Path:
+    """A run at 1 mm with patches of 128 voxels; most steps are taken on smaller ones."""
+    small, run = (options.work / f"{options.network}-{edge}" for edge in (96, 128))
+    words = ["--dst", MODALITIES, "--spacing", "1", "--batch-size", "1"]
+    words += ["--network", options.network]
+    first = ["--strategy", "scratch", "--steps", str(STEPS)]
+    then = ["--strategy", "fine-tune", "--init", str(small), "--src", MODALITIES]
+    then += ["--steps", str(LAST_STEPS)]
+    for out, edge, more in ((small, 96, first), (run, 128, then)):
+        if not (out / "stages.json").is_file():
+            patch = ["--set", f"patch_size={edge},{edge},{edge}"]
+            train(options.data, [], out, [*words, *more, *patch])
+    return run
 
 
 def link_cases(cases: Sequence[Case], folder: Path) -> None:

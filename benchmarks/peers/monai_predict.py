@@ -55,8 +55,8 @@ def main() -> None:
     )
     after = Compose(
         [
+            Activationsd("pred", sigmoid=True),  # first, as what was cropped away comes back as 0
             Invertd("pred", transform=before, orig_keys="image", nearest_interp=False),
-            Activationsd("pred", sigmoid=True),
             AsDiscreted("pred", threshold=0.5),
             SaveImaged(
                 "pred", output_dir=out, output_postfix="seg", separate_folder=False, print_log=False

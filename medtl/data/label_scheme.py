@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 _CHUNK = 100_000
 
 
+#: Most regions for which a table has the value of every combination.
+_TABLED = 16
+
+
 #: Regions whose membership is packed into one integer before the patterns are counted anew.
 _BITS = 32
 
@@ -88,6 +92,8 @@ class LabelScheme:
         These get the likeliest pattern, by the probabilities of all regions: that with the largest
         sum of its regions' logits.
         """
+        if len(self.regions) <= _TABLED and self._held[_codes(masks_LIJK)].all():
+            return Settled(masks_LIJK, (0,) * len(self.regions))
         inside_IJK = masks_LIJK.any(axis=0)
         masks_NL = masks_LIJK[:, inside_IJK].T
         known = set(map(tuple, self.patterns_PL.tolist()))
@@ -115,6 +121,9 @@ class LabelScheme:
 
     def paint(self, masks_LIJK: NDArray[np.bool_]) -> NDArray[Any]:
         """The label map of settled masks."""
+        if len(self.regions) <= _TABLED:
+            found: NDArray[Any] = self._values_of_codes[_codes(masks_LIJK)]
+            return found
         label_IJK = np.zeros(masks_LIJK.shape[1:], dtype=self.dtype)
         inside_IJK = masks_LIJK.any(axis=0)
         masks_NL = masks_LIJK[:, inside_IJK].T
@@ -123,6 +132,25 @@ class LabelScheme:
         values = [value_of[tuple(masks_NL[n].tolist())] for n in first]
         label_IJK[inside_IJK] = np.array(values, dtype=label_IJK.dtype)[pattern_N]
         return label_IJK
+
+    @property
+    def _held(self) -> NDArray[np.bool_]:
+        """Whether a value stands for each combination, by its code."""
+        held = np.zeros(1 << len(self.regions), dtype=bool)
+        held[_codes(self.patterns_PL.T)] = True
+        return held
+
+    @property
+    def _values_of_codes(self) -> NDArray[Any]:
+        values = np.zeros(1 << len(self.regions), dtype=self.dtype)
+        values[_codes(self.patterns_PL.T)] = self.values
+        return values
+
+    def values_alone(self) -> NDArray[Any]:
+        """The value of each region without any other (L), where the scheme has one."""
+        alone = {tuple(p): v for p, v in zip(self.patterns_PL.tolist(), self.values, strict=True)}
+        every = np.eye(len(self.regions), dtype=bool).tolist()
+        return np.array([alone[tuple(own)] for own in every], dtype=self.dtype)
 
     def describe(self) -> str:
         """The combinations that the values stand for, and what becomes of the others."""
@@ -135,6 +163,15 @@ class LabelScheme:
             f"of {', '.join(self.regions)}: {', '.join(told)}; a voxel predicted as another one "
             "gets the likeliest of these, in what is scored as in what is written"
         )
+
+
+def _codes(masks_Lx: NDArray[np.bool_]) -> NDArray[np.unsignedinteger[Any]]:
+    """The combination of regions at each place: bit n for region n, of at most 16."""
+    kind = np.uint8 if len(masks_Lx) <= 8 else np.uint16
+    code: NDArray[np.unsignedinteger[Any]] = masks_Lx[0].astype(kind)
+    for number, mask in enumerate(masks_Lx[1:], start=1):
+        code |= mask.astype(kind) << kind(number)
+    return code
 
 
 def _distinct(masks_NL: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

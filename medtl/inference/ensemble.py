@@ -111,7 +111,7 @@ class Ensemble:
         logits_LIJK = logits_of(total_LIJK.div_(len(predictors)), softmax=softmax)
         placement = self.placement(prepared)
         slabs = native_slabs([logits_LIJK], placement.shape[0], 0, placement)
-        return paint(slabs, 0, placement, scheme, predictors[0].settle, watch)
+        return paint(slabs, 0, placement, scheme, predictors[0].paint_slab, watch)
 
 
 def read_ensemble(

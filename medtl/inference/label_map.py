@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.data.label_scheme import LabelScheme
 from medtl.transforms.native import in_box
 from medtl.transforms.preprocess import Placement
 
@@ -42,12 +42,21 @@ class LabelMap:
         return tuple(v for v, own in zip(self.scheme.values, own_P, strict=True) if own)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Slab:
+    """Some planes of a label map, and the voxels of each region in it (L)."""
+
+    label_IJK: NDArray[Any]
+    voxels_L: NDArray[np.int64]
+    moved_L: NDArray[np.int64]
+
+
 def paint(
     slabs: Iterable[tuple[slice, Tensor]],
     axis: int,
     placement: Placement,
     scheme: LabelScheme,
-    settle: Callable[[Tensor, LabelScheme], Settled],
+    slab_of: Callable[[Tensor, LabelScheme], Slab],
     watch: Watch | None = None,
 ) -> LabelMap:
     """Paint slabs of logits (:func:`medtl.transforms.native.native_slabs` along ``axis``)."""
@@ -57,10 +66,9 @@ def paint(
     for planes, logits_LIJK in slabs:
         every = slice(None)
         i, j, k = (planes if n == axis else every for n in range(3))
-        settled = settle(logits_LIJK, scheme)
-        box_IJK[i, j, k] = scheme.paint(settled.masks_LIJK)
-        voxels_L = voxels_L + settled.masks_LIJK.sum(axis=(1, 2, 3))
-        moved_L = moved_L + np.array(settled.moved)
+        slab = slab_of(logits_LIJK, scheme)
+        box_IJK[i, j, k] = slab.label_IJK
+        voxels_L, moved_L = voxels_L + slab.voxels_L, moved_L + slab.moved_L
         if watch is not None:
             watch((i, j, k), logits_LIJK)
     voxels, moved = (tuple(map(int, each)) for each in (voxels_L, moved_L))

@@ -16,7 +16,7 @@ from medtl.inference.sliding_window import OUTSIDE, Forward, Runner
 from medtl.inference.windows import SMALLEST_WEIGHT, Layout, Window, box_of, shown
 
 #: Planes that :func:`sliding_planes` gives at once have about this many logits.
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 
 
 @torch.inference_mode()

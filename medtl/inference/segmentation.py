@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from medtl.data.label_scheme import LabelScheme, Settled
 from medtl.data.subset import stride
 from medtl.data.voxel_size import axes_mm
 from medtl.inference.flips import flipped
-from medtl.inference.label_map import LabelMap, Watch, paint
+from medtl.inference.label_map import LabelMap, Slab, Watch, paint
 from medtl.inference.passes import Pass
 from medtl.inference.probability import probabilities
 from medtl.inference.sliding_window import OUTSIDE
@@ -33,6 +34,7 @@ from medtl.networks.blocks import Network
 from medtl.networks.cpu.convolutions import suited_to_cpu
 from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
+from medtl.runtime.memory import give_back_freed_memory
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
 from medtl.transforms.native import native_slabs, to_native
 from medtl.transforms.preprocessor import Preprocessor
@@ -148,14 +150,15 @@ class Segmenter:
         if not self._too_large(size):
             logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
             slabs = native_slabs([logits_LIJK], size[0], 0, placement)
-            return paint(slabs, 0, placement, scheme, self.settle, watch)
+            return paint(slabs, 0, placement, scheme, self.paint_slab, watch)
+        give_back_freed_memory()  # what preparing a large image has left
         with suited_to_cpu(self.network.module.eval()):
             own = self._pass(prepared["image"], prepared.get("shown"))
 
             def painted(cut: WindowSize) -> LabelMap:
                 planes = (planes_LIJK.cpu() for planes_LIJK in own.planes(cut))
                 slabs = native_slabs(planes, size[own.axis], own.axis, placement)
-                return paint(slabs, own.axis, placement, scheme, self.settle, watch)
+                return paint(slabs, own.axis, placement, scheme, self.paint_slab, watch)
 
             return self._windowed(painted)
 
@@ -176,6 +179,19 @@ class Segmenter:
         """:func:`decide` by this predictor's constraints, then what the scheme can hold."""
         masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
         return scheme.settle(masks_LIJK, logits_LIJK.numpy())
+
+    def paint_slab(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Slab:
+        """What :meth:`settle` gives, as label values."""
+        if self.exclusive and not self.nested and scheme.tells(nested=False, exclusive=True):
+            highest_IJK, region_IJK = logits_LIJK.max(0)
+            number_IJK = torch.where(highest_IJK > 0, region_IJK + 1, 0)
+            counts = torch.bincount(number_IJK.flatten(), minlength=len(logits_LIJK) + 1)
+            values = np.concatenate((np.zeros(1, scheme.dtype), scheme.values_alone()))
+            moved_L = np.zeros(len(logits_LIJK), np.int64)
+            return Slab(values[number_IJK.numpy()], counts[1:].numpy(), moved_L)
+        settled = self.settle(logits_LIJK, scheme)
+        voxels = [np.count_nonzero(mask_IJK) for mask_IJK in settled.masks_LIJK]
+        return Slab(scheme.paint(settled.masks_LIJK), np.array(voxels), np.array(settled.moved))
 
     @classmethod
     def from_metadata(
@@ -256,7 +272,9 @@ def decide(logits_LIJK: Tensor, *, nested: bool, exclusive: bool) -> NDArray[np.
     """
     masks_LIJK = logits_LIJK.numpy() > 0
     if nested:
-        return np.logical_and.accumulate(masks_LIJK, axis=0)
+        for outer_IJK, inner_IJK in pairwise(masks_LIJK):
+            inner_IJK &= outer_IJK
+        return masks_LIJK
     if exclusive:
         highest_1IJK = logits_LIJK.argmax(0, keepdim=True).numpy()
         masks_LIJK &= np.arange(len(masks_LIJK))[:, None, None, None] == highest_1IJK

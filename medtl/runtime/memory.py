@@ -42,7 +42,8 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """After a failed allocation: release memory that is cached only, on CPU and GPU."""
+    """Release memory that is cached only, on CPU and GPU: after a failed allocation, or before a
+    large one."""
     gc.collect()  # a traceback in a reference cycle still holds tensors
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

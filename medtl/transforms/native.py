@@ -20,7 +20,7 @@ from medtl.data.io.grids import nearest_slices
 from medtl.transforms.preprocess import Placement
 
 #: Slabs have about this many values, so that few are held at once.
-SLAB = 1 << 24
+SLAB = 1 << 22
 
 
 def to_native(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
@@ -66,8 +66,12 @@ def native_slabs(
             end = int(np.searchsorted(high, first + held_LPIJ.shape[1]))
             if end == done:
                 continue
-            slab_LPIJ = held_LPIJ.index_select(1, torch.from_numpy(low[done:end] - first))
-            if share[done:end].any():
+            blended = bool(share[done:end].any())
+            if not blended and (np.diff(low[done:end]) == 1).all():
+                slab_LPIJ = held_LPIJ.narrow(1, int(low[done]) - first, end - done)
+            else:
+                slab_LPIJ = held_LPIJ.index_select(1, torch.from_numpy(low[done:end] - first))
+            if blended:
                 above_LPIJ = held_LPIJ.index_select(1, torch.from_numpy(high[done:end] - first))
                 slab_LPIJ.lerp_(above_LPIJ, torch.from_numpy(share[done:end, None, None]))
             yield slice(done, end), slab_LPIJ.movedim(1, 1 + axis)

@@ -97,6 +97,8 @@ def _reach(noise: NDArray[Any]) -> float:
 def without_specks(array_IJK: NDArray[Any], mask_IJK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask of a uniform background without single voxels in the background, if they are many:
     then they are noise, and only what exceeds it is kept."""
+    if _border(mask_IJK).mean() <= MOST_SPECKS_AT_FACES:  # nor do specks, a part of it
+        return mask_IJK
     box = _around(mask_IJK)
     within_IJK = mask_IJK[box]
     core_IJK = _beside(within_IJK, np.logical_and)

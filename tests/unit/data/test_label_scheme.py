@@ -139,3 +139,28 @@ def test_infinite_logits_are_no_trouble() -> None:
     logits = np.array([[np.inf, np.inf], [-3.0, np.inf], [-np.inf, np.inf]])
     scheme, _, found = settled({"A": (1, 2), "B": (1,), "C": (2,)}, logits)
     assert scheme.paint(found.masks_LIJK).ravel().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 16])
+def test_the_table_of_combinations_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Many regions have no table; what they come to is the same."""
+    random = np.random.default_rng(count)
+    regions = tuple(f"r{n}" for n in range(count))
+    values_of = {
+        name: tuple(
+            int(value) for value in np.flatnonzero(random.random(40) < 0.3) + 1 + 300 * (n == 2)
+        )
+        for n, name in enumerate(regions)
+    }
+    scheme = LabelScheme.of(values_of, regions)
+    logits_LIJK = random.normal(size=(count, 9, 8, 7)).astype(np.float32)
+    found = []
+    for tabled in (16, 0):
+        monkeypatch.setattr("medtl.data.label_scheme._TABLED", tabled)
+        settled = scheme.settle(logits_LIJK > 0, logits_LIJK)
+        found.append((settled.masks_LIJK, settled.moved, scheme.paint(settled.masks_LIJK)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[0][2].dtype == found[1][2].dtype

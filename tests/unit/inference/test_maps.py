@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -57,11 +58,27 @@ def test_a_label_map_holds_the_masks(
     assert sum(label.voxels) > 0
 
 
+@pytest.mark.parametrize("values", [{}, {"TC": (2, 5), "ET": (7,)}], ids=["plain", "others"])
+def test_labels_that_exclude_each_other(
+    cases: tuple[Case, ...], values: dict[str, tuple[int, ...]]
+) -> None:
+    """They are painted by the highest logit; so are the masks."""
+    scheme = LabelScheme.of({"WT": (1,), "TC": (2,), "ET": (3,)} | values, REGIONS)
+    found = replace(predictor(nested=False), exclusive=True)
+    prepared = found.preprocessor(cases[0], with_target=False)
+    logits_LIJK = found.native_logits(prepared)
+    settled = found.settle(logits_LIJK, scheme)
+    label = found.label_map(prepared, scheme)
+    np.testing.assert_array_equal(label.label_IJK, scheme.paint(settled.masks_LIJK))
+    assert label.label_IJK.dtype == scheme.dtype
+    assert label.voxels == tuple(settled.masks_LIJK.sum(axis=(1, 2, 3)).tolist())
+    assert label.moved == settled.moved == (0, 0, 0)
+    assert len(np.unique(label.label_IJK)) > 1
+
+
 def test_small_components_are_dropped_of_large_volumes_too(
     monkeypatch: pytest.MonkeyPatch, cases: tuple[Case, ...]
 ) -> None:
-    from dataclasses import replace
-
     found = replace(predictor(), min_component_ml=1e6)
     monkeypatch.setattr(segmentation, "MOST_LOGITS", 0)
     prepared = found.preprocessor(cases[0], with_target=False)
