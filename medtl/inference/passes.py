@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from medtl.inference.planes import sliding_planes
-from medtl.inference.sliding_window import Forward, slice_wise, sliding_window
+from medtl.inference.sliding_window import (
+    Forward,
+    slice_window,
+    slice_wise,
+    sliding_window,
+    within_slices,
+)
 from medtl.inference.window_size import WindowSize
 from medtl.networks.blocks import Network
 
@@ -36,9 +42,8 @@ class Pass:
     def logits(self, cut: WindowSize) -> Tensor:
         """logits_LIJK of the whole image."""
         settings: dict[str, Any] = {**self._settings(cut), "multiple": self.network.multiples}
-        if self.network.spatial_dims == 2:
-            roi = None if cut.whole else (cut.roi[0], cut.roi[1])
-            return slice_wise(self.forward, self.image_CIJK, roi=roi, **settings)
+        if self.flat:
+            return slice_wise(self.forward, self.image_CIJK, roi=_in_slice(cut), **settings)
         i, j, k = cut.roi
         limit = round(WHOLE_LIMIT * i * j * k) if cut.whole and not self.nnunet else 0
         return sliding_window(
@@ -53,13 +58,29 @@ class Pass:
         )
 
     @property
+    def flat(self) -> bool:
+        """Whether the network takes slices."""
+        return self.network.spatial_dims == 2
+
+    @property
     def axis(self) -> int:
-        """The axis along which :meth:`planes` go: the longest, whose planes are the smallest."""
+        """The axis along which :meth:`planes` go: that of the slices, or the longest one, whose
+        planes are the smallest."""
+        if self.flat:
+            return 2
         sizes = self.image_CIJK.shape[1:]
         return max(range(3), key=lambda axis: sizes[axis])
 
     def planes(self, cut: WindowSize) -> Iterator[Tensor]:
-        """logits_LIJK, a few planes along :attr:`axis` after the other; 3-D networks alone."""
+        """logits_LIJK, a few planes along :attr:`axis` after the other."""
+        if self.flat:
+            return sliding_planes(
+                within_slices(self.forward),
+                self.image_CIJK,
+                slice_window(self.image_CIJK, _in_slice(cut), self.network.multiples),
+                self.axis,
+                **self._settings(cut),
+            )
         i, j, k = cut.roi
         return sliding_planes(
             self.forward,
@@ -78,3 +99,7 @@ class Pass:
             "autocast": self.autocast,
             "batch_size": cut.batch_size,
         }
+
+
+def _in_slice(cut: WindowSize) -> tuple[int, int] | None:
+    return None if cut.whole else (cut.roi[0], cut.roi[1])

@@ -165,11 +165,10 @@ class Segmenter:
     def _too_large(self, size: Sequence[int]) -> bool:
         """Whether the logits of all regions are not to be held at once.
 
-        Small components are told by the whole mask, and 2-D networks have no planes to wait for.
+        Small components are told by the whole mask.
         """
         held = self.nested and self.min_component_ml > 0
-        flat = self.network.spatial_dims == 2
-        return not held and not flat and self.network.out_channels * math.prod(size) > MOST_LOGITS
+        return not held and self.network.out_channels * math.prod(size) > MOST_LOGITS
 
     def masks(self, prepared: Mapping[str, Any], scheme: LabelScheme) -> Settled:
         """One mask per region on the native grid, as a label map of the scheme holds them."""

@@ -74,7 +74,7 @@ def sliding_window(
     layout = Layout.of(image_CIJK, shown_IJK, box, roi, overlap, nnunet=nnunet)
     padded_LIJK = _average(Runner.of(forward, layout, autocast), layout, out_channels, batch_size)
     found_LIJK = padded_LIJK[(slice(None), *layout.inner)]
-    if found_LIJK.shape[1:] == whole:
+    if all(side.stop - side.start == edge for side, edge in zip(box, whole, strict=True)):
         return found_LIJK.contiguous()
     logits_LIJK = image_CIJK.new_full((out_channels, *whole), OUTSIDE)
     logits_LIJK[(slice(None), *box)] = found_LIJK
@@ -152,16 +152,27 @@ def slice_wise(
     Without ``roi`` each slice runs whole, padded to ``multiple``. ``forward`` takes
     ``batch_BCIJ`` and returns ``logits_BLIJ``; ``batch_size`` counts slices.
     """
-    _, *size, _ = image_CIJK.shape
-    steps = per_axis(multiple, 2)
-    edges = roi or [rounded_up(n, step) for n, step in zip(size, steps, strict=True)]
-    i, j = edges
     return sliding_window(
-        lambda batch_BCIJK: forward(batch_BCIJK[..., 0])[..., None],
+        within_slices(forward),
         image_CIJK,
-        (i, j, 1),
+        slice_window(image_CIJK, roi, multiple),
         out_channels=out_channels,
         overlap=overlap,
         batch_size=batch_size,
         autocast=autocast,
     )
+
+
+def within_slices(forward: Forward) -> Forward:
+    """A 2-D network as one that takes windows of one slice."""
+    return lambda batch_BCIJK: forward(batch_BCIJK[..., 0])[..., None]
+
+
+def slice_window(
+    image_CIJK: Tensor, roi: tuple[int, int] | None, multiple: int | Sequence[int]
+) -> tuple[int, int, int]:
+    """The window of :func:`slice_wise`."""
+    _, *size, _ = image_CIJK.shape
+    steps = per_axis(multiple, 2)
+    i, j = roi or [rounded_up(n, step) for n, step in zip(size, steps, strict=True)]
+    return i, j, 1

@@ -24,10 +24,11 @@ SLAB = 1 << 22
 
 
 def to_native(logits_LIJK: Tensor, placement: Placement, fill: float) -> Tensor:
-    """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``."""
-    native_LIJK = logits_LIJK.new_full(
-        (len(logits_LIJK), *placement.shape), fill, dtype=torch.float32
-    )
+    """Logits on the prepared grid -> the native grid; voxels outside the brain box get ``fill``.
+
+    The result is in float32, on the CPU.
+    """
+    native_LIJK = torch.full((len(logits_LIJK), *placement.shape), fill)
     box_LIJK = in_box(native_LIJK.numpy(), placement)
     for planes, slab_LIJK in native_slabs([logits_LIJK.cpu()], logits_LIJK.shape[1], 0, placement):
         box_LIJK[:, planes] = slab_LIJK.numpy()
