@@ -5,7 +5,7 @@
     python benchmarks/predict.py large            # 512x512x600 voxels, 30 regions
 
 ``cases``: a network at 1 mm with windows of 128 voxels; the whole commands with the same weights,
-one after the other on the same cores, several times in turns. The script
+one after the other on the same cores, in turns, medtl in its own precision. The script
 (``peers/monai_predict.py``) has MONAI's transforms, sliding window, ``Invertd`` and ``SaveImaged``.
 ``large``: a small run on 30 regions is trained, and the memory of predicting one large volume is
 measured.
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "predict")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/predict.json")
     options = parser.parse_args()
+    options.work = options.work.resolve()
     found = against_monai(options) if options.what == "cases" else large(options)
     what = f"cases, {options.network}" if options.what == "cases" else options.what
     keep(options.out, what, {"machine": describe(), **found})
@@ -57,7 +58,7 @@ def main() -> None:
 def against_monai(options: argparse.Namespace) -> dict[str, Any]:
     """Medians of both commands, and the Dice of each region between their masks."""
     cases = sorted_cases(options.data)
-    run = options.run or trained(options)
+    run = (options.run or trained(options)).resolve()
     stage = json.loads((run / "stages.json").read_text())[-1]
     rows: dict[str, list[dict[str, float]]] = {"medtl": [], "MONAI": []}
     with TemporaryDirectory() as work:
@@ -65,7 +66,7 @@ def against_monai(options: argparse.Namespace) -> dict[str, Any]:
         link_cases(cases, images)
         device = ["--device", options.device]
         own = [sys.executable, "-m", "medtl", "predict", run, "-i", images, "-o", ours, *device]
-        peer = [sys.executable, PEER, run / stage, images, theirs]
+        peer = [sys.executable, PEER, run / stage, images, theirs, options.device]
         for _ in range(options.repeats):
             rows["medtl"].append(timed(own))
             rows["MONAI"].append(timed(peer))
@@ -119,7 +120,7 @@ def agreement(ours: Path, theirs: Path, case: str) -> list[float]:
 
 
 def large(options: argparse.Namespace) -> dict[str, Any]:
-    """Memory and time of one volume, and the least Dice of a region with what was drawn."""
+    """Memory and time of one volume, and how many regions were found in it."""
     run = options.work / "large-run"
     with TemporaryDirectory() as folder:
         work = Path(folder)
@@ -137,7 +138,7 @@ def large(options: argparse.Namespace) -> dict[str, Any]:
         "regions": REGIONS,
         "predicted_regions": len(np.unique(label)) - 1,
         "command": row,
-        "under_4_gb": row["peak_mb"] < 4000,
+        "under_4_gb": row["peak_mb"] * 1024**2 < 4e9,
     }
 
 

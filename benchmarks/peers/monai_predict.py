@@ -1,6 +1,6 @@
 """Label maps of cases by a plain MONAI script with a network of medtl's: what users write.
 
-    python monai_predict.py STAGE CASES OUT
+    python monai_predict.py STAGE CASES OUT DEVICE
 
 STAGE is the folder of a trained stage, CASES a folder of BraTS cases. The transforms are MONAI's
 dictionary transforms: reading, orientation, spacing, cropping, normalisation; then its sliding
@@ -37,8 +37,8 @@ from medtl.transfer.weights import read_weights, resolve_weights
 
 
 def main() -> None:
-    stage, cases, out = sys.argv[1:]
-    fabric = build_fabric("auto", "fp32")
+    stage, cases, out, device = sys.argv[1:]
+    fabric = build_fabric(device, "fp32")
     trained = restore_stage(read_weights(resolve_weights(stage)), load_catalog(), fabric)
     module = trained.predictor.network.module.eval()
     preset = trained.predictor.preprocessor.preset

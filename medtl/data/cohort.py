@@ -72,6 +72,7 @@ def open_cohort(
     divided: bool = True,
     ignored: Sequence[str] = (),
     series: Sequence[str] = (),
+    whole_studies: bool = True,
     partial: bool = False,
     **options: Any,
 ) -> Cohort:
@@ -86,14 +87,17 @@ def open_cohort(
         ignored: columns of a table to leave out.
         series: of DICOM, ``MODALITY=DESCRIPTION`` each; see
             :func:`medtl.data.dicom.study.read_studies`.
-        partial: cases may lack some of the ``required`` modalities.
+        whole_studies: leave out studies in DICOM that lack a ``required`` modality.
+        partial: cases may lack some of the ``required`` modalities, and so may studies.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
     Raises:
         ConfigError: the task does not have the protocol.
         DataError: cases are missing or cannot be read.
     """
-    converted = _converted(task, data, names, options.get("required"), series, partial)
+    required = options.get("required")
+    whole = required is not None and whole_studies and not partial
+    converted = _converted(task, data, names, required, series, whole)
     if partial:
         options["required"] = ()
     if converted is not None:
@@ -122,7 +126,7 @@ def _converted(
     names: Mapping[str, Any] | None,
     required: Sequence[str] | None,
     series: Sequence[str],
-    partial: bool,
+    whole: bool,
 ) -> Converted | None:
     """Studies in DICOM as a folder of NIfTI files that the task reads; None for other data."""
     takes = isinstance(task, Task) and task.image_path("case", "image", 0) is not None
@@ -141,7 +145,7 @@ def _converted(
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
 
-    wanted, whole = required or channels, required is not None and not partial
+    wanted = required or channels
     return convert_studies(
         data, wanted, channels, place, named, whole=whole, listed=task.takes_table
     )

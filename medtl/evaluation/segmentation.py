@@ -119,9 +119,10 @@ def _score_case(
     ignored_IJK = np.isin(labels_IJK, case.ignored) if case.ignored else None
     header = read_header(case.target)
     scheme = LabelScheme.of(case.regions, predictor.preprocessor.regions)
-    settled = predictor.masks(image, scheme)
+    label = predictor.label_map(image, scheme)
+    masks = [np.isin(label.label_IJK, label.values_of(name)) for name in scheme.regions]
     scores = case_metrics(
-        settled.masks_LIJK,
+        np.stack(masks),
         truth_LIJK,
         header.spacing_mm,
         predictor.preprocessor.regions,
@@ -130,7 +131,7 @@ def _score_case(
     )
     rows = metric_rows(case.id, case.patient, scores)
     if not scheme.tells(nested=predictor.nested, exclusive=predictor.exclusive):
-        for row, count in zip(rows, settled.moved, strict=True):
+        for row, count in zip(rows, label.moved, strict=True):
             row["moved_voxels"] = count
     if extra is not None:
         more = extra(predictor, image, truth_LIJK, scheme, ignored_IJK)

@@ -23,7 +23,7 @@ from medtl.data.one_grid import on_one_grid
 from medtl.errors import DataError, RunError, shortened
 from medtl.inference.ensemble import Ensemble, Prepared
 from medtl.inference.label_map import LabelMap
-from medtl.inference.maps import Maps
+from medtl.inference.maps import PROBABILITIES, UNCERTAINTY, Maps
 from medtl.inference.outputs import (
     USUAL,
     Attempts,
@@ -90,6 +90,7 @@ def write_label_maps(
     if options.skip_existing:
         cases, targets, there = _without_existing(cases, targets, job.fabric, reporter)
     _report_replaced(targets, reporter)
+    _report_maps(out, options, bool(there), reporter)
     _report_others(out, cohort, job.reference, reporter)
     found = gather(job.fabric, job.predict(share(job.fabric, cases)), len(cases))
     failed = {each.case: each.problem for each in found if each.volumes_ml is None}
@@ -295,6 +296,18 @@ def _report_replaced(targets: Sequence[Path], reporter: Reporter) -> None:
     if existing:
         names = shortened([target.name for target in existing])
         reporter.warn(f"replacing {names} in {existing[0].parent}")
+
+
+def _report_maps(out: Path, options: Options, skipped: bool, reporter: Reporter) -> None:
+    """Report maps of other predictions, and what is not made of cases that are there already."""
+    for name, wanted in (
+        (PROBABILITIES, options.probabilities),
+        (UNCERTAINTY, options.uncertainty),
+    ):
+        if not wanted and (out / name).is_dir():
+            reporter.warn(f"{out / name} is of another prediction, and stays as it is")
+        if wanted and skipped:
+            reporter.warn(f"no {name} is written for the label maps that are there already")
 
 
 def _report_others(out: Path, cohort: Cohort, reference: Reference, reporter: Reporter) -> None:

@@ -6,11 +6,11 @@ Axes: L region, I J K voxels.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,10 +56,12 @@ class Maps:
 
     def _keep(self, name: str, place: Place, values_IJK: Tensor) -> None:
         if name not in self._held:
+            shape = self.placement.shape
             try:
-                file: Any = TemporaryFile(dir=self.folder)  # noqa: SIM115, ends with the array
-                shape = self.placement.shape
-                self._held[name] = np.memmap(file, np.uint16, mode="w+", shape=shape)
+                with TemporaryFile(dir=self.folder) as file:  # the array keeps what it maps
+                    if hasattr(os, "posix_fallocate"):  # a full disk is found here, not later
+                        os.posix_fallocate(file.fileno(), 0, 2 * math.prod(shape))
+                    self._held[name] = np.memmap(file, np.uint16, mode="w+", shape=shape)
             except OSError as error:
                 reason = error.strerror or error
                 raise RunError(f"{self.folder}: cannot be written ({reason})") from error
@@ -69,8 +71,9 @@ class Maps:
         """Write the images below ``out``; returns their paths. Raises RunError."""
         for name in sorted(self._held):
             path = label_path(out / name, case, like.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_map(path, self._held[name].astype(np.float32) / np.float32(STEPS), like)
+            values_IJK = self._held[name].astype(np.float32)
+            values_IJK /= STEPS
+            write_map(path, values_IJK, like)
             yield path
 
 

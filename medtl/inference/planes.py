@@ -86,11 +86,7 @@ def _finished(
     across[1 + axis] = slice(None)
     starts = [0, *(group[0][axis].start for group in groups[1:])]
     ends = [*starts[1:], layout.image_CIJK.shape[1 + axis]]
-    # As many planes as a group's windows have, and as lie before the next group's.
-    planes = max(
-        max(group[-1][axis].stop, stop) - start
-        for group, start, stop in zip(groups, starts, ends, strict=True)
-    )
+    planes = max(group[-1][axis].stop - start for group, start in zip(groups, starts, strict=True))
     del size[axis]  # planes come first, so that the values of a plane lie together
     small = float(weight_IJK.min()) < SMALLEST_WEIGHT  # nnU-Net's vanish in half precision
     kind = torch.float if small else torch.half
@@ -120,6 +116,10 @@ def _finished(
             logits_KLIJ = sums_KLIJ[first - start : last - start].float() / total_K1IJ
             logits_KLIJ.masked_fill_(total_K1IJ == 0, OUTSIDE)
             yield logits_KLIJ.movedim(0, 1 + axis)[tuple(across)]
+            if between := last - first - len(total_K1IJ):  # no window shows these planes
+                edges = (between, out_channels, *size)
+                empty_KLIJ = logits_KLIJ.new_full(edges, OUTSIDE)
+                yield empty_KLIJ.movedim(0, 1 + axis)[tuple(across)]
         for held in (sums_KLIJ, total_KIJ):
             _shift(held, stop - start)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +22,7 @@ from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, Prepared, read_ensemble
 from medtl.inference.label_maps import write_label_maps
 from medtl.inference.load import with_flips
+from medtl.inference.maps import PROBABILITIES, UNCERTAINTY
 from medtl.inference.outputs import ALL, USUAL, Attempts, Options, Predicted, Shard
 from medtl.inference.profile import START, Profile
 from medtl.plugins.catalog import Catalog
@@ -90,22 +91,35 @@ def predict(
             done = write_classes(ensemble, cohort, out, reporter, shard=shard)
         count = len(shard.take(cohort.cases)) - len(done.failed.keys() - cohort.failed.keys())
         if options.profile:
-            reporter.say(profile.table(count).plain())
+            reporter.say(profile.table().plain())
         _summarise(out / shard.named(SUMMARY), count, fabric, reporter)
         return ensemble, done
 
 
 def _cases(ensemble: Ensemble, **options: Any) -> Cohort:
     """The cases; some may lack modalities, which is told when their turn comes."""
-    if ensemble.takes_missing:
-        return open_cohort(**options, partial=True)
+    may_lack, needed = ensemble.takes_missing, set(ensemble.modalities)
     try:
-        return open_cohort(**options)
+        return open_cohort(**options, whole_studies=not may_lack)
     except DataError as error:
-        cohort = open_cohort(**options, partial=True)
-        if any(case.images.keys() >= set(ensemble.modalities) for case in cohort.cases):
-            return cohort
+        try:
+            cohort = open_cohort(**options, partial=True)
+        except DataError:
+            raise error from None
+        if may_lack or any(case.images.keys() >= needed for case in cohort.cases):
+            return _with_images(cohort, options["reporter"])
         raise error
+
+
+def _with_images(cohort: Cohort, reporter: Reporter) -> Cohort:
+    """Without the cases that have no image at all. Raises DataError if none is left."""
+    failed = {case.id: f"{case.id}: it has no image" for case in cohort.cases if not case.images}
+    kept = tuple(case for case in cohort.cases if case.images)
+    if not kept:
+        raise DataError(next(iter(failed.values())))
+    for why in failed.values():
+        reporter.warn(f"left out: {why}")
+    return replace(cohort, cases=kept, failed={**cohort.failed, **failed})
 
 
 @contextmanager
@@ -145,6 +159,8 @@ def _ready(out: Path, inputs: Path) -> None:
         raise RunError(f"{out} holds the input; choose another --out")
     check_writable(out)
     sweep(out)
+    for part in (PROBABILITIES, UNCERTAINTY):
+        sweep(out / part, deep=True)
 
 
 def _what_predicts(ensemble: Ensemble) -> str:

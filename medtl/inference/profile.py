@@ -29,6 +29,7 @@ class Profile:
 
     def __init__(self) -> None:
         self.began = perf_counter()
+        self.cases = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -46,6 +47,7 @@ class Profile:
                 item: Any = next(coming, end)
             if item is end:
                 return
+            self.cases += 1
             yield item
 
     def watch(self, module: nn.Module) -> None:
@@ -64,17 +66,17 @@ class Profile:
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
 
-    def table(self, cases: int) -> Table:
+    def table(self) -> Table:
         """The seconds of each part, and their shares of the whole."""
         whole = perf_counter() - self.began
         parts = {name: self.seconds[name] for name in (START, READ, WAIT, NETWORK, PAINT, WRITE)}
         parts[PAINT] -= parts[NETWORK]
         rows = [
-            (name, f"{seconds:.2f}", f"{seconds / whole:.0%}", "beside" if name in _BESIDE else "")
+            (name, f"{seconds:.2f}", f"{seconds / whole:.0%}", "yes" if name in _BESIDE else "")
             for name, seconds in (*parts.items(), ("whole", whole))
         ]
         return Table(
-            f"Time of {cases} case{'' if cases == 1 else 's'}",
+            f"Time of {self.cases} case{'' if self.cases == 1 else 's'}",
             ("part", "seconds", "share", "while others run"),
             tuple(rows),
         )

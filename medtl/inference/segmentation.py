@@ -120,13 +120,16 @@ class Segmenter:
             nnunet=self.preprocessor.preset.nnunet is not None,
         )
 
-    def _windowed(self, compute: Callable[[WindowSize], Result]) -> Result:
-        """``compute`` with the largest windows that fit the memory."""
+    def _windowed(self, compute: Callable[[WindowSize], Result], *, whole: bool = True) -> Result:
+        """``compute`` with the largest windows that fit the memory; ``whole``: small volumes in one
+        pass."""
         fixed = self.network.patch_size  # a network built for patches of one size takes no other
         if self.network.spatial_dims == 2:
             wanted = WindowSize((fixed or self.patch_size)[:2], SLICES, whole=not fixed)
         else:
-            wanted = WindowSize(self.patch_size, at_once(self.patch_size), whole=not fixed)
+            wanted = WindowSize(
+                self.patch_size, at_once(self.patch_size), whole=whole and not fixed
+            )
         return self.windows.run(compute, wanted, self.network.multiples, fixed=bool(fixed))
 
     def native_logits(self, prepared: Mapping[str, Any]) -> Tensor:
@@ -160,7 +163,7 @@ class Segmenter:
                 slabs = native_slabs(planes, size[own.axis], own.axis, placement)
                 return paint(slabs, own.axis, placement, scheme, self.paint_slab, watch)
 
-            return self._windowed(painted)
+            return self._windowed(painted, whole=False)
 
     def _too_large(self, size: Sequence[int]) -> bool:
         """Whether the logits of all regions are not to be held at once.

@@ -74,7 +74,8 @@ def native_slabs(
                 slab_LPIJ = held_LPIJ.index_select(1, torch.from_numpy(low[done:end] - first))
             if blended:
                 above_LPIJ = held_LPIJ.index_select(1, torch.from_numpy(high[done:end] - first))
-                slab_LPIJ.lerp_(above_LPIJ, torch.from_numpy(share[done:end, None, None]))
+                weight_P11 = torch.from_numpy(share[done:end, None, None]).to(slab_LPIJ.dtype)
+                slab_LPIJ.lerp_(above_LPIJ, weight_P11)
             yield slice(done, end), slab_LPIJ.movedim(1, 1 + axis)
             done = end
             passed = min(int(low[min(done, new - 1)]) - first, held_LPIJ.shape[1])

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from medtl.data import one_grid
 from medtl.data.case import Cohort
+from medtl.data.dicom.files import close_archives
 from medtl.data.dicom.pixels import read_stack
 from medtl.data.dicom.series import find_series
+from medtl.data.dicom.stacks import thinned
 from medtl.data.dicom.study import Chosen, Study, read_studies
 from medtl.data.io.geometry import Header, same_grid
 from medtl.data.io.nifti import write_nifti
@@ -82,16 +84,20 @@ def convert_studies(
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
     """
-    found = find_series(root)
-    studies, failed = read_studies(found, wanted, named)
-    kept = []
-    for study in studies:
-        try:
-            _check_whole(study, wanted, whole)
-            numbered = ((name, list(channels).index(name)) for name in study.images)
-            kept.append((study, _written(study, {m: naming(study.id, m, n) for m, n in numbered})))
-        except DataError as error:
-            failed[study.id] = f"{study.id}: {error}"
+    try:
+        found = find_series(root)
+        studies, failed = read_studies(found, wanted, named)
+        kept = []
+        for study in studies:
+            try:
+                _check_whole(study, wanted, whole)
+                numbered = ((name, list(channels).index(name)) for name in study.images)
+                paths = {name: naming(study.id, name, number) for name, number in numbered}
+                kept.append((study, _written(study, paths)))
+            except DataError as error:
+                failed[study.id] = f"{study.id}: {error}"
+    finally:
+        close_archives()
     unread = f"; not read: {shortened(found.unread)}" if found.unread else ""
     if not kept:
         reasons = list(failed.values()) or ["no series is an image"]
@@ -176,6 +182,9 @@ def _settled(folder: Path) -> Iterator[None]:
 def _notes(study: Study) -> list[str]:
     shown = [f"{name} {chosen.series.description}" for name, chosen in study.images.items()]
     notes = [f"{study.id}: {', '.join(shown)}"]
+    for name, chosen in study.images.items():
+        if text := thinned(chosen.stack):
+            notes.append(f"warning: {study.id}: {name}: {text}")
     doubled = sum(chosen.stack.doubled for chosen in study.images.values())
     if doubled:
         notes.append(f"{study.id}: slices that lie there more than once: {doubled}")

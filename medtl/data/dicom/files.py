@@ -159,6 +159,11 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path}: damaged archive ({error}); fetch it again") from error
 
 
+def close_archives() -> None:
+    """Close those that stayed open."""
+    _opened_archive.cache_clear()
+
+
 @lru_cache(maxsize=4)
 def _opened_archive(path: Path, _size: int, _changed_ns: int) -> zipfile.ZipFile:
     """The archive, which stays open: its list of members is read once, not for each of them."""

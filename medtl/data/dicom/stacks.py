@@ -192,7 +192,6 @@ def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:
     usual = median(gaps)
     wrong = np.flatnonzero(np.abs(gaps - usual) > max(GAP_SHARE * usual, GAP_MM))
     if len(wrong) == 0:
-        _check_apart(ordered[0], usual)
         return
     n = int(wrong[0])
     between = f"slices {_numbers(ordered[n : n + 2])} lie {gaps[n]:.4g} mm apart"
@@ -208,20 +207,23 @@ def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:
     raise DataError(f"{between}, others {usual:.4g} mm: the slices are spaced unevenly")
 
 
-def _check_apart(first: Frame, gap_mm: float) -> None:
-    """Refuse slices that lie a multiple as far apart as their header says: some are missing.
+def thinned(stack: Stack) -> str:
+    """That slices lie a whole multiple of the distance in their header apart, so some may be
+    missing; empty: they do not.
 
     A distance shorter than the thickness is not taken for one; some scanners store the gap there.
     """
+    first, gap_mm = stack.frames[0], stack.spacing_mm[2]
     apart_mm, thickness_mm = first.apart_mm, first.thickness_mm
     if apart_mm is None or thickness_mm is None or apart_mm < thickness_mm * (1 - GAP_SHARE):
-        return
+        return ""
     multiple = round(gap_mm / apart_mm)
-    if multiple > 1 and abs(gap_mm / apart_mm - multiple) < GAP_SHARE * multiple:
-        raise DataError(
-            f"all slices lie {gap_mm:.4g} mm apart, {multiple} times the {apart_mm:.4g} mm of "
-            "their header: those between them are missing; fetch the series again"
-        )
+    if multiple < 2 or abs(gap_mm / apart_mm - multiple) >= GAP_SHARE * multiple:
+        return ""
+    return (
+        f"all slices lie {gap_mm:.4g} mm apart, {multiple} times the {apart_mm:.4g} mm of their "
+        "header: those between them may be missing"
+    )
 
 
 def _check_line(ordered: Sequence[Frame], positions: FloatArray, step: FloatArray) -> None:

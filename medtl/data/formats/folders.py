@@ -103,7 +103,10 @@ def dicom_advice(root: Path) -> str:
         subfolders.sort()
         for name in sorted(names):
             if is_dicom(Path(folder) / name):
-                return f"{name} is DICOM: convert it first, by medtl data convert {root} OUT"
+                return (
+                    f"{name} is DICOM: convert each series to NIfTI first, by medtl data convert "
+                    "or dcm2niix"
+                )
             looked += 1
             if looked == _LOOKED_AT:
                 return ""

@@ -158,7 +158,7 @@ def _understood(
 
 def _dicom(rows: Sequence[Mapping[str, str]]) -> str:
     if any(cell.lower().endswith(".dcm") for row in rows for cell in row.values()):
-        return "; DICOM is converted first, by medtl data convert DIR OUT"
+        return "; DICOM is converted to NIfTI first, by medtl data convert or dcm2niix"
     return ""
 
 

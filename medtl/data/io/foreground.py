@@ -116,7 +116,8 @@ def without_specks(array_IJK: NDArray[Any], mask_IJK: NDArray[np.bool_]) -> NDAr
 
 def _around(mask_IJK: NDArray[np.bool_]) -> Box:
     """The box that holds the mask, and one voxel more on each side where the volume has it."""
-    box = bounding_box(mask_IJK) or (slice(0, 0),) * 3
+    box = bounding_box(mask_IJK)
+    assert box is not None  # it reaches the faces
     return tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
 
 

@@ -89,7 +89,7 @@ class Classification(UnboundTask):
                 kinds = ("pictures", "volumes") if pictures else ("volumes", "pictures")
                 raise DataError(f"{root}: holds {kinds[0]}, the model was trained on {kinds[1]}")
             channels, classes = recorded_channels(names), tuple(_recorded(names, "classes"))
-            listing = _spelt_as(listing, classes)
+            listing = _renumbered(_spelt_as(listing, classes), channels)
             return OwnClasses(root, listing, tuple(notes), channels, classes, pictures)
         channels = _channels(listing, pictures, notes)
         classes = _classes(listing) if self.needs_labels else _stated_classes(listing)
@@ -100,6 +100,22 @@ def _recorded(names: Mapping[str, Any], what: str) -> Any:
     if what not in names:
         raise RunError(f"the checkpoint does not say its {what}; it is damaged")
     return names[what]
+
+
+def _renumbered(listing: Listing, channels: Sequence[str]) -> Listing:
+    """The listing with the images of a table counted as a model counts its channels.
+
+    A table may lack columns, and have them in another order. Other names say nothing of the order.
+    """
+    named = [str(name) for name in listing.channels or ()]
+    if not named or named == list(channels) or not set(named) <= set(channels):
+        return listing
+    number = {n: list(channels).index(name) for n, name in enumerate(named)}
+    entries = tuple(
+        replace(entry, files={number[n]: path for n, path in entry.files.items()}, packed=False)
+        for entry in listing.entries
+    )
+    return replace(listing, entries=entries)
 
 
 def _spelt_as(listing: Listing, classes: Sequence[str]) -> Listing:

@@ -57,7 +57,7 @@ def test_a_case_that_lacks_a_modality_is_predicted(
     folder, first, second = some
     _, err = medtl("predict", robust, "-i", folder, "-o", tmp_path / "out", *EXACT)
     assert f"warning: {second}: predicted without flair" in err
-    assert first not in err.replace(second, "").split("predicting")[0]
+    assert f"{first}: predicted without" not in err
     for name in (first, second):
         (image,) = (folder / name).glob("*_t1ce.*")
         label = nibabel.load(tmp_path / "out" / f"{name}.nii.gz")

@@ -389,7 +389,7 @@ BAD = {
         tabled("case,t1,seg,label\nx,a.nii.gz,s.nii.gz,s.nii.gz\n"),
         "both seg and label could be meant",
     ),
-    "DICOM in a table": (tabled("case,t1,seg\nx,a.dcm,s.nii.gz\n"), "DICOM is converted first"),
+    "DICOM in a table": (tabled("case,t1,seg\nx,a.dcm,s.nii.gz\n"), "DICOM is converted to NIfTI"),
     "column twice": (tabled("case,t1,t1,seg\nx,a,b,s\n"), "every column needs a name of its own"),
     "rows that share their name": (
         tabled("subject,t1,seg\np,a.nii.gz,s.nii.gz\np,b.nii.gz,s.nii.gz\n"),

@@ -22,6 +22,7 @@ from medtl.data.io.grids import nearest_slices, resample
 from medtl.data.label_scheme import LabelScheme
 from medtl.data.splits import fold_patients, listed_fold
 from medtl.data.task import Defaults
+from medtl.data.tasks.classification import Classification
 from medtl.data.tasks.fingerprint import Fingerprint, measure_fingerprint, window
 from medtl.data.tasks.segmentation_defaults import (
     MANY_CASES,
@@ -313,3 +314,19 @@ def test_mistyped_words_are_one_line(
 
 def test_segmentation_without_data_says_what_to_give(medtl: Terminal) -> None:
     assert "--data" in "".join(medtl("train", "segmentation", "-q", code=2))
+
+
+@pytest.mark.parametrize("columns", [("t2", "t1", "t1ce"), ("t1ce", "t2"), ("t2",)])
+def test_columns_of_a_table_are_told_by_name(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    """Also where one is missing, as all its cells are empty, or where their order differs."""
+    for name in columns:
+        image = nib.Nifti1Image(np.random.default_rng(0).random((4, 4, 4), np.float32), np.eye(4))
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    cells = ",".join(f"{name}.nii.gz" for name in columns)
+    (tmp_path / "cases.csv").write_text(f"case,{','.join(columns)}\na,{cells}\n")
+    names = {"channels": ["t1", "t1ce", "t2"], "classes": ["x", "y"], "pictures": False}
+    task = Classification().bind(tmp_path / "cases.csv", names=names)
+    (case,) = task.cases(tmp_path / "cases.csv", required=(), need_target=False).cases
+    assert {str(name): file.path.name for name, file in case.images.items()} == {
+        name: f"{name}.nii.gz" for name in columns
+    }

@@ -141,3 +141,18 @@ def test_maps_are_those_of_the_logits(cases: tuple[Case, ...], tmp_path: Path) -
     inside = image.get_fdata() > 0
     assert inside.any() and not inside.all()
     np.testing.assert_allclose(image.get_fdata()[inside], expected[inside], atol=5.1e-4)
+
+
+def test_a_missing_modality_is_a_channel_of_zeros(cases: tuple[Case, ...]) -> None:
+    preprocessor = predictor().preprocessor
+    whole = preprocessor(cases[0], with_target=False)
+    for number, name in enumerate(preprocessor.modalities):
+        kept = {other: file for other, file in cases[0].images.items() if other != name}
+        lacking = preprocessor.without_target(replace(cases[0], images=kept))
+        assert lacking["image"].shape[0] == 2 and not lacking["image"][number].any()
+        if lacking["placement"] == whole["placement"]:  # the other alone gives the same box
+            assert torch.equal(lacking["image"][1 - number], whole["image"][1 - number])
+        else:
+            assert lacking["image"][1 - number].any()
+    same = preprocessor.without_target(cases[0])
+    assert torch.equal(same["image"], whole["image"])
