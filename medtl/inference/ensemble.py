@@ -23,7 +23,6 @@ from medtl.inference.segmentation import Segmenter
 from medtl.inference.window_size import Tell
 from medtl.plugins.catalog import Catalog
 from medtl.transfer.weights import read_weights, resolve_weights
-from medtl.transforms.native import native_slabs
 from medtl.transforms.preprocess import Placement
 from medtl.transforms.preprocessor import ignore
 
@@ -53,7 +52,7 @@ class Ensemble:
         return all(preset.augmentation.modality_dropout > 0 for preset in presets)
 
     def present(self, case: Case, warn: Tell = ignore) -> list[Modality]:
-        """The modalities of a case, in order; ``warn`` is told of those that it lacks.
+        """The modalities that a case has, in order; ``warn`` is called with those that it lacks.
 
         Raises:
             DataError: it lacks all, or some for which the members were not trained.
@@ -110,8 +109,8 @@ class Ensemble:
             total_LIJK += probabilities(predictor.native_logits(image), softmax=softmax)
         logits_LIJK = logits_of(total_LIJK.div_(len(predictors)), softmax=softmax)
         placement = self.placement(prepared)
-        slabs = native_slabs([logits_LIJK], placement.shape[0], 0, placement)
-        return paint(slabs, 0, placement, scheme, predictors[0].paint_slab, watch)
+        planes, slab_of = placement.shape[0], predictors[0].paint_slab
+        return paint([logits_LIJK], planes, 0, placement, scheme, slab_of, watch)
 
 
 def read_ensemble(

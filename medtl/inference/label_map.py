@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medtl.data.label_scheme import LabelScheme
-from medtl.transforms.native import in_box
+from medtl.transforms.native import in_box, native_slabs
 from medtl.transforms.preprocess import Placement
 
 #: Which voxels of the prepared box a slab holds.
 Place = tuple[slice, slice, slice]
 
-#: Told of every slab's place and logits_LIJK.
+#: Called with every slab's place and logits_LIJK.
 Watch = Callable[[Place, Tensor], None]
 
 
@@ -52,20 +52,26 @@ class Slab:
 
 
 def paint(
-    slabs: Iterable[tuple[slice, Tensor]],
+    chunks: Iterable[Tensor],
+    planes: int,
     axis: int,
     placement: Placement,
     scheme: LabelScheme,
     slab_of: Callable[[Tensor, LabelScheme], Slab],
     watch: Watch | None = None,
 ) -> LabelMap:
-    """Paint slabs of logits (:func:`medtl.transforms.native.native_slabs` along ``axis``)."""
+    """Paint logits; see :func:`medtl.transforms.native.native_slabs` for how they come.
+
+    Args:
+        slab_of: decides what a slab of logits shows.
+        watch: called with every slab.
+    """
     label_IJK = np.zeros(placement.shape, scheme.dtype)
     box_IJK = in_box(label_IJK, placement)
     voxels_L = moved_L = np.zeros(len(scheme.regions), np.int64)
-    for planes, logits_LIJK in slabs:
+    for where, logits_LIJK in native_slabs(chunks, planes, axis, placement):
         every = slice(None)
-        i, j, k = (planes if n == axis else every for n in range(3))
+        i, j, k = (where if n == axis else every for n in range(3))
         slab = slab_of(logits_LIJK, scheme)
         box_IJK[i, j, k] = slab.label_IJK
         voxels_L, moved_L = voxels_L + slab.voxels_L, moved_L + slab.moved_L

@@ -46,7 +46,7 @@ class Maps:
     _held: dict[str, NDArray[np.uint16]] = field(default_factory=dict)
 
     def add(self, place: Place, logits_LIJK: Tensor) -> None:
-        """What a slab tells. Raises RunError if the folder has no room."""
+        """Keep the values of a slab. Raises RunError if the folder has no room."""
         shares_LIJK = probabilities(logits_LIJK, softmax=self.softmax)
         if self.probabilities:
             for region, share_IJK in zip(self.regions, shares_LIJK, strict=True):
@@ -68,7 +68,7 @@ class Maps:
         in_box(self._held[name], self.placement)[place] = (values_IJK * STEPS).round().numpy()
 
     def write(self, out: Path, case: str, like: Header) -> Iterator[Path]:
-        """Write the images below ``out``; returns their paths. Raises RunError."""
+        """Write the images below ``out``; yields their paths. Raises RunError."""
         for name in sorted(self._held):
             path = label_path(out / name, case, like.path)
             values_IJK = self._held[name].astype(np.float32)
@@ -80,18 +80,18 @@ class Maps:
 def uncertainty(shares_LIJK: Tensor, *, softmax: bool) -> Tensor:
     """How undecided a prediction is (IJK), from 0 to 1.
 
-    Where regions exclude each other: the entropy of the probabilities of all regions and the
-    background, as a share of the largest possible. Else: the largest entropy, in bits, of a
-    region's probability and that of its absence.
+    With ``softmax``: the entropy of the probabilities of all regions and the background, as a share
+    of the largest possible. Else: the largest entropy, in bits, of a region's probability and that
+    of its absence.
 
     Args:
         shares_LIJK: the probability of each region.
     """
-    absent_LIJK = 1 - shares_LIJK
     if softmax:
         background_1IJK = (1 - shares_LIJK.sum(0, keepdim=True)).clamp_min(0)
         every = torch.cat((background_1IJK, shares_LIJK))
         entropy_IJK: Tensor = torch.special.entr(every).sum(0)
         return entropy_IJK / math.log(len(every))
+    absent_LIJK = 1 - shares_LIJK
     entropy_LIJK: Tensor = torch.special.entr(shares_LIJK) + torch.special.entr(absent_LIJK)
     return entropy_LIJK.amax(0) / math.log(2)

@@ -30,7 +30,7 @@ WHOLE_LIMIT = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What runs on which image."""
+    """A network, and the image that it runs on."""
 
     network: Network
     forward: Forward  #: the network, or with what is done around it

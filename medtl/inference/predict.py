@@ -97,7 +97,7 @@ def predict(
 
 
 def _cases(ensemble: Ensemble, **options: Any) -> Cohort:
-    """The cases; some may lack modalities, which is told when their turn comes."""
+    """The cases; one that lacks modalities is reported when it is predicted."""
     may_lack, needed = ensemble.takes_missing, set(ensemble.modalities)
     try:
         return open_cohort(**options, whole_studies=not may_lack)

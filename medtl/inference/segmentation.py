@@ -36,7 +36,7 @@ from medtl.runtime.device import autocast_dtype
 from medtl.runtime.distributed import gather, share
 from medtl.runtime.memory import give_back_freed_memory
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
-from medtl.transforms.native import native_slabs, to_native
+from medtl.transforms.native import to_native
 from medtl.transforms.preprocessor import Preprocessor
 
 #: Logits of a volume that are held at once, 4 bytes each; beyond, they come plane by plane.
@@ -146,29 +146,27 @@ class Segmenter:
         """What :meth:`masks` gives, as a label map; large volumes are never held with all regions.
 
         Args:
-            watch: told of the logits on the native grid, slab by slab. It may be told of one again
-                if the memory runs out and all is computed anew.
+            watch: called with each slab of logits on the native grid; with the same slabs again if
+                the memory runs out and all are computed anew.
         """
         placement, size = prepared["placement"], prepared["image"].shape[1:]
         if not self._too_large(size):
             logits_LIJK = self.prepared_logits(prepared["image"], prepared.get("shown")).cpu()
-            slabs = native_slabs([logits_LIJK], size[0], 0, placement)
-            return paint(slabs, 0, placement, scheme, self.paint_slab, watch)
+            return paint([logits_LIJK], size[0], 0, placement, scheme, self.paint_slab, watch)
         give_back_freed_memory()  # what preparing a large image has left
         with suited_to_cpu(self.network.module.eval()):
             own = self._pass(prepared["image"], prepared.get("shown"))
 
             def painted(cut: WindowSize) -> LabelMap:
-                planes = (planes_LIJK.cpu() for planes_LIJK in own.planes(cut))
-                slabs = native_slabs(planes, size[own.axis], own.axis, placement)
-                return paint(slabs, own.axis, placement, scheme, self.paint_slab, watch)
+                chunks, axis = (planes_LIJK.cpu() for planes_LIJK in own.planes(cut)), own.axis
+                return paint(chunks, size[axis], axis, placement, scheme, self.paint_slab, watch)
 
             return self._windowed(painted, whole=False)
 
     def _too_large(self, size: Sequence[int]) -> bool:
         """Whether the logits of all regions are not to be held at once.
 
-        Small components are told by the whole mask.
+        Small components can only be found in the whole mask.
         """
         held = self.nested and self.min_component_ml > 0
         return not held and self.network.out_channels * math.prod(size) > MOST_LOGITS

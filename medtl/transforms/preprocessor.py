@@ -79,7 +79,7 @@ class Preprocessor:
         return prepared
 
     def without_target(self, case: Case) -> dict[str, Any]:
-        """One case of which some modalities may be missing: they are 0, as in training."""
+        """Prepare one case without its target; missing modalities become 0, as in training."""
         present = [name for name in self.modalities if name in case.images]
         prepared = replace(self, modalities=tuple(present))(case, with_target=False)
         if len(present) < len(self.modalities):

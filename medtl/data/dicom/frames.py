@@ -29,22 +29,16 @@ FARTHEST_MM = 1e5
 #: Compression makes images at most this many times smaller.
 MOST_COMPRESSED = 4000
 
-#: What is read of a header. The patient's name and number are read to be kept out of what is told.
+#: What is read of a header. The patient's name and number are read so that they can be removed from
+#: messages.
 _TAGS = (
     *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality"),
     *("SeriesDescription", "ProtocolName", "ImageType", "InstanceNumber", "AcquisitionNumber"),
     *("TemporalPositionIdentifier", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle"),
     *("ScanningSequence", "ContrastBolusAgent", "DiffusionBValue", "TriggerTime"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *(
-        "SpacingBetweenSlices",
-        "Rows",
-        "Columns",
-        "NumberOfFrames",
-        "SamplesPerPixel",
-        "BitsAllocated",
-    ),
-    *("RescaleSlope", "RescaleIntercept"),
+    *("SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("PatientID", "PatientName"),
 )

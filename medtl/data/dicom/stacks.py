@@ -208,10 +208,10 @@ def _check_gaps(ordered: Sequence[Frame], along: FloatArray) -> None:
 
 
 def thinned(stack: Stack) -> str:
-    """That slices lie a whole multiple of the distance in their header apart, so some may be
-    missing; empty: they do not.
+    """A sentence if the slices lie further apart than their header says, so that every second one,
+    or more, may be missing; else empty.
 
-    A distance shorter than the thickness is not taken for one; some scanners store the gap there.
+    A stored distance below the thickness is ignored: some scanners store the gap between slices.
     """
     first, gap_mm = stack.frames[0], stack.spacing_mm[2]
     apart_mm, thickness_mm = first.apart_mm, first.thickness_mm

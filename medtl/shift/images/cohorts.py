@@ -43,7 +43,7 @@ class Cohorts:
             check_modalities(domain, self._task(domain.task or self.request.task, folder))
         if self.request.data is None and (parsed[0].data is None) != (parsed[1].data is None):
             raise ConfigError("only one of --src and --dst names a data set; give both data=")
-        if not any(map(self._is_dicom, (each.data or self.request.data for each in parsed))):
+        if not any(self._series(each.data or self.request.data) for each in parsed):
             refuse_series(self.request.series)
         first, second = (read_domain(domain, self.read) for domain in parsed)
         check_apart(first, second)
@@ -65,15 +65,17 @@ class Cohorts:
                 self._task(*key),
                 key[1],
                 self.reporter,
-                series=self.request.series if self._is_dicom(key[1]) else (),
+                series=self._series(key[1]),
                 labels=self.request.labels,
                 need_target=False,
             )
         return self.cohorts[key]
 
-    @staticmethod
-    def _is_dicom(data: Path | None) -> bool:
-        return data is not None and looks_like_dicom(data)
+    def _series(self, data: Path | None) -> tuple[str, ...]:
+        """Those that are named, of data in DICOM; none of other data, which are not looked into
+        unless some are named."""
+        named = self.request.series
+        return named if named and data is not None and looks_like_dicom(data) else ()
 
     def _task(self, name: str, data: Path | None) -> Task:
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
