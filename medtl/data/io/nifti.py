@@ -23,7 +23,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
-from nibabel.nifti2 import Nifti2Image
+from nibabel.nifti2 import Nifti2Header, Nifti2Image
 from nibabel.spatialimages import HeaderDataError, ImageDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -152,17 +152,18 @@ def write_nifti(path: Path, array_IJK: NDArray[Any], geometry: NDArray[np.float6
         geometry: an affine (mm), or an image file on the same grid. Of a file every field that
             places the voxels is copied as it stands, so that each reader, whichever of the fields
             it goes by, lays the array on the image. Nothing else is copied: free text in a header
-            may name a patient.
+            may name a patient. The version is the file's, as NIfTI-1 rounds the fields of NIfTI-2.
 
     Raises:
         RunError: the path has another suffix, or the folder cannot be written.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise RunError(f"{path}: NIfTI files are called .nii or .nii.gz")
-    kind = Nifti1Image if max(array_IJK.shape) < 2**15 else Nifti2Image
-    image = kind(_storable(array_IJK), None)
-    if isinstance(geometry, Path):
-        _copy_geometry(geometry, image.header)
+    model = _stored_header(geometry) if isinstance(geometry, Path) else None
+    small = max(array_IJK.shape) < 2**15 and not isinstance(model, Nifti2Header)
+    image = (Nifti1Image if small else Nifti2Image)(_storable(array_IJK), None)
+    if model is not None:
+        _copy_geometry(model, image.header)
     else:
         image.set_qform(geometry, 1)
         image.set_sform(geometry, 1)
@@ -181,11 +182,14 @@ _PLACES = (
 )
 
 
-def _copy_geometry(path: Path, header: Any) -> None:
+def _stored_header(path: Path) -> Any:
+    """As stored: nibabel's checks repair a header in memory, where other readers do not."""
     with opened(path) as (image, stream):
         stream.seek(0)
-        # As stored: nibabel's checks repair a header in memory, where other readers do not.
-        model = type(image.header).from_fileobj(stream, check=False)
+        return type(image.header).from_fileobj(stream, check=False)
+
+
+def _copy_geometry(model: Any, header: Any) -> None:
     for name in _PLACES:
         header[name] = model[name]
     header["pixdim"][:4] = model["pixdim"][:4]  # the first is the sign of the qform's third axis

@@ -378,9 +378,10 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
 
 def test_dicom_is_called_dicom(tmp_path: Path) -> None:
     (tmp_path / "IM001").write_bytes(bytes(128) + b"DICM" + bytes(20))
-    for read in (lambda: classes(tmp_path), lambda: Segmentation().bind(tmp_path)):
-        with pytest.raises(DataError, match=r"is DICOM.* medtl data convert"):
-            read()
+    with pytest.raises(DataError, match=r"IM001 is DICOM: convert .* dcm2niix"):
+        Segmentation().bind(tmp_path)
+    with pytest.raises(DataError, match="is DICOM, and nothing says which series are needed"):
+        classes(tmp_path)
 
 
 # --- nnU-Net --------------------------------------------------------------------------------------

@@ -163,12 +163,12 @@ def test_a_mask_lies_on_its_image_in_every_reader(given: Fields) -> None:
         assert mask.shape == header.shape and mask.placed == header.placed
         np.testing.assert_allclose(mask.affine, header.affine, rtol=1e-6, atol=1e-4)
         one, other = nib.load(image.path), nib.load(path)
-        np.testing.assert_allclose(one.affine, other.affine, rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(one.affine, other.affine, rtol=1e-6, atol=1e-6)
         for form in ("get_qform", "get_sform"):
             a, b = (getattr(each, form)(coded=True) for each in (one, other))
             assert a[1] == b[1]
             if a[1]:
-                np.testing.assert_allclose(a[0], b[0], rtol=1e-6, atol=1e-4)
+                np.testing.assert_allclose(a[0], b[0], rtol=1e-6, atol=1e-6)
         assert one.header.get_xyzt_units()[0] == other.header.get_xyzt_units()[0]
         if given.kind is nib.Nifti1Image:  # ITK reads no NIfTI-2
             a, b = in_itk(image.path), in_itk(path)
