@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from medtl.data.modality import Modality, parse_mapping, parse_modality
+from medtl.data.modality import Modality, parse_mapping, parse_modality, parse_series
 from medtl.errors import ConfigError, in_plain_words, near_or_known, shown
 from medtl.runtime.files import from_home, read_regular, replacing
 from medtl.runtime.yaml_text import MOST_LETTERS, MOST_YAML, check_values, parse_yaml
@@ -44,6 +44,15 @@ def _pairs(value: Any) -> Any:
     """A list such as ``["t1=t1ce,t2=flair"]``, as options give it, is a mapping too."""
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return parse_mapping([pair for text in value for pair in text.split(",")])
+    return value
+
+
+def _described(value: Any) -> Any:
+    """A list such as ``["flair=AX FLAIR*"]``, as options give it, is a mapping too."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
+        return parse_series(value)
     return value
 
 
@@ -89,6 +98,13 @@ SpacingMm = Annotated[Positive | tuple[Positive, Positive, Positive], BeforeVali
 
 
 Mapped = Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_modality_names)]
+
+
+SeriesNames = Annotated[
+    dict[str, str],
+    BeforeValidator(_described),
+    AfterValidator(lambda found: {parse_modality(n): text for n, text in found.items()}),
+]
 
 
 #: A path, or an object that stands for one.
@@ -266,6 +282,12 @@ class TrainConfig(BaseModel):
     ignore_column: Names = setting(
         "Columns of a table to leave out, e.g. notes,scanner.", DATA, metavar="NAME"
     )
+    series: SeriesNames = setting(
+        "DICOM series of a modality, e.g. flair='AX FLAIR*'; can be repeated.",
+        DATA,
+        {},
+        metavar="MODALITY=DESCRIPTION",
+    )
     protocol: str | None = setting("Published split, e.g. official or hospitals.", SPLIT)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
         "Random seed of the split, the weights and the patches.", TRAINING, 0
@@ -344,6 +366,7 @@ class TrainSettings(TypedDict, total=False):
     with_control: bool
     labels: str | None
     ignore_column: Sequence[str] | None
+    series: Mapping[str, str] | Sequence[str]
     protocol: str | None
     seed: int
     test_fraction: float | None

@@ -55,6 +55,7 @@ def evaluate(
     cases: str | None = None,
     labels: str | None = None,
     ignore_column: Sequence[str] = (),
+    series: Sequence[str] = (),
     tta: bool = False,
     missing_modalities: bool = False,
     device: str = "auto",
@@ -70,6 +71,7 @@ def evaluate(
         cases: "test" or "all"; None: "test" of the run's own data, all of others.
         labels: how the data set's labels are to be read, where it does not say.
         ignore_column: columns of a table to leave out.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each, where headers do not tell.
         tta: test-time augmentation: average over mirrored windows, eight times the work (in 2-D
             four).
         missing_modalities: also score every subset of the modalities.
@@ -90,6 +92,7 @@ def evaluate(
             cases=cases,
             labels=labels,
             ignored=ignore_column,
+            series=series,
             flips=tta,
             missing_modalities=missing_modalities,
         )
@@ -261,6 +264,7 @@ def explain(
     threshold: float = 0.5,
     labels: str | None = None,
     ignore_column: Sequence[str] = (),
+    series: Sequence[str] = (),
     device: str = "auto",
     verbose: bool = False,
     catalog: Catalog | None = None,
@@ -294,6 +298,7 @@ def explain(
             stage=stage,
             labels=labels,
             ignored=ignore_column,
+            series=series,
         )
     return Explanation(folder, summary, tuple(reported.lines))
 

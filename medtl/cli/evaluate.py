@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from medtl.cli.completion import choice
-from medtl.cli.options import Device, Devices, IgnoreColumn, Json, Labels, Precision, Quiet, Tta
+from medtl.cli.options import (
+    Device,
+    Devices,
+    IgnoreColumn,
+    Json,
+    Labels,
+    Precision,
+    Quiet,
+    Series,
+    Tta,
+)
 
 
 def evaluate(
@@ -26,6 +36,7 @@ def evaluate(
     ] = None,
     labels: Labels = None,
     ignore_column: IgnoreColumn = None,
+    series: Series = None,
     tta: Tta = False,
     missing_modalities: Annotated[
         bool,
@@ -64,6 +75,7 @@ def evaluate(
         cases=cases,
         labels=labels,
         ignored=ignore_column or (),
+        series=series or (),
         flips=tta,
         missing_modalities=missing_modalities,
     )

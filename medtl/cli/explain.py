@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtl.cli.options import Device, IgnoreColumn, Inputs, Json, Labels, Quiet
+from medtl.cli.options import Device, IgnoreColumn, Inputs, Json, Labels, Quiet, Series
 
 if TYPE_CHECKING:
     from medtl.api import Explanation
@@ -50,6 +50,7 @@ def explain(
     ] = 0.5,
     labels: Labels = None,
     ignore_column: IgnoreColumn = None,
+    series: Series = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -71,6 +72,7 @@ def explain(
         threshold=threshold,
         labels=labels,
         ignore_column=ignore_column or (),
+        series=series or (),
         device=device,
         verbose=not quiet,
     )

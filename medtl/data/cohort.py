@@ -14,10 +14,10 @@ import numpy as np
 
 from medtl.data.case import Case, Cohort
 from medtl.data.dicom.files import looks_like_dicom
-from medtl.data.formats.label_names import recorded_channels
+from medtl.data.formats.label_names import recorded_channels, recorded_regions
 from medtl.data.io.geometry import Header, check_same_grid
 from medtl.data.io.images import read_header
-from medtl.data.modality import Modality, parse_modality
+from medtl.data.modality import Modality
 from medtl.data.phantom.cohort import DEFAULTS, default_phantom, own_phantom, read_index
 from medtl.data.task import Task, bound, choose_protocol
 from medtl.errors import ConfigError, DataError, shortened
@@ -25,6 +25,7 @@ from medtl.runtime.console import Reporter
 
 if TYPE_CHECKING:
     from medtl.data.dicom.convert import Converted
+    from medtl.data.dicom.label_maps import LabelMaps
 
 
 def region_masks(
@@ -71,7 +72,7 @@ def open_cohort(
     names: Mapping[str, Any] | None = None,
     divided: bool = True,
     ignored: Sequence[str] = (),
-    series: Sequence[str] = (),
+    series: Mapping[str, str] | None = None,
     whole_studies: bool = True,
     partial: bool = False,
     **options: Any,
@@ -85,7 +86,7 @@ def open_cohort(
         names: what a checkpoint calls the data, for data that name nothing themselves.
         divided: False: every case, whatever protocols the task has.
         ignored: columns of a table to leave out.
-        series: of DICOM, ``MODALITY=DESCRIPTION`` each; see
+        series: of DICOM, modality -> description; see
             :func:`medtl.data.dicom.study.read_studies`.
         whole_studies: leave out studies in DICOM that lack a ``required`` modality.
         partial: cases may lack some of the ``required`` modalities, and so may studies.
@@ -97,13 +98,16 @@ def open_cohort(
     """
     required = options.get("required")
     whole = required is not None and whole_studies and not partial
-    converted = _converted(task, data, names, required, series, whole)
+    if series and (data is None or not looks_like_dicom(data)):
+        refuse_series(series)
+    needed = options.get("need_target", True)
+    converted = _converted(task, data, names, required, series, whole, needed)
     if partial:
         options["required"] = ()
     if converted is not None:
         report_conversion(converted, reporter)
         data = converted.folder
-    task = bound(task, data, options.get("labels"), names, ignored)
+    task = bound(task, data, options.get("labels"), names, ignored, series)
     chosen = choose_protocol(task, protocol) if divided else None
     if chosen is not None:
         options |= {"protocol": chosen, "reporter": reporter}
@@ -112,6 +116,8 @@ def open_cohort(
     cohort = task.cases(data, **options)
     if converted is not None:
         cohort = converted.placed(cohort)
+    else:
+        report_failed(cohort.failed, reporter)
     if not cohort.synthetic and read_index(data).get("synthetic"):  # whatever the task says
         cohort = replace(cohort, synthetic=True)
     if chosen is not None:
@@ -125,57 +131,87 @@ def _converted(
     data: Path | None,
     names: Mapping[str, Any] | None,
     required: Sequence[str] | None,
-    series: Sequence[str],
+    series: Mapping[str, str] | None,
     whole: bool,
+    need_target: bool,
 ) -> Converted | None:
-    """Studies in DICOM as a folder of NIfTI files that the task reads; None for other data."""
+    """Studies in DICOM as a folder of NIfTI files that the task reads.
+
+    Returns:
+        None: other data, or the task looks itself what the studies show.
+    """
     takes = isinstance(task, Task) and task.image_path("case", "image", 0) is not None
     if data is None or not takes or not looks_like_dicom(data):
-        refuse_series(series)
         return None
-    from medtl.data.dicom.convert import convert_studies
-
     channels = recorded_channels(names) if names else getattr(task, "modalities", ())
+    if not channels and task.target_path("case") is not None:
+        return None
     if not channels:
         raise DataError(
             f"{data}: is DICOM, and nothing says which series are needed; use medtl data convert"
         )
-    named = dict(named_series(text, channels) for text in series)
+    for name in series or ():
+        if name not in channels:
+            raise ConfigError(f"--series {name}=...: no modality {name} is needed, but {channels}")
+    from medtl.data.dicom.convert import convert_studies
 
     def place(case: str, modality: str, number: int) -> str:
         return task.image_path(case, modality, number) or ""
 
-    wanted = required or channels
     return convert_studies(
-        data, wanted, channels, place, named, whole=whole, listed=task.takes_table
+        data,
+        required or channels,
+        channels,
+        place,
+        series,
+        whole=whole,
+        listing=task.dicom_list,
+        labels=_label_maps(task, data, names, need_target),
     )
 
 
-def refuse_series(series: Sequence[str]) -> None:
+def _label_maps(
+    task: Task, data: Path, names: Mapping[str, Any] | None, need_target: bool
+) -> LabelMaps | None:
+    """How segmentations become label maps; None where none are read.
+
+    Raises:
+        DataError: the task needs labels, and takes none from DICOM.
+    """
+    from medtl.data.dicom.label_maps import LabelMaps
+
+    takes = task.target_path("case") is not None
+    if need_target and not takes and not task.dicom_list:
+        raise DataError(f"{data}: is DICOM, of which task {task.name} reads images alone")
+    if not takes or not (need_target or names is None):
+        return None
+
+    def place(case: str) -> str:
+        return task.target_path(case) or ""
+
+    known = recorded_regions(names).values if names else task.segment_values
+    return LabelMaps(place, known, needed=need_target)
+
+
+def refuse_series(series: object) -> None:
     """Raise ConfigError for ``--series`` beside data that are no DICOM."""
     if series:
         raise ConfigError("--series names series of DICOM; the data are none, so drop it")
 
 
-def named_series(text: str, channels: Sequence[str]) -> tuple[str, str]:
-    """``flair=AX FLAIR*`` (a value of ``--series``) -> modality and description."""
-    modality, equals, description = text.partition("=")
-    if not equals or not description:
-        raise ConfigError(f"--series {text!r}: write MODALITY=DESCRIPTION, as flair='AX FLAIR*'")
-    name = parse_modality(modality)
-    if name not in channels:
-        raise ConfigError(f"--series {text!r}: no modality {name} is needed, but {channels}")
-    return name, description
-
-
 def report_conversion(converted: Converted, reporter: Reporter) -> None:
     """Say what became of studies in DICOM; results keep no names of files."""
     report(converted.notes, reporter)
-    for name, why in converted.failed.items():
-        reporter.warn(f"left out: {why}", kept=f"left out: {name}")
+    report_failed(converted.failed, reporter)
     if converted.unread:
         count = f"{len(converted.unread)} files are not read"
         reporter.warn(f"{count}: {shortened(converted.unread)}", kept=count)
+
+
+def report_failed(failed: Mapping[str, str], reporter: Reporter) -> None:
+    """Say which studies in DICOM are left out, and why; results keep no names of files."""
+    for name, why in failed.items():
+        reporter.warn(f"left out: {why}", kept=f"left out: {name}")
 
 
 def report(notes: Sequence[str], reporter: Reporter) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medtl.data.case import Case, Cohort, ImageFile
-from medtl.data.cohort import named_series, refuse_series, report, report_conversion
+from medtl.data.case import Cohort
+from medtl.data.cohort import refuse_series, report, report_failed
 from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.bids import is_bids
 from medtl.data.formats.written import LAYOUTS, write_cohort
 from medtl.data.info import readers
-from medtl.data.modality import CANONICAL, Modality, parse_modality
+from medtl.data.modality import parse_series
+from medtl.data.task import bound
+from medtl.data.tasks.segmentation import Segmentation
 from medtl.errors import ConfigError, DataError, RunError, near_or_known
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
@@ -74,7 +76,7 @@ def _check_options(dicom: bool, of_labels: Mapping[str, str | None], series: Seq
     """Refuse options that the data have no use for."""
     for option, value in of_labels.items():
         if dicom and value:
-            raise ConfigError(f"{option} is for label maps, which DICOM does not hold; drop it")
+            raise ConfigError(f"{option} is for label maps; segments of DICOM have names; drop it")
     if not dicom:
         refuse_series(series)
 
@@ -94,24 +96,9 @@ def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None)
 
 
 def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
-    """The studies of a folder with every contrast that their headers tell, or that is named."""
-    from medtl.data.dicom.convert import convert_studies
-
-    named_first = [parse_modality(text.partition("=")[0]) for text in series]
-    channels = tuple(dict.fromkeys((*CANONICAL, "ct", "pet", *named_first)))
-    named = dict(named_series(text, channels) for text in series)
-
-    def place(case: str, modality: str, number: int) -> str:
-        return f"{case}/{case}_{modality}.nii"
-
-    done = convert_studies(root, channels, channels, place, named, whole=False)
-    cases = tuple(
-        Case(
-            study.id,
-            study.patient,
-            {Modality(m): ImageFile(done.folder / place(study.id, m, 0)) for m in study.images},
-        )
-        for study in done.studies
-    )
-    report_conversion(done, reporter)
-    return Cohort(root, cases, failed=done.failed)
+    """The studies of a folder with every contrast that their headers tell, or that is named, and
+    with the label maps of their segmentations."""
+    task = bound(Segmentation().for_images(), root, series=parse_series(series))
+    cohort = task.cases(root, need_target=False)
+    report_failed(cohort.failed, reporter)
+    return cohort

@@ -68,3 +68,16 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--map states {name} twice; keep one")
         mapping[name] = parse_modality(source)
     return mapping
+
+
+def parse_series(texts: Iterable[str]) -> dict[str, str]:
+    """``["flair=AX FLAIR*"]`` (the values of ``--series``) -> modality and its description."""
+    named: dict[str, str] = {}
+    for text in texts:
+        modality, equals, description = text.partition("=")
+        if not equals or not description:
+            raise ConfigError(
+                f"--series {text!r}: write MODALITY=DESCRIPTION, as flair='AX FLAIR*'"
+            )
+        named[parse_modality(modality)] = description
+    return named

@@ -124,8 +124,13 @@ class Task:
         """The task for the images alone, of every part: what it binds to needs no labels."""
         return self
 
-    #: Whether ``cases`` takes a table of the images that medtl made from DICOM, not their folder.
-    takes_table: ClassVar[bool] = False
+    #: The list of the images that medtl makes of DICOM, where ``cases`` takes a list and no folder:
+    #: ``cases.csv`` (a table) or ``cases.json`` (a datalist of MONAI).
+    dicom_list: ClassVar[str] = ""
+
+    #: region -> its label values in the label maps that medtl makes of DICOM SEG; empty: those that
+    #: a checkpoint names
+    segment_values: ClassVar[Mapping[str, tuple[int, ...]]] = {}
 
     def image_path(self, case: str, modality: str, number: int) -> str | None:
         """Where ``cases`` looks for an image (.nii) below a folder that medtl fills from DICOM.
@@ -137,6 +142,22 @@ class Task:
             None: the task cannot take its images from DICOM.
         """
         return None
+
+    def target_path(self, case: str) -> str | None:
+        """Where ``cases`` looks for a label map (.nii) that medtl makes of DICOM SEG.
+
+        Returns:
+            None: the task takes no labels from DICOM.
+        """
+        return None
+
+    def with_series(self, named: Mapping[str, str]) -> Task:
+        """The task, bound to DICOM with these series; see ``--series``.
+
+        Args:
+            named: modality -> description of its series.
+        """
+        return self
 
     def cases(
         self,
@@ -196,10 +217,11 @@ def bound(
     labels: str | None = None,
     names: Mapping[str, Any] | None = None,
     ignored: Sequence[str] = (),
+    series: Mapping[str, str] | None = None,
 ) -> Task:
     """The task on the data under ``root``; see :meth:`Task.bind`.
 
-    ``ignored``: columns of a table to leave out.
+    ``ignored``: columns of a table to leave out. ``series``: modality -> description, of DICOM.
 
     Raises:
         ConfigError: what a plugin offers is no :class:`Task`.
@@ -208,6 +230,8 @@ def bound(
         raise ConfigError(f"{type(task).__name__} is no task: it must inherit medtl.data.task.Task")
     if ignored:
         task = task.without_columns(ignored)
+    if series:
+        task = task.with_series(series)
     return task.bind(root, labels, names)
 
 

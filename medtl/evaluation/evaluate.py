@@ -13,6 +13,7 @@ from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
 from medtl.data.domain import parse_domain, select
+from medtl.data.modality import parse_series
 from medtl.data.splits import read_run_fold
 from medtl.errors import ConfigError, DataError, RunError, shortened
 from medtl.evaluation import classification, segmentation
@@ -199,6 +200,7 @@ def evaluate(
     cases: str | None = None,
     labels: str | None = None,
     ignored: Sequence[str] = (),
+    series: Sequence[str] = (),
     flips: bool = False,
     missing_modalities: bool = False,
 ) -> Scores:
@@ -206,6 +208,7 @@ def evaluate(
 
     ``data``: a folder of labelled cases; None: the run's own. ``cases``: "test", the run's locked
     ones, or "all"; None: "test" of its own data, all of others. ``ignored``: columns of a table.
+    ``series``: of DICOM, ``MODALITY=DESCRIPTION`` each.
     """
     if cases not in (None, "all", "test"):
         raise ConfigError(f"--cases {cases}: use all or test")
@@ -223,6 +226,7 @@ def evaluate(
         config.protocol if own else None,
         names=stages[0].metadata.names,
         ignored=ignored or (config.ignore_column or () if own else ()),
+        series=parse_series(series) or (config.series if own else None),
         labels=scheme,
         required=sorted(needed),
     )

@@ -16,6 +16,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import open_cohort
 from medtl.data.io.images import read_header
 from medtl.data.io.pictures import is_picture
+from medtl.data.modality import parse_series
 from medtl.data.subset import evenly_spaced
 from medtl.errors import ConfigError, RunError, UnknownNameError
 from medtl.evaluation.evaluate import pick_cases, unseen
@@ -244,6 +245,7 @@ def explain_run(
     stage: str | None = None,
     labels: str | None = None,
     ignored: Sequence[str] = (),
+    series: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """:func:`explain` a stage of a run; returns the folder and its ``saliency.json``.
 
@@ -253,6 +255,7 @@ def explain_run(
         stage: None: the last one of the transfer.
         labels: scheme of the cases' labels; None: that of the run, or of the inputs.
         ignored: columns of a table to leave out; empty: those of the run.
+        series: of DICOM, ``MODALITY=DESCRIPTION`` each; empty: those of the run.
     """
     _ready(run, out)
     config = read_config(run.path / CONFIG)
@@ -264,6 +267,7 @@ def explain_run(
         None if inputs else config.protocol,
         names=trained.metadata.names,
         ignored=ignored or (() if inputs else config.ignore_column or ()),
+        series=parse_series(series) or (None if inputs else config.series),
         labels=labels or (None if inputs else config.labels),
         required=trained.predictor.preprocessor.modalities,
         need_target=inputs is None,

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
+from medtl.data.modality import parse_series
 from medtl.errors import ConfigError, DataError, RunError
 from medtl.inference.classification import most_likely, write_predictions_csv
 from medtl.inference.ensemble import Ensemble, Prepared, read_ensemble
@@ -70,7 +71,7 @@ def predict(
             names=trained.names,
             divided=False,
             ignored=ignored,
-            series=series,
+            series=parse_series(series),
             labels=labels,
             required=ensemble.modalities,
             need_target=False,

@@ -218,7 +218,7 @@ def _report_kept(plan: Plan, reporter: Reporter) -> None:
 def draft_stages(given: TrainConfig, catalog: Catalog, reporter: Reporter) -> Draft:
     """Bind the task to its data, read the weights of ``--init`` and lay out the stages."""
     offered, ignored = catalog.tasks[given.task].load()(), given.ignore_column or ()
-    task = bound(offered, given.data, given.labels, ignored=ignored)
+    task = bound(offered, given.data, given.labels, ignored=ignored, series=given.series)
     kind = task_type_named(task.kind, f"task {task.name}")
     default = task.defaults.strategy
     if given.strategy is None and default == "scratch" and (given.src or given.with_control):
@@ -267,6 +267,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
         config.data,
         reporter,
         config.protocol,
+        series=config.series,
         labels=config.labels,
         required=modalities,
         need_target=all(stage.unlabelled is None for stage in draft.stages),

@@ -5,12 +5,14 @@ Axes: I J K voxels.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +20,33 @@ from numpy.typing import NDArray
 from medtl.data import one_grid
 from medtl.data.case import Cohort
 from medtl.data.dicom.files import close_archives
+from medtl.data.dicom.label_maps import (
+    LabelMaps,
+    Segmented,
+    Values,
+    check_known,
+    chosen_values,
+    keep_segments,
+    kept_segments,
+    regions_of,
+)
 from medtl.data.dicom.pixels import read_stack
 from medtl.data.dicom.series import find_series
 from medtl.data.dicom.stacks import thinned
-from medtl.data.dicom.study import Chosen, Study, read_studies
+from medtl.data.dicom.study import Chosen, Study, read_studies, usual_contrasts
 from medtl.data.io.geometry import Header, same_grid
 from medtl.data.io.nifti import write_nifti
 from medtl.data.io.resample_onto import resample_onto
-from medtl.data.modality import Modality
+from medtl.data.modality import CANONICAL, Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import cache_dir, content_of, key_of
 from medtl.runtime.files import new_folder, unwritable, write_csv
 
-#: Lists the images of all studies.
-TABLE = "cases.csv"
+#: Lists the images of all studies: for classification, and for segmentation.
+TABLE, LIST = "cases.csv", "cases.json"
+
+#: What is looked for where nothing says which modalities are needed.
+_EVERY = (*CANONICAL, "ct", "pet")
 
 #: Where a case's image lies: case, modality, number of the modality -> path below the folder.
 Naming = Callable[[str, str, int], str]
@@ -41,11 +56,18 @@ Naming = Callable[[str, str, int], str]
 class Converted:
     """The folder of NIfTI files, the studies in it, notes for the user, and what failed."""
 
-    folder: Path  #: or the table in it that lists the images
+    folder: Path  #: or the file in it that lists the images
     studies: tuple[Study, ...]
     notes: tuple[str, ...]
     failed: Mapping[str, str]  #: study -> why it is not in the folder
     unread: tuple[str, ...] = ()  #: files that are no image, and why
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The notes, with a warning of what is not read, which names no file."""
+        count = len(self.unread)
+        lost = f"warning: {count} file{'s are' if count > 1 else ' is'} not read (medtl data info)"
+        return (*self.notes, lost) if count else self.notes
 
     def placed(self, cohort: Cohort) -> Cohort:
         """The cases of the folder with their patients, and the slices on whose grid they lie."""
@@ -61,39 +83,60 @@ class Converted:
         return replace(cohort, cases=cases, failed=self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A study that is used: the folder of its images, and its segments if they are needed."""
+
+    study: Study
+    folder: Path
+    segmented: Segmented | None
+
+
 def convert_studies(
     root: Path,
-    wanted: Sequence[str],
+    wanted: Sequence[str] | None,
     channels: Sequence[str],
     naming: Naming,
     named: Mapping[str, str] | None = None,
     *,
     whole: bool = True,
-    listed: bool = False,
+    listing: str = "",
+    labels: LabelMaps | None = None,
 ) -> Converted:
     """Write the ``wanted`` images of every study below ``root``, once; later calls find them.
 
     A study that lacks one, or cannot be read, is left out, and the others go on.
 
     Args:
+        wanted: None: every contrast that is found; with ``whole`` those of half of the studies or
+            more. They are the channels, too.
         channels: all modalities of the task, whose order numbers them.
         named: modality -> description of its series.
         whole: leave out studies that lack one of the wanted images, not only those without any.
-        listed: a table lists the images of each study.
+        listing: ``cases.csv`` or ``cases.json``, which lists the images of each study; "": none.
+        labels: of the studies' segmentations; None: they are not read.
 
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
     """
+    notes: list[str] = []
     try:
         found = find_series(root)
-        studies, failed = read_studies(found, wanted, named)
+        looked_for = wanted or tuple(dict.fromkeys((*_EVERY, *(named or ()))))
+        studies, failed = read_studies(found, looked_for, named)
+        if wanted is None:
+            wanted = channels = usual_contrasts(studies, least=0.5 if whole else 0)
         kept = []
         for study in studies:
             try:
                 _check_whole(study, wanted, whole)
-                numbered = ((name, list(channels).index(name)) for name in study.images)
+                shown = [name for name in study.images if name in wanted]
+                study = replace(study, images={name: study.images[name] for name in shown})
+                numbered = ((name, list(channels).index(name)) for name in shown)
                 paths = {name: naming(study.id, name, number) for name, number in numbered}
-                kept.append((study, _written(study, paths)))
+                folder = _written(study, paths)
+                segmented = _segmented(study, folder, labels, notes) if labels else None
+                kept.append(_Kept(study, folder, segmented))
             except DataError as error:
                 failed[study.id] = f"{study.id}: {error}"
     finally:
@@ -102,26 +145,73 @@ def convert_studies(
     if not kept:
         reasons = list(failed.values()) or ["no series is an image"]
         raise DataError(f"{root}: {shortened(reasons)}{unread}")
-    notes = [note for study, _ in kept for note in _notes(study)]
-    named_studies = tuple(study for study, _ in kept)
-    table = _table(named_studies, channels, naming) if listed else []
-    folder = _together([folder for _, folder in kept], table)
-    place = folder / TABLE if listed else folder
-    return Converted(place, named_studies, tuple(notes), failed, found.unread)
+    notes[:0] = [note for each in kept for note in _notes(each.study)]
+    folder = _together(kept, labels, listing, tuple(channels), naming)
+    used = tuple(each.study for each in kept)
+    return Converted(folder, used, tuple(notes), failed, found.unread)
 
 
-def _table(
-    studies: Sequence[Study], channels: Sequence[str], naming: Naming
-) -> list[tuple[str, ...]]:
+def _segmented(study: Study, images: Path, labels: LabelMaps, notes: list[str]) -> Segmented | None:
+    """The segments of a study, on the grid of its images; None if it has none.
+
+    Raises:
+        DataError: they cannot be used, and are needed.
+    """
+    if not study.segmentations:
+        return None
+    onto = reference_of(study).stack
+    files = {frame.file for series in study.segmentations for frame in series.frames}
+    contents = sorted((content_of(file.path), file.member) for file in files)
+    folder = cache_dir() / "dicom" / key_of("segments", images.name, contents)
+    try:
+        if not folder.is_dir():
+            with _settled(folder), new_folder(folder) as filling:
+                keep_segments(study, onto, filling)
+        segmented = kept_segments(folder)
+        if labels.regions:
+            check_known(segmented, labels.regions)
+    except DataError as error:
+        if labels.needed:
+            raise
+        notes.append(f"warning: {study.id}: its segmentation is not used: {error}")
+        return None
+    return segmented
+
+
+def _table(kept: Sequence[_Kept], channels: Sequence[str], naming: Naming) -> list[tuple[str, ...]]:
     """The channels, then a line per study with the path of each one's image."""
     lines = [("case", *channels)]
-    for study in studies:
-        paths = (
-            naming(study.id, name, number) if name in study.images else ""
-            for number, name in enumerate(channels)
-        )
-        lines.append((study.id, *paths))
+    for each in kept:
+        lines.append((each.study.id, *(text or "" for text in _paths(each, channels, naming))))
     return lines
+
+
+def _list(
+    kept: Sequence[_Kept],
+    channels: Sequence[str],
+    naming: Naming,
+    labels: LabelMaps | None,
+    regions: Mapping[str, Sequence[int]],
+) -> str:
+    """A list as MONAI has them; a modality that a study lacks is null."""
+    items = []
+    for each in kept:
+        item: dict[str, Any] = {"id": each.study.id, "patient": each.study.patient}
+        item["image"] = _paths(each, channels, naming)
+        if labels and each.segmented:
+            item["label"] = labels.path_of(each.study.id)
+        items.append(item)
+    content: dict[str, Any] = {"channel_names": dict(enumerate(channels)), "training": items}
+    if regions:
+        content["labels"] = {"background": 0, **regions}
+    return json.dumps(content, indent=1)
+
+
+def _paths(each: _Kept, channels: Sequence[str], naming: Naming) -> list[str | None]:
+    return [
+        naming(each.study.id, name, number) if name in each.study.images else None
+        for number, name in enumerate(channels)
+    ]
 
 
 def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
@@ -147,19 +237,40 @@ def _written(study: Study, paths: Mapping[Modality, str]) -> Path:
     return folder
 
 
-def _together(folders: Sequence[Path], table: Sequence[tuple[str, ...]]) -> Path:
-    """One folder with the files of several, which are linked where the system can, and a table."""
-    if len(folders) == 1 and not table:
-        return folders[0]
-    key = key_of("joined", sorted(folder.name for folder in folders), table)
-    joined = cache_dir() / "dicom" / key
+def _together(
+    kept: Sequence[_Kept],
+    labels: LabelMaps | None,
+    listing: str,
+    channels: tuple[str, ...],
+    naming: Naming,
+) -> Path:
+    """One folder with the files of several, which are linked where the system can, their label maps
+    and what lists them; or the path of the latter."""
+    every = [each.segmented for each in kept if each.segmented]
+    if len(kept) == 1 and not every and not listing:
+        return kept[0].folder
+    value_of = chosen_values(every, labels.regions if labels else None)
+    regions: Values | Mapping[str, Sequence[int]] = regions_of(every, value_of)
+    if labels and labels.regions:
+        regions = labels.regions
+    text = _list(kept, channels, naming, labels, regions) if listing == LIST else ""
+    table = _table(kept, channels, naming) if listing == TABLE else []
+    parts = sorted(
+        (each.folder.name, each.segmented.folder.name if each.segmented else "") for each in kept
+    )
+    values = sorted((sorted(names), value) for names, value in value_of.items())
+    joined = cache_dir() / "dicom" / key_of("joined", parts, values, table, text)
     if not joined.is_dir():
         with _settled(joined), new_folder(joined) as filling:
-            for folder in folders:
-                shutil.copytree(folder, filling, copy_function=_link, dirs_exist_ok=True)
+            for each in kept:
+                shutil.copytree(each.folder, filling, copy_function=_link, dirs_exist_ok=True)
+                if labels and each.segmented:
+                    each.segmented.write(filling / labels.path_of(each.study.id), value_of)
             if table:
                 write_csv(filling / TABLE, table[0], table[1:])
-    return joined
+            if text:
+                (filling / LIST).write_text(text, encoding="utf-8")
+    return joined / listing if listing else joined
 
 
 def _link(source: str, target: str) -> None:

@@ -30,22 +30,27 @@ def read_stack(frames: Sequence[Frame]) -> NDArray[np.float32]:
         DataError: a file without pixels, one that cannot be decoded, or values that are no numbers.
     """
     first = frames[0]
-    held = {first.file: _open(first)}  # refuses false sizes before memory is asked for
+    held = {first.file: open_pixels(first)}  # refuses false sizes before memory is asked for
     volume_IJK = np.empty((first.columns, first.rows, len(frames)), np.float32)
     for k, frame in enumerate(frames):
         if frame.file not in held:
-            held = {frame.file: _open(frame)}  # one file at a time
-        volume_IJK[:, :, k] = _decode(held[frame.file], frame).T
+            held = {frame.file: open_pixels(frame)}  # one file at a time
+        volume_IJK[:, :, k] = decode(held[frame.file], frame).T
     return volume_IJK
 
 
 def picture_hash(frame: Frame) -> str:
     """A hash of the pixels of a frame, in the units of its slope."""
-    picture_JI = np.ascontiguousarray(_decode(_open(frame), frame))
+    picture_JI = np.ascontiguousarray(decode(open_pixels(frame), frame))
     return hashlib.blake2b(picture_JI.tobytes(), digest_size=16).hexdigest()
 
 
-def _open(frame: Frame) -> Dataset:
+def open_pixels(frame: Frame) -> Dataset:
+    """The data set of a frame's file, whose pixels can be decoded.
+
+    Raises:
+        DataError: it holds none, or fewer than its header declares.
+    """
     with reading(frame.file), frame.file.opened() as stream:
         dataset = pydicom.dcmread(stream, force=True)
         if not any(name in dataset for name in _PIXELS):
@@ -85,8 +90,12 @@ def _check_size(dataset: Dataset, frame: Frame) -> None:
         )
 
 
-def _decode(dataset: Dataset, frame: Frame) -> NDArray[np.float32]:
-    """A frame (JI) as float32."""
+def decode(dataset: Dataset, frame: Frame) -> NDArray[np.float32]:
+    """A frame (JI) as float32.
+
+    Raises:
+        DataError: it cannot be decoded, or holds values that are no numbers.
+    """
     if frame.samples != 1:
         raise DataError(f"{frame}: is a colour picture, not a slice; leave it out")
     with reading(frame.file):

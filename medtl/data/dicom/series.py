@@ -108,6 +108,8 @@ def _series(origins: Sequence[Origin], frames: Sequence[Frame]) -> Series:
 def _refusal(frames: Sequence[Frame]) -> str:
     """Why frames are not even tried as slices of a volume; "" if they are."""
     first = frames[0]
+    if first.acquisition.modality == "SEG":
+        return "is a segmentation"
     if first.acquisition.modality not in _SCANS or not first.rows:
         kind = first.acquisition.modality or "no modality"
         return f"holds no pictures ({kind})"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ class Study:
     images: Mapping[Modality, Chosen]
     set_aside: tuple[str, ...]
     unknown: bool  #: whether it has series of which nothing says what they show
+    segmentations: tuple[Series, ...] = ()  #: series of SEG files
+    grids: tuple[Stack, ...] = ()  #: of all its images
 
 
 def read_studies(
@@ -73,12 +75,14 @@ def made_up_patients(found: Found) -> dict[str, str]:
 
     It is made of the UID of one of the patient's studies, as a hash of a number could be guessed.
     """
-    of_patient: dict[str, set[str]] = defaultdict(set)
-    for series in found.series:
-        of_patient[series.origin.patient or uid_of(series)].add(uid_of(series))
-    return {
-        uid: made_up("patient", min(uids)) for uids in of_patient.values() for uid in sorted(uids)
-    }
+    patient_of = {uid_of(series): uid_of(series) for series in found.series}
+    for series in found.series:  # a segmentation may not say whose it is
+        if series.origin.patient:
+            patient_of[uid_of(series)] = series.origin.patient
+    studies_of: dict[str, set[str]] = defaultdict(set)
+    for uid, patient in patient_of.items():
+        studies_of[patient].add(uid)
+    return {uid: made_up("patient", min(studies_of[own])) for uid, own in patient_of.items()}
 
 
 def uid_of(series: Series) -> str:
@@ -97,7 +101,10 @@ def _study(
         raise DataError(f"{name}: holds series of several patients; part them")
     aside: list[str] = []
     usable = []
+    segmentations = tuple(each for each in group if each.acquisition.modality == "SEG")
     for series in group:
+        if series.acquisition.modality == "SEG":
+            continue
         if why := _unusable(series):
             aside.append(f"{series.description}: {why}")
         else:
@@ -110,7 +117,18 @@ def _study(
         images,
         tuple(aside),
         any(NEITHER in text for text in aside),
+        segmentations,
+        tuple(stack for series in usable for stack in series.stacks),
     )
+
+
+def usual_contrasts(studies: Sequence[Study], least: float) -> tuple[Modality, ...]:
+    """The modalities that this share of the studies or more shows, or any if none does; of those
+    with segmentations where there are any."""
+    counted = [study for study in studies if study.segmentations] or list(studies)
+    count = Counter(name for study in counted for name in study.images)
+    usual = [name for name, number in count.items() if number >= least * len(counted)]
+    return tuple(sorted(usual or count))
 
 
 def _unusable(series: Series) -> str:

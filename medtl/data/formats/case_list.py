@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -69,6 +69,8 @@ class Listing:
     apart: tuple[Entry, ...] = ()
     trains: bool = False  #: whether it is a listing for training
     expected: str = ""  #: name of a channel's file, for messages: ``{case}_{channel:04}.nii.gz``
+    #: studies in DICOM that cannot be used -> why
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def trainable(listing: Listing) -> Listing:

@@ -42,7 +42,8 @@ def read_datalist(
 ) -> Listing:
     """Cases under "training", "validation", "test" and their like; only the first are trained on.
 
-    An item's ``annotated`` names the regions that were looked for in it, as in ``["TC", "ET"]``.
+    In a list of images, null stands for a modality that the case lacks. An item's ``annotated``
+    names the regions that were looked for in it, as in ``["TC", "ET"]``.
     With ``classes`` each ``label`` is a class: a name, or a number that "labels" may name.
 
     Args:
@@ -66,7 +67,7 @@ def read_datalist(
     notes = [*facts.notes, *_unread(content)]
     if max(Counter(entry.id for entry in entries).values(), default=0) > 1:
         # p1/image.nii.gz, p2/image.nii.gz: there the folder is the case.
-        entries = [replace(entry, id=real_path(entry.files[0].parent).name) for entry in entries]
+        entries = [replace(entry, id=_folder_of(entry).name) for entry in entries]
         notes.append("file names repeat: cases are called by their folders")
     return Listing(
         path,
@@ -145,15 +146,19 @@ def _entry(
 ) -> Entry:
     packed = not isinstance(item["image"], list)
     listed = [item["image"]] if packed else item["image"]
-    images = [existing(path.parent, text, where) for text in listed]
+    files = {
+        n: existing(path.parent, text, where) for n, text in enumerate(listed) if text is not None
+    }
+    if not files:
+        raise DataError(f"{where}: names no image")
     target = existing(path.parent, label, where) if label and stated(label) else None
     fold = item.get("fold")
     if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
         raise DataError(f"{where}: fold {fold!r} must be a number from 0 on")
     row = {key: _text(item.get(key)) for key in facts.columns.values()}
     return Entry(
-        _text(item.get("id")) or _text(item.get("case")) or _name(images),
-        dict(enumerate(images)),
+        _text(item.get("id")) or _text(item.get("case")) or _name([*files.values()]),
+        files,
         where,
         target,
         packed=packed,
@@ -162,6 +167,10 @@ def _entry(
         part=facts.of(row, PART) or part,
         fold=fold,
     )
+
+
+def _folder_of(entry: Entry) -> Path:
+    return real_path(next(iter(entry.files.values())).parent)
 
 
 def _name(images: Sequence[Path]) -> str:

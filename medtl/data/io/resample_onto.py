@@ -38,6 +38,24 @@ def resample_onto(
     return moved_IJK
 
 
+def nearest_onto(
+    labels_IJK: NDArray[np.uint16], affine: FloatArray, shape: Sequence[int], onto: FloatArray
+) -> NDArray[np.uint16]:
+    """Label values at the voxels of a grid, each of the nearest voxel; 0 beyond the label map.
+
+    Args:
+        onto: affine of the grid, to mm as ``affine``.
+    """
+    from scipy.ndimage import affine_transform
+
+    way = np.linalg.inv(affine) @ onto
+    moved_IJK: NDArray[np.uint16] = affine_transform(
+        labels_IJK, way[:3, :3], way[:3, 3], tuple(shape), order=0, mode="nearest", output=np.uint16
+    )
+    moved_IJK[~_inside(way, labels_IJK.shape, shape)] = 0
+    return moved_IJK
+
+
 def _inside(way: FloatArray, held: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Where the voxels of a grid (IJK) lie within those of an image of the shape ``held``."""
     inside_IJK = np.ones(tuple(shape), bool)

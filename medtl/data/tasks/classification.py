@@ -58,7 +58,7 @@ class Classification(UnboundTask):
 
     name = "classification"
     phantom = KAGGLE
-    takes_table = True
+    dicom_list = "cases.csv"
 
     def image_path(self, case: str, modality: str, number: int) -> str:
         """See :meth:`medtl.data.task.Task.image_path`."""

@@ -31,17 +31,27 @@ def unnamed_channels(entry: Entry, *, pictures: bool = False) -> tuple[Modality,
 class UnboundTask(Task):
     """A task that reads whatever lists its cases, before it is bound to one data set."""
 
-    def __init__(self, ignored: tuple[str, ...] = (), *, needs_labels: bool = True) -> None:
-        """``ignored``: columns of a table to leave out."""
-        self.ignored, self.needs_labels = ignored, needs_labels
+    def __init__(
+        self,
+        ignored: tuple[str, ...] = (),
+        *,
+        needs_labels: bool = True,
+        series: Mapping[str, str] | None = None,
+    ) -> None:
+        """``ignored``: columns of a table to leave out; ``series``: of each modality, of DICOM."""
+        self.ignored, self.needs_labels, self.series = ignored, needs_labels, series or {}
 
     def without_columns(self, names: Sequence[str]) -> Self:
         """See :meth:`medtl.data.task.Task.without_columns`."""
-        return type(self)(tuple(names), needs_labels=self.needs_labels)
+        return type(self)(tuple(names), needs_labels=self.needs_labels, series=self.series)
 
     def for_images(self) -> Self:
         """See :meth:`medtl.data.task.Task.for_images`."""
-        return type(self)(self.ignored, needs_labels=False)
+        return type(self)(self.ignored, needs_labels=False, series=self.series)
+
+    def with_series(self, named: Mapping[str, str]) -> Self:
+        """See :meth:`medtl.data.task.Task.with_series`."""
+        return type(self)(self.ignored, needs_labels=self.needs_labels, series=named)
 
 
 @dataclass
@@ -84,7 +94,14 @@ class ListedTask(Task):
             self._check_channels(entry, own, required or ())
         cases = self._cases(entries, images, notes)
         synthetic = self.listing.synthetic
-        return Cohort(self.root, cases, tuple(notes), synthetic, counted=counted(entries))
+        return Cohort(
+            self.root,
+            cases,
+            tuple(notes),
+            synthetic,
+            counted=counted(entries),
+            failed=self.listing.failed,
+        )
 
     def _notes(self) -> list[str]:
         """What else the user should know of the data set."""

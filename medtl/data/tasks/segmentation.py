@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from medtl.data.case import Case, ImageFile
+from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.case_list import Entry, Listing, checked, trainable
 from medtl.data.formats.detect import read_listing
 from medtl.data.formats.label_names import (
@@ -36,13 +37,18 @@ MODALITIES = ("flair", "t1", "t1ce", "t2")
 
 
 class Segmentation(UnboundTask):
-    """Segmentation of any data: nnU-Net raw, MSD, BIDS, a MONAI datalist or a table."""
+    """Segmentation of any data: nnU-Net raw, MSD, BIDS, DICOM, a MONAI datalist or a table."""
 
     name = "segmentation"
+    dicom_list = "cases.json"
 
     def image_path(self, case: str, modality: str, number: int) -> str:
         """See :meth:`medtl.data.task.Task.image_path`: as nnU-Net numbers them."""
         return f"{case}_{number:04}.nii"
+
+    def target_path(self, case: str) -> str:
+        """See :meth:`medtl.data.task.Task.target_path`."""
+        return f"{case}_seg.nii"
 
     def bind(
         self,
@@ -60,7 +66,7 @@ class Segmentation(UnboundTask):
             raise ConfigError(
                 "task segmentation has no data of its own; give yours by --data, or try brats"
             )
-        listing = checked(read_listing(Path(root), self.ignored))
+        listing = checked(self._listing(Path(root), labels, names))
         known = recorded_regions(names) if names else None
         if names is None and self.needs_labels:
             listing = trainable(listing)
@@ -76,6 +82,35 @@ class Segmentation(UnboundTask):
         if regions is None:
             regions = _regions_in_files(listing, notes)
         return OwnData(root, listing, tuple(notes), channels, regions)
+
+    def _listing(self, root: Path, labels: str | None, names: Mapping[str, Any] | None) -> Listing:
+        """The cases; of DICOM, which is converted here unless a checkpoint says what is needed."""
+        if names is not None or not looks_like_dicom(root):
+            return read_listing(root, self.ignored)
+        if labels:
+            raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
+        from medtl.data.dicom.convert import convert_studies
+        from medtl.data.dicom.label_maps import LabelMaps
+
+        made = LabelMaps(self.target_path, needed=self.needs_labels)
+        done = convert_studies(
+            root,
+            None,
+            (),
+            self.image_path,
+            self.series,
+            whole=self.needs_labels,
+            listing=self.dicom_list,
+            labels=made,
+        )
+        return replace(
+            read_listing(done.folder),
+            source=root,
+            notes=done.told,
+            failed=done.failed,
+            unlabelled="no study has a segmentation (DICOM SEG); add one per study, or convert the "
+            "images by medtl data convert and add label maps",
+        )
 
     def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
         """See :class:`medtl.data.task.Task`: the built-in phantom's cases with a list of them."""

@@ -8,6 +8,7 @@ from medtl.data.case import Cohort
 from medtl.data.cohort import open_cohort, refuse_series
 from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.domain import parse_domain
+from medtl.data.modality import parse_series
 from medtl.data.task import Defaults, Task, bound, check_modalities
 from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
@@ -65,7 +66,7 @@ class Cohorts:
                 self._task(*key),
                 key[1],
                 self.reporter,
-                series=self._series(key[1]),
+                series=parse_series(self._series(key[1])),
                 labels=self.request.labels,
                 need_target=False,
             )
@@ -81,7 +82,8 @@ class Cohorts:
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
         if isinstance(offered, Task):  # if not, bound says so
             offered = offered.for_images()
-        task = bound(offered, data, self.request.labels, ignored=ignored)
+        series = parse_series(self._series(data))
+        task = bound(offered, data, self.request.labels, ignored=ignored, series=series)
         if task.names is not None:  # bind by its own names, with the parts of training
             task = bound(offered, data, self.request.labels, task.names, ignored)
         self.tasks.setdefault(name, task)

@@ -36,6 +36,7 @@ class Brats(Task):
     regions = ("WT", "TC", "ET")
     modalities = MODALITIES
     nested = True
+    segment_values = SCHEMES[USUAL["2013-2021"]].regions
     #: ``benchmarks/real_brats.py`` measures them on real cases.
     #: A patch holds a whole brain at 2 mm, as inference does: see decision 0004.
     defaults = Defaults(src="flair,t1ce", dst="t1,t2", patch_size=(80, 96, 80), batch_size=1)
@@ -54,6 +55,10 @@ class Brats(Task):
     def image_path(self, case: str, modality: str, number: int) -> str:
         """See :meth:`medtl.data.task.Task.image_path`: the layout of 2021."""
         return f"{case}/{case}_{modality}.nii"
+
+    def target_path(self, case: str) -> str:
+        """See :meth:`medtl.data.task.Task.target_path`."""
+        return f"{case}/{case}_seg.nii"
 
     def cases(
         self,

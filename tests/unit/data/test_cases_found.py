@@ -378,7 +378,7 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
 
 def test_dicom_is_called_dicom(tmp_path: Path) -> None:
     (tmp_path / "IM001").write_bytes(bytes(128) + b"DICM" + bytes(20))
-    with pytest.raises(DataError, match=r"IM001 is DICOM: convert .* dcm2niix"):
+    with pytest.raises(DataError, match=r"no series is an image; not read: .*IM001: has no DICOM"):
         Segmentation().bind(tmp_path)
     with pytest.raises(DataError, match="is DICOM, and nothing says which series are needed"):
         classes(tmp_path)

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from medtl.data.cohort import open_cohort
 from medtl.data.dicom.convert import Converted, convert_studies
 from medtl.data.dicom.files import find_files, looks_like_dicom
+from medtl.data.modality import parse_series
 from medtl.errors import ConfigError, DataError
 from medtl.runtime.cache import cache_dir
 from medtl.runtime.console import Recorder
@@ -148,12 +149,13 @@ def test_cohorts_hold_studies_by_made_up_names(tmp_path: Path) -> None:
 def test_bad_words_for_a_series(tmp_path: Path, series: str, said: str) -> None:
     study(tmp_path)
     with pytest.raises(ConfigError, match=said):
-        open_cohort(Brats(), tmp_path, Recorder(), series=(series,), need_target=False)
+        named = parse_series([series])
+        open_cohort(Brats(), tmp_path, Recorder(), series=named, need_target=False)
 
 
 def test_series_are_of_dicom_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--series names series of DICOM"):
-        open_cohort(Brats(), tmp_path, Recorder(), series=("flair=x",), need_target=False)
+        open_cohort(Brats(), tmp_path, Recorder(), series={"flair": "x"}, need_target=False)
 
 
 def test_a_study_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
