@@ -39,39 +39,47 @@ class Painted:
     set_IJK: NDArray[np.uint16]
     sets: list[Names] = field(default_factory=lambda: [frozenset()])
     spelt: dict[str, str] = field(default_factory=dict)  #: name -> as a file spells it
+    index_of: dict[Names, int] = field(default_factory=lambda: {frozenset(): 0})
 
-    def paint(self, mask: NDArray[np.bool_], part: NDArray[np.uint16], name: str) -> None:
-        """Add a segment to the voxels of a mask; ``part`` is a view of ``set_IJK``.
+    def paint(self, mask_IJ: NDArray[np.bool_], k: int, name: str) -> None:
+        """Add a segment to the voxels of a slice.
 
         Raises:
             DataError: the segments overlap in too many ways.
         """
-        for old in np.unique(part[mask]).tolist():
-            grown = self.sets[old] | {name}
-            if grown not in self.sets:
-                self.sets.append(grown)
-            self._replace(mask, part, old, self.sets.index(grown))
+        slice_IJ = self.set_IJK[:, :, k]
+        for old in np.unique(slice_IJ[mask_IJ]).tolist():
+            grown = self._index(self.sets[old] | {name})
+            slice_IJ[mask_IJ & (slice_IJ == old)] = grown
 
-    def _replace(
-        self, mask: NDArray[np.bool_], part: NDArray[np.uint16], old: int, new: int
-    ) -> None:
-        if new > MOST_SETS:
-            raise DataError(f"its segments overlap in more than {MOST_SETS} ways")
-        part[mask & (part == old)] = new
+    def _index(self, names: Names) -> int:
+        if names not in self.index_of:
+            if len(self.sets) > MOST_SETS:
+                raise DataError(f"its segments overlap in more than {MOST_SETS} ways")
+            self.index_of[names] = len(self.sets)
+            self.sets.append(names)
+        return self.index_of[names]
 
     def compact(self) -> Painted:
-        """Without the sets that no voxel is in, as they were painted over."""
-        used = sorted({0, *np.unique(self.set_IJK).tolist()})
-        new_of = np.zeros(len(self.sets), np.uint16)
-        new_of[used] = np.arange(len(used))
-        return Painted(new_of[self.set_IJK], [self.sets[old] for old in used], self.spelt)
+        """Without the sets that no voxel is in: they were painted over."""
+        seen = np.zeros(len(self.sets), bool)
+        seen[0] = True
+        for k in range(self.set_IJK.shape[2]):
+            seen[self.set_IJK[:, :, k]] = True
+        new_of = (np.cumsum(seen) - 1).astype(np.uint16)
+        sets = [names for names, kept in zip(self.sets, seen, strict=True) if kept]
+        return Painted(new_of[self.set_IJK], sets, self.spelt)
 
     def add(self, other: Painted) -> None:
         """The segments of another map of the same shape."""
-        for number, names in enumerate(other.sets):
-            mask_IJK = other.set_IJK == number
-            for name in names:
-                self.paint(mask_IJK, self.set_IJK, name)
+        for k in range(self.set_IJK.shape[2]):
+            slice_IJ, added_IJ = self.set_IJK[:, :, k], other.set_IJK[:, :, k]
+            pairs, pair_IJ = np.unique(
+                slice_IJ.astype(np.uint32) * len(other.sets) + added_IJ, return_inverse=True
+            )
+            both = [divmod(pair, len(other.sets)) for pair in pairs.tolist()]
+            joined = [self._index(self.sets[own] | other.sets[added]) for own, added in both]
+            slice_IJ[...] = np.array(joined, np.uint16)[pair_IJ.reshape(slice_IJ.shape)]
         self.spelt |= other.spelt
 
 
@@ -114,7 +122,7 @@ def _drawn(series: Series, grids: Sequence[Stack], onto: Stack) -> Painted:
             for frame, k in frames:
                 for number, mask_JI in _masks(dataset, frame, names):
                     if (name := names[number].casefold()) != _BACKGROUND:
-                        drawn.paint(mask_JI.T, drawn.set_IJK[:, :, k], name)
+                        drawn.paint(mask_JI.T, k, name)
     if grid is not onto:
         drawn.set_IJK = nearest_onto(drawn.set_IJK, grid.affine, onto.shape, onto.affine)
     return drawn
