@@ -145,6 +145,11 @@ def convert_studies(
     if not kept:
         reasons = list(failed.values()) or ["no series is an image"]
         raise DataError(f"{root}: {shortened(reasons)}{unread}")
+    if labels and labels.needed and not any(each.segmented for each in kept):
+        raise DataError(
+            f"{root}: no study has a segmentation (DICOM SEG); add one per study, or convert the "
+            "images by medtl data convert and add label maps"
+        )
     notes[:0] = [note for each in kept for note in _notes(each.study)]
     folder = _together(kept, labels, listing, tuple(channels), naming)
     used = tuple(each.study for each in kept)

@@ -66,7 +66,7 @@ class Segmentation(UnboundTask):
             raise ConfigError(
                 "task segmentation has no data of its own; give yours by --data, or try brats"
             )
-        listing = checked(self._listing(Path(root), labels, names))
+        listing = checked(self._listing(Path(root), labels))
         known = recorded_regions(names) if names else None
         if names is None and self.needs_labels:
             listing = trainable(listing)
@@ -83,9 +83,9 @@ class Segmentation(UnboundTask):
             regions = _regions_in_files(listing, notes)
         return OwnData(root, listing, tuple(notes), channels, regions)
 
-    def _listing(self, root: Path, labels: str | None, names: Mapping[str, Any] | None) -> Listing:
-        """The cases; of DICOM, which is converted here unless a checkpoint says what is needed."""
-        if names is not None or not looks_like_dicom(root):
+    def _listing(self, root: Path, labels: str | None) -> Listing:
+        """The cases; of DICOM the studies, with what they show as channels."""
+        if not looks_like_dicom(root):
             return read_listing(root, self.ignored)
         if labels:
             raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
@@ -103,14 +103,8 @@ class Segmentation(UnboundTask):
             listing=self.dicom_list,
             labels=made,
         )
-        return replace(
-            read_listing(done.folder),
-            source=root,
-            notes=done.told,
-            failed=done.failed,
-            unlabelled="no study has a segmentation (DICOM SEG); add one per study, or convert the "
-            "images by medtl data convert and add label maps",
-        )
+        listing = read_listing(done.folder)
+        return replace(listing, source=root, notes=done.told, failed=done.failed)
 
     def write_phantom(self, folder: Path, cases: int, seed: int) -> None:
         """See :class:`medtl.data.task.Task`: the built-in phantom's cases with a list of them."""

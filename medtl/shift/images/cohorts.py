@@ -85,6 +85,6 @@ class Cohorts:
         series = parse_series(self._series(data))
         task = bound(offered, data, self.request.labels, ignored=ignored, series=series)
         if task.names is not None:  # bind by its own names, with the parts of training
-            task = bound(offered, data, self.request.labels, task.names, ignored)
+            task = bound(offered, data, self.request.labels, task.names, ignored, series)
         self.tasks.setdefault(name, task)
         return task
