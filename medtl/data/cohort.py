@@ -75,6 +75,7 @@ def open_cohort(
     series: Mapping[str, str] | None = None,
     whole_studies: bool = True,
     partial: bool = False,
+    segmented: bool = False,
     **options: Any,
 ) -> Cohort:
     """The cases under ``data``, with the reader's notes reported.
@@ -89,6 +90,7 @@ def open_cohort(
         series: of DICOM, modality -> description; see
             :func:`medtl.data.dicom.study.read_studies`.
         whole_studies: leave out studies in DICOM that lack a ``required`` modality.
+        segmented: read the segmentations of studies in DICOM also where no target is needed.
         partial: cases may lack some of the ``required`` modalities, and so may studies.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
@@ -100,8 +102,7 @@ def open_cohort(
     whole = required is not None and whole_studies and not partial
     if series and (data is None or not looks_like_dicom(data)):
         refuse_series(series)
-    needed = options.get("need_target", True)
-    converted = _converted(task, data, names, required, series, whole, needed)
+    converted = _converted(task, data, names, required, series, whole, options, segmented)
     if partial:
         options["required"] = ()
     if converted is not None:
@@ -133,7 +134,8 @@ def _converted(
     required: Sequence[str] | None,
     series: Mapping[str, str] | None,
     whole: bool,
-    need_target: bool,
+    options: Mapping[str, Any],
+    segmented: bool,
 ) -> Converted | None:
     """Studies in DICOM as a folder of NIfTI files that the task reads.
 
@@ -153,6 +155,9 @@ def _converted(
     for name in series or ():
         if name not in channels:
             raise ConfigError(f"--series {name}=...: no modality {name} is needed, but {channels}")
+    needed, maps = options.get("need_target", True), None
+    if segmented or needed:
+        maps = _label_maps(task, data, names, needed, options.get("labels"))
     from medtl.data.dicom.convert import convert_studies
 
     def place(case: str, modality: str, number: int) -> str:
@@ -166,31 +171,33 @@ def _converted(
         series,
         whole=whole,
         listing=task.dicom_list,
-        labels=_label_maps(task, data, names, need_target),
+        labels=maps,
     )
 
 
 def _label_maps(
-    task: Task, data: Path, names: Mapping[str, Any] | None, need_target: bool
+    task: Task, data: Path, names: Mapping[str, Any] | None, needed: bool, labels: str | None
 ) -> LabelMaps | None:
-    """How segmentations become label maps; None where none are read.
+    """How the segmentations of studies in DICOM become label maps; None for tasks of classes.
 
     Raises:
-        DataError: the task needs labels, and takes none from DICOM.
+        ConfigError: ``--labels``, as label maps are made with values of their own.
+        DataError: the task takes no labels from DICOM.
     """
     from medtl.data.dicom.label_maps import LabelMaps
 
-    takes = task.target_path("case") is not None
-    if need_target and not takes and not task.dicom_list:
+    if task.target_path("case") is None:
+        if task.dicom_list == "cases.csv" or not needed:
+            return None
         raise DataError(f"{data}: is DICOM, of which task {task.name} reads images alone")
-    if not takes or not (need_target or names is None):
-        return None
+    if labels:
+        raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
 
     def place(case: str) -> str:
         return task.target_path(case) or ""
 
-    known = recorded_regions(names).values if names else task.segment_values
-    return LabelMaps(place, known, needed=need_target)
+    known = tuple(recorded_regions(names).values) if names else ()
+    return LabelMaps(place, task.segment_values, known, needed=needed)
 
 
 def refuse_series(series: object) -> None:
@@ -203,6 +210,8 @@ def report_conversion(converted: Converted, reporter: Reporter) -> None:
     """Say what became of studies in DICOM; results keep no names of files."""
     report(converted.notes, reporter)
     report_failed(converted.failed, reporter)
+    for name, why in converted.unlabelled.items():
+        reporter.warn(why, kept=f"{name}: its segmentation is not used")
     if converted.unread:
         count = f"{len(converted.unread)} files are not read"
         reporter.warn(f"{count}: {shortened(converted.unread)}", kept=count)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medtl.data.case import Cohort
-from medtl.data.cohort import refuse_series, report, report_failed
+from medtl.data.cohort import refuse_series, report, report_conversion
 from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.bids import is_bids
 from medtl.data.formats.written import LAYOUTS, write_cohort
@@ -76,7 +77,7 @@ def _check_options(dicom: bool, of_labels: Mapping[str, str | None], series: Seq
     """Refuse options that the data have no use for."""
     for option, value in of_labels.items():
         if dicom and value:
-            raise ConfigError(f"{option} is for label maps; segments of DICOM have names; drop it")
+            raise ConfigError(f"{option} is not for DICOM, whose segments have names; drop it")
     if not dicom:
         refuse_series(series)
 
@@ -98,7 +99,20 @@ def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None)
 def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
     """The studies of a folder with every contrast that their headers tell, or that is named, and
     with the label maps of their segmentations."""
-    task = bound(Segmentation().for_images(), root, series=parse_series(series))
-    cohort = task.cases(root, need_target=False)
-    report_failed(cohort.failed, reporter)
-    return cohort
+    from medtl.data.dicom.convert import LIST, convert_studies
+    from medtl.data.dicom.label_maps import LabelMaps
+
+    task = Segmentation()
+    done = convert_studies(
+        root,
+        None,
+        (),
+        task.image_path,
+        parse_series(series),
+        whole=False,
+        listing=LIST,
+        labels=LabelMaps(task.target_path, needed=False),
+    )
+    report_conversion(done, reporter)
+    listed = bound(task.for_images(), done.folder)
+    return replace(listed.cases(done.folder, need_target=False), root=root, failed=done.failed)

@@ -79,5 +79,8 @@ def parse_series(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--series {text!r}: write MODALITY=DESCRIPTION, as flair='AX FLAIR*'"
             )
-        named[parse_modality(modality)] = description
+        name = parse_modality(modality)
+        if name in named:
+            raise ConfigError(f"--series names {name} twice; keep one")
+        named[name] = description
     return named

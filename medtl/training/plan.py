@@ -268,6 +268,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
         reporter,
         config.protocol,
         series=config.series,
+        segmented=True,
         labels=config.labels,
         required=modalities,
         need_target=all(stage.unlabelled is None for stage in draft.stages),

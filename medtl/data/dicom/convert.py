@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from medtl.data.dicom.files import close_archives
 from medtl.data.dicom.label_maps import (
     LabelMaps,
     Segmented,
-    Values,
     check_known,
     chosen_values,
+    counted_regions,
     keep_segments,
     kept_segments,
     regions_of,
@@ -61,6 +61,8 @@ class Converted:
     notes: tuple[str, ...]
     failed: Mapping[str, str]  #: study -> why it is not in the folder
     unread: tuple[str, ...] = ()  #: files that are no image, and why
+    #: study -> why its segmentation is not used
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -108,8 +110,8 @@ def convert_studies(
     A study that lacks one, or cannot be read, is left out, and the others go on.
 
     Args:
-        wanted: None: every contrast that is found; with ``whole`` those of half of the studies or
-            more. They are the channels, too.
+        wanted: None: every contrast that is found; with ``whole`` those of
+            :func:`~medtl.data.dicom.study.usual_contrasts`. They are the channels, too.
         channels: all modalities of the task, whose order numbers them.
         named: modality -> description of its series.
         whole: leave out studies that lack one of the wanted images, not only those without any.
@@ -119,13 +121,14 @@ def convert_studies(
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
     """
-    notes: list[str] = []
+    unlabelled: dict[str, str] = {}
     try:
         found = find_series(root)
         looked_for = wanted or tuple(dict.fromkeys((*_EVERY, *(named or ()))))
         studies, failed = read_studies(found, looked_for, named)
         if wanted is None:
-            wanted = channels = usual_contrasts(studies, least=0.5 if whole else 0)
+            every = tuple(sorted({name for study in studies for name in study.images}))
+            wanted = channels = (whole and usual_contrasts(studies)) or every
         kept = []
         for study in studies:
             try:
@@ -135,7 +138,7 @@ def convert_studies(
                 numbered = ((name, list(channels).index(name)) for name in shown)
                 paths = {name: naming(study.id, name, number) for name, number in numbered}
                 folder = _written(study, paths)
-                segmented = _segmented(study, folder, labels, notes) if labels else None
+                segmented = _segmented(study, folder, labels, unlabelled) if labels else None
                 kept.append(_Kept(study, folder, segmented))
             except DataError as error:
                 failed[study.id] = f"{study.id}: {error}"
@@ -145,18 +148,24 @@ def convert_studies(
     if not kept:
         reasons = list(failed.values()) or ["no series is an image"]
         raise DataError(f"{root}: {shortened(reasons)}{unread}")
-    if labels and labels.needed and not any(each.segmented for each in kept):
+    segmented_studies = [each.segmented for each in kept if each.segmented]
+    if labels and labels.needed and not segmented_studies:
+        why = f" ({shortened(list(failed.values()))})" if failed else ""
         raise DataError(
-            f"{root}: no study has a segmentation (DICOM SEG); add one per study, or convert the "
-            "images by medtl data convert and add label maps"
+            f"{root}: no study has a segmentation (DICOM SEG){why}; add one per study, or "
+            "convert the images by medtl data convert and add label maps"
         )
-    notes[:0] = [note for each in kept for note in _notes(each.study)]
+    notes = [note for each in kept for note in _notes(each.study)]
+    if labels and segmented_studies:
+        notes.append(counted_regions(segmented_studies, labels))
     folder = _together(kept, labels, listing, tuple(channels), naming)
     used = tuple(each.study for each in kept)
-    return Converted(folder, used, tuple(notes), failed, found.unread)
+    return Converted(folder, used, tuple(notes), failed, found.unread, unlabelled)
 
 
-def _segmented(study: Study, images: Path, labels: LabelMaps, notes: list[str]) -> Segmented | None:
+def _segmented(
+    study: Study, images: Path, labels: LabelMaps, unlabelled: dict[str, str]
+) -> Segmented | None:
     """The segments of a study, on the grid of its images; None if it has none.
 
     Raises:
@@ -165,22 +174,31 @@ def _segmented(study: Study, images: Path, labels: LabelMaps, notes: list[str]) 
     if not study.segmentations:
         return None
     onto = reference_of(study).stack
-    files = {frame.file for series in study.segmentations for frame in series.frames}
-    contents = sorted((content_of(file.path), file.member) for file in files)
-    folder = cache_dir() / "dicom" / key_of("segments", images.name, contents)
+    folder = cache_dir() / "dicom" / _key_of_segments(study, images)
     try:
         if not folder.is_dir():
             with _settled(folder), new_folder(folder) as filling:
                 keep_segments(study, onto, filling)
         segmented = kept_segments(folder)
-        if labels.regions:
-            check_known(segmented, labels.regions)
+        check_known(segmented, labels)
     except DataError as error:
         if labels.needed:
             raise
-        notes.append(f"warning: {study.id}: its segmentation is not used: {error}")
+        unlabelled[study.id] = f"{study.id}: its segmentation is not used: {error}"
         return None
     return segmented
+
+
+def _key_of_segments(study: Study, images: Path) -> str:
+    """A hash of what segments are painted from, and onto."""
+    files = {frame.file for series in study.segmentations for frame in series.frames}
+    contents = sorted((content_of(file.path), file.member) for file in files)
+    names = [series.origin.names for series in study.segmentations]
+    grids = [
+        [each.series.origin.series, each.stack.shape, each.stack.affine.tolist()]
+        for each in study.grids
+    ]
+    return key_of("segments", images.name, contents, names, grids)
 
 
 def _table(kept: Sequence[_Kept], channels: Sequence[str], naming: Naming) -> list[tuple[str, ...]]:
@@ -201,7 +219,9 @@ def _list(
     """A list as MONAI has them; a modality that a study lacks is null."""
     items = []
     for each in kept:
-        item: dict[str, Any] = {"id": each.study.id, "patient": each.study.patient}
+        item: dict[str, Any] = {"id": each.study.id}
+        if each.study.named:
+            item["patient"] = each.study.patient
         item["image"] = _paths(each, channels, naming)
         if labels and each.segmented:
             item["label"] = labels.path_of(each.study.id)
@@ -222,10 +242,12 @@ def _paths(each: _Kept, channels: Sequence[str], naming: Naming) -> list[str | N
 def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
     """Raise DataError if a study lacks one of the wanted images, or, unless ``whole``, all."""
     lacking = [name for name in wanted if name not in study.images]
-    if lacking and (whole or not study.images):
+    if (lacking and whole) or len(lacking) == len(wanted):
         reasons = f" ({'; '.join(study.set_aside)})" if study.set_aside else ""
-        advice = f"; name it by --series {lacking[0]}=DESCRIPTION" if study.unknown else ""
-        raise DataError(f"no series shows {', '.join(lacking)}{reasons}{advice}")
+        what = ", ".join(lacking) or "a known contrast"
+        name = next(iter(lacking), "MODALITY")
+        advice = f"; name it by --series {name}=DESCRIPTION" if study.unknown else ""
+        raise DataError(f"no series shows {what}{reasons}{advice}")
 
 
 def _written(study: Study, paths: Mapping[Modality, str]) -> Path:
@@ -254,10 +276,8 @@ def _together(
     every = [each.segmented for each in kept if each.segmented]
     if len(kept) == 1 and not every and not listing:
         return kept[0].folder
-    value_of = chosen_values(every, labels.regions if labels else None)
-    regions: Values | Mapping[str, Sequence[int]] = regions_of(every, value_of)
-    if labels and labels.regions:
-        regions = labels.regions
+    value_of = chosen_values(every, labels) if labels else {}
+    regions = regions_of(every, labels, value_of) if labels and every else {}
     text = _list(kept, channels, naming, labels, regions) if listing == LIST else ""
     table = _table(kept, channels, naming) if listing == TABLE else []
     parts = sorted(

@@ -23,6 +23,9 @@ _NIFTI = (".nii", ".nii.gz")
 #: Files of a folder that are looked at to tell what it holds.
 _LOOKED_AT = 50
 
+#: Such a folder holds NIfTI: nnU-Net, MSD, BIDS, whose sources may lie beside them.
+_DESCRIBED = ("dataset.json", "dataset_description.json")
+
 _MARK = b"DICM"
 
 _ZIP = b"PK\x03\x04"
@@ -85,9 +88,14 @@ def find_files(root: Path) -> list[DicomFile]:
 
 
 def looks_like_dicom(root: Path) -> bool:
-    """Whether a file, or the first files of a folder, are DICOM or archives, and none is NIfTI."""
+    """Whether a file, or the first files of a folder, are DICOM or archives, and none is NIfTI.
+
+    A folder that a description says to hold something else is none.
+    """
     if root.is_file():
         return any(True for _ in _within(root))
+    if any((root / name).is_file() for name in _DESCRIBED):
+        return False
     seen = 0
     for folder, subfolders, names in os.walk(root):
         subfolders.sort()

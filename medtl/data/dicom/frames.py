@@ -145,7 +145,7 @@ def _origin(header: Dataset) -> Origin:
         study=_text(header, "StudyInstanceUID"),
         series=_text(header, "SeriesInstanceUID"),
         number=_text(header, "SeriesNumber"),
-        patient=patient,
+        patient=patient.casefold(),
         names=tuple(sorted(word for word in words if len(word) > 1)),
     )
 

@@ -7,18 +7,21 @@ Axes: J rows, I columns of a frame; I J K voxels of a :class:`~medtl.data.dicom.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from medtl.data.dicom.files import DicomFile
 from medtl.data.dicom.frames import Frame, reading
 from medtl.data.dicom.pixels import decode, open_pixels
 from medtl.data.dicom.series import Series, without_names
 from medtl.data.dicom.stacks import GAP_MM, GAP_SHARE, TURN, Stack
+from medtl.data.dicom.study import Chosen, Study
 from medtl.data.io.resample_onto import nearest_onto
 from medtl.errors import DataError, visible
 
@@ -27,6 +30,11 @@ Names = frozenset[str]
 
 #: A segment of this name is none.
 _BACKGROUND = "background"
+
+_REFERENCED = "ReferencedSeriesSequence"
+
+#: Dictionaries whose words name no patient.
+_PUBLIC = ("SCT", "SRT", "SNM3", "DCM", "FMA", "NCIt", "UMLS")
 
 #: int16 holds as many label values.
 MOST_SETS = 2**15 - 1
@@ -74,90 +82,109 @@ class Painted:
         """The segments of another map of the same shape."""
         for k in range(self.set_IJK.shape[2]):
             slice_IJ, added_IJ = self.set_IJK[:, :, k], other.set_IJK[:, :, k]
+            if not added_IJ.any():
+                continue
             pairs, pair_IJ = np.unique(
                 slice_IJ.astype(np.uint32) * len(other.sets) + added_IJ, return_inverse=True
             )
             both = [divmod(pair, len(other.sets)) for pair in pairs.tolist()]
             joined = [self._index(self.sets[own] | other.sets[added]) for own, added in both]
             slice_IJ[...] = np.array(joined, np.uint16)[pair_IJ.reshape(slice_IJ.shape)]
-        self.spelt |= other.spelt
 
 
-def paint_segments(segmentations: Sequence[Series], grids: Sequence[Stack], onto: Stack) -> Painted:
+def paint_segments(study: Study, onto: Stack) -> Painted:
     """All segments of a study on the grid of ``onto``.
 
-    Args:
-        grids: of the study's series, on one of which each segmentation lies.
-
     Raises:
-        DataError: two segmentations have segments of one name, one lies on none of the grids, or a
-            file cannot be read.
+        DataError: two files have segments of one name, one lies on the grid of no series, or one
+            cannot be read.
     """
     done = Painted(np.zeros(onto.shape, np.uint16))
-    for series in segmentations:
-        drawn = _drawn(series, [onto, *(grid for grid in grids if grid is not onto)], onto)
-        shared = sorted(drawn.spelt.keys() & done.spelt.keys())
-        if shared:
-            raise DataError(
-                f"several of its segmentations have a segment {drawn.spelt[shared[0]]}; keep one"
-            )
-        done.add(drawn)
+    for series in study.segmentations:
+        by_file: dict[DicomFile, list[Frame]] = defaultdict(list)
+        for frame in series.frames:
+            by_file[frame.file].append(frame)
+        for frames in by_file.values():
+            _paint_file(frames, series, study.grids, onto, done)
     return done.compact()
 
 
-def _drawn(series: Series, grids: Sequence[Stack], onto: Stack) -> Painted:
-    """The segments of one segmentation, which may have several files, on the grid of ``onto``."""
-    grid, slices = _grid_of(series, grids)
-    drawn = Painted(np.zeros(grid.shape, np.uint16))
-    by_file: dict[Any, list[tuple[Frame, int]]] = {}
-    for frame, k in zip(series.frames, slices, strict=True):
-        by_file.setdefault(frame.file, []).append((frame, k))
-    for file, frames in by_file.items():
-        dataset = open_pixels(frames[0][0])
-        with reading(file):
-            names = _names(dataset, series.origin.names)
-            for name in names.values():
-                if name.casefold() != _BACKGROUND:
-                    drawn.spelt.setdefault(name.casefold(), name)
-            for frame, k in frames:
-                for number, mask_JI in _masks(dataset, frame, names):
-                    if (name := names[number].casefold()) != _BACKGROUND:
-                        drawn.paint(mask_JI.T, k, name)
-    if grid is not onto:
-        drawn.set_IJK = nearest_onto(drawn.set_IJK, grid.affine, onto.shape, onto.affine)
-    return drawn
+def _paint_file(
+    frames: Sequence[Frame], series: Series, grids: Sequence[Chosen], onto: Stack, done: Painted
+) -> None:
+    """Add the segments of one file to what is done."""
+    dataset = open_pixels(frames[0])
+    with reading(frames[0].file):
+        names = _names(dataset, series.origin.names)
+        own = {name.casefold(): name for name in names.values()}
+        shared = own.keys() & done.spelt.keys()
+        if shared:
+            raise DataError(
+                f"several of its segmentations have a segment {own[min(shared)]}; keep one"
+            )
+        done.spelt.update(own)
+        grid, slices = _grid_of(frames, series, _likely_first(dataset, grids, onto))
+        drawn = done if grid is onto else Painted(np.zeros(grid.shape, np.uint16))
+        for frame, k in zip(frames, slices, strict=True):
+            for number, mask_JI in _masks(dataset, frame):
+                if number in names:
+                    drawn.paint(mask_JI.T, k, names[number].casefold())
+    if drawn is not done:
+        moved_IJK = nearest_onto(drawn.set_IJK, grid.affine, onto.shape, onto.affine)
+        done.add(Painted(moved_IJK, drawn.sets))
 
 
 def _names(dataset: Dataset, patient: Sequence[str]) -> dict[int, str]:
-    """The label of each segment, by number, without words that name the patient."""
+    """The label of each segment but the background, by number.
+
+    Raises:
+        DataError: none is there, or one holds words that name the patient and has no public code.
+    """
     found = {}
     for segment in dataset.get("SegmentSequence") or ():
         number = int(segment.SegmentNumber)
-        label = visible(without_names(str(segment.get("SegmentLabel") or "").strip(), patient))
-        found[number] = label or f"segment {number}"
+        label = str(segment.get("SegmentLabel") or "").strip()
+        if without_names(label, patient) != label:
+            label = _coded(segment)
+            if not label:
+                raise DataError(
+                    f"the label of segment {number} has words of the patient's name or number; "
+                    "rename it"
+                )
+        name = visible(label) or f"segment {number}"
+        if name.casefold() == "ignore":
+            raise DataError("a segment is called ignore, which is no region; rename it")
+        if name.casefold() != _BACKGROUND:
+            found[number] = name
     if not found:
         raise DataError("names no segments")
     return found
 
 
-def _masks(
-    dataset: Dataset, frame: Frame, names: Iterable[int]
-) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """The segments that a frame shows, each with its mask (JI)."""
+def _coded(segment: Dataset) -> str:
+    """What a segment shows, in the words of a public dictionary; else ""."""
+    codes = segment.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
+    public = str(codes[0].get("CodingSchemeDesignator")) in _PUBLIC
+    return str(codes[0].get("CodeMeaning") or "").strip() if public else ""
+
+
+def _masks(dataset: Dataset, frame: Frame) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """The numbers of the segments that a frame shows, each with its mask (JI).
+
+    Raises:
+        DataError: the file does not name one.
+    """
     pixels_JI = decode(dataset, frame)
+    named = {int(segment.SegmentNumber) for segment in dataset.SegmentSequence}
     kind = str(dataset.get("SegmentationType"))
-    if kind == "LABELMAP":
-        for number in np.unique(pixels_JI).astype(int).tolist():
-            if number in names:
-                yield number, pixels_JI == number
-            elif number:
-                raise DataError(f"{frame}: shows a segment {number}, which the file does not name")
-        return
-    number = _segment_of(dataset, frame)
-    if number not in names:
-        raise DataError(f"{frame}: is of segment {number}, which the file does not name")
-    half = float(dataset.get("MaximumFractionalValue") or 1) / 2 if kind == "FRACTIONAL" else 0.5
-    yield number, pixels_JI >= half
+    shown = np.unique(pixels_JI).astype(int).tolist() if kind == "LABELMAP" else []
+    for number in shown or [_segment_of(dataset, frame)]:
+        if number in named:
+            half = float(dataset.get("MaximumFractionalValue") or 1) / 2
+            least = half if kind == "FRACTIONAL" else 0.5
+            yield number, pixels_JI == number if kind == "LABELMAP" else pixels_JI >= least
+        elif number or kind != "LABELMAP":
+            raise DataError(f"{frame}: is of segment {number}, which the file does not name")
 
 
 def _segment_of(dataset: Dataset, frame: Frame) -> int:
@@ -169,11 +196,24 @@ def _segment_of(dataset: Dataset, frame: Frame) -> int:
     raise DataError(f"{frame}: does not say its segment")
 
 
-def _grid_of(series: Series, grids: Sequence[Stack]) -> tuple[Stack, list[int]]:
+def _likely_first(dataset: Dataset, grids: Sequence[Chosen], onto: Stack) -> list[Stack]:
+    """The grids of the study: that of the series which a file says it was drawn on, then ``onto``,
+    then the others."""
+    named = {str(item.get("SeriesInstanceUID")) for item in dataset.get(_REFERENCED) or ()}
+
+    def order(grid: Chosen) -> tuple[bool, bool]:
+        return grid.series.origin.series not in named, grid.stack is not onto
+
+    return [grid.stack for grid in sorted(grids, key=order)]
+
+
+def _grid_of(
+    frames: Sequence[Frame], series: Series, grids: Sequence[Stack]
+) -> tuple[Stack, list[int]]:
     """The first grid on which all frames lie, and the slice of each."""
     for grid in grids:
-        slices = [_slice_of(frame, grid) for frame in series.frames]
-        if None not in slices:
+        slices = list(takewhile(lambda k: k is not None, (_slice_of(f, grid) for f in frames)))
+        if len(slices) == len(frames):
             return grid, [k for k in slices if k is not None]
     raise DataError(
         f"segmentation {series.description} lies on the grid of no series of its study; resample it"
@@ -191,14 +231,14 @@ def _slice_of(frame: Frame, grid: Stack) -> int | None:
         return None
     if np.abs(np.subtract(frame.directions, first.directions)).max() > TURN:
         return None
-    if not np.allclose(frame.spacing_mm, first.spacing_mm, rtol=GAP_SHARE):
-        return None
-    i, j, k = np.linalg.solve(grid.affine[:3, :3], _ras(frame) - grid.affine[:3, 3])
-    away_mm = np.abs([i, j, k - round(k)]) * grid.spacing_mm
     limit_mm = max(GAP_SHARE * min(grid.spacing_mm), GAP_MM)
-    fits = away_mm.max() <= limit_mm and 0 <= round(k) < grid.shape[2]
-    return round(k) if fits else None
-
-
-def _ras(frame: Frame) -> NDArray[np.float64]:
-    return np.array(frame.position, float) * (-1, -1, 1)
+    growth_mm = np.abs(np.subtract(frame.spacing_mm, first.spacing_mm))
+    if (growth_mm * (frame.rows, frame.columns)).max() > limit_mm:
+        return None
+    step_mm = grid.spacing_mm[2]
+    if frame.apart_mm is not None and abs(frame.apart_mm - step_mm) > GAP_SHARE * step_mm:
+        return None
+    place = np.array(frame.position) * (-1, -1, 1) - grid.affine[:3, 3]  # from LPS to RAS
+    i, j, k = np.linalg.solve(grid.affine[:3, :3], place)
+    away_mm = np.abs([i, j, k - round(k)]) * grid.spacing_mm
+    return round(k) if away_mm.max() <= limit_mm and 0 <= round(k) < grid.shape[2] else None

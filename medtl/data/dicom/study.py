@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medtl.data.dicom.contrasts import NEITHER, contrast_of
 from medtl.data.dicom.series import LEAST_SLICES, Found, Series, without_names
@@ -36,7 +36,8 @@ class Study:
     set_aside: tuple[str, ...]
     unknown: bool  #: whether it has series of which nothing says what they show
     segmentations: tuple[Series, ...] = ()  #: series of SEG files
-    grids: tuple[Stack, ...] = ()  #: of all its images
+    grids: tuple[Chosen, ...] = ()  #: of all its images
+    named: bool = True  #: whether a header says whose it is
 
 
 def read_studies(
@@ -97,11 +98,17 @@ def _study(
     named: Mapping[str, str],
     patients: Mapping[str, str],
 ) -> Study:
-    if len({series.origin.patient for series in group} - {""}) > 1:
+    patient = {series.origin.patient for series in group} - {""}
+    if len(patient) > 1:
         raise DataError(f"{name}: holds series of several patients; part them")
     aside: list[str] = []
     usable = []
-    segmentations = tuple(each for each in group if each.acquisition.modality == "SEG")
+    words = tuple(sorted({word for series in group for word in series.origin.names}))
+    segmentations = tuple(
+        replace(each, origin=replace(each.origin, names=words))
+        for each in group
+        if each.acquisition.modality == "SEG"
+    )
     for series in group:
         if series.acquisition.modality == "SEG":
             continue
@@ -118,17 +125,17 @@ def _study(
         tuple(aside),
         any(NEITHER in text for text in aside),
         segmentations,
-        tuple(stack for series in usable for stack in series.stacks),
+        tuple(Chosen(series, stack) for series in usable for stack in series.stacks),
+        bool(patient),
     )
 
 
-def usual_contrasts(studies: Sequence[Study], least: float) -> tuple[Modality, ...]:
-    """The modalities that this share of the studies or more shows, or any if none does; of those
-    with segmentations where there are any."""
+def usual_contrasts(studies: Sequence[Study]) -> tuple[Modality, ...]:
+    """The modalities that half of the studies or more show; of those with segmentations where there
+    are any."""
     counted = [study for study in studies if study.segmentations] or list(studies)
     count = Counter(name for study in counted for name in study.images)
-    usual = [name for name, number in count.items() if number >= least * len(counted)]
-    return tuple(sorted(usual or count))
+    return tuple(sorted(name for name, number in count.items() if 2 * number >= len(counted)))
 
 
 def _unusable(series: Series) -> str:

@@ -50,9 +50,9 @@ def nearest_onto(
 
     way = np.linalg.inv(affine) @ onto
     moved_IJK: NDArray[np.uint16] = affine_transform(
-        labels_IJK, way[:3, :3], way[:3, 3], tuple(shape), order=0, mode="nearest", output=np.uint16
-    )
-    moved_IJK[~_inside(way, labels_IJK.shape, shape)] = 0
+        labels_IJK, way[:3, :3], way[:3, 3], tuple(shape), order=0, mode="grid-constant",
+        output=np.uint16,
+    )  # fmt: skip
     return moved_IJK
 
 

@@ -92,7 +92,6 @@ class Segmentation(UnboundTask):
         from medtl.data.dicom.convert import convert_studies
         from medtl.data.dicom.label_maps import LabelMaps
 
-        made = LabelMaps(self.target_path, needed=self.needs_labels)
         done = convert_studies(
             root,
             None,
@@ -101,7 +100,7 @@ class Segmentation(UnboundTask):
             self.series,
             whole=self.needs_labels,
             listing=self.dicom_list,
-            labels=made,
+            labels=LabelMaps(self.target_path) if self.needs_labels else None,
         )
         listing = read_listing(done.folder)
         return replace(listing, source=root, notes=done.told, failed=done.failed)

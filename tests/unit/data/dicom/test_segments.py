@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from pydicom.uid import generate_uid
 
 from medtl.data.case import Cohort
 from medtl.data.cohort import open_cohort
+from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.dicom.seg import write_seg
 from medtl.data.dicom.series import find_series
 from medtl.data.dicom.stacks import Stack
 from medtl.data.tasks.segmentation import Segmentation
-from medtl.errors import DataError
+from medtl.errors import ConfigError, DataError
 from medtl.runtime.console import Recorder
 from medtl_brats.task import Brats
 
@@ -199,10 +201,70 @@ def test_on_no_grid_of_the_study(tmp_path: Path) -> None:
 
 
 def test_names_of_patients_are_no_names_of_regions(tmp_path: Path) -> None:
+    """The code's words are taken, unless the code is somebody's own."""
     write_scan(tmp_path / "a", scan(PatientName="Planted^Name"))
-    draw(tmp_path / "seg.dcm", {"Planted lesion": WT}, stack_of(tmp_path))
+    path = tmp_path / "seg.dcm"
+    draw(path, {"Planted lesion": WT}, stack_of(tmp_path))
     (case,) = cohort_of(tmp_path).cases
-    assert [*case.regions] == ["*** lesion"]
+    assert [*case.regions] == ["Tissue"]
+    seg = pydicom.dcmread(path)
+    seg.PatientName = ""
+    code = seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+    code.CodingSchemeDesignator, code.CodeMeaning = "99OWN", "Planted lesion"
+    seg.save_as(path)
+    with pytest.raises(DataError, match="segment 1 has words of the patient's name or number"):
+        cohort_of(tmp_path)
+
+
+def test_ignore_is_no_region(tmp_path: Path) -> None:
+    write_scan(tmp_path / "a", scan())
+    draw(tmp_path / "seg.dcm", {"Ignore": WT}, stack_of(tmp_path))
+    with pytest.raises(DataError, match="a segment is called ignore"):
+        cohort_of(tmp_path)
+
+
+def test_one_name_in_one_file_is_one_region(tmp_path: Path) -> None:
+    """As where each lesion is a segment."""
+    write_scan(tmp_path / "a", scan())
+    draw(tmp_path / "seg.dcm", APART, stack_of(tmp_path))
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    for segment in seg.SegmentSequence:
+        segment.SegmentLabel = "lesion"
+    seg.save_as(tmp_path / "seg.dcm")
+    check_same(masks_of(cohort_of(tmp_path)), {"lesion": APART["left"] | APART["right"]})
+
+
+@pytest.mark.parametrize("said", ["ReferencedSeriesSequence", "SpacingBetweenSlices"])
+def test_drawn_on_the_thick_one_of_two_series(tmp_path: Path, said: str) -> None:
+    """Every slice of the thick series is a place of the thin one, on whose grid the study is."""
+    thick = replace(scan(), turn=np.eye(3), spacing_mm=(1.0, 1.0, 4.0))
+    values_IJK = np.ones((40, 48, 13), np.int16)
+    thin = replace(thick.of(SeriesDescription="AX T1 POST"), values_IJK=values_IJK,
+                   spacing_mm=(1.0, 1.0, 2.0))  # fmt: skip
+    write_scan(tmp_path / "a", thick)
+    write_scan(tmp_path / "b", thin)
+    draw(tmp_path / "seg.dcm", {"left": APART["left"]}, stack_of(tmp_path, "FLAIR"))
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if said == "SpacingBetweenSlices":
+        del seg.ReferencedSeriesSequence
+        measures.SpacingBetweenSlices = 4.0
+    elif "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
+    seg.save_as(tmp_path / "seg.dcm")
+    slices = masks_of(cohort_of(tmp_path))["left"].any(axis=(0, 1))
+    assert np.flatnonzero(np.diff(slices.astype(int))).size == 1  # no stripes
+
+
+def test_pixels_of_another_size(tmp_path: Path) -> None:
+    """The first pixels lie at one place, the last ones 0.4 mm apart."""
+    write_scan(tmp_path / "a", scan())
+    draw(tmp_path / "seg.dcm", APART, stack_of(tmp_path))
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing[1] *= 1.0125
+    seg.save_as(tmp_path / "seg.dcm")
+    with pytest.raises(DataError, match="lies on the grid of no series of its study"):
+        cohort_of(tmp_path)
 
 
 def _studies(folder: Path, drawn: Sequence[Mapping[str, np.ndarray]]) -> None:
@@ -217,7 +279,10 @@ def test_regions_of_several_studies(tmp_path: Path) -> None:
     _studies(tmp_path, [NESTED, {"wt": WT}, {}])
     cohort = cohort_of(tmp_path)
     assert len(cohort.cases) == 2
-    assert "1 unlabelled cases were left out" in " ".join(cohort.notes)
+    notes = " ".join(cohort.notes)
+    assert "1 unlabelled cases were left out" in notes
+    assert "segments of 2 studies: " in notes
+    assert "TC in 1" in notes or "tc in 1" in notes
     names = [name.casefold() for name in cohort.cases[0].regions]
     assert names == ["wt", "tc", "et"]
     sums = {
@@ -231,16 +296,25 @@ def test_regions_of_several_studies(tmp_path: Path) -> None:
     assert sums == {(int(WT.sum()), int(TC.sum()), int(ET.sum())), (int(WT.sum()), 0, 0)}
 
 
-def test_values_that_a_checkpoint_names(tmp_path: Path) -> None:
+def test_regions_that_a_checkpoint_names(tmp_path: Path) -> None:
     _studies(tmp_path, [NESTED])
     regions = {"WT": [2, 1, 4], "TC": [1, 4], "ET": [4]}
     names = {"channels": ["flair"], "regions": regions, "labels": [0, 1, 2, 4]}
     cohort = open_cohort(Segmentation(), tmp_path, Recorder(silent=True), names=names)
     (case,) = cohort.cases
-    assert case.target is not None
-    label_IJK = np.asarray(nibabel.load(case.target.path).dataobj)
-    assert_array_equal(label_IJK, 2 * WT + -1 * TC + 3 * ET)
+    assert [*case.regions] == ["WT", "TC", "ET"]
     check_same(masks_of(cohort), NESTED)
+
+
+def test_regions_that_overlap_only_where_a_model_is_scored(tmp_path: Path) -> None:
+    _studies(tmp_path, [{"a": WT, "b": TC}])
+    names = {
+        "channels": ["flair"],
+        "regions": {"A": [1], "B": [2], "C": [3]},
+        "labels": [0, 1, 2, 3],
+    }
+    cohort = open_cohort(Segmentation(), tmp_path, Recorder(silent=True), names=names)
+    check_same(masks_of(cohort), {"A": WT, "B": TC, "C": np.zeros(SHAPE, bool)})
 
 
 def test_brats(tmp_path: Path) -> None:
@@ -253,7 +327,7 @@ def test_brats(tmp_path: Path) -> None:
     ("masks", "message"),
     [
         ({"WT": WT, "Blob": TC}, "has Blob, which is none of the regions WT, TC, ET"),
-        ({"TC": TC}, "has voxels of TC alone, which no label value means"),
+        ({"TC": TC}, "has voxels in TC and not in WT, ET, which no label value means"),
     ],
 )
 def test_segments_that_a_task_does_not_know(
@@ -340,3 +414,51 @@ def test_patients_of_segmentations_without_one(tmp_path: Path) -> None:
         seg.PatientID = seg.PatientName = ""
         seg.save_as(path)
     assert len({case.patient for case in cohort_of(tmp_path).cases}) == 1
+
+
+def test_studies_that_name_no_patient(tmp_path: Path) -> None:
+    """Each may be of anybody, which is said as of other lists."""
+    for n in range(2):
+        write_scan(
+            tmp_path / f"{n}/a", replace(scan(PatientID="", PatientName=""), study=generate_uid())
+        )
+        draw(tmp_path / f"{n}/seg.dcm", NESTED, stack_of(tmp_path / f"{n}"))
+    assert cohort_of(tmp_path).counted == "cases"
+    shutil.rmtree(tmp_path)
+    write_scan(tmp_path / "a", scan(PatientID="P1"))
+    draw(tmp_path / "seg.dcm", NESTED, stack_of(tmp_path))
+    assert cohort_of(tmp_path).counted == "patients"
+
+
+def test_label_schemes_are_of_files(tmp_path: Path) -> None:
+    _studies(tmp_path, [NESTED])
+    for task in (Brats(), Segmentation()):
+        with pytest.raises(ConfigError, match="segments of DICOM have names of their own"):
+            open_cohort(task, tmp_path, Recorder(silent=True), labels="2023", required=("flair",))
+
+
+def test_what_is_predicted_needs_no_segmentation(tmp_path: Path) -> None:
+    """Not even one that is broken."""
+    _studies(tmp_path, [NESTED])
+    (tmp_path / "0/seg.dcm").write_bytes((tmp_path / "0/seg.dcm").read_bytes()[:-200])
+    for task in (Brats(), Segmentation().for_images()):
+        found = open_cohort(task, tmp_path, Recorder(silent=True), need_target=False,
+                            required=("flair",))  # fmt: skip
+        assert found.cases[0].target is None
+
+
+def test_no_known_contrast(tmp_path: Path) -> None:
+    write_scan(tmp_path / "a", Scan().of(SeriesDescription="Something"))
+    draw(tmp_path / "seg.dcm", NESTED, stack_of(tmp_path))
+    with pytest.raises(DataError, match=r"no series shows a known contrast .*--series MODALITY="):
+        cohort_of(tmp_path)
+    task = Segmentation().with_series({"image": "Some*"})
+    (case,) = open_cohort(task, tmp_path, Recorder(silent=True)).cases
+    assert [*case.images] == ["image"]
+
+
+def test_nifti_whose_sources_are_dicom(tmp_path: Path) -> None:
+    write_scan(tmp_path / "a", scan())
+    assert looks_like_dicom(tmp_path)
+    (tmp_path / "dataset.json").write_text("{}")
+    assert not looks_like_dicom(tmp_path)
