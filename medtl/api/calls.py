@@ -163,11 +163,14 @@ def predict(
     return Predictions(folder, done.files, lines, ensemble.synthetic, done.failed)
 
 
-def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None = None) -> DataInfo:
+def data_info(
+    data: Where, *, task: str | None = None, paths: bool = False, catalog: Catalog | None = None
+) -> DataInfo:
     """What a folder, a list, a table or an archive holds: its cases, or its series of DICOM.
 
     Args:
         task: who reads it; None: whichever task does.
+        paths: of DICOM, where the first file of each series lies; it may name the patient.
 
     Raises:
         DataError: nothing there is read.
@@ -176,7 +179,8 @@ def data_info(data: Where, *, task: str | None = None, catalog: Catalog | None =
     from medtl.data.info import describe_data
 
     root = from_home(data)
-    return DataInfo(str(root), *describe_data(root, catalog or load_catalog(), task))
+    found = describe_data(root, catalog or load_catalog(), task, paths=paths)
+    return DataInfo(str(root), *found)
 
 
 def convert_data(

@@ -29,6 +29,10 @@ def data() -> None:
 def info(
     root: Root,
     task: Reader = None,
+    paths: Annotated[
+        bool,
+        typer.Option("--paths", help="Also where each series lies; paths may name patients."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Print what a folder holds: its cases, or its series of DICOM."""
@@ -38,7 +42,7 @@ def info(
     from medtl import api
     from medtl.runtime.console import Reporter, print_json
 
-    found = api.data_info(root, task=task)
+    found = api.data_info(root, task=task, paths=paths)
     if json:
         print_json(found.to_json())
         return
@@ -69,11 +73,15 @@ def convert(
     check_there(root)
     from medtl import api
     from medtl.cli.errors import SOME_FAILED
-    from medtl.runtime.console import print_json
+    from medtl.runtime.console import Reporter, print_json
 
     found = api.convert_data(
         root, out, to=to, task=task, labels=labels, series=series or (), verbose=not quiet
     )
+    if quiet:  # else the call has printed them
+        for note in found.notes:
+            if note.startswith("warning: "):
+                Reporter(quiet).warn(note.removeprefix("warning: "))
     if json:
         print_json(found.to_json())
     return SOME_FAILED if found.failed else 0

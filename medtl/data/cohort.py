@@ -76,6 +76,7 @@ def open_cohort(
     whole_studies: bool = True,
     partial: bool = False,
     segmented: bool = False,
+    own_grids: bool = False,
     **options: Any,
 ) -> Cohort:
     """The cases under ``data``, with the reader's notes reported.
@@ -91,6 +92,7 @@ def open_cohort(
             :func:`medtl.data.dicom.study.read_studies`.
         whole_studies: leave out studies in DICOM that lack a ``required`` modality.
         segmented: read the segmentations of studies in DICOM also where no target is needed.
+        own_grids: leave images in DICOM on their own grids.
         partial: cases may lack some of the ``required`` modalities, and so may studies.
         options: ``labels``, ``required`` and ``need_target`` of :meth:`Task.cases`.
 
@@ -102,7 +104,17 @@ def open_cohort(
     whole = required is not None and whole_studies and not partial
     if series and (data is None or not looks_like_dicom(data)):
         refuse_series(series)
-    converted = _converted(task, data, names, required, series, whole, options, segmented)
+    converted = _converted(
+        task,
+        data,
+        names,
+        required,
+        series,
+        whole=whole,
+        options=options,
+        segmented=segmented,
+        own_grids=own_grids,
+    )
     if partial:
         options["required"] = ()
     if converted is not None:
@@ -133,9 +145,11 @@ def _converted(
     names: Mapping[str, Any] | None,
     required: Sequence[str] | None,
     series: Mapping[str, str] | None,
+    *,
     whole: bool,
     options: Mapping[str, Any],
     segmented: bool,
+    own_grids: bool,
 ) -> Converted | None:
     """Studies in DICOM as a folder of NIfTI files that the task reads.
 
@@ -172,6 +186,7 @@ def _converted(
         whole=whole,
         listing=task.dicom_list,
         labels=maps,
+        own_grids=own_grids,
     )
 
 

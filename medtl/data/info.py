@@ -32,18 +32,21 @@ class Described(NamedTuple):
     synthetic: bool
 
 
-def describe_data(root: Path, catalog: Catalog, task: str | None = None) -> Described:
+def describe_data(
+    root: Path, catalog: Catalog, task: str | None = None, *, paths: bool = False
+) -> Described:
     """The series or cases below a folder, or in a list, a table or an archive.
 
     Args:
         task: who reads it; None: whichever task does, brats and the like before those that read
             any list.
+        paths: of DICOM, where the first file of each series lies.
 
     Raises:
         DataError: nothing there is read; says what each task misses.
     """
     if looks_like_dicom(root):
-        return _dicom(root)
+        return _dicom(root, paths)
     found = readers(root, catalog, task).cohorts
     first = found[0][1]
     rows = tuple(in_threads(_case, first.cases))
@@ -112,7 +115,7 @@ def _last(name: str) -> int:
     return 1 + _ANY.index(_plain(name)) if _plain(name) in _ANY else 0
 
 
-def _dicom(root: Path) -> Described:
+def _dicom(root: Path, paths: bool) -> Described:
     from medtl.data.dicom.contrasts import contrast_of
     from medtl.data.dicom.series import find_series
     from medtl.data.dicom.study import made_up, made_up_patients, uid_of
@@ -137,6 +140,7 @@ def _dicom(root: Path) -> Described:
                 "shape": list(stack.shape) if stack else None,
                 "spacing_mm": [round(mm, 4) for mm in stack.spacing_mm] if stack else None,
                 "problem": "" if segmentation else _problem(series, why),
+                "path": str(series.frames[0].file) if paths else "",
             }
         )
     notes = tuple(f"not read: {text}" for text in found.unread)

@@ -189,8 +189,8 @@ class _Job:
         return _Written(case.id, (path, *more), volumes, max(found.moved))
 
     def _write_seg(self, case: Case, slices: Stack, found: LabelMap) -> list[Path]:
-        """The SEG file of a case from DICOM; none where all regions are empty, or with a
-        warning."""
+        """The SEG file of a case from DICOM; none where all regions are empty, or with a warning
+        where its header allows none."""
         from medtl.data.dicom.seg import write_seg
 
         path, regions = self.out / f"{file_name(case.id)}.dcm", self.preprocessor.regions
@@ -198,8 +198,11 @@ class _Job:
             values_of = {name: found.values_of(name) for name in regions}
             written = write_seg(path, found.label_IJK, values_of, slices, self.model)
         except DataError as error:
-            self.reporter.warn(f"{case.id}: no DICOM SEG: {error}")
-            return []
+            told = f"{case.id}: no DICOM SEG"
+            self.reporter.warn(f"{told}: {error}", kept=told)
+            written = False
+        if not written:
+            path.unlink(missing_ok=True)  # of an earlier prediction
         return [path] if written else []
 
     def write_tables(

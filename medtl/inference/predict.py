@@ -72,6 +72,7 @@ def predict(
             divided=False,
             ignored=ignored,
             series=parse_series(series),
+            own_grids=options.register,  # they are moved from there, and interpolated once
             labels=labels,
             required=ensemble.modalities,
             need_target=False,

@@ -104,6 +104,7 @@ def convert_studies(
     whole: bool = True,
     listing: str = "",
     labels: LabelMaps | None = None,
+    own_grids: bool = False,
 ) -> Converted:
     """Write the ``wanted`` images of every study below ``root``, once; later calls find them.
 
@@ -117,6 +118,7 @@ def convert_studies(
         whole: leave out studies that lack one of the wanted images, not only those without any.
         listing: ``cases.csv`` or ``cases.json``, which lists the images of each study; "": none.
         labels: of the studies' segmentations; None: they are not read.
+        own_grids: leave each image on its own grid; else all of a study are laid onto one.
 
     Raises:
         DataError: no DICOM, or no study that can be read; names the study and its series.
@@ -137,7 +139,7 @@ def convert_studies(
                 study = replace(study, images={name: study.images[name] for name in shown})
                 numbered = ((name, list(channels).index(name)) for name in shown)
                 paths = {name: naming(study.id, name, number) for name, number in numbered}
-                folder = _written(study, paths)
+                folder = _written(study, paths, own_grids)
                 segmented = _segmented(study, folder, labels, unlabelled) if labels else None
                 kept.append(_Kept(study, folder, segmented))
             except DataError as error:
@@ -155,7 +157,7 @@ def convert_studies(
             f"{root}: no study has a segmentation (DICOM SEG){why}; add one per study, or "
             "convert the images by medtl data convert and add label maps"
         )
-    notes = [note for each in kept for note in _notes(each.study)]
+    notes = [note for each in kept for note in _notes(each.study, own_grids)]
     if labels and segmented_studies:
         notes.append(counted_regions(segmented_studies, labels))
     folder = _together(kept, labels, listing, tuple(channels), naming)
@@ -250,14 +252,15 @@ def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
         raise DataError(f"no series shows {what}{reasons}{advice}")
 
 
-def _written(study: Study, paths: Mapping[Modality, str]) -> Path:
+def _written(study: Study, paths: Mapping[Modality, str], own_grids: bool) -> Path:
     """The folder of a study's images; it is filled unless it is there."""
-    folder = cache_dir() / "dicom" / _key(study, paths)
+    folder = cache_dir() / "dicom" / _key(study, paths, own_grids)
     if not folder.is_dir():
-        images = _images(study)
-        affine = reference_of(study).stack.affine
+        images = _images(study, own_grids)
+        onto = reference_of(study).stack.affine
         with _settled(folder), new_folder(folder) as filling:
             for name, image_IJK in images.items():
+                affine = study.images[name].stack.affine if own_grids else onto
                 path = filling / paths[name]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_nifti(path, image_IJK, affine)
@@ -315,7 +318,7 @@ def _settled(folder: Path) -> Iterator[None]:
             raise unwritable(folder, error) from error
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: Study, own_grids: bool) -> list[str]:
     shown = [f"{name} {chosen.series.description}" for name, chosen in study.images.items()]
     notes = [f"{study.id}: {', '.join(shown)}"]
     for name, chosen in study.images.items():
@@ -326,9 +329,9 @@ def _notes(study: Study) -> list[str]:
         notes.append(f"{study.id}: slices that lie there more than once: {doubled}")
     if study.set_aside:
         notes.append(f"{study.id}: set aside: {'; '.join(study.set_aside)}")
-    if moved := _moved(study):
+    if not own_grids and (moved := _moved(study)):
         laid = f"{', '.join(moved)} laid onto the grid of {_reference(study)}"
-        notes.append(f"warning: {study.id}: {laid}; they were not registered (--register)")
+        notes.append(f"warning: {study.id}: {laid}; they were not registered (predict --register)")
     return notes
 
 
@@ -352,9 +355,11 @@ def _header(chosen: Chosen) -> Header:
     return Header(path, stack.shape, stack.affine, stack.spacing_mm, np.dtype(np.float32))
 
 
-def _images(study: Study) -> dict[Modality, NDArray[np.float32] | NDArray[np.int16]]:
-    """The images of a study, all on one grid."""
-    onto, moved = _header(reference_of(study)), _moved(study)
+def _images(
+    study: Study, own_grids: bool
+) -> dict[Modality, NDArray[np.float32] | NDArray[np.int16]]:
+    """The images of a study, all on one grid or each on its own."""
+    onto, moved = _header(reference_of(study)), [] if own_grids else _moved(study)
     for name in moved:
         one_grid.check_shown(name, _header(study.images[name]), _reference(study), onto)
     images = {}
@@ -376,7 +381,7 @@ def _compact(image_IJK: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np
     return image_IJK
 
 
-def _key(study: Study, paths: Mapping[Modality, str]) -> str:
+def _key(study: Study, paths: Mapping[Modality, str], own_grids: bool) -> str:
     """A hash of the files that are read, in their order, and of what is made of them."""
     contents: dict[Path, str] = {}
     parts = []
@@ -386,4 +391,4 @@ def _key(study: Study, paths: Mapping[Modality, str]) -> str:
             if path not in contents:
                 contents[path] = content_of(path)
             parts.append([name, contents[path], frame.file.member, frame.index])
-    return key_of(sorted(paths.items()), parts)
+    return key_of(sorted(paths.items()), parts, own_grids)

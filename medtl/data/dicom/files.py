@@ -71,20 +71,26 @@ class DicomFile:
             return archive.getinfo(self.member).file_size
 
 
-def find_files(root: Path) -> list[DicomFile]:
+def find_files(root: Path) -> tuple[list[DicomFile], list[str]]:
     """The DICOM files of a folder or an archive, sorted; an index (DICOMDIR) is none.
 
+    Returns:
+        the files, and of archives in a folder that cannot be unpacked what is wrong.
+
     Raises:
-        DataError: as :func:`medtl.data.formats.folders.walk`, and for an archive that cannot be
-            unpacked.
+        DataError: as :func:`medtl.data.formats.folders.walk`, and if ``root`` is such an archive.
     """
     if root.is_file():
-        return sorted(_within(root))
+        return sorted(_within(root)), []
     found: list[DicomFile] = []
+    damaged = []
     for held in walk(root):
         for name in held.files:
-            found += _within(held.path / name)
-    return sorted(found)
+            try:
+                found += _within(held.path / name)
+            except DataError as error:
+                damaged.append(str(error))
+    return sorted(found), damaged
 
 
 def looks_like_dicom(root: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from medtl.data.dicom.files import DicomFile, find_files
 from medtl.data.dicom.frames import Acquisition, Frame, Origin, read_frames
 from medtl.data.dicom.stacks import Stack, stacked
-from medtl.errors import DataError, visible
+from medtl.errors import DataError, shortened, visible
 from medtl.runtime.parallel import in_threads
 
 #: What comes from scanners, as volumes of slices; segmentations, reports and plans do not.
@@ -65,11 +65,11 @@ def find_series(root: Path) -> Found:
     Raises:
         DataError: the folder cannot be walked, or holds no DICOM.
     """
-    files = find_files(root)
+    files, unread = find_files(root)
     if not files:
-        raise DataError(f"{root}: holds no DICOM; check the path")
+        why = f" ({shortened(unread)})" if unread else ""
+        raise DataError(f"{root}: holds no DICOM{why}; check the path")
     groups: dict[tuple[str, str], list[tuple[Origin, list[Frame]]]] = defaultdict(list)
-    unread = []
     for read in in_threads(_read, files):
         if isinstance(read, str):
             unread.append(read)

@@ -130,6 +130,23 @@ def test_without_a_frame_of_reference_there_is_no_segmentation(
     assert (tmp_path / "out" / "volumes.csv").is_file()
 
 
+def test_no_segmentation_of_an_earlier_prediction_stays(
+    run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
+) -> None:
+    """As where nothing is found any more, or the header allows no SEG."""
+    _study(tmp_path / "in", scan)
+    for path in (tmp_path / "in").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
+    medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT)
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    left = path.with_name(path.name.replace(".nii.gz", ".dcm"))
+    left.write_bytes(b"of another model")
+    medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT)
+    assert not left.exists()
+
+
 def test_a_broken_case_is_reported_and_the_others_go_on(
     run: Path, small_phantom: Callable[..., Path], medtl: Terminal, tmp_path: Path
 ) -> None:

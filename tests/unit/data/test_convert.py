@@ -220,3 +220,13 @@ def test_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a picture; only volumes are converted"):
         api.convert_data(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_quiet_silences_no_warning(tmp_path: Path, medtl: Terminal) -> None:
+    scan = Scan()
+    write_scan(tmp_path / "in" / "a", scan.of(SeriesDescription="AX FLAIR"))
+    write_scan(tmp_path / "in" / "b", Scan().of(SeriesDescription="AX FLAIR"))
+    (tmp_path / "in" / "b" / "003.dcm").unlink()
+    out, err = medtl("data", "convert", tmp_path / "in", tmp_path / "out", "-q", code=3)
+    assert out == ""
+    assert "warning: left out: study-" in err

@@ -32,6 +32,10 @@ def test_series_of_dicom(tmp_path: Path) -> None:
     assert len({row["study"] for row in found.rows()}) == 1
     for text in ("Surname", "ID-4711", scan.study):
         assert text not in json.dumps(found.to_json())
+    (path,) = {row["path"] for row in found.rows()}
+    assert path == ""
+    told = {row["description"]: row["path"] for row in api.data_info(tmp_path, paths=True).rows()}
+    assert told["AX FLAIR"] == str(tmp_path / "a" / "000.dcm")
 
 
 def test_cases_as_a_task_reads_them(small_phantom: Callable[..., Path]) -> None:

@@ -87,6 +87,30 @@ def test_without_contrast_the_finest_grid_is_taken(tmp_path: Path) -> None:
     assert_allclose(image.affine, fine.affine, atol=1e-4)
 
 
+def test_images_can_stay_on_their_own_grids(tmp_path: Path) -> None:
+    """Where they are registered they are interpolated once, from there."""
+    study(tmp_path)
+    done = convert_studies(
+        tmp_path, ("flair", "t1ce"), Brats.modalities, Brats().image_path, own_grids=True
+    )
+    (found,) = done.studies
+    stacks = {name: chosen.stack for name, chosen in found.images.items()}
+    for name, stack in stacks.items():
+        image = nibabel.load(done.folder / found.id / f"{found.id}_{name}.nii")
+        assert image.shape == stack.shape
+        assert_allclose(image.affine, stack.affine, atol=1e-4)
+    assert stacks["flair"].shape != stacks["t1ce"].shape
+    assert not any("laid onto" in note for note in done.notes)
+
+
+def test_a_damaged_archive_leaves_the_others(tmp_path: Path) -> None:
+    study(tmp_path)
+    (tmp_path / "damaged.zip").write_bytes(b"PK\x03\x04 and no more")
+    done = converted(tmp_path, "flair", "t1ce")
+    assert len(done.studies) == 1
+    assert "damaged.zip: damaged archive" in done.unread[0]
+
+
 def test_a_second_call_finds_what_the_first_wrote(tmp_path: Path) -> None:
     study(tmp_path)
     first = converted(tmp_path, "flair", "t1ce").folder
@@ -127,7 +151,7 @@ def test_beside_nifti_files_dicom_is_not_read(tmp_path: Path) -> None:
     assert looks_like_dicom(tmp_path)
     (tmp_path / "a.nii.gz").write_bytes(b"any")
     assert not looks_like_dicom(tmp_path)
-    assert len(find_files(tmp_path)) == 7
+    assert len(find_files(tmp_path)[0]) == 7
 
 
 def test_cohorts_hold_studies_by_made_up_names(tmp_path: Path) -> None:
