@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from medtl.data.case import Case
 from medtl.data.cohort import check_case, region_masks
 from medtl.data.domain import parse_domain
 from medtl.data.io.images import read_labels, read_volume
+from medtl.data.io.nifti import write_nifti
 from medtl.data.splits import cases_of, split_patients
 from medtl.data.task import Defaults, Task, bound
 from medtl.data.voxel_size import axes_mm
@@ -221,6 +223,44 @@ def a_case_can_be_prepared(tried: Tried) -> None:
     with own_cache():
         prepared = preprocessor(case, with_target=bool(regions))
     require(prepared["image"].isfinite().all(), f"{case.id} is not finite once it is prepared")
+
+
+def what_is_made_of_dicom_is_read(tried: Tried) -> None:
+    """Images and label maps that medtl makes of DICOM are found, with the values that it declares.
+
+    Tasks of one data set that say by ``image_path`` where such images lie.
+    """
+    made = tried.target()()
+    modalities = getattr(made, "modalities", ())
+    if not modalities or made.dicom_list or made.image_path("study", modalities[0], 0) is None:
+        return
+    folder, values = empty_folder(), made.segment_values
+    label_IJK: NDArray[Any] = np.resize(
+        sorted({0, *(v for own in values.values() for v in own)}), (16, 16, 16)
+    )
+    random = np.random.default_rng(0)
+    for name in ("study-1", "study-2"):
+        paths = [made.image_path(name, each, n) for n, each in enumerate(modalities)]
+        images: dict[str | None, NDArray[Any]] = {
+            path: random.normal(100, 9, label_IJK.shape).astype(np.float32) for path in paths
+        }
+        if values:
+            images[made.target_path(name)] = label_IJK.astype(np.int16)
+        for path, image_IJK in images.items():
+            if path is None:
+                raise CheckFailed("its image_path or target_path is None for some; give each one")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            write_nifti(folder / path, image_IJK, np.eye(4))
+    try:
+        with own_cache():
+            cases = read(bound(made, folder), folder, need_target=bool(values)).cases
+    except MedtlError as error:
+        raise CheckFailed(f"it does not read what lies at its image_path: {error}") from error
+    ids = sorted(case.id for case in cases)
+    require(ids == ["study-1", "study-2"], f"it finds {ids} there; keep the ids of the studies")
+    for region, own in values.items():
+        found = all(set(case.regions.get(region, ())) == set(own) for case in cases)
+        require(found, f"region {region} has other values in its cases than in segment_values")
 
 
 def a_folder_without_data_is_refused(tried: Tried) -> None:

@@ -660,6 +660,15 @@ class Wordless(Organ):
         return super().cases(root) if list(root.iterdir()) else Cohort(root, ())
 
 
+class Elsewhere(Organ):
+    """It says another place than where it looks."""
+
+    modalities = ("t2",)
+
+    def image_path(self, case: str, modality: str, number: int) -> str:
+        return f"{case}.nii"
+
+
 TASKS: tuple[Broken, ...] = (
     (tasks.phantom_is_read, Unmarked, "is not marked as synthetic"),
     (tasks.reading_is_repeatable, Shuffled, "sort what is found"),
@@ -672,6 +681,7 @@ TASKS: tuple[Broken, ...] = (
     (tasks.defaults_can_be_used, Networkless, "unett.*did you mean 'unet'"),
     (tasks.defaults_can_be_used, Misspelt, "no option 'blokcs'"),
     (tasks.a_case_can_be_prepared, Constant, "every voxel is 1"),
+    (tasks.what_is_made_of_dicom_is_read, Elsewhere, "not read what lies at its image_path"),
     (tasks.a_folder_without_data_is_refused, Wordless, "without an error"),
 )
 
