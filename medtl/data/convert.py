@@ -99,7 +99,8 @@ def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None)
 def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
     """The studies of a folder with every contrast that their headers tell, or that is named, and
     with the label maps of their segmentations."""
-    from medtl.data.dicom.convert import LIST, convert_studies
+    from medtl.data.dicom.convert import convert_studies
+    from medtl.data.dicom.joined import LIST
     from medtl.data.dicom.label_maps import LabelMaps
 
     task = Segmentation()

@@ -5,14 +5,9 @@ Axes: I J K voxels.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +15,14 @@ from numpy.typing import NDArray
 from medtl.data import one_grid
 from medtl.data.case import Cohort
 from medtl.data.dicom.files import close_archives
+from medtl.data.dicom.joined import Kept, Naming, join_studies, settled
 from medtl.data.dicom.label_maps import (
     LabelMaps,
     Segmented,
     check_known,
-    chosen_values,
     counted_regions,
     keep_segments,
     kept_segments,
-    regions_of,
 )
 from medtl.data.dicom.pixels import read_stack
 from medtl.data.dicom.series import find_series
@@ -40,16 +34,10 @@ from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import CANONICAL, Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import cache_dir, content_of, key_of
-from medtl.runtime.files import new_folder, unwritable, write_csv
-
-#: Lists the images of all studies: for classification, and for segmentation.
-TABLE, LIST = "cases.csv", "cases.json"
+from medtl.runtime.files import new_folder
 
 #: What is looked for where nothing says which modalities are needed.
 _EVERY = (*CANONICAL, "ct", "pet")
-
-#: Where a case's image lies: case, modality, number of the modality -> path below the folder.
-Naming = Callable[[str, str, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +71,6 @@ class Converted:
             for case in cohort.cases
         )
         return replace(cohort, cases=cases, failed=self.failed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A study that is used: the folder of its images, and its segments if they are needed."""
-
-    study: Study
-    folder: Path
-    segmented: Segmented | None
 
 
 def convert_studies(
@@ -141,7 +120,7 @@ def convert_studies(
                 paths = {name: naming(study.id, name, number) for name, number in numbered}
                 folder = _written(study, paths, own_grids)
                 segmented = _segmented(study, folder, labels, unlabelled) if labels else None
-                kept.append(_Kept(study, folder, segmented))
+                kept.append(Kept(study, folder, segmented))
             except DataError as error:
                 failed[study.id] = f"{study.id}: {error}"
     finally:
@@ -160,7 +139,7 @@ def convert_studies(
     notes = [note for each in kept for note in _notes(each.study, own_grids)]
     if labels and segmented_studies:
         notes.append(counted_regions(segmented_studies, labels))
-    folder = _together(kept, labels, listing, tuple(channels), naming)
+    folder = join_studies(kept, labels, listing, tuple(channels), naming)
     used = tuple(each.study for each in kept)
     return Converted(folder, used, tuple(notes), failed, found.unread, unlabelled)
 
@@ -179,7 +158,7 @@ def _segmented(
     folder = cache_dir() / "dicom" / _key_of_segments(study, images)
     try:
         if not folder.is_dir():
-            with _settled(folder), new_folder(folder) as filling:
+            with settled(folder), new_folder(folder) as filling:
                 keep_segments(study, onto, filling)
         segmented = kept_segments(folder)
         check_known(segmented, labels)
@@ -203,44 +182,6 @@ def _key_of_segments(study: Study, images: Path) -> str:
     return key_of("segments", images.name, contents, names, grids)
 
 
-def _table(kept: Sequence[_Kept], channels: Sequence[str], naming: Naming) -> list[tuple[str, ...]]:
-    """The channels, then a line per study with the path of each one's image."""
-    lines = [("case", *channels)]
-    for each in kept:
-        lines.append((each.study.id, *(text or "" for text in _paths(each, channels, naming))))
-    return lines
-
-
-def _list(
-    kept: Sequence[_Kept],
-    channels: Sequence[str],
-    naming: Naming,
-    labels: LabelMaps | None,
-    regions: Mapping[str, Sequence[int]],
-) -> str:
-    """A list as MONAI has them; a modality that a study lacks is null."""
-    items = []
-    for each in kept:
-        item: dict[str, Any] = {"id": each.study.id}
-        if each.study.named:
-            item["patient"] = each.study.patient
-        item["image"] = _paths(each, channels, naming)
-        if labels and each.segmented:
-            item["label"] = labels.path_of(each.study.id)
-        items.append(item)
-    content: dict[str, Any] = {"channel_names": dict(enumerate(channels)), "training": items}
-    if regions:
-        content["labels"] = {"background": 0, **regions}
-    return json.dumps(content, indent=1)
-
-
-def _paths(each: _Kept, channels: Sequence[str], naming: Naming) -> list[str | None]:
-    return [
-        naming(each.study.id, name, number) if name in each.study.images else None
-        for number, name in enumerate(channels)
-    ]
-
-
 def _check_whole(study: Study, wanted: Sequence[str], whole: bool) -> None:
     """Raise DataError if a study lacks one of the wanted images, or, unless ``whole``, all."""
     lacking = [name for name in wanted if name not in study.images]
@@ -258,64 +199,13 @@ def _written(study: Study, paths: Mapping[Modality, str], own_grids: bool) -> Pa
     if not folder.is_dir():
         images = _images(study, own_grids)
         onto = reference_of(study).stack.affine
-        with _settled(folder), new_folder(folder) as filling:
+        with settled(folder), new_folder(folder) as filling:
             for name, image_IJK in images.items():
                 affine = study.images[name].stack.affine if own_grids else onto
                 path = filling / paths[name]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_nifti(path, image_IJK, affine)
     return folder
-
-
-def _together(
-    kept: Sequence[_Kept],
-    labels: LabelMaps | None,
-    listing: str,
-    channels: tuple[str, ...],
-    naming: Naming,
-) -> Path:
-    """One folder with the files of several, which are linked where the system can, their label maps
-    and what lists them; or the path of the latter."""
-    every = [each.segmented for each in kept if each.segmented]
-    if len(kept) == 1 and not every and not listing:
-        return kept[0].folder
-    value_of = chosen_values(every, labels) if labels else {}
-    regions = regions_of(every, labels, value_of) if labels and every else {}
-    text = _list(kept, channels, naming, labels, regions) if listing == LIST else ""
-    table = _table(kept, channels, naming) if listing == TABLE else []
-    parts = sorted(
-        (each.folder.name, each.segmented.folder.name if each.segmented else "") for each in kept
-    )
-    values = sorted((sorted(names), value) for names, value in value_of.items())
-    joined = cache_dir() / "dicom" / key_of("joined", parts, values, table, text)
-    if not joined.is_dir():
-        with _settled(joined), new_folder(joined) as filling:
-            for each in kept:
-                shutil.copytree(each.folder, filling, copy_function=_link, dirs_exist_ok=True)
-                if labels and each.segmented:
-                    each.segmented.write(filling / labels.path_of(each.study.id), value_of)
-            if table:
-                write_csv(filling / TABLE, table[0], table[1:])
-            if text:
-                (filling / LIST).write_text(text, encoding="utf-8")
-    return joined / listing if listing else joined
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy(source, target)
-
-
-@contextmanager
-def _settled(folder: Path) -> Iterator[None]:
-    """Another process may fill the folder at the same time: the first one is kept."""
-    try:
-        yield
-    except OSError as error:
-        if not folder.is_dir():
-            raise unwritable(folder, error) from error
 
 
 def _notes(study: Study, own_grids: bool) -> list[str]:
