@@ -176,8 +176,11 @@ class Segmenter:
         return self.settle(self.native_logits(prepared), scheme)
 
     def settle(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Settled:
-        """:func:`decide` by this predictor's constraints, then what the scheme can hold."""
+        """:func:`decide` by this predictor's constraints, then what the scheme can hold; regions of
+        nnU-Net's models are painted over one another, as it does."""
         masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
+        if self.preprocessor.preset.nnunet and not self.exclusive:
+            return scheme.paint_over(masks_LIJK)
         return scheme.settle(masks_LIJK, logits_LIJK.numpy())
 
     def paint_slab(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Slab:

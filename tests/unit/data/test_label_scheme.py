@@ -164,3 +164,25 @@ def test_the_table_of_combinations_changes_nothing(
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
     assert found[0][2].dtype == found[1][2].dtype
+
+
+@pytest.mark.parametrize(
+    "values_of",
+    [
+        {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)},
+        {"WT": (2, 1, 3), "TC": (1, 3), "ET": (3,)},  # regions_class_order 2, 1, 3
+        {"A": (1, 3), "B": (2, 3), "C": (3,)},  # two that overlap
+    ],
+)
+def test_regions_painted_over_one_another(values_of: dict[str, tuple[int, ...]]) -> None:
+    """As nnU-Net has it: ``for n, value in enumerate(order): label[mask[n]] = value``."""
+    masks_LIJK = np.random.default_rng(0).random((3, 6, 7, 8)) < 0.4
+    scheme = LabelScheme.of(values_of, tuple(values_of))
+    expected_IJK = np.zeros(masks_LIJK.shape[1:], int)
+    for mask_IJK, values in zip(masks_LIJK, values_of.values(), strict=True):
+        expected_IJK[mask_IJK] = values[0]
+    found = scheme.paint_over(masks_LIJK)
+    np.testing.assert_array_equal(scheme.paint(found.masks_LIJK), expected_IJK)
+    for own_IJK, values in zip(found.masks_LIJK, values_of.values(), strict=True):
+        np.testing.assert_array_equal(own_IJK, np.isin(expected_IJK, values))
+    assert found.moved == tuple((found.masks_LIJK != masks_LIJK).sum(axis=(1, 2, 3)))
