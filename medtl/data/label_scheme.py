@@ -46,7 +46,6 @@ class LabelScheme:
     regions: tuple[str, ...]
     values: tuple[int, ...]
     patterns_PL: NDArray[np.bool_]
-    firsts_LL: NDArray[np.bool_]  #: the pattern of each region's first value
 
     @classmethod
     def of(cls, values_of: Mapping[str, Sequence[int]], regions: Sequence[str]) -> LabelScheme:
@@ -63,9 +62,7 @@ class LabelScheme:
                     written.setdefault(pattern, value)
         # A voxel as near to several patterns gets the one of fewest regions, then of the first.
         order = sorted(written, key=lambda pattern: (sum(pattern), [not own for own in pattern]))
-        firsts = [[values_of[own][0] in values_of[name] for name in regions] for own in regions]
-        patterns_PL, firsts_LL = (np.array(rows, dtype=bool) for rows in (order, firsts))
-        return cls(tuple(regions), tuple(written[p] for p in order), patterns_PL, firsts_LL)
+        return cls(tuple(regions), tuple(written[p] for p in order), np.array(order, dtype=bool))
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -111,18 +108,6 @@ class LabelScheme:
         settled_LIJK = masks_LIJK.copy()
         settled_LIJK[:, inside_IJK] = settled_NL.T
         moved = (settled_NL != masks_NL).sum(axis=0)
-        return Settled(settled_LIJK, tuple(map(int, moved)))
-
-    def paint_over(self, masks_LIJK: NDArray[np.bool_]) -> Settled:
-        """As nnU-Net paints one region over the other: a voxel has the first value of its last
-        region, whatever else it is in."""
-        last_IJK = np.zeros(masks_LIJK.shape[1:], np.int16)
-        for number, mask_IJK in enumerate(masks_LIJK, start=1):
-            last_IJK[mask_IJK] = number
-        none_1L = np.zeros((1, len(self.regions)), bool)
-        pattern_LL = np.concatenate((none_1L, self.firsts_LL))
-        settled_LIJK = np.stack([own_L[last_IJK] for own_L in pattern_LL.T])
-        moved = (settled_LIJK != masks_LIJK).reshape(len(masks_LIJK), -1).sum(axis=1)
         return Settled(settled_LIJK, tuple(map(int, moved)))
 
     def _likeliest(self, logits_NL: NDArray[Any]) -> NDArray[np.intp]:
@@ -178,6 +163,27 @@ class LabelScheme:
             f"of {', '.join(self.regions)}: {', '.join(told)}; a voxel predicted as another one "
             "gets the likeliest of these, in what is scored as in what is written"
         )
+
+
+def first_patterns(
+    values_of: Mapping[str, Sequence[int]], regions: Sequence[str]
+) -> NDArray[np.bool_]:
+    """The pattern (L) of each region's first value (L)."""
+    rows = [[values_of[own][0] in values_of[name] for name in regions] for own in regions]
+    return np.array(rows, dtype=bool)
+
+
+def painted_over(
+    masks_LIJK: NDArray[np.bool_], patterns_LL: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Masks as nnU-Net paints one region over the other: a voxel has the pattern of its last
+    region, whatever else it is in."""
+    last_IJK = np.zeros(masks_LIJK.shape[1:], np.int16)
+    for number, mask_IJK in enumerate(masks_LIJK, start=1):
+        last_IJK[mask_IJK] = number
+    none_1L = np.zeros((1, len(patterns_LL)), bool)
+    with_none_LL = np.concatenate((none_1L, patterns_LL))
+    return np.stack([own_L[last_IJK] for own_L in with_none_LL.T])
 
 
 def _codes(masks_Lx: NDArray[np.bool_]) -> NDArray[np.unsignedinteger[Any]]:

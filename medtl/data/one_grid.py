@@ -34,7 +34,12 @@ def reference_of(headers: Mapping[Modality, Header]) -> Modality:
     for name in _FIRST:
         if name in headers:
             return Modality(name)
-    return min(headers, key=lambda name: float(np.prod(headers[name].spacing_mm)))
+
+    def size(name: Modality) -> tuple[float, str]:
+        """Rounded, as files round it; of equal ones the first by name."""
+        return float(f"{np.prod(headers[name].spacing_mm):.4g}"), name
+
+    return min(headers, key=size)
 
 
 def on_one_grid(

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medtl.data.case import Case
-from medtl.data.label_scheme import LabelScheme, Settled
+from medtl.data.formats.label_names import recorded_regions
+from medtl.data.label_scheme import LabelScheme, Settled, first_patterns, painted_over
 from medtl.data.subset import stride
 from medtl.data.voxel_size import axes_mm
 from medtl.inference.flips import flipped
@@ -77,6 +78,9 @@ class Segmenter:
     softmax: bool = False  #: the logits are those of a softmax with a background of 0
     flips: bool = False  #: average over all mirrorings of each window
     windows: Shrinking = field(default_factory=Shrinking, compare=False)
+    #: of nnU-Net's models with overlapping regions, which it paints over one another: the regions
+    #: that each one's label value stands for
+    over_LL: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     def prepared_logits(self, image_CIJK: Tensor, shown_IJK: Tensor | None = None) -> Tensor:
         """logits_LIJK on the prepared grid, without small components.
@@ -176,11 +180,10 @@ class Segmenter:
         return self.settle(self.native_logits(prepared), scheme)
 
     def settle(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Settled:
-        """:func:`decide` by this predictor's constraints, then what the scheme can hold; regions of
-        nnU-Net's models are painted over one another, as it does."""
+        """:func:`decide` by this predictor's constraints, then what the scheme can hold."""
         masks_LIJK = decide(logits_LIJK, nested=self.nested, exclusive=self.exclusive)
-        if self.preprocessor.preset.nnunet and not self.exclusive:
-            return scheme.paint_over(masks_LIJK)
+        if self.over_LL is not None:
+            masks_LIJK = painted_over(masks_LIJK, self.over_LL)
         return scheme.settle(masks_LIJK, logits_LIJK.numpy())
 
     def paint_slab(self, logits_LIJK: Tensor, scheme: LabelScheme) -> Slab:
@@ -208,11 +211,15 @@ class Segmenter:
     ) -> Segmenter:
         """``tell`` is called with a sentence if the memory holds only smaller windows."""
         nested, least_ml = metadata.nested, metadata.min_component_ml
-        windows, exclusive = Shrinking(tell), metadata.exclusive
+        windows, exclusive, over_LL = Shrinking(tell), metadata.exclusive, None
+        if preprocessor.preset.nnunet and metadata.names and not (nested or exclusive):
+            values_of = recorded_regions(metadata.names).values
+            over_LL = first_patterns(values_of, preprocessor.regions)
         return cls(
             *(network, preprocessor, patch_size, fabric, nested, least_ml, exclusive),
             softmax=metadata.softmax,
             windows=windows,
+            over_LL=over_LL,
         )
 
     def calibrate(

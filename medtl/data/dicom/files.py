@@ -87,7 +87,7 @@ def find_files(root: Path) -> tuple[list[DicomFile], list[str]]:
     for held in walk(root):
         for name in held.files:
             try:
-                found += _within(held.path / name)
+                found += list(_within(held.path / name))
             except DataError as error:
                 damaged.append(str(error))
     return sorted(found), damaged

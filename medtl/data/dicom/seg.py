@@ -82,9 +82,12 @@ def write_seg(
         model: what predicted the masks.
 
     Raises:
-        DataError: the header of the series does not allow one, or its frames lie in several files.
+        DataError: the label map has another grid than the series, the header of the series allows
+            none, or its frames lie in several files.
         RunError: the path cannot be written.
     """
+    if label_IJK.shape != stack.shape:
+        raise DataError("its label map does not lie on the grid of the series")
     held = set().union(*(np.unique(slice_IJ).tolist() for slice_IJ in label_IJK.T))
     shown = {name: tuple(held & {*values}) for name, values in values_of.items()}
     shown = {name: values for name, values in shown.items() if values}

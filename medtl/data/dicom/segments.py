@@ -28,6 +28,9 @@ from medtl.errors import DataError, visible
 #: Names of segments in lower case, as files spell them differently.
 Names = frozenset[str]
 
+#: The last pixel of a row or column may lie off by this share of a pixel, as headers round sizes.
+FAR_SHARE = 0.25
+
 #: A segment of this name is none.
 _BACKGROUND = "background"
 
@@ -99,36 +102,50 @@ def paint_segments(study: Study, onto: Stack) -> Painted:
         DataError: two files have segments of one name, one lies on the grid of no series, or one
             cannot be read.
     """
-    done = Painted(np.zeros(onto.shape, np.uint16))
+    done, owners = Painted(np.zeros(onto.shape, np.uint16)), dict[str, str]()
     for series in study.segmentations:
         by_file: dict[DicomFile, list[Frame]] = defaultdict(list)
         for frame in series.frames:
             by_file[frame.file].append(frame)
         for frames in by_file.values():
-            _paint_file(frames, series, study.grids, onto, done)
+            _paint_file(frames, series, study.grids, onto, done, owners)
     return done.compact()
 
 
 def _paint_file(
-    frames: Sequence[Frame], series: Series, grids: Sequence[Chosen], onto: Stack, done: Painted
+    frames: Sequence[Frame],
+    series: Series,
+    grids: Sequence[Chosen],
+    onto: Stack,
+    done: Painted,
+    owners: dict[str, str],
 ) -> None:
-    """Add the segments of one file to what is done."""
+    """Add the segments of one file to what is done.
+
+    Args:
+        owners: segment -> the file that shows it, which is extended; a copy of a file that was read
+            is left out, and the parts of a concatenation are one file.
+    """
     dataset = open_pixels(frames[0])
     with reading(frames[0].file):
+        own = str(dataset.get("ConcatenationUID") or dataset.get("SOPInstanceUID"))
+        if own in owners.values() and "ConcatenationUID" not in dataset:
+            return
         names = _names(dataset, series.origin.names)
-        own = {name.casefold(): name for name in names.values()}
-        shared = own.keys() & done.spelt.keys()
-        if shared:
-            raise DataError(
-                f"several of its segmentations have a segment {own[min(shared)]}; keep one"
-            )
-        done.spelt.update(own)
-        grid, slices = _grid_of(frames, series, _likely_first(dataset, grids, onto))
+        for name in names.values():
+            done.spelt.setdefault(name.casefold(), name)
+        likely = _likely_first(dataset, frames[0].apart_mm, grids, onto)
+        grid, slices = _grid_of(frames, series, likely)
         drawn = done if grid is onto else Painted(np.zeros(grid.shape, np.uint16))
         for frame, k in zip(frames, slices, strict=True):
             for number, mask_JI in _masks(dataset, frame):
-                if number in names:
-                    drawn.paint(mask_JI.T, k, names[number].casefold())
+                if number in names and mask_JI.any():
+                    name = names[number].casefold()
+                    if owners.setdefault(name, own) != own:
+                        raise DataError(
+                            f"several of its segmentations have a segment {names[number]}; keep one"
+                        )
+                    drawn.paint(mask_JI.T, k, name)
     if drawn is not done:
         moved_IJK = nearest_onto(drawn.set_IJK, grid.affine, onto.shape, onto.affine)
         done.add(Painted(moved_IJK, drawn.sets))
@@ -140,24 +157,26 @@ def _names(dataset: Dataset, patient: Sequence[str]) -> dict[int, str]:
     Raises:
         DataError: none is there, or one holds words that name the patient and has no public code.
     """
-    found = {}
-    for segment in dataset.get("SegmentSequence") or ():
+    found, replaced = {}, set[str]()
+    segments = dataset.get("SegmentSequence") or ()
+    if not segments:
+        raise DataError("names no segments")
+    for segment in segments:
         number = int(segment.SegmentNumber)
         label = str(segment.get("SegmentLabel") or "").strip()
         if without_names(label, patient) != label:
             label = _coded(segment)
-            if not label:
+            if not label or label.casefold() in replaced:
                 raise DataError(
                     f"the label of segment {number} has words of the patient's name or number; "
                     "rename it"
                 )
+            replaced.add(label.casefold())
         name = visible(label) or f"segment {number}"
         if name.casefold() == "ignore":
             raise DataError("a segment is called ignore, which is no region; rename it")
         if name.casefold() != _BACKGROUND:
             found[number] = name
-    if not found:
-        raise DataError("names no segments")
     return found
 
 
@@ -196,13 +215,17 @@ def _segment_of(dataset: Dataset, frame: Frame) -> int:
     raise DataError(f"{frame}: does not say its segment")
 
 
-def _likely_first(dataset: Dataset, grids: Sequence[Chosen], onto: Stack) -> list[Stack]:
-    """The grids of the study: that of the series which a file says it was drawn on, then ``onto``,
-    then the others."""
+def _likely_first(
+    dataset: Dataset, apart_mm: float | None, grids: Sequence[Chosen], onto: Stack
+) -> list[Stack]:
+    """The grids of the study: that of the series which a file says it was drawn on, those whose
+    slices are as far apart as it says, ``onto``, the others."""
     named = {str(item.get("SeriesInstanceUID")) for item in dataset.get(_REFERENCED) or ()}
 
-    def order(grid: Chosen) -> tuple[bool, bool]:
-        return grid.series.origin.series not in named, grid.stack is not onto
+    def order(grid: Chosen) -> tuple[bool, bool, bool]:
+        step_mm = grid.stack.spacing_mm[2]
+        fits = apart_mm is not None and abs(apart_mm - step_mm) <= GAP_SHARE * step_mm
+        return grid.series.origin.series not in named, not fits, grid.stack is not onto
 
     return [grid.stack for grid in sorted(grids, key=order)]
 
@@ -233,10 +256,7 @@ def _slice_of(frame: Frame, grid: Stack) -> int | None:
         return None
     limit_mm = max(GAP_SHARE * min(grid.spacing_mm), GAP_MM)
     growth_mm = np.abs(np.subtract(frame.spacing_mm, first.spacing_mm))
-    if (growth_mm * (frame.rows, frame.columns)).max() > limit_mm:
-        return None
-    step_mm = grid.spacing_mm[2]
-    if frame.apart_mm is not None and abs(frame.apart_mm - step_mm) > GAP_SHARE * step_mm:
+    if (growth_mm * (frame.rows, frame.columns)).max() > FAR_SHARE * min(frame.spacing_mm):
         return None
     place = np.array(frame.position) * (-1, -1, 1) - grid.affine[:3, 3]  # from LPS to RAS
     i, j, k = np.linalg.solve(grid.affine[:3, :3], place)

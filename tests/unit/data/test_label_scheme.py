@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from medtl.data.case import Case
 from medtl.data.cohort import region_masks
-from medtl.data.label_scheme import LabelScheme
+from medtl.data.label_scheme import LabelScheme, first_patterns, painted_over
 from medtl.inference.segmentation import decide
 
 #: Regions of BraTS-PED, several of which others hold.
@@ -177,12 +177,25 @@ def test_the_table_of_combinations_changes_nothing(
 def test_regions_painted_over_one_another(values_of: dict[str, tuple[int, ...]]) -> None:
     """As nnU-Net has it: ``for n, value in enumerate(order): label[mask[n]] = value``."""
     masks_LIJK = np.random.default_rng(0).random((3, 6, 7, 8)) < 0.4
-    scheme = LabelScheme.of(values_of, tuple(values_of))
     expected_IJK = np.zeros(masks_LIJK.shape[1:], int)
     for mask_IJK, values in zip(masks_LIJK, values_of.values(), strict=True):
         expected_IJK[mask_IJK] = values[0]
-    found = scheme.paint_over(masks_LIJK)
-    np.testing.assert_array_equal(scheme.paint(found.masks_LIJK), expected_IJK)
-    for own_IJK, values in zip(found.masks_LIJK, values_of.values(), strict=True):
+    regions = tuple(values_of)
+    found_LIJK = painted_over(masks_LIJK, first_patterns(values_of, regions))
+    for own_IJK, values in zip(found_LIJK, values_of.values(), strict=True):
         np.testing.assert_array_equal(own_IJK, np.isin(expected_IJK, values))
-    assert found.moved == tuple((found.masks_LIJK != masks_LIJK).sum(axis=(1, 2, 3)))
+    painted_IJK = LabelScheme.of(values_of, regions).paint(found_LIJK)
+    np.testing.assert_array_equal(painted_IJK, expected_IJK)
+
+
+def test_regions_painted_over_one_another_in_other_values() -> None:
+    """The model's values say which regions a voxel is in, the data's how that is written."""
+    model = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
+    data = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}  # 1 is the core here
+    regions = tuple(model)
+    masks_LIJK = np.eye(3, dtype=bool)[:, :, None, None]
+    painted_LIJK = painted_over(masks_LIJK, first_patterns(model, regions))
+    scheme = LabelScheme.of(data, regions)
+    found = scheme.settle(painted_LIJK, np.zeros(painted_LIJK.shape))
+    assert scheme.paint(found.masks_LIJK).ravel().tolist() == [2, 1, 4]
+    assert found.moved == (0, 0, 0)

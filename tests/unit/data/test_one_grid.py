@@ -15,7 +15,7 @@ from medtl.data.case import Case, ImageFile
 from medtl.data.io.images import read_header, read_volume
 from medtl.data.io.resample_onto import resample_onto
 from medtl.data.modality import Modality
-from medtl.data.one_grid import on_one_grid
+from medtl.data.one_grid import on_one_grid, reference_of
 from medtl.errors import DataError
 
 CENTRE, RADIUS_MM = np.array([4.0, -6.0, 8.0]), 11.0
@@ -121,3 +121,12 @@ def test_the_outer_half_of_a_voxel_is_the_voxel() -> None:
     fine[2, 3] = -2.5  # 18 slices of 1 mm in 3 of 6 mm
     found = resample_onto(image, thick, (2, 2, 18), fine)
     assert_array_equal(found[1, 1], np.full(18, 100.0))
+
+
+def test_voxels_of_one_size_but_for_rounding(tmp_path: Path) -> None:
+    """DICOM and the NIfTI files made of it must give the same reference."""
+    header = read_header(save(tmp_path / "a.nii", (9, 9, 9), affine((1.0, 1.0, 1.0), 0, CENTRE)))
+    finer = replace(header, spacing_mm=(1.0, 1.0, 1 - 6e-8))
+    t1, t2 = Modality("t1"), Modality("t2")
+    assert reference_of({t2: finer, t1: header}) == reference_of({t1: header, t2: finer}) == t1
+    assert reference_of({t1: header, t2: replace(header, spacing_mm=(1.0, 1.0, 0.9))}) == t2

@@ -142,6 +142,13 @@ def test_a_header_that_allows_none_is_told(tmp_path: Path, lost: str) -> None:
     assert not (tmp_path / "seg.dcm").exists()
 
 
+def test_a_label_map_on_another_grid_is_refused(tmp_path: Path) -> None:
+    write_scan(tmp_path / "in", Scan())
+    stack = _stack(tmp_path / "in")
+    with pytest.raises(DataError, match="does not lie on the grid of the series"):
+        write_seg(tmp_path / "seg.dcm", _label(stack)[..., 1:], VALUES, stack, "a model")
+
+
 def test_the_thickness_may_be_missing(tmp_path: Path) -> None:
     for n, dataset in enumerate(datasets(Scan())):
         del dataset.SliceThickness

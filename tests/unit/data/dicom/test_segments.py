@@ -117,7 +117,7 @@ def check_same(found: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray])
         assert_array_equal(found[name], mask_IJK, err_msg=name)
 
 
-def scan(**header: str) -> Scan:
+def scan(**header: str | float) -> Scan:
     return Scan().of(SeriesDescription="AX FLAIR", **header)
 
 
@@ -167,8 +167,38 @@ def test_two_segmentations_of_one_region_are_refused(tmp_path: Path) -> None:
     write_scan(tmp_path / "a", scan())
     for name in ("one", "other"):
         draw(tmp_path / f"{name}.dcm", NESTED, stack_of(tmp_path, "FLAIR"))
-    with pytest.raises(DataError, match="several of its segmentations have a segment ET; keep one"):
+    with pytest.raises(
+        DataError, match=r"several of its segmentations have a segment (WT|TC|ET); keep one"
+    ):
         cohort_of(tmp_path)
+
+
+def test_a_copy_of_a_segmentation_is_read_once(tmp_path: Path) -> None:
+    write_scan(tmp_path / "a", scan())
+    draw(tmp_path / "seg.dcm", NESTED, stack_of(tmp_path))
+    shutil.copy(tmp_path / "seg.dcm", tmp_path / "copy.dcm")
+    check_same(masks_of(cohort_of(tmp_path)), NESTED)
+
+
+def test_parts_of_a_concatenation(tmp_path: Path) -> None:
+    """Each names all segments; one segment goes on in the other part."""
+    write_scan(tmp_path / "a", scan())
+    stack, cut = stack_of(tmp_path), box((0, 40), (0, 48), (0, 3))
+    whole = generate_uid()
+    for part, mask in (("1", cut), ("2", ~cut)):
+        path = tmp_path / f"{part}.dcm"
+        draw(path, {"WT": WT & mask}, stack)
+        seg = pydicom.dcmread(path)
+        seg.ConcatenationUID = whole
+        seg.save_as(path)
+    check_same(masks_of(cohort_of(tmp_path)), {"WT": WT})
+
+
+def test_a_header_that_has_the_gap_between_slices(tmp_path: Path) -> None:
+    """Some scanners store it in place of the distance; highdicom takes it over."""
+    write_scan(tmp_path / "a", scan(SpacingBetweenSlices=0.5))
+    draw(tmp_path / "seg.dcm", NESTED, stack_of(tmp_path))
+    check_same(masks_of(cohort_of(tmp_path)), NESTED)
 
 
 def test_drawn_on_another_series_than_the_grid(tmp_path: Path) -> None:
