@@ -131,7 +131,7 @@ def _paint_file(
         own = str(dataset.get("ConcatenationUID") or dataset.get("SOPInstanceUID"))
         if own in owners.values() and "ConcatenationUID" not in dataset:
             return
-        names = _names(dataset, series.origin.names)
+        names = _names(dataset, frames[0].file, series.origin.names)
         for name in names.values():
             done.spelt.setdefault(name.casefold(), name)
         likely = _likely_first(dataset, frames[0].apart_mm, grids, onto)
@@ -151,7 +151,7 @@ def _paint_file(
         done.add(Painted(moved_IJK, drawn.sets))
 
 
-def _names(dataset: Dataset, patient: Sequence[str]) -> dict[int, str]:
+def _names(dataset: Dataset, file: DicomFile, patient: Sequence[str]) -> dict[int, str]:
     """The label of each segment but the background, by number.
 
     Raises:
@@ -160,7 +160,7 @@ def _names(dataset: Dataset, patient: Sequence[str]) -> dict[int, str]:
     found, replaced = {}, set[str]()
     segments = dataset.get("SegmentSequence") or ()
     if not segments:
-        raise DataError("names no segments")
+        raise DataError(f"{file}: names no segments; leave it out")
     for segment in segments:
         number = int(segment.SegmentNumber)
         label = str(segment.get("SegmentLabel") or "").strip()
@@ -168,13 +168,13 @@ def _names(dataset: Dataset, patient: Sequence[str]) -> dict[int, str]:
             label = _coded(segment)
             if not label or label.casefold() in replaced:
                 raise DataError(
-                    f"the label of segment {number} has words of the patient's name or number; "
-                    "rename it"
+                    f"{file}: the label of segment {number} has words of the patient's name or "
+                    "number; rename it"
                 )
             replaced.add(label.casefold())
         name = visible(label) or f"segment {number}"
         if name.casefold() == "ignore":
-            raise DataError("a segment is called ignore, which is no region; rename it")
+            raise DataError(f"{file}: a segment is called ignore, which is no region; rename it")
         if name.casefold() != _BACKGROUND:
             found[number] = name
     return found
