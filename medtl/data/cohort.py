@@ -199,14 +199,13 @@ def _label_maps(
         ConfigError: ``--labels``, as label maps are made with values of their own.
         DataError: the task takes no labels from DICOM.
     """
-    from medtl.data.dicom.label_maps import LabelMaps
+    from medtl.data.dicom.label_maps import LabelMaps, refuse_labels
 
     if task.target_path("case") is None:
-        if task.dicom_list == "cases.csv" or not needed:
+        if task.dicom_list or not needed:
             return None
         raise DataError(f"{data}: is DICOM, of which task {task.name} reads images alone")
-    if labels:
-        raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
+    refuse_labels(labels)
 
     def place(case: str) -> str:
         return task.target_path(case) or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from medtl.data.case import Case, Cohort
 from medtl.data.dicom.files import looks_like_dicom
@@ -14,9 +14,6 @@ from medtl.data.task import bound
 from medtl.errors import DataError, MedtlError, shortened
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.parallel import in_threads
-
-if TYPE_CHECKING:
-    from medtl.data.dicom.series import Series
 
 #: Tasks that read whatever lists its cases, and so come after those of one data set.
 _ANY = ("segmentation", "classification")
@@ -117,7 +114,7 @@ def _last(name: str) -> int:
 
 def _dicom(root: Path, paths: bool) -> Described:
     from medtl.data.dicom.contrasts import contrast_of
-    from medtl.data.dicom.series import find_series
+    from medtl.data.dicom.series import find_series, without_names
     from medtl.data.dicom.study import made_up, made_up_patients, uid_of
 
     found = find_series(root)
@@ -127,7 +124,7 @@ def _dicom(root: Path, paths: bool) -> Described:
     rows = []
     for series in found.series:
         contrast, why = contrast_of(series.acquisition)
-        segmentation = series.acquisition.modality == "SEG"
+        problem = without_names(series.problem or why, series.origin.names)
         stack = series.stacks[0] if series.stacks else None
         rows.append(
             {
@@ -135,22 +132,16 @@ def _dicom(root: Path, paths: bool) -> Described:
                 "patient": patients[uid_of(series)],
                 "description": series.description,
                 "modality": series.acquisition.modality,
-                "shows": "segmentation" if segmentation else contrast,
+                "shows": "segmentation" if series.is_segmentation else contrast,
                 "volumes": len(series.stacks),
                 "shape": list(stack.shape) if stack else None,
                 "spacing_mm": [round(mm, 4) for mm in stack.spacing_mm] if stack else None,
-                "problem": "" if segmentation else _problem(series, why),
+                "problem": "" if series.is_segmentation else problem,
                 "path": str(series.frames[0].file) if paths else "",
             }
         )
     notes = tuple(f"not read: {text}" for text in found.unread)
     return Described("DICOM", (), tuple(rows), notes, False)
-
-
-def _problem(series: Series, why: str) -> str:
-    from medtl.data.dicom.series import without_names
-
-    return without_names(series.problem or why, series.origin.names)
 
 
 def _case(case: Case) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from medtl.data.dicom.stacks import Stack
 from medtl.data.dicom.study import Study
 from medtl.data.io.images import read_labels
 from medtl.data.io.nifti import write_nifti
-from medtl.errors import DataError, shortened
+from medtl.errors import ConfigError, DataError, shortened
 
 #: Of a study in the cache: the number of each voxel's set of segments, and those sets.
 _NUMBERS, _SETS = "sets.nii", "sets.json"
@@ -36,6 +36,12 @@ class LabelMaps:
     def known(self) -> tuple[str, ...]:
         """The names that segments may have; empty: any."""
         return self.names or tuple(self.values)
+
+
+def refuse_labels(labels: str | None) -> None:
+    """Raise ConfigError for ``--labels`` beside DICOM."""
+    if labels:
+        raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
 
 
 @dataclass(frozen=True, slots=True)

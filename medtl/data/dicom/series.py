@@ -43,6 +43,11 @@ class Series:
     repeated: bool = False
 
     @property
+    def is_segmentation(self) -> bool:
+        """Whether its files are SEG."""
+        return self.acquisition.modality == "SEG"
+
+    @property
     def description(self) -> str:
         """As the scanner named it, without words that name the patient; with its number where it
         has no name of its own."""

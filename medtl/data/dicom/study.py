@@ -102,16 +102,14 @@ def _study(
     if len(patient) > 1:
         raise DataError(f"{name}: holds series of several patients; part them")
     aside: list[str] = []
-    usable = []
     words = tuple(sorted({word for series in group for word in series.origin.names}))
     segmentations = tuple(
         replace(each, origin=replace(each.origin, names=words))
         for each in group
-        if each.acquisition.modality == "SEG"
+        if each.is_segmentation
     )
-    for series in group:
-        if series.acquisition.modality == "SEG":
-            continue
+    usable = []
+    for series in (each for each in group if not each.is_segmentation):
         if why := _unusable(series):
             aside.append(f"{series.description}: {why}")
         else:

@@ -87,11 +87,10 @@ class Segmentation(UnboundTask):
         """The cases; of DICOM the studies, with what they show as channels."""
         if not looks_like_dicom(root):
             return read_listing(root, self.ignored)
-        if labels:
-            raise ConfigError("--labels: segments of DICOM have names of their own; drop it")
         from medtl.data.dicom.convert import convert_studies
-        from medtl.data.dicom.label_maps import LabelMaps
+        from medtl.data.dicom.label_maps import LabelMaps, refuse_labels
 
+        refuse_labels(labels)
         done = convert_studies(
             root,
             None,

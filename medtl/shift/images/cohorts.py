@@ -66,23 +66,23 @@ class Cohorts:
                 self._task(*key),
                 key[1],
                 self.reporter,
-                series=parse_series(self._series(key[1])),
+                series=self._series(key[1]),
                 labels=self.request.labels,
                 need_target=False,
             )
         return self.cohorts[key]
 
-    def _series(self, data: Path | None) -> tuple[str, ...]:
+    def _series(self, data: Path | None) -> dict[str, str]:
         """Those that are named, of data in DICOM; none of other data, which are not looked into
         unless some are named."""
         named = self.request.series
-        return named if named and data is not None and looks_like_dicom(data) else ()
+        return parse_series(named) if named and data and looks_like_dicom(data) else {}
 
     def _task(self, name: str, data: Path | None) -> Task:
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
         if isinstance(offered, Task):  # if not, bound says so
             offered = offered.for_images()
-        series = parse_series(self._series(data))
+        series = self._series(data)
         task = bound(offered, data, self.request.labels, ignored=ignored, series=series)
         if task.names is not None:  # bind by its own names, with the parts of training
             task = bound(offered, data, self.request.labels, task.names, ignored, series)

@@ -51,6 +51,15 @@ def _study(folder: Path, scan: Scan) -> None:
     write_scan(folder / "b", brighter.of(SeriesDescription="AX T1 POST"))
 
 
+def _study_without_frame(folder: Path, scan: Scan) -> None:
+    """Its headers allow no SEG."""
+    _study(folder, scan)
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
+
+
 def test_label_map_and_segmentation_lie_on_the_series(
     run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
 ) -> None:
@@ -117,11 +126,7 @@ def test_a_broken_slice_tells_nobody_either(
 def test_without_a_frame_of_reference_there_is_no_segmentation(
     run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
 ) -> None:
-    _study(tmp_path / "in", scan)
-    for path in (tmp_path / "in").rglob("*.dcm"):
-        dataset = pydicom.dcmread(path)
-        del dataset.FrameOfReferenceUID
-        dataset.save_as(path)
+    _study_without_frame(tmp_path / "in", scan)
     _, err = medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT)
     (path,) = (tmp_path / "out").glob("*.nii.gz")
     shown = np.asanyarray(nibabel.load(path).dataobj).any()
@@ -134,11 +139,7 @@ def test_no_segmentation_of_an_earlier_prediction_stays(
     run: Path, scan: Scan, medtl: Terminal, tmp_path: Path
 ) -> None:
     """As where nothing is found any more, or the header allows no SEG."""
-    _study(tmp_path / "in", scan)
-    for path in (tmp_path / "in").rglob("*.dcm"):
-        dataset = pydicom.dcmread(path)
-        del dataset.FrameOfReferenceUID
-        dataset.save_as(path)
+    _study_without_frame(tmp_path / "in", scan)
     medtl("predict", run, "-i", tmp_path / "in", "-o", tmp_path / "out", *EXACT)
     (path,) = (tmp_path / "out").glob("*.nii.gz")
     left = path.with_name(path.name.replace(".nii.gz", ".dcm"))
