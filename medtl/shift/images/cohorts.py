@@ -24,7 +24,7 @@ class Cohorts:
     def __init__(self, request: ShiftRequest, catalog: Catalog, reporter: Reporter) -> None:
         self.request, self.catalog, self.reporter = request, catalog, reporter
         self.cohorts: dict[tuple[str, Path | None], Cohort] = {}
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[tuple[str, Path | None], Task] = {}
 
     def domains(self) -> tuple[DomainCases, DomainCases]:
         """Source and target; the same domain twice for a comparison across its groups."""
@@ -79,6 +79,9 @@ class Cohorts:
         return parse_series(named) if named and data and looks_like_dicom(data) else {}
 
     def _task(self, name: str, data: Path | None) -> Task:
+        key = (name, data)
+        if key in self.tasks:
+            return self.tasks[key]
         offered, ignored = self.catalog.tasks[name].load()(), self.request.ignore_column
         if isinstance(offered, Task):  # if not, bound says so
             offered = offered.for_images()
@@ -86,5 +89,5 @@ class Cohorts:
         task = bound(offered, data, self.request.labels, ignored=ignored, series=series)
         if task.names is not None:  # bind by its own names, with the parts of training
             task = bound(offered, data, self.request.labels, task.names, ignored, series)
-        self.tasks.setdefault(name, task)
+        self.tasks[key] = task
         return task
