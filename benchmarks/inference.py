@@ -11,6 +11,7 @@ cases cannot give. Its Dice only shows that it finds the tumours. ``--left-out``
 other cases instead.
 
     python benchmarks/inference.py             # trains 20 minutes first
+    python benchmarks/inference.py --run RUN   # with the last stage of a run
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ WAYS = ("monai", "same", "default", "fp32")
 AGREEMENT = {"WT": 0.99, "TC": 0.98, "ET": 0.97}
 ALLOWED_LOSS = 0.005
 STEPS = 1000
-LAST = Path("checkpoint_last") / "weights.safetensors"
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
         run_one(options, *options.one)
         return
     cases = [case.id for case in sorted_cases(options.data)][-3:]
-    if not (options.run / "scratch" / LAST).is_file():
+    if not (options.run / "stages.json").is_file():
         words = ["--strategy", "scratch", "--dst", "flair,t1,t1ce,t2", "--spacing", "1"]
         words += ["--set", "patch_size=128,128,128", "--batch-size", "1", "--steps", str(STEPS)]
         words += ["--network", options.network, "--transforms", "brain-mr-light"]
@@ -140,7 +140,8 @@ def run_one(options: argparse.Namespace, way: str, case: str, file: str) -> None
     from medtl.runtime.run_folder import open_run
 
     fabric = build_fabric(options.device, "fp32" if way in ("monai", "fp32") else "auto")
-    trained = read_stage(open_run(options.run), "scratch", load_catalog(), fabric)
+    stage = json.loads((options.run / "stages.json").read_text())[-1]
+    trained = read_stage(open_run(options.run), stage, load_catalog(), fabric)
     predictor = trained.predictor
     chosen = next(c for c in sorted_cases(options.data) if c.id == case)
     image_CIJK = whole_grid(
