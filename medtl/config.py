@@ -76,6 +76,16 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _patients(value: float) -> float:
+    """A share below 1, or a whole number of patients."""
+    if value >= 1 and value != int(value):
+        raise PydanticCustomError("patients", "Input must be a whole number, or a share below 1")
+    return value
+
+
+Patients = Annotated[float, Field(gt=0, le=2**31), AfterValidator(_patients)]
+
+
 UserPath = Annotated[Path, AfterValidator(from_home)]
 
 
@@ -299,6 +309,12 @@ class TrainConfig(BaseModel):
         "Share of the other patients used for validation, not for training.",
         unset="0.2, if 10 or more",
     )
+    train_patients: Patients | None = setting(
+        "Labelled target patients to train and validate with: a number, or a share below 1.",
+        SPLIT,
+        metavar="N",
+        unset="all outside of the test set",
+    )
     splits: UserPath | None = setting(
         "Split file: splits.json, or nnU-Net's splits_final.json.", SPLIT
     )
@@ -371,6 +387,7 @@ class TrainSettings(TypedDict, total=False):
     seed: int
     test_fraction: float | None
     val_fraction: float | None
+    train_patients: float | None
     splits: Where | None
     folds: int | None
     fold: int | None
@@ -475,6 +492,25 @@ def resolve(*, file: Path | None, sets: Sequence[str], options: Mapping[str, Any
         ConfigError: the file or a setting cannot be used; names it, and the values allowed.
     """
     values, origins = _read_file(file) if file is not None else ({}, {})
+    _put_all(values, origins, sets)
+    for key, value in options.items():
+        if value is not None:
+            values[key] = value
+            origins[key] = option_name(key)
+    return checked(values, origins)
+
+
+def given_settings(sets: Sequence[str]) -> dict[str, Any]:
+    """The settings that ``--set`` gives, by name. Raises ConfigError for one that is no setting."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    _put_all(values, origins, sets)
+    _validated(values, origins)
+    return values
+
+
+def _put_all(values: dict[str, Any], origins: dict[str, str], sets: Sequence[str]) -> None:
+    """Put each ``--set`` over ``values``; ``origins`` says where it was given."""
     for text in sets:
         key, equals, value = text.partition("=")
         text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
@@ -484,11 +520,6 @@ def resolve(*, file: Path | None, sets: Sequence[str], options: Mapping[str, Any
         first = _present(first)
         _put(values, [first, *inner], parse_yaml(value, f"--set {text}"), text)
         origins[first] = f"--set {text}"
-    for key, value in options.items():
-        if value is not None:
-            values[key] = value
-            origins[key] = option_name(key)
-    return checked(values, origins)
 
 
 def checked(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> TrainConfig:
@@ -519,6 +550,13 @@ def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> TrainCo
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings of a file under their present names, and where each stands."""
+    found = read_settings(path)
+    values = {_present(key): value for key, value in found.items()}
+    return values, {_present(key): f"{path}: {key[:MOST_LETTERS]}" for key in found}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError where it holds none."""
     try:
         text = read_regular(from_home(path), MOST_YAML).decode("utf-8-sig")
     except OSError as error:
@@ -527,11 +565,10 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError(f"{path}: is not a text file in UTF-8; save it as one") from error
     found = parse_yaml(text, str(path))
     if found is None:
-        return {}, {}
+        return {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(f"{path}: must hold lines such as `lr: 0.001`")
-    values = {_present(key): value for key, value in found.items()}
-    return values, {_present(key): f"{path}: {key[:MOST_LETTERS]}" for key in found}
+    return dict(found)
 
 
 def _present(name: str) -> str:

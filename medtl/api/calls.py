@@ -23,7 +23,6 @@ from medtl.api.settings import (
     ShiftSettings,
     Where,
     check_processes,
-    own_randomness,
     path_or_none,
     plain,
     renamed,
@@ -79,7 +78,7 @@ def evaluate(
     opened, catalog = open_run(run), catalog or load_catalog()
 
     from medtl.evaluation.evaluate import evaluate as score
-    from medtl.runtime.device import build_fabric
+    from medtl.runtime.device import build_fabric, own_randomness
 
     with own_randomness():
         return score(
@@ -133,7 +132,7 @@ def predict(
     """
     from medtl.inference.outputs import Options, Shard
     from medtl.inference.predict import predict as predict_with
-    from medtl.runtime.device import build_fabric
+    from medtl.runtime.device import build_fabric, own_randomness
 
     reported = Recorder(silent=not verbose)
     several = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
@@ -287,7 +286,7 @@ def explain(
     opened, catalog = open_run(run), catalog or load_catalog()
 
     from medtl.explain.run import ExplainOptions, explain_run
-    from medtl.runtime.device import build_fabric
+    from medtl.runtime.device import build_fabric, own_randomness
 
     reported = Recorder(silent=not verbose)
     with own_randomness():
@@ -366,6 +365,7 @@ def shift(
     Raises:
         ConfigError: a setting is unknown or cannot be used.
     """
+    from medtl.runtime.device import own_randomness
     from medtl.shift.report.write import write_shift
     from medtl.shift.request import build_request
     from medtl.shift.run import measure_shift
@@ -409,6 +409,7 @@ def train(
         DataError: cases are missing or damaged.
         Interrupted: a signal came; :func:`resume` goes on.
     """
+    from medtl.runtime.device import own_randomness
     from medtl.training.launch import launch
 
     resolved = _resolve(task, config, settings)
@@ -430,6 +431,7 @@ def plan(
     **settings: Unpack[TrainSettings],
 ) -> Plan:
     """What :func:`train` would do with the same settings: reads every header, trains nothing."""
+    from medtl.runtime.device import own_randomness
     from medtl.training.launch import launch
 
     resolved = _resolve(task, config, settings)
@@ -454,6 +456,7 @@ def resume(
 
     What is given here may differ from the run's own settings, as it changes no weight.
     """
+    from medtl.runtime.device import own_randomness
     from medtl.training.launch import going_on, launch
 
     given = {
@@ -506,6 +509,8 @@ def inspect_weights(
         init_modalities: the file's input channels, where it does not name them.
         weights_key: which weights of the file, where it holds several, such as "teacher".
     """
+    from medtl.runtime.device import own_randomness
+
     with own_randomness():
         return inspect(
             str(from_home(file)),

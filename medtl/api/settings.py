@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from threading import RLock
 from typing import Any, TypedDict, TypeVar, cast
 
 from medtl.errors import ConfigError
@@ -71,11 +69,6 @@ def path_or_none(where: Where | None) -> Path | None:
     return None if where is None else from_home(where)
 
 
-#: torch's generator is the process's: of several threads one works at a time, else each would draw
-#: what the other was to draw.
-_DRAWING = RLock()
-
-
 def check_processes(devices: int, nodes: int) -> None:
     """Raise ConfigError where a call would have to start its own program once more."""
     if devices * nodes > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
@@ -83,15 +76,3 @@ def check_processes(devices: int, nodes: int) -> None:
             f"devices={devices}, num_nodes={nodes}: other processes would run this program again; "
             "start it by torchrun, or use medtl train --devices"
         )
-
-
-@contextmanager
-def own_randomness() -> Iterator[None]:
-    """torch's random state is afterwards what it was before."""
-    import torch
-
-    # Of all GPUs only the one in use; asking for the others' states would wake them.
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = [torch.cuda.current_device()] if used else []
-    with _DRAWING, torch.random.fork_rng(devices):
-        yield

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from math import floor
 from pathlib import Path
@@ -39,12 +40,27 @@ MIN_PATIENTS_FOR_VALIDATION = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The labelled patients of the target that may be used, if not all: ids, sorted."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.val)
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """Patient ids, sorted. Raises ConfigError for a patient in two parts."""
+    """Patient ids, sorted. Raises ConfigError for a patient in two parts.
+
+    ``budget``: the part of ``train`` and ``val`` that stages on the target are limited to.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         sides = (("train", self.train), ("val", self.val), ("test", self.test))
@@ -145,6 +161,50 @@ def listed_fold(cases: Iterable[Case], fold: int) -> tuple[str, ...]:
     return tuple(sorted(patient for patient, number in folds.items() if number == fold))
 
 
+def draw_budget(split: Split, cases: Iterable[Case], wanted: float, *, seed: int) -> Budget:
+    """``wanted`` of the patients outside of the test set: a count, or a share below 1.
+
+    Budgets of one seed are nested: the patients of a smaller one are among those of a larger one,
+    in training and in validation. Each is balanced over strata and sites. There is no validation in
+    budgets of fewer than ``MIN_PATIENTS_FOR_VALIDATION`` patients.
+
+    Args:
+        cases: the labelled ones of the target.
+
+    Raises:
+        ConfigError: there are not so many patients.
+    """
+    groups = strata_and_sites(cases)
+    sides = [
+        _balanced({p: groups[p] for p in side if p in groups}, f"{seed}:budget:{name}")
+        for name, side in (("train", split.train), ("val", split.val))
+    ]
+    train, val = sides
+    total = len(train) + len(val)
+    count = max(1, floor(wanted * total + 0.5)) if wanted < 1 else int(wanted)
+    if not total or count > total:
+        raise ConfigError(
+            f"--train-patients {wanted:g}: the target has {total} labelled patients outside of the "
+            "test set; choose fewer"
+        )
+    at_most = max(0, count - (MIN_PATIENTS_FOR_VALIDATION - 1))
+    for_val = max(count - len(train), min(floor(count * len(val) / total + 0.5), at_most))
+    chosen = train[: count - for_val], val[:for_val]
+    return Budget(*(tuple(sorted(side)) for side in chosen))
+
+
+def _balanced(groups: Mapping[str, tuple[str, ...]], key: str) -> list[str]:
+    """Patients in an order whose first so many, however many, hold each group's share."""
+    sizes = Counter(groups.values())
+    taken: Counter[tuple[str, ...]] = Counter()
+    places = {}
+    for patient in _ordered(groups, key):
+        group = groups[patient]
+        places[patient] = (taken[group] + 0.5) / sizes[group]
+        taken[group] += 1
+    return sorted(groups, key=lambda patient: (places[patient], _draw(f"{key}:{patient}")))
+
+
 def _test_count(patients: int, fraction: float | None) -> int:
     """By default 20%, and enough for a bootstrap if that leaves two thirds to train on."""
     if fraction is not None:
@@ -214,11 +274,13 @@ def _named_patients(names: Iterable[str], cases: Sequence[Case]) -> set[str]:
 
 
 def listed(split: Split, cases: Iterable[Case]) -> dict[str, Any]:
-    """Case ids per part, and the patient of each case."""
+    """Case ids per part, the patients of the budget, and the patient of each case."""
     cases = sorted(cases, key=lambda case: case.id)
     fold: dict[str, Any] = {
         side: [case.id for case in cases_of(getattr(split, side), cases)] for side in PARTS
     }
+    if split.budget is not None:
+        fold["budget"] = asdict(split.budget)
     return fold | {"patients": {case.id: case.patient for case in cases}}
 
 
@@ -251,8 +313,12 @@ def read_splits(path: Path, cases: Iterable[Case] = (), *, fold: int = 0) -> Spl
                 "of these data?"
             )
         sides[side] = tuple(sorted({patients[name] for name in ids}))
+    kept = content.budget
+    budget = Budget(kept.train, kept.val) if kept else None
+    if budget and not {*budget.train, *budget.val} <= {*sides["train"], *sides["val"]}:
+        raise ConfigError(f"{path}: its budget has patients that are in neither train nor val")
     try:
-        return Split(**sides)
+        return Split(**sides, budget=budget)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 

@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from medtl.evaluation.intervals import (
-    FEWEST_FOR_INTERVAL,
-    Interval,
-    Values,
-    paired_difference,
-    patient_means,
-)
-from medtl.evaluation.tables import FASTER, TOO_POOR
+from medtl.evaluation.comparison.verdicts import TOO_POOR, verdict
+from medtl.evaluation.intervals import Values, paired_difference, patient_means
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: output -> patient -> the score, or those of the patient's cases
 Paired = Mapping[str, Mapping[str, Values]]
-
-
-HELPED, NO_EVIDENCE, HURT = "helped", "no evidence", "hurt"
-
-
-BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"
 
 
 #: Networks are compared if one of them reaches this mean score where there is something to find.
@@ -81,27 +69,6 @@ def _poor(output: str, found: Sequence[Paired]) -> bool:
     return bool(means) and max(means) < FLOOR
 
 
-def verdict(differences: Sequence[Interval]) -> str:
-    """The conclusion from the differences to control A and, if there is one, to control B."""
-    sides = [_side(difference) for difference in differences]
-    if None in sides:
-        return NO_INTERVAL
-    if sides[0] == 1:
-        if len(sides) == 1:
-            return BETTER_THAN_A
-        return HELPED if sides[1] == 1 else FASTER
-    return HURT if -1 in sides else NO_EVIDENCE
-
-
 def _alike(one: Paired, other: Paired) -> bool:
     """Whether both have the same outputs, each of the same patients."""
     return one.keys() == other.keys() and all(one[key].keys() == other[key].keys() for key in one)
-
-
-def _side(difference: Interval) -> int | None:
-    """On which side of 0 the interval lies; 0: on both, or no patient differs. None: there is no
-    interval."""
-    if difference.low is None or difference.high is None:
-        same = difference.n >= FEWEST_FOR_INTERVAL and difference.mean == 0
-        return 0 if same else None
-    return (difference.low > 0) - (difference.high < 0)

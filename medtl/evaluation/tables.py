@@ -142,10 +142,10 @@ def _interval_table(
     )
     methods = [scores["method"] for *_, found in rows for _, scores in found if scores]
     notes = (*notes, _methods_note(methods))
-    return Table(_titled(title, synthetic), columns, cells, notes, grouped=True)
+    return Table(titled(title, synthetic), columns, cells, notes, grouped=True)
 
 
-def _titled(title: str, synthetic: bool) -> str:
+def titled(title: str, synthetic: bool) -> str:
     return f"{title}; synthetic phantom" if synthetic else title
 
 
@@ -225,7 +225,7 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
     controls = [name for name in next(iter(outputs.values())) if name != "verdict"]
     rows = []
     for name, found in outputs.items():
-        cells = [_gain_cell(found[control]) for control in controls]
+        cells = [gain_cell(found[control]) for control in controls]
         rows.append((name, str(found[controls[0]]["n"]), *cells, found["verdict"]))
     metric, stage = LABELS[gain["metric"]], gain["stage"]
     title = f"Did the transfer help? Difference in {metric}: {stage} minus each control"
@@ -244,7 +244,7 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
         )
     outputs_are = "region" if gain["metric"] == "dice" else "class"
     columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
-    return Table(_titled(title, synthetic), columns, tuple(rows), tuple(notes))
+    return Table(titled(title, synthetic), columns, tuple(rows), tuple(notes))
 
 
 def _faster_note(outputs: Mapping[str, Any], longer: str) -> list[str]:
@@ -260,7 +260,8 @@ def _faster_note(outputs: Mapping[str, Any], longer: str) -> list[str]:
     return [f"{note} For {', '.join(below)} that is better than the transfer." if below else note]
 
 
-def _gain_cell(found: Mapping[str, Any]) -> str:
+def gain_cell(found: Mapping[str, Any]) -> str:
+    """A difference with its sign and interval."""
     if found["low"] is None:
         listed = ", ".join(f"{value:+.3f}" for value in found.get("values", ()))
         return f"{found['mean']:+.3f}" + (f" ({listed})" if listed else ", no interval")

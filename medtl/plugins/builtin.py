@@ -10,6 +10,7 @@ PLUGIN_API = 1
 #: What ``medtl --help`` lists without looking at any plugin.
 COMMANDS = (
     Component("train", "medtl.cli.train:train", "Train, transfer and compare on a task."),
+    Component("compare", "medtl.cli.compare:compare", "Compare strategies, with verdicts."),
     Component("evaluate", "medtl.cli.evaluate:evaluate", "Score the models of a run on cases."),
     Component("predict", "medtl.cli.predict:predict", "Segment or classify images with a run."),
     Component("explain", "medtl.cli.explain:explain", "Show what a run's networks look at."),
@@ -53,8 +54,14 @@ def medtl_strategies() -> list[Component]:
         "gradual-unfreeze": "train a new head, then one block more per stage; use when target "
         "cases are few and the network is deep (Howard and Ruder 2018)",
     }
+    compared = {
+        "zero-shot": "the source's network on the target as it is; use to see what carries over "
+        "without any target label",
+        "joint": "train on source and target together; use when both have the same modalities",
+    }
     return [
         *components("medtl.transfer.strategies.finetune", finetune),
+        *components("medtl.transfer.strategies.compared", compared),
         *components("medtl.transfer.strategies.unfreeze", unfreeze),
     ]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import torch
@@ -18,6 +21,11 @@ from medtl.runtime.memory import keep_freed_memory
 
 #: Value of ``--precision`` -> Fabric's name.
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+#: torch's generator is the process's: of several threads one works at a time, else each would draw
+#: what the other was to draw.
+_DRAWING = RLock()
 
 
 def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
@@ -111,3 +119,13 @@ def autocast_dtype(fabric: Fabric) -> torch.dtype | None:
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
         str(fabric.strategy.precision.precision)
     )
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """torch's random state is afterwards what it was before."""
+    # Of all GPUs only the one in use; asking for the others' states would wake them.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = [torch.cuda.current_device()] if used else []
+    with _DRAWING, torch.random.fork_rng(devices):
+        yield

@@ -194,6 +194,13 @@ def read_stages(path: Path) -> tuple[str, ...]:
     return read_record(path, _STAGES)
 
 
+class BudgetRecord(Record):
+    """The patients that the target's stages are limited to."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
 class SplitFold(Record):
     """One fold of a file of splits. nnU-Net's own lists no test cases, and no patients."""
 
@@ -201,6 +208,7 @@ class SplitFold(Record):
     val: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
     patients: dict[str, str] = Field(default_factory=dict)
+    budget: BudgetRecord | None = None
 
 
 FOLDS = TypeAdapter(list[SplitFold])

@@ -111,6 +111,17 @@ class Table:
         title = _in_markdown(self.title)
         return "\n\n".join([f"**{title}**", "\n".join(body), *notes]) + "\n"
 
+    def latex(self) -> str:
+        """For a paper: a ``tabular`` of ``booktabs``, with title and notes as comments."""
+        head, *lines = [
+            " & ".join(map(_in_latex, line)) + r" \\" for line in (self.columns, *self.rows)
+        ]
+        comments = [f"% {visible(text)}" for text in (self.title, *self.notes)]
+        spec = "l" * len(self.columns)
+        body = [r"\toprule", head, r"\midrule", *lines, r"\bottomrule"]
+        parts = [*comments, rf"\begin{{tabular}}{{{spec}}}", *body, r"\end{tabular}"]
+        return "\n".join(parts) + "\n"
+
     def html(self) -> str:
         """For a notebook; whatever a name holds is shown as text."""
         head = "".join(f"<th>{in_html(name)}</th>" for name in self.columns)
@@ -135,6 +146,17 @@ class Table:
             yield Text(line)
         for note in self.notes:
             yield Text(_folded(note, width, console))
+
+
+#: What LaTeX takes for commands.
+_LATEX = str.maketrans(
+    {**{sign: rf"\{sign}" for sign in "&%$#_{}"}, "\\": r"\textbackslash{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def _in_latex(text: str) -> str:
+    return visible(text).translate(_LATEX)
 
 
 def in_html(text: str) -> str:

@@ -47,7 +47,7 @@ from medtl.training.checks import (
 )
 from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.samples.prepared import prepared_bytes
-from medtl.training.split import split_as_asked
+from medtl.training.split import cases_for, split_as_asked, with_budget
 from medtl.training.stages import build_request, lay_out, levels_of, outside_weights, unused
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Request, Stage
 from medtl.transfer.weights import Weights
@@ -83,12 +83,25 @@ class Plan:
 
     def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
         """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
-        patients = set(getattr(self.split, part))
-        return tuple(c for c in select(domain, self.cohort.cases) if c.patient in patients)
+        return cases_for(self.request, self.split, domain, part, self.cohort.cases)
+
+    @property
+    def trained_on(self) -> set[str]:
+        """The patients for training and validation; with a budget, those whom a stage sees."""
+        if self.split.budget is None:
+            return {*self.split.train, *self.split.val}
+        domains = {domain for stage in self.stages for domain in stage.domains()}
+        parts = [self.cases(domain, part) for domain in domains for part in ("train", "val")]
+        return {case.patient for part in parts for case in part}
 
     def partial(self, stage: Stage) -> bool:
         """Whether the truth of a case that the stage trains on is known only in part."""
-        return any(case.partial for case in self.cases(stage.domain, "train"))
+        return any(case.partial for case in self.labelled_cases(stage))
+
+    def labelled_cases(self, stage: Stage) -> tuple[Case, ...]:
+        """The cases that the stage trains on with their labels."""
+        domains = (stage.domain, *filter(None, (stage.beside,)))
+        return tuple(case for domain in domains for case in self.cases(domain, "train"))
 
     @property
     def topology(self) -> Topology | None:
@@ -192,10 +205,10 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         outside=draft.outside,
     )
     for stage in plan.stages:
-        for domain in filter(None, (stage.domain, stage.unlabelled)):
+        for domain in filter(None, (stage.domain, stage.beside, stage.unlabelled)):
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
-        check_partial(stage, plan.cases(stage.domain, "train"), task.regions, catalog)
+        check_partial(stage, plan.labelled_cases(stage), task.regions, catalog)
     if data.advice and (choices := _choices(plan, data.advice)):
         reporter.show(choices)
     if plan.task_type.dense:
@@ -278,7 +291,11 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     read = in_threads(lambda case: check_case(case, modalities), cohort.cases)
     cohort = with_sharers_joined(cohort, modalities, reporter)
     split = split_as_asked(config, cohort, reporter)
+    split = with_budget(split, config, draft.request.target, cohort)
     labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
+    if split.budget:  # what an arm may not see does not choose its settings, either
+        seen = {case.id for own in training_cases(draft, split, cohort).values() for case in own}
+        labelled = tuple(case for case in labelled if case.id in seen)
     defaults, advice = task.phantom_defaults if cohort.synthetic else task.defaults, None
     if labelled:
         advice = task.advise(labelled, modalities, config.spacing_mm, config.patch_size)
@@ -288,6 +305,14 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     headers = tuple(headers[modalities[0]] for headers in read)
     warn_of_edges(cohort.cases, headers, reporter)
     return PlannedData(cohort, headers, split, defaults, advice)
+
+
+def training_cases(draft: Draft, split: Split, cohort: Cohort) -> dict[Domain, tuple[Case, ...]]:
+    """By domain that a stage visits."""
+    return {
+        domain: cases_for(draft.request, split, domain, "train", cohort.cases)
+        for domain in draft.visited
+    }
 
 
 def choose_network(given: TrainConfig, draft: Draft, data: PlannedData, catalog: Catalog) -> Draft:
@@ -308,9 +333,7 @@ def choose_preset(draft: Draft, data: PlannedData, catalog: Catalog, reporter: R
     if preset.windowed and data.advice:
         preset = preset.with_windows(data.advice.windows)
     # Of each domain, as one of its sites may have no training patient.
-    training = {
-        domain: cases_of(data.split.train, select(domain, data.cohort.cases)) for domain in visited
-    }
+    training = training_cases(draft, data.split, data.cohort)
     if not preset.fits:
         windowed = dict(preset.windows)
         preset = preset.with_images(record_images(training, reporter, windowed))

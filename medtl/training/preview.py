@@ -126,7 +126,12 @@ def _facts(plan: Plan, catalog: Catalog, fabric: Fabric) -> Iterator[str]:
         f"{len(cases)} cases{of}: "
         f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test (locked)"
     )
-    if not split.val:
+    if split.budget:
+        yield (
+            f"{len(split.budget)} {counted} of the target are used: {len(split.budget.train)} "
+            f"train, {len(split.budget.val)} validation"
+        )
+    if not (split.budget or split).val:
         yield f"too few {counted} to validate on: the last step of each stage is kept"
     if plan.task_type.dense:
         yield from untold_regions(plan.task, cases)

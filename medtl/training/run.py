@@ -10,7 +10,7 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
-from medtl.config import kept_settings, trains_target_alone, write_config
+from medtl.config import ResolvedConfig, kept_settings, trains_target_alone, write_config
 from medtl.data.case import Case
 from medtl.data.content_hash import (
     check_content,
@@ -215,7 +215,7 @@ def without_seen(plan: Plan, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]
 
     Reads the images of every patient, so that a damaged one is refused before training starts.
     """
-    sides = plan.split.train + plan.split.val, plan.split.test
+    sides = plan.trained_on, plan.split.test
     train, test = ([c for c in plan.cohort.cases if c.patient in side] for side in sides)
     needed = {name for stage in plan.stages for name in stage.domain.modalities}
     cases = [*train, *test]
@@ -282,8 +282,7 @@ def _warn_of_copies(
 
 def used_cases(plan: Plan) -> list[Case]:
     """The cases of the patients that the plan trains on, validates with or tests on."""
-    split = plan.split
-    patients = {*split.train, *split.val, *split.test}
+    patients = {*plan.trained_on, *plan.split.test}
     return [case for case in plan.cohort.cases if case.patient in patients]
 
 
@@ -348,12 +347,23 @@ def write_start(plan: Plan, run: Run, fabric: Fabric, inputs: Inputs) -> None:
 
     The settings come last: a folder that holds them can be resumed.
     """
+    resolved = resolved_config(plan).model_copy(update={"precision": precision_name(fabric)})
+    write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
+    names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
+    run.write_json(STAGES, names)
+    run.write_json(INPUTS, inputs.model_dump(mode="json"))
+    run.write_json(ENVIRONMENT, {**environment(), "settings": kept_settings(resolved)})
+    write_config(run.path / CONFIG, resolved)
+
+
+def resolved_config(plan: Plan) -> ResolvedConfig:
+    """The plan's settings with every choice in them, so that they can be run again."""
     config, request, preset = plan.config, plan.request, plan.preset
     init, imagenet = config.init, config.init == IMAGENET
     visited = {domain for stage in plan.stages for domain in stage.domains()}
     # One domain may be both, without a strategy that takes a source.
     trained_on_source = request.source in visited and not trains_target_alone(config)
-    resolved = config.model_copy(
+    return config.model_copy(
         update={
             "steps": request.steps,
             "minutes": None,  # they have chosen the steps
@@ -370,13 +380,6 @@ def write_start(plan: Plan, run: Run, fabric: Fabric, inputs: Inputs) -> None:
             "splits": Path(portable(config.splits)) if config.splits else None,
             "init": portable(from_home(init)) if init and not imagenet else init,
             "weights": Path(portable(plan.outside.path)) if plan.outside and imagenet else None,
-            "precision": precision_name(fabric),
             "out": None,  # so that the same settings can be run again
         }
     )
-    write_splits(run.path / SPLITS, plan.split, plan.cohort.cases)
-    names = [s.name for s in plan.stages if s.name not in (CONTROL_A, CONTROL_B)]
-    run.write_json(STAGES, names)
-    run.write_json(INPUTS, inputs.model_dump(mode="json"))
-    run.write_json(ENVIRONMENT, {**environment(), "settings": kept_settings(resolved)})
-    write_config(run.path / CONFIG, resolved)

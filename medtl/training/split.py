@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
+from medtl.data.domain import Domain, select
 from medtl.data.splits import (
     Split,
     cases_of,
+    draw_budget,
     fold_patients,
     is_plain,
     listed_fold,
@@ -17,6 +20,7 @@ from medtl.data.splits import (
 )
 from medtl.errors import ConfigError
 from medtl.runtime.console import Reporter
+from medtl.transfer.strategies.base import Request
 
 
 def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> Split:
@@ -64,6 +68,38 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
         seed=config.seed,
         test=test,
     )
+
+
+def with_budget(split: Split, config: TrainConfig, target: Domain, cohort: Cohort) -> Split:
+    """The split with the ``--train-patients`` of the target; a file of splits may hold them.
+
+    Raises:
+        ConfigError: the target has fewer, or none of these has another class.
+    """
+    wanted = config.train_patients
+    if wanted is None or (split.budget and len(split.budget) == wanted):
+        return split
+    cases = [case for case in select(target, cohort.cases) if case.labelled]
+    budget = draw_budget(split, cases, wanted, seed=config.seed)
+    chosen = cases_of((*budget.train, *budget.val), cases)
+    classes = {case.class_name for case in cases}
+    if len(classes) > 1 and len({case.class_name for case in chosen}) == 1:
+        raise ConfigError(
+            f"--train-patients {wanted:g}: all of them are {chosen[0].class_name}; choose more"
+        )
+    return replace(split, budget=budget)
+
+
+def cases_for(
+    request: Request, split: Split, domain: Domain, part: str, cases: Sequence[Case]
+) -> tuple[Case, ...]:
+    """The domain's cases of the patients in "train", "val" or "test".
+
+    A budget limits every domain but the source, where that is another than the target.
+    """
+    whole = part == "test" or domain == request.source != request.target
+    side = split if whole else split.budget or split
+    return cases_of(getattr(side, part), select(domain, cases))
 
 
 def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:

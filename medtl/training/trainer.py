@@ -43,7 +43,7 @@ from medtl.training.loop import (
 from medtl.training.losses import softmax_losses
 from medtl.training.plan import Plan
 from medtl.training.profiler import Profile, Profiling, write_summary
-from medtl.training.samples.augmented import Patches, Views, blind
+from medtl.training.samples.augmented import Beside, Patches, Views, blind
 from medtl.training.samples.loader import build_loader
 from medtl.training.samples.prepared import cached_cases
 from medtl.training.state import STATE
@@ -156,8 +156,9 @@ class Trainer:
         """Calibrate the best weights, and write the checkpoints."""
         stage, network = leg.stage, predictor.network
         network.module.load_state_dict(result.best, strict=False)
-        parts = (self._cases(stage, part) for part in ("train", "val"))
-        predictor = predictor.calibrate(*parts)
+        if stage.steps or stage.domain != self.plan.request.target:  # else no label is used
+            parts = (self._cases(stage, part) for part in ("train", "val"))
+            predictor = predictor.calibrate(*parts)
         if stage.norm_stats == "target":  # after that: these cases are the source's
             result = self._on_target(stage, network, result)
             network.module.load_state_dict(result.best, strict=False)
@@ -168,6 +169,12 @@ class Trainer:
     def _samples(self, stage: Stage) -> Dataset[dict[str, Tensor]]:
         plan, domain = self.plan, stage.domain
         cached, cases = self._cached(domain, "train"), plan.cases(domain, "train")
+        if stage.beside:
+            both = cases, plan.cases(stage.beside, "train")
+            counts = len(both[0]), len(both[1])
+            cached = Beside((cached, self._cached(stage.beside, "train")), counts)
+            places = map(cached.place, range(len(cached)))
+            cases = tuple(both[side][number] for side, number in places)
         preprocessor, patch = plan.preprocessor(domain), plan.patch_size
         # Arms of one comparison see the same patients in the same order.
         key = f"{plan.config.seed}/{domain}"
@@ -387,6 +394,7 @@ class Trainer:
             f"{percentage(prepared.trainable_share())} trainable" if stage.steps else "none trained"
         )
         beside = f", beside unlabelled {stage.unlabelled}" if stage.unlabelled else ""
+        beside = f", beside {stage.beside}" if stage.beside else beside
         came = (
             "random weights"
             if receipt.origin == "random"

@@ -89,6 +89,29 @@ class Patches(Dataset[dict[str, Tensor]]):
         return {"image": image, "target": target}
 
 
+@dataclass(eq=False)
+class Beside(Dataset[Any]):
+    """The prepared cases of two domains, as many of one as of the other.
+
+    Those of the smaller domain come again until there are as many.
+    """
+
+    both: tuple[Dataset[Any], Dataset[Any]]
+    counts: tuple[int, int]
+
+    def __len__(self) -> int:
+        return 2 * max(self.counts)
+
+    def __getitem__(self, index: int) -> Any:
+        side, number = self.place(index)
+        return self.both[side][number]
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The domain (0 or 1) and the number of the case in it."""
+        number, side = divmod(index, 2)
+        return side, number % self.counts[side]
+
+
 def _in_3d(patch: tuple[int, ...]) -> tuple[int, int, int]:
     """The patch's edges in voxels; a 2-D patch is one slice."""
     i, j, k = (*patch, 1) if len(patch) == 2 else patch

@@ -1,7 +1,7 @@
 """The stages of a transfer, which strategies plan, as plain data; needs no torch.
 
-The strategies themselves are in ``medtl.transfer.strategies.finetune`` and
-``medtl.transfer.strategies.unfreeze``.
+The strategies themselves are in ``medtl.transfer.strategies.finetune``,
+``medtl.transfer.strategies.unfreeze`` and ``medtl.transfer.strategies.compared``.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Stage:
     without steps trains nothing. ``initialiser`` names a component that changes the weights after
     loading (``medtl.transfer.initialisers``).
 
+    ``beside`` is a second domain whose labelled cases the stage trains on as often.
     ``unlabelled`` is a domain whose training images the stage uses without labels; ``evaluate_on``
     is the domain whose test cases it is scored on, if not its own. ``norm_stats``: running
     statistics of norms follow the training batches ("train"), are not changed ("frozen"), or are
@@ -80,6 +81,7 @@ class Stage:
     average: float = AVERAGE  #: decay of the running average of the weights
     batch_size: int = 2
     losses: tuple[LossSpec, ...] = (LossSpec("dice-ce"),)
+    beside: Domain | None = None
     unlabelled: Domain | None = None
     evaluate_on: Domain | None = None
     norm_stats: str = "train"
@@ -91,7 +93,7 @@ class Stage:
 
     def domains(self) -> tuple[Domain, ...]:
         """Every domain that the stage uses."""
-        domains = (self.domain, self.unlabelled, self.evaluate_on)
+        domains = (self.domain, self.beside, self.unlabelled, self.evaluate_on)
         return tuple(dict.fromkeys(domain for domain in domains if domain is not None))
 
 
@@ -228,7 +230,8 @@ def controls(request: Request, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     With ``--init`` the steps recorded there count too; if none are known, there is only A.
     """
     on_source = sum(planned.steps for planned in stages if planned.name == SOURCE)
-    steps = sum(planned.steps for planned in stages) - on_source
+    # Nothing is trained on the target without target steps; its control has the usual number.
+    steps = sum(planned.steps for planned in stages) - on_source or request.steps
     (arm_a,) = on_target(
         replace(request, initialiser=None),
         (stage(request, CONTROL_A, request.target, steps, init="random"),),

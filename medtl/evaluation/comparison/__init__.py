@@ -1,0 +1,1 @@
+"""Two training procedures compared over patients and runs: effects, verdicts, planning."""

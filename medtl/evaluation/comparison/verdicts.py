@@ -1,0 +1,203 @@
+"""What the differences to the controls allow to say, for one comparison or a family of them.
+
+The words are those of docs/concepts/controls.md. A comparison is *equivalent* if a margin was
+declared and the differences to all controls lie within it, by two one-sided tests (Schuirmann
+1987). This takes precedence over *helped* and *hurt*: with many patients an interval can exclude 0
+and still lie within the margin, and a difference that was declared irrelevant beforehand is not
+made relevant by showing that it exists.
+
+In a family of comparisons the p values are adjusted by Holm (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from medtl.evaluation.comparison.effects import LEVEL, Effect
+from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
+from medtl.evaluation.tables import FASTER as FASTER  # words of the tables, offered here too
+from medtl.evaluation.tables import TOO_POOR as TOO_POOR
+
+HELPED, NO_EVIDENCE, HURT = "helped", "no evidence", "hurt"
+
+
+BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"
+
+
+EQUIVALENT = "equivalent"
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Difference(Protocol):
+    """A mean difference over ``n`` patients with its 95% interval."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict with the p value of the test that decides it; None: there is none."""
+
+    verdict: str
+    p: float | None
+    p_holm: float | None  #: of the primary comparison, a family of its own, the same as ``p``
+
+
+def verdict(
+    differences: Sequence[Difference], *, margin: float | None = None, level: float = LEVEL
+) -> str:
+    """The conclusion from the differences to control A and, if there is one, to control B.
+
+    Args:
+        margin: the largest difference that does not matter, declared beforehand. An
+            :class:`~medtl.evaluation.intervals.Interval` has to lie within it at 95%, which is
+            stricter than its test.
+
+    Raises:
+        ValueError: limits beyond 95% of a difference that has none.
+    """
+    if margin is not None and all(_within(each, margin, level) for each in differences):
+        return EQUIVALENT
+    sides = [_side(difference, level) for difference in differences]
+    if None in sides:
+        return NO_INTERVAL
+    if sides[0] == 1:
+        if len(sides) == 1:
+            return BETTER_THAN_A
+        return HELPED if sides[1] == 1 else FASTER
+    return HURT if -1 in sides else NO_EVIDENCE
+
+
+def holm(p_values: Mapping[K, float]) -> dict[K, float]:
+    """p values adjusted for their number (Holm 1979).
+
+    >>> from medtl.evaluation.comparison.verdicts import holm
+    >>> holm({"a": 0.02, "b": 0.25, "c": 0.125})
+    {'a': 0.06, 'b': 0.25, 'c': 0.25}
+    """
+    adjusted: dict[K, float] = {}
+    largest = 0.0
+    for before, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        largest = max(largest, min(1.0, (len(p_values) - before) * p_values[key]))
+        adjusted[key] = largest
+    return {key: adjusted[key] for key in p_values}
+
+
+def family_verdicts(
+    rows: Mapping[K, Sequence[Effect]],
+    *,
+    margin: float | None = None,
+    primary: K | None = None,
+    level: float = LEVEL,
+) -> dict[K, Judged]:
+    """The verdict of each comparison; it stands only if its p value is at most ``level``.
+
+    All but the ``primary`` comparison form the family whose p values are adjusted. Each kind of
+    claim is adjusted by itself over all rows of the family: in one list of decisive tests, rows
+    that are clearly "faster" would lend their share of the level to a wrong "helped".
+
+    Args:
+        rows: comparison -> the differences to control A and, if there is one, to control B.
+        margin: as for :func:`verdict`.
+    """
+    said = {key: verdict(effects, margin=margin, level=level) for key, effects in rows.items()}
+    claims = {
+        key: _claims(effects, margin) for key, effects in rows.items() if said[key] != NO_INTERVAL
+    }
+    adjusted = _adjusted({key: own for key, own in claims.items() if key != primary})
+    return {
+        key: _judged(said[key], effects, claims[key], adjusted.get(key, claims[key]), level)
+        if key in claims
+        else Judged(NO_INTERVAL, None, None)
+        for key, effects in rows.items()
+    }
+
+
+def _adjusted(claims: Mapping[K, Mapping[str, float]]) -> dict[K, dict[str, float]]:
+    """The p values of each kind of claim, adjusted for the number of rows."""
+    kinds = {kind for own in claims.values() for kind in own}
+    by_kind = {kind: holm({key: own[kind] for key, own in claims.items()}) for kind in kinds}
+    return {key: {kind: by_kind[kind][key] for kind in own} for key, own in claims.items()}
+
+
+def _judged(
+    said: str,
+    effects: Sequence[Effect],
+    p: Mapping[str, float],
+    p_holm: Mapping[str, float],
+    level: float,
+) -> Judged:
+    """What stands of a verdict after the adjustment."""
+    if said == HELPED and p_holm[HELPED] > level >= p_holm[FASTER]:
+        said = FASTER
+    claim = _claim(said, effects)
+    stands = p_holm[claim] <= level
+    return Judged(said if stands else NO_EVIDENCE, p[claim], p_holm[claim])
+
+
+def _claim(said: str, effects: Sequence[Effect]) -> str:
+    """The claim of a verdict; for no evidence, the claim that it came nearest to."""
+    if said != NO_EVIDENCE:
+        return said
+    return HELPED if all(effect.mean > 0 for effect in effects) else HURT
+
+
+def _claims(effects: Sequence[Effect], margin: float | None) -> dict[str, float]:
+    """The p value of each verdict that could be claimed.
+
+    *Helped* needs all controls, so that the largest counts. *Hurt* needs one of them, so that the
+    smallest counts, times their number.
+    """
+    above = [_p(effect) if effect.mean > 0 else 1.0 for effect in effects]
+    below = [_p(effect) if effect.mean < 0 else 1.0 for effect in effects]
+    claims = {
+        HELPED: max(above),
+        FASTER: above[0],
+        BETTER_THAN_A: above[0],
+        HURT: min(1.0, len(effects) * min(below)),
+    }
+    if margin is not None:
+        within = [effect.equivalence_p(margin) for effect in effects]
+        claims[EQUIVALENT] = max(1.0 if p is None else p for p in within)
+    return claims
+
+
+def _p(effect: Effect) -> float:
+    return 1.0 if effect.p is None else effect.p
+
+
+def _within(difference: Difference, margin: float, level: float) -> bool:
+    limits = _limits(difference, 2 * level)
+    return limits is not None and -margin <= limits[0] and limits[1] <= margin
+
+
+def _side(difference: Difference, level: float) -> int | None:
+    """On which side of 0 the interval lies; 0: on both, or no patient differs. None: there is no
+    interval."""
+    limits = _limits(difference, level)
+    if limits is None:
+        same = difference.n >= FEWEST_FOR_INTERVAL and difference.mean == 0
+        return 0 if same else None
+    return (limits[0] > 0) - (limits[1] < 0)
+
+
+def _limits(difference: Difference, level: float) -> tuple[float, float] | None:
+    """The limits at 1 - ``level``, or at 95% where only these are known and they are wider."""
+    if isinstance(difference, Effect):
+        return difference.limits(level)
+    if difference.low is None or difference.high is None:
+        return None
+    if level < LEVEL:
+        raise ValueError(f"only the 95% limits are known, not those of {1 - level:.1%}")
+    return difference.low, difference.high

@@ -1,0 +1,137 @@
+"""The arms of a study and its runs, as plain data; needs no torch.
+
+An arm is a way of training. It has a run for each network, budget, fold and seed. What arms share,
+the training on the source, is a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from medtl.study.config import ALL, ArmSpec, Budget, StudyConfig, budget_name, in_order
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
+
+#: The run that arms start from, and the arms that every study has where they are possible.
+SOURCE, ZERO_SHOT, JOINT = "source", "zero-shot", "joint"
+
+ADDED = (ZERO_SHOT, JOINT)
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """``start``: "random", "source" (the run of that name) or weights from outside.
+
+    ``steps`` is the setting of ``medtl train``; ``on_target`` and ``on_source`` are those taken.
+    """
+
+    name: str
+    spec: ArmSpec
+    start: str
+    steps: int
+    on_target: int
+    on_source: int
+    budgeted: bool = True  #: whether it sees labelled patients of the target
+
+    @property
+    def is_control(self) -> bool:
+        return self.name in (CONTROL_A, CONTROL_B)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of ``medtl train``. ``after``: the run whose weights it starts from; "" none.
+
+    ``settings``: those of ``medtl train``, but for paths within the study.
+    """
+
+    name: str
+    arm: str
+    network: str
+    budget: str
+    fold: int
+    seed: int
+    after: str
+    settings: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "settings": dict(self.settings)}
+
+
+def control_arms(steps: int, before: int | None) -> list[Arm]:
+    """From scratch for the target's steps (A), and for those of the source as well (B).
+
+    ``before``: the steps on the source; None if they are not known: then there is no B.
+    """
+    spec = ArmSpec(strategy=SCRATCH)
+    arm_a = Arm(CONTROL_A, spec, "random", steps, steps, 0)
+    if not before:
+        return [arm_a]
+    return [arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before, on_target=steps + before)]
+
+
+def planned_runs(
+    config: StudyConfig, arms: Sequence[Arm], settled: Mapping[str, Mapping[str, Any]]
+) -> list[PlannedRun]:
+    """Every run of the study once, sources first.
+
+    ``settled``: the settings that all runs of a network have.
+    """
+    cells = [
+        (network, fold, seed)
+        for network in settled
+        for fold in range(config.folds or 1)
+        for seed in range(config.seeds)
+    ]
+    runs: list[PlannedRun] = []
+    if any(arm.start == SOURCE for arm in arms):
+        runs += [_source_run(network, settled[network], *rest) for network, *rest in cells]
+    for network, fold, seed in cells:
+        runs += _runs_of_cell(config, arms, network, settled[network], fold, seed)
+    return runs if len(settled) > 1 else [_without_network(run) for run in runs]
+
+
+def _runs_of_cell(
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    network: str,
+    settings: Mapping[str, Any],
+    fold: int,
+    seed: int,
+) -> Iterator[PlannedRun]:
+    for arm in arms:
+        for budget in in_order(config.budgets) if arm.budgeted else (ALL,):
+            after = _name(network, SOURCE, fold, seed) if arm.start == SOURCE else ""
+            outside = {} if arm.start in ("random", SOURCE) else {"init": arm.start}
+            own = {**settings, **arm.spec.settings, **outside, "steps": arm.steps, "seed": seed}
+            own |= {"strategy": arm.spec.strategy, "train_patients": _patients(budget)}
+            if arm.spec.strategy == SCRATCH:
+                own["src"] = None
+            place = f"n{budget_name(budget)}" if arm.budgeted else ""
+            name = _name(network, arm.name, fold, seed, place)
+            yield PlannedRun(name, arm.name, network, budget_name(budget), fold, seed, after, own)
+
+
+def _source_run(network: str, settings: Mapping[str, Any], fold: int, seed: int) -> PlannedRun:
+    """Training on the source alone, as a network of its own."""
+    own = {**settings, "strategy": SCRATCH, "dst": settings["src"], "src": None, "seed": seed}
+    own |= {"keep_blocks": None, "initialiser": None}
+    return PlannedRun(_name(network, SOURCE, fold, seed), SOURCE, network, ALL, fold, seed, "", own)
+
+
+def _patients(budget: Budget) -> float | None:
+    return None if isinstance(budget, str) else budget
+
+
+def _name(network: str, arm: str, fold: int, seed: int, budget: str = "") -> str:
+    parts = (network.rpartition(":")[2], arm, budget, f"f{fold}", f"s{seed}")
+    return "-".join(filter(None, parts))
+
+
+def _without_network(run: PlannedRun) -> PlannedRun:
+    """With shorter names, where there is one network alone."""
+    lead = f"{run.network.rpartition(':')[2]}-"
+    return replace(run, name=run.name.removeprefix(lead), after=run.after.removeprefix(lead))

@@ -1,0 +1,154 @@
+"""``medtl compare``: plan a study, carry it out, and write what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medtl.config import checked
+from medtl.errors import RunError, shortened
+from medtl.evaluation.tables import warned
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+from medtl.runtime.figure_style import attempted
+from medtl.runtime.files import write_csv
+from medtl.runtime.run_folder import write_text
+from medtl.runtime.shown import Pictures, Shown, read_pictures
+from medtl.runtime.table import Table
+from medtl.study.config import StudyConfig
+from medtl.study.figures import label_efficiency, paired_differences
+from medtl.study.folder import SUMMARY, StudyFolder, begun, next_folder, start_study, working_in
+from medtl.study.plan import StudyPlan, plan_study
+from medtl.study.results import Findings, find
+from medtl.study.run import carry_out
+from medtl.study.scores import StudyScores, read_study_scores
+from medtl.study.tables import found_tables, plan_tables
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Study(Shown):
+    """A study that was carried out. ``failed``: run -> why it failed."""
+
+    folder: Path
+    config: StudyConfig
+    found: Findings
+    failed: Mapping[str, str]
+    cost: Mapping[str, float]  #: processor seconds of each arm
+    is_synthetic: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def title(self) -> str:
+        return f"{self.folder.name}: {len(self.found.comparisons)} comparisons"
+
+    @property
+    def synthetic(self) -> bool:
+        return self.is_synthetic
+
+    @property
+    def figures(self) -> Pictures:
+        return read_pictures(self.folder / "figures")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per comparison, as plain data."""
+        return [each.to_json() for each in self.found.comparisons]
+
+    def tables(self) -> list[Table]:
+        return found_tables(self.found, synthetic=self.is_synthetic)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``summary.json`` holds it, and ``--json`` prints it."""
+        return {
+            "data": {"synthetic": self.is_synthetic, "warnings": list(self.warnings)},
+            "study": self.config.model_dump(mode="json"),
+            **self.found.to_json(),
+            "cpu_seconds": dict(self.cost),
+            "failed": dict(self.failed),
+        }
+
+
+def plan(config: StudyConfig, catalog: Catalog, reporter: Reporter) -> StudyPlan:
+    """What :func:`compare` would do: reads every header, trains nothing."""
+    from medtl.runtime.device import build_fabric, own_randomness
+
+    settings = checked({**config.settings, "task": config.task})
+    fabric = build_fabric(settings.device, settings.precision)
+    with own_randomness():
+        planned = plan_study(config, catalog, fabric, reporter)
+    for table in plan_tables(planned):
+        reporter.show(table)
+    return planned
+
+
+def compare(
+    config: StudyConfig,
+    out: Path | None,
+    catalog: Catalog,
+    reporter: Reporter,
+    *,
+    jobs: int = 1,
+) -> Study:
+    """Carry out a study in ``out`` (None: a numbered folder), or go on with it.
+
+    Raises:
+        ConfigError: a setting cannot be used, or is not that with which the study began.
+        Interrupted: a signal came; the same call goes on.
+        RunError: every run of an arm that is compared failed.
+    """
+    path = out or next_folder(config.task)
+    folder = begun(path, config)
+    planned = None if folder else plan(config, catalog, reporter)
+    with working_in(path):
+        if planned is not None:
+            folder = start_study(path, config, planned)
+        assert folder is not None
+        failed = carry_out(folder, catalog, reporter, jobs=jobs)
+        study = summarise(folder, failed, tuple(reporter.warnings))
+        _write(folder, study, read_study_scores(folder), reporter)
+    if failed:
+        reporter.warn(f"{len(failed)} runs failed and are left out: {shortened(list(failed))}")
+    reporter.say(f"done: {path}")
+    return study
+
+
+def summarise(folder: StudyFolder, failed: Mapping[str, str], warnings: tuple[str, ...]) -> Study:
+    """What the finished runs of a study say."""
+    record, scores = folder.plan, read_study_scores(folder)
+    if not scores.cells:
+        reasons = next(iter(failed.values()), "no run has ended")
+        raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")
+    found = find(folder.config, scores, record.controls)
+    return Study(
+        folder.path, folder.config, found, failed, _cost(folder), record.synthetic, warnings
+    )
+
+
+def _cost(folder: StudyFolder) -> dict[str, float]:
+    """Processor seconds of the runs of each arm; the source's are counted once."""
+    found: dict[str, float] = {}
+    for run in folder.runs():
+        if state := folder.state(run.name):
+            found[run.arm] = found.get(run.arm, 0.0) + state.cpu_seconds
+    return found
+
+
+def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Reporter) -> None:
+    """Tables and figures, then ``summary.json``: a study that has it is finished."""
+    path, synthetic = folder.path, study.is_synthetic
+    rows = list(scores.rows())
+    write_csv(path / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
+    tables = warned(study.tables(), "")
+    write_text(path / "tables.md", "\n".join(table.markdown() for table in tables))
+    write_text(path / "tables.tex", "\n".join(table.latex() for table in tables))
+    (path / "figures").mkdir(exist_ok=True)
+    if study.found.comparisons:
+        with attempted("differences.png", reporter.warn):
+            target = path / "figures" / "differences.png"
+            paired_differences(target, study.found, scores, synthetic=synthetic)
+    with attempted("budgets.png", reporter.warn):
+        label_efficiency(path / "figures" / "budgets.png", study.found, synthetic=synthetic)
+    folder.write_json(SUMMARY, study.to_json())
+    for table in tables:
+        reporter.show(table)

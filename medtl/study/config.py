@@ -1,0 +1,198 @@
+"""What a study compares: ``medtl compare``, or a YAML file of the same fields.
+
+task: brats
+strategies: [fine-tune, linear-probe]
+budgets: [5, 10, all]
+seeds: 3
+primary: {strategy: fine-tune, budget: 5, output: WT}
+settings: {src: "flair,t1ce", dst: "t1,t2", steps: 200}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from medtl.config import Fraction, Natural, Patients, Positive, TrainConfig, checked, read_settings
+from medtl.errors import ConfigError, near_or_known, shown
+from medtl.runtime.files import file_name
+from medtl.runtime.records import complaint
+
+#: All labelled target patients outside of the test set.
+ALL: Literal["all"] = "all"
+
+#: Settings of ``medtl train`` that no arm may have of its own.
+COMMON = ("steps", "minutes", "src", "dst", "data", "test_cases", "test_fraction", "val_fraction")
+
+#: Settings of ``medtl train`` that only strategies have, not the controls.
+OF_STRATEGIES = ("freeze", "depth", "initialiser", "alignment", "select_by")
+
+#: Settings of ``medtl train`` that the study chooses for each run.
+CHOSEN = (
+    "task",
+    "strategy",
+    "network",
+    "init",
+    "seed",
+    "train_patients",
+    "folds",
+    "fold",
+    "splits",
+    "with_control",
+    "out",
+)
+
+
+def _listed(value: Any) -> Any:
+    """Text with commas is a list, too."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int | float | dict) else value
+
+
+def _spec(value: Any) -> Any:
+    return {"strategy": value} if isinstance(value, str) else value
+
+
+class ArmSpec(BaseModel):
+    """A strategy to compare, with settings of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: str
+    name: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and folders."""
+        return self.name or self.strategy.rpartition(":")[2]
+
+
+class Primary(BaseModel):
+    """The comparison that the study was made for; it is judged alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    strategy: str
+    budget: str = ALL
+    output: str
+    network: str = ""
+
+
+#: Labelled target patients: a number, a share below 1, or all outside of the test set.
+Budget = Patients | Literal["all"]
+
+Specs = Annotated[tuple[Annotated[ArmSpec, BeforeValidator(_spec)], ...], BeforeValidator(_listed)]
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class StudyConfig(BaseModel):
+    """Every setting of a study but where it lies and how it is carried out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    task: str = ""
+    strategies: Specs = ()
+    networks: Texts = ()
+    inits: Texts = ()
+    budgets: Annotated[tuple[Budget, ...], BeforeValidator(_listed), Field(min_length=1)] = (ALL,)
+    seeds: Annotated[Natural, Field(le=100)] = 3
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    skip: Texts = ()  #: of the arms that are added: zero-shot, joint
+    margin: Annotated[Positive, Fraction] | None = None
+    primary: Primary | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def resolve_study(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
+    """The study of a file, with ``options`` over it; an option that is None was not given.
+
+    Raises:
+        ConfigError: a setting is unknown or cannot be used, or two contradict each other.
+    """
+    values: dict[str, Any] = dict(read_settings(file)) if file else {}
+    given = {name: value for name, value in options.items() if value is not None}
+    values |= {**given, "settings": {**values.get("settings", {}), **given.get("settings", {})}}
+    try:
+        config = StudyConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, file)) from error
+    _check(config)
+    return config
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    first = error.errors()[0]
+    where, key = f"{file}: " if file else "", str(first["loc"][0])
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        known = near_or_known(key, StudyConfig.model_fields)
+        return f"{where}there is no setting {shown(key)} of a study; {known}"
+    return f"{where}{complaint(first)}"
+
+
+def _check(config: StudyConfig) -> None:
+    if not config.task:
+        raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
+    for name in CHOSEN:
+        if name in config.settings:
+            raise ConfigError(f"settings.{name}: the study chooses it for each run; drop it")
+    for name in OF_STRATEGIES:
+        if name in config.settings:
+            raise ConfigError(
+                f"settings.{name}: the controls have none; give it to a strategy, for example "
+                f"strategies: [{{strategy: fine-tune, settings: {{{name}: ...}}}}]"
+            )
+    checked({**config.settings, "task": config.task})
+    labels = [spec.label for spec in config.strategies]
+    for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{what} {twice} is named twice; drop one, or give it a `name`")
+    for spec in config.strategies:
+        if file_name(spec.label) != spec.label:
+            raise ConfigError(f"strategy {spec.label!r}: this name cannot be that of a folder")
+        for name in (*CHOSEN, *COMMON):
+            if name in spec.settings:
+                raise ConfigError(
+                    f"strategy {spec.label}: {name} is the same in all arms; give it in the "
+                    "study's own settings"
+                )
+        run_settings(config, spec)
+    primary = config.primary
+    if primary and primary.strategy not in labels:
+        known = near_or_known(primary.strategy, labels)
+        raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")
+    if primary and primary.budget not in map(budget_name, config.budgets):
+        raise ConfigError(f"primary: budget {primary.budget} is none of the study's")
+
+
+def run_settings(config: StudyConfig, spec: ArmSpec) -> TrainConfig:
+    """The settings of ``medtl train`` that an arm has, whatever the run."""
+    try:
+        return checked(
+            {**config.settings, **spec.settings, "task": config.task, "strategy": spec.strategy}
+        )
+    except ConfigError as problem:
+        raise ConfigError(f"strategy {spec.label}: {problem}") from problem
+
+
+def budget_name(budget: Budget) -> str:
+    """As tables and folders have it: ``5``, ``0.25`` or ``all``."""
+    return budget if isinstance(budget, str) else f"{budget:g}"
+
+
+def in_order(budgets: Sequence[Budget]) -> list[Budget]:
+    """Smallest first; shares come after counts, ``all`` is the last."""
+
+    def size(budget: Budget) -> tuple[int, float]:
+        if isinstance(budget, str):
+            return 2, 0
+        return (1, budget) if budget < 1 else (0, budget)
+
+    return sorted(budgets, key=size)

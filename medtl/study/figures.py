@@ -1,0 +1,109 @@
+"""Figures of a study: paired differences by patient, and scores over budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medtl.evaluation.tables import LABELS
+from medtl.runtime.figure_style import GREY, SERIES, new_grid, save, styled
+from medtl.study.config import ALL
+from medtl.study.results import Comparison, Findings
+from medtl.study.scores import StudyScores
+
+#: Rows of a figure of paired differences.
+MOST_PANELS = 12
+
+
+def paired_differences(
+    path: Path, found: Findings, scores: StudyScores, *, synthetic: bool
+) -> Figure:
+    """A line per patient from the control to the arm, the mean with its interval, the verdict.
+
+    Of the first output; the primary comparison comes first, at most :data:`MOST_PANELS` in all.
+    """
+    output = found.comparisons[0].output
+    own = [each for each in found.comparisons if each.output == output]
+    own = sorted(own, key=lambda each: not each.primary)[:MOST_PANELS]
+    columns = min(4, len(own))
+    rows = -(-len(own) // columns)
+    with styled():
+        figure, axes = new_grid(rows, columns, (2.2 * columns + 0.5, 2.5 * rows + 0.4))
+        every = [axis for line in axes for axis in line]
+        for axis, each in zip(every, own, strict=False):
+            _pairs(axis, each, scores)
+        for axis in every[len(own) :]:
+            axis.set_axis_off()
+        title = f"{output}: {LABELS[found.metric]} of each test patient, control A and arm"
+        return save(figure, path, title, synthetic)
+
+
+def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
+    control = next(iter(each.against))
+    sides = []
+    for arm in (control, each.arm):
+        runs = scores.runs((each.network, arm, each.budget), each.output)
+        patients = sorted(next(iter(runs.values()))) if runs else []
+        patients = sorted({patient for values in runs.values() for patient in values})
+        sides.append(np.array([np.mean([v[p] for v in runs.values() if p in v]) for p in patients]))
+    for before, after in zip(*sides, strict=True):
+        axis.plot([0, 1], [before, after], color=GREY, linewidth=0.7, alpha=0.6)
+    effect = each.against[control]
+    means = [float(side.mean()) for side in sides]
+    axis.plot([0, 1], means, "o-", color="black", linewidth=1.8, markersize=4)
+    text = f"{effect.mean:+.3f}"
+    if effect.low is not None:
+        text += f" [{effect.low:+.3f}, {effect.high:+.3f}]"
+    axis.set_title(f"{each.arm}, budget {each.budget}\n{text}\n{each.judged.verdict}")
+    axis.set_xticks([0, 1], [control, each.arm])
+    axis.set_xlim(-0.2, 1.2)
+    axis.grid(True, axis="y")
+
+
+def label_efficiency(path: Path, found: Findings, *, synthetic: bool) -> Figure:
+    """The mean score of each arm over the budgets, with 95% intervals as bands."""
+    outputs = list(dict.fromkeys(each.output for each in found.arms))
+    budgets = list(dict.fromkeys(each.budget for each in found.arms))
+    budgets = sorted(budgets, key=_size)
+    arms = list(dict.fromkeys(each.arm for each in found.arms))
+    network = found.arms[0].network
+    with styled():
+        figure, [axes] = new_grid(1, len(outputs), (1.2 + 3.0 * len(outputs), 3.2), sharey=True)
+        for axis, output in zip(axes, outputs, strict=True):
+            for number, arm in enumerate(arms):
+                own = {
+                    each.budget: each.score
+                    for each in found.arms
+                    if (each.arm, each.output, each.network) == (arm, output, network)
+                }
+                _curve(axis, budgets, own, arm, number)
+            axis.set_xticks(range(len(budgets)), budgets)
+            axis.set_xlabel("labelled target patients")
+            axis.set_title(output, fontweight="bold")
+            axis.grid(True)
+        axes[0].set_ylabel(LABELS[found.metric])
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4))
+        return save(figure, path, "Score over budget, mean and 95% interval", synthetic)
+
+
+def _curve(axis: Axes, budgets: Sequence[str], own: dict, arm: str, number: int) -> None:  # type: ignore[type-arg]
+    colour = SERIES[number % len(SERIES)]
+    places = [n for n, budget in enumerate(budgets) if budget in own]
+    scores = [own[budgets[n]] for n in places]
+    style = "--" if arm.startswith("control") else "-"
+    axis.plot(places, [s.mean for s in scores], f"o{style}", color=colour, label=arm, markersize=4)
+    if all(score.low is not None for score in scores):
+        low, high = [s.low for s in scores], [s.high for s in scores]
+        axis.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _size(budget: str) -> tuple[int, float]:
+    if budget == ALL:
+        return 2, 0.0
+    number = float(budget)
+    return (1, number) if number < 1 else (0, number)

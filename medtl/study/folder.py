@@ -1,0 +1,190 @@
+"""The folder of a study: its settings, its splits, its runs and what became of them.
+
+studies/<name>/ study.yaml plan.json splits/fold-0.json
+                runs/<run>/ logs/<run>.jsonl state/<run>.json
+                summary.json scores.csv differences.csv tables.md tables.tex figures/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from medtl.config import write_config
+from medtl.data.splits import write_splits
+from medtl.errors import ConfigError, RunError, shown
+from medtl.runtime.files import file_name
+from medtl.runtime.lock import locked
+from medtl.runtime.records import Count, FolderName, Number, Record, read_record
+from medtl.runtime.run_folder import check_writable, environment, write_text
+from medtl.study.arms import PlannedRun
+from medtl.study.config import StudyConfig, resolve_study
+from medtl.study.plan import StudyPlan
+
+STUDIES = Path("studies")
+
+STUDY, PLAN, SUMMARY = "study.yaml", "plan.json", "summary.json"
+
+#: The largest number of runs in a study.
+MOST_RUNS = 100_000
+
+
+class RunRecord(Record):
+    """A row of ``plan.json``; see :class:`medtl.study.arms.PlannedRun`."""
+
+    name: FolderName
+    arm: str
+    network: str
+    budget: str
+    fold: Count
+    seed: Count
+    after: FolderName | Literal[""]
+    settings: dict[str, Any]
+
+
+class PlanRecord(Record):
+    """``plan.json``: the runs, and what is known of the data."""
+
+    runs: Annotated[tuple[RunRecord, ...], Field(max_length=MOST_RUNS)]
+    arms: tuple[str, ...]
+    controls: tuple[str, ...]
+    synthetic: bool
+    metric: Literal["dice", "accuracy"]
+
+
+class State(Record):
+    """What became of a run."""
+
+    status: Literal["done", "failed"]
+    reason: str = ""
+    seconds: Number = 0.0
+    cpu_seconds: Number = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """Every write is atomic; nothing is written outside ``path``."""
+
+    path: Path
+
+    @property
+    def config(self) -> StudyConfig:
+        return resolve_study(self.path / STUDY, {})
+
+    @property
+    def plan(self) -> PlanRecord:
+        return read_record(self.path / PLAN, PlanRecord)
+
+    def runs(self) -> list[PlannedRun]:
+        return [PlannedRun(**dict(row)) for row in self.plan.runs]
+
+    def run(self, name: str) -> Path:
+        return self.path / "runs" / name
+
+    def split(self, fold: int) -> Path:
+        return self.path / "splits" / f"fold-{fold}.json"
+
+    def state(self, name: str) -> State | None:
+        """None: it has not ended yet."""
+        path = self.path / "state" / f"{name}.json"
+        return read_record(path, State) if path.is_file() else None
+
+    def write_state(self, name: str, state: State) -> None:
+        self._write(Path("state") / f"{name}.json", state.model_dump(mode="json"))
+
+    def write_log(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        """A line per thing that the run told; those of an earlier part stay."""
+        path = self.path / "logs" / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        write_text(path, before + "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self._write(Path(name), value)
+
+    def _write(self, name: Path, value: Any) -> None:
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def is_study(path: Path) -> bool:
+    """Whether ``path`` is the folder of a study."""
+    return (path / STUDY).is_file() and (path / PLAN).is_file()
+
+
+def begun(path: Path, config: StudyConfig) -> StudyFolder | None:
+    """The study that was begun in ``path``; None where there is none yet.
+
+    Raises:
+        ConfigError: it was begun with other settings; names one.
+        RunError: ``path`` holds something else.
+    """
+    if not path.exists():
+        check_writable(path)
+        return None
+    if not is_study(path):
+        if path.is_dir() and all(each.name in _STARTED for each in path.iterdir()):
+            check_writable(path)
+            return None
+        raise RunError(f"{path} exists and is not the folder of a study; choose another --out")
+    folder = StudyFolder(path)
+    then, now = (each.model_dump(mode="json") for each in (folder.config, config))
+    for name in StudyConfig.model_fields:
+        if then[name] != now[name]:
+            raise ConfigError(
+                f"{path}: the study was begun with {name} {shown(then[name])}, not "
+                f"{shown(now[name])}; give the same settings, or another --out"
+            )
+    return folder
+
+
+#: What a study holds before it can be gone on with.
+_STARTED = (STUDY, "splits", "environment.json", ".lock")
+
+
+@contextmanager
+def working_in(path: Path) -> Iterator[None]:
+    """Hold the folder, which is made. Raises RunError if another process works in it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RunError(
+            f"cannot write to {path}: {problem.strerror}; choose another --out"
+        ) from problem
+    with locked(path):
+        yield
+
+
+def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder:
+    """Write settings, splits and runs. ``plan.json`` comes last: with it, the study has begun."""
+    folder = StudyFolder(path)
+    write_config(path / STUDY, config)
+    folder.write_json("environment.json", environment())
+    for fold, split in enumerate(plan.splits):
+        folder.split(fold).parent.mkdir(exist_ok=True)
+        write_splits(folder.split(fold), split, plan.cases)
+    body = {
+        "runs": [run.to_json() for run in plan.runs],
+        "arms": [arm.name for arm in plan.arms if not arm.is_control],
+        "controls": [arm.name for arm in plan.arms if arm.is_control],
+        "synthetic": plan.synthetic,
+        "metric": plan.metric,
+    }
+    folder.write_json(PLAN, body)
+    return folder
+
+
+def next_folder(task: str) -> Path:
+    """``studies/<task>-<n>``, the first that is not there."""
+    stem = file_name(task.rpartition(":")[2])
+    number = 1
+    while (STUDIES / f"{stem}-{number:02d}").exists():
+        number += 1
+    return STUDIES / f"{stem}-{number:02d}"

@@ -1,0 +1,231 @@
+"""From a StudyConfig to its arms and runs: one set of settings, one set of splits.
+
+The settings are those that medtl would choose for a run of the smallest budget, so that no arm owes
+its spacing or network to labels that it may not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from medtl.config import checked
+from medtl.data.case import Case
+from medtl.data.splits import Split
+from medtl.errors import ConfigError
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Recorder, Reporter
+from medtl.study.arms import (
+    ADDED,
+    JOINT,
+    SOURCE,
+    ZERO_SHOT,
+    Arm,
+    PlannedRun,
+    control_arms,
+    planned_runs,
+)
+from medtl.study.config import ALL, OF_STRATEGIES, ArmSpec, Budget, StudyConfig, in_order
+from medtl.training.plan import Plan, make_plan
+from medtl.training.preview import show_plan
+from medtl.training.run import resolved_config
+from medtl.training.split import split_as_asked, with_budget
+from medtl.training.stages import build_request, lay_out
+from medtl.transfer.strategies.base import SOURCE as SOURCE_STAGE
+from medtl.transfer.strategies.base import Request, Stage
+from medtl.transfer.weights import read_weights, resolve_weights, steps_behind
+
+#: Settings that the runs of a study have in common, whatever medtl chose for them.
+_SETTLED = (
+    "batch_size",
+    "dst",
+    "loss",
+    "lr",
+    "network",
+    "options",
+    "patch_size",
+    "spacing_mm",
+    "src",
+    "steps",
+    "transforms",
+    "width",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """Everything decided before the first run. ``stages``: those of each arm on the target."""
+
+    config: StudyConfig
+    arms: tuple[Arm, ...]
+    runs: tuple[PlannedRun, ...]
+    splits: tuple[Split, ...]  #: by fold
+    cases: tuple[Case, ...]
+    stages: Mapping[str, tuple[Stage, ...]]
+    step_s: float | None  #: of one step; None: not timed
+    synthetic: bool
+    metric: str
+    warnings: tuple[str, ...] = ()
+
+
+def plan_study(
+    config: StudyConfig, catalog: Catalog, fabric: Fabric, reporter: Reporter
+) -> StudyPlan:
+    """Read the data once, settle the settings of each network and lay out every run.
+
+    Raises:
+        ConfigError: an arm is unknown or cannot be planned, or a budget is larger than the cohort.
+        DataError: the data cannot be read.
+    """
+    specs = _specs(config, catalog)
+    config = config.model_copy(update={"strategies": specs})
+    first, settled, seconds = None, {}, None
+    for network in config.networks or ("",):
+        recorder = Recorder(silent=True)
+        plan = make_plan(checked(_reference(config, network)), catalog, recorder)
+        preview = show_plan(plan, catalog, fabric, recorder)
+        plan = preview.plan
+        resolved = resolved_config(plan).model_dump(mode="json")
+        own = {name: resolved[name] for name in _SETTLED} | {"src": str(plan.request.source)}
+        settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
+        if first is None:
+            first, seconds = plan, preview.seconds_per_step
+            for text in recorder.warnings:
+                reporter.warn(text)
+    assert first is not None
+    arms = _arms(config, first, catalog, reporter)
+    splits = _splits(config, first, reporter)
+    return StudyPlan(
+        config,
+        tuple(arms),
+        tuple(planned_runs(config, arms, settled)),
+        splits,
+        first.cohort.cases,
+        {arm.name: _stages_of(arm, first, catalog) for arm in arms},
+        seconds,
+        first.cohort.synthetic,
+        "dice" if first.task_type.dense else "accuracy",
+    )
+
+
+def _specs(config: StudyConfig, catalog: Catalog) -> tuple[ArmSpec, ...]:
+    """The strategies asked for, or the task's own."""
+    for spec in config.strategies:
+        catalog.strategies.full_name(spec.strategy)
+    for name in config.networks:
+        catalog.networks.full_name(name)
+    if config.strategies:
+        return config.strategies
+    usual = catalog.tasks[config.task].load()().defaults.strategy
+    if usual.rpartition(":")[2] == "scratch":
+        raise ConfigError("name the strategies to compare, e.g. --strategies fine-tune")
+    return (ArmSpec(strategy=usual),)
+
+
+def _reference(config: StudyConfig, network: str) -> dict[str, Any]:
+    """The settings of a run with the first strategy and the smallest budget."""
+    smallest: Budget = in_order(config.budgets)[0]
+    spec = config.strategies[0]
+    return {
+        **config.settings,
+        **spec.settings,
+        "task": config.task,
+        "strategy": spec.strategy,
+        "network": network or None,
+        "init": config.inits[0] if config.inits else None,
+        "seed": config.split_seed,
+        "train_patients": None if smallest == ALL else smallest,
+        "folds": config.folds,
+        "fold": 0 if config.folds else None,
+    }
+
+
+def _splits(config: StudyConfig, plan: Plan, reporter: Reporter) -> tuple[Split, ...]:
+    """The split of each fold; every budget must fit into each of them."""
+    found = []
+    for fold in range(config.folds or 1):
+        own = plan.config.model_copy(update={"fold": fold if config.folds else None})
+        split = split_as_asked(own, plan.cohort, Recorder(silent=True))
+        for budget in config.budgets:
+            if budget != ALL:
+                asked = own.model_copy(update={"train_patients": budget})
+                with_budget(split, asked, plan.request.target, plan.cohort)
+        found.append(split)
+    return tuple(found)
+
+
+def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter) -> list[Arm]:
+    """The controls, the arms that every study has, and the strategies asked for."""
+    steps = plan.request.steps
+    before = steps if not config.inits else _steps_behind(config.inits)
+    arms = control_arms(steps, before)
+    known = {spec.label for spec in config.strategies}
+    added = [ArmSpec(strategy=name) for name in ADDED if name not in {*known, *config.skip}]
+    for spec in added:
+        try:
+            arms += _arms_of(config, spec, plan, catalog)
+        except ConfigError as problem:
+            reporter.say(f"no arm {spec.label}: {problem}")
+    for spec in config.strategies:
+        arms += _arms_of(config, spec, plan, catalog)
+    return arms
+
+
+def _steps_behind(inits: Sequence[str]) -> int | None:
+    """The steps that weights from outside were trained for, if all of them say the same."""
+    known = {
+        None if init == "imagenet" else steps_behind(read_weights(resolve_weights(init), ""))
+        for init in inits
+    }
+    return known.pop() if len(known) == 1 else None
+
+
+def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -> list[Arm]:
+    """One arm, or one for each of ``inits``."""
+    whole = _planned(spec, plan, catalog, init=None)
+    first = whole[0]
+    starts = [""]
+    if spec.strategy.rpartition(":")[2] == JOINT or first.name != SOURCE_STAGE:
+        starts = ["random"]
+    elif not config.inits:
+        starts = [SOURCE]
+    else:
+        starts = list(config.inits)
+    on_source = sum(stage.steps for stage in whole if stage.name == SOURCE_STAGE)
+    on_target = sum(stage.steps for stage in whole) - on_source
+    names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
+    budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
+    return [
+        Arm(name, spec, start, plan.request.steps, on_target, on_source, budgeted)
+        for name, start in zip(names, starts, strict=True)
+    ]
+
+
+def _planned(
+    spec: ArmSpec, plan: Plan, catalog: Catalog, init: str | None, steps: int | None = None
+) -> tuple[Stage, ...]:
+    """The stages of a strategy under the settings of the study."""
+    own = dict.fromkeys(OF_STRATEGIES) | {"strategy": spec.strategy, "init": None}
+    config = plan.config.model_copy(update={**own, **spec.settings})
+    request, _ = build_request(config, plan.task, plan.task_type, catalog, None)
+    ours = plan.request
+    settled: Request = replace(
+        request,
+        source=ours.source,
+        target=ours.target,
+        steps=steps or ours.steps,
+        batch_size=ours.batch_size,
+        rate=float(spec.settings.get("lr", ours.rate)),
+        losses=request.losses if "loss" in spec.settings else ours.losses,
+        init=init,
+    )
+    return lay_out(config, catalog, settled)
+
+
+def _stages_of(arm: Arm, plan: Plan, catalog: Catalog) -> tuple[Stage, ...]:
+    """What the arm does on the target."""
+    init = None if arm.start == "random" else arm.start
+    return _planned(arm.spec, plan, catalog, init, arm.steps)

@@ -1,0 +1,217 @@
+"""What a study found: scores of the arms, differences to the controls, verdicts, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from medtl.evaluation.comparison.effects import Effect, Runs, paired_effect
+from medtl.evaluation.comparison.patients_needed import patients_for_difference
+from medtl.evaluation.comparison.ranking import Rank, rank_arms
+from medtl.evaluation.comparison.verdicts import (
+    NO_EVIDENCE,
+    TOO_POOR,
+    Judged,
+    family_verdicts,
+)
+from medtl.evaluation.controls import FLOOR
+from medtl.evaluation.intervals import Interval, interval
+from medtl.study.config import Primary, StudyConfig
+from medtl.study.scores import StudyScores
+
+#: A network, a budget, an arm and an output (a region, or ``all`` classes).
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """The mean score of an arm over patients, whose runs are averaged first."""
+
+    network: str
+    budget: str
+    arm: str
+    output: str
+    score: Interval
+    runs: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "budget": self.budget,
+            "arm": self.arm,
+            "output": self.output,
+            "runs": self.runs,
+            **self.score.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An arm against its controls."""
+
+    network: str
+    budget: str
+    arm: str
+    output: str
+    against: Mapping[str, Effect]
+    judged: Judged
+    primary: bool
+    needed: int | None  #: test patients that could tell such a difference; None: no number could
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "budget": self.budget,
+            "arm": self.arm,
+            "output": self.output,
+            "verdict": self.judged.verdict,
+            "p": self.judged.p,
+            "p_holm": self.judged.p_holm,
+            "primary": self.primary,
+            "patients_needed": self.needed,
+            "against": {name: effect.to_json() for name, effect in self.against.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything that the tables and figures of a study show."""
+
+    metric: str
+    arms: tuple[ArmScore, ...]
+    comparisons: tuple[Comparison, ...]
+    ranks: Mapping[Key, Rank] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        ranks = [
+            {**dict(zip(("network", "budget", "arm", "output"), key, strict=True)), **r.to_json()}
+            for key, r in self.ranks.items()
+        ]
+        return {
+            "metric": self.metric,
+            "arms": [each.to_json() for each in self.arms],
+            "comparisons": [each.to_json() for each in self.comparisons],
+            "ranks": ranks,
+        }
+
+
+def find(config: StudyConfig, scores: StudyScores, controls: Sequence[str]) -> Findings:
+    """Compare every arm with the controls of its network and budget.
+
+    Verdicts of one output form a family: budgets, strategies and networks are adjusted for by
+    Holm. The primary comparison is judged alone.
+    """
+    comparisons: list[Comparison] = []
+    for output in scores.outputs():
+        comparisons += _compared(config, scores, controls, output)
+    return Findings(
+        scores.metric,
+        tuple(_arm_scores(scores)),
+        tuple(comparisons),
+        _ranks(scores),
+    )
+
+
+def _arm_scores(scores: StudyScores) -> list[ArmScore]:
+    found = []
+    for output in scores.outputs():
+        for network, arm, budget in scores.cells:
+            runs = scores.runs((network, arm, budget), output)
+            if runs:
+                mean = interval(_by_patient(runs))
+                found.append(ArmScore(network, budget, arm, output, mean, len(runs)))
+    return found
+
+
+def _by_patient(runs: Runs) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for values in runs.values():
+        for patient, value in values.items():
+            found.setdefault(patient, []).append(value)
+    return found
+
+
+def _compared(
+    config: StudyConfig, scores: StudyScores, controls: Sequence[str], output: str
+) -> list[Comparison]:
+    effects: dict[tuple[str, str, str], dict[str, Effect]] = {}
+    for network, arm, budget in scores.cells:
+        own = scores.runs((network, arm, budget), output)
+        if arm in controls or not own:
+            continue
+        against = {}
+        for control in controls:
+            other = scores.runs((network, control, budget), output)
+            both = own.keys() & other.keys()
+            if both:
+                pair = ({key: side[key] for key in sorted(both)} for side in (own, other))
+                against[control] = paired_effect(*pair)
+        if controls and controls[0] in against:
+            effects[network, budget, arm] = against
+    chosen = next((key for key in effects if _is_primary(config.primary, key, output)), None)
+    judged = family_verdicts(
+        {key: list(against.values()) for key, against in effects.items()},
+        margin=config.margin,
+        primary=chosen,
+    )
+    found = []
+    for key, against in effects.items():
+        own_verdict = judged[key]
+        if _poor(scores, key, [key[2], *against], output):
+            own_verdict = Judged(TOO_POOR, None, None)
+        needed = None
+        if own_verdict.verdict == NO_EVIDENCE:
+            needed = _needed(against, config)
+        found.append(Comparison(*key, output, against, own_verdict, key == chosen, needed))
+    return found
+
+
+def _needed(against: Mapping[str, Effect], config: StudyConfig) -> int | None:
+    """Test patients for a power of 80% to tell the margin, or else the observed difference."""
+    first = next(iter(against.values()))
+    difference = config.margin or abs(first.mean)
+    if not difference or first.error is None:
+        return None
+    return patients_for_difference(first, difference, config.seeds)
+
+
+def _is_primary(primary: Primary | None, key: tuple[str, str, str], output: str) -> bool:
+    if primary is None:
+        return False
+    network, budget, arm = key
+    return (
+        (primary.strategy, primary.budget, primary.output) == (arm, budget, output)
+        and primary.network in ("", network)
+    )  # fmt: skip
+
+
+def _poor(scores: StudyScores, key: tuple[str, str, str], arms: Sequence[str], output: str) -> bool:
+    """Whether none of these arms reaches the floor; False where there is nothing to find."""
+    network, budget, _ = key
+    means = []
+    for arm in arms:
+        found = scores.runs((network, arm, budget), output, found=True)
+        if found:
+            means.append(fmean(map(fmean, _by_patient(found).values())))
+    return bool(means) and max(means) < FLOOR
+
+
+def _ranks(scores: StudyScores) -> dict[Key, Rank]:
+    """Of the arms that have all runs, within a network and a budget."""
+    found: dict[Key, Rank] = {}
+    for output in scores.outputs():
+        places = dict.fromkeys((network, budget) for network, _, budget in scores.cells)
+        for network, budget in places:
+            runs = {
+                arm: scores.runs((network, arm, budget), output)
+                for other, arm, at in scores.cells
+                if (other, at) == (network, budget)
+            }
+            most = max((set(each) for each in runs.values()), key=len)
+            whole = {arm: each for arm, each in runs.items() if set(each) == most}
+            if len(whole) > 1:
+                for arm, rank in rank_arms(whole).items():
+                    found[network, budget, arm, output] = rank
+    return found
