@@ -35,10 +35,10 @@ class Arm:
     on_target: int
     on_source: int
     budgeted: bool = True  #: whether it sees labelled patients of the target
-
-    @property
-    def is_control(self) -> bool:
-        return self.name in (CONTROL_A, CONTROL_B)
+    rate: float = 0.0  #: the highest learning rate on the target
+    optimizer: str = ""
+    role: str = ""  #: of a control: control-a or control-b
+    own_control: str = ""  #: control A at the arm's own rate, where that is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,46 @@ class PlannedRun:
         return {**asdict(self), "settings": dict(self.settings)}
 
 
-def control_arms(steps: int, before: int | None) -> list[Arm]:
+def control_arms(steps: int, before: int | None, rate: float, optimizer: str) -> list[Arm]:
     """From scratch for the target's steps (A), and for those of the source as well (B).
 
     ``before``: the steps on the source; None if they are not known: then there is no B.
     """
     spec = ArmSpec(strategy=SCRATCH)
-    arm_a = Arm(CONTROL_A, spec, "random", steps, steps, 0)
+    arm_a = Arm(
+        CONTROL_A, spec, "random", steps, steps, 0, rate=rate, optimizer=optimizer, role=CONTROL_A
+    )
     if not before:
         return [arm_a]
-    return [arm_a, replace(arm_a, name=CONTROL_B, steps=steps + before, on_target=steps + before)]
+    every = steps + before
+    return [
+        arm_a,
+        replace(arm_a, name=CONTROL_B, role=CONTROL_B, steps=every, on_target=every),
+    ]
+
+
+def with_own_controls(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms, with a control A at every rate and optimiser that a strategy has for itself.
+
+    Else a transfer could owe its gain to its rate. Arms that train nothing need none.
+    """
+    first = arms[0]
+    known = {(first.rate, first.optimizer): first.name}
+    controls, others = [arm for arm in arms if arm.role], []
+    for arm in arms:
+        if arm.role:
+            continue
+        key = (arm.rate, arm.optimizer)
+        if arm.on_target and key not in known:
+            known[key] = f"{CONTROL_A}-{arm.optimizer}-{arm.rate:g}"
+            own = {"lr": arm.rate, "optimizer": arm.optimizer}
+            spec = ArmSpec(strategy=SCRATCH, name=known[key], settings=own)
+            controls.append(
+                replace(first, name=known[key], spec=spec, rate=arm.rate, optimizer=arm.optimizer)
+            )
+        own_control = known[key] if arm.on_target else ""
+        others.append(replace(arm, own_control="" if own_control == first.name else own_control))
+    return [*controls, *others]
 
 
 def planned_runs(

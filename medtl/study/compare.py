@@ -119,7 +119,7 @@ def summarise(folder: StudyFolder, failed: Mapping[str, str], warnings: tuple[st
     if not scores.cells:
         reasons = next(iter(failed.values()), "no run has ended")
         raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")
-    found = find(folder.config, scores, record.controls)
+    found = find(folder.config, scores, record.arms)
     return Study(
         folder.path, folder.config, found, failed, _cost(folder), record.synthetic, warnings
     )

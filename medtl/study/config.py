@@ -30,20 +30,20 @@ COMMON = ("steps", "minutes", "src", "dst", "data", "test_cases", "test_fraction
 #: Settings of ``medtl train`` that only strategies have, not the controls.
 OF_STRATEGIES = ("freeze", "depth", "initialiser", "alignment", "select_by")
 
-#: Settings of ``medtl train`` that the study chooses for each run.
-CHOSEN = (
-    "task",
-    "strategy",
-    "network",
-    "init",
-    "seed",
-    "train_patients",
-    "folds",
-    "fold",
-    "splits",
-    "with_control",
-    "out",
-)
+#: Settings of ``medtl train`` that the study chooses for each run, and what says so, if anything.
+CHOSEN = {
+    "task": "task",
+    "strategy": "strategies",
+    "network": "networks",
+    "init": "inits",
+    "seed": "seeds",
+    "train_patients": "budgets",
+    "folds": "folds",
+    "fold": "",
+    "splits": "",
+    "with_control": "",
+    "out": "",
+}
 
 
 def _listed(value: Any) -> Any:
@@ -141,7 +141,8 @@ def _check(config: StudyConfig) -> None:
         raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
     for name in CHOSEN:
         if name in config.settings:
-            raise ConfigError(f"settings.{name}: the study chooses it for each run; drop it")
+            how = f"use {CHOSEN[name]}" if CHOSEN[name] else "drop it"
+            raise ConfigError(f"settings.{name}: the study chooses it for each run; {how}")
     for name in OF_STRATEGIES:
         if name in config.settings:
             raise ConfigError(

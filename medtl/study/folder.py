@@ -21,7 +21,7 @@ from medtl.data.splits import write_splits
 from medtl.errors import ConfigError, RunError, shown
 from medtl.runtime.files import file_name
 from medtl.runtime.lock import locked
-from medtl.runtime.records import Count, FolderName, Number, Record, read_record
+from medtl.runtime.records import Count, Flag, FolderName, Number, Record, read_record
 from medtl.runtime.run_folder import check_writable, environment, write_text
 from medtl.study.arms import PlannedRun
 from medtl.study.config import StudyConfig, resolve_study
@@ -48,12 +48,20 @@ class RunRecord(Record):
     settings: dict[str, Any]
 
 
+class ArmRecord(Record):
+    """What the comparison has to know of an arm; see :class:`medtl.study.arms.Arm`."""
+
+    name: str
+    role: Literal["", "control-a", "control-b"]
+    own_control: str
+    budgeted: Flag
+
+
 class PlanRecord(Record):
     """``plan.json``: the runs, and what is known of the data."""
 
     runs: Annotated[tuple[RunRecord, ...], Field(max_length=MOST_RUNS)]
-    arms: tuple[str, ...]
-    controls: tuple[str, ...]
+    arms: tuple[ArmRecord, ...]
     synthetic: bool
     metric: Literal["dice", "accuracy"]
 
@@ -172,8 +180,9 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
         write_splits(folder.split(fold), split, plan.cases)
     body = {
         "runs": [run.to_json() for run in plan.runs],
-        "arms": [arm.name for arm in plan.arms if not arm.is_control],
-        "controls": [arm.name for arm in plan.arms if arm.is_control],
+        "arms": [
+            {name: getattr(arm, name) for name in ArmRecord.model_fields} for arm in plan.arms
+        ],
         "synthetic": plan.synthetic,
         "metric": plan.metric,
     }

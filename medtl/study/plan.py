@@ -21,12 +21,14 @@ from medtl.runtime.console import Recorder, Reporter
 from medtl.study.arms import (
     ADDED,
     JOINT,
+    SCRATCH,
     SOURCE,
     ZERO_SHOT,
     Arm,
     PlannedRun,
     control_arms,
     planned_runs,
+    with_own_controls,
 )
 from medtl.study.config import ALL, OF_STRATEGIES, ArmSpec, Budget, StudyConfig, in_order
 from medtl.training.plan import Plan, make_plan
@@ -93,7 +95,7 @@ def plan_study(
         settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
         if first is None:
             first, seconds = plan, preview.seconds_per_step
-            for text in recorder.warnings:
+            for text in filter(None, (*recorder.warnings, plan.few_tested())):
                 reporter.warn(text)
     assert first is not None
     arms = _arms(config, first, catalog, reporter)
@@ -161,7 +163,8 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
     """The controls, the arms that every study has, and the strategies asked for."""
     steps = plan.request.steps
     before = steps if not config.inits else _steps_behind(config.inits)
-    arms = control_arms(steps, before)
+    (scratch,) = _planned(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
+    arms = control_arms(steps, before, max(scratch.rates.values()), scratch.optimizer)
     known = {spec.label for spec in config.strategies}
     added = [ArmSpec(strategy=name) for name in ADDED if name not in {*known, *config.skip}]
     for spec in added:
@@ -171,7 +174,7 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
             reporter.say(f"no arm {spec.label}: {problem}")
     for spec in config.strategies:
         arms += _arms_of(config, spec, plan, catalog)
-    return arms
+    return with_own_controls(arms)
 
 
 def _steps_behind(inits: Sequence[str]) -> int | None:
@@ -196,10 +199,13 @@ def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -
         starts = list(config.inits)
     on_source = sum(stage.steps for stage in whole if stage.name == SOURCE_STAGE)
     on_target = sum(stage.steps for stage in whole) - on_source
+    on_it = [stage for stage in whole if stage.name != SOURCE_STAGE and stage.steps]
+    rate = max((rate for stage in on_it for rate in stage.rates.values()), default=0.0)
+    optimizer = on_it[-1].optimizer if on_it else ""
     names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
     budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
     return [
-        Arm(name, spec, start, plan.request.steps, on_target, on_source, budgeted)
+        Arm(name, spec, start, plan.request.steps, on_target, on_source, budgeted, rate, optimizer)
         for name, start in zip(names, starts, strict=True)
     ]
 

@@ -19,7 +19,9 @@ from medtl.evaluation.comparison.verdicts import (
 from medtl.evaluation.controls import FLOOR
 from medtl.evaluation.intervals import Interval, interval
 from medtl.study.config import Primary, StudyConfig
+from medtl.study.folder import ArmRecord
 from medtl.study.scores import StudyScores
+from medtl.transfer.strategies.base import CONTROL_A
 
 #: A network, a budget, an arm and an output (a region, or ``all`` classes).
 Key = tuple[str, str, str, str]
@@ -97,15 +99,17 @@ class Findings:
         }
 
 
-def find(config: StudyConfig, scores: StudyScores, controls: Sequence[str]) -> Findings:
+def find(config: StudyConfig, scores: StudyScores, arms: Sequence[ArmRecord]) -> Findings:
     """Compare every arm with the controls of its network and budget.
+
+    Where an arm has a rate of its own, control A was trained at both, and the better one counts.
 
     Verdicts of one output form a family: budgets, strategies and networks are adjusted for by
     Holm. The primary comparison is judged alone.
     """
     comparisons: list[Comparison] = []
     for output in scores.outputs():
-        comparisons += _compared(config, scores, controls, output)
+        comparisons += _compared(config, scores, arms, output)
     return Findings(
         scores.metric,
         tuple(_arm_scores(scores)),
@@ -134,25 +138,26 @@ def _by_patient(runs: Runs) -> dict[str, list[float]]:
 
 
 def _compared(
-    config: StudyConfig, scores: StudyScores, controls: Sequence[str], output: str
+    config: StudyConfig, scores: StudyScores, arms: Sequence[ArmRecord], output: str
 ) -> list[Comparison]:
     effects: dict[tuple[str, str, str], dict[str, Effect]] = {}
+    records = {arm.name: arm for arm in arms}
     for network, arm, budget in scores.cells:
         own = scores.runs((network, arm, budget), output)
-        if arm in controls or not own:
+        if records[arm].role or not own:
             continue
         against = {}
-        for control in controls:
+        for control in _controls_of(records[arm], arms):
             other = scores.runs((network, control, budget), output)
             both = own.keys() & other.keys()
             if both:
                 pair = ({key: side[key] for key in sorted(both)} for side in (own, other))
                 against[control] = paired_effect(*pair)
-        if controls and controls[0] in against:
+        if CONTROL_A in against:
             effects[network, budget, arm] = against
     chosen = next((key for key in effects if _is_primary(config.primary, key, output)), None)
     judged = family_verdicts(
-        {key: list(against.values()) for key, against in effects.items()},
+        {key: _decisive(against, records) for key, against in effects.items()},
         margin=config.margin,
         primary=chosen,
     )
@@ -166,6 +171,21 @@ def _compared(
             needed = _needed(against, config)
         found.append(Comparison(*key, output, against, own_verdict, key == chosen, needed))
     return found
+
+
+def _controls_of(arm: ArmRecord, arms: Sequence[ArmRecord]) -> list[str]:
+    """Control A, also at the arm's own rate, and control B."""
+    shared = [each.name for each in arms if each.role == each.name]
+    own = [arm.own_control] if arm.own_control else []
+    return [shared[0], *own, *shared[1:]]
+
+
+def _decisive(against: Mapping[str, Effect], records: Mapping[str, ArmRecord]) -> list[Effect]:
+    """The differences to the better control A and, if there is one, to control B."""
+    by_role: dict[str, list[Effect]] = {}
+    for name, effect in against.items():
+        by_role.setdefault(records[name].role, []).append(effect)
+    return [min(own, key=lambda effect: effect.mean) for _, own in sorted(by_role.items())]
 
 
 def _needed(against: Mapping[str, Effect], config: StudyConfig) -> int | None:

@@ -16,7 +16,6 @@ from medtl.evaluation.scores import read_scores
 from medtl.runtime.records import read_stages
 from medtl.runtime.run_folder import STAGES, Run
 from medtl.study.arms import SOURCE
-from medtl.study.config import ALL
 from medtl.study.folder import StudyFolder
 
 #: A network, an arm and a budget.
@@ -109,10 +108,8 @@ def read_study_scores(folder: StudyFolder) -> StudyScores:
     plan = folder.plan
     cells: dict[Cell, dict[RunKey, RunScores]] = {}
     every = folder.runs()
-    budgets = list(dict.fromkeys(run.budget for run in every if run.settings.get("train_patients")))
-    if any(run.budget == ALL and run.arm in plan.controls for run in every):
-        budgets.append(ALL)
-    limited = {run.arm for run in every if run.budget != ALL} | {*plan.controls}
+    limited = {arm.name for arm in plan.arms if arm.budgeted}
+    budgets = list(dict.fromkeys(run.budget for run in every if run.arm in limited))
     for run in every:
         state = folder.state(run.name)
         if run.arm == SOURCE or state is None or state.status != "done":

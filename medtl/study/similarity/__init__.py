@@ -1,0 +1,1 @@
+"""Similarity of the features that two networks compute from the same examples."""

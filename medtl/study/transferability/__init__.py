@@ -1,0 +1,1 @@
+"""Scores of how well a network's features suit a task, before anything is trained."""
