@@ -55,9 +55,10 @@ def medtl_strategies() -> list[Component]:
         "cases are few and the network is deep (Howard and Ruder 2018)",
     }
     compared = {
-        "zero-shot": "the source's network on the target as it is; use to see what carries over "
-        "without any target label",
-        "joint": "train on source and target together; use when both have the same modalities",
+        "zero-shot": "score the source's network on the target as it is; use to see what carries "
+        "over without any target label (AlBadawy et al. 2018)",
+        "joint": "train on source and target together; use to see whether training one after the "
+        "other is needed at all (Daume 2007)",
     }
     return [
         *components("medtl.transfer.strategies.finetune", finetune),

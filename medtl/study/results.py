@@ -9,7 +9,7 @@ from typing import Any
 
 from medtl.evaluation.comparison.effects import Effect, Runs, paired_effect
 from medtl.evaluation.comparison.patients_needed import patients_for_difference
-from medtl.evaluation.comparison.ranking import Rank, rank_arms
+from medtl.evaluation.comparison.ranks import Rank, rank_arms
 from medtl.evaluation.comparison.verdicts import (
     NO_EVIDENCE,
     TOO_POOR,
