@@ -48,6 +48,7 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
+from medtl.api.studies import compare
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -57,15 +58,18 @@ from medtl.transfer.receipt import Receipt
 
 if TYPE_CHECKING:
     from medtl.config import TrainSettings
+    from medtl.study.compare import Study
 else:
 
     def __getattr__(name: str) -> Any:
-        """Give ``TrainSettings``, whose module imports pydantic, when it is asked for."""
-        if name != "TrainSettings":
+        """Give what takes long to import when it is asked for."""
+        if name == "TrainSettings":
+            from medtl.config import TrainSettings as found
+        elif name == "Study":
+            from medtl.study.compare import Study as found
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from medtl.config import TrainSettings
-
-        return TrainSettings
+        return found
 
 
 __all__ = [
@@ -85,9 +89,11 @@ __all__ = [
     "Shift",
     "ShiftSettings",
     "Split",
+    "Study",
     "TrainSettings",
     "WeightsFile",
     "catalog",
+    "compare",
     "components",
     "convert_data",
     "data_info",

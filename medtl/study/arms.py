@@ -10,15 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from medtl.study.config import ALL, ArmSpec, Budget, StudyConfig, budget_name, in_order
+from medtl.study.config import (
+    ADDED,
+    ALL,
+    SCRATCH,
+    ArmSpec,
+    Budget,
+    StudyConfig,
+    budget_name,
+    in_order,
+)
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
-#: The run that arms start from, and the arms that every study has where they are possible.
-SOURCE, ZERO_SHOT, JOINT = "source", "zero-shot", "joint"
+#: The run that arms start from.
+SOURCE = "source"
 
-ADDED = (ZERO_SHOT, JOINT)
-
-SCRATCH = "scratch"
+ZERO_SHOT, JOINT = ADDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ from medtl.runtime.records import complaint
 #: All labelled target patients outside of the test set.
 ALL: Literal["all"] = "all"
 
+#: Strategies of the arms that every study has, where they are possible, and of the controls.
+ADDED, SCRATCH = ("zero-shot", "joint"), "scratch"
+
 #: Settings of ``medtl train`` that no arm may have of its own.
 COMMON = ("steps", "minutes", "src", "dst", "data", "test_cases", "test_fraction", "val_fraction")
 
@@ -150,12 +153,17 @@ def _check(config: StudyConfig) -> None:
                 f"strategies: [{{strategy: fine-tune, settings: {{{name}: ...}}}}]"
             )
     checked({**config.settings, "task": config.task})
+    for name in config.skip:
+        if name not in ADDED:
+            raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(ADDED)}")
     labels = [spec.label for spec in config.strategies]
     for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ConfigError(f"{what} {twice} is named twice; drop one, or give it a `name`")
     for spec in config.strategies:
+        if spec.strategy.rpartition(":")[2].lower() == SCRATCH:
+            raise ConfigError("strategy scratch is a control, which every study has; drop it")
         if file_name(spec.label) != spec.label:
             raise ConfigError(f"strategy {spec.label!r}: this name cannot be that of a folder")
         for name in (*CHOSEN, *COMMON):

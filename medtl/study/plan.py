@@ -19,9 +19,7 @@ from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.study.arms import (
-    ADDED,
     JOINT,
-    SCRATCH,
     SOURCE,
     ZERO_SHOT,
     Arm,
@@ -30,7 +28,16 @@ from medtl.study.arms import (
     planned_runs,
     with_own_controls,
 )
-from medtl.study.config import ALL, OF_STRATEGIES, ArmSpec, Budget, StudyConfig, in_order
+from medtl.study.config import (
+    ADDED,
+    ALL,
+    OF_STRATEGIES,
+    SCRATCH,
+    ArmSpec,
+    Budget,
+    StudyConfig,
+    in_order,
+)
 from medtl.training.plan import Plan, make_plan
 from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config

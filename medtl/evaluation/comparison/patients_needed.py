@@ -2,11 +2,10 @@
 
 Power is that of the t test of :func:`~medtl.evaluation.comparison.effects.paired_effect`, from the
 noncentral t distribution with the pilot's variance components. A pilot of few patients often holds
-none of the rare failures and understates the spread, so that the spread of patients is taken at an
-upper confidence limit (Browne 1995; of 90%, as ``benchmarks/verdicts.py`` shows that 80% is too
-little for Dice with misses). The spread of runs is as estimated: with three seeds its upper limit
-would be several times as large, and no number of patients would be enough. Where runs differ much,
-the advised number is therefore too small on average.
+none of the rare failures and understates the spread, so that the spread of patients is taken at its
+upper limit of confidence (Browne 1995, who suggests 80%: too little for Dice with misses, by
+``examples/studies/verdicts.py``). The spread of runs is as estimated: with three seeds its upper limit
+would be several times as large, and no number of patients would be enough.
 
 The plan has as many folds as the pilot, and ``seeds`` runs in each.
 """
@@ -25,7 +24,7 @@ POWER = 0.8
 
 
 #: How sure it is that the spread of patients is not larger than what is planned with.
-CAUTION = 0.9
+CAUTION = 0.95
 
 
 #: More of them are not searched for.
