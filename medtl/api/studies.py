@@ -44,7 +44,7 @@ def compare(
         budgets: labelled target patients: numbers, shares below 1, ``"all"``. They are nested.
         seeds: runs of each arm.
         folds: folds that test each patient once; None: one test set.
-        skip: of the arms that are added: ``"zero-shot"``, ``"joint"``.
+        skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
         primary: the comparison that the study is made for: strategy, budget, output.
         jobs: runs at once, each in a process of its own.

@@ -64,7 +64,9 @@ def compare(
     ] = None,
     skip: Annotated[
         str | None,
-        typer.Option(help="Arms to leave out: zero-shot, joint.", rich_help_panel=_STUDY),
+        typer.Option(
+            help="Arms to leave out: zero-shot, joint, control-b.", rich_help_panel=_STUDY
+        ),
     ] = None,
     data: Annotated[
         Path | None,

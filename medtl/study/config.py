@@ -20,12 +20,15 @@ from medtl.config import Fraction, Natural, Patients, Positive, TrainConfig, che
 from medtl.errors import ConfigError, near_or_known, shown
 from medtl.runtime.files import file_name
 from medtl.runtime.records import complaint
+from medtl.transfer.strategies.base import CONTROL_B
 
 #: All labelled target patients outside of the test set.
 ALL: Literal["all"] = "all"
 
 #: Strategies of the arms that every study has, where they are possible, and of the controls.
 ADDED, SCRATCH = ("zero-shot", "joint"), "scratch"
+
+SKIPPABLE = (*ADDED, CONTROL_B)
 
 #: Settings of ``medtl train`` that no arm may have of its own.
 COMMON = ("steps", "minutes", "src", "dst", "data", "test_cases", "test_fraction", "val_fraction")
@@ -107,7 +110,7 @@ class StudyConfig(BaseModel):
     seeds: Annotated[Natural, Field(le=100)] = 3
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    skip: Texts = ()  #: of the arms that are added: zero-shot, joint
+    skip: Texts = ()  #: of the arms that are added: SKIPPABLE
     margin: Annotated[Positive, Fraction] | None = None
     primary: Primary | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -154,8 +157,8 @@ def _check(config: StudyConfig) -> None:
             )
     checked({**config.settings, "task": config.task})
     for name in config.skip:
-        if name not in ADDED:
-            raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(ADDED)}")
+        if name not in SKIPPABLE:
+            raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")
     labels = [spec.label for spec in config.strategies]
     for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
         twice = next((name for name in names if names.count(name) > 1), None)

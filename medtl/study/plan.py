@@ -43,8 +43,8 @@ from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config
 from medtl.training.split import split_as_asked, with_budget
 from medtl.training.stages import build_request, lay_out
+from medtl.transfer.strategies.base import CONTROL_B, Request, Stage
 from medtl.transfer.strategies.base import SOURCE as SOURCE_STAGE
-from medtl.transfer.strategies.base import Request, Stage
 from medtl.transfer.weights import read_weights, resolve_weights, steps_behind
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
@@ -170,6 +170,8 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
     """The controls, the arms that every study has, and the strategies asked for."""
     steps = plan.request.steps
     before = steps if not config.inits else _steps_behind(config.inits)
+    if CONTROL_B in config.skip:
+        before = None
     (scratch,) = _planned(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
     arms = control_arms(steps, before, max(scratch.rates.values()), scratch.optimizer)
     known = {spec.label for spec in config.strategies}
