@@ -4,8 +4,8 @@ Power is that of the t test of :func:`~medtl.evaluation.comparison.effects.paire
 noncentral t distribution with the pilot's variance components. A pilot of few patients often holds
 none of the rare failures and understates the spread, so that the spread of patients is taken at its
 upper limit of confidence (Browne 1995, who suggests 80%, which is too little for Dice with misses:
-``examples/studies/verdicts.py``). The spread of runs is as estimated: its upper limit from three seeds
-would be several times as large, and no number of patients would be enough.
+``examples/studies/verdicts.py``). The spread of runs is as estimated: its upper limit from three
+seeds would be several times as large, and no number of patients would be enough.
 
 The plan has as many folds as the pilot, and ``seeds`` runs in each.
 """
