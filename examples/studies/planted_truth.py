@@ -27,30 +27,36 @@ from common import ROOT, describe
 from medtl import api
 from medtl.data.phantom import INDEX, write_phantom
 
-CASES, SIZE, SITES, SHIFT = 100, 32, 2, 2.0
+CASES, SIZE, SITES, SHIFT = 90, 32, 2, 1.0
 REGION = "WT"
 SETTINGS: dict[str, Any] = {
     "src": "mod:t1+t2,site:S1",
     "dst": "mod:t1+t2,site:S2",
-    "steps": 150,
+    "steps": 300,
+    "width": 16,
     "spacing_mm": 3.75,
     "patch_size": (32, 32, 32),
     "batch_size": 2,
     "test_fraction": 0.5,
     "device": "cpu",
 }
+#: Blocks of the network, and the frozen ones.
+BLOCKS, EARLY = 10, "stem,encoder1,encoder2,encoder3,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
 #: Truth -> strategy, budget, arms left out, words that are right, words that are the opposite.
 TRUTHS: dict[str, dict[str, Any]] = {
     "related": {
-        "strategy": {"strategy": "fine-tune"},
+        "strategy": {"strategy": "transfusion", "settings": {"depth": BLOCKS}},
         "budget": 3,
         "skip": LEFT_OUT,
         "right": ("helped",),
         "opposite": ("hurt",),
     },
     "mismatched": {
-        "strategy": {"strategy": "fine-tune", "settings": {"freeze": "6"}},
+        "strategy": {
+            "strategy": "transfusion",
+            "settings": {"depth": BLOCKS, "freeze": EARLY},
+        },
         "budget": "all",
         "skip": LEFT_OUT,
         "right": ("hurt",),
@@ -109,7 +115,6 @@ def carried_out(options: argparse.Namespace, truth: str, number: int) -> dict[st
         "brats",
         data=data,
         strategies=[strategy],
-        networks=["unet"],
         budgets=[planted["budget"]],
         seeds=3,
         split_seed=seed,

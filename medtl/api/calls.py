@@ -40,6 +40,7 @@ from medtl.transfer.inspect import WeightsFile, inspect
 
 if TYPE_CHECKING:
     from medtl.config import TrainConfig, TrainSettings
+    from medtl.evaluation.pooled import PooledScores
 
 #: What goes before the names of components that a program brings itself.
 OWN = "own"
@@ -95,6 +96,35 @@ def evaluate(
             flips=tta,
             missing_modalities=missing_modalities,
         )
+
+
+def evaluate_all(
+    runs: Sequence[Where], *, out: Where | None = None, **options: Any
+) -> PooledScores:
+    """Score several runs that differ in seed or fold alone, and all of them together.
+
+    Folds are pooled; of several seeds, the mean of each patient counts.
+
+    Args:
+        out: a new folder for ``cases.csv``, ``scores.md`` and ``scores.tex``; None: nothing is
+            written.
+        options: those of :func:`evaluate`, the same for all runs.
+
+    Raises:
+        ConfigError: the runs differ in other settings; names them.
+        RunError: locked test sets overlap, or ``out`` holds something.
+    """
+    from medtl.evaluation.pooled import check_alike, pool, write_scores
+
+    opened = [open_run(run) for run in runs]
+    data, folder = path_or_none(options.get("data")), path_or_none(out)
+    check_alike(opened, data, options.get("cases"))
+    if folder is not None:
+        check_out(folder)
+    pooled = pool({str(run.path): evaluate(run.path, **options) for run in opened})
+    if folder is not None:
+        write_scores(folder, pooled.runs, pooled.tables())
+    return pooled
 
 
 @renamed(flips="tta")

@@ -1,9 +1,10 @@
-"""``medtl evaluate RUN``: score a run's stages on cases that it has not seen."""
+"""``medtl evaluate RUN``: score the stages of runs on cases that they have not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,9 +21,16 @@ from medtl.cli.options import (
     Tta,
 )
 
+if TYPE_CHECKING:
+    from medtl.runtime.console import Reporter
+    from medtl.runtime.table import Table
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folder; of several, that differ in seed or fold, also the mean."),
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Folder of labelled cases; default: the run's own.")
     ] = None,
@@ -48,6 +56,12 @@ def evaluate(
     details: Annotated[
         bool, typer.Option("--details", help="Also the scores of each class and the calibration.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="New folder for the scores of each case, and tables for papers."
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,32 +69,53 @@ def evaluate(
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
     from medtl.runtime.files import check_there
-    from medtl.runtime.run_folder import open_run
+    from medtl.runtime.run_folder import check_out, open_run
 
-    opened, catalog = open_run(run), load_catalog()
+    opened, catalog = [open_run(run) for run in runs], load_catalog()
     check_there(data)
+    if out is not None:
+        check_out(out)
 
     from medtl.evaluation.evaluate import evaluate as score
+    from medtl.evaluation.pooled import check_alike, pool, write_scores
     from medtl.runtime.device import build_fabric
 
+    if len(opened) > 1:
+        check_alike(opened, data, cases)
     fabric = build_fabric(device, precision, devices)
-    reporter = Reporter(quiet, silent=not fabric.is_global_zero)
-    scores = score(
-        opened,
-        catalog,
-        fabric,
-        reporter,
-        data=data,
-        stage=stage,
-        cases=cases,
-        labels=labels,
-        ignored=ignore_column or (),
-        series=series or (),
-        flips=tta,
-        missing_modalities=missing_modalities,
-    )
-    if json and fabric.is_global_zero:
-        print_json(scores.to_json())
-    elif not json:
-        for table in scores.tables(details=details):
+    first = fabric.is_global_zero
+    found = {}
+    for each in opened:
+        reporter = Reporter(quiet, silent=not first)
+        if len(opened) > 1:
+            reporter.say(f"{each.path}")
+        scores = score(
+            each,
+            catalog,
+            fabric,
+            reporter,
+            data=data,
+            stage=stage,
+            cases=cases,
+            labels=labels,
+            ignored=ignore_column or (),
+            series=series or (),
+            flips=tta,
+            missing_modalities=missing_modalities,
+        )
+        found[str(each.path)] = scores
+        _show(scores.tables(details=details), reporter, json)
+    pooled = pool(found) if len(found) > 1 else None
+    if pooled:
+        _show(pooled.tables(), reporter, json)
+    if out is not None and first:
+        write_scores(out, found, (pooled or scores).tables())
+        reporter.say(f"scores of each case in {out}")
+    if json and first:
+        print_json((pooled or scores).to_json())
+
+
+def _show(tables: Sequence[Table], reporter: Reporter, json: bool) -> None:
+    if not json:
+        for table in tables:
             reporter.show(table)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medtl.config import read_config
+from medtl.config import TrainConfig, read_config
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
@@ -189,6 +189,11 @@ def _without_seen(
     return kept, {"excluded_seen": dropped, "kept_seen": len(again) if cohort.keeps_seen else 0}
 
 
+def is_own(data: Path | None, config: TrainConfig) -> bool:
+    """Whether the cases to score are those of the run's own data."""
+    return data is None or (config.data is not None and real_path(data) == real_path(config.data))
+
+
 def evaluate(
     run: Run,
     catalog: Catalog,
@@ -217,7 +222,7 @@ def evaluate(
     if flips:
         stages = with_flips(stages, reporter)
     needed = {name for each in stages for name in each.predictor.preprocessor.modalities}
-    own = data is None or (config.data is not None and real_path(data) == real_path(config.data))
+    own = is_own(data, config)
     scheme = labels or (config.labels if own else None)
     cohort = open_cohort(
         catalog.tasks[config.task].load()(),

@@ -50,6 +50,8 @@ def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) 
     local = os.environ.get("LOCAL_WORLD_SIZE")
     if local is not None:
         devices, nodes = int(local), int(os.environ["WORLD_SIZE"]) // int(local)
+    # On a machine with SLURM medtl may be used without it, too.
+    warnings.filterwarnings("ignore", "The `srun` command is available")
     fabric = Fabric(
         accelerator=device,
         devices=devices,

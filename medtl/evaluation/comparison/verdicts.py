@@ -29,6 +29,18 @@ BETTER_THAN_A, NO_INTERVAL = "better than control A", "no interval"
 EQUIVALENT = "equivalent"
 
 
+#: Of two arms neither of which is a control.
+BETTER, WORSE = "better", "worse"
+
+
+#: The same of the words for a control alone.
+_OF_ARMS = {BETTER_THAN_A: BETTER, HURT: WORSE}
+
+
+#: The claim of "better" and of "worse".
+_DIFFERENT = "different"
+
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -122,6 +134,37 @@ def family_verdicts(
         else Judged(NO_INTERVAL, None, None)
         for key, effects in rows.items()
     }
+
+
+def arm_verdicts(
+    differences: Mapping[K, Effect], *, margin: float | None = None, level: float = LEVEL
+) -> dict[K, Judged]:
+    """What each arm's difference to one and the same reference says; p by Holm over the arms.
+
+    Args:
+        margin: as for :func:`verdict`.
+
+    Returns:
+        "better", "worse", "equivalent", "no evidence" or "no interval". A difference in either
+        direction is one claim, so that p is two-sided.
+    """
+    said = {key: verdict([each], margin=margin, level=level) for key, each in differences.items()}
+    tested = {key: each for key, each in differences.items() if said[key] != NO_INTERVAL}
+    claims = {key: _two_sided(each, margin) for key, each in tested.items()}
+    adjusted = _adjusted(claims)
+    found = dict.fromkeys(differences, Judged(NO_INTERVAL, None, None))
+    for key, own in claims.items():
+        claim = EQUIVALENT if said[key] == EQUIVALENT else _DIFFERENT
+        p, p_holm = own[claim], adjusted[key][claim]
+        word = _OF_ARMS.get(said[key], said[key])
+        found[key] = Judged(word if p_holm <= level else NO_EVIDENCE, p, p_holm)
+    return found
+
+
+def _two_sided(effect: Effect, margin: float | None) -> dict[str, float]:
+    within = None if margin is None else effect.equivalence_p(margin)
+    equivalent = {} if margin is None else {EQUIVALENT: 1.0 if within is None else within}
+    return {_DIFFERENT: _p(effect)} | equivalent
 
 
 def _adjusted(claims: Mapping[K, Mapping[str, float]]) -> dict[K, dict[str, float]]:
