@@ -40,23 +40,20 @@ SETTINGS: dict[str, Any] = {
     "test_fraction": 0.5,
     "device": "cpu",
 }
-#: Blocks of the network, and the frozen ones.
-BLOCKS, EARLY = 10, "stem,encoder1,encoder2,encoder3,bottleneck"
+#: The frozen blocks.
+EARLY = "stem,encoder1,encoder2,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
 #: Truth -> strategy, budget, arms left out, words that are right, words that are the opposite.
 TRUTHS: dict[str, dict[str, Any]] = {
     "related": {
-        "strategy": {"strategy": "transfusion", "settings": {"depth": BLOCKS}},
+        "strategy": {"strategy": "fine-tune"},
         "budget": 3,
         "skip": LEFT_OUT,
         "right": ("helped",),
         "opposite": ("hurt",),
     },
     "mismatched": {
-        "strategy": {
-            "strategy": "transfusion",
-            "settings": {"depth": BLOCKS, "freeze": EARLY},
-        },
+        "strategy": {"strategy": "fine-tune", "settings": {"freeze": EARLY}},
         "budget": "all",
         "skip": LEFT_OUT,
         "right": ("hurt",),
