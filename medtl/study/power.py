@@ -1,0 +1,148 @@
+"""How many test patients and seeds the next study needs, from the scores of a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medtl.errors import ConfigError, DataError
+from medtl.evaluation.comparison.patients_needed import (
+    POWER,
+    patients_for_difference,
+    patients_for_width,
+    seeds_for_difference,
+)
+from medtl.evaluation.tables import titled
+from medtl.runtime.shown import Shown
+from medtl.runtime.table import Table
+from medtl.study.folder import StudyFolder
+from medtl.study.results import Comparison, find
+from medtl.study.scores import read_study_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a comparison needs; None: no number is enough."""
+
+    comparison: Comparison
+    control: str
+    patients: int | None
+    for_width: int | None
+    seeds: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        own = self.comparison
+        return {
+            "network": own.network,
+            "budget": own.budget,
+            "arm": own.arm,
+            "output": own.output,
+            "control": self.control,
+            "patients": self.patients,
+            "patients_for_width": self.for_width,
+            "seeds": self.seeds,
+        }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PowerPlan(Shown):
+    """``difference`` is what shall be found with a power of 80%; ``width`` that of an interval."""
+
+    needed: tuple[Needed, ...]
+    difference: float
+    width: float
+    seeds: int
+    is_synthetic: bool
+
+    @property
+    def title(self) -> str:
+        return f"What finds a difference of {self.difference:g} with a power of {POWER:.0%}"
+
+    @property
+    def synthetic(self) -> bool:
+        return self.is_synthetic
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [each.to_json() for each in self.needed]
+
+    def tables(self) -> list[Table]:
+        rows = tuple(
+            (
+                each.comparison.output,
+                each.comparison.budget,
+                each.comparison.arm,
+                each.control,
+                _number(each.patients),
+                _number(each.seeds),
+                _number(each.for_width),
+            )
+            for each in self.needed
+        )
+        columns = (
+            "region or class",
+            "budget",
+            "arm",
+            "vs",
+            f"patients, {self.seeds} seeds",
+            "seeds, patients as now",
+            f"patients for an interval {self.width:g} wide",
+        )
+        notes = (
+            "From the variation between patients and between training runs in this study. -: no "
+            "number is enough, as the other source of variation alone is too large.",
+        )
+        return [Table(titled(self.title, self.is_synthetic), columns, rows, notes)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "difference": self.difference,
+            "width": self.width,
+            "power": POWER,
+            "seeds": self.seeds,
+            "synthetic": self.is_synthetic,
+            "comparisons": self.rows(),
+        }
+
+
+def plan_power(folder: StudyFolder, difference: float | None = None) -> PowerPlan:
+    """What the next study needs to find ``difference``; None: the study's margin.
+
+    Raises:
+        ConfigError: no difference is given, and the study has no margin.
+        DataError: the study does not tell patients from training runs.
+    """
+    config, record = folder.config, folder.plan
+    wanted = difference or config.margin
+    if wanted is None:
+        raise ConfigError("--power: say which difference has to be found, e.g. --margin 0.03")
+    found = find(config, read_study_scores(folder), record.arms)
+    needed = tuple(
+        _needed(each, control, wanted, config.seeds)
+        for each in found.comparisons
+        for control in each.against
+    )
+    return PowerPlan(needed, wanted, 2 * wanted, config.seeds, record.synthetic)
+
+
+def _needed(each: Comparison, control: str, difference: float, seeds: int) -> Needed:
+    effect = each.against[control]
+    where = f"{each.output}, budget {each.budget}, {each.arm} and {control}"
+
+    def told(ask: Callable[[], int | None]) -> int | None:
+        try:
+            return ask()
+        except DataError as problem:
+            raise DataError(f"{where}: {problem}") from problem
+
+    return Needed(
+        each,
+        control,
+        told(lambda: patients_for_difference(effect, difference, seeds)),
+        told(lambda: patients_for_width(effect, 2 * difference, seeds)),
+        told(lambda: seeds_for_difference(effect, difference, effect.n)),
+    )
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
