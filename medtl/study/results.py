@@ -192,7 +192,7 @@ def _needed(against: Mapping[str, Effect], config: StudyConfig) -> int | None:
     """Test patients for a power of 80% to tell the margin, or else the observed difference."""
     first = next(iter(against.values()))
     difference = config.margin or abs(first.mean)
-    if not difference or first.error is None:
+    if not difference or first.error is None or first.run_sd is None:
         return None
     return patients_for_difference(first, difference, config.seeds)
 
