@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medtl.evaluation.intervals import Interval
 from medtl.evaluation.tables import LABELS
 from medtl.runtime.figure_style import GREY, SERIES, new_grid, save, styled
-from medtl.study.config import ALL
 from medtl.study.results import Comparison, Findings
 from medtl.study.scores import StudyScores
 
-#: Rows of a figure of paired differences.
+#: Panels of a figure of paired differences.
 MOST_PANELS = 12
+
+#: Width of a figure in inches, for its title.
+NARROWEST = 4.6
 
 
 def paired_differences(
@@ -32,7 +35,8 @@ def paired_differences(
     columns = min(4, len(own))
     rows = -(-len(own) // columns)
     with styled():
-        figure, axes = new_grid(rows, columns, (2.2 * columns + 0.5, 2.5 * rows + 0.4))
+        width = max(NARROWEST, 2.2 * columns + 0.5)
+        figure, axes = new_grid(rows, columns, (width, 2.5 * rows + 0.4))
         every = [axis for line in axes for axis in line]
         for axis, each in zip(every, own, strict=False):
             _pairs(axis, each, scores)
@@ -47,7 +51,6 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
     sides = []
     for arm in (control, each.arm):
         runs = scores.runs((each.network, arm, each.budget), each.output)
-        patients = sorted(next(iter(runs.values()))) if runs else []
         patients = sorted({patient for values in runs.values() for patient in values})
         sides.append(np.array([np.mean([v[p] for v in runs.values() if p in v]) for p in patients]))
     for before, after in zip(*sides, strict=True):
@@ -68,7 +71,6 @@ def label_efficiency(path: Path, found: Findings, *, synthetic: bool) -> Figure:
     """The mean score of each arm over the budgets, with 95% intervals as bands."""
     outputs = list(dict.fromkeys(each.output for each in found.arms))
     budgets = list(dict.fromkeys(each.budget for each in found.arms))
-    budgets = sorted(budgets, key=_size)
     arms = list(dict.fromkeys(each.arm for each in found.arms))
     network = found.arms[0].network
     with styled():
@@ -91,19 +93,15 @@ def label_efficiency(path: Path, found: Findings, *, synthetic: bool) -> Figure:
         return save(figure, path, "Score over budget, mean and 95% interval", synthetic)
 
 
-def _curve(axis: Axes, budgets: Sequence[str], own: dict, arm: str, number: int) -> None:  # type: ignore[type-arg]
+def _curve(
+    axis: Axes, budgets: Sequence[str], own: Mapping[str, Interval], arm: str, number: int
+) -> None:
     colour = SERIES[number % len(SERIES)]
     places = [n for n, budget in enumerate(budgets) if budget in own]
     scores = [own[budgets[n]] for n in places]
     style = "--" if arm.startswith("control") else "-"
     axis.plot(places, [s.mean for s in scores], f"o{style}", color=colour, label=arm, markersize=4)
-    if all(score.low is not None for score in scores):
-        low, high = [s.low for s in scores], [s.high for s in scores]
+    limits = [(s.low, s.high) for s in scores if s.low is not None and s.high is not None]
+    if len(limits) == len(scores):
+        low, high = zip(*limits, strict=True)
         axis.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
-
-
-def _size(budget: str) -> tuple[int, float]:
-    if budget == ALL:
-        return 2, 0.0
-    number = float(budget)
-    return (1, number) if number < 1 else (0, number)

@@ -121,7 +121,7 @@ def find(config: StudyConfig, scores: StudyScores, arms: Sequence[ArmRecord]) ->
 def _arm_scores(scores: StudyScores) -> list[ArmScore]:
     found = []
     for output in scores.outputs():
-        for network, arm, budget in scores.cells:
+        for network, arm, budget in scores.in_order():
             runs = scores.runs((network, arm, budget), output)
             if runs:
                 mean = interval(_by_patient(runs))
@@ -142,7 +142,7 @@ def _compared(
 ) -> list[Comparison]:
     effects: dict[tuple[str, str, str], dict[str, Effect]] = {}
     records = {arm.name: arm for arm in arms}
-    for network, arm, budget in scores.cells:
+    for network, arm, budget in scores.in_order():
         own = scores.runs((network, arm, budget), output)
         if records[arm].role or not own:
             continue

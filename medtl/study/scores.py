@@ -72,6 +72,12 @@ class StudyScores:
     def networks(self) -> list[str]:
         return list(dict.fromkeys(network for network, _, _ in self.cells))
 
+    def in_order(self) -> list[Cell]:
+        """By network and budget; arms stay in the order of the plan."""
+        networks = self.networks()
+        budgets = list(dict.fromkeys(budget for _, _, budget in self.cells))
+        return sorted(self.cells, key=lambda c: (networks.index(c[0]), budgets.index(c[2])))
+
     def outputs(self) -> list[str]:
         """Regions, or ``all`` of classes."""
         every = (scores.scores for runs in self.cells.values() for scores in runs.values())
