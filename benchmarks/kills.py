@@ -1,10 +1,10 @@
 """Does a command that is killed at any moment, and run again, end with the same results?
 
-`train`, `predict`, `evaluate` and `shift` on a small phantom are killed (SIGKILL) at 20 random
-moments each. The same command again (of a run that has begun: `--resume`) must end with the results
-of a command that nobody killed, and leave the same files: no temporary one in the output folder,
-beside it or in the cache. A moment is a share of the time that the whole command takes, without its
-imports.
+`train`, `predict`, `evaluate`, `shift` and `compare` on a small phantom are killed (SIGKILL) at 20
+random moments each. The same command again (of a run that has begun: `--resume`) must end with the
+results of a command that nobody killed, and leave the same files: no temporary one in the output
+folder, beside it or in the cache. A moment is a share of the time that the whole command takes,
+without its imports.
 
     python benchmarks/kills.py --work kills    # 20 minutes on two cores; goes on where it stopped
     python benchmarks/kills.py --work kills --rounds 3 --commands predict,shift
@@ -41,9 +41,13 @@ COMMANDS = {
     "predict": f"predict {{run}} -i {{data}} -o {{out}} {ON} -q",
     "evaluate": f"evaluate {{run}} {ON} --json",
     "shift": f"shift brats --data {{data}} {MODALITIES} --permutations 99 --out {{out}} -q",
+    "compare": f"compare brats --data {{data}} --strategies fine-tune {MODALITIES} --steps 2 "
+    f"--networks plain-unet --seeds 2 --budgets 2,all --skip joint --device cpu --out {{out}} -q "
+    "--set width=4 --set batch_size=2 --set spacing_mm=6 --set patch_size=32,32,32 "
+    "--set workers=0 --set cache=disk --set precision=fp32",
 }
-#: What tells of the machine; figures, which say the same as the tables.
-LEFT_OUT = ("environment.json", ".lock")
+#: What tells of the machine, or of the time that something took.
+LEFT_OUT, LEFT_OUT_FOLDERS = ("environment.json", ".lock"), ("logs", "state")
 LONG_S = 600.0
 
 
@@ -108,7 +112,8 @@ class Bench:
         found: dict[str, Any] = {"printed": (self.work / "stdout").read_text()}
         for path in sorted(self.round.rglob("*")):
             name = path.relative_to(self.round).as_posix()
-            if path.is_file() and path.name not in LEFT_OUT:
+            timed = path.parent.name in LEFT_OUT_FOLDERS
+            if path.is_file() and path.name not in LEFT_OUT and not timed:
                 found[name] = None if name.startswith("cache/") else self.content(path)
         return found
 
