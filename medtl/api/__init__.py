@@ -16,6 +16,7 @@ needed.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from medtl.api.calls import (
@@ -25,6 +26,7 @@ from medtl.api.calls import (
     data_info,
     doctor,
     evaluate,
+    evaluate_all,
     explain,
     inspect_weights,
     phantom,
@@ -48,7 +50,7 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
-from medtl.api.studies import compare
+from medtl.api.studies import compare, compare_runs, plan_power
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -58,30 +60,40 @@ from medtl.transfer.receipt import Receipt
 
 if TYPE_CHECKING:
     from medtl.config import TrainSettings
+    from medtl.evaluation.several.pooled import PooledScores
     from medtl.study.compare import Study
+    from medtl.study.finished.result import FinishedComparison
+    from medtl.study.power import PowerPlan
 else:
+    #: What takes long to import is imported when it is asked for.
+    _LATER = {
+        "FinishedComparison": "medtl.study.finished.result",
+        "PooledScores": "medtl.evaluation.several.pooled",
+        "PowerPlan": "medtl.study.power",
+        "Study": "medtl.study.compare",
+        "TrainSettings": "medtl.config",
+    }
 
     def __getattr__(name: str) -> Any:
-        """Give what takes long to import when it is asked for."""
-        if name == "TrainSettings":
-            from medtl.config import TrainSettings as found
-        elif name == "Study":
-            from medtl.study.compare import Study as found
-        else:
+        """Import the module of ``name``."""
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return found
+        return getattr(import_module(_LATER[name]), name)
 
 
 __all__ = [
     "Conversion",
     "DataInfo",
     "Explanation",
+    "FinishedComparison",
     "Listing",
     "Machine",
     "Phantom",
     "Picture",
     "Pictures",
     "Plan",
+    "PooledScores",
+    "PowerPlan",
     "Predictions",
     "Receipt",
     "Run",
@@ -94,16 +106,19 @@ __all__ = [
     "WeightsFile",
     "catalog",
     "compare",
+    "compare_runs",
     "components",
     "convert_data",
     "data_info",
     "doctor",
     "evaluate",
+    "evaluate_all",
     "explain",
     "inspect_weights",
     "open_run",
     "phantom",
     "plan",
+    "plan_power",
     "plugins",
     "predict",
     "resume",

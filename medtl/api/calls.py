@@ -40,7 +40,7 @@ from medtl.transfer.inspect import WeightsFile, inspect
 
 if TYPE_CHECKING:
     from medtl.config import TrainConfig, TrainSettings
-    from medtl.evaluation.pooled import PooledScores
+    from medtl.evaluation.several.pooled import PooledScores
 
 #: What goes before the names of components that a program brings itself.
 OWN = "own"
@@ -114,7 +114,7 @@ def evaluate_all(
         ConfigError: the runs differ in other settings; names them.
         RunError: locked test sets overlap, or ``out`` holds something.
     """
-    from medtl.evaluation.pooled import check_alike, pool, write_scores
+    from medtl.evaluation.several.pooled import check_alike, pool, write_scores
 
     opened = [open_run(run) for run in runs]
     data, folder = path_or_none(options.get("data")), path_or_none(out)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from medtl.api.settings import Where, path_or_none, plain
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.console import Recorder
+from medtl.runtime.files import from_home
 
 if TYPE_CHECKING:
     from medtl.study.compare import Study
+    from medtl.study.finished.result import FinishedComparison
+    from medtl.study.power import PowerPlan
 
 
 def compare(
@@ -29,6 +32,8 @@ def compare(
     primary: Mapping[str, Any] | None = None,
     out: Where | None = None,
     jobs: int = 1,
+    executor: str = "local",
+    slurm: Mapping[str, Any] | None = None,
     verbose: bool = False,
     catalog: Catalog | None = None,
     **settings: Any,
@@ -47,7 +52,10 @@ def compare(
         skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
         primary: the comparison that the study is made for: strategy, budget, output.
-        jobs: runs at once, each in a process of its own.
+        jobs: runs at once.
+        executor: ``"local"``, in processes; ``"slurm"``, in jobs.
+        slurm: options of the jobs: partition, time (in minutes), mem, gpus_per_node, cpus_per_task
+            and other parameters of ``submitit.SlurmExecutor``.
         settings: those of :func:`medtl.api.train`, the same for all arms.
 
     Raises:
@@ -56,6 +64,7 @@ def compare(
     """
     from medtl.study.compare import compare as carry_out
     from medtl.study.config import resolve_study
+    from medtl.study.executors import choose_executor
 
     given = {
         "task": task,
@@ -72,5 +81,39 @@ def compare(
         "settings": plain(settings),
     }
     study = resolve_study(path_or_none(config), given)
-    reporter = Recorder(silent=not verbose)
-    return carry_out(study, path_or_none(out), catalog or load_catalog(), reporter, jobs=jobs)
+    reporter, catalog = Recorder(silent=not verbose), catalog or load_catalog()
+    execute = choose_executor(executor, catalog, jobs=jobs, slurm=slurm or {})
+    return carry_out(study, path_or_none(out), catalog, reporter, execute)
+
+
+def compare_runs(runs: Sequence[Where], *, margin: float | None = None) -> FinishedComparison:
+    """Compare finished runs that share their test patients; nothing is trained.
+
+    Runs that differ in seed or fold alone are one arm; the arm of the first run is the reference.
+
+    Args:
+        margin: the largest difference that does not matter.
+
+    Raises:
+        ConfigError: there are no two arms of one task.
+        RunError: a run is not finished, or test sets overlap in part.
+    """
+    from medtl.study.finished.comparison import compare_runs as compare_finished
+
+    return compare_finished([from_home(run) for run in runs], margin=margin)
+
+
+def plan_power(study: Where, *, difference: float | None = None) -> PowerPlan:
+    """How many test patients and seeds the next study needs, from the scores of a finished one.
+
+    Args:
+        difference: what has to be found with a power of 80%; None: the study's margin.
+
+    Raises:
+        ConfigError: no difference is given, and the study has no margin.
+        DataError: the study has one run per arm, so that training noise is unknown.
+    """
+    from medtl.study.folder import open_study
+    from medtl.study.power import plan_power as planned
+
+    return planned(open_study(from_home(study)), difference)

@@ -1,21 +1,38 @@
-"""``medtl compare TASK``: arms, budgets and seeds on the same splits, with verdicts."""
+"""``medtl compare TASK``: arms, budgets and seeds on the same splits, with verdicts.
+
+``medtl compare RUN RUN`` compares finished runs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medtl.cli.completion import component
+from medtl.cli.completion import choice, component
 from medtl.cli.options import Json, Quiet
 
+if TYPE_CHECKING:
+    from medtl.study.config import StudyConfig
+
 _STUDY, _TRAINING, _OUTPUT = "Study", "Training, the same for all arms", "Output"
+_WHERE = "Where it runs"
+
+#: Options that finished runs have a use for; the others are those of a study.
+_OF_RUNS = ("task", "margin", "json", "quiet")
 
 
 def compare(
+    context: typer.Context,
     task: Annotated[
-        str | None, typer.Argument(help="Task, e.g. brats.", autocompletion=component("tasks"))
+        list[str] | None,
+        typer.Argument(
+            help="Task, e.g. brats; or two finished runs or more, whose arms are compared.",
+            autocompletion=component("tasks"),
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of the study.", rich_help_panel=_STUDY)
@@ -106,8 +123,32 @@ def compare(
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=1024, help="Runs at once.", rich_help_panel=_OUTPUT)
+        int, typer.Option(min=1, max=1024, help="Runs at once.", rich_help_panel=_WHERE)
     ] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="local: processes; slurm: jobs.",
+            rich_help_panel=_WHERE,
+            autocompletion=choice("local", "slurm"),
+        ),
+    ] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Option of the jobs, e.g. partition=gpu, time=120 (minutes), gpus_per_node=1.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    power: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Tell how many patients and seeds find --margin, from the scores of a study.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -124,6 +165,26 @@ def compare(
     from medtl.study.config import resolve_study
 
     reporter = Reporter(quiet or json)
+    if paths := _runs(task or []):
+        _check_options(context)
+        from medtl.study.finished.comparison import compare_runs
+
+        compared = compare_runs(paths, margin=margin)
+        for table in compared.tables():
+            reporter.show(table)
+        if json:
+            print_json(compared.to_json())
+        return
+    if power is not None:
+        from medtl.study.folder import open_study
+        from medtl.study.power import plan_power
+
+        needed = plan_power(open_study(power), margin)
+        for table in needed.tables():
+            reporter.show(table)
+        if json:
+            print_json(needed.to_json())
+        return
     where = None if data is None else str(data)
     given: dict[str, Any] = {
         "data": where,
@@ -134,10 +195,10 @@ def compare(
     }
     settings = given_settings(sets or [])
     settings |= {name: value for name, value in given.items() if value is not None}
-    study = resolve_study(
+    study = _begun(out, task, config) or resolve_study(
         config,
         {
-            "task": task,
+            "task": task[0] if task else None,
             "strategies": strategies,
             "networks": networks,
             "inits": inits,
@@ -154,10 +215,49 @@ def compare(
 
     from medtl.study.compare import compare as carry_out
     from medtl.study.compare import plan
+    from medtl.study.executors import choose_executor
+    from medtl.study.slurm import read_options
 
+    execute = choose_executor(executor, catalog, jobs=jobs, slurm=read_options(slurm or []))
     if dry_run:
         plan(study, catalog, reporter)
         return
-    found = carry_out(study, out, catalog, reporter, jobs=jobs)
+    found = carry_out(study, out, catalog, reporter, execute)
     if json:
         print_json(found.to_json())
+
+
+def _begun(out: Path | None, task: Sequence[str] | None, config: Path | None) -> StudyConfig | None:
+    """The settings of the study in ``--out``, where nothing else says what to compare."""
+    from medtl.study.folder import StudyFolder, is_study
+
+    return None if task or config or out is None or not is_study(out) else StudyFolder(out).config
+
+
+def _runs(words: Sequence[str]) -> list[Path]:
+    """The folders of runs that the words name; none where they name a task, or nothing."""
+    from medtl.errors import ConfigError
+    from medtl.runtime.run_folder import CONFIG
+
+    # Not every shell writes out what stands for several names.
+    every = [sorted(glob(word)) or [word] if has_magic(word) else [word] for word in words]
+    paths = [Path(name) for names in every for name in names]
+    if len(paths) == 1 and not (paths[0] / CONFIG).is_file():
+        return []
+    for path in paths:
+        if not path.exists() and path.name == str(path):
+            raise ConfigError(f"{path} is no run folder; name one task, or the folders of runs")
+    return paths
+
+
+def _check_options(context: typer.Context) -> None:
+    """Raises ConfigError for an option of a study, which finished runs have no use for."""
+    from medtl.errors import ConfigError
+
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in _OF_RUNS and source is not None and source.name == "COMMANDLINE":
+            name = max(option.opts, key=len)
+            raise ConfigError(
+                f"{name} is for the study of a task; drop it to compare finished runs"
+            )

@@ -77,7 +77,7 @@ def evaluate(
         check_out(out)
 
     from medtl.evaluation.evaluate import evaluate as score
-    from medtl.evaluation.pooled import check_alike, pool, write_scores
+    from medtl.evaluation.several.pooled import check_alike, pool, write_scores
     from medtl.runtime.device import build_fabric
 
     if len(opened) > 1:

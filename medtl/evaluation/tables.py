@@ -260,6 +260,13 @@ def _faster_note(outputs: Mapping[str, Any], longer: str) -> list[str]:
     return [f"{note} For {', '.join(below)} that is better than the transfer." if below else note]
 
 
+def p_cell(p: float | None) -> str:
+    """``.032``; the smallest are ``<.001``."""
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+
+
 def gain_cell(found: Mapping[str, Any]) -> str:
     """A difference with its sign and interval."""
     if found["low"] is None:

@@ -18,6 +18,7 @@ from medtl.runtime.run_folder import write_text
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
+from medtl.study.executors import Executor
 from medtl.study.figures import label_efficiency, paired_differences
 from medtl.study.folder import SUMMARY, StudyFolder, begun, next_folder, start_study, working_in
 from medtl.study.plan import StudyPlan, plan_study
@@ -77,6 +78,8 @@ def plan(config: StudyConfig, catalog: Catalog, reporter: Reporter) -> StudyPlan
     fabric = build_fabric(settings.device, settings.precision)
     with own_randomness():
         planned = plan_study(config, catalog, fabric, reporter)
+    for text in planned.warnings:
+        reporter.warn(text)
     for table in plan_tables(planned):
         reporter.show(table)
     return planned
@@ -87,8 +90,7 @@ def compare(
     out: Path | None,
     catalog: Catalog,
     reporter: Reporter,
-    *,
-    jobs: int = 1,
+    execute: Executor,
 ) -> Study:
     """Carry out a study in ``out`` (None: a numbered folder), or go on with it.
 
@@ -104,7 +106,9 @@ def compare(
         if planned is not None:
             folder = start_study(path, config, planned)
         assert folder is not None
-        failed = carry_out(folder, catalog, reporter, jobs=jobs)
+        failed = carry_out(folder, execute, reporter)
+        for text in folder.plan.warnings:  # also of a study that is gone on with
+            reporter.warn(text)
         study = summarise(folder, failed, tuple(reporter.warnings))
         _write(folder, study, read_study_scores(folder), reporter)
     if failed:

@@ -1,8 +1,8 @@
 """The folder of a study: its settings, its splits, its runs and what became of them.
 
 studies/<name>/ study.yaml plan.json splits/fold-0.json
-                runs/<run>/ logs/<run>.jsonl state/<run>.json
-                summary.json scores.csv differences.csv tables.md tables.tex figures/
+                runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/
+                summary.json scores.csv tables.md tables.tex figures/
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,7 +25,9 @@ from medtl.runtime.records import Count, Flag, FolderName, Number, Record, read_
 from medtl.runtime.run_folder import check_writable, environment, write_text
 from medtl.study.arms import PlannedRun
 from medtl.study.config import StudyConfig, resolve_study
-from medtl.study.plan import StudyPlan
+
+if TYPE_CHECKING:
+    from medtl.study.plan import StudyPlan
 
 STUDIES = Path("studies")
 
@@ -62,8 +64,9 @@ class PlanRecord(Record):
 
     runs: Annotated[tuple[RunRecord, ...], Field(max_length=MOST_RUNS)]
     arms: tuple[ArmRecord, ...]
-    synthetic: bool
+    synthetic: Flag
     metric: Literal["dice", "accuracy"]
+    warnings: tuple[str, ...] = ()
 
 
 class State(Record):
@@ -100,11 +103,18 @@ class StudyFolder:
 
     def state(self, name: str) -> State | None:
         """None: it has not ended yet."""
-        path = self.path / "state" / f"{name}.json"
+        path = self.path / self._state(name)
         return read_record(path, State) if path.is_file() else None
 
     def write_state(self, name: str, state: State) -> None:
-        self._write(Path("state") / f"{name}.json", state.model_dump(mode="json"))
+        self._write(self._state(name), state.model_dump(mode="json"))
+
+    def forget_state(self, name: str) -> None:
+        """What is written from now on is of another try."""
+        (self.path / self._state(name)).unlink(missing_ok=True)
+
+    def _state(self, name: str) -> Path:
+        return Path("state") / f"{name}.json"
 
     def write_log(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
         """A line per thing that the run told; those of an earlier part stay."""
@@ -127,6 +137,13 @@ def is_study(path: Path) -> bool:
     return (path / STUDY).is_file() and (path / PLAN).is_file()
 
 
+def open_study(path: Path) -> StudyFolder:
+    """An existing study. Raises RunError where there is none."""
+    if not is_study(path):
+        raise RunError(f"{path} is not the folder of a study, which medtl compare writes")
+    return StudyFolder(path)
+
+
 def begun(path: Path, config: StudyConfig) -> StudyFolder | None:
     """The study that was begun in ``path``; None where there is none yet.
 
@@ -143,14 +160,20 @@ def begun(path: Path, config: StudyConfig) -> StudyFolder | None:
             return None
         raise RunError(f"{path} exists and is not the folder of a study; choose another --out")
     folder = StudyFolder(path)
-    then, now = (each.model_dump(mode="json") for each in (folder.config, config))
-    for name in StudyConfig.model_fields:
-        if then[name] != now[name]:
+    then, now = (_flat(each.model_dump(mode="json")) for each in (folder.config, config))
+    for name in {**then, **now}:
+        if then.get(name) != now.get(name):
             raise ConfigError(
-                f"{path}: the study was begun with {name} {shown(then[name])}, not "
-                f"{shown(now[name])}; give the same settings, or another --out"
+                f"{path}: the study was begun with {name} {shown(then.get(name))}, not "
+                f"{shown(now.get(name))}; give the same settings, or another --out"
             )
     return folder
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of ``medtl train`` beside those of the study."""
+    settings = {f"settings.{name}": value for name, value in config.pop("settings").items()}
+    return {**config, **settings}
 
 
 #: What a study holds before it can be gone on with.
@@ -185,6 +208,7 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
         ],
         "synthetic": plan.synthetic,
         "metric": plan.metric,
+        "warnings": list(plan.warnings),
     }
     folder.write_json(PLAN, body)
     return folder

@@ -77,7 +77,7 @@ class StudyPlan:
     step_s: float | None  #: of one step; None: not timed
     synthetic: bool
     metric: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
 
 
 def plan_study(
@@ -92,6 +92,7 @@ def plan_study(
     specs = _specs(config, catalog)
     config = config.model_copy(update={"strategies": specs})
     first, settled, seconds = None, {}, None
+    warnings: list[str] = []
     for network in config.networks or ("",):
         recorder = Recorder(silent=True)
         plan = make_plan(checked(_reference(config, network)), catalog, recorder)
@@ -102,8 +103,7 @@ def plan_study(
         settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
         if first is None:
             first, seconds = plan, preview.seconds_per_step
-            for text in filter(None, (*recorder.warnings, plan.few_tested())):
-                reporter.warn(text)
+            warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]
     assert first is not None
     arms = _arms(config, first, catalog, reporter)
     splits = _splits(config, first, reporter)
@@ -117,6 +117,7 @@ def plan_study(
         seconds,
         first.cohort.synthetic,
         "dice" if first.task_type.dense else "accuracy",
+        tuple(warnings),
     )
 
 

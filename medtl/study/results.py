@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from medtl.evaluation.comparison.effects import Effect, Runs, paired_effect
+from medtl.evaluation.comparison.effects import Effect, paired_effect
 from medtl.evaluation.comparison.patients_needed import patients_for_difference
 from medtl.evaluation.comparison.ranks import Rank, rank_arms
 from medtl.evaluation.comparison.verdicts import (
@@ -20,7 +20,7 @@ from medtl.evaluation.controls import FLOOR
 from medtl.evaluation.intervals import Interval, interval
 from medtl.study.config import Primary, StudyConfig
 from medtl.study.folder import ArmRecord
-from medtl.study.scores import StudyScores
+from medtl.study.scores import StudyScores, by_patient
 from medtl.transfer.strategies.base import CONTROL_A
 
 #: A network, a budget, an arm and an output (a region, or ``all`` classes).
@@ -124,16 +124,8 @@ def _arm_scores(scores: StudyScores) -> list[ArmScore]:
         for network, arm, budget in scores.in_order():
             runs = scores.runs((network, arm, budget), output)
             if runs:
-                mean = interval(_by_patient(runs))
+                mean = interval(by_patient(runs.values()))
                 found.append(ArmScore(network, budget, arm, output, mean, len(runs)))
-    return found
-
-
-def _by_patient(runs: Runs) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for values in runs.values():
-        for patient, value in values.items():
-            found.setdefault(patient, []).append(value)
     return found
 
 
@@ -214,7 +206,7 @@ def _poor(scores: StudyScores, key: tuple[str, str, str], arms: Sequence[str], o
     for arm in arms:
         found = scores.runs((network, arm, budget), output, found=True)
         if found:
-            means.append(fmean(map(fmean, _by_patient(found).values())))
+            means.append(fmean(map(fmean, by_patient(found.values()).values())))
     return bool(means) and max(means) < FLOOR
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,15 @@ def _means(
     by_output: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> dict[str, dict[str, float]]:
     return {output: patient_means(values) for output, values in by_output.items() if values}
+
+
+def by_patient(runs: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """The scores of each patient's runs."""
+    found: dict[str, list[float]] = {}
+    for values in runs:
+        for patient, value in values.items():
+            found.setdefault(patient, []).append(value)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

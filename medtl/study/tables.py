@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from medtl.evaluation.comparison.verdicts import NO_EVIDENCE
-from medtl.evaluation.tables import LABELS, gain_cell, score_cell, titled
+from medtl.evaluation.tables import LABELS, gain_cell, p_cell, score_cell, titled
 from medtl.runtime.table import Table
 from medtl.study.arms import Arm
 from medtl.study.plan import StudyPlan
-from medtl.study.results import Comparison, Findings
+from medtl.study.results import Findings
 from medtl.transfer.strategies.base import Stage
 
 _NOISE_UNKNOWN = (
@@ -78,7 +78,7 @@ def verdict_table(found: Findings, synthetic: bool) -> Table:
                 each.arm + (" (primary)" if each.primary else ""),
                 str(first.n),
                 *cells,
-                _p(each),
+                p_cell(each.judged.p if each.primary else each.judged.p_holm),
                 each.judged.verdict,
             )
         )
@@ -91,13 +91,6 @@ def verdict_table(found: Findings, synthetic: bool) -> Table:
 
 def _output(found: Findings) -> str:
     return "region" if found.metric == "dice" else "class"
-
-
-def _p(each: Comparison) -> str:
-    p = each.judged.p if each.primary else each.judged.p_holm
-    if p is None:
-        return ""
-    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
 
 def _notes(found: Findings) -> Iterator[str]:

@@ -107,6 +107,8 @@ def _unknown_option(words: list[str], parameters: list[Any]) -> str:
 def _unknown_value(given: dict[str, Any], more: frozenset[str]) -> str:
     """Names of components, keys of settings and domains, as far as options tell them."""
     values = {name: given.get(name) or "" for name in _NAMED}
+    if isinstance(values["task"], list):  # of medtl compare: a task, or several runs
+        values["task"] = values["task"][0] if len(values["task"]) == 1 else ""
     for setting in given.get("sets") or ():
         key, _, value = setting.partition("=")
         if key.partition(".")[0] not in TrainConfig.model_fields:

@@ -1,0 +1,1 @@
+"""Several runs of one arm: which are alike, and their scores together."""

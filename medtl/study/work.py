@@ -1,0 +1,66 @@
+"""One run of a study, from where it stands to its end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+from medtl.config import TrainConfig, checked
+from medtl.errors import Interrupted, MedtlError, RunError
+from medtl.plugins.catalog import Catalog, load_catalog
+from medtl.runtime.console import Recorder, Reporter
+from medtl.runtime.run_folder import CONFIG, SUMMARY, Run
+from medtl.study.arms import PlannedRun
+from medtl.study.folder import State, StudyFolder
+
+
+def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
+    """One run from where it stands to its end; what became of it is written, too."""
+    folder, recorder = StudyFolder(path), Recorder(silent=True)
+    began, cpu = perf_counter(), process_time()
+    try:
+        _train(folder, run, catalog or load_catalog(), recorder)
+        state = State(status="done")
+    except Interrupted as problem:
+        _log(folder, run, recorder, str(problem))
+        raise Interrupted(f"stopped in run {run.name}; the same command goes on") from None
+    except (MedtlError, RuntimeError) as problem:
+        state = State(status="failed", reason=str(problem).split("; then go on with")[0])
+    seconds, cpu_seconds = perf_counter() - began, process_time() - cpu
+    state = state.model_copy(update={"seconds": seconds, "cpu_seconds": cpu_seconds})
+    _log(folder, run, recorder, state.reason or "done")
+    folder.write_state(run.name, state)
+    return state
+
+
+def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Reporter) -> None:
+    from medtl.runtime.device import own_randomness
+    from medtl.training.launch import going_on, launch
+
+    path = folder.run(run.name)
+    with own_randomness():
+        if not (path / CONFIG).is_file():
+            launch(_settings(folder, run), catalog, reporter)
+        elif (rest := going_on(Run(path), {})) is not None:
+            launch(rest, catalog, reporter, Run(path))
+    if not (path / SUMMARY).is_file() and run.after:
+        raise RunError(f"{path}: nothing was scored, as no test patient has a label of the target")
+
+
+def _settings(folder: StudyFolder, run: PlannedRun) -> TrainConfig:
+    """The settings of ``medtl train``, with the paths within the study."""
+    places = {"splits": folder.split(run.fold), "out": folder.run(run.name)}
+    init = {"init": str(folder.run(run.after))} if run.after else {}
+    return checked({**run.settings, **places, **init})
+
+
+def _log(folder: StudyFolder, run: PlannedRun, recorder: Recorder, end: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows: list[dict[str, Any]] = [{"kind": "note", "text": line} for line in recorder.lines]
+    for row in rows:
+        text = row["text"]
+        if text.startswith("warning: "):
+            row |= {"kind": "warning", "text": text.removeprefix("warning: ")}
+    folder.write_log(run.name, [*rows, {"kind": "end", "text": end, "time": now}])
