@@ -50,7 +50,7 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
-from medtl.api.studies import compare, compare_runs, plan_power
+from medtl.api.studies import compare, compare_runs, plan_power, similarity, transferability
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from medtl.config import TrainSettings
     from medtl.evaluation.several.pooled import PooledScores
     from medtl.study.compare import Study
+    from medtl.study.features.representation_results import Similarity
+    from medtl.study.features.transfer_results import Transferability
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
 else:
@@ -70,8 +72,10 @@ else:
         "FinishedComparison": "medtl.study.finished.result",
         "PooledScores": "medtl.evaluation.several.pooled",
         "PowerPlan": "medtl.study.power",
+        "Similarity": "medtl.study.features.representation_results",
         "Study": "medtl.study.compare",
         "TrainSettings": "medtl.config",
+        "Transferability": "medtl.study.features.transfer_results",
     }
 
     def __getattr__(name: str) -> Any:
@@ -100,9 +104,11 @@ __all__ = [
     "Scores",
     "Shift",
     "ShiftSettings",
+    "Similarity",
     "Split",
     "Study",
     "TrainSettings",
+    "Transferability",
     "WeightsFile",
     "catalog",
     "compare",
@@ -123,5 +129,7 @@ __all__ = [
     "predict",
     "resume",
     "shift",
+    "similarity",
     "train",
+    "transferability",
 ]

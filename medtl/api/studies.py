@@ -12,6 +12,8 @@ from medtl.runtime.files import from_home
 
 if TYPE_CHECKING:
     from medtl.study.compare import Study
+    from medtl.study.features.representation_results import Similarity
+    from medtl.study.features.transfer_results import Transferability
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
 
@@ -117,3 +119,41 @@ def plan_power(study: Where, *, difference: float | None = None) -> PowerPlan:
     from medtl.study.power import plan_power as planned
 
     return planned(open_study(from_home(study)), difference)
+
+
+def similarity(
+    study: Where,
+    *,
+    cases: int = 20,
+    device: str = "auto",
+    verbose: bool = False,
+    catalog: Catalog | None = None,
+) -> Similarity:
+    """How alike the arms of a study represent the same test images, block by block.
+
+    Debiased linear CKA, SVCCA and PWCCA between each arm and its start, control A, and itself with
+    another seed. No label is read. The result is also written into the study.
+
+    Args:
+        cases: the most test images.
+    """
+    from medtl.study.ask import similarity_of
+    from medtl.study.folder import open_study
+
+    folder, reporter = open_study(from_home(study)), Recorder(silent=not verbose)
+    return similarity_of(folder, catalog or load_catalog(), device, reporter, cases=cases)
+
+
+def transferability(
+    study: Where, *, device: str = "auto", verbose: bool = False, catalog: Catalog | None = None
+) -> Transferability:
+    """What the source's features tell of the target's training cases before training on them.
+
+    LogME, H-score, LEEP and NCE. With three sources or more, how well they rank the arms that were
+    trained. No test label is read. The result is also written into the study.
+    """
+    from medtl.study.ask import transferability_of
+    from medtl.study.folder import open_study
+
+    folder, reporter = open_study(from_home(study)), Recorder(silent=not verbose)
+    return transferability_of(folder, catalog or load_catalog(), device, reporter)

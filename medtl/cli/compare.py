@@ -149,6 +149,22 @@ def compare(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    similarity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Measure how alike the arms of a study represent the test images (CKA).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    transferability: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Measure what the source's features tell of the target (LogME, H-score).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -175,15 +191,15 @@ def compare(
         if json:
             print_json(compared.to_json())
         return
-    if power is not None:
-        from medtl.study.folder import open_study
-        from medtl.study.power import plan_power
+    asked = {"power": power, "similarity": similarity, "transferability": transferability}
+    if any(asked.values()):
+        from medtl.study.ask import ask
 
-        needed = plan_power(open_study(power), margin)
-        for table in needed.tables():
-            reporter.show(table)
-        if json:
-            print_json(needed.to_json())
+        for answer in ask(asked, margin, device or "auto", reporter):
+            for table in answer.tables():
+                reporter.show(table)
+            if json:
+                print_json(answer.to_json())
         return
     where = None if data is None else str(data)
     given: dict[str, Any] = {

@@ -18,7 +18,6 @@ from medtl.runtime.run_folder import write_text
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
-from medtl.study.executors import Executor
 from medtl.study.figures import label_efficiency, paired_differences
 from medtl.study.folder import SUMMARY, StudyFolder, begun, next_folder, start_study, working_in
 from medtl.study.plan import StudyPlan, plan_study
@@ -26,6 +25,7 @@ from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
 from medtl.study.scores import StudyScores, read_study_scores
 from medtl.study.tables import found_tables, plan_tables
+from medtl.study.work import Executor
 
 
 @dataclass(frozen=True, slots=True, repr=False)

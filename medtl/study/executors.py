@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -13,14 +13,8 @@ from typing import Any
 from medtl.errors import ConfigError, shown
 from medtl.plugins.catalog import Catalog
 from medtl.study.arms import PlannedRun
-from medtl.study.folder import State, StudyFolder
-from medtl.study.work import work
-
-#: Runs with what became of each, as they end.
-Ended = Iterator[tuple[PlannedRun, State]]
-
-#: Carries out runs of which none starts from another.
-Executor = Callable[[StudyFolder, Sequence[PlannedRun]], Ended]
+from medtl.study.folder import StudyFolder
+from medtl.study.work import Ended, Executor, work
 
 
 def choose_executor(

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from medtl.runtime.console import Reporter
 from medtl.study.arms import PlannedRun
-from medtl.study.executors import Executor
 from medtl.study.folder import StudyFolder
+from medtl.study.work import Executor
 
 
 def carry_out(folder: StudyFolder, execute: Executor, reporter: Reporter) -> dict[str, str]:

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 from medtl.errors import ConfigError, Interrupted, RunError, near_or_known, shown
 from medtl.runtime.signals import watching
 from medtl.study.arms import PlannedRun
-from medtl.study.executors import Ended, Executor
 from medtl.study.folder import State, StudyFolder
-from medtl.study.work import work
+from medtl.study.work import Ended, Executor, work
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor

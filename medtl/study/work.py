@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
@@ -14,6 +15,12 @@ from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.run_folder import CONFIG, SUMMARY, Run
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
+
+#: Runs with what became of each, as they end.
+Ended = Iterator[tuple[PlannedRun, State]]
+
+#: Carries out runs of which none starts from another.
+Executor = Callable[[StudyFolder, Sequence[PlannedRun]], Ended]
 
 
 def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:

@@ -1,0 +1,1 @@
+"""What a study's networks compute of its cases, and what is said of it."""
