@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medtl.api.settings import Where, path_or_none, plain
+from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.console import Recorder
 from medtl.runtime.files import from_home
@@ -82,6 +83,8 @@ def compare(
         "primary": primary,
         "settings": plain(settings),
     }
+    if catalog is not None and (jobs != 1 or executor != "local"):
+        raise ConfigError("catalog: other processes have no components of this one; drop jobs")
     study = resolve_study(path_or_none(config), given)
     reporter, catalog = Recorder(silent=not verbose), catalog or load_catalog()
     execute = choose_executor(executor, catalog, jobs=jobs, slurm=slurm or {})

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from medtl.cli.completion import choice, component
 from medtl.cli.options import Json, Quiet
-
-if TYPE_CHECKING:
-    from medtl.study.config import StudyConfig
 
 _STUDY, _TRAINING, _OUTPUT = "Study", "Training, the same for all arms", "Output"
 _WHERE = "Where it runs"
@@ -173,8 +170,9 @@ def compare(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> int:
     """Compare transfer strategies with controls on the same splits: did the transfer help?"""
+    from medtl.cli.errors import SOME_FAILED
     from medtl.config import given_settings
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
@@ -182,7 +180,7 @@ def compare(
 
     reporter = Reporter(quiet or json)
     if paths := _runs(task or []):
-        _check_options(context)
+        _check_options(context, _OF_RUNS, "compare finished runs")
         from medtl.study.finished.comparison import compare_runs
 
         compared = compare_runs(paths, margin=margin)
@@ -190,7 +188,9 @@ def compare(
             reporter.show(table)
         if json:
             print_json(compared.to_json())
-        return
+        return 0
+    if power:
+        _check_options(context, ("power", *_OF_RUNS[1:]), "plan the next study")
     asked = {"power": power, "similarity": similarity, "transferability": transferability}
     if any(asked.values()):
         from medtl.study.ask import ask
@@ -200,7 +200,7 @@ def compare(
                 reporter.show(table)
             if json:
                 print_json(answer.to_json())
-        return
+        return 0
     where = None if data is None else str(data)
     given: dict[str, Any] = {
         "data": where,
@@ -211,8 +211,8 @@ def compare(
     }
     settings = given_settings(sets or [])
     settings |= {name: value for name, value in given.items() if value is not None}
-    study = _begun(out, task, config) or resolve_study(
-        config,
+    study = resolve_study(
+        config or (None if task else _begun(out)),
         {
             "task": task[0] if task else None,
             "strategies": strategies,
@@ -236,18 +236,21 @@ def compare(
 
     execute = choose_executor(executor, catalog, jobs=jobs, slurm=read_options(slurm or []))
     if dry_run:
-        plan(study, catalog, reporter)
-        return
+        planned = plan(study, catalog, reporter)
+        if json:
+            print_json(planned.to_json())
+        return 0
     found = carry_out(study, out, catalog, reporter, execute)
     if json:
         print_json(found.to_json())
+    return SOME_FAILED if found.failed else 0
 
 
-def _begun(out: Path | None, task: Sequence[str] | None, config: Path | None) -> StudyConfig | None:
-    """The settings of the study in ``--out``, where nothing else says what to compare."""
-    from medtl.study.folder import StudyFolder, is_study
+def _begun(out: Path | None) -> Path | None:
+    """The file of the study in ``--out``, if there is one."""
+    from medtl.study.folder import STUDY, is_study
 
-    return None if task or config or out is None or not is_study(out) else StudyFolder(out).config
+    return out / STUDY if out and is_study(out) else None
 
 
 def _runs(words: Sequence[str]) -> list[Path]:
@@ -266,14 +269,12 @@ def _runs(words: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _check_options(context: typer.Context) -> None:
-    """Raises ConfigError for an option of a study, which finished runs have no use for."""
+def _check_options(context: typer.Context, useful: Sequence[str], what: str) -> None:
+    """Raises ConfigError for an option of a study, for which there is no use."""
     from medtl.errors import ConfigError
 
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        if option.name not in _OF_RUNS and source is not None and source.name == "COMMANDLINE":
+        if option.name not in useful and source is not None and source.name == "COMMANDLINE":
             name = max(option.opts, key=len)
-            raise ConfigError(
-                f"{name} is for the study of a task; drop it to compare finished runs"
-            )
+            raise ConfigError(f"{name} is for the study of a task; drop it to {what}")

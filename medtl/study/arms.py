@@ -6,13 +6,16 @@ the training on the source, is a run of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from medtl.errors import ConfigError
 from medtl.study.config import (
     ADDED,
     ALL,
+    OF_TRAINING,
     SCRATCH,
     ArmSpec,
     Budget,
@@ -87,27 +90,37 @@ def control_arms(steps: int, before: int | None, rate: float, optimizer: str) ->
 
 
 def with_own_controls(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms, with a control A at every rate and optimiser that a strategy has for itself.
+    """The arms, with a control A for every way of training that a strategy has for itself.
 
     Else a transfer could owe its gain to its rate. Arms that train nothing need none.
     """
     first = arms[0]
-    known = {(first.rate, first.optimizer): first.name}
+    known = {_training(first): ""}
     controls, others = [arm for arm in arms if arm.role], []
     for arm in arms:
         if arm.role:
             continue
-        key = (arm.rate, arm.optimizer)
-        if arm.on_target and key not in known:
-            known[key] = f"{CONTROL_A}-{arm.optimizer}-{arm.rate:g}"
-            own = {"lr": arm.rate, "optimizer": arm.optimizer}
-            spec = ArmSpec(strategy=SCRATCH, name=known[key], settings=own)
+        way = _training(arm) if arm.on_target else _training(first)
+        if way not in known:
+            rate, optimizer, more = way
+            known[way] = f"{CONTROL_A}-{optimizer}-{rate:g}" + (f"-{arm.name}" if more else "")
+            own = {"lr": rate, "optimizer": optimizer, **dict(more)}
+            spec = ArmSpec(strategy=SCRATCH, name=known[way], settings=own)
             controls.append(
-                replace(first, name=known[key], spec=spec, rate=arm.rate, optimizer=arm.optimizer)
+                replace(first, name=known[way], spec=spec, rate=rate, optimizer=optimizer)
             )
-        own_control = known[key] if arm.on_target else ""
-        others.append(replace(arm, own_control="" if own_control == first.name else own_control))
+        others.append(replace(arm, own_control=known[way]))
     return [*controls, *others]
+
+
+def _training(arm: Arm) -> tuple[float, str, tuple[tuple[str, Any], ...]]:
+    """Rate, optimiser, and what else of training the strategy's own settings say."""
+    more = [
+        (name, arm.spec.settings[name])
+        for name in OF_TRAINING
+        if name in arm.spec.settings and name not in ("lr", "optimizer")
+    ]
+    return arm.rate, arm.optimizer, tuple(more)
 
 
 def planned_runs(
@@ -128,7 +141,13 @@ def planned_runs(
         runs += [_source_run(network, settled[network], *rest) for network, *rest in cells]
     for network, fold, seed in cells:
         runs += _runs_of_cell(config, arms, network, settled[network], fold, seed)
-    return runs if len(settled) > 1 else [_without_network(run) for run in runs]
+    if len(settled) == 1:
+        runs = [_without_network(run) for run in runs]
+    names = Counter(run.name for run in runs)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two runs of the study would be called {twice}; rename a strategy")
+    return runs
 
 
 def _runs_of_cell(

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from medtl.config import checked
-from medtl.errors import RunError, shortened
+from medtl.errors import Interrupted, RunError, shortened
 from medtl.evaluation.tables import warned
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.figure_style import attempted
-from medtl.runtime.files import write_csv
+from medtl.runtime.files import file_name, write_csv
+from medtl.runtime.lock import locked_output
 from medtl.runtime.run_folder import write_text
 from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
 from medtl.study.figures import label_efficiency, paired_differences
-from medtl.study.folder import SUMMARY, StudyFolder, begun, next_folder, start_study, working_in
+from medtl.study.folder import SUMMARY, StudyFolder, begun, folder_for, start_study
 from medtl.study.plan import StudyPlan, plan_study
 from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
@@ -36,7 +37,7 @@ class Study(Shown):
     config: StudyConfig
     found: Findings
     failed: Mapping[str, str]
-    cost: Mapping[str, float]  #: processor seconds of each arm
+    cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
     is_synthetic: bool
     warnings: tuple[str, ...] = field(default=())
 
@@ -97,22 +98,28 @@ def compare(
     Raises:
         ConfigError: a setting cannot be used, or is not that with which the study began.
         Interrupted: a signal came; the same call goes on.
-        RunError: every run of an arm that is compared failed.
+        RunError: no run of an arm has ended.
     """
-    path = out or next_folder(config.task)
-    folder = begun(path, config)
-    planned = None if folder else plan(config, catalog, reporter)
-    with working_in(path):
-        if planned is not None:
-            folder = start_study(path, config, planned)
-        assert folder is not None
-        failed = carry_out(folder, execute, reporter)
+    path = out or folder_for(config)
+    begun(path, config)  # refuses before anything is made
+    with locked_output(path):
+        folder = begun(path, config)
+        if folder is None:
+            folder = start_study(path, config, plan(config, catalog, reporter))
         for text in folder.plan.warnings:  # also of a study that is gone on with
             reporter.warn(text)
+        try:
+            failed = carry_out(folder, execute, reporter)
+        except (Interrupted, KeyboardInterrupt) as reason:
+            hint = f"go on with: medtl compare --out {path}"
+            raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
         study = summarise(folder, failed, tuple(reporter.warnings))
         _write(folder, study, read_study_scores(folder), reporter)
     if failed:
-        reporter.warn(f"{len(failed)} runs failed and are left out: {shortened(list(failed))}")
+        reporter.warn(
+            f"{len(failed)} runs failed and are left out: {shortened(list(failed))}; the same "
+            "command tries them again"
+        )
     reporter.say(f"done: {path}")
     return study
 
@@ -151,8 +158,11 @@ def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Rep
         with attempted("differences.png", reporter.warn):
             target = path / "figures" / "differences.png"
             paired_differences(target, study.found, scores, synthetic=synthetic)
-    with attempted("budgets.png", reporter.warn):
-        label_efficiency(path / "figures" / "budgets.png", study.found, synthetic=synthetic)
+    for network in scores.networks():
+        several = f"-{file_name(network)}" if len(scores.networks()) > 1 else ""
+        target = path / "figures" / f"budgets{several}.png"
+        with attempted(target.name, reporter.warn):
+            label_efficiency(target, study.found, network, synthetic=synthetic)
     folder.write_json(SUMMARY, study.to_json())
     for table in tables:
         reporter.show(table)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from medtl.config import Fraction, Natural, Patients, Positive, TrainConfig, checked, read_settings
 from medtl.errors import ConfigError, near_or_known, shown
-from medtl.runtime.files import file_name
+from medtl.runtime.files import file_name, from_home, portable
 from medtl.runtime.records import complaint
 from medtl.transfer.strategies.base import CONTROL_B
 
@@ -30,11 +30,14 @@ ADDED, SCRATCH = ("zero-shot", "joint"), "scratch"
 
 SKIPPABLE = (*ADDED, CONTROL_B)
 
-#: Settings of ``medtl train`` that no arm may have of its own.
-COMMON = ("steps", "minutes", "src", "dst", "data", "test_cases", "test_fraction", "val_fraction")
-
 #: Settings of ``medtl train`` that only strategies have, not the controls.
 OF_STRATEGIES = ("freeze", "depth", "initialiser", "alignment", "select_by")
+
+#: Settings of how weights are trained, which a strategy may have for itself; so has a control.
+OF_TRAINING = ("lr", "optimizer", "momentum", "schedule", "warmup", "average")
+
+#: Settings of how weights from outside are read.
+OF_WEIGHTS = ("map", "allow_partial", "init_modalities", "weights", "weights_key")
 
 #: Settings of ``medtl train`` that the study chooses for each run, and what says so, if anything.
 CHOSEN = {
@@ -57,6 +60,20 @@ def _listed(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, int | float | dict) else value
+
+
+def _number(value: Any) -> Any:
+    """Neither ``true``, nor anything else that is only nearly a number."""
+    if isinstance(value, str) and value != ALL:
+        return _as_number(value)
+    return str(value) if isinstance(value, bool) else value
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _spec(value: Any) -> Any:
@@ -90,7 +107,7 @@ class Primary(BaseModel):
 
 
 #: Labelled target patients: a number, a share below 1, or all outside of the test set.
-Budget = Patients | Literal["all"]
+Budget = Annotated[Patients | Literal["all"], BeforeValidator(_number)]
 
 Specs = Annotated[tuple[Annotated[ArmSpec, BeforeValidator(_spec)], ...], BeforeValidator(_listed)]
 
@@ -124,13 +141,22 @@ def resolve_study(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
     """
     values: dict[str, Any] = dict(read_settings(file)) if file else {}
     given = {name: value for name, value in options.items() if value is not None}
-    values |= {**given, "settings": {**values.get("settings", {}), **given.get("settings", {})}}
+    below = values.get("settings") or {}
+    if isinstance(below, dict):
+        values["settings"] = {**below, **given.pop("settings", {})}
+    values |= given
     try:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
     _check(config)
-    return config
+    return config.model_copy(update={"settings": _placed(config.settings)})
+
+
+def _placed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with whole paths: a study may be gone on with from another folder."""
+    data = settings.get("data")
+    return {**settings, "data": portable(from_home(data))} if data else dict(settings)
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:
@@ -169,15 +195,23 @@ def _check(config: StudyConfig) -> None:
             raise ConfigError("strategy scratch is a control, which every study has; drop it")
         if file_name(spec.label) != spec.label:
             raise ConfigError(f"strategy {spec.label!r}: this name cannot be that of a folder")
-        for name in (*CHOSEN, *COMMON):
-            if name in spec.settings:
+        own = (*OF_STRATEGIES, *OF_TRAINING, *OF_WEIGHTS)
+        for name in spec.settings:
+            if name not in own:
                 raise ConfigError(
                     f"strategy {spec.label}: {name} is the same in all arms; give it in the "
-                    "study's own settings"
+                    f"study's own settings. A strategy may have {', '.join(own)}"
                 )
+        if spec.label.startswith(("control-", "source")) or (
+            spec.label in ADDED and spec.strategy.rpartition(":")[2] != spec.label
+        ):
+            raise ConfigError(
+                f"strategy {spec.strategy}: {spec.label} names another arm; give another `name`"
+            )
         run_settings(config, spec)
     primary = config.primary
-    if primary and primary.strategy not in labels:
+    # Several --inits make several arms of a strategy, which only the plan knows.
+    if primary and len(config.inits) < 2 and primary.strategy not in labels:
         known = near_or_known(primary.strategy, labels)
         raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")
     if primary and primary.budget not in map(budget_name, config.budgets):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context, parent_process
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.synchronize import Event
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from medtl.errors import ConfigError, shown
+from medtl.errors import ConfigError, Interrupted, shown
 from medtl.plugins.catalog import Catalog
 from medtl.study.arms import PlannedRun
-from medtl.study.folder import StudyFolder
+from medtl.study.folder import State, StudyFolder
 from medtl.study.work import Ended, Executor, work
 
 
@@ -57,22 +59,63 @@ def in_processes(jobs: int, catalog: Catalog) -> Executor:
         if len(runs) < 2:
             yield from in_turn(catalog)(folder, runs)
             return
+        context = get_context("spawn")
+        stop = context.Event()
         threads = max(1, (os.cpu_count() or 1) // jobs)
         with ProcessPoolExecutor(
-            jobs, get_context("spawn"), initializer=_settle, initargs=(threads,)
+            jobs, context, initializer=_settle, initargs=(threads, stop)
         ) as pool:
-            yield from zip(runs, pool.map(partial(work, folder.path), runs), strict=True)
+            waiting = [pool.submit(_work, folder.path, run) for run in runs]
+            try:
+                for run, future in zip(runs, waiting, strict=True):
+                    yield run, _ended(folder, run, future)
+            except BaseException:
+                stop.set()
+                for child in active_children():
+                    child.terminate()  # each saves its run and ends it
+                pool.shutdown(cancel_futures=True)
+                raise
 
     return execute
 
 
-def _settle(threads: int) -> None:
+def _ended(folder: StudyFolder, run: PlannedRun, future: Future[State]) -> State:
+    """What became of the run, also where its process was killed."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        state = folder.state(run.name)
+        if state is None:
+            reason = "its process, or one beside it, was killed (was memory short?)"
+            state = State(status="failed", reason=reason)
+            folder.write_state(run.name, state)
+        return state
+
+
+#: Set when the command is stopped, so that no process begins another run.
+_stop: Event | None = None
+
+
+def _work(path: Path, run: PlannedRun) -> State:
+    if _stop is not None and _stop.is_set():
+        raise Interrupted(f"stopped before run {run.name}")
+    try:
+        return work(path, run)
+    except Interrupted:
+        if _stop is not None:
+            _stop.set()
+        raise
+
+
+def _settle(threads: int, stop: Event) -> None:
     """Share the cores, and end when the command does, even where it is killed.
 
     Else the run would go on unseen, and the same command again would find it held.
     """
     import torch
 
+    global _stop
+    _stop = stop
     torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -67,12 +67,11 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
     axis.grid(True, axis="y")
 
 
-def label_efficiency(path: Path, found: Findings, *, synthetic: bool) -> Figure:
-    """The mean score of each arm over the budgets, with 95% intervals as bands."""
+def label_efficiency(path: Path, found: Findings, network: str, *, synthetic: bool) -> Figure:
+    """The mean score of each arm of a network over the budgets, with 95% intervals as bands."""
     outputs = list(dict.fromkeys(each.output for each in found.arms))
     budgets = list(dict.fromkeys(each.budget for each in found.arms))
     arms = list(dict.fromkeys(each.arm for each in found.arms))
-    network = found.arms[0].network
     with styled():
         figure, [axes] = new_grid(1, len(outputs), (1.2 + 3.0 * len(outputs), 3.2), sharey=True)
         for axis, output in zip(axes, outputs, strict=True):

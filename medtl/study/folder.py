@@ -8,8 +8,7 @@ studies/<name>/ study.yaml plan.json splits/fold-0.json
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +19,7 @@ from medtl.config import write_config
 from medtl.data.splits import write_splits
 from medtl.errors import ConfigError, RunError, shown
 from medtl.runtime.files import file_name
-from medtl.runtime.lock import locked
+from medtl.runtime.leftovers import sweep
 from medtl.runtime.records import Count, Flag, FolderName, Number, Record, read_record
 from medtl.runtime.run_folder import check_writable, environment, write_text
 from medtl.study.arms import PlannedRun
@@ -95,6 +94,10 @@ class StudyFolder:
     def runs(self) -> list[PlannedRun]:
         return [PlannedRun(**dict(row)) for row in self.plan.runs]
 
+    def is_done(self, name: str) -> bool:
+        state = self.state(name)
+        return state is not None and state.status == "done"
+
     def run(self, name: str) -> Path:
         return self.path / "runs" / name
 
@@ -155,6 +158,7 @@ def begun(path: Path, config: StudyConfig) -> StudyFolder | None:
         check_writable(path)
         return None
     if not is_study(path):
+        sweep(path)
         if path.is_dir() and all(each.name in _STARTED for each in path.iterdir()):
             check_writable(path)
             return None
@@ -180,19 +184,6 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 _STARTED = (STUDY, "splits", "environment.json", ".lock")
 
 
-@contextmanager
-def working_in(path: Path) -> Iterator[None]:
-    """Hold the folder, which is made. Raises RunError if another process works in it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise RunError(
-            f"cannot write to {path}: {problem.strerror}; choose another --out"
-        ) from problem
-    with locked(path):
-        yield
-
-
 def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder:
     """Write settings, splits and runs. ``plan.json`` comes last: with it, the study has begun."""
     folder = StudyFolder(path)
@@ -214,10 +205,14 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
     return folder
 
 
-def next_folder(task: str) -> Path:
-    """``studies/<task>-<n>``, the first that is not there."""
-    stem = file_name(task.rpartition(":")[2])
-    number = 1
-    while (STUDIES / f"{stem}-{number:02d}").exists():
+def folder_for(config: StudyConfig) -> Path:
+    """``studies/<task>-<n>``: of a study with these settings that lacks runs, or a new one."""
+    stem, number = file_name(config.task.rpartition(":")[2]), 1
+    while (path := STUDIES / f"{stem}-{number:02d}").exists():
+        if is_study(path):
+            folder = StudyFolder(path)
+            lacking = not all(folder.is_done(run.name) for run in folder.plan.runs)
+            if lacking and folder.config == config:
+                return path
         number += 1
-    return STUDIES / f"{stem}-{number:02d}"
+    return path

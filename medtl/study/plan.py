@@ -7,7 +7,7 @@ its spacing or network to labels that it may not see.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from medtl.config import checked
 from medtl.data.case import Case
 from medtl.data.splits import Split
-from medtl.errors import ConfigError
+from medtl.errors import ConfigError, near_or_known
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.study.arms import (
@@ -32,6 +32,7 @@ from medtl.study.config import (
     ADDED,
     ALL,
     OF_STRATEGIES,
+    OF_TRAINING,
     SCRATCH,
     ArmSpec,
     Budget,
@@ -79,6 +80,18 @@ class StudyPlan:
     metric: str
     warnings: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """As ``medtl compare --dry-run --json`` prints it."""
+        return {
+            "synthetic": self.synthetic,
+            "study": self.config.model_dump(mode="json"),
+            "arms": [{**asdict(arm), "spec": arm.spec.model_dump()} for arm in self.arms],
+            "runs": [run.to_json() for run in self.runs],
+            "test_patients": [len(split.test) for split in self.splits],
+            "seconds_per_step": self.step_s,
+            "warnings": list(self.warnings),
+        }
+
 
 def plan_study(
     config: StudyConfig, catalog: Catalog, fabric: Fabric, reporter: Reporter
@@ -106,6 +119,7 @@ def plan_study(
             warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]
     assert first is not None
     arms = _arms(config, first, catalog, reporter)
+    _check_primary(config, arms, first, list(settled))
     splits = _splits(config, first, reporter)
     return StudyPlan(
         config,
@@ -139,9 +153,11 @@ def _reference(config: StudyConfig, network: str) -> dict[str, Any]:
     """The settings of a run with the first strategy and the smallest budget."""
     smallest: Budget = in_order(config.budgets)[0]
     spec = config.strategies[0]
+    # Of its own settings only those that lay out its stages, as the others are not for all arms.
+    own = {name: value for name, value in spec.settings.items() if name not in OF_TRAINING}
     return {
         **config.settings,
-        **spec.settings,
+        **own,
         "task": config.task,
         "strategy": spec.strategy,
         "network": network or None,
@@ -160,8 +176,8 @@ def _splits(config: StudyConfig, plan: Plan, reporter: Reporter) -> tuple[Split,
         own = plan.config.model_copy(update={"fold": fold if config.folds else None})
         split = split_as_asked(own, plan.cohort, Recorder(silent=True))
         for budget in config.budgets:
-            if budget != ALL:
-                asked = own.model_copy(update={"train_patients": budget})
+            for seed in range(config.seeds) if budget != ALL else ():
+                asked = own.model_copy(update={"train_patients": budget, "seed": seed})
                 with_budget(split, asked, plan.request.target, plan.cohort)
         found.append(split)
     return tuple(found)
@@ -185,6 +201,25 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
     for spec in config.strategies:
         arms += _arms_of(config, spec, plan, catalog)
     return with_own_controls(arms)
+
+
+def _check_primary(
+    config: StudyConfig, arms: Sequence[Arm], plan: Plan, networks: Sequence[str]
+) -> None:
+    """Raises ConfigError where the primary comparison is none of the study's, or several."""
+    primary = config.primary
+    if primary is None:
+        return
+    outputs = plan.task.regions if plan.task_type.dense else (ALL,)
+    for what, name, known in (
+        ("strategy", primary.strategy, [arm.name for arm in arms if not arm.role]),
+        ("output", primary.output, outputs),
+        ("network", primary.network or networks[0], networks),
+    ):
+        if name not in known:
+            raise ConfigError(f"primary: no {what} is {name!r}; {near_or_known(name, known)}")
+    if len(networks) > 1 and not primary.network:
+        raise ConfigError(f"primary: say which network, of {', '.join(networks)}")
 
 
 def _steps_behind(inits: Sequence[str]) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +53,7 @@ class PowerPlan(Shown):
     width: float
     seeds: int
     is_synthetic: bool
+    unknown: tuple[tuple[str, str], ...] = ()  #: comparison -> why nothing can be planned from it
 
     @property
     def title(self) -> str:
@@ -91,6 +91,7 @@ class PowerPlan(Shown):
         notes = (
             "From the variation between patients and between training runs in this study. -: no "
             "number is enough, as the other source of variation alone is too large.",
+            *(f"{name}: {why}" for name, why in self.unknown),
         )
         return [Table(titled(self.title, self.is_synthetic), columns, rows, notes)]
 
@@ -113,34 +114,36 @@ def plan_power(folder: StudyFolder, difference: float | None = None) -> PowerPla
         DataError: the study does not tell patients from training runs.
     """
     config, record = folder.config, folder.plan
-    wanted = difference or config.margin
+    wanted = config.margin if difference is None else difference
     if wanted is None:
         raise ConfigError("--power: say which difference has to be found, e.g. --margin 0.03")
+    if not 0 < wanted < 1:
+        raise ConfigError(f"--margin {wanted:g}: must be above 0 and below 1")
     found = find(config, read_study_scores(folder), record.arms)
-    needed = tuple(
-        _needed(each, control, wanted, config.seeds)
-        for each in found.comparisons
-        for control in each.against
+    needed, unknown = [], {}
+    for each in found.comparisons:
+        for control in each.against:
+            try:
+                needed.append(_needed(each, control, wanted, config.seeds))
+            except DataError as problem:
+                unknown[f"{each.output}, budget {each.budget}, {each.arm}, {control}"] = str(
+                    problem
+                )
+    if not needed:
+        raise DataError(f"{folder.path}: {next(iter(unknown.values()), 'it compares nothing')}")
+    return PowerPlan(
+        tuple(needed), wanted, 2 * wanted, config.seeds, record.synthetic, tuple(unknown.items())
     )
-    return PowerPlan(needed, wanted, 2 * wanted, config.seeds, record.synthetic)
 
 
 def _needed(each: Comparison, control: str, difference: float, seeds: int) -> Needed:
     effect = each.against[control]
-    where = f"{each.output}, budget {each.budget}, {each.arm} and {control}"
-
-    def told(ask: Callable[[], int | None]) -> int | None:
-        try:
-            return ask()
-        except DataError as problem:
-            raise DataError(f"{where}: {problem}") from problem
-
     return Needed(
         each,
         control,
-        told(lambda: patients_for_difference(effect, difference, seeds)),
-        told(lambda: patients_for_width(effect, 2 * difference, seeds)),
-        told(lambda: seeds_for_difference(effect, difference, effect.n)),
+        patients_for_difference(effect, difference, seeds),
+        patients_for_width(effect, 2 * difference, seeds),
+        seeds_for_difference(effect, difference, effect.n),
     )
 
 

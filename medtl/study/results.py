@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from medtl.evaluation.comparison.effects import Effect, paired_effect
+from medtl.evaluation.comparison.effects import Effect, RunKey, Runs, paired_effect
 from medtl.evaluation.comparison.patients_needed import patients_for_difference
 from medtl.evaluation.comparison.ranks import Rank, rank_arms
 from medtl.evaluation.comparison.verdicts import (
@@ -102,7 +102,8 @@ class Findings:
 def find(config: StudyConfig, scores: StudyScores, arms: Sequence[ArmRecord]) -> Findings:
     """Compare every arm with the controls of its network and budget.
 
-    Where an arm has a rate of its own, control A was trained at both, and the better one counts.
+    Where an arm has a rate of its own, control A was trained at both: the arm has helped, or hurt,
+    if it is better, or worse, than both.
 
     Verdicts of one output form a family: budgets, strategies and networks are adjusted for by
     Holm. The primary comparison is judged alone.
@@ -141,17 +142,19 @@ def _compared(
         against = {}
         for control in _controls_of(records[arm], arms):
             other = scores.runs((network, control, budget), output)
-            both = own.keys() & other.keys()
-            if both:
-                pair = ({key: side[key] for key in sorted(both)} for side in (own, other))
+            if pair := _common(own, other):
                 against[control] = paired_effect(*pair)
         if CONTROL_A in against:
             effects[network, budget, arm] = against
     chosen = next((key for key in effects if _is_primary(config.primary, key, output)), None)
     judged = family_verdicts(
-        {key: _decisive(against, records) for key, against in effects.items()},
+        {key: list(against.values()) for key, against in effects.items()},
         margin=config.margin,
         primary=chosen,
+        of_a={
+            key: sum(records[name].role == CONTROL_A for name in against)
+            for key, against in effects.items()
+        },
     )
     found = []
     for key, against in effects.items():
@@ -165,19 +168,22 @@ def _compared(
     return found
 
 
+def _common(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
+    """The runs and patients that both arms have: weights from outside may have seen a patient."""
+    sides: tuple[dict[RunKey, dict[str, float]], dict[RunKey, dict[str, float]]] = ({}, {})
+    for key in sorted(own.keys() & other.keys()):
+        patients = own[key].keys() & other[key].keys()
+        if patients:
+            for side, runs in zip(sides, (own, other), strict=True):
+                side[key] = {p: value for p, value in runs[key].items() if p in patients}
+    return sides if sides[0] else None
+
+
 def _controls_of(arm: ArmRecord, arms: Sequence[ArmRecord]) -> list[str]:
     """Control A, also at the arm's own rate, and control B."""
     shared = [each.name for each in arms if each.role == each.name]
     own = [arm.own_control] if arm.own_control else []
     return [shared[0], *own, *shared[1:]]
-
-
-def _decisive(against: Mapping[str, Effect], records: Mapping[str, ArmRecord]) -> list[Effect]:
-    """The differences to the better control A and, if there is one, to control B."""
-    by_role: dict[str, list[Effect]] = {}
-    for name, effect in against.items():
-        by_role.setdefault(records[name].role, []).append(effect)
-    return [min(own, key=lambda effect: effect.mean) for _, own in sorted(by_role.items())]
 
 
 def _needed(against: Mapping[str, Effect], config: StudyConfig) -> int | None:
@@ -221,8 +227,11 @@ def _ranks(scores: StudyScores) -> dict[Key, Rank]:
                 for other, arm, at in scores.cells
                 if (other, at) == (network, budget)
             }
-            most = max((set(each) for each in runs.values()), key=len)
-            whole = {arm: each for arm, each in runs.items() if set(each) == most}
+            tested = {
+                arm: {key: set(own) for key, own in each.items()} for arm, each in runs.items()
+            }
+            most = max(tested.values(), key=lambda own: sum(map(len, own.values())))
+            whole = {arm: runs[arm] for arm, own in tested.items() if own == most}
             if len(whole) > 1:
                 for arm, rank in rank_arms(whole).items():
                     found[network, budget, arm, output] = rank

@@ -22,14 +22,14 @@ def carry_out(folder: StudyFolder, execute: Executor, reporter: Reporter) -> dic
     """
     every = folder.runs()
     failed: dict[str, str] = {}
-    done = sum(_is_done(folder, run) for run in every)
+    done = sum(folder.is_done(run.name) for run in every)
     if done:
         reporter.say(f"{done} of {len(every)} runs are done already")
     with reporter.progress("runs", len(every)) as advance:
         for wave in _waves(every):
             waiting = []
             for run in wave:
-                if _is_done(folder, run):
+                if folder.is_done(run.name):
                     continue
                 if run.after in failed:
                     failed[run.name] = f"{run.after} failed, from which it starts"
@@ -48,8 +48,3 @@ def _waves(runs: Sequence[PlannedRun]) -> Iterator[list[PlannedRun]]:
     """Runs that others start from, then the others."""
     yield [run for run in runs if not run.after]
     yield [run for run in runs if run.after]
-
-
-def _is_done(folder: StudyFolder, run: PlannedRun) -> bool:
-    state = folder.state(run.name)
-    return state is not None and state.status == "done"

@@ -126,8 +126,7 @@ def read_study_scores(folder: StudyFolder) -> StudyScores:
     limited = {arm.name for arm in plan.arms if arm.budgeted}
     budgets = list(dict.fromkeys(run.budget for run in every if run.arm in limited))
     for run in every:
-        state = folder.state(run.name)
-        if run.arm == SOURCE or state is None or state.status != "done":
+        if run.arm == SOURCE or not folder.is_done(run.name):
             continue
         scores = read_run_scores(folder.run(run.name), plan.metric)
         for budget in [run.budget] if run.arm in limited else budgets:

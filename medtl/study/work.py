@@ -33,8 +33,11 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     except Interrupted as problem:
         _log(folder, run, recorder, str(problem))
         raise Interrupted(f"stopped in run {run.name}; the same command goes on") from None
-    except (MedtlError, RuntimeError) as problem:
+    except MedtlError as problem:
         state = State(status="failed", reason=str(problem).split("; then go on with")[0])
+    except Exception as problem:  # of a plugin, or for want of memory: the others go on
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:500]
+        state = State(status="failed", reason=reason)
     seconds, cpu_seconds = perf_counter() - began, process_time() - cpu
     state = state.model_copy(update={"seconds": seconds, "cpu_seconds": cpu_seconds})
     _log(folder, run, recorder, state.reason or "done")

@@ -47,7 +47,7 @@ from medtl.training.checks import (
 )
 from medtl.training.kept_regions import kept_regions, report_kept
 from medtl.training.samples.prepared import prepared_bytes
-from medtl.training.split import cases_for, split_as_asked, with_budget
+from medtl.training.split import cases_for, sources_of, split_as_asked, with_budget
 from medtl.training.stages import build_request, lay_out, levels_of, outside_weights, unused
 from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, Request, Stage
 from medtl.transfer.weights import Weights
@@ -83,7 +83,8 @@ class Plan:
 
     def cases(self, domain: Domain, part: str) -> tuple[Case, ...]:
         """The domain's cases of the patients in ``part`` ("train", "val" or "test")."""
-        return cases_for(self.request, self.split, domain, part, self.cohort.cases)
+        sources = sources_of(self.request, self.stages)
+        return cases_for(sources, self.split, domain, part, self.cohort.cases)
 
     @property
     def trained_on(self) -> set[str]:
@@ -155,6 +156,13 @@ class Draft:
     @property
     def visited(self) -> tuple[Domain, ...]:
         return tuple(domain for stage in self.stages for domain in stage.domains())
+
+    @property
+    def learnt_from(self) -> tuple[Domain, ...]:
+        """The domains with whose labels the stages train or calibrate."""
+        return tuple(
+            domain for stage in self.stages for domain in (stage.domain, stage.beside) if domain
+        )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -293,9 +301,11 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     split = split_as_asked(config, cohort, reporter)
     split = with_budget(split, config, draft.request.target, cohort)
     labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
-    if split.budget:  # what an arm may not see does not choose its settings, either
-        seen = {case.id for own in training_cases(draft, split, cohort).values() for case in own}
-        labelled = tuple(case for case in labelled if case.id in seen)
+    # What an arm may not see does not choose its settings, either.
+    training = training_cases(draft, split, cohort)
+    learnt = [training[domain] for domain in draft.learnt_from]
+    seen = {case.id for own in learnt for case in own}
+    labelled = tuple(case for case in labelled if case.id in seen)
     defaults, advice = task.phantom_defaults if cohort.synthetic else task.defaults, None
     if labelled:
         advice = task.advise(labelled, modalities, config.spacing_mm, config.patch_size)
@@ -309,9 +319,9 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
 
 def training_cases(draft: Draft, split: Split, cohort: Cohort) -> dict[Domain, tuple[Case, ...]]:
     """By domain that a stage visits."""
+    sources = sources_of(draft.request, draft.stages)
     return {
-        domain: cases_for(draft.request, split, domain, "train", cohort.cases)
-        for domain in draft.visited
+        domain: cases_for(sources, split, domain, "train", cohort.cases) for domain in draft.visited
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from medtl.config import TrainConfig
@@ -20,7 +20,7 @@ from medtl.data.splits import (
 )
 from medtl.errors import ConfigError
 from medtl.runtime.console import Reporter
-from medtl.transfer.strategies.base import Request
+from medtl.transfer.strategies.base import Request, Stage
 
 
 def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> Split:
@@ -71,14 +71,14 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
 
 
 def with_budget(split: Split, config: TrainConfig, target: Domain, cohort: Cohort) -> Split:
-    """The split with the ``--train-patients`` of the target; a file of splits may hold them.
+    """The split with the ``--train-patients`` of the target; that of a file is not kept.
 
     Raises:
         ConfigError: the target has fewer, or none of these has another class.
     """
     wanted = config.train_patients
-    if wanted is None or (split.budget and len(split.budget) == wanted):
-        return split
+    if wanted is None:
+        return replace(split, budget=None)
     cases = [case for case in select(target, cohort.cases) if case.labelled]
     budget = draw_budget(split, cases, wanted, seed=config.seed)
     chosen = cases_of((*budget.train, *budget.val), cases)
@@ -90,14 +90,20 @@ def with_budget(split: Split, config: TrainConfig, target: Domain, cohort: Cohor
     return replace(split, budget=budget)
 
 
+def sources_of(request: Request, stages: Sequence[Stage]) -> frozenset[Domain]:
+    """The domains that a budget does not limit: the source, also in the target's channels."""
+    beside = [stage.beside for stage in stages if stage.beside is not None]
+    return frozenset({request.source, *beside} - {request.target})
+
+
 def cases_for(
-    request: Request, split: Split, domain: Domain, part: str, cases: Sequence[Case]
+    sources: Collection[Domain], split: Split, domain: Domain, part: str, cases: Sequence[Case]
 ) -> tuple[Case, ...]:
     """The domain's cases of the patients in "train", "val" or "test".
 
-    A budget limits every domain but the source, where that is another than the target.
+    A budget limits every domain but ``sources``.
     """
-    whole = part == "test" or domain == request.source != request.target
+    whole = part == "test" or domain in sources
     side = split if whole else split.budget or split
     return cases_of(getattr(side, part), select(domain, cases))
 

@@ -67,11 +67,17 @@ class Judged:
 
 
 def verdict(
-    differences: Sequence[Difference], *, margin: float | None = None, level: float = LEVEL
+    differences: Sequence[Difference],
+    *,
+    margin: float | None = None,
+    level: float = LEVEL,
+    of_a: int = 1,
 ) -> str:
     """The conclusion from the differences to control A and, if there is one, to control B.
 
     Args:
+        of_a: how many of them, the first, are to control A, trained at several rates. *Helped*
+            needs all of them, and *hurt* by control A needs all of them, too.
         margin: the largest difference that does not matter, declared beforehand. An
             :class:`~medtl.evaluation.intervals.Interval` has to lie within it at 95%, which is
             stricter than its test.
@@ -84,11 +90,12 @@ def verdict(
     sides = [_side(difference, level) for difference in differences]
     if None in sides:
         return NO_INTERVAL
-    if sides[0] == 1:
-        if len(sides) == 1:
+    a, b = set(sides[:of_a]), set(sides[of_a:])
+    if a == {1}:
+        if not b:
             return BETTER_THAN_A
-        return HELPED if sides[1] == 1 else FASTER
-    return HURT if -1 in sides else NO_EVIDENCE
+        return HELPED if b == {1} else FASTER
+    return HURT if a == {-1} or -1 in b else NO_EVIDENCE
 
 
 def holm(p_values: Mapping[K, float]) -> dict[K, float]:
@@ -112,6 +119,7 @@ def family_verdicts(
     margin: float | None = None,
     primary: K | None = None,
     level: float = LEVEL,
+    of_a: Mapping[K, int] | None = None,
 ) -> dict[K, Judged]:
     """The verdict of each comparison; it stands only if its p value is at most ``level``.
 
@@ -121,19 +129,20 @@ def family_verdicts(
 
     Args:
         rows: comparison -> the differences to control A and, if there is one, to control B.
-        margin: as for :func:`verdict`.
+        margin: as for :func:`verdict`. What is not sure to lie within it is judged without it.
+        of_a: comparison -> as for :func:`verdict`.
     """
-    said = {key: verdict(effects, margin=margin, level=level) for key, effects in rows.items()}
-    claims = {
-        key: _claims(effects, margin) for key, effects in rows.items() if said[key] != NO_INTERVAL
-    }
+    known = {key: effects for key, effects in rows.items() if verdict(effects) != NO_INTERVAL}
+    leading = {key: (of_a or {}).get(key, 1) for key in rows}
+    claims = {key: _claims(effects, margin, leading[key]) for key, effects in known.items()}
     adjusted = _adjusted({key: own for key, own in claims.items() if key != primary})
-    return {
-        key: _judged(said[key], effects, claims[key], adjusted.get(key, claims[key]), level)
-        if key in claims
-        else Judged(NO_INTERVAL, None, None)
-        for key, effects in rows.items()
-    }
+    found = dict.fromkeys(rows, Judged(NO_INTERVAL, None, None))
+    for key, effects in known.items():
+        p, p_holm = claims[key], adjusted.get(key, claims[key])
+        inside = margin if p_holm.get(EQUIVALENT, 1.0) <= level else None
+        said = verdict(effects, margin=inside, level=level, of_a=leading[key])
+        found[key] = _judged(said, effects, p, p_holm, level)
+    return found
 
 
 def arm_verdicts(
@@ -148,15 +157,16 @@ def arm_verdicts(
         "better", "worse", "equivalent", "no evidence" or "no interval". A difference in either
         direction is one claim, so that p is two-sided.
     """
-    said = {key: verdict([each], margin=margin, level=level) for key, each in differences.items()}
-    tested = {key: each for key, each in differences.items() if said[key] != NO_INTERVAL}
+    tested = {key: each for key, each in differences.items() if verdict([each]) != NO_INTERVAL}
     claims = {key: _two_sided(each, margin) for key, each in tested.items()}
     adjusted = _adjusted(claims)
     found = dict.fromkeys(differences, Judged(NO_INTERVAL, None, None))
     for key, own in claims.items():
-        claim = EQUIVALENT if said[key] == EQUIVALENT else _DIFFERENT
+        inside = margin if adjusted[key].get(EQUIVALENT, 1.0) <= level else None
+        said = verdict([differences[key]], margin=inside, level=level)
+        claim = EQUIVALENT if said == EQUIVALENT else _DIFFERENT
         p, p_holm = own[claim], adjusted[key][claim]
-        word = _OF_ARMS.get(said[key], said[key])
+        word = _OF_ARMS.get(said, said)
         found[key] = Judged(word if p_holm <= level else NO_EVIDENCE, p, p_holm)
     return found
 
@@ -196,19 +206,20 @@ def _claim(said: str, effects: Sequence[Effect]) -> str:
     return HELPED if all(effect.mean > 0 for effect in effects) else HURT
 
 
-def _claims(effects: Sequence[Effect], margin: float | None) -> dict[str, float]:
+def _claims(effects: Sequence[Effect], margin: float | None, of_a: int) -> dict[str, float]:
     """The p value of each verdict that could be claimed.
 
-    *Helped* needs all controls, so that the largest counts. *Hurt* needs one of them, so that the
-    smallest counts, times their number.
+    *Helped* needs all controls, so that the largest counts. *Hurt* needs control A, at all its
+    rates, or control B, so that the smaller counts, times their number.
     """
     above = [_p(effect) if effect.mean > 0 else 1.0 for effect in effects]
     below = [_p(effect) if effect.mean < 0 else 1.0 for effect in effects]
+    either = [max(below[:of_a]), *below[of_a:]]
     claims = {
         HELPED: max(above),
-        FASTER: above[0],
-        BETTER_THAN_A: above[0],
-        HURT: min(1.0, len(effects) * min(below)),
+        FASTER: max(above[:of_a]),
+        BETTER_THAN_A: max(above[:of_a]),
+        HURT: min(1.0, len(either) * min(either)),
     }
     if margin is not None:
         within = [effect.equivalence_p(margin) for effect in effects]

@@ -39,15 +39,10 @@ def ended_runs(folder: StudyFolder) -> list[PlannedRun]:
     Raises:
         RunError: there is none of an arm.
     """
-    runs = [run for run in folder.runs() if run.fold == 0 and _is_done(folder, run)]
+    runs = [run for run in folder.runs() if run.fold == 0 and folder.is_done(run.name)]
     if all(run.arm == SOURCE for run in runs):
         raise RunError(f"{folder.path}: no run of an arm has ended; let medtl compare go on first")
     return runs
-
-
-def _is_done(folder: StudyFolder, run: PlannedRun) -> bool:
-    state = folder.state(run.name)
-    return state is not None and state.status == "done"
 
 
 def trained_stage(folder: StudyFolder, run: str, catalog: Catalog, fabric: Fabric) -> LoadedStage:

@@ -40,7 +40,11 @@ def joint(request: Request) -> tuple[Stage, ...]:
         "another --strategy",
     )
     refuse(request.freeze, "joint trains every block; drop --freeze")
-    refuse(request.source == request.target, "joint: --src and --dst are the same; name another")
+    beside = _in_the_channels_of(request.target, request.source)
+    refuse(
+        beside == request.target,
+        "joint: --src has the images of --dst, so that both are the same; name another --src",
+    )
     return (
         stage(
             request,
@@ -48,7 +52,7 @@ def joint(request: Request) -> tuple[Stage, ...]:
             request.target,
             2 * request.steps,
             init="random",
-            beside=_in_the_channels_of(request.target, request.source),
+            beside=beside,
         ),
     )
 

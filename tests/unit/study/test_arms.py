@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def test_a_rate_of_its_own_brings_a_control_and_equal_rates_share_it() -> None:
     assert dict(sgd.spec.settings) == {"lr": 0.01, "optimizer": "sgd"}
 
 
+def test_a_schedule_of_its_own_brings_a_control_with_it() -> None:
+    own = ArmSpec(strategy="fine-tune", settings={"schedule": "constant", "lr": 0.002})
+    arms = [*control_arms(10, 10, 0.002, "adamw"), replace(arm("fine-tune"), spec=own)]
+    found = {each.name: each for each in with_own_controls(arms)}
+    control = found["control-a-adamw-0.002-fine-tune"]
+    assert dict(control.spec.settings) == {
+        "lr": 0.002,
+        "optimizer": "adamw",
+        "schedule": "constant",
+    }
+    assert found["fine-tune"].own_control == control.name
+
+
 def test_every_run_is_planned_once_and_sources_come_first() -> None:
     config = study(budgets="5,all", seeds=2, folds=3)
     arms = with_own_controls([*control_arms(10, 10, 0.002, "adamw"), arm("fine-tune")])
@@ -99,9 +113,13 @@ def test_budgets_are_in_order() -> None:
         ({"strategies": "fine-tune,fine-tune"}, "named twice"),
         ({"strategies": [{"strategy": "fine-tune", "settings": {"steps": 5}}]}, "same in all arms"),
         ({"strategies": [{"strategy": "fine-tune", "name": "a/b"}]}, "folder"),
+        ({"strategies": [{"strategy": "l2-sp", "settings": {"loss": "dice"}}]}, "loss is the same"),
+        ({"strategies": [{"strategy": "fine-tune", "name": "control-a"}]}, "another arm"),
+        ({"strategies": [{"strategy": "fine-tune", "name": "joint"}]}, "another arm"),
         ({"strategies": "scratch"}, "a control, which every study has"),
         ({"skip": "zero"}, "zero-shot, joint, control-b"),
         ({"budgets": [2.5]}, "whole number"),
+        ({"budgets": [True]}, "budgets"),
         ({"primary": {"strategy": "fine-tone", "output": "WT"}}, "did you mean"),
         ({"primary": {"strategy": "fine-tune", "output": "WT", "budget": 7}}, "none of the study"),
         ({"seeds": 0}, "greater than or equal to 1"),

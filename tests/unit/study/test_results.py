@@ -69,6 +69,20 @@ def test_the_better_control_a_counts() -> None:
     assert verdicts({**EQUAL, "own": 0.75, "probe": 0.7})["probe"] == "helped"
 
 
+def test_an_arm_that_is_worse_than_one_of_two_controls_a_is_not_hurt() -> None:
+    assert verdicts({**EQUAL, "own": 0.75})["fine-tune"] == "no evidence"
+    assert verdicts({**EQUAL, "control-a": 0.7, "own": 0.7})["fine-tune"] == "hurt"
+
+
+def test_a_patient_whom_only_one_side_was_tested_on_is_left_out() -> None:
+    table = scores({**EQUAL, "fine-tune": 0.7})
+    for run in table.cells["unet", "fine-tune", "5"].values():
+        del run.scores["WT"]["p03"]
+    found = find(study(), table, ARMS)
+    first = next(each for each in found.comparisons if each.arm == "fine-tune")
+    assert first.against["control-a"].n == len(PATIENTS) - 1
+
+
 def test_better_than_a_alone_is_faster() -> None:
     means = {**EQUAL, "fine-tune": 0.7, "control-b": 0.7}
     assert verdicts(means)["fine-tune"] == "faster, perhaps"
