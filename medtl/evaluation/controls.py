@@ -65,7 +65,13 @@ def against_controls(
 
 def _poor(output: str, found: Sequence[Paired]) -> bool:
     """Whether no network reaches the floor; False where there is nothing to find."""
-    means = [fmean(patient_means(own[output]).values()) for own in found if own.get(output)]
+    return below_floor(
+        [fmean(patient_means(own[output]).values()) for own in found if own.get(output)]
+    )
+
+
+def below_floor(means: Sequence[float]) -> bool:
+    """Whether no network reaches the floor; False where there is nothing to find, and no mean."""
     return bool(means) and max(means) < FLOOR
 
 

@@ -16,7 +16,7 @@ from medtl.evaluation.comparison.verdicts import (
     Judged,
     family_verdicts,
 )
-from medtl.evaluation.controls import FLOOR
+from medtl.evaluation.controls import below_floor
 from medtl.evaluation.intervals import Interval, interval
 from medtl.study.config import Primary, StudyConfig
 from medtl.study.folder import ArmRecord
@@ -213,7 +213,7 @@ def _poor(scores: StudyScores, key: tuple[str, str, str], arms: Sequence[str], o
         found = scores.runs((network, arm, budget), output, found=True)
         if found:
             means.append(fmean(map(fmean, by_patient(found.values()).values())))
-    return bool(means) and max(means) < FLOOR
+    return below_floor(means)
 
 
 def _ranks(scores: StudyScores) -> dict[Key, Rank]:

@@ -45,6 +45,7 @@ ENDING_S, LATE_S = 300.0, 60.0
 
 #: Parameters of submitit that are not free, and why.
 FIXED = {
+    "additional_parameters": "name each option by itself",
     "array_parallelism": "use --jobs",
     "job_name": "medtl finds the jobs of a study by it",
     "nodes": "a run is one process",

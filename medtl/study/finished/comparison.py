@@ -9,7 +9,7 @@ from medtl.errors import ConfigError, RunError, shortened
 from medtl.evaluation.comparison.effects import Effect, RunKey, paired_effect
 from medtl.evaluation.comparison.ranks import Rank, rank_arms
 from medtl.evaluation.comparison.verdicts import TOO_POOR, Judged, arm_verdicts
-from medtl.evaluation.controls import FLOOR
+from medtl.evaluation.controls import below_floor
 from medtl.evaluation.intervals import Interval, interval
 from medtl.study.finished.result import ArmDifference, FinishedComparison
 from medtl.study.finished.runs import FinishedArm, read_arms
@@ -109,7 +109,7 @@ def _effect(
 def _poor(arm: FinishedArm, first: FinishedArm, output: str) -> bool:
     """Whether neither arm reaches the floor; False where there is nothing to find."""
     means = [mean for each in (arm, first) if (mean := each.found(output)) is not None]
-    return bool(means) and max(means) < FLOOR
+    return below_floor(means)
 
 
 def _pair_notes(
