@@ -169,18 +169,22 @@ def _one_of(what: str, value: Any, known: Any) -> None:
 
 def steps_keep_to_the_budget(tried: Tried) -> None:
     """The stages of a side take at most the steps of its budget, and at least one step each unless
-    they only adapt norm statistics."""
+    they only adapt norm statistics, or leave trained weights as they are. Steps on both sides at
+    once count half for each."""
     basic, _ = plans(tried.target())[0]
     for steps in BUDGETS:
         stages = _planned(tried.target(), replace(basic, steps=steps))
         taken = {"source": 0, "target": 0}
         for stage in stages:
-            idle = stage.steps == 0 and stage.norm_stats == "target"
+            trained_before = stage.init != "random"
+            idle = stage.steps == 0 and (trained_before or stage.norm_stats == "target")
             found = f"stage {stage.name} has {stage.steps!r} steps of {steps}"
             whole = type(stage.steps) is int and (stage.steps > 0 or idle)
-            require(whole, f'{found}; give whole ones, or 0 with norm_stats="target"')
+            require(whole, f"{found}; give whole ones, or 0 after other stages")
             side = "target" if TARGET in (stage.domain, stage.unlabelled) else "source"
-            taken[side] += stage.steps
+            both = stage.steps // 2 if stage.beside else 0
+            taken[side] += stage.steps - both
+            taken["source"] += both
         for side, used in taken.items():
             found = f"the {side}'s stages take {used} steps of a budget of {steps}"
             require(used <= steps, f"{found}; see medtl.transfer.strategies.base.divided")
