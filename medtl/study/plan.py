@@ -120,7 +120,7 @@ def plan_study(
     assert first is not None
     arms = _arms(config, first, catalog, reporter)
     _check_primary(config, arms, first, list(settled))
-    splits = _splits(config, first, reporter)
+    splits = _splits(config, first)
     return StudyPlan(
         config,
         tuple(arms),
@@ -169,7 +169,7 @@ def _reference(config: StudyConfig, network: str) -> dict[str, Any]:
     }
 
 
-def _splits(config: StudyConfig, plan: Plan, reporter: Reporter) -> tuple[Split, ...]:
+def _splits(config: StudyConfig, plan: Plan) -> tuple[Split, ...]:
     """The split of each fold; every budget must fit into each of them."""
     found = []
     for fold in range(config.folds or 1):
