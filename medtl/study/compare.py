@@ -117,8 +117,8 @@ def compare(
         _write(folder, study, read_study_scores(folder), reporter)
     if failed:
         reporter.warn(
-            f"{len(failed)} runs failed and are left out: {shortened(list(failed))}; the same "
-            "command tries them again"
+            f"{len(failed)} of {len(folder.plan.runs)} runs failed and are left out: "
+            f"{shortened(list(failed))}; the same command tries them again"
         )
     reporter.say(f"done: {path}")
     return study

@@ -150,7 +150,7 @@ def _carried_out(
             folder.forget_state(run.name)
         yield from _awaited(folder, _submitted(folder.path, runs, name, parameters), name)
     except KeyboardInterrupt:
-        raise Interrupted("stopped, and the jobs are cancelled; the same command goes on") from None
+        raise Interrupted("stopped, and the jobs are cancelled") from None
     finally:
         _cancel(name)
 

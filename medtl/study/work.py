@@ -32,7 +32,7 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
         state = State(status="done")
     except Interrupted as problem:
         _log(folder, run, recorder, str(problem))
-        raise Interrupted(f"stopped in run {run.name}; the same command goes on") from None
+        raise Interrupted(f"stopped in run {run.name}") from None
     except MedtlError as problem:
         state = State(status="failed", reason=str(problem).split("; then go on with")[0])
     except Exception as problem:  # of a plugin, or for want of memory: the others go on

@@ -70,7 +70,7 @@ def until_it_trains(study: Path, run: str) -> None:
 def local(slurm: Slurm, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("local") / "study"
     done = started(slurm, data, out).ended()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     return out
 
 
@@ -90,7 +90,7 @@ def test_a_study_in_jobs_finds_the_same_though_one_is_queued_again(
     (job,) = (job for job in slurm.jobs() if job.endswith("_0"))  # in the order of the plan
     slurm.ask("scontrol", "requeue", job)
     done = command.ended()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", job)
     assert found(study) == found(local)
     assert (study / "tables.md").read_bytes() == (local / "tables.md").read_bytes()
@@ -109,7 +109,7 @@ def test_a_job_that_is_stopped_goes_on_and_one_that_is_cancelled_failed(
     until_it_trains(study, run)
     os.kill(*command.pids, signal.SIGINT)
     stopped = command.ended()
-    last = "error: stopped, and the jobs are cancelled; the same command goes on"
+    last = f"error: stopped, and the jobs are cancelled; go on with: medtl compare --out {study}"
     assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (130, last)
 
     again = started(slurm, data, study, *JOBS)
@@ -121,7 +121,7 @@ def test_a_job_that_is_stopped_goes_on_and_one_that_is_cancelled_failed(
     until_it_trains(study, run)
     slurm.ask("scancel", job)
     done = again.ended()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     log = study / "slurm" / f"{job}_0_log.err"
     assert found(study)["failed"] == {run: f"cancelled, says SLURM of job {job}; see {log}"}
     assert log.is_file()
