@@ -85,21 +85,21 @@ def main() -> None:
         "differences": DIFFERENCES,
         "margin": MARGIN,
         "cells": [
-            told(cell(random, options.tables, Setting(*shape, run_sd)))
+            printed(cell(random, options.tables, Setting(*shape, run_sd)))
             for shape, run_sd in product(CELLS, RUN_SDS)
         ],
         "stress": [
-            told(of_null(random, options.tables, Setting(*shape, run_sd, hard)))
+            printed(of_null(random, options.tables, Setting(*shape, run_sd, hard)))
             for shape in CELLS
             for run_sd, hard in ((STRESS, HARD), *((run_sd, 0.0) for run_sd in RUN_SDS))
         ],
         "today": [
-            told(today(random, options.today, Setting(n, folds, 1, run_sd)))
+            printed(today(random, options.today, Setting(n, folds, 1, run_sd)))
             for (n, folds, seeds), run_sd in product(CELLS, (0.0, *RUN_SDS))
             if seeds == 3
         ],
         "planning": [
-            told(row)
+            printed(row)
             for run_sd in RUN_SDS
             for row in planning(random, options.pilots, options.tables // 2, run_sd)
         ],
@@ -115,7 +115,7 @@ def main() -> None:
     print(f"{result['minutes']} minutes")
 
 
-def told(row: dict[str, Any]) -> dict[str, Any]:
+def printed(row: dict[str, Any]) -> dict[str, Any]:
     print(json.dumps(row), flush=True)
     return row
 

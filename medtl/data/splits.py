@@ -172,7 +172,7 @@ def draw_budget(split: Split, cases: Iterable[Case], wanted: float, *, seed: int
         cases: the labelled ones of the target.
 
     Raises:
-        ConfigError: there are not so many patients.
+        ConfigError: the target has fewer patients.
     """
     groups = strata_and_sites(cases)
     sides = [
@@ -194,7 +194,7 @@ def draw_budget(split: Split, cases: Iterable[Case], wanted: float, *, seed: int
 
 
 def _balanced(groups: Mapping[str, tuple[str, ...]], key: str) -> list[str]:
-    """Patients in an order whose first so many, however many, hold each group's share."""
+    """Order the patients so that the first N hold each group's share, for every N."""
     sizes = Counter(groups.values())
     taken: Counter[tuple[str, ...]] = Counter()
     places = {}

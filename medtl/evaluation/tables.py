@@ -242,8 +242,12 @@ def gain_table(gain: Mapping[str, Any], synthetic: bool) -> Table:
         notes.append(
             "Several verdicts give chance several tries: decide before training which one counts."
         )
-    outputs_are = "region" if gain["metric"] == "dice" else "class"
-    columns = (outputs_are, "n", *(f"vs {control}" for control in controls), "verdict")
+    columns = (
+        output_word(gain["metric"]),
+        "n",
+        *(f"vs {control}" for control in controls),
+        "verdict",
+    )
     return Table(titled(title, synthetic), columns, tuple(rows), tuple(notes))
 
 
@@ -258,6 +262,11 @@ def _faster_note(outputs: Mapping[str, Any], longer: str) -> list[str]:
     )
     below = [name for name, found in faster.items() if (found["high"] or 0) < 0]
     return [f"{note} For {', '.join(below)} that is better than the transfer." if below else note]
+
+
+def output_word(metric: str) -> str:
+    """What is scored by this metric, one at a time."""
+    return "region" if metric == "dice" else "class"
 
 
 def p_cell(p: float | None) -> str:

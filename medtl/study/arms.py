@@ -23,17 +23,14 @@ from medtl.study.config import (
     budget_name,
     in_order,
 )
-from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
-
-#: The run that arms start from.
-SOURCE = "source"
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B, SOURCE
 
 ZERO_SHOT, JOINT = ADDED
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """``start``: "random", "source" (the run of that name) or weights from outside.
+    """``start``: "random", "source" (the run of that arm) or weights from outside.
 
     ``steps`` is the setting of ``medtl train``; ``on_target`` and ``on_source`` are those taken.
     """
@@ -174,7 +171,7 @@ def _runs_of_cell(
 def _source_run(network: str, settings: Mapping[str, Any], fold: int, seed: int) -> PlannedRun:
     """Training on the source alone, as a network of its own."""
     own = {**settings, "strategy": SCRATCH, "dst": settings["src"], "src": None, "seed": seed}
-    own |= {"keep_blocks": None, "initialiser": None}
+    own |= {"keep_blocks": None}
     return PlannedRun(_name(network, SOURCE, fold, seed), SOURCE, network, ALL, fold, seed, "", own)
 
 

@@ -113,8 +113,9 @@ def compare(
         except (Interrupted, KeyboardInterrupt) as reason:
             hint = f"go on with: medtl compare --out {path}"
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
-        study = summarise(folder, failed, tuple(reporter.warnings))
-        _write(folder, study, read_study_scores(folder), reporter)
+        scores = read_study_scores(folder)
+        study = summarise(folder, scores, failed, tuple(reporter.warnings))
+        _write(folder, study, scores, reporter)
     if failed:
         reporter.warn(
             f"{len(failed)} of {len(folder.plan.runs)} runs failed and are left out: "
@@ -124,9 +125,14 @@ def compare(
     return study
 
 
-def summarise(folder: StudyFolder, failed: Mapping[str, str], warnings: tuple[str, ...]) -> Study:
+def summarise(
+    folder: StudyFolder,
+    scores: StudyScores,
+    failed: Mapping[str, str],
+    warnings: tuple[str, ...],
+) -> Study:
     """What the finished runs of a study say."""
-    record, scores = folder.plan, read_study_scores(folder)
+    record = folder.plan
     if not scores.cells:
         reasons = next(iter(failed.values()), "no run has ended")
         raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from medtl.config import Fraction, Natural, Patients, Positive, TrainConfig, checked, read_settings
+from medtl.config import Fraction, Natural, Patients, Positive, checked, read_settings
 from medtl.errors import ConfigError, near_or_known, shown
 from medtl.runtime.files import file_name, from_home, portable
 from medtl.runtime.records import complaint
@@ -171,6 +171,28 @@ def _explain(error: ValidationError, file: Path | None) -> str:
 def _check(config: StudyConfig) -> None:
     if not config.task:
         raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
+    _check_settings(config)
+    for name in config.skip:
+        if name not in SKIPPABLE:
+            raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")
+    labels = [spec.label for spec in config.strategies]
+    for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{what} {twice} is named twice; drop one, or give it a `name`")
+    for spec in config.strategies:
+        _check_spec(config, spec)
+    primary = config.primary
+    # Several --inits make several arms of a strategy, which only the plan knows.
+    if primary and len(config.inits) < 2 and primary.strategy not in labels:
+        known = near_or_known(primary.strategy, labels)
+        raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")
+    if primary and primary.budget not in map(budget_name, config.budgets):
+        raise ConfigError(f"primary: budget {primary.budget} is none of the study's")
+
+
+def _check_settings(config: StudyConfig) -> None:
+    """The settings that all arms have."""
     for name in CHOSEN:
         if name in config.settings:
             how = f"use {CHOSEN[name]}" if CHOSEN[name] else "drop it"
@@ -182,50 +204,32 @@ def _check(config: StudyConfig) -> None:
                 f"strategies: [{{strategy: fine-tune, settings: {{{name}: ...}}}}]"
             )
     checked({**config.settings, "task": config.task})
-    for name in config.skip:
-        if name not in SKIPPABLE:
-            raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")
-    labels = [spec.label for spec in config.strategies]
-    for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"{what} {twice} is named twice; drop one, or give it a `name`")
-    for spec in config.strategies:
-        if spec.strategy.rpartition(":")[2].lower() == SCRATCH:
-            raise ConfigError("strategy scratch is a control, which every study has; drop it")
-        if file_name(spec.label) != spec.label:
-            raise ConfigError(f"strategy {spec.label!r}: this name cannot be that of a folder")
-        own = (*OF_STRATEGIES, *OF_TRAINING, *OF_WEIGHTS)
-        for name in spec.settings:
-            if name not in own:
-                raise ConfigError(
-                    f"strategy {spec.label}: {name} is the same in all arms; give it in the "
-                    f"study's own settings. A strategy may have {', '.join(own)}"
-                )
-        if spec.label.startswith(("control-", "source")) or (
-            spec.label in ADDED and spec.strategy.rpartition(":")[2] != spec.label
-        ):
+
+
+def _check_spec(config: StudyConfig, spec: ArmSpec) -> None:
+    """A strategy, its name and its own settings."""
+    strategy, label = spec.strategy.rpartition(":")[2], spec.label
+    if strategy.lower() == SCRATCH:
+        raise ConfigError("strategy scratch is a control, which every study has; drop it")
+    if file_name(label) != label:
+        raise ConfigError(f"strategy {label!r}: this name cannot be that of a folder")
+    own = (*OF_STRATEGIES, *OF_TRAINING, *OF_WEIGHTS)
+    for name in spec.settings:
+        if name not in own:
             raise ConfigError(
-                f"strategy {spec.strategy}: {spec.label} names another arm; give another `name`"
+                f"strategy {label}: {name} is the same in all arms; give it in the study's own "
+                f"settings. A strategy may have {', '.join(own)}"
             )
-        run_settings(config, spec)
-    primary = config.primary
-    # Several --inits make several arms of a strategy, which only the plan knows.
-    if primary and len(config.inits) < 2 and primary.strategy not in labels:
-        known = near_or_known(primary.strategy, labels)
-        raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")
-    if primary and primary.budget not in map(budget_name, config.budgets):
-        raise ConfigError(f"primary: budget {primary.budget} is none of the study's")
-
-
-def run_settings(config: StudyConfig, spec: ArmSpec) -> TrainConfig:
-    """The settings of ``medtl train`` that an arm has, whatever the run."""
+    if label.startswith(("control-", "source")) or (label in ADDED and strategy != label):
+        raise ConfigError(
+            f"strategy {spec.strategy}: {label} names another arm; give another `name`"
+        )
     try:
-        return checked(
+        checked(
             {**config.settings, **spec.settings, "task": config.task, "strategy": spec.strategy}
         )
     except ConfigError as problem:
-        raise ConfigError(f"strategy {spec.label}: {problem}") from problem
+        raise ConfigError(f"strategy {label}: {problem}") from problem
 
 
 def budget_name(budget: Budget) -> str:

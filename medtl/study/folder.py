@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from medtl.config import write_config
+from medtl.config import TrainConfig, checked, write_config
 from medtl.data.splits import write_splits
 from medtl.errors import ConfigError, RunError, shown
 from medtl.runtime.files import file_name
@@ -100,6 +100,12 @@ class StudyFolder:
 
     def run(self, name: str) -> Path:
         return self.path / "runs" / name
+
+    def settings(self, run: PlannedRun) -> TrainConfig:
+        """Those of ``medtl train``, with the paths within the study."""
+        places = {"splits": self.split(run.fold), "out": self.run(run.name)}
+        init = {"init": str(self.run(run.after))} if run.after else {}
+        return checked({**run.settings, **places, **init})
 
     def split(self, fold: int) -> Path:
         return self.path / "splits" / f"fold-{fold}.json"

@@ -16,11 +16,10 @@ from medtl.config import checked
 from medtl.data.case import Case
 from medtl.data.splits import Split
 from medtl.errors import ConfigError, near_or_known
+from medtl.evaluation.evaluate import SCORES
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.study.arms import (
-    JOINT,
-    SOURCE,
     ZERO_SHOT,
     Arm,
     PlannedRun,
@@ -44,8 +43,7 @@ from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config
 from medtl.training.split import split_as_asked, with_budget
 from medtl.training.stages import build_request, lay_out
-from medtl.transfer.strategies.base import CONTROL_B, Request, Stage
-from medtl.transfer.strategies.base import SOURCE as SOURCE_STAGE
+from medtl.transfer.strategies.base import CONTROL_B, SOURCE, Request, Stage
 from medtl.transfer.weights import read_weights, resolve_weights, steps_behind
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
@@ -130,7 +128,7 @@ def plan_study(
         {arm.name: _stages_of(arm, first, catalog) for arm in arms},
         seconds,
         first.cohort.synthetic,
-        "dice" if first.task_type.dense else "accuracy",
+        SCORES[first.task_type.name].COMPARED_BY,
         tuple(warnings),
     )
 
@@ -144,7 +142,7 @@ def _specs(config: StudyConfig, catalog: Catalog) -> tuple[ArmSpec, ...]:
     if config.strategies:
         return config.strategies
     usual = catalog.tasks[config.task].load()().defaults.strategy
-    if usual.rpartition(":")[2] == "scratch":
+    if usual.rpartition(":")[2] == SCRATCH:
         raise ConfigError("name the strategies to compare, e.g. --strategies fine-tune")
     return (ArmSpec(strategy=usual),)
 
@@ -234,17 +232,12 @@ def _steps_behind(inits: Sequence[str]) -> int | None:
 def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -> list[Arm]:
     """One arm, or one for each of ``inits``."""
     whole = _planned(spec, plan, catalog, init=None)
-    first = whole[0]
-    starts = [""]
-    if spec.strategy.rpartition(":")[2] == JOINT or first.name != SOURCE_STAGE:
-        starts = ["random"]
-    elif not config.inits:
-        starts = [SOURCE]
-    else:
-        starts = list(config.inits)
-    on_source = sum(stage.steps for stage in whole if stage.name == SOURCE_STAGE)
+    starts = ["random"]
+    if whole[0].name == SOURCE:
+        starts = list(config.inits) or [SOURCE]
+    on_source = sum(stage.steps for stage in whole if stage.name == SOURCE)
     on_target = sum(stage.steps for stage in whole) - on_source
-    on_it = [stage for stage in whole if stage.name != SOURCE_STAGE and stage.steps]
+    on_it = [stage for stage in whole if stage.name != SOURCE and stage.steps]
     rate = max((rate for stage in on_it for rate in stage.rates.values()), default=0.0)
     optimizer = on_it[-1].optimizer if on_it else ""
     names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
@@ -270,7 +263,7 @@ def _planned(
         steps=steps or ours.steps,
         batch_size=ours.batch_size,
         rate=float(spec.settings.get("lr", ours.rate)),
-        losses=request.losses if "loss" in spec.settings else ours.losses,
+        losses=ours.losses,
         init=init,
     )
     return lay_out(config, catalog, settled)

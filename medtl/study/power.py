@@ -16,7 +16,7 @@ from medtl.evaluation.tables import titled
 from medtl.runtime.shown import Shown
 from medtl.runtime.table import Table
 from medtl.study.folder import StudyFolder
-from medtl.study.results import Comparison, find
+from medtl.study.results import Comparison, find, place_of
 from medtl.study.scores import read_study_scores
 
 
@@ -31,12 +31,8 @@ class Needed:
     seeds: int | None
 
     def to_json(self) -> dict[str, Any]:
-        own = self.comparison
         return {
-            "network": own.network,
-            "budget": own.budget,
-            "arm": own.arm,
-            "output": own.output,
+            **place_of(self.comparison),
             "control": self.control,
             "patients": self.patients,
             "patients_for_width": self.for_width,

@@ -29,7 +29,7 @@ from medtl.errors import ConfigError, DataError, MedtlError, RunError
 from medtl.inference.load import LoadedStage
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
-from medtl.study.arms import SOURCE, PlannedRun
+from medtl.study.arms import PlannedRun
 from medtl.study.features.block_rows import (
     Window,
     block_names,
@@ -61,7 +61,7 @@ from medtl.study.folder import StudyFolder
 from medtl.study.similarity.cca import pwcca, svcca
 from medtl.study.similarity.cka import FEWEST_EXAMPLES, batch_hsic
 from medtl.training.samples.augmented import blind
-from medtl.transfer.strategies.base import CONTROL_A
+from medtl.transfer.strategies.base import CONTROL_A, SOURCE
 
 Rows = NDArray[np.float32]
 

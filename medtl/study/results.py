@@ -26,6 +26,8 @@ from medtl.transfer.strategies.base import CONTROL_A
 #: A network, a budget, an arm and an output (a region, or ``all`` classes).
 Key = tuple[str, str, str, str]
 
+PLACE = ("network", "budget", "arm", "output")
+
 
 @dataclass(frozen=True, slots=True)
 class ArmScore:
@@ -39,14 +41,7 @@ class ArmScore:
     runs: int
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "budget": self.budget,
-            "arm": self.arm,
-            "output": self.output,
-            "runs": self.runs,
-            **self.score.to_json(),
-        }
+        return {**place_of(self), "runs": self.runs, **self.score.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +59,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "network": self.network,
-            "budget": self.budget,
-            "arm": self.arm,
-            "output": self.output,
+            **place_of(self),
             "verdict": self.judged.verdict,
             "p": self.judged.p,
             "p_holm": self.judged.p_holm,
@@ -75,6 +67,11 @@ class Comparison:
             "patients_needed": self.needed,
             "against": {name: effect.to_json() for name, effect in self.against.items()},
         }
+
+
+def place_of(each: ArmScore | Comparison) -> dict[str, str]:
+    """Network, budget, arm and output, as plain data."""
+    return {name: getattr(each, name) for name in PLACE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +85,8 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         ranks = [
-            {**dict(zip(("network", "budget", "arm", "output"), key, strict=True)), **r.to_json()}
-            for key, r in self.ranks.items()
+            {**dict(zip(PLACE, key, strict=True)), **rank.to_json()}
+            for key, rank in self.ranks.items()
         ]
         return {
             "metric": self.metric,

@@ -15,8 +15,8 @@ from medtl.evaluation.metrics import dice_by_patient, found_by_patient
 from medtl.evaluation.scores import read_scores
 from medtl.runtime.records import read_stages
 from medtl.runtime.run_folder import STAGES, Run
-from medtl.study.arms import SOURCE
 from medtl.study.folder import StudyFolder
+from medtl.transfer.strategies.base import SOURCE
 
 #: A network, an arm and a budget.
 Cell = tuple[str, str, str]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medtl.evaluation.comparison.verdicts import NO_EVIDENCE
-from medtl.evaluation.tables import LABELS, gain_cell, p_cell, score_cell, titled
+from medtl.evaluation.tables import LABELS, gain_cell, output_word, p_cell, score_cell, titled
 from medtl.runtime.table import Table
 from medtl.study.arms import Arm
 from medtl.study.plan import StudyPlan
@@ -49,8 +49,16 @@ def score_table(found: Findings, synthetic: bool) -> Table:
             )
         )
     head = ("network",) if networks else ()
-    output = _output(found)
-    columns = (*head, output, "budget", "arm", "runs", "n", LABELS[found.metric], "best")
+    columns = (
+        *head,
+        output_word(found.metric),
+        "budget",
+        "arm",
+        "runs",
+        "n",
+        LABELS[found.metric],
+        "best",
+    )
     notes = (
         "Mean over test patients [95% interval]; a patient's runs are averaged first.",
         "best: share of resamples of the patients in which the arm has the highest mean.",
@@ -84,13 +92,9 @@ def verdict_table(found: Findings, synthetic: bool) -> Table:
         )
     head = ("network",) if networks else ()
     versus = (f"vs {name}" for name in controls)
-    columns = (*head, _output(found), "budget", "arm", "n", *versus, "p", "verdict")
+    columns = (*head, output_word(found.metric), "budget", "arm", "n", *versus, "p", "verdict")
     title = f"Did the transfer help? Difference in {LABELS[found.metric]} to each control"
     return Table(titled(title, synthetic), columns, tuple(rows), tuple(_notes(found)))
-
-
-def _output(found: Findings) -> str:
-    return "region" if found.metric == "dice" else "class"
 
 
 def _notes(found: Findings) -> Iterator[str]:

@@ -24,7 +24,7 @@ from medtl.evaluation.intervals import patient_means
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.run_folder import SPLITS
-from medtl.study.arms import SOURCE, PlannedRun
+from medtl.study.arms import PlannedRun
 from medtl.study.config import budget_name, in_order
 from medtl.study.features.trained_runs import (
     Source,
@@ -37,12 +37,13 @@ from medtl.study.features.trained_runs import (
 from medtl.study.features.transfer_examples import Examples, class_examples, dense_examples
 from medtl.study.features.transfer_results import Candidate, Ranked, Transferability, TransferScore
 from medtl.study.folder import StudyFolder
-from medtl.study.scores import StudyScores, read_study_scores
+from medtl.study.scores import StudyScores, by_patient, read_study_scores
 from medtl.study.transferability.agreement import rank_agreement
 from medtl.study.transferability.dense import Score, dense_score
 from medtl.study.transferability.hscore import regularised_h_score
 from medtl.study.transferability.leep import leep, nce
 from medtl.study.transferability.logme import logme
+from medtl.transfer.strategies.base import SOURCE
 
 #: Names of the scores.
 LOGME, H_SCORE, LEEP, NCE = "LogME", "H-score", "LEEP", "NCE"
@@ -219,11 +220,8 @@ def _measured(
         strategy = run.arm.rpartition("-")[0] if several else run.arm
         for output in scores.outputs():
             seeds = scores.runs((run.network, run.arm, run.budget), output)
-            patients: dict[str, list[float]] = {}
-            for values in seeds.values():
-                for patient, value in values.items():
-                    patients.setdefault(patient, []).append(value)
-            if patients:
+            if seeds:
+                means = patient_means(by_patient(seeds.values()))
                 own = found.setdefault((strategy, run.budget, output), {})
-                own[candidate.name] = fmean(patient_means(patients).values())
+                own[candidate.name] = fmean(means.values())
     return found

@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from medtl.config import TrainConfig, checked
 from medtl.errors import Interrupted, MedtlError, RunError
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.console import Recorder, Reporter
@@ -52,18 +51,11 @@ def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Rep
     path = folder.run(run.name)
     with own_randomness():
         if not (path / CONFIG).is_file():
-            launch(_settings(folder, run), catalog, reporter)
+            launch(folder.settings(run), catalog, reporter)
         elif (rest := going_on(Run(path), {})) is not None:
             launch(rest, catalog, reporter, Run(path))
     if not (path / SUMMARY).is_file() and run.after:
         raise RunError(f"{path}: nothing was scored, as no test patient has a label of the target")
-
-
-def _settings(folder: StudyFolder, run: PlannedRun) -> TrainConfig:
-    """The settings of ``medtl train``, with the paths within the study."""
-    places = {"splits": folder.split(run.fold), "out": folder.run(run.name)}
-    init = {"init": str(folder.run(run.after))} if run.after else {}
-    return checked({**run.settings, **places, **init})
 
 
 def _log(folder: StudyFolder, run: PlannedRun, recorder: Recorder, end: str) -> None:

@@ -101,8 +101,7 @@ class Plan:
 
     def labelled_cases(self, stage: Stage) -> tuple[Case, ...]:
         """The cases that the stage trains on with their labels."""
-        domains = (stage.domain, *filter(None, (stage.beside,)))
-        return tuple(case for domain in domains for case in self.cases(domain, "train"))
+        return tuple(case for domain in stage.learnt_from() for case in self.cases(domain, "train"))
 
     @property
     def topology(self) -> Topology | None:
@@ -158,13 +157,6 @@ class Draft:
         return tuple(domain for stage in self.stages for domain in stage.domains())
 
     @property
-    def learnt_from(self) -> tuple[Domain, ...]:
-        """The domains with whose labels the stages train or calibrate."""
-        return tuple(
-            domain for stage in self.stages for domain in (stage.domain, stage.beside) if domain
-        )
-
-    @property
     def modalities(self) -> tuple[Modality, ...]:
         """Those of the visited domains; no other is required of the data."""
         return tuple(dict.fromkeys(name for each in self.visited for name in each.modalities))
@@ -213,7 +205,7 @@ def make_plan(given: TrainConfig, catalog: Catalog, reporter: Reporter, processe
         outside=draft.outside,
     )
     for stage in plan.stages:
-        for domain in filter(None, (stage.domain, stage.beside, stage.unlabelled)):
+        for domain in filter(None, (*stage.learnt_from(), stage.unlabelled)):
             if not plan.cases(domain, "train"):
                 raise DataError(f"stage {stage.name}: no training patient in domain {domain}")
         check_partial(stage, plan.labelled_cases(stage), task.regions, catalog)
@@ -303,8 +295,8 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     labelled = cases_of(split.train, labelled_cases(draft.stages, cohort.cases))
     # What an arm may not see does not choose its settings, either.
     training = training_cases(draft, split, cohort)
-    learnt = [training[domain] for domain in draft.learnt_from]
-    seen = {case.id for own in learnt for case in own}
+    learnt = {domain for stage in draft.stages for domain in stage.learnt_from()}
+    seen = {case.id for domain in learnt for case in training[domain]}
     labelled = tuple(case for case in labelled if case.id in seen)
     defaults, advice = task.phantom_defaults if cohort.synthetic else task.defaults, None
     if labelled:

@@ -25,11 +25,11 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.device import own_randomness
 from medtl.runtime.records import read_stages
 from medtl.runtime.run_folder import STAGES, Run
-from medtl.study.arms import SOURCE, PlannedRun
+from medtl.study.arms import PlannedRun
 from medtl.study.folder import StudyFolder
 from medtl.training.stages import outside_weights
 from medtl.transfer.checkpoint_metadata import CheckpointMetadata
-from medtl.transfer.strategies.base import CONTROL_A
+from medtl.transfer.strategies.base import CONTROL_A, SOURCE
 from medtl.transfer.transfer import transfer
 
 
@@ -124,8 +124,7 @@ def read_source(
     Raises:
         WeightsError: they do not fit, or cannot be read.
     """
-    init = {"init": str(folder.run(run.after))} if run.after else {}
-    config = checked({**run.settings, **init})
+    config = folder.settings(run)
     weights = outside_weights(config, catalog, run.network)
     assert weights is not None  # the run starts from some
     known = weights.regions or target.metadata.regions

@@ -11,7 +11,15 @@ from medtl.evaluation.comparison.ranks import Rank
 from medtl.evaluation.comparison.verdicts import TOO_POOR, Judged
 from medtl.evaluation.controls import FLOOR
 from medtl.evaluation.intervals import Interval
-from medtl.evaluation.tables import LABELS, gain_cell, p_cell, score_cell, titled, warned
+from medtl.evaluation.tables import (
+    LABELS,
+    gain_cell,
+    output_word,
+    p_cell,
+    score_cell,
+    titled,
+    warned,
+)
 from medtl.runtime.shown import Shown
 from medtl.runtime.table import Table
 from medtl.study.finished.runs import FinishedArm, FinishedRun
@@ -132,7 +140,7 @@ def _score_table(found: FinishedComparison) -> Table:
                     f"{rank.best:.0%}" if rank else "",
                 )
             )
-    columns = (_output(found), "arm", "runs", "n", LABELS[found.metric], "rank", "best")
+    columns = (output_word(found.metric), "arm", "runs", "n", LABELS[found.metric], "rank", "best")
     notes = (
         "Mean over test patients [95% interval]; a patient's runs are averaged first.",
         "rank: mean over patients of an arm's place; best: share of resamples of the patients in "
@@ -154,7 +162,7 @@ def _difference_table(found: FinishedComparison) -> Table:
         )
         for each in found.differences
     )
-    columns = (_output(found), "arm", "runs", "n", "difference", "p", "verdict")
+    columns = (output_word(found.metric), "arm", "runs", "n", "difference", "p", "verdict")
     title = f"Difference in {LABELS[found.metric]} to {found.reference}"
     return Table(titled(title, found.synthetic), columns, rows, tuple(_notes(found)))
 
@@ -162,7 +170,7 @@ def _difference_table(found: FinishedComparison) -> Table:
 def _notes(found: FinishedComparison) -> Iterator[str]:
     yield (
         "Mean difference within patients [95% interval]; p is adjusted by Holm over the arms of a "
-        f"{_output(found)}."
+        f"{output_word(found.metric)}."
     )
     methods = dict.fromkeys(each.effect.method for each in found.differences)
     yield f"Intervals: {'; '.join(methods)}."
@@ -174,7 +182,3 @@ def _notes(found: FinishedComparison) -> Iterator[str]:
             "test cases that have the region."
         )
     yield from found.notes
-
-
-def _output(found: FinishedComparison) -> str:
-    return "region" if found.metric == "dice" else "class"

@@ -91,6 +91,10 @@ class Stage:
     weight_decay: float | None = None  #: None: the optimiser's default
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, over the config's
 
+    def learnt_from(self) -> tuple[Domain, ...]:
+        """The domains whose labels the stage trains or calibrates with."""
+        return (self.domain,) if self.beside is None else (self.domain, self.beside)
+
     def domains(self) -> tuple[Domain, ...]:
         """Every domain that the stage uses."""
         domains = (self.domain, self.beside, self.unlabelled, self.evaluate_on)
