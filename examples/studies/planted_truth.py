@@ -27,33 +27,38 @@ from common import ROOT, describe
 from medtl import api
 from medtl.data.phantom import INDEX, write_phantom
 
-CASES, SIZE, SITES, SHIFT = 90, 32, 2, 1.0
+CASES, SIZE, SITES, SHIFT = 90, 32, 2, 0.3
+NETWORK = "plain-unet"
 REGION = "WT"
 SETTINGS: dict[str, Any] = {
     "src": "mod:t1+t2,site:S1",
     "dst": "mod:t1+t2,site:S2",
-    "steps": 300,
-    "width": 16,
+    "steps": 120,
+    "width": 8,
+    "optimizer": "adamw",
+    "lr": 0.003,
     "spacing_mm": 3.75,
     "patch_size": (32, 32, 32),
     "batch_size": 2,
     "test_fraction": 0.5,
     "device": "cpu",
 }
+#: At the rate of all arms: the head has half of it.
+FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.006}}
 #: The frozen blocks.
 EARLY = "stem,encoder1,encoder2,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
 #: Truth -> strategy, budget, arms left out, words that are right, words that are the opposite.
 TRUTHS: dict[str, dict[str, Any]] = {
     "related": {
-        "strategy": {"strategy": "fine-tune"},
+        "strategy": FINE_TUNE,
         "budget": 3,
         "skip": LEFT_OUT,
         "right": ("helped",),
         "opposite": ("hurt",),
     },
     "mismatched": {
-        "strategy": {"strategy": "fine-tune", "settings": {"freeze": EARLY}},
+        "strategy": {"strategy": "fine-tune", "settings": {"lr": 0.006, "freeze": EARLY}},
         "budget": "all",
         "skip": LEFT_OUT,
         "right": ("hurt",),
@@ -112,6 +117,7 @@ def carried_out(options: argparse.Namespace, truth: str, number: int) -> dict[st
         "brats",
         data=data,
         strategies=[strategy],
+        networks=[NETWORK],
         budgets=[planted["budget"]],
         seeds=3,
         split_seed=seed,
