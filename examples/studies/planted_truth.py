@@ -33,10 +33,10 @@ REGION = "WT"
 SETTINGS: dict[str, Any] = {
     "src": "mod:t1+t2,site:S1",
     "dst": "mod:t1+t2,site:S2",
-    "steps": 120,
+    "steps": 150,
     "width": 8,
     "optimizer": "adamw",
-    "lr": 0.003,
+    "lr": 0.005,
     "spacing_mm": 3.75,
     "patch_size": (32, 32, 32),
     "batch_size": 2,
@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
 }
 #: At the rate of all arms: the head has half of it.
-FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.006}}
+FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.01}}
 #: The frozen blocks.
 EARLY = "stem,encoder1,encoder2,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
@@ -58,7 +58,7 @@ TRUTHS: dict[str, dict[str, Any]] = {
         "opposite": ("hurt",),
     },
     "mismatched": {
-        "strategy": {"strategy": "fine-tune", "settings": {"lr": 0.006, "freeze": EARLY}},
+        "strategy": {"strategy": "fine-tune", "settings": {"lr": 0.01, "freeze": EARLY}},
         "budget": "all",
         "skip": LEFT_OUT,
         "right": ("hurt",),

@@ -40,7 +40,7 @@ class Arm:
     start: str
     steps: int
     on_target: int
-    on_source: int
+    on_source: int | None  #: None: the weights from outside do not say
     budgeted: bool = True  #: whether it sees labelled patients of the target
     rate: float = 0.0  #: the highest learning rate on the target
     optimizer: str = ""

@@ -6,7 +6,7 @@ its spacing or network to labels that it may not see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ from medtl.training.run import resolved_config
 from medtl.training.split import split_as_asked, with_budget
 from medtl.training.stages import build_request, lay_out
 from medtl.transfer.strategies.base import CONTROL_B, SOURCE, Request, Stage
-from medtl.transfer.weights import read_weights, resolve_weights, steps_behind
+from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps_behind
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
 _SETTLED = (
@@ -184,7 +184,8 @@ def _splits(config: StudyConfig, plan: Plan) -> tuple[Split, ...]:
 def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter) -> list[Arm]:
     """The controls, the arms that every study has, and the strategies asked for."""
     steps = plan.request.steps
-    before = steps if not config.inits else _steps_behind(config.inits)
+    outside = {init: _outside(init) for init in config.inits}
+    before = steps if not outside else _steps_behind(outside.values())
     if CONTROL_B in config.skip:
         before = None
     (scratch,) = _planned(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
@@ -193,11 +194,14 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
     added = [ArmSpec(strategy=name) for name in ADDED if name not in {*known, *config.skip}]
     for spec in added:
         try:
-            arms += _arms_of(config, spec, plan, catalog)
+            _check_outputs(spec, outside, plan)
+            arms += _arms_of(outside, spec, plan, catalog)
         except ConfigError as problem:
-            reporter.say(f"no arm {spec.label}: {problem}")
+            why = str(problem).removeprefix(f"{spec.label}: ")
+            reporter.say(f"no arm {spec.label}: {why}")
     for spec in config.strategies:
-        arms += _arms_of(config, spec, plan, catalog)
+        _check_outputs(spec, outside, plan)
+        arms += _arms_of(outside, spec, plan, catalog)
     return with_own_controls(arms)
 
 
@@ -220,21 +224,37 @@ def _check_primary(
         raise ConfigError(f"primary: say which network, of {', '.join(networks)}")
 
 
-def _steps_behind(inits: Sequence[str]) -> int | None:
+def _outside(init: str) -> Weights | None:
+    """Weights from outside; None of ImageNet's, which say nothing of themselves."""
+    return None if init == "imagenet" else read_weights(resolve_weights(init), "")
+
+
+def _steps_behind(outside: Iterable[Weights | None]) -> int | None:
     """The steps that weights from outside were trained for, if all of them say the same."""
-    known = {
-        None if init == "imagenet" else steps_behind(read_weights(resolve_weights(init), ""))
-        for init in inits
-    }
+    known = {None if weights is None else steps_behind(weights) for weights in outside}
     return known.pop() if len(known) == 1 else None
 
 
-def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -> list[Arm]:
-    """One arm, or one for each of ``inits``."""
+def _check_outputs(spec: ArmSpec, outside: Mapping[str, Weights | None], plan: Plan) -> None:
+    """Raises ConfigError where weights that stay as they are tell other classes or regions."""
+    if spec.strategy.rpartition(":")[2] != ZERO_SHOT:
+        return
+    wanted = plan.task.regions
+    for init, weights in outside.items():
+        told = () if weights is None else weights.regions
+        if weights is None or (told and not set(wanted) <= set(told)):
+            what = ", ".join(told) or "the classes of ImageNet"
+            raise ConfigError(f"{spec.label}: {init} tells {what}, not {', '.join(wanted)}")
+
+
+def _arms_of(
+    outside: Mapping[str, Weights | None], spec: ArmSpec, plan: Plan, catalog: Catalog
+) -> list[Arm]:
+    """One arm, or one for each of the weights from outside."""
     whole = _planned(spec, plan, catalog, init=None)
     starts = ["random"]
     if whole[0].name == SOURCE:
-        starts = list(config.inits) or [SOURCE]
+        starts = list(outside) or [SOURCE]
     on_source = sum(stage.steps for stage in whole if stage.name == SOURCE)
     on_target = sum(stage.steps for stage in whole) - on_source
     on_it = [stage for stage in whole if stage.name != SOURCE and stage.steps]
@@ -242,8 +262,13 @@ def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -
     optimizer = on_it[-1].optimizer if on_it else ""
     names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
     budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
+    steps = plan.request.steps
+    before = {start: _steps_behind([weights]) for start, weights in outside.items()}
     return [
-        Arm(name, spec, start, plan.request.steps, on_target, on_source, budgeted, rate, optimizer)
+        Arm(
+            *(name, spec, start, steps, on_target, before.get(start, on_source)),
+            *(budgeted, rate, optimizer),
+        )
         for name, start in zip(names, starts, strict=True)
     ]
 

@@ -127,7 +127,7 @@ def _arms_table(plan: StudyPlan) -> Table:
             arm.name,
             arm.spec.strategy,
             arm.start,
-            str(arm.on_source),
+            _known(arm.on_source),
             str(arm.on_target),
             str(sum(run.arm == arm.name for run in plan.runs)),
         )
@@ -176,7 +176,7 @@ def _facts(arm: Arm, stages: Sequence[Stage]) -> dict[str, str]:
 
     return {
         "starts from": arm.start,
-        "source steps": str(arm.on_source),
+        "source steps": _known(arm.on_source),
         "target steps": str(arm.on_target),
         "trained beside": every("beside"),
         "frozen": every("frozen"),
@@ -194,6 +194,10 @@ def _facts(arm: Arm, stages: Sequence[Stage]) -> dict[str, str]:
         "norms": every("norm_stats"),
         "augmentation": _text(arm.spec.settings.get("augmentation", "the preset's")),
     }
+
+
+def _known(steps: int | None) -> str:
+    return "unknown" if steps is None else str(steps)
 
 
 def _rates(stage: Stage) -> str:

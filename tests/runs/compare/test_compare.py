@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from medtl import api
 from medtl.errors import ConfigError, RunError
-from medtl.transfer.weights import BEST
+from medtl.transfer.weights import BEST, read_weights, write_summed
 
 TINY: dict[str, Any] = {
     "network": None,
@@ -215,3 +215,23 @@ def test_a_dry_run_shows_what_differs_and_writes_nothing(medtl, data: Path, tmp_
     assert "What differs between the arms" in out
     assert "control-a-adamw" in out  # fine-tune has a rate of its own: its control is run at both
     assert not (tmp_path / "study").exists()
+
+
+def test_weights_from_outside_say_how_long_they_were_trained_and_what_they_tell(
+    medtl, study: api.Study, data: Path, tmp_path: Path
+) -> None:
+    longer = study.folder / "runs" / "control-b-nall-f0-s0"  # trained for four steps
+    weights = tmp_path / "organs.safetensors"
+    read = read_weights(longer / "scratch" / BEST)
+    write_summed(weights, read.tensors, {**read.metadata, "regions": ["liver", "kidney", "spleen"]})
+    words = (
+        "compare", "brats", "--data", data, "--strategies", "linear-probe", "--dry-run", "--json",
+        "--networks", "unet", "--set", "test_fraction=0.4", "--dst", "t1,t2", "--set", "width=4",
+        "--set", "spacing_mm=7.5", "--set", "patch_size=32,32,32", "--steps", 2, "--device", "cpu",
+    )  # fmt: skip
+    out, _ = medtl(*words, "--inits", longer)
+    arms = {arm["name"]: arm for arm in json.loads(out)["arms"]}
+    assert arms["linear-probe"]["on_source"] == arms["zero-shot"]["on_source"] == 4
+    assert arms["control-b"]["on_target"] == 2 + 4
+    out, _ = medtl(*words, "--inits", weights)
+    assert "zero-shot" not in {arm["name"] for arm in json.loads(out)["arms"]}
