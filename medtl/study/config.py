@@ -34,7 +34,7 @@ SKIPPABLE = (*ADDED, CONTROL_B)
 OF_STRATEGIES = ("freeze", "depth", "initialiser", "alignment", "select_by")
 
 #: Settings of how weights are trained, which a strategy may have for itself; so has a control.
-OF_TRAINING = ("lr", "optimizer", "momentum", "schedule", "warmup", "average")
+OF_TRAINING = ("lr", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "average")
 
 #: Settings of how weights from outside are read.
 OF_WEIGHTS = ("map", "allow_partial", "init_modalities", "weights", "weights_key")
