@@ -26,8 +26,8 @@ from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
 from medtl.study.scores import StudyScores, read_study_scores
 from medtl.study.tables import found_tables, plan_tables
-from medtl.study.tuning.results import TunedFindings, cost_of_trials, read_tuned
-from medtl.study.tuning.store import check_store
+from medtl.study.trials.results import TunedFindings, cost_of_trials, read_tuned
+from medtl.study.trials.store import check_store
 from medtl.study.work import Executor
 
 

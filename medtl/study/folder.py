@@ -25,7 +25,7 @@ from medtl.runtime.records import Count, Flag, FolderName, Number, Record, read_
 from medtl.runtime.run_folder import check_writable, environment, write_text
 from medtl.study.arms import PlannedRun
 from medtl.study.config import StudyConfig, resolve_study
-from medtl.study.tuning.records import chosen_settings
+from medtl.study.trials.records import chosen_settings
 
 if TYPE_CHECKING:
     from medtl.study.plan import StudyPlan
@@ -221,7 +221,7 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
         if plan.tuning:
             write_splits(folder.trial_split(fold), replace(split, test=()), plan.cases)
     if plan.tuning:
-        from medtl.study.tuning.plan import searches  # imports torch
+        from medtl.study.trials.plan import searches  # imports torch
 
         found = searches(plan.runs, plan.arms, plan.tuning, plan.cases, plan.splits)
         folder.write_json("tuning/plan.json", found.model_dump(mode="json"))

@@ -39,7 +39,7 @@ from medtl.study.config import (
     StudyConfig,
     in_order,
 )
-from medtl.study.tuning.plan import Tuning, not_tuned, plan_tuning, tuned_runs, with_tuned
+from medtl.study.trials.plan import Tuning, not_tuned, plan_tuning, tuned_runs, with_tuned
 from medtl.training.plan import Plan, make_plan
 from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from medtl.runtime.console import Reporter
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
-from medtl.study.tuning.trials import carry_out_trials, equal_runs
+from medtl.study.trials.execution import carry_out_trials, equal_runs
 from medtl.study.work import Executor
 from medtl.transfer.strategies.base import SOURCE
 

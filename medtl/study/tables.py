@@ -12,7 +12,7 @@ from medtl.runtime.table import Table
 from medtl.study.arms import Arm
 from medtl.study.plan import StudyPlan
 from medtl.study.results import Findings
-from medtl.study.tuning.searched_table import duration, searched_table
+from medtl.study.trials.searched_table import duration, searched_table
 from medtl.transfer.strategies.base import Stage
 
 _NOISE_UNKNOWN = (

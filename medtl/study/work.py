@@ -15,7 +15,7 @@ from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.run_folder import CONFIG, SUMMARY, Run
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
-from medtl.study.tuning.validation import validation_score
+from medtl.study.trials.validation import validation_score
 
 #: Runs with what became of each, as they end.
 Ended = Iterator[tuple[PlannedRun, State]]

@@ -12,7 +12,7 @@ from medtl.runtime.table import Table
 from medtl.study.folder import StudyFolder
 from medtl.study.results import shared_runs
 from medtl.study.scores import StudyScores
-from medtl.study.tuning.records import Choice, Search, read_choice, read_tuning_plan
+from medtl.study.trials.records import Choice, Search, read_choice, read_tuning_plan
 
 #: Searched settings, and their columns.
 SEARCHED = {"lr": "lr", "weight_decay": "weight decay", "depth": "depth"}

@@ -9,14 +9,14 @@ from time import sleep
 from medtl.runtime.console import Advance, Reporter
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
-from medtl.study.tuning.records import (
+from medtl.study.trials.records import (
     Search,
     choice_name,
     choose,
     read_choice,
     read_tuning_plan,
 )
-from medtl.study.tuning.store import Outcome, TrialStore, default_url, open_store
+from medtl.study.trials.store import Outcome, TrialStore, default_url, open_store
 from medtl.study.work import Executor
 
 #: Seconds between two looks at trials that other processes are at.

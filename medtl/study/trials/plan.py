@@ -23,8 +23,8 @@ from medtl.errors import ConfigError, shortened
 from medtl.evaluation.label_free import LABEL_FREE
 from medtl.study.arms import Arm, PlannedRun
 from medtl.study.config import ALL, TUNED, Budget, StudyConfig, budget_name
-from medtl.study.tuning.records import Search, TuningPlan
-from medtl.study.tuning.space import Space, around, check_optuna, draw_trials
+from medtl.study.trials.records import Search, TuningPlan
+from medtl.study.trials.space import Space, around, check_optuna, draw_trials
 from medtl.training.optimizer import WEIGHT_DECAY
 from medtl.training.plan import Plan
 from medtl.training.split import cases_for, with_budget

@@ -19,8 +19,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from medtl.errors import ConfigError, MedtlError, RunError
-from medtl.study.tuning.records import Search
-from medtl.study.tuning.space import check_optuna, distributions_of, quiet
+from medtl.study.trials.records import Search
+from medtl.study.trials.space import check_optuna, distributions_of, quiet
 
 if TYPE_CHECKING:
     from optuna import Study
