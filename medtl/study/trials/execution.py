@@ -91,10 +91,11 @@ class _Work:
     def _claimed(self) -> Iterator[PlannedRun]:
         """The trials that nobody has, claimed one by one as they are asked for."""
         for search in self.searches.values():
-            for run in search.runs(self.untuned[search.run]):
-                assert run.trial is not None
-                if not self.store.claim(search, run.trial):
+            runs = list(search.runs(self.untuned[search.run]))
+            for number in self.store.free(search):
+                if not self.store.claim(search, number):
                     continue
+                run = runs[number]
                 state = self.folder.state(run.name)
                 if state is not None and state.status == "done":  # killed before it was told
                     self._tell(run, state)

@@ -84,11 +84,18 @@ class TrialStore:
                 elif trial.state.name == "FAIL":
                     self._forgiven.add((search.name, trial.number))
 
+    def free(self, search: Search) -> list[int]:
+        """The trials that nobody is at, and that have neither ended nor failed meanwhile."""
+        with self._telling():
+            every = self._trials(search)
+        taken = {t.user_attrs[_NUMBER] for t in every if self._is_taken(search, t)}
+        return [number for number in range(len(search.trials)) if number not in taken]
+
     def claim(self, search: Search, number: int) -> bool:
         """Take a trial, unless it has ended or another process is at it."""
+        if number not in self.free(search):
+            return False
         with self._telling():
-            if self._live(search, number) or self._has_failed(search, number):
-                return False
             token = uuid.uuid4().hex
             self._studies[search.name].add_trial(self._template(search, number, token))
             live = self._live(search, number)
@@ -198,14 +205,14 @@ class TrialStore:
         every = self._trials(search)
         return [t for t in every if t.user_attrs[_NUMBER] == number and t.state.name != "FAIL"]
 
-    def _has_failed(self, search: Search, number: int) -> bool:
-        """Whether it failed since this command began."""
-        return any(
-            trial.user_attrs[_NUMBER] == number
-            and _REASON in trial.user_attrs
-            and (search.name, trial.number) not in self._forgiven
-            for trial in self._trials(search)
-        )
+    def _is_taken(self, search: Search, trial: FrozenTrial) -> bool:
+        """Whether it keeps others from its number: it has not failed, or since this command began.
+
+        One that was given up has failed without a reason.
+        """
+        if trial.state.name != "FAIL":
+            return True
+        return _REASON in trial.user_attrs and (search.name, trial.number) not in self._forgiven
 
     def _free(self, trial: FrozenTrial) -> None:
         """A claim that failed without a reason leaves its trial to the next one."""
@@ -254,7 +261,8 @@ def open_store(url: str, study: Path) -> TrialStore:
             ) from None
         except ImportError as problem:
             raise ConfigError(
-                f"--storage {hidden(url)}: its driver is not installed ({problem}); see SQLAlchemy"
+                f"--storage {hidden(url)}: its driver is not installed "
+                f"({first_line(problem, url)}); install it by pip"
             ) from None
         except (StorageInternalError, SQLAlchemyError, RuntimeError) as problem:
             # Two processes may make the tables at once; then the second attempt finds them.

@@ -10,7 +10,8 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,14 @@ from terminal import exit_code, start_forked
 from medtl import api
 from medtl.plugins.catalog import load_catalog
 from medtl.runtime.console import Recorder
+from medtl.study.arms import PlannedRun
 from medtl.study.compare import plan
 from medtl.study.config import resolve_study
-from medtl.study.folder import start_study
-from medtl.study.trials.records import read_tuning_plan, tuning_plan_path
-from medtl.study.work import work
+from medtl.study.executors import in_turn
+from medtl.study.folder import State, StudyFolder, start_study
+from medtl.study.trials.execution import carry_out_trials
+from medtl.study.trials.records import Search, read_choice, read_tuning_plan, tuning_plan_path
+from medtl.study.work import Ended, Executor, work
 
 STUDY = (
     "compare", "brats", "--strategies", "linear-probe", "--networks", "unet", "--seeds", 1,
@@ -173,6 +177,7 @@ def test_a_trial_reads_no_image_of_a_test_patient_nor_where_its_labels_are(
     config = resolve_study(shared.whole / "study.yaml", {"settings": {"data": str(copy)}})
     planned = plan(config, load_catalog(), Recorder(silent=True))
     folder = start_study(tmp_path / "study", config, planned)
+    assert planned.to_json()["tuning"]["trials"] == TRIALS
     (split,) = planned.splits
     tested = [case for case in planned.cases if case.patient in split.test]
     assert len(tested) == 10
@@ -187,14 +192,80 @@ def test_a_trial_reads_no_image_of_a_test_patient_nor_where_its_labels_are(
         flipped = np.asarray(label.dataobj)[::-1]
         nib.save(nib.Nifti1Image(flipped, label.affine), case.target.path)
 
-    tuning = read_tuning_plan(folder.path)
-    assert tuning is not None
-    search = tuning.searches[0]
+    search = searched(folder.path)
     untuned = next(run for run in folder.runs() if run.name == search.run)
     trial = list(search.runs(untuned))[1]
     scores = {s["arm"]: s["scores"] for s in summary(shared.whole)["tuning"]["searches"]}
     assert work(folder.path, trial).score == scores[search.arm][1]
     assert work(folder.path, untuned).status == "failed"  # it is tested
+
+
+def searched(study: Path) -> Search:
+    """The first search of a study."""
+    tuning = read_tuning_plan(study)
+    assert tuning is not None
+    return tuning.searches[0]
+
+
+def test_a_trial_whose_loss_is_not_finite_has_ended_without_a_score(shared: Shared) -> None:
+    folder, search = StudyFolder(shared.whole), searched(shared.whole)
+    untuned = next(run for run in folder.runs() if run.name == search.run)
+    trial = next(search.runs(untuned))
+    state = work(
+        folder.path, replace(trial, name="diverges", settings={**trial.settings, "lr": 1e30})
+    )
+    assert (state.status, state.score) == ("done", None)
+    assert "not finite" in state.reason
+
+
+def test_nothing_is_chosen_where_a_trial_failed_until_it_has_ended(
+    shared: Shared, tmp_path: Path
+) -> None:
+    folder = StudyFolder(Path(shutil.copytree(shared.whole, tmp_path / "study")))
+    search, reporter = searched(folder.path), Recorder(silent=True)
+    for name in trials_of(folder.path):
+        (folder.path / "state" / f"{name}.json").unlink()
+    for choice in (folder.path / "tuning").glob("*-s0.json"):
+        choice.unlink()
+    asked: list[str] = []
+
+    def execute(failing: str) -> Executor:
+        def executed(_: StudyFolder, runs: Iterable[PlannedRun]) -> Ended:
+            for run in runs:
+                asked.append(run.name)
+                bad = run.name == failing
+                yield (
+                    run,
+                    State(status="failed", reason="no memory")
+                    if bad
+                    else State(status="done", score=0.5),
+                )
+
+        return executed
+
+    failing = search.trial_names()[1]
+    found = carry_out_trials(folder, None, execute(failing), {}, reporter)
+    assert found == {search.name: f"1 of its {TRIALS} trials failed: no memory"}
+    assert len(asked) == TRIALS * len(ARMS)
+    assert read_choice(folder.path, search.name) is None
+    asked.clear()
+    assert carry_out_trials(folder, None, execute(""), {}, reporter) == {}
+    assert asked == [failing]
+    choice = read_choice(folder.path, search.name)
+    assert choice is not None and choice.is_untuned
+
+
+def test_trials_do_not_start_from_a_source_that_failed(shared: Shared, tmp_path: Path) -> None:
+    folder = StudyFolder(Path(shutil.copytree(shared.whole, tmp_path / "study")))
+    for choice in (folder.path / "tuning").glob("*-s0.json"):
+        choice.unlink()
+    failed, reporter = {"source-f0-s0": "no memory"}, Recorder(silent=True)
+    store = f"sqlite:///{shared.store}"  # where all trials have ended
+    found = carry_out_trials(folder, store, in_turn(load_catalog()), failed, reporter)
+    assert found == {
+        "linear-probe-tuned-n10-f0-s0": "source-f0-s0 failed, from which its trials start"
+    }
+    assert read_choice(folder.path, searched(folder.path).name) is not None
 
 
 @pytest.mark.parametrize(
@@ -230,8 +301,6 @@ def test_a_dry_run_shows_the_trials_and_writes_nothing(medtl, data: Path, tmp_pa
     out, err = medtl(*words, "--budgets", "4,10")
     assert "warning: budgets 4 are not tuned" in err + out
     assert "10 trials, 20 steps" in out and "0.0004 to 0.04" in " ".join(out.split())
-    out, _ = medtl(*words, "--json")
-    assert json.loads(out)["tuning"]["trials"] == 5
     assert not (tmp_path / "study").exists()
 
 
