@@ -243,13 +243,13 @@ def test_nothing_is_chosen_where_a_trial_failed_until_it_has_ended(
 
         return executed
 
-    failing = search.trial_names()[1]
-    found = carry_out_trials(folder, None, execute(failing), {}, reporter)
+    failing, store = search.trial_names()[1], f"sqlite:///{tmp_path / 'trials.db'}"
+    found = carry_out_trials(folder, store, execute(failing), {}, reporter)
     assert found == {search.name: f"1 of its {TRIALS} trials failed: no memory"}
     assert len(asked) == TRIALS * len(ARMS)
     assert read_choice(folder.path, search.name) is None
     asked.clear()
-    assert carry_out_trials(folder, None, execute(""), {}, reporter) == {}
+    assert carry_out_trials(folder, store, execute(""), {}, reporter) == {}
     assert asked == [failing]
     choice = read_choice(folder.path, search.name)
     assert choice is not None and choice.is_untuned
@@ -262,9 +262,8 @@ def test_trials_do_not_start_from_a_source_that_failed(shared: Shared, tmp_path:
     failed, reporter = {"source-f0-s0": "no memory"}, Recorder(silent=True)
     store = f"sqlite:///{shared.store}"  # where all trials have ended
     found = carry_out_trials(folder, store, in_turn(load_catalog()), failed, reporter)
-    assert found == {
-        "linear-probe-tuned-n10-f0-s0": "source-f0-s0 failed, from which its trials start"
-    }
+    name = f"{ARMS[-1]}-tuned-n10-f0-s0"
+    assert found == {name: "source-f0-s0 failed, from which its trials start"}
     assert read_choice(folder.path, searched(folder.path).name) is not None
 
 
