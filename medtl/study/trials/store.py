@@ -15,12 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from medtl.errors import ConfigError, MedtlError, RunError
+from medtl.study.trials.database import connected, first_line, hidden
 from medtl.study.trials.records import Search
-from medtl.study.trials.space import check_optuna, distributions_of, quiet
+from medtl.study.trials.space import distributions_of, quiet
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,17 +30,11 @@ if TYPE_CHECKING:
 #: Seconds between two signs of life of a claim, and without any until it is given up.
 BEAT_S, GIVEN_UP_S = 10.0, 120.0
 
-#: Attempts to make the tables, which another process may be making.
-ATTEMPTS = 5
-
 #: Attributes of a claim: the trial's number, who claims it, its signs of life, why it failed.
 _NUMBER, _OWNER, _BEAT, _REASON, _DIVERGED = "trial", "owner", "beat", "reason", "diverged"
 
 #: Tells a claim from another one of the same trial.
 _TOKEN = "token"
-
-#: Seconds to wait while another process writes to a file of SQLite.
-WAIT_S = 60.0
 
 
 def default_url(study: Path) -> str:
@@ -243,64 +238,12 @@ def open_store(url: str, study: Path) -> TrialStore:
     Raises:
         ConfigError: it cannot be reached, or is none.
     """
-    check_optuna()
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
     place = f"{uuid.getnode()}:{study.resolve()}"
-    owner = hashlib.sha256(place.encode()).hexdigest()[:16]
-    waits = {"connect_args": {"timeout": WAIT_S}} if url.startswith("sqlite") else {}
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return TrialStore(url, owner, RDBStorage(url, engine_kwargs=waits))
-        except ArgumentError:
-            raise ConfigError(
-                "--storage: this is no URL of a database, such as sqlite:///trials.db or "
-                "postgresql://USER@HOST/NAME"
-            ) from None
-        except ImportError as problem:
-            raise ConfigError(
-                f"--storage {hidden(url)}: its driver is not installed "
-                f"({first_line(problem, url)}); install it by pip"
-            ) from None
-        except (StorageInternalError, SQLAlchemyError, RuntimeError) as problem:
-            # Two processes may make the tables at once; then the second attempt finds them.
-            if attempt == ATTEMPTS or not _is_half_made(problem):
-                raise ConfigError(
-                    f"--storage {hidden(url)}: cannot be used ({first_line(problem, url)})"
-                ) from None
-        sleep(attempt * 0.5)
-    raise AssertionError
+    return TrialStore(url, hashlib.sha256(place.encode()).hexdigest()[:16], connected(url))
 
 
 def check_store(url: str, trials: int | None) -> None:
     """Refuse, before any work, a store that cannot be used, or without a use."""
     if trials is None:
         raise ConfigError("--storage is for the trials of --tune; add --tune, or drop it")
-    open_store(url, Path())
-
-
-def _is_half_made(problem: BaseException) -> bool:
-    texts = f"{problem} {problem.__cause__}".lower()
-    return any(word in texts for word in ("already exists", "unique", "no such table", "locked"))
-
-
-def hidden(url: str) -> str:
-    """The URL without its password."""
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
-
-
-def first_line(problem: BaseException, url: str) -> str:
-    """What is wrong, in a line that does not hold the password of the URL."""
-    from sqlalchemy.engine import make_url
-
-    while problem.__cause__ is not None:
-        problem = problem.__cause__
-    text = " ".join(str(problem).split("\n", 1)[0].split())
-    password = make_url(url).password
-    for secret in (url, str(password or "")):
-        text = text.replace(secret, "***") if secret else text
-    return text or type(problem).__name__
+    connected(url)

@@ -18,9 +18,10 @@ from medtl.study.config import resolve_study
 from medtl.study.folder import ArmRecord
 from medtl.study.results import find
 from medtl.study.scores import RunScores, StudyScores
+from medtl.study.trials.database import hidden
 from medtl.study.trials.records import Search, choose
 from medtl.study.trials.space import Space, around, draw_trials
-from medtl.study.trials.store import Outcome, TrialStore, check_store, hidden, open_store
+from medtl.study.trials.store import Outcome, TrialStore, check_store, open_store
 
 SPACE = Space(around(2e-3), around(1e-2), (0, 1, 2, 3))
 
@@ -131,11 +132,11 @@ def test_signs_of_life_keep_a_trial(
     import time
 
     monkeypatch.setattr("medtl.study.trials.store.BEAT_S", 0.05)
-    monkeypatch.setattr("medtl.study.trials.store.GIVEN_UP_S", 1.0)
+    monkeypatch.setattr("medtl.study.trials.store.GIVEN_UP_S", 3.0)
     own, other = opened(url, tmp_path / "a"), opened(url, tmp_path / "b")
     with own.working():
         assert own.claim(search(), 0)
-        late = time.monotonic() + 2.5
+        late = time.monotonic() + 4
         while time.monotonic() < late:
             assert other.others_at_work(search()) == 1
             time.sleep(0.1)
@@ -173,6 +174,7 @@ def test_studies_of_other_data_share_nothing(url: str, tmp_path: Path) -> None:
 def test_no_password_is_told(tmp_path: Path) -> None:
     url = "postgresql://me:s3cr%21t@nowhere.invalid/trials"
     assert hidden(url) == "postgresql://me:***@nowhere.invalid/trials"
+    assert hidden("mysql://me@host/trials?passwd=s3cret") == "mysql://me@host/trials"
     with pytest.raises(ConfigError) as told:
         check_store(url, 5)
     assert "s3cr" not in str(told.value) and "nowhere.invalid" in str(told.value)
