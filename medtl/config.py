@@ -73,6 +73,9 @@ Devices = Annotated[int, Field(ge=1, le=1024)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+NotNegative = Annotated[float, Field(ge=0)]
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -242,6 +245,10 @@ class TrainConfig(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = setting(
         "Nesterov momentum of sgd.", default=0.9
     )
+    weight_decay: NotNegative | None = setting(
+        "Weight decay: decoupled for adamw, in the gradient for adam and sgd.",
+        unset="the strategy's, or 0.01 for adamw, 0 for adam, 0.0001 for sgd",
+    )
     average: Annotated[float, Field(ge=0, lt=1)] = setting(
         "Decay of the running average of the weights, which is kept; 0: the weights themselves.",
         default=0.99,
@@ -367,6 +374,7 @@ class TrainSettings(TypedDict, total=False):
     patience: int | None
     optimizer: str | None
     momentum: float
+    weight_decay: float | None
     average: float
     augmentation: float
     freeze: str | None

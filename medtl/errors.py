@@ -136,6 +136,10 @@ class DamagedRunError(RunError):
     """A file of a run that nothing can write again but the training from its start."""
 
 
+class DivergedError(MedtlError):
+    """A loss that is not finite."""
+
+
 class Interrupted(MedtlError):
     """Training was asked to stop, and has kept what it needs to go on."""
 

@@ -33,6 +33,8 @@ def compare(
     skip: Sequence[str] | None = None,
     margin: float | None = None,
     primary: Mapping[str, Any] | None = None,
+    tune: int | None = None,
+    storage: str | None = None,
     out: Where | None = None,
     jobs: int = 1,
     executor: str = "local",
@@ -55,6 +57,9 @@ def compare(
         skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
         primary: the comparison that the study is made for: strategy, budget, output.
+        tune: trials of each arm, which choose its rate on validation patients.
+        storage: URL of a database that holds the trials, for several machines; None: a file in the
+            study.
         jobs: runs at once.
         executor: ``"local"``, in processes; ``"slurm"``, in jobs.
         slurm: options of the jobs: partition, time (in minutes), mem, gpus_per_node, cpus_per_task
@@ -81,6 +86,7 @@ def compare(
         "skip": skip,
         "margin": margin,
         "primary": primary,
+        "tune": tune,
         "settings": plain(settings),
     }
     if catalog is not None and (jobs != 1 or executor != "local"):
@@ -88,7 +94,7 @@ def compare(
     study = resolve_study(path_or_none(config), given)
     reporter, catalog = Recorder(silent=not verbose), catalog or load_catalog()
     execute = choose_executor(executor, catalog, jobs=jobs, slurm=slurm or {})
-    return carry_out(study, path_or_none(out), catalog, reporter, execute)
+    return carry_out(study, path_or_none(out), catalog, reporter, execute, storage)
 
 
 def compare_runs(runs: Sequence[Where], *, margin: float | None = None) -> FinishedComparison:

@@ -82,6 +82,14 @@ def compare(
             help="Arms to leave out: zero-shot, joint, control-b.", rich_help_panel=_STUDY
         ),
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials of each arm, which choose its rate on validation patients.",
+            rich_help_panel=_STUDY,
+            metavar="N",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder or list of cases.", rich_help_panel=_TRAINING),
@@ -135,6 +143,14 @@ def compare(
         typer.Option(
             metavar="KEY=VALUE",
             help="Option of the jobs, e.g. partition=gpu, time=120 (minutes), gpus_per_node=1.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database of the trials of --tune, for several machines; default: a file.",
             rich_help_panel=_WHERE,
         ),
     ] = None,
@@ -223,6 +239,7 @@ def compare(
             "folds": folds,
             "margin": margin,
             "skip": skip,
+            "tune": tune,
             "settings": settings,
         },
     )
@@ -240,7 +257,7 @@ def compare(
         if json:
             print_json(planned.to_json())
         return 0
-    found = carry_out(study, out, catalog, reporter, execute)
+    found = carry_out(study, out, catalog, reporter, execute, storage)
     if json:
         print_json(found.to_json())
     return SOME_FAILED if found.failed else 0

@@ -46,13 +46,15 @@ class Arm:
     optimizer: str = ""
     role: str = ""  #: of a control: control-a or control-b
     own_control: str = ""  #: control A at the arm's own rate, where that is another
+    tuned_from: str = ""  #: of a tuned arm: the untuned one
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One run of ``medtl train``. ``after``: the run whose weights it starts from; "" none.
 
-    ``settings``: those of ``medtl train``, but for paths within the study.
+    ``settings``: those of ``medtl train``, but for paths within the study. ``tuned``: the search
+    whose choice it takes, or of which it is the ``trial``; "" none.
     """
 
     name: str
@@ -63,6 +65,8 @@ class PlannedRun:
     seed: int
     after: str
     settings: Mapping[str, Any]
+    tuned: str = ""
+    trial: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "settings": dict(self.settings)}

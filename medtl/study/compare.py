@@ -26,6 +26,8 @@ from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
 from medtl.study.scores import StudyScores, read_study_scores
 from medtl.study.tables import found_tables, plan_tables
+from medtl.study.trials.results import TunedFindings, cost_of_trials, read_tuned
+from medtl.study.trials.store import check_store
 from medtl.study.work import Executor
 
 
@@ -40,6 +42,7 @@ class Study(Shown):
     cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
     is_synthetic: bool
     warnings: tuple[str, ...] = field(default=())
+    tuned: TunedFindings | None = None  #: what trials chose, and what it changed
 
     @property
     def title(self) -> str:
@@ -58,7 +61,10 @@ class Study(Shown):
         return [each.to_json() for each in self.found.comparisons]
 
     def tables(self) -> list[Table]:
-        return found_tables(self.found, synthetic=self.is_synthetic)
+        tables = found_tables(self.found, synthetic=self.is_synthetic)
+        if self.tuned:
+            tables += self.tuned.tables(self.found.metric, synthetic=self.is_synthetic)
+        return tables
 
     def to_json(self) -> dict[str, Any]:
         """As ``summary.json`` holds it, and ``--json`` prints it."""
@@ -66,6 +72,7 @@ class Study(Shown):
             "data": {"synthetic": self.is_synthetic, "warnings": list(self.warnings)},
             "study": self.config.model_dump(mode="json"),
             **self.found.to_json(),
+            **({"tuning": self.tuned.to_json()} if self.tuned else {}),
             "cpu_seconds": dict(self.cost),
             "failed": dict(self.failed),
         }
@@ -92,14 +99,20 @@ def compare(
     catalog: Catalog,
     reporter: Reporter,
     execute: Executor,
+    storage: str | None = None,
 ) -> Study:
     """Carry out a study in ``out`` (None: a numbered folder), or go on with it.
+
+    Args:
+        storage: URL of the store of trials, where arms are tuned; None: a file in the study.
 
     Raises:
         ConfigError: a setting cannot be used, or is not that with which the study began.
         Interrupted: a signal came; the same call goes on.
         RunError: no run of an arm has ended.
     """
+    if storage is not None:
+        check_store(storage, config.tune)
     path = out or folder_for(config)
     begun(path, config)  # refuses before anything is made
     with locked_output(path):
@@ -109,9 +122,9 @@ def compare(
         for text in folder.plan.warnings:  # also of a study that is gone on with
             reporter.warn(text)
         try:
-            failed = carry_out(folder, execute, reporter)
+            failed = carry_out(folder, execute, reporter, storage)
         except (Interrupted, KeyboardInterrupt) as reason:
-            hint = f"go on with: medtl compare --out {path}"
+            hint = f"go on with: medtl compare --out {path}" + (" --storage ..." if storage else "")
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
         scores = read_study_scores(folder)
         study = summarise(folder, scores, failed, tuple(reporter.warnings))
@@ -138,7 +151,14 @@ def summarise(
         raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")
     found = find(folder.config, scores, record.arms)
     return Study(
-        folder.path, folder.config, found, failed, _cost(folder), record.synthetic, warnings
+        folder.path,
+        folder.config,
+        found,
+        failed,
+        _cost(folder),
+        record.synthetic,
+        warnings,
+        read_tuned(folder, scores),
     )
 
 
@@ -148,6 +168,8 @@ def _cost(folder: StudyFolder) -> dict[str, float]:
     for run in folder.runs():
         if state := folder.state(run.name):
             found[run.arm] = found.get(run.arm, 0.0) + state.cpu_seconds
+    for arm, seconds in cost_of_trials(folder):
+        found[arm] = found.get(arm, 0.0) + seconds
     return found
 
 

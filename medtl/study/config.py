@@ -34,7 +34,13 @@ SKIPPABLE = (*ADDED, CONTROL_B)
 OF_STRATEGIES = ("freeze", "depth", "initialiser", "alignment", "select_by")
 
 #: Settings of how weights are trained, which a strategy may have for itself; so has a control.
-OF_TRAINING = ("lr", "optimizer", "momentum", "schedule", "warmup", "average")
+OF_TRAINING = ("lr", "optimizer", "momentum", "weight_decay", "schedule", "warmup", "average")
+
+#: The fewest and the most trials of an arm that is tuned.
+FEWEST_TRIALS, MOST_TRIALS = 2, 1000
+
+#: What the name of a tuned arm ends with.
+TUNED = "-tuned"
 
 #: Settings of how weights from outside are read.
 OF_WEIGHTS = ("map", "allow_partial", "init_modalities", "weights", "weights_key")
@@ -129,6 +135,7 @@ class StudyConfig(BaseModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     skip: Texts = ()  #: of the arms that are added: SKIPPABLE
     margin: Annotated[Positive, Fraction] | None = None
+    tune: Annotated[int, Field(ge=FEWEST_TRIALS, le=MOST_TRIALS)] | None = None  #: trials per arm
     primary: Primary | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -184,6 +191,8 @@ def _check(config: StudyConfig) -> None:
         _check_spec(config, spec)
     primary = config.primary
     # Several --inits make several arms of a strategy, which only the plan knows.
+    if config.tune:
+        labels += [f"{label}{TUNED}" for label in labels]
     if primary and len(config.inits) < 2 and primary.strategy not in labels:
         known = near_or_known(primary.strategy, labels)
         raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -45,7 +46,7 @@ def choose_executor(
 def in_turn(catalog: Catalog) -> Executor:
     """One run after the other, in this process."""
 
-    def execute(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Ended:
+    def execute(folder: StudyFolder, runs: Iterable[PlannedRun]) -> Ended:
         for run in runs:
             yield run, work(folder.path, run, catalog)
 
@@ -55,20 +56,28 @@ def in_turn(catalog: Catalog) -> Executor:
 def in_processes(jobs: int, catalog: Catalog) -> Executor:
     """``jobs`` runs at once, each in a process of its own; a single run in this one."""
 
-    def execute(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Ended:
-        if len(runs) < 2:
-            yield from in_turn(catalog)(folder, runs)
+    def execute(folder: StudyFolder, runs: Iterable[PlannedRun]) -> Ended:
+        waiting = iter(runs)
+        first = list(islice(waiting, 2))
+        if len(first) < 2:
+            yield from in_turn(catalog)(folder, first)
             return
+        waiting = chain(first, waiting)
         context = get_context("spawn")
         stop = context.Event()
         threads = max(1, (os.cpu_count() or 1) // jobs)
         with ProcessPoolExecutor(
             jobs, context, initializer=_settle, initargs=(threads, stop)
         ) as pool:
-            waiting = [pool.submit(_work, folder.path, run) for run in runs]
             try:
-                for run, future in zip(runs, waiting, strict=True):
-                    yield run, _ended(folder, run, future)
+                under_way = {_begun(pool, folder, run): run for run in islice(waiting, jobs)}
+                while under_way:
+                    ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        run = under_way.pop(future)
+                        yield run, _ended(folder, run, future)
+                    free = islice(waiting, jobs - len(under_way))
+                    under_way |= {_begun(pool, folder, run): run for run in free}
             except BaseException:
                 stop.set()
                 for child in active_children():
@@ -77,6 +86,15 @@ def in_processes(jobs: int, catalog: Catalog) -> Executor:
                 raise
 
     return execute
+
+
+def _begun(pool: ProcessPoolExecutor, folder: StudyFolder, run: PlannedRun) -> Future[State]:
+    try:
+        return pool.submit(_work, folder.path, run)
+    except BrokenProcessPool as problem:
+        broken: Future[State] = Future()
+        broken.set_exception(problem)
+        return broken
 
 
 def _ended(folder: StudyFolder, run: PlannedRun, future: Future[State]) -> State:

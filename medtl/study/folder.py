@@ -2,6 +2,7 @@
 
 studies/<name>/ study.yaml plan.json splits/fold-0.json
                 runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/
+                tuning/plan.json tuning/<search>.json tuning.db
                 summary.json scores.csv tables.md tables.tex figures/
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from medtl.runtime.records import Count, Flag, FolderName, Number, Record, read_
 from medtl.runtime.run_folder import check_writable, environment, write_text
 from medtl.study.arms import PlannedRun
 from medtl.study.config import StudyConfig, resolve_study
+from medtl.study.trials.records import chosen_settings
 
 if TYPE_CHECKING:
     from medtl.study.plan import StudyPlan
@@ -47,6 +49,7 @@ class RunRecord(Record):
     seed: Count
     after: FolderName | Literal[""]
     settings: dict[str, Any]
+    tuned: FolderName | Literal[""] = ""
 
 
 class ArmRecord(Record):
@@ -56,6 +59,7 @@ class ArmRecord(Record):
     role: Literal["", "control-a", "control-b"]
     own_control: str
     budgeted: Flag
+    tuned_from: str = ""
 
 
 class PlanRecord(Record):
@@ -75,6 +79,10 @@ class State(Record):
     reason: str = ""
     seconds: Number = 0.0
     cpu_seconds: Number = 0.0
+    score: Number | None = (
+        None  #: of a trial, on validation patients; None: its loss was not finite
+    )
+    same_as: FolderName | Literal[""] = ""  #: the run whose results it has, as both are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +111,24 @@ class StudyFolder:
 
     def settings(self, run: PlannedRun) -> TrainConfig:
         """Those of ``medtl train``, with the paths within the study."""
-        places = {"splits": self.split(run.fold), "out": self.run(run.name)}
+        is_trial = run.trial is not None
+        split = self.trial_split(run.fold) if is_trial else self.split(run.fold)
+        places = {"splits": split, "out": self.run(run.name)}
         init = {"init": str(self.run(run.after))} if run.after else {}
-        return checked({**run.settings, **places, **init})
+        own = chosen_settings(self.path, run.tuned) if run.tuned and not is_trial else {}
+        return checked({**run.settings, **places, **init, **own})
 
     def split(self, fold: int) -> Path:
         return self.path / "splits" / f"fold-{fold}.json"
+
+    def trial_split(self, fold: int) -> Path:
+        """Without test patients."""
+        return self.path / "splits" / f"trials-{fold}.json"
+
+    def results(self, name: str) -> Path:
+        """The run that holds the results of ``name``: of equal runs, one is trained."""
+        state = self.state(name)
+        return self.run(state.same_as if state and state.same_as else name)
 
     def state(self, name: str) -> State | None:
         """None: it has not ended yet."""
@@ -187,7 +207,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 
 #: What a study holds before it can be gone on with.
-_STARTED = (STUDY, "splits", "environment.json", ".lock")
+_STARTED = (STUDY, "splits", "tuning", "environment.json", ".lock")
 
 
 def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder:
@@ -198,8 +218,15 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
     for fold, split in enumerate(plan.splits):
         folder.split(fold).parent.mkdir(exist_ok=True)
         write_splits(folder.split(fold), split, plan.cases)
+        if plan.tuning:
+            write_splits(folder.trial_split(fold), replace(split, test=()), plan.cases)
+    if plan.tuning:
+        from medtl.study.trials.plan import searches  # imports torch
+
+        found = searches(plan.runs, plan.arms, plan.tuning, plan.cases, plan.splits)
+        folder.write_json("tuning/plan.json", found.model_dump(mode="json"))
     body = {
-        "runs": [run.to_json() for run in plan.runs],
+        "runs": [_row(run) for run in plan.runs],
         "arms": [
             {name: getattr(arm, name) for name in ArmRecord.model_fields} for arm in plan.arms
         ],
@@ -209,6 +236,11 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
     }
     folder.write_json(PLAN, body)
     return folder
+
+
+def _row(run: PlannedRun) -> dict[str, Any]:
+    row = run.to_json()
+    return {name: row[name] for name in RunRecord.model_fields}
 
 
 def folder_for(config: StudyConfig) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -38,6 +39,7 @@ from medtl.study.config import (
     StudyConfig,
     in_order,
 )
+from medtl.study.trials.plan import Tuning, not_tuned, plan_tuning, tuned_runs, with_tuned
 from medtl.training.plan import Plan, make_plan
 from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config
@@ -77,6 +79,7 @@ class StudyPlan:
     synthetic: bool
     metric: str
     warnings: tuple[str, ...]
+    tuning: Tuning | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``medtl compare --dry-run --json`` prints it."""
@@ -88,6 +91,7 @@ class StudyPlan:
             "test_patients": [len(split.test) for split in self.splits],
             "seconds_per_step": self.step_s,
             "warnings": list(self.warnings),
+            **({"tuning": self.tuning.to_json()} if self.tuning else {}),
         }
 
 
@@ -102,7 +106,8 @@ def plan_study(
     """
     specs = _specs(config, catalog)
     config = config.model_copy(update={"strategies": specs})
-    first, settled, seconds = None, {}, None
+    plans: dict[str, Plan] = {}
+    settled, seconds = {}, None
     warnings: list[str] = []
     for network in config.networks or ("",):
         recorder = Recorder(silent=True)
@@ -112,17 +117,27 @@ def plan_study(
         resolved = resolved_config(plan).model_dump(mode="json")
         own = {name: resolved[name] for name in _SETTLED} | {"src": str(plan.request.source)}
         settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
-        if first is None:
-            first, seconds = plan, preview.seconds_per_step
+        if not plans:
+            seconds = preview.seconds_per_step
             warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]
-    assert first is not None
+        plans[plan.network] = plan
+    first = next(iter(plans.values()))
     arms = _arms(config, first, catalog, reporter)
-    _check_primary(config, arms, first, list(settled))
     splits = _splits(config, first)
+    tuning = None
+    if config.tune is not None:
+        stages_of = partial(_stages_of, catalog=catalog)
+        tuning = plan_tuning(config, arms, plans, splits, stages_of)
+        warnings += not_tuned(config, tuning, arms)
+        arms = with_tuned(arms, tuning)
+    _check_primary(config, arms, first, list(settled))
+    runs = planned_runs(config, arms, settled)
+    if tuning:
+        runs = tuned_runs(runs, arms, tuning)
     return StudyPlan(
         config,
         tuple(arms),
-        tuple(planned_runs(config, arms, settled)),
+        tuple(runs),
         splits,
         first.cohort.cases,
         {arm.name: _stages_of(arm, first, catalog) for arm in arms},
@@ -130,6 +145,7 @@ def plan_study(
         first.cohort.synthetic,
         SCORES[first.task_type.name].COMPARED_BY,
         tuple(warnings),
+        tuning,
     )
 
 

@@ -136,12 +136,13 @@ def _compared(
         own = scores.runs((network, arm, budget), output)
         if records[arm].role or not own:
             continue
-        against = {}
-        for control in _controls_of(records[arm], arms):
+        against: dict[str, Effect] = {}
+        controls = _controls_of(records[arm], arms)
+        for control in controls:
             other = scores.runs((network, control, budget), output)
-            if pair := _common(own, other):
+            if pair := shared_runs(own, other):
                 against[control] = paired_effect(*pair)
-        if CONTROL_A in against:
+        if controls[0] in against:
             effects[network, budget, arm] = against
     chosen = next((key for key in effects if _is_primary(config.primary, key, output)), None)
     judged = family_verdicts(
@@ -165,8 +166,11 @@ def _compared(
     return found
 
 
-def _common(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
-    """The runs and patients that both arms have: weights from outside may have seen a patient."""
+def shared_runs(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
+    """The runs and patients that both arms have: weights from outside may have seen a patient.
+
+    None: there are no such runs.
+    """
     sides: tuple[dict[RunKey, dict[str, float]], dict[RunKey, dict[str, float]]] = ({}, {})
     for key in sorted(own.keys() & other.keys()):
         patients = own[key].keys() & other[key].keys()
@@ -177,7 +181,9 @@ def _common(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
 
 
 def _controls_of(arm: ArmRecord, arms: Sequence[ArmRecord]) -> list[str]:
-    """Control A, also at the arm's own rate, and control B."""
+    """Control A, also at the arm's own rate, and control B; of a tuned arm the tuned ones."""
+    if arm.tuned_from:
+        return [each.name for each in arms if each.tuned_from and each.tuned_from == each.role]
     shared = [each.name for each in arms if each.role == each.name]
     own = [arm.own_control] if arm.own_control else []
     return [shared[0], *own, *shared[1:]]

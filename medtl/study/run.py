@@ -10,12 +10,19 @@ from collections.abc import Iterator, Sequence
 
 from medtl.runtime.console import Reporter
 from medtl.study.arms import PlannedRun
-from medtl.study.folder import StudyFolder
+from medtl.study.folder import State, StudyFolder
+from medtl.study.trials.execution import carry_out_trials, equal_runs
 from medtl.study.work import Executor
+from medtl.transfer.strategies.base import SOURCE
 
 
-def carry_out(folder: StudyFolder, execute: Executor, reporter: Reporter) -> dict[str, str]:
+def carry_out(
+    folder: StudyFolder, execute: Executor, reporter: Reporter, storage: str | None = None
+) -> dict[str, str]:
     """Train what is not trained yet; returns the runs that failed, with the reasons.
+
+    Args:
+        storage: URL of the store of trials, where arms are tuned; None: a file in the study.
 
     Raises:
         Interrupted: a signal came; the same call goes on.
@@ -25,11 +32,37 @@ def carry_out(folder: StudyFolder, execute: Executor, reporter: Reporter) -> dic
     done = sum(folder.is_done(run.name) for run in every)
     if done:
         reporter.say(f"{done} of {len(every)} runs are done already")
-    with reporter.progress("runs", len(every)) as advance:
-        for wave in _waves(every):
+    if not any(run.tuned for run in every):
+        _train(folder, every, execute, reporter, failed)
+    else:
+        _train(folder, [r for r in every if r.arm == SOURCE], execute, reporter, failed)
+        searched = carry_out_trials(folder, storage, execute, failed, reporter)
+        failed |= {run.name: searched[run.tuned] for run in every if run.tuned in searched}
+        equal = equal_runs(folder, every)
+        rest = [r for r in every if r.arm != SOURCE and r.name not in equal]
+        _train(folder, rest, execute, reporter, failed)
+        for name, trained in equal.items():
+            if trained in failed:
+                failed[name] = f"{trained} failed, which is the same"
+            elif not folder.is_done(name):
+                folder.write_state(name, State(status="done", same_as=trained))
+    return {run.name: failed[run.name] for run in every if run.name in failed}
+
+
+def _train(
+    folder: StudyFolder,
+    runs: Sequence[PlannedRun],
+    execute: Executor,
+    reporter: Reporter,
+    failed: dict[str, str],
+) -> None:
+    """Some of the runs; adds to ``failed``."""
+    done = sum(folder.is_done(run.name) for run in runs)
+    with reporter.progress("runs", len(runs)) as advance:
+        for wave in _waves(runs):
             waiting = []
             for run in wave:
-                if folder.is_done(run.name):
+                if folder.is_done(run.name) or run.name in failed:
                     continue
                 if run.after in failed:
                     failed[run.name] = f"{run.after} failed, from which it starts"
@@ -41,7 +74,6 @@ def carry_out(folder: StudyFolder, execute: Executor, reporter: Reporter) -> dic
                     failed[run.name] = state.reason
                     reporter.warn(f"run {run.name} failed: {state.reason}")
                 advance(done, f"{run.name}, {state.seconds:.0f} s")
-    return {run.name: failed[run.name] for run in every if run.name in failed}
 
 
 def _waves(runs: Sequence[PlannedRun]) -> Iterator[list[PlannedRun]]:

@@ -128,7 +128,7 @@ def read_study_scores(folder: StudyFolder) -> StudyScores:
     for run in every:
         if run.arm == SOURCE or not folder.is_done(run.name):
             continue
-        scores = read_run_scores(folder.run(run.name), plan.metric)
+        scores = read_run_scores(folder.results(run.name), plan.metric)
         for budget in [run.budget] if run.arm in limited else budgets:
             cells.setdefault((run.network, run.arm, budget), {})[run.fold, run.seed] = scores
     return StudyScores(cells, plan.metric)

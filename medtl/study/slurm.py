@@ -16,8 +16,9 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from getpass import getuser
+from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -106,9 +107,10 @@ def on_slurm(options: Mapping[str, Any], jobs: int) -> Executor:
     """
     parameters = {**_checked(options), "array_parallelism": jobs}
 
-    def execute(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Ended:
-        for first in range(0, len(runs), MOST_JOBS):
-            yield from _carried_out(folder, runs[first : first + MOST_JOBS], parameters)
+    def execute(folder: StudyFolder, runs: Iterable[PlannedRun]) -> Ended:
+        waiting = iter(runs)
+        while batch := list(islice(waiting, MOST_JOBS)):
+            yield from _carried_out(folder, batch, parameters)
 
     return execute
 

@@ -12,6 +12,7 @@ from medtl.runtime.table import Table
 from medtl.study.arms import Arm
 from medtl.study.plan import StudyPlan
 from medtl.study.results import Findings
+from medtl.study.trials.searched_table import duration, searched_table
 from medtl.transfer.strategies.base import Stage
 
 _NOISE_UNKNOWN = (
@@ -118,7 +119,8 @@ def _notes(found: Findings) -> Iterator[str]:
 
 def plan_tables(plan: StudyPlan) -> list[Table]:
     """What ``--dry-run`` shows: the arms, and every difference between any two of them."""
-    return [_arms_table(plan), _differences_table(plan)]
+    tables = [_arms_table(plan), _differences_table(plan)]
+    return [*tables, searched_table(plan)] if plan.tuning else tables
 
 
 def _arms_table(plan: StudyPlan) -> Table:
@@ -135,7 +137,7 @@ def _arms_table(plan: StudyPlan) -> Table:
     ]
     columns = ("arm", "strategy", "starts from", "source steps", "target steps", "runs")
     steps = sum(_steps(run.arm, plan) for run in plan.runs)
-    foreseen = "not timed" if plan.step_s is None else _duration(steps * plan.step_s)
+    foreseen = duration(steps, plan.step_s)
     notes = (
         f"{len(plan.runs)} runs, {steps} steps; about {foreseen} of training on this machine, one "
         "run after the other, without scoring",
@@ -150,10 +152,6 @@ def _steps(name: str, plan: StudyPlan) -> int:
     if arm is None:  # the source's own run
         return max(each.steps for each in plan.arms if each.start == "source")
     return arm.on_target
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _differences_table(plan: StudyPlan) -> Table:
@@ -174,7 +172,8 @@ def _facts(arm: Arm, stages: Sequence[Stage]) -> dict[str, str]:
         values = [_text(asdict(stage)[name]) for stage in stages]
         return ", then ".join(dict.fromkeys(values))
 
-    return {
+    chosen = dict.fromkeys(("rates", "weight decay"), "by trials") if arm.tuned_from else {}
+    facts = {
         "starts from": arm.start,
         "source steps": _known(arm.on_source),
         "target steps": str(arm.on_target),
@@ -194,6 +193,7 @@ def _facts(arm: Arm, stages: Sequence[Stage]) -> dict[str, str]:
         "norms": every("norm_stats"),
         "augmentation": _text(arm.spec.settings.get("augmentation", "the preset's")),
     }
+    return facts | chosen
 
 
 def _known(steps: int | None) -> str:

@@ -126,7 +126,7 @@ def training_patients(
     for budget in dict.fromkeys((ordered[0], ordered[-1])):
         own = (r for r in runs if (r.network, r.budget) == (network, budget) and r.arm in budgeted)
         if run := next(own, None):
-            split = read_splits(folder.run(run.name) / SPLITS, cohort.cases)
+            split = read_splits(folder.results(run.name) / SPLITS, cohort.cases)
             found[budget] = (split.budget or split).train
     if not found:
         raise RunError(f"no run of seed 0 with the budget {' or '.join(ordered)} has ended")

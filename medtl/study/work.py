@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, Literal
 
-from medtl.errors import Interrupted, MedtlError, RunError
+from medtl.errors import DivergedError, Interrupted, MedtlError, RunError
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.run_folder import CONFIG, SUMMARY, Run
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
+from medtl.study.trials.validation import validation_score
 
 #: Runs with what became of each, as they end.
 Ended = Iterator[tuple[PlannedRun, State]]
 
-#: Carries out runs of which none starts from another.
-Executor = Callable[[StudyFolder, Sequence[PlannedRun]], Ended]
+#: Carries out runs of which none starts from another; takes the next one when it has room for it.
+Executor = Callable[[StudyFolder, Iterable[PlannedRun]], Ended]
 
 
 def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
@@ -29,6 +31,12 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     try:
         _train(folder, run, catalog or load_catalog(), recorder)
         state = State(status="done")
+        if run.trial is not None:
+            state = State(status="done", score=validation_score(folder.run(run.name)))
+    except DivergedError as problem:
+        # A trial has shown by it that its settings are too much.
+        status: Literal["done", "failed"] = "failed" if run.trial is None else "done"
+        state = State(status=status, reason=str(problem).split("; then go on with")[0])
     except Interrupted as problem:
         _log(folder, run, recorder, str(problem))
         raise Interrupted(f"stopped in run {run.name}") from None
@@ -41,6 +49,8 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     state = state.model_copy(update={"seconds": seconds, "cpu_seconds": cpu_seconds})
     _log(folder, run, recorder, state.reason or "done")
     folder.write_state(run.name, state)
+    if run.trial is not None and state.status == "done":
+        shutil.rmtree(folder.run(run.name), ignore_errors=True)  # weights that nobody needs
     return state
 
 
@@ -54,7 +64,7 @@ def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Rep
             launch(folder.settings(run), catalog, reporter)
         elif (rest := going_on(Run(path), {})) is not None:
             launch(rest, catalog, reporter, Run(path))
-    if not (path / SUMMARY).is_file() and run.after:
+    if not (path / SUMMARY).is_file() and run.after and run.trial is None:
         raise RunError(f"{path}: nothing was scored, as no test patient has a label of the target")
 
 

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from medtl.errors import Interrupted, MedtlError, RunError
+from medtl.errors import DivergedError, Interrupted, RunError
 from medtl.networks.blocks import Network, tensors, train_mode
 from medtl.networks.norms import hold_norms
 from medtl.runtime.device import precision_name
@@ -109,7 +109,7 @@ def fit(setup: Setup, batches_after: Batches, callbacks: Callbacks | None = None
     Resumes from the state that an earlier call left in the folder, to the same weights.
 
     Raises:
-        MedtlError: a loss that is not finite.
+        DivergedError: a loss that is not finite.
         ConfigError: the memory does not hold a single sample.
         Interrupted: ``asked_to_stop`` said so; the state is kept.
     """
@@ -209,7 +209,7 @@ class _Loop:
         shared = torch.stack([loss.float(), loss.new_tensor(float(self.calls.asked_to_stop()))])
         value, stop = mean_over(fabric, shared).tolist()
         if not math.isfinite(value):
-            raise MedtlError(
+            raise DivergedError(
                 f"stage {self.setup.stage.name}: the loss is not finite at step {step}; "
                 "lower --lr or use --precision fp32"
             )

@@ -71,6 +71,7 @@ def build_request(
         schedule=config.schedule,
         warmup=config.warmup,
         momentum=config.momentum,
+        weight_decay=config.weight_decay,
         average=config.average,
         losses=(LossSpec(config.loss or task.defaults.loss),),
         blocks=tuple(block.name for block in network.blocks),

@@ -47,7 +47,7 @@ def ended_runs(folder: StudyFolder) -> list[PlannedRun]:
 
 def trained_stage(folder: StudyFolder, run: str, catalog: Catalog, fabric: Fabric) -> LoadedStage:
     """The last stage of a run. Errors as :func:`medtl.inference.load.read_stage`."""
-    own = Run(folder.run(run))
+    own = Run(folder.results(run))
     return read_stage(own, read_stages(own.path / STAGES)[-1], catalog, fabric)
 
 

@@ -106,7 +106,7 @@ class Request:
     """The settings that a strategy plans for. ``steps`` are those of source and target each.
 
     ``blocks`` are the target network's in order, the head last. ``depth`` counts what the strategy
-    defines. ``optimizer`` None: the strategy chooses.
+    defines. ``optimizer`` and ``weight_decay`` None: the strategy chooses.
     """
 
     source: Domain
@@ -125,6 +125,7 @@ class Request:
     depth: int | None = None
     keep_blocks: int | None = None
     optimizer: str | None = None
+    weight_decay: float | None = None
     initialiser: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  #: the network's, as given
     init_steps: int | None = None  #: steps that the weights of ``init`` were trained for, if known
@@ -150,7 +151,8 @@ class Strategy(Protocol):
 def stage(request: Request, name: str, domain: Domain, steps: int, **changes: Any) -> Stage:
     """A stage with the request's settings, ``changes`` on top; ``rate`` scales every block's.
 
-    An ``optimizer`` among the changes is the strategy's default, which the request's replaces.
+    An ``optimizer`` or a ``weight_decay`` among the changes is the strategy's default, which the
+    request's replaces.
     """
     rate = request.rate * float(changes.pop("rate", 1.0))
     settings = {
@@ -165,6 +167,8 @@ def stage(request: Request, name: str, domain: Domain, steps: int, **changes: An
     }
     if request.optimizer:
         settings["optimizer"] = request.optimizer
+    if request.weight_decay is not None:
+        settings["weight_decay"] = request.weight_decay
     return Stage(name, domain, steps, **settings)
 
 

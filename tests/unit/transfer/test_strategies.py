@@ -160,6 +160,15 @@ def test_strategys_optimizer_is_its_own_until_one_is_asked_for() -> None:
     assert controls(replace(BLOCKED, optimizer="sgd"), stages)[0].optimizer == "sgd"
 
 
+def test_weight_decay_is_the_strategys_until_some_is_asked_for() -> None:
+    (scratched,), (pulled,) = scratch(REQUEST), l2_sp(BLOCKED)
+    assert scratched.weight_decay is None and pulled.weight_decay == 0
+    for decay in (0.0, 0.1):
+        for plan, request in ((scratch, REQUEST), (l2_sp, BLOCKED), (gradual_unfreeze, BLOCKED)):
+            stages = plan(replace(request, weight_decay=decay))
+            assert {stage.weight_decay for stage in stages} == {decay}
+
+
 def test_gradual_unfreezing_opens_one_block_more_per_stage() -> None:
     stages = gradual_unfreeze(BLOCKED)
     assert [each.frozen for each in stages] == [
