@@ -27,18 +27,19 @@ from common import ROOT, describe
 from medtl import api
 from medtl.data.phantom import INDEX, write_phantom
 
-CASES, SIZE, SITES, SHIFT = 90, 32, 2, 0.3
+CASES, SIZE, SITES, SHIFT = 96, 24, 12, 2.0
+SOURCES, TARGETS = ("+".join(f"S{n}" for n in half) for half in (range(1, 7), range(7, 13)))
 NETWORK = "plain-unet"
 REGION = "WT"
 SETTINGS: dict[str, Any] = {
-    "src": "mod:t1+t2,site:S1",
-    "dst": "mod:t1+t2,site:S2",
-    "steps": 150,
+    "src": f"mod:t1+t2,site:{SOURCES}",
+    "dst": f"mod:t1+t2,site:{TARGETS}",
+    "steps": 400,
     "width": 8,
     "optimizer": "adamw",
     "lr": 0.005,
-    "spacing_mm": 3.75,
-    "patch_size": (32, 32, 32),
+    "spacing_mm": 7.5,
+    "patch_size": (24, 24, 24),
     "batch_size": 2,
     "test_fraction": 0.5,
     "device": "cpu",
@@ -136,7 +137,7 @@ def carried_out(options: argparse.Namespace, truth: str, number: int) -> dict[st
 def exchange_labels(data: Path) -> None:
     """Give each case of the source's site the label map of the next one."""
     sites = json.loads((data / INDEX).read_text())["sites"]
-    names = [name for name, site in sites.items() if site == "S1"]
+    names = [name for name, site in sites.items() if site in SOURCES.split("+")]
     labels = [next((data / name).glob("*_seg.nii*")) for name in names]
     contents = [path.read_bytes() for path in labels]
     for path, content in zip(labels, [*contents[1:], contents[0]], strict=True):
