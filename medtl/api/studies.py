@@ -32,6 +32,7 @@ def compare(
     split_seed: int | None = None,
     skip: Sequence[str] | None = None,
     margin: float | None = None,
+    target: float | None = None,
     primary: Mapping[str, Any] | None = None,
     out: Where | None = None,
     jobs: int = 1,
@@ -54,6 +55,7 @@ def compare(
         folds: folds that test each patient once; None: one test set.
         skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
+        target: the validation score to count steps to; None: that of control A at each budget.
         primary: the comparison that the study is made for: strategy, budget, output.
         jobs: runs at once.
         executor: ``"local"``, in processes; ``"slurm"``, in jobs.
@@ -80,6 +82,7 @@ def compare(
         "split_seed": split_seed,
         "skip": skip,
         "margin": margin,
+        "target": target,
         "primary": primary,
         "settings": plain(settings),
     }

@@ -46,6 +46,7 @@ class Arm:
     optimizer: str = ""
     role: str = ""  #: of a control: control-a or control-b
     own_control: str = ""  #: control A at the arm's own rate, where that is another
+    validated: bool = True  #: whether validation looks at labelled patients of the target
 
 
 @dataclass(frozen=True, slots=True)

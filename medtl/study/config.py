@@ -129,6 +129,7 @@ class StudyConfig(BaseModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     skip: Texts = ()  #: of the arms that are added: SKIPPABLE
     margin: Annotated[Positive, Fraction] | None = None
+    target: Annotated[Positive, Fraction] | None = None  #: validation score to reach
     primary: Primary | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 

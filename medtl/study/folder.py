@@ -1,8 +1,8 @@
 """The folder of a study: its settings, its splits, its runs and what became of them.
 
 studies/<name>/ study.yaml plan.json splits/fold-0.json
-                runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/
-                summary.json scores.csv tables.md tables.tex figures/
+                runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/ source-after/<run>.json
+                summary.json scores.csv tables.md tables.tex cost.md figures/
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class ArmRecord(Record):
     role: Literal["", "control-a", "control-b"]
     own_control: str
     budgeted: Flag
+    validated: Flag = True
 
 
 class PlanRecord(Record):
@@ -75,6 +76,7 @@ class State(Record):
     reason: str = ""
     seconds: Number = 0.0
     cpu_seconds: Number = 0.0
+    gpu: str = ""  #: its name, where the run computed on one
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,9 +242,14 @@ def _arms_of(config: StudyConfig, spec: ArmSpec, plan: Plan, catalog: Catalog) -
     optimizer = on_it[-1].optimizer if on_it else ""
     names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
     budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
+    target = plan.request.target
+    validated = all(s.domain == target and s.select_by == "validation" for s in on_it)
+    first = Arm(
+        names[0], spec, starts[0], plan.request.steps, on_target, on_source, budgeted, rate,
+        optimizer, validated=validated,
+    )  # fmt: skip
     return [
-        Arm(name, spec, start, plan.request.steps, on_target, on_source, budgeted, rate, optimizer)
-        for name, start in zip(names, starts, strict=True)
+        replace(first, name=name, start=start) for name, start in zip(names, starts, strict=True)
     ]
 
 

@@ -139,7 +139,7 @@ def _compared(
         against = {}
         for control in _controls_of(records[arm], arms):
             other = scores.runs((network, control, budget), output)
-            if pair := _common(own, other):
+            if pair := common_runs(own, other):
                 against[control] = paired_effect(*pair)
         if CONTROL_A in against:
             effects[network, budget, arm] = against
@@ -165,7 +165,7 @@ def _compared(
     return found
 
 
-def _common(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
+def common_runs(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
     """The runs and patients that both arms have: weights from outside may have seen a patient."""
     sides: tuple[dict[RunKey, dict[str, float]], dict[RunKey, dict[str, float]]] = ({}, {})
     for key in sorted(own.keys() & other.keys()):
