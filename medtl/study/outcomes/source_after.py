@@ -49,7 +49,7 @@ class SourceScorer:
             return found
         try:
             with own_randomness():
-                found = self._score(run)
+                found = self.score(run)
         except Interrupted:
             raise
         except Exception as problem:  # of a plugin, or for want of memory: the study goes on
@@ -59,7 +59,8 @@ class SourceScorer:
         keep_source_after(self.folder, run.name, found)
         return found
 
-    def _score(self, run: PlannedRun) -> SourceAfter:
+    def score(self, run: PlannedRun) -> SourceAfter:
+        """The scores, which are not kept. Raises MedtlError where something cannot be read."""
         config = self.folder.settings(run)
         fabric = build_fabric(config.device, config.precision)
         source = trained_stage(self.folder, run.after, self.catalog, fabric)
