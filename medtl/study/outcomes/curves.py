@@ -26,10 +26,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The validations of all stages, one after the other; ``steps`` are those of training."""
+    """The validations of all stages on the target, one after the other, and their steps."""
 
     points: tuple[Point, ...]
     steps: int
+    source_steps: int = 0  #: of a stage ``source`` of the same run
 
     def first(self, target: float) -> Point | None:
         """The first validation whose score is at least ``target``."""
@@ -37,27 +38,29 @@ class Curve:
 
 
 def read_curve(path: Path) -> Curve:
-    """Of a finished run. A stage named ``source`` is left out: it does not train on the target.
+    """Of a finished run; a stage named ``source`` is not on the target.
 
     Raises:
         RunError: a line cannot be read; names it.
     """
     points: list[Point] = []
-    steps, spent = 0, 0.0
+    steps, source_steps, spent = 0, 0, 0.0
     for stage in read_stages(path / STAGES):
         rows, times = path / stage / ROWS, path / stage / TIMES
-        if stage == SOURCE or not rows.is_file():
+        lines = read_lines(rows) if rows.is_file() else []
+        last = max((row["step"] for row in lines), default=0)
+        if stage == SOURCE:
+            source_steps += last
             continue
-        lines = read_lines(rows)
         seconds = {row["step"]: spent + row["seconds"] for row in _lines(times)}
         points += [
             Point(steps + row["step"], fmean(scores.values()), seconds.get(row["step"]))
             for row in lines
             if (scores := row.get("validation"))
         ]
-        steps += max((row["step"] for row in lines), default=0)
+        steps += last
         spent = max(seconds.values(), default=spent)
-    return Curve(tuple(points), steps)
+    return Curve(tuple(points), steps, source_steps)
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

@@ -100,7 +100,10 @@ def _speeds(
     for place, own in curves.items():
         network, budget, arm = place
         target = targets.get((network, budget)) if arm in looks else None
-        spent = max(before.get(run.after, 0) for run in runs[place])
+        spent = max(
+            before.get(run.after, 0) + curve.source_steps
+            for run, curve in zip(runs[place], own, strict=True)
+        )
         yield find_speed(place, own, target, spent)
 
 

@@ -79,7 +79,7 @@ def _speed_notes(found: Outcomes) -> Iterator[str]:
         yield (
             f"target: {what}; {which}. steps to target: median over runs (Kaplan-Meier) of the "
             "first validation that reaches it, and how many runs did; >: most did not within so "
-            "many steps."
+            "many steps. Empty: nothing is trained, or validation looks at other patients."
         )
     none = {each.place[1] for each in found.speeds if each.place[1] and each.target is None}
     none -= {each.place[1] for each in found.speeds if each.target is not None}

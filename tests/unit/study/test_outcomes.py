@@ -89,7 +89,7 @@ def test_stages_on_the_target_are_one_curve(tmp_path: Path) -> None:
         tmp_path / "run", {"source": [0.9], "head": [0.25, 0.5], "all": [0.75], "end": []}
     )
     found = read_curve(run)
-    assert found.steps == 6
+    assert (found.steps, found.source_steps) == (6, 2)
     assert [(p.step, p.seconds) for p in found.points] == [(2, 6.0), (4, 12.0), (6, 18.0)]
     assert [p.score for p in found.points] == pytest.approx([0.25, 0.5, 0.75])
 
