@@ -16,7 +16,7 @@ from medtl.study.outcomes.calibration import Calibration, read_calibration
 from medtl.study.outcomes.cost import Cost, find_cost
 from medtl.study.outcomes.curves import Curve, read_curve
 from medtl.study.outcomes.efficiency import Efficiency, find_efficiency
-from medtl.study.outcomes.forgetting import Forgetting, find_forgetting
+from medtl.study.outcomes.retention import Retention, find_retention
 from medtl.study.outcomes.source_after import SourceScorer
 from medtl.study.outcomes.speed import Speed, find_speed, target_scores
 from medtl.study.scores import StudyScores, read_run_scores
@@ -34,7 +34,7 @@ class Outcomes:
     speeds: tuple[Speed, ...]
     calibrations: tuple[Calibration, ...]
     efficiencies: tuple[Efficiency, ...]
-    forgotten: tuple[Forgetting, ...]
+    retained: tuple[Retention, ...]
     mapped: bool  #: whether a first layer was adapted to the source's modalities
     not_scored: Mapping[str, str]  #: arm -> why nothing is known of the source after it
     costs: tuple[Cost, ...]
@@ -47,7 +47,7 @@ class Outcomes:
             "steps": [each.to_json() for each in self.speeds],
             "calibration": [each.to_json() for each in self.calibrations],
             "label_efficiency": [each.to_json() for each in self.efficiencies],
-            "source_after": [each.to_json() for each in self.forgotten],
+            "source_after": [each.to_json() for each in self.retained],
             "source_not_scored": dict(self.not_scored),
             "time": {"to_target": to_target, "cost": [each.to_json() for each in self.costs]},
         }
@@ -66,7 +66,7 @@ def find_outcomes(
     done = {name for name, state in states.items() if state.status == "done"}
     runs = arm_runs(folder, [run for run in every if run.name in done])
     own = {place: those for place, those in runs.items() if place[2] != SOURCE}
-    forgotten, mapped, not_scored = _forgotten(folder, own, catalog, reporter)
+    retained, mapped, not_scored = _retained(folder, own, catalog, reporter)
     calibrations = (
         read_calibration(place, [folder.run(run.name) for run in those])
         for place, those in own.items()
@@ -79,7 +79,7 @@ def find_outcomes(
         tuple(_speeds(folder, plan, config, own)),
         tuple(each for each in calibrations if each),
         tuple(find_efficiency(config, scores, plan.arms)),
-        tuple(forgotten),
+        tuple(retained),
         mapped,
         not_scored,
         tuple(find_cost(at, [states[run.name] for run in those]) for at, those in begun.items()),
@@ -107,15 +107,15 @@ def _speeds(
         yield find_speed(place, own, target, spent)
 
 
-def _forgotten(
+def _retained(
     folder: StudyFolder, runs: Runs, catalog: Catalog, reporter: Reporter
-) -> tuple[list[Forgetting], bool, dict[str, str]]:
+) -> tuple[list[Retention], bool, dict[str, str]]:
     """Of arms that start from the source's run; whether first layers were adapted; what failed."""
     metric, scorer = folder.plan.metric, SourceScorer(folder, catalog)
     after = {place: [run for run in those if run.after] for place, those in runs.items()}
     sources = dict.fromkeys(run.after for those in after.values() for run in those)
     before = {name: read_run_scores(folder.run(name), metric) for name in sources}
-    found: list[Forgetting] = []
+    found: list[Retention] = []
     not_scored: dict[str, str] = {}
     mapped, done = False, 0
     with reporter.progress("scoring the source again", sum(map(len, after.values()))) as advance:
@@ -130,5 +130,5 @@ def _forgotten(
                 else:
                     own[run.fold, run.seed] = kept.scores
             starts = {(run.fold, run.seed): before[run.after] for run in those}
-            found += find_forgetting(place, starts, own)
+            found += find_retention(place, starts, own)
     return found, mapped, not_scored

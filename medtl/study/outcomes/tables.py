@@ -17,7 +17,7 @@ from medtl.transfer.strategies.base import CONTROL_A
 def outcome_tables(found: Outcomes, *, synthetic: bool) -> list[Table]:
     """Those that are the same however often a study was stopped."""
     tables = [_took_table(found, synthetic)]
-    if found.forgotten or found.not_scored:
+    if found.retained or found.not_scored:
         tables.append(_source_table(found, synthetic))
     return tables
 
@@ -112,8 +112,8 @@ def _reached(each: Efficiency) -> str:
 
 
 def _source_table(found: Outcomes, synthetic: bool) -> Table:
-    places = [each.place for each in found.forgotten]
-    outputs = list(dict.fromkeys(each.output for each in found.forgotten))
+    places = [each.place for each in found.retained]
+    outputs = list(dict.fromkeys(each.output for each in found.retained))
     rows = tuple(
         (
             each.output,
@@ -121,7 +121,7 @@ def _source_table(found: Outcomes, synthetic: bool) -> Table:
             *(each.place[2], str(each.effect.runs), str(each.effect.n)),
             *(f"{each.before:.2f}", f"{each.after:.2f}", gain_cell(each.effect.to_json())),
         )
-        for each in sorted(found.forgotten, key=lambda each: outputs.index(each.output))
+        for each in sorted(found.retained, key=lambda each: outputs.index(each.output))
     )
     columns = (
         *(output_word(found.metric), *_head(places)),

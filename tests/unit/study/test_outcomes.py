@@ -18,9 +18,9 @@ from medtl.study.outcomes.calibration import Calibration, read_calibration
 from medtl.study.outcomes.cost import find_cost, total
 from medtl.study.outcomes.curves import Curve, Point, read_curve
 from medtl.study.outcomes.efficiency import Efficiency, find_efficiency
-from medtl.study.outcomes.forgetting import Forgetting, find_forgetting
 from medtl.study.outcomes.found import Outcomes
 from medtl.study.outcomes.median_time import median_time
+from medtl.study.outcomes.retention import Retention, find_retention
 from medtl.study.outcomes.speed import find_speed, target_scores
 from medtl.study.outcomes.tables import cost_table, outcome_tables
 from medtl.study.scores import RunScores, StudyScores
@@ -129,7 +129,7 @@ def test_without_validation_nothing_is_reached() -> None:
     assert (found.runs, found.steps, found.longest) == (0, None, 100)
 
 
-def forgotten(seeds: int, n: int = 8) -> tuple[list[Forgetting], np.ndarray, np.ndarray]:
+def retained(seeds: int, n: int = 8) -> tuple[list[Retention], np.ndarray, np.ndarray]:
     draw = np.random.default_rng(1)
     before_PS = draw.uniform(0.5, 0.9, (n, seeds))
     after_PS = before_PS - draw.uniform(0, 0.2, (n, seeds))
@@ -141,11 +141,11 @@ def forgotten(seeds: int, n: int = 8) -> tuple[list[Forgetting], np.ndarray, np.
         (0, s): RunScores({"WT": {**of(before_PS, s), "only": 0.9}}, {}) for s in range(seeds)
     }
     after = {(0, s): {"WT": of(after_PS, s)} for s in range(seeds)}
-    return list(find_forgetting(PLACE, before, after)), before_PS, after_PS
+    return list(find_retention(PLACE, before, after)), before_PS, after_PS
 
 
 def test_forgetting_of_one_seed_is_the_paired_t_test_on_common_patients() -> None:
-    (found,), before_PS, after_PS = forgotten(1)
+    (found,), before_PS, after_PS = retained(1)
     tested = ttest_rel(after_PS[:, 0], before_PS[:, 0])
     assert found.effect.p == pytest.approx(tested.pvalue)
     assert found.effect.low == pytest.approx(tested.confidence_interval().low)
@@ -153,7 +153,7 @@ def test_forgetting_of_one_seed_is_the_paired_t_test_on_common_patients() -> Non
 
 
 def test_forgetting_is_after_less_before_over_all_runs() -> None:
-    (found,), before_PS, after_PS = forgotten(3)
+    (found,), before_PS, after_PS = retained(3)
     assert found.before == pytest.approx(before_PS.mean())
     assert found.after == pytest.approx(after_PS.mean())
     assert found.effect.mean == pytest.approx(after_PS.mean() - before_PS.mean())
@@ -268,7 +268,7 @@ def outcomes(**changes: Any) -> Outcomes:
         "speeds": speeds,
         "calibrations": (),
         "efficiencies": (),
-        "forgotten": (),
+        "retained": (),
         "mapped": False,
         "not_scored": {},
         "costs": (cost,),

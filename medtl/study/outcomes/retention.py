@@ -14,7 +14,7 @@ from medtl.study.scores import RunScores, by_patient
 
 
 @dataclass(frozen=True, slots=True)
-class Forgetting:
+class Retention:
     """Of an arm in one output: the source's own mean score, and what the transfer changed.
 
     ``effect``: after less before, on the same test patients of the source; runs are paired by fold
@@ -35,11 +35,11 @@ class Forgetting:
         }
 
 
-def find_forgetting(
+def find_retention(
     place: Place,
     before: Mapping[tuple[int, int], RunScores],
     after: Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]],
-) -> Iterator[Forgetting]:
+) -> Iterator[Retention]:
     """In every output; ``before`` and ``after`` by fold and seed.
 
     ``after``: run -> output -> patient -> score.
@@ -52,4 +52,4 @@ def find_forgetting(
         }
         if pair := common_runs(own, other):
             means = [fmean(map(fmean, by_patient(side.values()).values())) for side in pair]
-            yield Forgetting(place, output, means[1], means[0], paired_effect(*pair))
+            yield Retention(place, output, means[1], means[0], paired_effect(*pair))
