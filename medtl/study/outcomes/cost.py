@@ -44,7 +44,7 @@ def find_cost(place: Place, states: Sequence[State]) -> Cost:
 def total(costs: Sequence[Cost]) -> Cost:
     """Of the whole study."""
     return Cost(
-        ("", "", "all"),
+        ("", "", "total"),
         sum(cost.runs for cost in costs),
         sum(cost.cpu_seconds for cost in costs),
         sum(cost.gpu_seconds for cost in costs),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from medtl.runtime.records import read_lines, read_stages
+from medtl.runtime.records import read_lines, read_stages, readable_lines
 from medtl.runtime.run_folder import STAGES
 from medtl.training.loop import ROWS, TIMES
 from medtl.transfer.strategies.base import SOURCE
@@ -52,7 +52,7 @@ def read_curve(path: Path) -> Curve:
         if stage == SOURCE:
             source_steps += last
             continue
-        seconds = {row["step"]: spent + row["seconds"] for row in _lines(times)}
+        seconds = {step: spent + own for step, own in _seconds(times).items()}
         points += [
             Point(steps + row["step"], fmean(scores.values()), seconds.get(row["step"]))
             for row in lines
@@ -63,5 +63,7 @@ def read_curve(path: Path) -> Curve:
     return Curve(tuple(points), steps, source_steps)
 
 
-def _lines(path: Path) -> list[dict[str, float]]:
-    return read_lines(path) if path.is_file() else []
+def _seconds(path: Path) -> dict[int, float]:
+    """Step -> seconds, as far as they can be read: scores do not depend on them."""
+    rows = readable_lines(path)[0] if path.is_file() else []
+    return {row["step"]: row["seconds"] for row in rows if isinstance(row.get("seconds"), float)}

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from medtl.data.case import Cohort
 from medtl.data.domain import parse_domain, select
-from medtl.errors import ConfigError, Interrupted, WeightsError
+from medtl.errors import ConfigError, Interrupted, MedtlError, WeightsError
 from medtl.evaluation.evaluate import SCORES
 from medtl.evaluation.intervals import patient_means
 from medtl.inference.load import LoadedStage
@@ -52,6 +52,8 @@ class SourceScorer:
                 found = self.score(run)
         except Interrupted:
             raise
+        except MedtlError as problem:
+            return SourceAfter(reason=str(problem))
         except Exception as problem:  # of a plugin, or for want of memory: the study goes on
             return SourceAfter(
                 reason=" ".join(f"{type(problem).__name__}: {problem}".split())[:300]
