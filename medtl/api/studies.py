@@ -32,6 +32,7 @@ def compare(
     split_seed: int | None = None,
     skip: Sequence[str] | None = None,
     margin: float | None = None,
+    target: float | None = None,
     primary: Mapping[str, Any] | None = None,
     tune: int | None = None,
     storage: str | None = None,
@@ -56,6 +57,7 @@ def compare(
         folds: folds that test each patient once; None: one test set.
         skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
+        target: the validation score to count steps to; None: that of control A at each budget.
         primary: the comparison that the study is made for: strategy, budget, output.
         tune: trials of each arm, which choose its rate on validation patients.
         storage: URL of a database that holds the trials, for several machines; None: a file in the
@@ -85,6 +87,7 @@ def compare(
         "split_seed": split_seed,
         "skip": skip,
         "margin": margin,
+        "target": target,
         "primary": primary,
         "tune": tune,
         "settings": plain(settings),

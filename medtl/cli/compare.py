@@ -76,6 +76,13 @@ def compare(
         float | None,
         typer.Option(help="Largest difference that does not matter.", rich_help_panel=_STUDY),
     ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="Validation score to count steps to; default: control A's.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
     skip: Annotated[
         str | None,
         typer.Option(
@@ -238,6 +245,7 @@ def compare(
             "seeds": seeds,
             "folds": folds,
             "margin": margin,
+            "target": target,
             "skip": skip,
             "tune": tune,
             "settings": settings,

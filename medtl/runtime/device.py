@@ -28,6 +28,14 @@ PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "
 _DRAWING = RLock()
 
 
+def gpu_name(device: str) -> str:
+    """The GPU that :func:`build_fabric` would take; "" where it takes the processor."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    apple = device in ("auto", "mps") and torch.backends.mps.is_available()
+    return "Apple GPU" if apple else ""
+
+
 def build_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
     """Set up Fabric and start its processes. ``auto`` takes bf16 if the device computes in it.
 

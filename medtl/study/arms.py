@@ -47,6 +47,7 @@ class Arm:
     role: str = ""  #: of a control: control-a or control-b
     own_control: str = ""  #: control A at the arm's own rate, where that is another
     tuned_from: str = ""  #: of a tuned arm: the untuned one
+    validated: bool = True  #: whether validation looks at labelled patients of the target
 
 
 @dataclass(frozen=True, slots=True)

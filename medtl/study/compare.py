@@ -21,6 +21,8 @@ from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
 from medtl.study.figures import label_efficiency, paired_differences
 from medtl.study.folder import SUMMARY, StudyFolder, begun, folder_for, start_study
+from medtl.study.outcomes.found import Outcomes, find_outcomes
+from medtl.study.outcomes.tables import cost_table, outcome_tables
 from medtl.study.plan import StudyPlan, plan_study
 from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
@@ -38,6 +40,7 @@ class Study(Shown):
     folder: Path
     config: StudyConfig
     found: Findings
+    outcomes: Outcomes
     failed: Mapping[str, str]
     cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
     is_synthetic: bool
@@ -61,10 +64,15 @@ class Study(Shown):
         return [each.to_json() for each in self.found.comparisons]
 
     def tables(self) -> list[Table]:
-        tables = found_tables(self.found, synthetic=self.is_synthetic)
+        return [*self.lasting_tables(), cost_table(self.outcomes, synthetic=self.is_synthetic)]
+
+    def lasting_tables(self) -> list[Table]:
+        """Those without times: they are the same however often the study was stopped."""
+        synthetic = self.is_synthetic
+        tables = found_tables(self.found, synthetic=synthetic)
         if self.tuned:
-            tables += self.tuned.tables(self.found.metric, synthetic=self.is_synthetic)
-        return tables
+            tables += self.tuned.tables(self.found.metric, synthetic=synthetic)
+        return [*tables, *outcome_tables(self.outcomes, synthetic=synthetic)]
 
     def to_json(self) -> dict[str, Any]:
         """As ``summary.json`` holds it, and ``--json`` prints it."""
@@ -73,6 +81,7 @@ class Study(Shown):
             "study": self.config.model_dump(mode="json"),
             **self.found.to_json(),
             **({"tuning": self.tuned.to_json()} if self.tuned else {}),
+            "outcomes": self.outcomes.to_json(),
             "cpu_seconds": dict(self.cost),
             "failed": dict(self.failed),
         }
@@ -127,7 +136,7 @@ def compare(
             hint = f"go on with: medtl compare --out {path}" + (" --storage ..." if storage else "")
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
         scores = read_study_scores(folder)
-        study = summarise(folder, scores, failed, tuple(reporter.warnings))
+        study = summarise(folder, scores, failed, catalog, reporter)
         _write(folder, study, scores, reporter)
     if failed:
         reporter.warn(
@@ -142,22 +151,23 @@ def summarise(
     folder: StudyFolder,
     scores: StudyScores,
     failed: Mapping[str, str],
-    warnings: tuple[str, ...],
+    catalog: Catalog,
+    reporter: Reporter,
 ) -> Study:
     """What the finished runs of a study say."""
     record = folder.plan
     if not scores.cells:
         reasons = next(iter(failed.values()), "no run has ended")
         raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")
-    found = find(folder.config, scores, record.arms)
     return Study(
         folder.path,
         folder.config,
-        found,
+        find(folder.config, scores, record.arms),
+        find_outcomes(folder, scores, catalog, reporter),
         failed,
         _cost(folder),
         record.synthetic,
-        warnings,
+        tuple(reporter.warnings),
         read_tuned(folder, scores),
     )
 
@@ -178,7 +188,8 @@ def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Rep
     path, synthetic = folder.path, study.is_synthetic
     rows = list(scores.rows())
     write_csv(path / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
-    tables = warned(study.tables(), "")
+    tables, cost = warned(study.lasting_tables(), ""), study.tables()[-1]
+    write_text(path / "cost.md", cost.markdown())
     write_text(path / "tables.md", "\n".join(table.markdown() for table in tables))
     write_text(path / "tables.tex", "\n".join(table.latex() for table in tables))
     (path / "figures").mkdir(exist_ok=True)
@@ -192,5 +203,5 @@ def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Rep
         with attempted(target.name, reporter.warn):
             label_efficiency(target, study.found, network, synthetic=synthetic)
     folder.write_json(SUMMARY, study.to_json())
-    for table in tables:
+    for table in (*tables, cost):
         reporter.show(table)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from medtl.config import Fraction, Natural, Patients, Positive, checked, read_settings
+from medtl.config import Natural, Patients, Positive, checked, read_settings
 from medtl.errors import ConfigError, near_or_known, shown
 from medtl.runtime.files import file_name, from_home, portable
 from medtl.runtime.records import complaint
@@ -134,7 +134,8 @@ class StudyConfig(BaseModel):
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     skip: Texts = ()  #: of the arms that are added: SKIPPABLE
-    margin: Annotated[Positive, Fraction] | None = None
+    margin: Annotated[Positive, Field(lt=1)] | None = None
+    target: Annotated[Positive, Field(lt=1)] | None = None  #: validation score to reach
     tune: Annotated[int, Field(ge=FEWEST_TRIALS, le=MOST_TRIALS)] | None = None  #: trials per arm
     primary: Primary | None = None
     settings: dict[str, Any] = Field(default_factory=dict)

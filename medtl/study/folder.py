@@ -1,9 +1,9 @@
 """The folder of a study: its settings, its splits, its runs and what became of them.
 
 studies/<name>/ study.yaml plan.json splits/fold-0.json
-                runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/
+                runs/<run>/ logs/<run>.jsonl state/<run>.json slurm/ source-after/<run>.json
                 tuning/plan.json tuning/<search>.json tuning.db
-                summary.json scores.csv tables.md tables.tex figures/
+                summary.json scores.csv tables.md tables.tex cost.md figures/
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class ArmRecord(Record):
     own_control: str
     budgeted: Flag
     tuned_from: str = ""
+    validated: Flag = True
 
 
 class PlanRecord(Record):
@@ -83,6 +84,7 @@ class State(Record):
         None  #: of a trial, on validation patients; None: its loss was not finite
     )
     same_as: FolderName | Literal[""] = ""  #: the run whose results it has, as both are equal
+    gpu: str = ""  #: its name, where the run computed on one
 
 
 @dataclass(frozen=True, slots=True)

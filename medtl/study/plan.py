@@ -278,13 +278,15 @@ def _arms_of(
     optimizer = on_it[-1].optimizer if on_it else ""
     names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
     budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
-    steps = plan.request.steps
+    target, steps = plan.request.target, plan.request.steps
+    validated = all(s.domain == target and s.select_by == "validation" for s in on_it)
+    first = Arm(
+        names[0], spec, starts[0], steps, on_target, on_source, budgeted, rate, optimizer,
+        validated=validated,
+    )  # fmt: skip
     before = {start: _steps_behind([weights]) for start, weights in outside.items()}
     return [
-        Arm(
-            *(name, spec, start, steps, on_target, before.get(start, on_source)),
-            *(budgeted, rate, optimizer),
-        )
+        replace(first, name=name, start=start, on_source=before.get(start, on_source))
         for name, start in zip(names, starts, strict=True)
     ]
 

@@ -140,7 +140,7 @@ def _compared(
         controls = _controls_of(records[arm], arms)
         for control in controls:
             other = scores.runs((network, control, budget), output)
-            if pair := shared_runs(own, other):
+            if pair := common_runs(own, other):
                 against[control] = paired_effect(*pair)
         if controls[0] in against:
             effects[network, budget, arm] = against
@@ -166,7 +166,7 @@ def _compared(
     return found
 
 
-def shared_runs(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
+def common_runs(own: Runs, other: Runs) -> tuple[Runs, Runs] | None:
     """The runs and patients that both arms have: weights from outside may have seen a patient.
 
     None: there are no such runs.

@@ -15,6 +15,7 @@ from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.run_folder import CONFIG, SUMMARY, Run
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
+from medtl.study.outcomes.kept_scores import forget_source_after
 from medtl.study.trials.validation import validation_score
 
 #: Runs with what became of each, as they end.
@@ -27,12 +28,13 @@ Executor = Callable[[StudyFolder, Iterable[PlannedRun]], Ended]
 def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     """One run from where it stands to its end; what became of it is written, too."""
     folder, recorder = StudyFolder(path), Recorder(silent=True)
+    forget_source_after(folder, run.name)
     began, cpu = perf_counter(), process_time()
     try:
-        _train(folder, run, catalog or load_catalog(), recorder)
-        state = State(status="done")
+        catalog = catalog or load_catalog()
+        state = State(status="done", gpu=_train(folder, run, catalog, recorder))
         if run.trial is not None:
-            state = State(status="done", score=validation_score(folder.run(run.name)))
+            state = state.model_copy(update={"score": validation_score(folder.run(run.name))})
     except DivergedError as problem:
         # A trial has shown by it that its settings are too much.
         status: Literal["done", "failed"] = "failed" if run.trial is None else "done"
@@ -51,11 +53,16 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     folder.write_state(run.name, state)
     if run.trial is not None and state.status == "done":
         shutil.rmtree(folder.run(run.name), ignore_errors=True)  # weights that nobody needs
+    elif state.status == "done" and run.after and catalog:
+        from medtl.study.outcomes.source_after import SourceScorer
+
+        SourceScorer(folder, catalog)(run)  # here, as several runs are carried out at once
     return state
 
 
-def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Reporter) -> None:
-    from medtl.runtime.device import own_randomness
+def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Reporter) -> str:
+    """Returns the name of the GPU, "" where it is the processor that computes."""
+    from medtl.runtime.device import gpu_name, own_randomness
     from medtl.training.launch import going_on, launch
 
     path = folder.run(run.name)
@@ -66,6 +73,7 @@ def _train(folder: StudyFolder, run: PlannedRun, catalog: Catalog, reporter: Rep
             launch(rest, catalog, reporter, Run(path))
     if not (path / SUMMARY).is_file() and run.after and run.trial is None:
         raise RunError(f"{path}: nothing was scored, as no test patient has a label of the target")
+    return gpu_name(folder.settings(run).device)
 
 
 def _log(folder: StudyFolder, run: PlannedRun, recorder: Recorder, end: str) -> None:

@@ -47,6 +47,10 @@ STATES, KEEP_SECONDS = 10, 300.0
 ROWS = "metrics.jsonl"
 
 
+#: Seconds of training until each validation; not in ROWS, which are the same in every repetition.
+TIMES = "times.jsonl"
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What a stage ended with: averaged weights, the best by validation and the last."""
@@ -169,6 +173,8 @@ class _Loop:
         if fabric.is_global_zero and (lost := cut_rows(setup.folder / ROWS, self.progress.step)):
             rows = setup.folder / ROWS
             calls.warn(f"{rows}: lines that cannot be read are dropped: {lost}")
+        if fabric.is_global_zero:
+            cut_rows(setup.folder / TIMES, self.progress.step)
         #: objective and optimiser as Fabric set them up
         self.model, self.stepper = fabric.setup(objective, self.optimizer)
         clear, at_once = self.stepper.zero_grad, self.progress.at_once
@@ -232,6 +238,9 @@ class _Loop:
         if self.setup.fabric.is_global_zero:
             with self.calls.profile.span(KEEP):
                 append_line(self.setup.folder / ROWS, row)
+                if "validation" in row:
+                    spent = {"step": progress.step, "seconds": progress.seconds}
+                    append_line(self.setup.folder / TIMES, spent)
                 if state_due or stop or halved or now - self.kept > KEEP_SECONDS:
                     self.resumable.write(self.setup.folder / STATE, progress)
                     self.kept = now

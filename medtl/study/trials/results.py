@@ -10,7 +10,7 @@ from medtl.evaluation.comparison.effects import Effect, paired_effect
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, titled
 from medtl.runtime.table import Table
 from medtl.study.folder import StudyFolder
-from medtl.study.results import shared_runs
+from medtl.study.results import common_runs
 from medtl.study.scores import StudyScores
 from medtl.study.trials.records import Choice, Search, read_choice, read_tuning_plan
 
@@ -100,7 +100,7 @@ def _gains(scores: StudyScores, origin: Mapping[str, str]) -> Iterator[Gain]:
                 continue
             own = scores.runs((network, arm, budget), output)
             other = scores.runs((network, origin[arm], budget), output)
-            if pair := shared_runs(own, other):
+            if pair := common_runs(own, other):
                 yield Gain(network, budget, arm, origin[arm], output, paired_effect(*pair))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +16,10 @@ from safetensors.torch import load_file
 
 from medtl import api
 from medtl.errors import ConfigError, RunError
+from medtl.plugins.catalog import load_catalog
+from medtl.study.folder import StudyFolder
+from medtl.study.outcomes.source_after import SourceScorer
+from medtl.study.scores import read_run_scores
 from medtl.transfer.weights import BEST, read_weights, write_summed
 
 TINY: dict[str, Any] = {
@@ -140,11 +146,17 @@ def test_differences_are_means_over_patients_of_seeds_averaged_first(study: api.
 
 
 def test_the_same_call_again_trains_nothing_and_ends_the_same(study: api.Study, data: Path) -> None:
-    before = (study.folder / "summary.json").read_bytes()
-    times = {path: path.stat().st_mtime_ns for path in (study.folder / "state").iterdir()}
+    names = ("summary.json", "tables.md", "tables.tex", "cost.md")
+    before = [(study.folder / name).read_bytes() for name in names]
+    lost = study.folder / "source-after" / "linear-probe-n3-f0-s0.json"
+    kept = lost.read_bytes()
+    lost.unlink()  # as if the study had been killed before
+    done = [p for name in ("state", "source-after") for p in (study.folder / name).iterdir()]
+    times = {path: path.stat().st_mtime_ns for path in done}
     api.compare(**STUDY, data=data, out=study.folder)
-    assert (study.folder / "summary.json").read_bytes() == before
-    assert {path: path.stat().st_mtime_ns for path in (study.folder / "state").iterdir()} == times
+    assert [(study.folder / name).read_bytes() for name in names] == before
+    assert {path: path.stat().st_mtime_ns for path in done} == times
+    assert lost.read_bytes() == kept
 
 
 def test_another_setting_is_refused(study: api.Study, data: Path) -> None:
@@ -157,6 +169,50 @@ def test_files_for_papers_are_written(study: api.Study) -> None:
         assert (study.folder / name).stat().st_size > 0
     assert "synthetic phantom" in (study.folder / "tables.md").read_text()
     assert r"\toprule" in (study.folder / "tables.tex").read_text()
+
+
+def test_steps_to_the_score_of_control_a_are_counted(study: api.Study) -> None:
+    found = json.loads((study.folder / "summary.json").read_text())["outcomes"]["steps"]
+    rows = {(row["arm"], row["budget"]): row for row in found}
+    ends = []
+    for seed in (0, 1):
+        path = study.folder / "runs" / f"control-a-nall-f0-s{seed}" / "scratch" / "metrics.jsonl"
+        last = json.loads(path.read_text().splitlines()[-1])
+        ends.append(fmean(last["validation"].values()))
+    own = rows["control-a", "all"]
+    assert own["target"] == pytest.approx(fmean(ends))
+    assert own["reached"] == sum(end >= fmean(ends) for end in ends)
+    assert rows["linear-probe", "all"]["source_steps"] == 2
+    # Three patients leave none for validation.
+    assert rows["linear-probe", "3"]["runs"] == 0
+    text = (study.folder / "tables.md").read_text()
+    assert "What it took" in text and "What is left of the source?" in text
+    assert "hours" not in text
+    assert "processor hours" in (study.folder / "cost.md").read_text()
+
+
+def test_a_transferred_network_is_scored_on_the_source(study: api.Study) -> None:
+    folder = StudyFolder(study.folder)
+    scorer = SourceScorer(folder, load_catalog())
+    runs = {run.name: run for run in folder.runs()}
+    run = runs["linear-probe-nall-f0-s0"]
+    # Were control A its source, whose domain is the target, these would be its own test scores.
+    swapped = replace(run, name="swapped", after="control-a-nall-f0-s0")
+    shutil.copytree(folder.run(run.name), folder.run("swapped"))
+    try:
+        found = scorer.score(swapped)
+    finally:
+        shutil.rmtree(folder.run("swapped"))
+    assert found.scores == read_run_scores(folder.run(run.name), "dice").scores
+    assert not found.mapped
+    before = read_run_scores(folder.run("source-f0-s0"), "dice").scores
+    after = scorer(runs["zero-shot-f0-s0"])
+    assert after.mapped
+    assert {name: set(own) for name, own in after.scores.items()} == {
+        name: set(own) for name, own in before.items()
+    }
+    for region, own in after.scores.items():  # there and back: but for the scale of a layer
+        assert list(own.values()) == pytest.approx(list(before[region].values()), abs=0.02)
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(data: Path, tmp_path: Path) -> None:

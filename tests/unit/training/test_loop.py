@@ -255,8 +255,9 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(
         with pytest.raises(Interrupted):
             trained(tmp_path / "cut", asked_to_stop=Stopper(after))
     # What was written after the state was kept, and a line that was cut off, go again.
-    with (tmp_path / "cut" / "metrics.jsonl").open("a") as rows:
-        rows.write('{"step": 999, "loss": 1.0}\n{"step": 10')
+    for name in ("metrics.jsonl", "times.jsonl"):
+        with (tmp_path / "cut" / name).open("a") as rows:
+            rows.write('{"step": 999, "loss": 1.0}\n{"step": 10')
     cut = trained(tmp_path / "cut")
     for name in whole.last:
         assert torch.equal(cut.last[name], whole.last[name])
@@ -265,6 +266,12 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(
     assert (tmp_path / "cut" / "metrics.jsonl").read_text() == (
         tmp_path / "whole" / "metrics.jsonl"
     ).read_text()
+    times = read_lines(tmp_path / "cut" / "times.jsonl")
+    validated = [
+        row["step"] for row in read_lines(tmp_path / "cut" / "metrics.jsonl") if "validation" in row
+    ]
+    assert [row["step"] for row in times] == validated
+    assert [row["seconds"] for row in times] == sorted(row["seconds"] for row in times)
 
 
 def test_dropout_is_another_at_every_step(tmp_path: Path) -> None:
