@@ -41,8 +41,6 @@ python_maximum_signature_line_length = 88
 # Names outside of medtl stay plain text: their inventories would need a network. Inside of it,
 # nothing but what is private to a module may be without a page.
 nitpick_ignore_regex = [
-    # Parts of results of studies, whose classes have no page of their own.
-    (r"py:class", r"medtl\.(study|evaluation\.comparison)\..*"),
     (
         r"py:.*",
         r"(collections|dataclasses|gzip|lightning_fabric|matplotlib|monai|nibabel|nn|np|numpy|pathlib"
