@@ -5,15 +5,16 @@ that falls with 1 / n and one that falls with 1 / n^2 (Hoeffding 1948; Sutherlan
 pilot tells both: permutations have the second, the jackknife over patients has the first and twice
 the second. No patient is drawn twice: copies would make the domains more different than they are.
 
-With d, the difference of the domains' mean embeddings (s = |d|^2), and the covariance C of one
-domain, of equal spread in both, these are
+Let ``d`` be the difference of the domains' mean embeddings, ``s = |d|^2``, and C the covariance of
+one domain, of equal spread in both. These variances are then
 
-- unpaired: 8 z / n + (8 / n^2) t, and over permutations (8 / n^2) (t + z / 2 + s^2 / 16);
-- paired, with C of the patients' differences: 4 z / n + (2 / n^2) t, and (2 / n^2) (t + 2 z + s^2),
+- unpaired ``8 z / n + 8 t / n^2``, over permutations ``8 (t + z / 2 + s^2 / 16) / n^2``;
+- paired, with C of the patients' differences, ``4 z / n + 2 t / n^2`` and
+  ``2 (t + 2 z + s^2) / n^2``,
 
-where t is the sum of C's squared eigenvalues and z = (d, C d), which is at most s sqrt(t). The
-factors of n are exact. The threshold is the pilot's multiple of the standard deviation over
-permutations.
+where ``t`` is the sum of C's squared eigenvalues and ``z = (d, C d)``, which is at most
+``s sqrt(t)``. The factors of n are exact. The threshold is the pilot's multiple of the standard
+deviation over permutations.
 """
 
 from __future__ import annotations
