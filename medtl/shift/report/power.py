@@ -56,11 +56,12 @@ class ShiftPower(Shown):
     def sentence(self) -> str:
         """The plan; without a shift, what these patients would have found."""
         row = self.row
+        where = "in both domains" if self.pilot.design.paired else "per domain"
         now = f"{row.n_source} and {row.n_target} patients"
         if self.pilot.found:
             return (
                 f"A shift as in this pilot ({row.metric} {number(self.pilot.shift)}) takes "
-                f"{_number(self.patients)} patients per domain for a power of {POWER:.0%} "
+                f"{_number(self.patients)} patients {where} for a power of {POWER:.0%} "
                 f"(95% interval {_range(self.interval)}); {now} have {percent(self.power)}."
             )
         shows = f"The pilot shows no shift (p = {probability(self.pilot.p)})"
@@ -70,7 +71,7 @@ class ShiftPower(Shown):
         return (
             f"{shows}, so that none can be planned for. With a power of {POWER:.0%}, {now} find a "
             f"{row.metric} of {number(self.smallest)}; half of that takes "
-            f"{_number(half)} patients per domain."
+            f"{_number(half)} patients {where}."
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ def test_power_is_told_after_the_verdict_and_written(
     told = "".join(capsys.readouterr())
     assert "Patients that find a shift with a power of 80%; synthetic phantom" in told
     assert "8, 8 (pilot)" in told
-    assert "patients per domain for a power of 80%" in told
+    assert "patients in both domains for a power of 80%" in told
     written = json.loads((tmp_path / "out" / "power.json").read_text())
     assert written["metric"] == "mmd" and written["design"] == "paired"
     assert written["found"] and written["synthetic"] and 6 <= written["patients"] <= 8
