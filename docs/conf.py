@@ -41,8 +41,8 @@ python_maximum_signature_line_length = 88
 # Names outside of medtl stay plain text: their inventories would need a network. Inside of it,
 # nothing but what is private to a module may be without a page.
 nitpick_ignore_regex = [
-    # Parts of results of studies, whose classes have no page of their own.
-    (r"py:class", r"medtl\.(study|evaluation\.comparison)\..*"),
+    # Plan and folder of a study, which are no part of the reference.
+    (r"py:class", r"medtl\.study\.(arms|finished\.runs|folder|plan)\..*"),
     (
         r"py:.*",
         r"(collections|dataclasses|gzip|lightning_fabric|matplotlib|monai|nibabel|nn|np|numpy|pathlib"
@@ -51,7 +51,8 @@ nitpick_ignore_regex = [
     # Type variables, and names for unions.
     (
         r"py:class",
-        r"medtl\.(evaluation\.intervals\.Key|config\.Config|runtime\.parallel\.(Item|Result)"
+        r"medtl\.(evaluation\.(intervals\.Key|comparison\.verdicts\.K)|config\.Config"
+        r"|runtime\.parallel\.(Item|Result)"
         r"|data\.formats\.label_names\.Regions|inference\.temperature\.Temperature)|Where|Spacing|Stack",
     ),
     # Records of what a file holds: their modules are no part of the reference.

@@ -34,6 +34,7 @@ class ShiftSettings(TypedDict, total=False):
     ignore_column: str | Sequence[str]
     series: str | Sequence[str]
     attribute: bool
+    power: bool
     seed: int
     run: Where | None
     layer: str | None

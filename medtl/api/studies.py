@@ -117,20 +117,24 @@ def compare_runs(runs: Sequence[Where], *, margin: float | None = None) -> Finis
     return compare_finished([from_home(run) for run in runs], margin=margin)
 
 
-def plan_power(study: Where, *, difference: float | None = None) -> PowerPlan:
+def plan_power(
+    study: Where, *, difference: float | None = None, width: float | None = None
+) -> PowerPlan:
     """How many test patients and seeds the next study needs, from the scores of a finished one.
 
     Args:
-        difference: what has to be found with a power of 80%; None: the study's margin.
+        difference: what has to be found with a power of 80%; None: the study's margin, or else half
+            of ``width``.
+        width: of a 95% interval, from low to high; None: twice the difference.
 
     Raises:
-        ConfigError: no difference is given, and the study has no margin.
+        ConfigError: neither is given, and the study has no margin.
         DataError: the study has one run per arm, so that training noise is unknown.
     """
     from medtl.study.folder import open_study
     from medtl.study.power import plan_power as planned
 
-    return planned(open_study(from_home(study)), difference)
+    return planned(open_study(from_home(study)), difference, width)
 
 
 def similarity(

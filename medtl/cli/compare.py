@@ -169,6 +169,13 @@ def compare(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="With --power: width of an interval; default: twice --margin.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     similarity: Annotated[
         Path | None,
         typer.Option(
@@ -197,6 +204,7 @@ def compare(
     """Compare transfer strategies with controls on the same splits: did the transfer help?"""
     from medtl.cli.errors import SOME_FAILED
     from medtl.config import given_settings
+    from medtl.errors import ConfigError
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
     from medtl.study.config import resolve_study
@@ -213,12 +221,14 @@ def compare(
             print_json(compared.to_json())
         return 0
     if power:
-        _check_options(context, ("power", *_OF_RUNS[1:]), "plan the next study")
+        _check_options(context, ("power", "width", *_OF_RUNS[1:]), "plan the next study")
+    elif width is not None:
+        raise ConfigError("--width is for planning; give --power STUDY with it")
     asked = {"power": power, "similarity": similarity, "transferability": transferability}
     if any(asked.values()):
         from medtl.study.ask import ask
 
-        for answer in ask(asked, margin, device or "auto", reporter):
+        for answer in ask(asked, margin, width, device or "auto", reporter):
             for table in answer.tables():
                 reporter.show(table)
             if json:

@@ -47,6 +47,10 @@ def shift(
     attribute: Annotated[
         bool, typer.Option("--attribute/--no-attribute", help="Explain what kind of shift it is.")
     ] = True,
+    power: Annotated[
+        bool,
+        typer.Option("--power", help="Also tell how many patients find such a shift."),
+    ] = False,
     run: Annotated[
         Path | None, typer.Option(help="Trained run or stage, for --features activations.")
     ] = None,
@@ -92,6 +96,7 @@ def shift(
             "ignore_column": ignore_column,
             "series": series,
             "attribute": attribute,
+            "power": power,
             "run": run,
             "layer": layer,
             "seed": seed,
@@ -107,11 +112,13 @@ def shift(
     for note in found.notes:
         reporter.say(note)
     if json:
-        print_json(found.to_json())
+        rows_and_power = {"rows": found.rows(), "power": found.power and found.power.to_json()}
+        print_json(rows_and_power if power else found.to_json())
     else:
         for table in found.tables():
             reporter.show(table)
-        reporter.say(" ".join((found.verdict, *found.advice)))
+        plan = [found.power.sentence] if found.power else []
+        reporter.say(" ".join((found.verdict, *found.advice, *plan)))
     if writes:
         folder = write_shift(found, task, out, request.to_json(), reporter)
         reporter.say(f"written to {folder}")

@@ -46,6 +46,7 @@ class ShiftRequest:
     ignore_column: tuple[str, ...] = ()  #: columns of a table to leave out
     series: tuple[str, ...] = ()  #: of DICOM, MODALITY=DESCRIPTION each
     attribute: bool = True  #: also measure the kind of the shift
+    power: bool = False  #: also plan patients, with this measurement as the pilot
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def build_request(options: Mapping[str, Any]) -> ShiftRequest:
     if not FEWEST_PERMUTATIONS <= number <= MOST_PERMUTATIONS:
         limits = f"{FEWEST_PERMUTATIONS} (p = .05) to {MOST_PERMUTATIONS}"
         raise ConfigError(f"--permutations {number}: choose {limits}; 999 is usual")
+    if given.get("power") and given.get("across"):
+        raise ConfigError("--power plans a test of two domains; drop --across or --power")
     if "data" in given:
         given["data"] = from_home(given["data"])
     from medtl.shift.contract import FeatureSettings  # imports numpy: only for valid settings

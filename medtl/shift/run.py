@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medtl.errors import ConfigError, DataError
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.shift.attribute import APPEARANCE, Attributor
@@ -17,12 +18,14 @@ from medtl.shift.images.extract import measure_images
 from medtl.shift.images.pool import Pooled, pool
 from medtl.shift.metrics.distributions import FeatureShift, ks_features
 from medtl.shift.report.advice import advise
+from medtl.shift.report.power import ShiftPower
 from medtl.shift.report.result import Shift
 from medtl.shift.report.row import EACH, ShiftRow, verdict_of
 from medtl.shift.request import PRIMARY, ShiftRequest
 from medtl.shift.stats.metric_result import MetricResult, adjust, evaluate_metric
 from medtl.shift.stats.omnibus import group_units, omnibus, pair, pairs
 from medtl.shift.stats.permutations import ALPHA, Comparison, draw_permutations
+from medtl.shift.stats.power import pilot_of
 
 #: Extractors with more features than this get no table of single features.
 MOST_LISTED = 100
@@ -90,22 +93,42 @@ def measure_shift(request: ShiftRequest, catalog: Catalog, reporter: Reporter) -
         if rows[0].p > ALPHA:
             attribution = attribution.without_shares()
     advice = [] if request.across else advise(rows, attribution, rows[0].n_target)
+    power, unplanned = None, ""
+    if request.power:
+        try:
+            power = _power(rows[0], samples[rows[0].features], metrics[0], request)
+        except DataError as problem:
+            unplanned = f"--power: nothing can be planned from this pilot: {problem}"
     notes = [
         *screening.notes,
         *(f"{metric.name}: {metric.warning}" for metric in metrics if metric.warning),
         *(note for sample in samples.values() for note in sample.notes),
         *(attribution.notes if attribution else ()),
+        *filter(None, [unplanned]),
     ]
     single = {} if request.across else _by_feature(samples, request)
     texts = tuple(dict.fromkeys(notes)), samples, attribution, tuple(advice), single
-    return Shift(rows, verdict_of(rows[0]), *texts)
+    return Shift(rows, verdict_of(rows[0]), *texts, power)
 
 
 def _metrics(request: ShiftRequest, catalog: Catalog) -> list[ShiftMetric]:
     """The metrics without duplicates; the primary one first, those without a test last."""
     names = dict.fromkeys(map(catalog.shift_metrics.full_name, request.metrics))
     metrics: list[ShiftMetric] = [catalog.shift_metrics[name].load()() for name in names]
-    return sorted(metrics, key=lambda metric: (not metric.tested, metric.name != PRIMARY))
+    metrics.sort(key=lambda metric: (not metric.tested, metric.name != PRIMARY))
+    if request.power and not (metrics[0].jackknife and metrics[0].symmetric):
+        raise ConfigError(
+            f"--power: {metrics[0].name} has no variance by patient to plan with; "
+            f"put {PRIMARY} among --metrics"
+        )
+    return metrics
+
+
+def _power(row: ShiftRow, sample: Pooled, metric: ShiftMetric, request: ShiftRequest) -> ShiftPower:
+    """Raises DataError if nothing can be planned from these patients."""
+    permutations = draw_permutations(sample.comparison, request.permutations, request.seed)
+    scorer = metric.prepare(sample.rows)
+    return ShiftPower(row, pilot_of(scorer, sample.comparison, permutations))
 
 
 def _by_feature(

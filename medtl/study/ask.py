@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def ask(
-    studies: Mapping[str, Path | None], margin: float | None, device: str, reporter: Reporter
+    studies: Mapping[str, Path | None],
+    margin: float | None,
+    width: float | None,
+    device: str,
+    reporter: Reporter,
 ) -> Iterator[PowerPlan | Similarity | Transferability]:
     """The answers to the questions (power, similarity, transferability) that name a study."""
     catalog = load_catalog()
@@ -28,7 +32,7 @@ def ask(
         if question == "power":
             from medtl.study.power import plan_power
 
-            yield plan_power(folder, margin)
+            yield plan_power(folder, margin, width)
         elif question == "similarity":
             yield similarity_of(folder, catalog, device, reporter)
         else:

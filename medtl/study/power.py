@@ -15,8 +15,9 @@ from medtl.evaluation.comparison.patients_needed import (
 from medtl.evaluation.tables import titled
 from medtl.runtime.shown import Shown
 from medtl.runtime.table import Table
+from medtl.study.config import StudyConfig
 from medtl.study.folder import StudyFolder
-from medtl.study.results import Comparison, find, place_of
+from medtl.study.results import Comparison, Findings, find, place_of
 from medtl.study.scores import read_study_scores
 
 
@@ -87,6 +88,7 @@ class PowerPlan(Shown):
         notes = (
             "From the variation between patients and between training runs in this study. -: no "
             "number is enough, as the other source of variation alone is too large.",
+            "Patients that the test of a shift needs: medtl shift --power.",
             *(f"{name}: {why}" for name, why in self.unknown),
         )
         return [Table(titled(self.title, self.is_synthetic), columns, rows, notes)]
@@ -102,43 +104,67 @@ class PowerPlan(Shown):
         }
 
 
-def plan_power(folder: StudyFolder, difference: float | None = None) -> PowerPlan:
-    """What the next study needs to find ``difference``; None: the study's margin.
+def plan_power(
+    folder: StudyFolder, difference: float | None = None, width: float | None = None
+) -> PowerPlan:
+    """What the next study needs to find ``difference``, and for an interval of a ``width``.
+
+    Args:
+        difference: None: the study's margin, or else half of ``width``.
+        width: from low to high; None: twice the difference.
 
     Raises:
-        ConfigError: no difference is given, and the study has no margin.
+        ConfigError: neither is given, and the study has no margin.
         DataError: the study does not tell patients from training runs.
     """
     config, record = folder.config, folder.plan
-    wanted = config.margin if difference is None else difference
-    if wanted is None:
-        raise ConfigError("--power: say which difference has to be found, e.g. --margin 0.03")
-    if not 0 < wanted < 1:
-        raise ConfigError(f"--margin {wanted:g}: must be above 0 and below 1")
+    wanted, wide = _wanted(config, difference, width)
     found = find(config, read_study_scores(folder), record.arms)
+    needed, unknown = needed_by(found, wanted, wide, config.seeds)
+    if not needed:
+        raise DataError(f"{folder.path}: {next(iter(unknown.values()), 'it compares nothing')}")
+    return PowerPlan(needed, wanted, wide, config.seeds, record.synthetic, tuple(unknown.items()))
+
+
+def needed_by(
+    found: Findings, difference: float, width: float, seeds: int
+) -> tuple[tuple[Needed, ...], dict[str, str]]:
+    """What each comparison needs, and of the others why nothing can be planned from them."""
     needed, unknown = [], {}
     for each in found.comparisons:
         for control in each.against:
             try:
-                needed.append(_needed(each, control, wanted, config.seeds))
+                needed.append(_needed(each, control, difference, width, seeds))
             except DataError as problem:
-                unknown[f"{each.output}, budget {each.budget}, {each.arm}, {control}"] = str(
-                    problem
-                )
-    if not needed:
-        raise DataError(f"{folder.path}: {next(iter(unknown.values()), 'it compares nothing')}")
-    return PowerPlan(
-        tuple(needed), wanted, 2 * wanted, config.seeds, record.synthetic, tuple(unknown.items())
-    )
+                name = f"{each.output}, budget {each.budget}, {each.arm}, {control}"
+                unknown[name] = str(problem)
+    return tuple(needed), unknown
 
 
-def _needed(each: Comparison, control: str, difference: float, seeds: int) -> Needed:
+def _wanted(
+    config: StudyConfig, difference: float | None, width: float | None
+) -> tuple[float, float]:
+    """The difference and the width."""
+    if difference is None:
+        difference = config.margin
+    if difference is None and width is None:
+        raise ConfigError("--power: say which difference has to be found, e.g. --margin 0.03")
+    if width is not None and not 0 < width < 2:
+        raise ConfigError(f"--width {width:g}: must be above 0 and below 2")
+    if difference is None:
+        difference = (width or 0) / 2
+    if not 0 < difference < 1:
+        raise ConfigError(f"--margin {difference:g}: must be above 0 and below 1")
+    return difference, 2 * difference if width is None else width
+
+
+def _needed(each: Comparison, control: str, difference: float, width: float, seeds: int) -> Needed:
     effect = each.against[control]
     return Needed(
         each,
         control,
         patients_for_difference(effect, difference, seeds),
-        patients_for_width(effect, 2 * difference, seeds),
+        patients_for_width(effect, width, seeds),
         seeds_for_difference(effect, difference, effect.n),
     )
 

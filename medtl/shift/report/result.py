@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medtl.shift.images.pool import Pooled
     from medtl.shift.metrics.distributions import FeatureShift
     from medtl.shift.report.attribution import Attribution
+    from medtl.shift.report.power import ShiftPower
     from medtl.shift.report.row import ShiftRow
 
 #: Column -> its text in a row. Columns without any value are left out.
@@ -50,6 +51,7 @@ class Shift(Shown):
     attribution: Attribution | None = None
     advice: tuple[str, ...] = ()
     by_feature: Mapping[str, Sequence[FeatureShift]] = field(default_factory=dict)  #: by features
+    power: ShiftPower | None = None  #: planned if asked for, and if the pilot allows it
     folder: Path | None = None  #: with the written results; None: not written
 
     @property
@@ -120,6 +122,8 @@ class Shift(Shown):
             made.append(_table(title, cells, self.synthetic, ("source", "target")))
         if self.attribution:
             made += attribution_tables(self.attribution, self.synthetic)
+        if self.power:
+            made += self.power.tables()
         return made
 
     def pictures(self) -> tuple[Pictures, ...]:

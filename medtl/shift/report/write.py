@@ -18,7 +18,7 @@ def write_shift(
     config: dict[str, Any],
     reporter: Reporter,
 ) -> Path:
-    """Write rows, single features, attribution, settings and figures; returns the folder.
+    """Write rows, single features, attribution, plan, settings and figures; returns the folder.
 
     Args:
         out: a new folder; None: the next free ``runs/TASK-shift-N``.
@@ -53,6 +53,8 @@ def _write(
         content = {"synthetic": shift.synthetic, "verdict": shift.verdict}
         content |= {"advice": list(shift.advice)} | shift.attribution.to_json()
         run.write_json("attribution.json", content)
+    if shift.power:
+        run.write_json("power.json", shift.power.to_json())
     from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
 
     with attempted("figures", reporter.warn):

@@ -205,6 +205,21 @@ def _jackknife(
     """
     from scipy.stats import t
 
+    variances = jackknife_variances(scorer, comparison)
+    design = comparison.design
+    counts = design.paired, design.source_only, design.target_only
+    freedom = sum(n - 1 for n in counts if n > 1)
+    if not freedom or not np.isfinite(variances).all():
+        return None, None
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(sum(variances))
+    return value - half, value + half
+
+
+def jackknife_variances(scorer: Scorer, comparison: Comparison) -> tuple[float, float, float]:
+    """Delete-one-patient jackknife variances over paired, source-only and target-only patients.
+
+    They add. NaN if the metric is undefined without some patient.
+    """
     patient_U = comparison.patient_U
     patients = np.unique(patient_U[comparison.source_U | comparison.target_U])
     kept_PU = patient_U != patients[:, None]
@@ -212,14 +227,12 @@ def _jackknife(
         scorer, comparison.source_U & kept_PU, comparison.target_U & kept_PU
     )
     if not np.isfinite(without_P).all():
-        return None, None
-    variance, freedom = 0.0, 0
-    for mask_P in comparison.patients:
+        return math.nan, math.nan, math.nan
+
+    def variance(mask_P: NDArray[np.bool_]) -> float:
         spread = without_P[mask_P[patients]]
-        if (n := len(spread)) > 1:
-            variance += (n - 1) / n * float(((spread - spread.mean()) ** 2).sum())
-            freedom += n - 1
-    if not freedom:
-        return None, None
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
-    return value - half, value + half
+        n = len(spread)
+        return (n - 1) / n * float(((spread - spread.mean()) ** 2).sum()) if n > 1 else 0.0
+
+    paired_P, source_P, target_P = comparison.patients
+    return variance(paired_P), variance(source_P), variance(target_P)
