@@ -141,7 +141,8 @@ def resolve_recipe(
         raise ConfigError(f"{file}: is no recipe; it has neither as_published nor sound")
     fast = values.pop("quick", None)
     recipe = _validated(values, file)
-    _check([*_problems(recipe), *_wrong_figures(recipe)], file)
+    _check(_problems(recipe), file)
+    _check(_wrong_figures(recipe), file)
     if quick:
         if not isinstance(fast, dict):
             raise ConfigError(f"{file}: has no settings for --quick; add quick: {{...}}")
