@@ -190,8 +190,8 @@ def run_recipe(
         Interrupted: a signal came; the same call goes on.
     """
     from medtl.study.executors import choose_executor
-    from medtl.study.recipes.config import resolve_recipe
     from medtl.study.recipes.folder import folder_for
+    from medtl.study.recipes.resolve import resolve_recipe
     from medtl.study.recipes.run import run_recipe as carry_out
 
     if catalog is not None and jobs != 1:

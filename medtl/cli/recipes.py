@@ -23,8 +23,8 @@ def recipe_file(config: Path | None, out: Path | None, *, named: bool, quick: bo
         ConfigError: ``quick`` is for a recipe, and there is none.
     """
     from medtl.errors import ConfigError
-    from medtl.study.recipes.config import is_recipe
     from medtl.study.recipes.folder import RECIPE, is_begun
+    from medtl.study.recipes.resolve import is_recipe
 
     if config is None and not named and out and is_begun(out):
         config = out / RECIPE
@@ -55,8 +55,8 @@ def carry_out_recipe(
     from medtl.cli.errors import SOME_FAILED
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
-    from medtl.study.recipes.config import resolve_recipe
     from medtl.study.recipes.folder import folder_for
+    from medtl.study.recipes.resolve import resolve_recipe
 
     recipe = resolve_recipe(file, quick=quick, given=given)
     reporter, catalog, out = Reporter(quiet or json), load_catalog(), out or folder_for(file, quick)

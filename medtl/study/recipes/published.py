@@ -106,11 +106,10 @@ def _scores(
 
     stage = read_stages(run.path / STAGES)[-1]
     told = [LEAKS[name] for name in leaks]
-    notes = []
-    if plan.cohort.leak:
-        (told if plan.cohort.leak.startswith(_LEAK) else notes).append(
-            plan.cohort.leak.removeprefix(_LEAK)
-        )
+    remark = plan.cohort.leak
+    if remark.startswith(_LEAK):
+        told.append(remark.removeprefix(_LEAK))
+    notes = [remark] if remark and not remark.startswith(_LEAK) else []
     facts = {"leaks": told, "notes": notes, "synthetic": plan.cohort.synthetic}
     if SELECTED_ON_TEST in leaks:
         return {**_on_selected(plan, run, stage, catalog, fabric), **facts}

@@ -16,7 +16,7 @@ from terminal import Terminal
 
 from medtl import api
 from medtl.errors import ConfigError
-from medtl.study.recipes.config import is_recipe, resolve_recipe
+from medtl.study.recipes.resolve import is_recipe, resolve_recipe
 
 STUDIES = Path(__file__).parents[3] / "examples/studies"
 VGG = STUDIES / "vgg_four_classes.yaml"
