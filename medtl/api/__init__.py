@@ -50,7 +50,14 @@ from medtl.api.results import (
     open_run,
 )
 from medtl.api.settings import ShiftSettings
-from medtl.api.studies import compare, compare_runs, plan_power, similarity, transferability
+from medtl.api.studies import (
+    compare,
+    compare_runs,
+    plan_power,
+    run_recipe,
+    similarity,
+    transferability,
+)
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -66,12 +73,14 @@ if TYPE_CHECKING:
     from medtl.study.features.transfer_results import Transferability
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
+    from medtl.study.recipes.run import RecipeResult
 else:
     #: What takes long to import is imported when it is asked for.
     _LATER = {
         "FinishedComparison": "medtl.study.finished.result",
         "PooledScores": "medtl.evaluation.several.pooled",
         "PowerPlan": "medtl.study.power",
+        "RecipeResult": "medtl.study.recipes.run",
         "Similarity": "medtl.study.features.representation_results",
         "Study": "medtl.study.compare",
         "TrainSettings": "medtl.config",
@@ -100,6 +109,7 @@ __all__ = [
     "PowerPlan",
     "Predictions",
     "Receipt",
+    "RecipeResult",
     "Run",
     "Scores",
     "Shift",
@@ -128,6 +138,7 @@ __all__ = [
     "plugins",
     "predict",
     "resume",
+    "run_recipe",
     "shift",
     "similarity",
     "train",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medtl.study.features.transfer_results import Transferability
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
+    from medtl.study.recipes.run import RecipeResult
 
 
 def compare(
@@ -173,3 +174,45 @@ def transferability(
 
     folder, reporter = open_study(from_home(study)), Recorder(silent=not verbose)
     return transferability_of(folder, catalog or load_catalog(), device, reporter)
+
+
+def run_recipe(
+    config: Where,
+    *,
+    quick: bool = False,
+    data: Where | None = None,
+    out: Where | None = None,
+    jobs: int = 1,
+    verbose: bool = False,
+    catalog: Catalog | None = None,
+    **settings: Any,
+) -> RecipeResult:
+    """Carry out a published study as it was published, and soundly.
+
+    A recipe that was begun in ``out`` is gone on with; nothing is trained twice.
+
+    Args:
+        config: the recipe, a YAML file.
+        quick: its settings for a run within a minute, on phantoms.
+        data: the folder that holds the folders of the recipe's sets; None: phantoms.
+        jobs: runs of the sound study at once.
+        settings: those of :func:`medtl.api.train`, over those of every part.
+
+    Raises:
+        ConfigError: a setting cannot be used, or is not that with which the recipe began.
+        Interrupted: a signal came; the same call goes on.
+    """
+    from medtl.study.executors import choose_executor
+    from medtl.study.recipes.folder import folder_for
+    from medtl.study.recipes.resolve import resolve_recipe
+    from medtl.study.recipes.run import run_recipe as carry_out
+
+    if catalog is not None and jobs != 1:
+        raise ConfigError("catalog: other processes have no components of this one; drop jobs")
+    file = from_home(config)
+    recipe = resolve_recipe(file, quick=quick, given={**plain(settings), "data": data})
+    reporter, catalog = Recorder(silent=not verbose), catalog or load_catalog()
+    execute = choose_executor("local", catalog, jobs=jobs, slurm={})
+    return carry_out(
+        recipe, path_or_none(out) or folder_for(file, quick), catalog, reporter, execute
+    )

@@ -1,6 +1,7 @@
 """``medtl compare TASK``: arms, budgets and seeds on the same splits, with verdicts.
 
-``medtl compare RUN RUN`` compares finished runs.
+``medtl compare RUN RUN`` compares finished runs. ``medtl compare --config RECIPE`` carries out a
+published study twice, as published and soundly.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import typer
 
 from medtl.cli.completion import choice, component
 from medtl.cli.options import Json, Quiet
+from medtl.cli.recipes import USEFUL, carry_out_recipe, recipe_file
 
 _STUDY, _TRAINING, _OUTPUT = "Study", "Training, the same for all arms", "Output"
 _WHERE = "Where it runs"
@@ -32,8 +34,17 @@ def compare(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file of the study.", rich_help_panel=_STUDY)
+        Path | None,
+        typer.Option(help="YAML file of a study or a recipe.", rich_help_panel=_STUDY),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Of a recipe: its quick settings, on phantoms, within a minute.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = False,
     strategies: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +110,10 @@ def compare(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder or list of cases.", rich_help_panel=_TRAINING),
+        typer.Option(
+            help="Folder or list of cases; of a recipe the folder above its sets.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     src: Annotated[
         str | None, typer.Option(help="Source domain.", rich_help_panel=_TRAINING)
@@ -244,6 +258,20 @@ def compare(
     }
     settings = given_settings(sets or [])
     settings |= {name: value for name, value in given.items() if value is not None}
+    if recipe := recipe_file(config, out, named=bool(task), quick=quick):
+        _check_options(context, USEFUL, "carry out a recipe")
+        return carry_out_recipe(
+            recipe,
+            settings,
+            quick=quick,
+            out=out,
+            jobs=jobs,
+            executor=executor,
+            slurm=slurm or [],
+            dry_run=dry_run,
+            json=json,
+            quiet=quiet,
+        )
     study = resolve_study(
         config or (None if task else _begun(out)),
         {

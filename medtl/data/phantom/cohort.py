@@ -147,8 +147,23 @@ def own_phantom(task: str, write: WriteOwn) -> Path:
 def default_phantom(progress: Progress | None = None, layout: str = BRATS) -> Path:
     """Folder of the built-in cohort, written once under ``MEDTL_CACHE`` or the user's cache, and
     again where a file of it is damaged or gone."""
-    own, version = DEFAULTS[layout], _writer(layout).VERSION
     name = "phantom" if layout == BRATS else f"phantom-{layout}"
+    return _kept(name, layout, DEFAULTS[layout], progress)
+
+
+def kept_phantom(settings: Settings, layout: str, name: str) -> Path:
+    """Folder of a cohort with these settings under ``MEDTL_CACHE`` or the user's cache.
+
+    Raises:
+        ConfigError: the settings are impossible.
+    """
+    _check(settings, layout)
+    return _kept(f"phantom-{name}-{layout}", layout, settings, None)
+
+
+def _kept(name: str, layout: str, own: Settings, progress: Progress | None) -> Path:
+    """A cohort that is written once, and again where a file of it is damaged or gone."""
+    version = _writer(layout).VERSION
     root = cache_dir() / f"{name}-v{version}-n{own.cases}-s{own.size}-k{own.sites}-i{own.seed}"
     return written_once(root, lambda folder: _fill(folder, layout, own, progress))
 
