@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
 #: The head has half of this rate, the stem a tenth of that; control A is trained at it, too.
 FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.002}}
 #: The frozen blocks.
-EARLY = "stem,encoder1,encoder2,bottleneck"
+EARLY = "stem,encoder1,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
 #: Truth -> strategy, budget, arms left out, words that are right, words that are the opposite.
 TRUTHS: dict[str, dict[str, Any]] = {
