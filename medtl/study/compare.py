@@ -25,13 +25,20 @@ from medtl.study.plan import StudyPlan, plan_study
 from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
 from medtl.study.scores import StudyScores, read_study_scores
+from medtl.study.sites.outcome import find_over_sites, write_sites
+from medtl.study.sites.plan import plan_sites
+from medtl.study.sites.results import SiteFindings
+from medtl.study.sites.tables import division_table, site_tables
 from medtl.study.tables import found_tables, plan_tables
 from medtl.study.work import Executor
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Study(Shown):
-    """A study that was carried out. ``failed``: run -> why it failed."""
+    """A study that was carried out. ``failed``: run -> why it failed.
+
+    ``sites``: what a study found that leaves each site out; ``found`` is empty then.
+    """
 
     folder: Path
     config: StudyConfig
@@ -40,9 +47,12 @@ class Study(Shown):
     cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
     is_synthetic: bool
     warnings: tuple[str, ...] = field(default=())
+    sites: SiteFindings | None = None
 
     @property
     def title(self) -> str:
+        if self.sites:
+            return f"{self.folder.name}: {len({row.site for row in self.sites.rows})} sites"
         return f"{self.folder.name}: {len(self.found.comparisons)} comparisons"
 
     @property
@@ -54,10 +64,14 @@ class Study(Shown):
         return read_pictures(self.folder / "figures")
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per comparison, as plain data."""
+        """A row per comparison, or per site that was left out, as plain data."""
+        if self.sites:
+            return [each.to_json() for each in self.sites.rows]
         return [each.to_json() for each in self.found.comparisons]
 
     def tables(self) -> list[Table]:
+        if self.sites:
+            return site_tables(self.sites, synthetic=self.is_synthetic)
         return found_tables(self.found, synthetic=self.is_synthetic)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +79,7 @@ class Study(Shown):
         return {
             "data": {"synthetic": self.is_synthetic, "warnings": list(self.warnings)},
             "study": self.config.model_dump(mode="json"),
-            **self.found.to_json(),
+            **(self.sites or self.found).to_json(),
             "cpu_seconds": dict(self.cost),
             "failed": dict(self.failed),
         }
@@ -78,10 +92,12 @@ def plan(config: StudyConfig, catalog: Catalog, reporter: Reporter) -> StudyPlan
     settings = checked({**config.settings, "task": config.task})
     fabric = build_fabric(settings.device, settings.precision)
     with own_randomness():
-        planned = plan_study(config, catalog, fabric, reporter)
+        lay_out = plan_sites if config.leave_site_out else plan_study
+        planned = lay_out(config, catalog, fabric, reporter)
     for text in planned.warnings:
         reporter.warn(text)
-    for table in plan_tables(planned):
+    sites = [division_table(planned)] if planned.sites else []
+    for table in [*plan_tables(planned), *sites]:
         reporter.show(table)
     return planned
 
@@ -113,9 +129,12 @@ def compare(
         except (Interrupted, KeyboardInterrupt) as reason:
             hint = f"go on with: medtl compare --out {path}"
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
-        scores = read_study_scores(folder)
-        study = summarise(folder, scores, failed, tuple(reporter.warnings))
-        _write(folder, study, scores, reporter)
+        if config.leave_site_out:
+            study = _left_out(folder, failed, catalog, reporter)
+        else:
+            scores = read_study_scores(folder)
+            study = summarise(folder, scores, failed, tuple(reporter.warnings))
+            _write(folder, study, scores, reporter)
     if failed:
         reporter.warn(
             f"{len(failed)} of {len(folder.plan.runs)} runs failed and are left out: "
@@ -142,6 +161,25 @@ def summarise(
     )
 
 
+def _left_out(
+    folder: StudyFolder, failed: Mapping[str, str], catalog: Catalog, reporter: Reporter
+) -> Study:
+    """What a study that leaves each site out has found; also written."""
+    from medtl.runtime.device import build_fabric, own_randomness
+
+    config, synthetic = folder.config, folder.plan.synthetic
+    settings = checked({**config.settings, "task": config.task})
+    with own_randomness():
+        fabric = build_fabric(settings.device, settings.precision)
+        found, scores = find_over_sites(folder, catalog, fabric, reporter)
+    none, warnings = Findings(found.metric, (), ()), tuple(reporter.warnings)
+    cost = _cost(folder)
+    study = Study(folder.path, config, none, failed, cost, synthetic, warnings, found)
+    write_sites(folder, found, scores, reporter, synthetic=synthetic)
+    _write_tables(folder, study, reporter)
+    return study
+
+
 def _cost(folder: StudyFolder) -> dict[str, float]:
     """Processor seconds of the runs of each arm; the source's are counted once."""
     found: dict[str, float] = {}
@@ -152,13 +190,10 @@ def _cost(folder: StudyFolder) -> dict[str, float]:
 
 
 def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Reporter) -> None:
-    """Tables and figures, then ``summary.json``: a study that has it is finished."""
+    """Scores and figures, then tables and ``summary.json``: a study that has it is finished."""
     path, synthetic = folder.path, study.is_synthetic
     rows = list(scores.rows())
     write_csv(path / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
-    tables = warned(study.tables(), "")
-    write_text(path / "tables.md", "\n".join(table.markdown() for table in tables))
-    write_text(path / "tables.tex", "\n".join(table.latex() for table in tables))
     (path / "figures").mkdir(exist_ok=True)
     if study.found.comparisons:
         with attempted("differences.png", reporter.warn):
@@ -169,6 +204,13 @@ def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Rep
         target = path / "figures" / f"budgets{several}.png"
         with attempted(target.name, reporter.warn):
             label_efficiency(target, study.found, network, synthetic=synthetic)
+    _write_tables(folder, study, reporter)
+
+
+def _write_tables(folder: StudyFolder, study: Study, reporter: Reporter) -> None:
+    tables = warned(study.tables(), "")
+    write_text(folder.path / "tables.md", "\n".join(table.markdown() for table in tables))
+    write_text(folder.path / "tables.tex", "\n".join(table.latex() for table in tables))
     folder.write_json(SUMMARY, study.to_json())
     for table in tables:
         reporter.show(table)

@@ -65,6 +65,7 @@ class PlanRecord(Record):
     arms: tuple[ArmRecord, ...]
     synthetic: Flag
     metric: Literal["dice", "accuracy"]
+    sites: tuple[str, ...] = ()  #: of a study that leaves each out, by fold
     warnings: tuple[str, ...] = ()
 
 
@@ -205,6 +206,7 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
         ],
         "synthetic": plan.synthetic,
         "metric": plan.metric,
+        "sites": list(plan.sites),
         "warnings": list(plan.warnings),
     }
     folder.write_json(PLAN, body)
