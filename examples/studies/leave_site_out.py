@@ -5,7 +5,7 @@ size of a hospital's shift is planted, its direction is drawn at random (of a se
 looked at). And on the LGG set, which has one to four patients of each hospital: a table without
 intervals. Pictures go in as they are (`picture-raw`), else harmonisation would remove the shift.
 
-    python examples/studies/leave_site_out.py            # phantom: 60 patients, 2 seeds
+    python examples/studies/leave_site_out.py            # phantom: 50 patients, 2 seeds
     python examples/studies/leave_site_out.py --quick    # 20 patients, 1 seed, a few steps
     python examples/studies/leave_site_out.py --real     # $MEDTL_SHARED_DATA/lgg
 
@@ -33,6 +33,7 @@ PLANTED = {"CS": 0.0, "DU": 0.75, "EZ": 1.5, "FG": 2.25, "HT": 3.0}
 #: Of the phantom. Drawn before any of its results were seen.
 SEED = 1914
 SETTINGS: dict[str, Any] = {
+    "strategies": ["adabn", "coral", "dann"],
     "networks": ["resnet18"],
     "width": 8,
     "transforms": "picture-raw",
@@ -46,13 +47,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--real", action="store_true", help="hospitals of the LGG set")
     parser.add_argument("--quick", action="store_true", help="to see that it works")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "leave-site-out")
     parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results")
     options = parser.parse_args()
-    cases, seeds, steps, batch = (20, 1, 4, 8) if options.quick else (60, 2, 150, 16)
+    cases, seeds, steps, batch = (20, 1, 4, 8) if options.quick else (50, 2, 100, 32)
     name = "lgg" if options.real else "phantom"
     if options.real:
         data, seeds, steps = shared_data() / "lgg", 1, min(steps, 60)
+        batch = min(batch, 16)
     else:
         data = options.work / f"phantom-{cases}"
         plant(data, cases)
@@ -65,6 +68,7 @@ def main() -> None:
         steps=steps,
         batch_size=batch,
         out=options.work / f"{name}-{size}",
+        jobs=options.jobs,
         verbose=True,
         **SETTINGS,
     )
@@ -98,7 +102,9 @@ def write(study: api.Study, name: str, out: Path) -> None:
     del body["study"]["settings"]["data"]
     planted = {} if name == "lgg" else {"planted": PLANTED, "phantom_seed": SEED}
     with replacing(out / f"leave_site_out_{name}.json") as temporary:
-        temporary.write_text(json.dumps({"machine": describe(), **planted, **body}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({"machine": describe(), **planted, **body}, indent=2) + "\n"
+        )
     with replacing(out / f"leave_site_out_{name}.md") as temporary:
         temporary.write_text("\n".join(table.markdown() for table in study.tables()))
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from medtl.study.features.transfer_results import Transferability
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
+    from medtl.study.sites.results import SiteFindings
 else:
     #: What takes long to import is imported when it is asked for.
     _LATER = {
@@ -73,6 +74,7 @@ else:
         "PooledScores": "medtl.evaluation.several.pooled",
         "PowerPlan": "medtl.study.power",
         "Similarity": "medtl.study.features.representation_results",
+        "SiteFindings": "medtl.study.sites.results",
         "Study": "medtl.study.compare",
         "TrainSettings": "medtl.config",
         "Transferability": "medtl.study.features.transfer_results",
@@ -105,6 +107,7 @@ __all__ = [
     "Shift",
     "ShiftSettings",
     "Similarity",
+    "SiteFindings",
     "Split",
     "Study",
     "TrainSettings",

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medtl.errors import ConfigError
 from medtl.plugins.catalog import Catalog, load_catalog
 from medtl.runtime.console import Reporter
 from medtl.study.folder import StudyFolder, open_study
@@ -26,11 +25,6 @@ def ask(
         if path is None:
             continue
         folder = open_study(path)
-        if folder.config.leave_site_out:
-            raise ConfigError(
-                f"{path}: is a study that leaves each site out; --{question} is for studies with "
-                "labelled patients of one target"
-            )
         if question == "power":
             from medtl.study.power import plan_power
 

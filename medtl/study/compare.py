@@ -171,7 +171,7 @@ def _left_out(
     settings = checked({**config.settings, "task": config.task})
     with own_randomness():
         fabric = build_fabric(settings.device, settings.precision)
-        found, scores = find_over_sites(folder, catalog, fabric, reporter)
+        found, scores = find_over_sites(folder, failed, catalog, fabric, reporter)
     none, warnings = Findings(found.metric, (), ()), tuple(reporter.warnings)
     cost = _cost(folder)
     study = Study(folder.path, config, none, failed, cost, synthetic, warnings, found)

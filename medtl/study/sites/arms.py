@@ -84,9 +84,7 @@ def _arm(spec: ArmSpec, plan: Plan, catalog: Catalog) -> tuple[Arm, tuple[Stage,
     rate = max((rate for stage in own if stage.steps for rate in stage.rates.values()), default=0.0)
     before = plan.request.steps if start == SOURCE else 0
     optimizer = own[-1].optimizer if steps else ""
-    arm = Arm(
-        spec.label, spec, start, plan.request.steps, steps, before, False, rate, optimizer
-    )
+    arm = Arm(spec.label, spec, start, plan.request.steps, steps, before, False, rate, optimizer)
     return arm, own
 
 

@@ -91,7 +91,8 @@ def divided(
         others, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction
     )
     patients = frozenset(case.patient for case in own)
-    test, unlabelled = tuple(patients), ()
+    test: tuple[str, ...] = tuple(patients)
+    unlabelled: tuple[str, ...] = ()
     if len(patients) > 1:
         half = split_patients(own, seed=seed, test_fraction=TESTED, val_fraction=0.0)
         test, unlabelled = half.test, half.train

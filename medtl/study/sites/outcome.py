@@ -33,16 +33,24 @@ _SHIFTS = TypeAdapter(dict[str, SiteShift])
 
 
 def find_over_sites(
-    folder: StudyFolder, catalog: Catalog, fabric: Fabric, reporter: Reporter
+    folder: StudyFolder,
+    failed: Mapping[str, str],
+    catalog: Catalog,
+    fabric: Fabric,
+    reporter: Reporter,
 ) -> tuple[SiteFindings, SiteScores]:
     """Measure shifts and selectors, as far as they are not measured yet, and compare.
+
+    Args:
+        failed: run -> why it failed.
 
     Raises:
         RunError: no run on a target has ended.
     """
     scores = read_site_scores(folder)
     if ZERO_SHOT not in scores.arms:
-        raise RunError(f"{folder.path}: there is nothing to compare: no run of zero-shot has ended")
+        reasons = next(iter(failed.values()), "no run of zero-shot has ended")
+        raise RunError(f"{folder.path}: there is nothing to compare: {reasons}")
     config, domain, cases = _cases(folder, catalog)
     splits = [read_splits(folder.split(n), cases) for n in range(len(scores.sites))]
     shifts = _shifts(folder, config, domain, catalog, reporter)

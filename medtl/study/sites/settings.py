@@ -18,8 +18,8 @@ _OTHERS = {
     "skip": "adds no arm but zero-shot, which the others are compared with; drop --skip",
 }
 
-#: Settings of ``medtl train`` that divide the patients in another way.
-_DIVIDING = ("test_cases", "protocol", "keep_blocks")
+#: Settings of ``medtl train`` that divide patients in another way, or cut the target's network.
+_REFUSED = ("test_cases", "protocol", "keep_blocks")
 
 
 def check_sites_config(config: StudyConfig) -> None:
@@ -31,7 +31,7 @@ def check_sites_config(config: StudyConfig) -> None:
         raise ConfigError("--leave-site-out uses no label of the target; drop --budgets")
     if len(config.networks) > 1:
         raise ConfigError("--leave-site-out compares strategies of one network; name one")
-    for name in _DIVIDING:
+    for name in _REFUSED:
         if config.settings.get(name):
             raise ConfigError(f"--leave-site-out: settings.{name} is not for it; drop it")
     ends = [str(config.settings[end]) for end in ("src", "dst") if config.settings.get(end)]

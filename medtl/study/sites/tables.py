@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, p_cell, titled
@@ -100,9 +100,7 @@ def _site_notes(found: SiteFindings) -> Iterator[str]:
             f"left out ({', '.join(alone)}): the arm needs unlabelled images of other patients of "
             "the site, and there are none, or its run failed."
         )
-    untested = {
-        row.site: row.shift.note for row in found.rows if row.shift and row.shift.p is None
-    }
+    untested = {row.site: row.shift.note for row in found.rows if row.shift and row.shift.p is None}
     for site, why in untested.items():
         yield f"No shift test for {site}: {why}."
 
@@ -191,7 +189,7 @@ def division_table(plan: StudyPlan) -> Table:
     return Table(titled("Sites", plan.synthetic), columns, tuple(rows), notes)
 
 
-def _division(each: SiteSplit) -> Sequence[str]:
+def _division(each: SiteSplit) -> tuple[str, ...]:
     split = each.split
     counts = (
         len(each.patients),
