@@ -383,6 +383,7 @@ class TrainSettings(TypedDict, total=False):
     init_modalities: Sequence[str] | None
     map: Mapping[str, str]
     allow_partial: bool
+    skip_source: bool
     with_control: bool
     labels: str | None
     ignore_column: Sequence[str] | None

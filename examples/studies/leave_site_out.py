@@ -5,8 +5,8 @@ size of a hospital's shift is planted, its direction is drawn at random (of a se
 looked at). And on the LGG set, which has one to four patients of each hospital: a table without
 intervals. Pictures go in as they are (`picture-raw`), else harmonisation would remove the shift.
 
-    python examples/studies/leave_site_out.py            # phantom: 50 patients, 2 seeds
-    python examples/studies/leave_site_out.py --quick    # 20 patients, 1 seed, a few steps
+    python examples/studies/leave_site_out.py            # phantom: 50 patients, 1 seed
+    python examples/studies/leave_site_out.py --quick    # 20 patients, a few steps
     python examples/studies/leave_site_out.py --real     # $MEDTL_SHARED_DATA/lgg
 
 Runs that are finished are read, not trained again.
@@ -47,24 +47,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--real", action="store_true", help="hospitals of the LGG set")
     parser.add_argument("--quick", action="store_true", help="to see that it works")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "leave-site-out")
     parser.add_argument("--out", type=Path, default=ROOT / "examples/studies/results")
     options = parser.parse_args()
-    cases, seeds, steps, batch = (20, 1, 4, 8) if options.quick else (50, 2, 100, 32)
+    cases, steps, batch = (20, 4, 8) if options.quick else (50, 100, 32)
     name = "lgg" if options.real else "phantom"
     if options.real:
-        data, seeds, steps = shared_data() / "lgg", 1, min(steps, 60)
+        data, steps = shared_data() / "lgg", min(steps, 60)
         batch = min(batch, 16)
     else:
         data = options.work / f"phantom-{cases}"
         plant(data, cases)
-    size = "quick" if options.quick else "whole"
+    size = f"{'quick' if options.quick else 'whole'}-{options.seeds}"
     study = api.compare(
         "lgg-mri",
         leave_site_out=True,
         data=data,
-        seeds=seeds,
+        seeds=options.seeds,
         steps=steps,
         batch_size=batch,
         out=options.work / f"{name}-{size}",
@@ -72,7 +73,7 @@ def main() -> None:
         verbose=True,
         **SETTINGS,
     )
-    write(study, name, options.out if size == "whole" else options.work)
+    write(study, name, options.work if options.quick else options.out)
 
 
 def plant(data: Path, cases: int) -> None:

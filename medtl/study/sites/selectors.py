@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch.utils.data import Dataset
 
 from medtl.data.case import Case
 from medtl.data.domain import Domain, select
+from medtl.data.io.images import read_header
 from medtl.data.splits import Split, cases_of
 from medtl.errors import ConfigError
 from medtl.evaluation.label_free import LABEL_FREE, select_score
@@ -29,9 +31,10 @@ from medtl.study.arms import PlannedRun
 from medtl.study.features.trained_runs import trained_stage
 from medtl.study.folder import StudyFolder
 from medtl.training.samples.augmented import blind
-from medtl.training.samples.prepared import cached_cases
+from medtl.training.samples.prepared import cached_cases, choose_cache, prepared_bytes
 from medtl.training.unlabelled import SELECTION_CASES
 from medtl.transfer.strategies.base import SOURCE
+from medtl.transforms.preprocessor import Preprocessor
 
 SOURCE_VALIDATION = "source-validation"
 
@@ -98,10 +101,8 @@ class _SiteImages:
         unseen = unseen[::step]
         self.count = len(unseen)
         self.held_out = cases_of(split.val, select(replace(domain, sites=others), cases))
-        self.shown = cached_cases(unseen, preprocessor, "memory", 0) if unseen else None
-        self.validating = None
-        if self.held_out:
-            self.validating = cached_cases(self.held_out, preprocessor, "memory", 0)
+        self.shown = _prepared(unseen, preprocessor)
+        self.validating = _prepared(self.held_out, preprocessor)
 
     def scores(self, trained: LoadedStage) -> dict[str, float]:
         """Empty without unlabelled images: then there is nothing to choose from."""
@@ -121,3 +122,12 @@ class _SiteImages:
             except ConfigError:  # snd compares images, and there is one
                 continue
         return found
+
+
+def _prepared(cases: Sequence[Case], preprocessor: Preprocessor) -> Dataset[Any] | None:
+    """The cases, prepared once for all arms; None if there is none."""
+    if not cases:
+        return None
+    header = read_header(cases[0].images[preprocessor.modalities[0]])
+    needed = prepared_bytes(header, preprocessor) * len(cases)
+    return cached_cases(cases, preprocessor, choose_cache(needed, "auto"), 0)

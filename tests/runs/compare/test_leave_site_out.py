@@ -163,6 +163,14 @@ def test_two_sites_are_refused_in_one_line(medtl, data: Path, tmp_path: Path) ->
     assert "--src site:CS --dst site:DU" in line
 
 
+def test_the_training_on_the_source_is_left_out_only_where_nothing_starts_from_it(
+    medtl, data: Path
+) -> None:
+    words = ("train", "lgg-mri", "--data", data, "--src", "site:CS", "--dst", "site:DU")
+    line = medtl.refused(*words, "--strategy", "fine-tune", "--set", "skip_source=true")
+    assert "skip_source: strategy fine-tune has no stages" in line
+
+
 def test_strategies_that_need_labels_of_the_target_are_refused(
     study: api.Study, data: Path, tmp_path: Path
 ) -> None:

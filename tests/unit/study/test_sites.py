@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from medtl.study.sites.regret import mean_regret, pick, random_regret, rank_corr
 from medtl.study.sites.results import SiteFindings, find_sites
 from medtl.study.sites.scores import SiteScores
 from medtl.study.sites.shift import SiteShift, measure_sites
+from medtl.study.sites.tables import site_tables
 
 SIZES = {"A": 9, "B": 6, "C": 3, "D": 1}
 
@@ -238,3 +240,25 @@ def test_the_shift_of_a_site_is_that_of_the_shift_test(tmp_path: Path) -> None:
     assert found["DU"].value == pytest.approx(measured.value, rel=1e-9)
     assert found["DU"].p == measured.p
     assert found["DU"].patients == measured.n_target
+
+
+def test_regions_have_a_row_each_and_notes_say_why_cells_are_empty() -> None:
+    own = scores(4)
+    arms = {
+        arm: {
+            key: RunScores({name: each.scores["all"] for name in ("WT", "TC")}, {})
+            for key, each in runs.items()
+        }
+        for arm, runs in own.arms.items()
+    }
+    found = found_of(replace(own, arms=arms, metric="dice"))
+    every, gains, chosen, shift = site_tables(found, synthetic=True)
+    assert every.columns[:3] == ("region", "site", "n")
+    assert [row[:2] for row in every.rows] == [(r, s) for r in ("WT", "TC") for s in "ABC"]
+    assert every.rows[2][-2] == "left out"  # dann at C
+    assert every.rows[2][-1] == f"zero-shot: {found.rows[2].regrets['im']:.3f}"
+    assert "No interval for A, B, C" in " ".join(every.notes)
+    assert "left out (C)" in " ".join(every.notes)
+    assert len(gains.rows) == 4
+    assert {row[1] for row in chosen.rows} == {"im", "always zero-shot", "a random arm"}
+    assert [row[1] for row in shift.rows] == ["3", "3"]
