@@ -73,6 +73,8 @@ def main() -> None:
         verbose=True,
         **SETTINGS,
     )
+    if study.failed:
+        raise SystemExit(f"{len(study.failed)} runs failed; the same command tries them again")
     write(study, name, options.work if options.quick else options.out)
 
 
