@@ -176,7 +176,7 @@ def _check(config: StudyConfig) -> None:
         raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
     _check_settings(config)
     if config.leave_site_out:
-        check_sites_config(config)
+        check_sites_config(dict(config))
     for name in config.skip:
         if name not in SKIPPABLE:
             raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")
