@@ -290,6 +290,10 @@ class TrainConfig(BaseModel):
         "Initialise a new modality from a known one, e.g. t1=t1ce.", TRANSFER, {}, metavar="NEW=OLD"
     )
     allow_partial: bool = setting("Train even if few weights of --init fit.", TRANSFER, False)
+    skip_source: bool = setting(
+        "Leave out the strategy's training on the source, from which no stage starts.",
+        default=False,
+    )
     with_control: bool = setting("Also train controls from scratch (A and B).", TRANSFER, False)
     labels: str | None = setting(
         "Label scheme. brats: 2013, 2014-2021, 2023 or msd; segmentation: WT=1+2,ET=2.",
@@ -387,6 +391,7 @@ class TrainSettings(TypedDict, total=False):
     init_modalities: Sequence[str] | None
     map: Mapping[str, str]
     allow_partial: bool
+    skip_source: bool
     with_control: bool
     labels: str | None
     ignore_column: Sequence[str] | None

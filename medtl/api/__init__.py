@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from medtl.study.finished.result import FinishedComparison
     from medtl.study.power import PowerPlan
     from medtl.study.recipes.run import RecipeResult
+    from medtl.study.sites.results import SiteFindings
 else:
     #: What takes long to import is imported when it is asked for.
     _LATER = {
@@ -82,6 +83,7 @@ else:
         "PowerPlan": "medtl.study.power",
         "RecipeResult": "medtl.study.recipes.run",
         "Similarity": "medtl.study.features.representation_results",
+        "SiteFindings": "medtl.study.sites.results",
         "Study": "medtl.study.compare",
         "TrainSettings": "medtl.config",
         "Transferability": "medtl.study.features.transfer_results",
@@ -115,6 +117,7 @@ __all__ = [
     "Shift",
     "ShiftSettings",
     "Similarity",
+    "SiteFindings",
     "Split",
     "Study",
     "TrainSettings",

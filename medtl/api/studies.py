@@ -31,6 +31,7 @@ def compare(
     seeds: int | None = None,
     folds: int | None = None,
     split_seed: int | None = None,
+    leave_site_out: bool | None = None,
     skip: Sequence[str] | None = None,
     margin: float | None = None,
     target: float | None = None,
@@ -56,6 +57,8 @@ def compare(
         budgets: labelled target patients: numbers, shares below 1, ``"all"``. They are nested.
         seeds: runs of each arm.
         folds: folds that test each patient once; None: one test set.
+        leave_site_out: every site is the target in turn, without its labels; all other sites
+            together are the source. The result is in ``Study.sites``.
         skip: of the arms that are added: ``"zero-shot"``, ``"joint"``, ``"control-b"``.
         margin: the largest difference that does not matter.
         target: the validation score to count steps to; None: that of control A at each budget.
@@ -86,6 +89,7 @@ def compare(
         "seeds": seeds,
         "folds": folds,
         "split_seed": split_seed,
+        "leave_site_out": leave_site_out,
         "skip": skip,
         "margin": margin,
         "target": target,

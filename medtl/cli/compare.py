@@ -83,6 +83,14 @@ def compare(
             rich_help_panel=_STUDY,
         ),
     ] = None,
+    leave_site_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-site-out",
+            help="Every site is the target in turn, without its labels.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = False,
     margin: Annotated[
         float | None,
         typer.Option(help="Largest difference that does not matter.", rich_help_panel=_STUDY),
@@ -282,6 +290,7 @@ def compare(
             "budgets": budgets,
             "seeds": seeds,
             "folds": folds,
+            "leave_site_out": leave_site_out or None,
             "margin": margin,
             "target": target,
             "skip": skip,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from medtl.config import TrainConfig, read_config
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import open_cohort
 from medtl.data.content_hash import fingerprint
-from medtl.data.domain import parse_domain, select
+from medtl.data.domain import Domain, parse_domain, select
 from medtl.data.modality import parse_series
 from medtl.data.splits import read_run_fold
 from medtl.errors import ConfigError, DataError, RunError, shortened
@@ -163,13 +164,22 @@ def _with_cases(
 ) -> Iterator[tuple[LoadedStage, Sequence[Case]]]:
     """Each stage that has cases to score, with these cases."""
     for stage in stages:
-        own = select(parse_domain(stage.metadata.domain), cases) if narrow else cases
+        own = _of_domain(parse_domain(stage.metadata.domain), cases) if narrow else cases
         if own:
             yield stage, own
         else:
             reporter.say(
                 f"{stage.stage}: no test case in its domain {stage.metadata.domain}; not scored"
             )
+
+
+def _of_domain(domain: Domain, cases: Sequence[Case]) -> Sequence[Case]:
+    """The cases of a domain; a site of it need not have a test case."""
+    there = {case.site.casefold() for case in cases}
+    sites = tuple(site for site in domain.sites if site.casefold() in there)
+    if domain.sites and not sites:
+        return ()
+    return select(replace(domain, sites=sites), cases)
 
 
 def _without_seen(

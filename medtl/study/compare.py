@@ -27,6 +27,10 @@ from medtl.study.plan import StudyPlan, plan_study
 from medtl.study.results import Findings, find
 from medtl.study.run import carry_out
 from medtl.study.scores import StudyScores, read_study_scores
+from medtl.study.sites.outcome import find_over_sites, write_sites
+from medtl.study.sites.plan import plan_sites
+from medtl.study.sites.results import SiteFindings
+from medtl.study.sites.tables import division_table, site_tables
 from medtl.study.tables import found_tables, plan_tables
 from medtl.study.trials.results import TunedFindings, cost_of_trials, read_tuned
 from medtl.study.trials.store import check_store
@@ -35,20 +39,26 @@ from medtl.study.work import Executor
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Study(Shown):
-    """A study that was carried out. ``failed``: run -> why it failed."""
+    """A study that was carried out. ``failed``: run -> why it failed.
+
+    ``sites``: what a study found that leaves each site out; ``found`` is empty then.
+    """
 
     folder: Path
     config: StudyConfig
     found: Findings
-    outcomes: Outcomes
     failed: Mapping[str, str]
     cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
     is_synthetic: bool
     warnings: tuple[str, ...] = field(default=())
+    outcomes: Outcomes | None = None  #: what the arms took; None: each site was left out
     tuned: TunedFindings | None = None  #: what trials chose, and what it changed
+    sites: SiteFindings | None = None
 
     @property
     def title(self) -> str:
+        if self.sites:
+            return f"{self.folder.name}: {len({row.site for row in self.sites.rows})} sites"
         return f"{self.folder.name}: {len(self.found.comparisons)} comparisons"
 
     @property
@@ -60,28 +70,40 @@ class Study(Shown):
         return read_pictures(self.folder / "figures")
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per comparison, as plain data."""
+        """A row per comparison, or per site that was left out, as plain data."""
+        if self.sites:
+            return [each.to_json() for each in self.sites.rows]
         return [each.to_json() for each in self.found.comparisons]
 
     def tables(self) -> list[Table]:
-        return [*self.lasting_tables(), cost_table(self.outcomes, synthetic=self.is_synthetic)]
+        return [*self.lasting_tables(), *self.cost_tables()]
 
     def lasting_tables(self) -> list[Table]:
         """Those without times: they are the same however often the study was stopped."""
         synthetic = self.is_synthetic
+        if self.sites:
+            return site_tables(self.sites, synthetic=synthetic)
         tables = found_tables(self.found, synthetic=synthetic)
         if self.tuned:
             tables += self.tuned.tables(self.found.metric, synthetic=synthetic)
-        return [*tables, *outcome_tables(self.outcomes, synthetic=synthetic)]
+        if self.outcomes:
+            tables += outcome_tables(self.outcomes, synthetic=synthetic)
+        return tables
+
+    def cost_tables(self) -> list[Table]:
+        """One, but for studies that leave each site out."""
+        if self.outcomes is None:
+            return []
+        return [cost_table(self.outcomes, synthetic=self.is_synthetic)]
 
     def to_json(self) -> dict[str, Any]:
         """As ``summary.json`` holds it, and ``--json`` prints it."""
         return {
             "data": {"synthetic": self.is_synthetic, "warnings": list(self.warnings)},
             "study": self.config.model_dump(mode="json"),
-            **self.found.to_json(),
+            **(self.sites or self.found).to_json(),
             **({"tuning": self.tuned.to_json()} if self.tuned else {}),
-            "outcomes": self.outcomes.to_json(),
+            **({"outcomes": self.outcomes.to_json()} if self.outcomes else {}),
             "cpu_seconds": dict(self.cost),
             "failed": dict(self.failed),
         }
@@ -94,10 +116,12 @@ def plan(config: StudyConfig, catalog: Catalog, reporter: Reporter) -> StudyPlan
     settings = checked({**config.settings, "task": config.task})
     fabric = build_fabric(settings.device, settings.precision)
     with own_randomness():
-        planned = plan_study(config, catalog, fabric, reporter)
+        lay_out = plan_sites if config.leave_site_out else plan_study
+        planned = lay_out(config, catalog, fabric, reporter)
     for text in planned.warnings:
         reporter.warn(text)
-    for table in plan_tables(planned):
+    sites = [division_table(planned)] if planned.sites else []
+    for table in [*plan_tables(planned), *sites]:
         reporter.show(table)
     return planned
 
@@ -135,9 +159,12 @@ def compare(
         except (Interrupted, KeyboardInterrupt) as reason:
             hint = f"go on with: medtl compare --out {path}" + (" --storage ..." if storage else "")
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
-        scores = read_study_scores(folder)
-        study = summarise(folder, scores, failed, catalog, reporter)
-        _write(folder, study, scores, reporter)
+        if config.leave_site_out:
+            study = _left_out(folder, failed, catalog, reporter)
+        else:
+            scores = read_study_scores(folder)
+            study = summarise(folder, scores, failed, catalog, reporter)
+            _write(folder, study, scores, reporter)
     if failed:
         reporter.warn(
             f"{len(failed)} of {len(folder.plan.runs)} runs failed and are left out: "
@@ -163,13 +190,32 @@ def summarise(
         folder.path,
         folder.config,
         find(folder.config, scores, record.arms),
-        find_outcomes(folder, scores, catalog, reporter),
         failed,
         _cost(folder),
         record.synthetic,
         tuple(reporter.warnings),
+        find_outcomes(folder, scores, catalog, reporter),
         read_tuned(folder, scores),
     )
+
+
+def _left_out(
+    folder: StudyFolder, failed: Mapping[str, str], catalog: Catalog, reporter: Reporter
+) -> Study:
+    """What a study that leaves each site out has found; also written."""
+    from medtl.runtime.device import build_fabric, own_randomness
+
+    config, synthetic = folder.config, folder.plan.synthetic
+    settings = checked({**config.settings, "task": config.task})
+    with own_randomness():
+        fabric = build_fabric(settings.device, settings.precision)
+        found, scores = find_over_sites(folder, failed, catalog, fabric, reporter)
+    none, warnings = Findings(found.metric, (), ()), tuple(reporter.warnings)
+    cost = _cost(folder)
+    study = Study(folder.path, config, none, failed, cost, synthetic, warnings, sites=found)
+    write_sites(folder, found, scores, reporter, synthetic=synthetic)
+    _write_tables(folder, study, reporter)
+    return study
 
 
 def _cost(folder: StudyFolder) -> dict[str, float]:
@@ -184,14 +230,10 @@ def _cost(folder: StudyFolder) -> dict[str, float]:
 
 
 def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Reporter) -> None:
-    """Tables and figures, then ``summary.json``: a study that has it is finished."""
+    """Scores and figures, then tables and ``summary.json``: a study that has it is finished."""
     path, synthetic = folder.path, study.is_synthetic
     rows = list(scores.rows())
     write_csv(path / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
-    tables, cost = warned(study.lasting_tables(), ""), study.tables()[-1]
-    write_text(path / "cost.md", cost.markdown())
-    write_text(path / "tables.md", "\n".join(table.markdown() for table in tables))
-    write_text(path / "tables.tex", "\n".join(table.latex() for table in tables))
     (path / "figures").mkdir(exist_ok=True)
     if study.found.comparisons:
         with attempted("differences.png", reporter.warn):
@@ -202,6 +244,15 @@ def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Rep
         target = path / "figures" / f"budgets{several}.png"
         with attempted(target.name, reporter.warn):
             label_efficiency(target, study.found, network, synthetic=synthetic)
+    _write_tables(folder, study, reporter)
+
+
+def _write_tables(folder: StudyFolder, study: Study, reporter: Reporter) -> None:
+    tables, cost = warned(study.lasting_tables(), ""), study.cost_tables()
+    if cost:
+        write_text(folder.path / "cost.md", cost[0].markdown())
+    write_text(folder.path / "tables.md", "\n".join(table.markdown() for table in tables))
+    write_text(folder.path / "tables.tex", "\n".join(table.latex() for table in tables))
     folder.write_json(SUMMARY, study.to_json())
-    for table in (*tables, cost):
+    for table in (*tables, *cost):
         reporter.show(table)

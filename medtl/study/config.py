@@ -20,6 +20,7 @@ from medtl.config import Natural, Patients, Positive, checked, read_settings
 from medtl.errors import ConfigError, near_or_known, shown
 from medtl.runtime.files import file_name, from_home, portable
 from medtl.runtime.records import complaint
+from medtl.study.sites.settings import check_sites_config
 from medtl.transfer.strategies.base import CONTROL_B
 
 #: All labelled target patients outside of the test set.
@@ -57,6 +58,7 @@ CHOSEN = {
     "fold": "",
     "splits": "",
     "with_control": "",
+    "skip_source": "",
     "out": "",
 }
 
@@ -133,6 +135,7 @@ class StudyConfig(BaseModel):
     seeds: Annotated[Natural, Field(le=100)] = 3
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    leave_site_out: bool = False  #: every site is the target in turn
     skip: Texts = ()  #: of the arms that are added: SKIPPABLE
     margin: Annotated[Positive, Field(lt=1)] | None = None
     target: Annotated[Positive, Field(lt=1)] | None = None  #: validation score to reach
@@ -180,6 +183,8 @@ def _check(config: StudyConfig) -> None:
     if not config.task:
         raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
     _check_settings(config)
+    if config.leave_site_out:
+        check_sites_config(dict(config))
     for name in config.skip:
         if name not in SKIPPABLE:
             raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")

@@ -70,6 +70,7 @@ class PlanRecord(Record):
     arms: tuple[ArmRecord, ...]
     synthetic: Flag
     metric: Literal["dice", "accuracy"]
+    sites: tuple[str, ...] = ()  #: of a study that leaves each out, by fold
     warnings: tuple[str, ...] = ()
 
 
@@ -169,10 +170,21 @@ def is_study(path: Path) -> bool:
 
 
 def open_study(path: Path) -> StudyFolder:
-    """An existing study. Raises RunError where there is none."""
+    """An existing study, to ask it something.
+
+    Raises:
+        ConfigError: it leaves each site out, and so has no control to compare with.
+        RunError: there is none.
+    """
     if not is_study(path):
         raise RunError(f"{path} is not the folder of a study, which medtl compare writes")
-    return StudyFolder(path)
+    folder = StudyFolder(path)
+    if folder.config.leave_site_out:
+        raise ConfigError(
+            f"{path}: this study leaves each site out; it has no controls, which power, similarity "
+            "and transferability start from"
+        )
+    return folder
 
 
 def begun(path: Path, config: StudyConfig) -> StudyFolder | None:
@@ -234,6 +246,7 @@ def start_study(path: Path, config: StudyConfig, plan: StudyPlan) -> StudyFolder
         ],
         "synthetic": plan.synthetic,
         "metric": plan.metric,
+        "sites": list(plan.sites),
         "warnings": list(plan.warnings),
     }
     folder.write_json(PLAN, body)

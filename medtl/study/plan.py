@@ -49,7 +49,7 @@ from medtl.transfer.strategies.base import CONTROL_B, SOURCE, Request, Stage
 from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps_behind
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
-_SETTLED = (
+SETTLED = (
     "batch_size",
     "dst",
     "loss",
@@ -80,6 +80,7 @@ class StudyPlan:
     metric: str
     warnings: tuple[str, ...]
     tuning: Tuning | None = None
+    sites: tuple[str, ...] = ()  #: by fold, where each is left out in turn
 
     def to_json(self) -> dict[str, Any]:
         """As ``medtl compare --dry-run --json`` prints it."""
@@ -88,6 +89,7 @@ class StudyPlan:
             "study": self.config.model_dump(mode="json"),
             "arms": [{**asdict(arm), "spec": arm.spec.model_dump()} for arm in self.arms],
             "runs": [run.to_json() for run in self.runs],
+            "sites": list(self.sites),
             "test_patients": [len(split.test) for split in self.splits],
             "seconds_per_step": self.step_s,
             "warnings": list(self.warnings),
@@ -115,7 +117,7 @@ def plan_study(
         preview = show_plan(plan, catalog, fabric, recorder)
         plan = preview.plan
         resolved = resolved_config(plan).model_dump(mode="json")
-        own = {name: resolved[name] for name in _SETTLED} | {"src": str(plan.request.source)}
+        own = {name: resolved[name] for name in SETTLED} | {"src": str(plan.request.source)}
         settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
         if not plans:
             seconds = preview.seconds_per_step
@@ -204,7 +206,7 @@ def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter)
     before = steps if not outside else _steps_behind(outside.values())
     if CONTROL_B in config.skip:
         before = None
-    (scratch,) = _planned(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
+    (scratch,) = planned_stages(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
     arms = control_arms(steps, before, max(scratch.rates.values()), scratch.optimizer)
     known = {spec.label for spec in config.strategies}
     added = [ArmSpec(strategy=name) for name in ADDED if name not in {*known, *config.skip}]
@@ -267,7 +269,7 @@ def _arms_of(
     outside: Mapping[str, Weights | None], spec: ArmSpec, plan: Plan, catalog: Catalog
 ) -> list[Arm]:
     """One arm, or one for each of the weights from outside."""
-    whole = _planned(spec, plan, catalog, init=None)
+    whole = planned_stages(spec, plan, catalog, init=None)
     starts = ["random"]
     if whole[0].name == SOURCE:
         starts = list(outside) or [SOURCE]
@@ -291,7 +293,7 @@ def _arms_of(
     ]
 
 
-def _planned(
+def planned_stages(
     spec: ArmSpec, plan: Plan, catalog: Catalog, init: str | None, steps: int | None = None
 ) -> tuple[Stage, ...]:
     """The stages of a strategy under the settings of the study."""
@@ -315,4 +317,4 @@ def _planned(
 def _stages_of(arm: Arm, plan: Plan, catalog: Catalog) -> tuple[Stage, ...]:
     """What the arm does on the target."""
     init = None if arm.start == "random" else arm.start
-    return _planned(arm.spec, plan, catalog, init, arm.steps)
+    return planned_stages(arm.spec, plan, catalog, init, arm.steps)

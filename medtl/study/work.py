@@ -53,7 +53,7 @@ def work(path: Path, run: PlannedRun, catalog: Catalog | None = None) -> State:
     folder.write_state(run.name, state)
     if run.trial is not None and state.status == "done":
         shutil.rmtree(folder.run(run.name), ignore_errors=True)  # weights that nobody needs
-    elif state.status == "done" and run.after and catalog:
+    elif state.status == "done" and run.after and catalog and not folder.config.leave_site_out:
         from medtl.study.outcomes.source_after import SourceScorer
 
         SourceScorer(folder, catalog)(run)  # here, as several runs are carried out at once

@@ -231,6 +231,8 @@ def seconds_per_step(
         network: the first stage's; its weights are moved.
     """
     stage = replace(plan.stages[0], frozen="none")
+    if stage.unlabelled:  # half of a step: see _effort
+        stage = replace(stage, unlabelled=None, losses=plan.request.losses)
     freeze(network, ())
     network.module.train()
     shape, maps = _shapes(plan, network, stage.batch_size // fabric.world_size)

@@ -20,6 +20,7 @@ from medtl.training.checks import check_adaptation
 from medtl.transfer.imagenet import IMAGENET, read_imagenet
 from medtl.transfer.strategies.base import (
     MOMENTUM,
+    SOURCE,
     LossSpec,
     Request,
     Stage,
@@ -124,9 +125,21 @@ def lay_out(config: ResolvedConfig, catalog: Catalog, request: Request) -> tuple
                 f"strategy {config.strategy} calls a stage {each.name!r}, which cannot be the name "
                 "of a folder everywhere; rename the stage"
             )
-    stages = on_target(request, planned)
+    own = _without_source(planned, config.strategy) if config.skip_source else planned
+    stages = on_target(request, own)
     check_adaptation(stages, config)
     return (*stages, *controls(request, stages)) if config.with_control else stages
+
+
+def _without_source(planned: tuple[Stage, ...], strategy: str) -> tuple[Stage, ...]:
+    """The stages behind the training on the source. ConfigError where they start from it."""
+    own = tuple(each for each in planned if each.name != SOURCE)
+    if not own or own == planned or own[0].init == "previous":
+        raise ConfigError(
+            f"skip_source: strategy {strategy} has no stages beside its training on the source "
+            "that do without it; drop it"
+        )
+    return own
 
 
 def unused(config: TrainConfig, request: Request, stages: Sequence[Stage]) -> Iterator[str]:
