@@ -27,8 +27,8 @@ from common import ROOT, describe
 from medtl import api
 from medtl.data.phantom import INDEX, write_phantom
 
-CASES, SIZE, SITES, SHIFT = 96, 24, 12, 2.0
-SOURCES, TARGETS = ("+".join(f"S{n}" for n in half) for half in (range(1, 7), range(7, 13)))
+CASES, SIZE, SITES, SHIFT = 120, 24, 14, 3.0
+SOURCES, TARGETS = ("+".join(f"S{n}" for n in half) for half in (range(1, 8), range(8, 15)))
 NETWORK = "plain-unet"
 REGION = "WT"
 SETTINGS: dict[str, Any] = {
@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
 }
 #: The head has half of this rate, the stem a tenth of that; control A is trained at it, too.
-FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.002}}
+FINE_TUNE = {"strategy": "fine-tune", "settings": {"lr": 0.004}}
 #: The frozen blocks.
 EARLY = "stem,encoder1,bottleneck"
 LEFT_OUT = ("zero-shot", "joint")
@@ -53,7 +53,7 @@ LEFT_OUT = ("zero-shot", "joint")
 TRUTHS: dict[str, dict[str, Any]] = {
     "related": {
         "strategy": FINE_TUNE,
-        "budget": 3,
+        "budget": 2,
         "seeds": 5,
         "skip": LEFT_OUT,
         "right": ("helped",),
