@@ -346,6 +346,7 @@ class TrainConfig(BaseModel):
     workers: Index | None = setting(
         "Number of processes that prepare patches.", HARDWARE, unset="automatic"
     )
+    figures: bool = setting("Draw figures of training, scores and predictions.", default=True)
     out: UserPath | None = setting(
         "New run folder.", OUTPUT, names=["--out", "-o"], unset="runs/TASK-STRATEGY-NN"
     )
@@ -411,6 +412,7 @@ class TrainSettings(TypedDict, total=False):
     num_nodes: int
     cache: str
     workers: int | None
+    figures: bool
     out: Where | None
 
 

@@ -44,11 +44,16 @@ def write_results(
     reporter: Reporter,
     *,
     selected_by: str,
+    drawn: bool = True,
 ) -> None:
     """Score every stage on the locked test cases; write summary.json, metrics.csv, figures/.
 
-    ``selected_by``: what validation measured, for the figure of the training curves. Every process
-    scores its share of the cases; the first one writes. A figure that cannot be drawn is a warning.
+    Every process scores its share of the cases; the first one writes. A figure that cannot be drawn
+    is a warning.
+
+    Args:
+        selected_by: what validation measured, for the figure of the training curves.
+        drawn: False leaves the figures out.
     """
     test = [case for case in cohort.cases if case.patient in split.test]
     cases = [case for case in test if case.labelled]
@@ -57,7 +62,7 @@ def write_results(
     trained = stages
     stages = list(_scorable(stages, cohort, {case.id for case in cases}, reporter))
     if not stages:
-        if fabric.is_global_zero:
+        if fabric.is_global_zero and drawn:
             _draw_training(cohort, split, run, trained, selected_by, reporter)
         reporter.say("no labelled test patients: nothing is scored")
         return
@@ -67,17 +72,15 @@ def write_results(
         kind = stages[0].task_type.name
         rows = [{"stage": name, **row} for name, own in scores.by_stage.items() for row in own]
         SCORES[kind].write_rows(run.path, rows)
-        _draw_training(cohort, split, run, trained, selected_by, reporter)
-        _write_scores(scores, stages, cohort, run, reporter)
+        if drawn:
+            _draw_training(cohort, split, run, trained, selected_by, reporter)
+            scored = [stage for stage in stages if stage.stage in scores.by_stage]
+            FIGURES[kind](run.path / "figures", scored, cohort, scores, reporter)
+        _write_scores(scores, kind, run, reporter)
 
 
-def _write_scores(
-    scores: Scores, stages: Sequence[LoadedStage], cohort: Cohort, run: Run, reporter: Reporter
-) -> None:
-    """Draw and show the scores; summary.json comes last: a run that has it is finished."""
-    kind = stages[0].task_type.name
-    scored = [stage for stage in stages if stage.stage in scores.by_stage]
-    FIGURES[kind](run.path / "figures", scored, cohort, scores, reporter)
+def _write_scores(scores: Scores, kind: str, run: Run, reporter: Reporter) -> None:
+    """Keep and show the scores; summary.json comes last: a run that has it is finished."""
     if reporter.warnings:
         scores = replace(scores, data={**scores.data, "warnings": list(reporter.warnings)})
     run.write_json(SUMMARY, scores.to_json())

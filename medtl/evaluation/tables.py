@@ -279,9 +279,9 @@ def p_cell(p: float | None) -> str:
 def gain_cell(found: Mapping[str, Any]) -> str:
     """A difference with its sign and interval."""
     if found["low"] is None:
-        listed = ", ".join(f"{value:+.3f}" for value in found.get("values", ()))
-        return f"{found['mean']:+.3f}" + (f" ({listed})" if listed else ", no interval")
-    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+        listed = ", ".join(f"{value:+z.3f}" for value in found.get("values", ()))
+        return f"{found['mean']:+z.3f}" + (f" ({listed})" if listed else ", no interval")
+    return f"{found['mean']:+z.3f} [{found['low']:+z.3f}, {found['high']:+z.3f}]"
 
 
 def missing_table(missing: Mapping[str, Any], synthetic: bool) -> Table:

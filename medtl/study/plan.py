@@ -118,7 +118,10 @@ def plan_study(
         plan = preview.plan
         resolved = resolved_config(plan).model_dump(mode="json")
         own = {name: resolved[name] for name in SETTLED} | {"src": str(plan.request.source)}
-        settled[plan.network] = {**config.settings, **own, "minutes": None, "task": config.task}
+        settled[plan.network] = {
+            **{"figures": False, **config.settings, **own},
+            **{"minutes": None, "task": config.task},
+        }
         if not plans:
             seconds = preview.seconds_per_step
             warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]

@@ -108,7 +108,11 @@ def run_plan(
         check_unchanged(used, contents)
         by = plan.selected_by
         run.check_there()
-        write_results(plan.cohort, plan.split, run, trained, fabric, reporter, selected_by=by)
+        write_results(
+            *(plan.cohort, plan.split, run, trained, fabric, reporter),
+            selected_by=by,
+            drawn=plan.config.figures,
+        )
         fabric.barrier()
     if fabric.is_global_zero:
         check_whole(run, [stage.name for stage in plan.stages])

@@ -44,7 +44,7 @@ def carry_out(
     from medtl.training.launch import check_names
     from medtl.training.run import run_plan
 
-    config = checked({**settings, "out": str(path)})
+    config = checked({"figures": False, **settings, "out": str(path)})
     check_names(config, catalog)
     recorder = Recorder(silent=True)
     fabric = build_fabric(config.device, config.precision)

@@ -72,7 +72,12 @@ def plan_sites(
             steps = {"steps": first.request.steps, "minutes": None}
         resolved = resolved_config(plan).model_dump(mode="json")
         own = {name: resolved[name] for name in SETTLED} | {"src": str(plan.request.source)}
-        settled.append({**config.settings, **own, "minutes": None, "task": config.task})
+        settled.append(
+            {
+                **{"figures": False, **config.settings, **own},
+                **{"minutes": None, "task": config.task},
+            }
+        )
     assert first is not None
     arms = site_arms(config, first, catalog, reporter)
     known = tuple(arm.spec for arm, _ in arms.values())
