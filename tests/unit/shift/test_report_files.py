@@ -23,7 +23,7 @@ def test_warnings_stand_beside_the_rows(
             raise ValueError("no font")
 
     shift: Any = SimpleNamespace(
-        rows=lambda: [{"value": 1.0}], by_feature={}, attribution=None, draw=draw
+        rows=lambda: [{"value": 1.0}], by_feature={}, attribution=None, power=None, draw=draw
     )
     reporter = Reporter(silent=True)
     for text in early:
