@@ -41,8 +41,11 @@ python_maximum_signature_line_length = 88
 # Names outside of medtl stay plain text: their inventories would need a network. Inside of it,
 # nothing but what is private to a module may be without a page.
 nitpick_ignore_regex = [
-    # Plan and folder of a study, which are no part of the reference.
-    (r"py:class", r"medtl\.study\.(arms|finished\.runs|folder|plan)\..*"),
+    # Plan and folder of a study, and the rows of some tables, which are no part of the reference.
+    (
+        r"py:class",
+        r"medtl\.study\.(arms|finished\.runs|folder|outcomes|plan|recipes|sites|trials)\..*",
+    ),
     (
         r"py:.*",
         r"(collections|dataclasses|gzip|lightning_fabric|matplotlib|monai|nibabel|nn|np|numpy|pathlib"
