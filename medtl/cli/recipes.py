@@ -33,8 +33,8 @@ def recipe_file(config: Path | None, out: Path | None, *, named: bool, quick: bo
             raise ConfigError(f"{config} is a recipe, which names its tasks; drop the task")
         return config
     if quick:
-        what = f"{config} is none" if config else "name one by --config"
-        raise ConfigError(f"--quick is for a recipe; {what}, so drop it")
+        what = f"{config} is none; drop it" if config else "name one by --config, or drop it"
+        raise ConfigError(f"--quick is for a recipe; {what}")
     return None
 
 
