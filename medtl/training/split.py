@@ -41,7 +41,11 @@ def split_as_asked(config: TrainConfig, cohort: Cohort, reporter: Reporter) -> S
             raise ConfigError("--splits has folds of its own: drop --folds, and name one by --fold")
         split = read_splits(config.splits, cases, fold=config.fold or 0)
         if not is_plain(config.splits):
+            _check_tested(split, config, cohort)
             return split
+        if cohort.test or cohort.folds:
+            protocol = f"--protocol {config.protocol}"
+            raise ConfigError(f"{protocol} says who is tested on; drop --splits, or the protocol")
         # nnU-Net's validation patients become the test set; others are held out to validate on.
         reporter.say(
             f"fold {config.fold or 0} of {config.splits.name}: its {len(split.val)} val patients "
@@ -109,10 +113,13 @@ def cases_for(
 
 
 def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
+    """Raises ConfigError where the settings choose other test patients, or no fold.
+
+    A list of medtl's own may be that of a run that goes on; :func:`_check_tested` looks into it.
+    """
     given = {
         "--test-cases": config.test_cases,
         "test_fraction": config.test_fraction,
-        "--splits": config.splits,
         "--folds": config.folds,
         "--fold": config.fold if cohort.test else None,
     }
@@ -120,7 +127,22 @@ def _check_protocol(config: TrainConfig, cohort: Cohort) -> None:
     for name, value in given.items():
         if value is not None:
             raise ConfigError(f"{protocol} says who is tested on; drop {name}, or the protocol")
+    if config.splits is not None:
+        return
     if cohort.folds and config.fold is None:
         raise ConfigError(f"{protocol}: name one fold by --fold; there are {cohort.folds}")
     if cohort.folds and config.fold not in {case.fold for case in cohort.cases}:
         raise ConfigError(f"--fold {config.fold}: the folds of {protocol} are {cohort.folds}")
+
+
+def _check_tested(split: Split, config: TrainConfig, cohort: Cohort) -> None:
+    """Raises ConfigError where a list tests on others than the protocol does."""
+    folds = {case.fold for case in cohort.cases if case.fold is not None} if cohort.folds else ()
+    sets = [set(cohort.test)] if cohort.test else []
+    sets += [set(listed_fold(cohort.cases, fold)) for fold in folds]
+    seen = {*split.train, *split.val}
+    if sets and not any(set(split.test) <= test and not test & seen for test in sets):
+        raise ConfigError(
+            f"{config.splits}: its test patients are not those of --protocol {config.protocol}; "
+            "drop --splits, or the protocol"
+        )

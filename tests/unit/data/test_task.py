@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medtl.config import TrainConfig
 from medtl.data.case import Case, Cohort
+from medtl.data.splits import write_splits
 from medtl.data.task import choose_protocol
 from medtl.errors import ConfigError
 from medtl.evaluation.tables import warned
@@ -61,6 +63,22 @@ def test_protocol_with_folds_wants_one_named() -> None:
         ConfigError, match=r"--fold 2: the folds of --protocol hospitals are 0 CS \(5\), 1 DU \(5\)"
     ):
         split_as_asked(TrainConfig(protocol="hospitals", fold=2), named, QUIET)
+
+
+def test_a_list_may_only_say_what_the_protocol_says(tmp_path: Path) -> None:
+    own = tmp_path / "splits.json"
+    for named, config in (
+        (cohort(test=("p3", "p7")), TrainConfig(protocol="official")),
+        (cohort(folds="0 CS (5), 1 DU (5)"), TrainConfig(protocol="hospitals", fold=1)),
+    ):
+        split = split_as_asked(config, named, QUIET)
+        write_splits(own, split, named.cases)
+        again = config.model_copy(update={"splits": own, "fold": None})
+        assert split_as_asked(again, named, QUIET) == split  # as a run goes on
+        other = replace(split, test=split.test[:1], train=(*split.train, *split.test[1:]))
+        write_splits(own, other, named.cases)
+        with pytest.raises(ConfigError, match=f"not those of --protocol {config.protocol}; drop"):
+            split_as_asked(again, named, QUIET)
 
 
 def test_fold_of_one_hospital_is_told_by_its_name(capsys) -> None:
