@@ -60,6 +60,7 @@ class ArmRecord(Record):
     own_control: str
     budgeted: Flag
     tuned_from: str = ""
+    on_source: Count | None = None  #: None: weights from outside do not say
     validated: Flag = True
 
 

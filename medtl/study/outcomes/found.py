@@ -91,6 +91,7 @@ def _speeds(
 ) -> Iterator[Speed]:
     """Where validation does not look at the target, its scores are none to compare."""
     looks = {arm.name for arm in plan.arms if arm.validated}
+    said = {arm.name: arm.on_source for arm in plan.arms}
     sources = {run.after for those in runs.values() for run in those if run.after}
     before = {name: read_curve(folder.results(name)).steps for name in sorted(sources)}
     curves: dict[Place, list[Curve]] = {
@@ -105,7 +106,8 @@ def _speeds(
             before.get(run.after, 0) + curve.source_steps
             for run, curve in zip(runs[place], own, strict=True)
         )
-        yield find_speed(place, own, target, spent)
+        outside = any(run.settings.get("init") for run in runs[place])
+        yield find_speed(place, own, target, said[arm] if outside else spent)
 
 
 def _retained(

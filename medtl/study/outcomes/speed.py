@@ -27,7 +27,7 @@ class Speed:
     reached: int
     steps: float | None
     longest: int
-    source_steps: int  #: before those on the target, in the runs of the source
+    source_steps: int | None  #: before those on the target; None: unknown, of weights from outside
     seconds: float | None = None
     longest_seconds: float | None = None
 
@@ -63,7 +63,7 @@ def target_scores(
 
 
 def find_speed(
-    place: Place, curves: Sequence[Curve], target: float | None, source_steps: int
+    place: Place, curves: Sequence[Curve], target: float | None, source_steps: int | None
 ) -> Speed:
     """Of the runs of an arm that were validated."""
     validated = [curve for curve in curves if curve.points]

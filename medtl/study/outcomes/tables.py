@@ -48,7 +48,7 @@ def _took_table(found: Outcomes, synthetic: bool) -> Table:
                 *_lead(places, each.place),
                 each.place[2],
                 "" if each.target is None else f"{each.target:.3f}",
-                str(each.source_steps),
+                "unknown" if each.source_steps is None else str(each.source_steps),
                 _steps_cell(each),
                 *measures,
             )
