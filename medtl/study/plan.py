@@ -49,7 +49,7 @@ from medtl.transfer.strategies.base import CONTROL_B, SOURCE, Request, Stage
 from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps_behind
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
-SETTLED = (
+_SETTLED = (
     "batch_size",
     "dst",
     "loss",
@@ -116,12 +116,7 @@ def plan_study(
         plan = make_plan(checked(_reference(config, network)), catalog, recorder)
         preview = show_plan(plan, catalog, fabric, recorder)
         plan = preview.plan
-        resolved = resolved_config(plan).model_dump(mode="json")
-        own = {name: resolved[name] for name in SETTLED} | {"src": str(plan.request.source)}
-        settled[plan.network] = {
-            **{"figures": False, **config.settings, **own},
-            **{"minutes": None, "task": config.task},
-        }
+        settled[plan.network] = settled_settings(config, plan)
         if not plans:
             seconds = preview.seconds_per_step
             warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]
@@ -152,6 +147,16 @@ def plan_study(
         tuple(warnings),
         tuning,
     )
+
+
+def settled_settings(config: StudyConfig, plan: Plan) -> dict[str, Any]:
+    """Those of ``medtl train`` that all runs of a plan's network have."""
+    resolved = resolved_config(plan).model_dump(mode="json")
+    own = {name: resolved[name] for name in _SETTLED} | {"src": str(plan.request.source)}
+    return {
+        **{"figures": False, **config.settings, **own},
+        **{"minutes": None, "task": config.task},
+    }
 
 
 def _specs(config: StudyConfig, catalog: Catalog) -> tuple[ArmSpec, ...]:

@@ -1,4 +1,4 @@
-"""The median of times of which some are only known to be longer."""
+"""The median of right-censored times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def median_time(times: Sequence[float], reached: Sequence[bool]) -> float | None
     75.0
 
     Args:
-        times: at which the event came, or else up to which it had not come.
+        times: of the event, or of the end of a run without it.
         reached: whether the event came (right-censored where not).
 
     Returns:

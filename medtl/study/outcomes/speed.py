@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from medtl.study.outcomes.arm_runs import Place
-from medtl.study.outcomes.curves import Curve, Point
+from medtl.study.outcomes.curves import Curve
 from medtl.study.outcomes.median_time import median_time
 
 
@@ -72,8 +72,9 @@ def find_speed(
         return Speed(place, target, 0, 0, None, longest, source_steps)
     firsts = [curve.first(target) for curve in validated]
     reached = [first is not None for first in firsts]
-    steps = [first.step if first else curve.steps for first, curve in _pairs(firsts, validated)]
-    ends = [(first or curve.points[-1]).seconds for first, curve in _pairs(firsts, validated)]
+    pairs = list(zip(firsts, validated, strict=True))
+    steps = [first.step if first else curve.steps for first, curve in pairs]
+    ends = [(first or curve.points[-1]).seconds for first, curve in pairs]
     seconds = [end for end in ends if end is not None]
     timed = len(seconds) == len(ends)
     return Speed(
@@ -87,9 +88,3 @@ def find_speed(
         median_time(seconds, reached) if timed else None,
         max(seconds) if timed else None,
     )
-
-
-def _pairs(
-    firsts: Sequence[Point | None], curves: Sequence[Curve]
-) -> Sequence[tuple[Point | None, Curve]]:
-    return list(zip(firsts, curves, strict=True))

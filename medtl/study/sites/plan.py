@@ -24,12 +24,11 @@ from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.study.arms import ZERO_SHOT
 from medtl.study.config import OF_STRATEGIES, StudyConfig
-from medtl.study.plan import SETTLED, StudyPlan
+from medtl.study.plan import StudyPlan, settled_settings
 from medtl.study.sites.arms import site_arms, site_runs
 from medtl.study.sites.division import SiteSplit, divided, sites_of
 from medtl.training.plan import Plan, draft_stages, make_plan, read_data
 from medtl.training.preview import show_plan
-from medtl.training.run import resolved_config
 
 
 def plan_sites(
@@ -70,14 +69,7 @@ def plan_sites(
             seconds = preview.seconds_per_step
             # As many for each site, also where --minutes have chosen them.
             steps = {"steps": first.request.steps, "minutes": None}
-        resolved = resolved_config(plan).model_dump(mode="json")
-        own = {name: resolved[name] for name in SETTLED} | {"src": str(plan.request.source)}
-        settled.append(
-            {
-                **{"figures": False, **config.settings, **own},
-                **{"minutes": None, "task": config.task},
-            }
-        )
+        settled.append(settled_settings(config, plan))
     assert first is not None
     arms = site_arms(config, first, catalog, reporter)
     known = tuple(arm.spec for arm, _ in arms.values())
