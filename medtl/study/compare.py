@@ -21,6 +21,7 @@ from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
 from medtl.study.figures import label_efficiency, paired_differences
 from medtl.study.folder import SUMMARY, StudyFolder, begun, folder_for, start_study
+from medtl.study.outcomes.cost import Cost, find_costs
 from medtl.study.outcomes.found import Outcomes, find_outcomes
 from medtl.study.outcomes.tables import cost_table, outcome_tables
 from medtl.study.plan import StudyPlan, plan_study
@@ -32,7 +33,7 @@ from medtl.study.sites.plan import plan_sites
 from medtl.study.sites.results import SiteFindings
 from medtl.study.sites.tables import division_table, site_tables
 from medtl.study.tables import found_tables, plan_tables
-from medtl.study.trials.results import TunedFindings, cost_of_trials, read_tuned
+from medtl.study.trials.results import TunedFindings, read_tuned
 from medtl.study.trials.store import check_store
 from medtl.study.work import Executor
 
@@ -48,7 +49,7 @@ class Study(Shown):
     config: StudyConfig
     found: Findings
     failed: Mapping[str, str]
-    cost: Mapping[str, float]  #: processor seconds of each arm, of its runs' last parts
+    costs: tuple[Cost, ...]  #: of each arm, of its runs' last parts
     is_synthetic: bool
     warnings: tuple[str, ...] = field(default=())
     outcomes: Outcomes | None = None  #: what the arms took; None: each site was left out
@@ -94,7 +95,7 @@ class Study(Shown):
         """One, but for studies that leave each site out."""
         if self.outcomes is None:
             return []
-        return [cost_table(self.outcomes, synthetic=self.is_synthetic)]
+        return [cost_table(self.costs, self.outcomes.speeds, synthetic=self.is_synthetic)]
 
     def to_json(self) -> dict[str, Any]:
         """As ``summary.json`` holds it, and ``--json`` prints it."""
@@ -104,7 +105,7 @@ class Study(Shown):
             **(self.sites or self.found).to_json(),
             **({"tuning": self.tuned.to_json()} if self.tuned else {}),
             **({"outcomes": self.outcomes.to_json()} if self.outcomes else {}),
-            "cpu_seconds": dict(self.cost),
+            "cost": [each.to_json() for each in self.costs],
             "failed": dict(self.failed),
         }
 
@@ -191,7 +192,7 @@ def summarise(
         folder.config,
         find(folder.config, scores, record.arms),
         failed,
-        _cost(folder),
+        find_costs(folder),
         record.synthetic,
         tuple(reporter.warnings),
         find_outcomes(folder, scores, catalog, reporter),
@@ -211,22 +212,11 @@ def _left_out(
         fabric = build_fabric(settings.device, settings.precision)
         found, scores = find_over_sites(folder, failed, catalog, fabric, reporter)
     none, warnings = Findings(found.metric, (), ()), tuple(reporter.warnings)
-    cost = _cost(folder)
-    study = Study(folder.path, config, none, failed, cost, synthetic, warnings, sites=found)
+    costs = find_costs(folder)
+    study = Study(folder.path, config, none, failed, costs, synthetic, warnings, sites=found)
     write_sites(folder, found, scores, reporter, synthetic=synthetic)
     _write_tables(folder, study, reporter)
     return study
-
-
-def _cost(folder: StudyFolder) -> dict[str, float]:
-    """Processor seconds of the runs of each arm; the source's are counted once."""
-    found: dict[str, float] = {}
-    for run in folder.runs():
-        if state := folder.state(run.name):
-            found[run.arm] = found.get(run.arm, 0.0) + state.cpu_seconds
-    for arm, seconds in cost_of_trials(folder):
-        found[arm] = found.get(arm, 0.0) + seconds
-    return found
 
 
 def _write(folder: StudyFolder, study: Study, scores: StudyScores, reporter: Reporter) -> None:

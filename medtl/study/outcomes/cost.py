@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medtl.study.folder import State
-from medtl.study.outcomes.arm_runs import Place
+from medtl.study.folder import State, StudyFolder
+from medtl.study.outcomes.arm_runs import Place, arm_runs
+from medtl.study.trials.records import read_tuning_plan
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of all runs of an arm together. ``gpus``: the kinds that they computed on, if any."""
+    """Of all runs of an arm, trials included. ``gpus``: the kinds that they computed on."""
 
     place: Place
     runs: int
@@ -27,6 +28,25 @@ class Cost:
             **{"cpu_hours": self.cpu_seconds / 3600, "gpu_hours": self.gpu_seconds / 3600},
             "gpus": list(self.gpus),
         }
+
+
+def find_costs(folder: StudyFolder) -> tuple[Cost, ...]:
+    """Of every arm with runs that were begun; what a run cost is counted in its own arm alone."""
+    states = {run.name: state for run in folder.runs() if (state := folder.state(run.name))}
+    begun = arm_runs(folder, [run for run in folder.runs() if run.name in states])
+    found = {place: [states[run.name] for run in those] for place, those in begun.items()}
+    for place, state in _trials(folder):
+        found.setdefault(place, []).append(state)
+    return tuple(find_cost(place, those) for place, those in found.items())
+
+
+def _trials(folder: StudyFolder) -> Iterator[tuple[Place, State]]:
+    """The trials that were carried out in this study, at the places of their tuned arms."""
+    plan = read_tuning_plan(folder.path)
+    for search in plan.searches if plan else ():
+        for name in search.trial_names():
+            if state := folder.state(name):
+                yield (search.network, search.budget, search.arm), state
 
 
 def find_cost(place: Place, states: Sequence[State]) -> Cost:

@@ -1,4 +1,4 @@
-"""Everything that a study tells beside scores: steps, what is left of the source, cost."""
+"""Everything that a study tells beside scores: steps, calibration, what is left of the source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from medtl.study.config import StudyConfig
 from medtl.study.folder import PlanRecord, StudyFolder
 from medtl.study.outcomes.arm_runs import Place, arm_runs
 from medtl.study.outcomes.calibration import Calibration, read_calibration
-from medtl.study.outcomes.cost import Cost, find_cost
 from medtl.study.outcomes.curves import Curve, read_curve
 from medtl.study.outcomes.efficiency import Efficiency, find_efficiency
 from medtl.study.outcomes.retention import Retention, find_retention
@@ -27,7 +26,7 @@ Runs = Mapping[Place, Sequence[PlannedRun]]
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What the tables "What it took", "What is left of the source" and ``cost.md`` show."""
+    """What the tables "What it took" and "What is left of the source" show."""
 
     metric: str
     target: float | None  #: as the study says; None: control A's
@@ -37,7 +36,6 @@ class Outcomes:
     retained: tuple[Retention, ...]
     mapped: bool  #: whether a first layer was adapted to the source's modalities
     not_scored: Mapping[str, str]  #: arm -> why nothing is known of the source after it
-    costs: tuple[Cost, ...]
 
     def to_json(self) -> dict[str, Any]:
         """``time`` differs between studies that are otherwise the same."""
@@ -49,7 +47,7 @@ class Outcomes:
             "label_efficiency": [each.to_json() for each in self.efficiencies],
             "source_after": [each.to_json() for each in self.retained],
             "source_not_scored": dict(self.not_scored),
-            "time": {"to_target": to_target, "cost": [each.to_json() for each in self.costs]},
+            "time": {"to_target": to_target},
         }
 
 
@@ -72,7 +70,6 @@ def find_outcomes(
         for place, those in own.items()
         if plan.metric != "dice"
     )
-    begun = arm_runs(folder, [run for run in every if run.name in states])
     return Outcomes(
         plan.metric,
         config.target,
@@ -82,7 +79,6 @@ def find_outcomes(
         tuple(retained),
         mapped,
         not_scored,
-        tuple(find_cost(at, [states[run.name] for run in those]) for at, those in begun.items()),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, titled
 from medtl.runtime.table import Table
 from medtl.study.outcomes.arm_runs import Place
-from medtl.study.outcomes.cost import total
+from medtl.study.outcomes.cost import Cost, total
 from medtl.study.outcomes.efficiency import Efficiency
 from medtl.study.outcomes.found import Outcomes
 from medtl.study.outcomes.speed import Speed
@@ -145,16 +145,16 @@ def _source_notes(found: Outcomes) -> Iterator[str]:
         yield f"{arm} is not scored on the source: {reason}."
 
 
-def cost_table(found: Outcomes, *, synthetic: bool) -> Table:
+def cost_table(costs: Sequence[Cost], speeds: Sequence[Speed], *, synthetic: bool) -> Table:
     """Times, which differ whenever a study is carried out."""
-    every = [*found.costs, total(found.costs)]
-    places = [each.place for each in found.costs]
-    speeds = {each.place: each for each in found.speeds}
+    every = [*costs, total(costs)]
+    places = [each.place for each in costs]
+    speed_at = {each.place: each for each in speeds}
     gpus = any(each.gpus for each in every)
     rows = tuple(
         (
             *_lead(places, each.place),
-            *(each.place[2], str(each.runs), _seconds_cell(speeds.get(each.place))),
+            *(each.place[2], str(each.runs), _seconds_cell(speed_at.get(each.place))),
             f"{each.cpu_seconds / 3600:.3f}",
             *((f"{each.gpu_seconds / 3600:.3f}", ", ".join(each.gpus)) if gpus else ()),
         )
@@ -164,7 +164,7 @@ def cost_table(found: Outcomes, *, synthetic: bool) -> Table:
         *(*_head(places), "arm", "runs", "seconds to target", "processor hours"),
         *(("GPU hours", "GPU") if gpus else ()),
     )
-    return Table(titled("Cost", synthetic), columns, rows, tuple(_cost_notes(found)))
+    return Table(titled("Cost", synthetic), columns, rows, tuple(_cost_notes(speeds)))
 
 
 def _seconds_cell(speed: Speed | None) -> str:
@@ -175,11 +175,12 @@ def _seconds_cell(speed: Speed | None) -> str:
     return ("> " if speed.seconds is None else "") + f"{shown:.{digits}f}"
 
 
-def _cost_notes(found: Outcomes) -> Iterator[str]:
+def _cost_notes(speeds: Sequence[Speed]) -> Iterator[str]:
     yield (
         "Hours of all runs together, with reading and scoring; of runs that were stopped, of their "
-        "last part. The source is trained once for all arms."
+        "last part. The source is trained once for all arms. Trials count among the runs of the "
+        "arm that they tune."
     )
     yield "seconds to target: of training and validation on the target, median over runs."
-    if any(each.runs and each.longest_seconds is None for each in found.speeds):
+    if any(each.runs and each.longest_seconds is None for each in speeds):
         yield "Runs that were trained before times were kept have no seconds to target."

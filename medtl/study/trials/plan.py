@@ -20,7 +20,6 @@ from medtl.data.content_hash import contents_of, file_hash
 from medtl.data.run_inputs import inputs_of
 from medtl.data.splits import Split
 from medtl.errors import ConfigError, shortened
-from medtl.evaluation.label_free import LABEL_FREE
 from medtl.study.arms import Arm, PlannedRun
 from medtl.study.config import ALL, TUNED, Budget, StudyConfig, budget_name
 from medtl.study.trials.records import Search, TuningPlan
@@ -72,7 +71,7 @@ def plan_tuning(
     check_optuna()
     first = next(iter(plans.values()))
     names = {arm.name for arm in arms}
-    tuned = [arm for arm in arms if _can_be_tuned(arm, first, stages_of)]
+    tuned = [arm for arm in arms if _can_be_tuned(arm)]
     if twice := [arm.name for arm in tuned if f"{arm.name}{TUNED}" in names]:
         raise ConfigError(f"strategy {twice[0]}{TUNED} has the name of a tuned arm; rename it")
     budgets = [b for b in config.budgets if _validates(b, config, first, splits)]
@@ -141,16 +140,10 @@ def _searched(run: PlannedRun) -> str:
     return f"{run.name.removesuffix(f'-s{run.seed}')}-s0"
 
 
-def _can_be_tuned(arm: Arm, plan: Plan, stages_of: StagesOf) -> bool:
+def _can_be_tuned(arm: Arm) -> bool:
     """Whether it trains on the target, and labels of the target select its weights."""
-    if not (arm.on_target and arm.budgeted) or arm.role not in ("", arm.name):
-        return False
-    last = stages_of(arm, plan)[-1]
-    return (
-        last.domain == plan.request.target
-        and last.unlabelled is None
-        and last.select_by not in LABEL_FREE
-    )
+    trains = arm.on_target and arm.budgeted and arm.validated
+    return bool(trains) and arm.role in ("", arm.name)
 
 
 def _validates(budget: Budget, config: StudyConfig, plan: Plan, splits: Sequence[Split]) -> bool:

@@ -104,15 +104,6 @@ def _gains(scores: StudyScores, origin: Mapping[str, str]) -> Iterator[Gain]:
                 yield Gain(network, budget, arm, origin[arm], output, paired_effect(*pair))
 
 
-def cost_of_trials(folder: StudyFolder) -> Iterator[tuple[str, float]]:
-    """Tuned arm -> processor seconds, for each of its trials that was carried out here."""
-    plan = read_tuning_plan(folder.path)
-    for search in plan.searches if plan else ():
-        for name in search.trial_names():
-            if state := folder.state(name):
-                yield search.arm, state.cpu_seconds
-
-
 def _choices_table(tuned: tuple[Tuned, ...], metric: str, synthetic: bool) -> Table:
     networks = len({each.search.network for each in tuned}) > 1
     rows = []

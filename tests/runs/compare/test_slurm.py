@@ -77,7 +77,7 @@ def local(slurm: Slurm, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def found(study: Path) -> dict[str, Any]:
     """What the study found, but for its cost."""
     summary = json.loads((study / "summary.json").read_text())
-    del summary["cpu_seconds"]
+    del summary["cost"]
     del summary["outcomes"]["time"]
     return summary
 

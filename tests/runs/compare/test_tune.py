@@ -101,7 +101,7 @@ def trials_of(study: Path) -> dict[str, int]:
 def summary(study: Path) -> dict[str, Any]:
     """What the study found, but for its cost."""
     found = json.loads((study / "summary.json").read_text())
-    del found["cpu_seconds"]
+    del found["cost"]
     del found["outcomes"]["time"]
     return found
 
@@ -133,6 +133,14 @@ def test_every_arm_has_as_many_trials(shared: Shared) -> None:
     assert complete == [TRIALS] * len(ARMS)
     for search in summary(shared.whole)["tuning"]["searches"]:
         assert (search["trials"], len(search["scores"])) == (TRIALS, TRIALS)
+
+
+def test_trials_count_in_the_cost_of_the_arm_that_they_tune(shared: Shared) -> None:
+    costs = json.loads((shared.whole / "summary.json").read_text())["cost"]
+    runs = Counter({row["arm"]: row["runs"] for row in costs})
+    own = Counter(name.split("-n10")[0] for name in trials_of(shared.whole))
+    trained = [p.name.split("-n10")[0] for p in (shared.whole / "state").glob("*-n10-f0-s0.json")]
+    assert own and runs - Counter({"source": runs["source"]}) == own + Counter(trained)
 
 
 def test_the_best_trial_on_validation_patients_is_chosen(shared: Shared) -> None:

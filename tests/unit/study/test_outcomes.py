@@ -261,7 +261,6 @@ def outcomes(**changes: Any) -> Outcomes:
         find_speed(PLACE, [curve(0.1, 0.6), curve(0.1, 0.6), curve(0.8)], 0.7, 100),
         find_speed(("unet", "5", "fine-tune"), [Curve((), 50)], None, 100),
     )
-    cost = find_cost(PLACE, [State(status="done", seconds=7200.0, cpu_seconds=3600.0)])
     values: dict[str, Any] = {
         "metric": "dice",
         "target": None,
@@ -271,7 +270,6 @@ def outcomes(**changes: Any) -> Outcomes:
         "retained": (),
         "mapped": False,
         "not_scored": {},
-        "costs": (cost,),
     }
     return Outcomes(**values | changes)
 
@@ -299,7 +297,8 @@ def test_times_stand_in_the_table_of_cost_alone() -> None:
         **{"network": "unet", "budget": "20", "arm": "control-a"},
         **{"seconds": 10.0, "longest_seconds": 20.0},
     }
-    table = cost_table(outcomes(), synthetic=False)
+    cost = find_cost(PLACE, [State(status="done", seconds=7200.0, cpu_seconds=3600.0)])
+    table = cost_table([cost], outcomes().speeds, synthetic=False)
     assert [row[-1] for row in table.rows] == ["1.000", "1.000"]
     assert table.rows[0][3] == "> 20"
 
