@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--draw",
-        default="related=faa644fffb,mismatched=faa644fffb,equal=",
+        default="related=faa644fffb,mismatched=faa644fffb,equal=1dad426103",
         help="truth=text that its seeds are drawn from",
     )
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "planted")
