@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from medtl.evaluation.comparison.verdicts import NO_EVIDENCE
@@ -123,12 +125,20 @@ def plan_tables(plan: StudyPlan) -> list[Table]:
     return [*tables, searched_table(plan)] if plan.tuning else tables
 
 
+def shown_starts(starts: Iterable[str]) -> dict[str, str]:
+    """Start -> what tables call it: of a run, the name of its folder, if no other has the name."""
+    names = {start: start if Path(start).suffix else Path(start).name for start in starts}
+    often = Counter(names.values())
+    return {start: name if often[name] == 1 else start for start, name in names.items()}
+
+
 def _arms_table(plan: StudyPlan) -> Table:
+    starts = shown_starts({arm.start for arm in plan.arms})
     rows = [
         (
             arm.name,
             arm.spec.strategy,
-            arm.start,
+            starts[arm.start],
             _known(arm.on_source),
             str(arm.on_target),
             str(sum(run.arm == arm.name for run in plan.runs)),
@@ -156,7 +166,11 @@ def _steps(name: str, plan: StudyPlan) -> int:
 
 def _differences_table(plan: StudyPlan) -> Table:
     """Settings in which any two arms differ; the others are the same in all."""
-    columns = {arm.name: _facts(arm, plan.stages[arm.name]) for arm in plan.arms}
+    starts = shown_starts({arm.start for arm in plan.arms})
+    columns = {
+        arm.name: {"starts from": starts[arm.start], **_facts(arm, plan.stages[arm.name])}
+        for arm in plan.arms
+    }
     names = list(next(iter(columns.values())))
     differing = [n for n in names if len({column[n] for column in columns.values()}) > 1]
     rows = tuple((name, *(column[name] for column in columns.values())) for name in differing)
@@ -174,7 +188,6 @@ def _facts(arm: Arm, stages: Sequence[Stage]) -> dict[str, str]:
 
     chosen = dict.fromkeys(("rates", "weight decay"), "by trials") if arm.tuned_from else {}
     facts = {
-        "starts from": arm.start,
         "source steps": _known(arm.on_source),
         "target steps": str(arm.on_target),
         "trained beside": every("beside"),

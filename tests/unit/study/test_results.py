@@ -12,6 +12,7 @@ from medtl.study.config import StudyConfig, resolve_study
 from medtl.study.folder import ArmRecord
 from medtl.study.results import find
 from medtl.study.scores import RunScores, StudyScores
+from medtl.study.tables import shown_starts
 
 ARMS = (
     ArmRecord(name="control-a", role="control-a", own_control="", budgeted=True),
@@ -124,3 +125,10 @@ def test_runs_that_only_one_side_has_are_left_out() -> None:
     found = find(study(), StudyScores(cells, "dice"), ARMS)
     first = next(each for each in found.comparisons if each.arm == "fine-tune")
     assert first.against["control-a"].runs == 2
+
+
+def test_a_start_is_called_by_its_folder_unless_two_have_the_name() -> None:
+    alone = shown_starts(["random", "runs/slices", "runs/best.safetensors"])
+    assert list(alone.values()) == ["random", "slices", "runs/best.safetensors"]
+    alike = shown_starts(["one/slices", "two/slices"])
+    assert list(alike.values()) == ["one/slices", "two/slices"]
