@@ -68,7 +68,10 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
 
 
 def label_efficiency(path: Path, found: Findings, network: str, *, synthetic: bool) -> Figure:
-    """The mean score of each arm of a network over the budgets, with 95% intervals as bands."""
+    """The mean score of each arm of a network over the budgets, with 95% intervals.
+
+    They are bands, and lines where there is one budget.
+    """
     outputs = list(dict.fromkeys(each.output for each in found.arms))
     budgets = list(dict.fromkeys(each.budget for each in found.arms))
     arms = list(dict.fromkeys(each.arm for each in found.arms))
@@ -81,7 +84,11 @@ def label_efficiency(path: Path, found: Findings, network: str, *, synthetic: bo
                     for each in found.arms
                     if (each.arm, each.output, each.network) == (arm, output, network)
                 }
-                _curve(axis, budgets, own, arm, number)
+                if len(budgets) == 1:
+                    axis.set_xlim(-0.5, 0.5)
+                    _point(axis, own.get(budgets[0]), arm, number, (number + 0.5) / len(arms))
+                else:
+                    _curve(axis, budgets, own, arm, number)
             axis.set_xticks(range(len(budgets)), budgets)
             axis.set_xlabel("labelled target patients")
             axis.set_title(output, fontweight="bold")
@@ -101,6 +108,16 @@ def _curve(
     style = "--" if arm.startswith("control") else "-"
     axis.plot(places, [s.mean for s in scores], f"o{style}", color=colour, label=arm, markersize=4)
     limits = [(s.low, s.high) for s in scores if s.low is not None and s.high is not None]
-    if len(limits) == len(scores):
+    if limits and len(limits) == len(scores):
         low, high = zip(*limits, strict=True)
         axis.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _point(axis: Axes, score: Interval | None, arm: str, number: int, share: float) -> None:
+    """A score with its interval, at a ``share`` of the middle of the panel."""
+    if score is None:
+        return
+    place, colour = 0.7 * (share - 0.5), SERIES[number % len(SERIES)]
+    axis.plot([place], [score.mean], "o", color=colour, label=arm, markersize=4)
+    if score.low is not None and score.high is not None:
+        axis.vlines(place, score.low, score.high, color=colour)
