@@ -1,4 +1,4 @@
-"""How often does `medtl compare` tell two equal arms apart? Forty pairs of trained networks.
+"""How often does `medtl compare` call two equal arms different? Forty pairs of trained networks.
 
 Each pair has a phantom of its own, one split, and two arms of three runs. Both arms train from
 random weights with the same settings; all six runs have seeds of their own. There is no difference

@@ -74,7 +74,10 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Runs of each arm; default: 3.", rich_help_panel=_STUDY)
+        int | None,
+        typer.Option(
+            help="Runs of each arm, in each budget and fold; default: 3.", rich_help_panel=_STUDY
+        ),
     ] = None,
     folds: Annotated[
         int | None,
@@ -93,7 +96,10 @@ def compare(
     ] = False,
     margin: Annotated[
         float | None,
-        typer.Option(help="Largest difference that does not matter.", rich_help_panel=_STUDY),
+        typer.Option(
+            help="Largest difference that does not matter; with --power: the difference to find.",
+            rich_help_panel=_STUDY,
+        ),
     ] = None,
     target: Annotated[
         float | None,
@@ -111,7 +117,7 @@ def compare(
     tune: Annotated[
         int | None,
         typer.Option(
-            help="Trials of each arm, which choose its rate on validation patients.",
+            help="Trials of each arm, which choose rate, weight decay and depth by validation.",
             rich_help_panel=_STUDY,
             metavar="N",
         ),
@@ -119,7 +125,8 @@ def compare(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder or list of cases; of a recipe the folder above its sets.",
+            help="Folder or list of cases, of a recipe the folder above its sets; "
+            "default: a synthetic phantom.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,

@@ -55,7 +55,9 @@ class Comparison:
     against: Mapping[str, Effect]
     judged: Judged
     primary: bool
-    needed: int | None  #: test patients that could tell such a difference; None: no number could
+    #: test patients that find ``sought`` against control A; None: not asked, or no number does
+    needed: int | None
+    sought: float | None = None  #: the margin, or without one the difference that was seen
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +67,7 @@ class Comparison:
             "p_holm": self.judged.p_holm,
             "primary": self.primary,
             "patients_needed": self.needed,
+            "difference_sought": self.sought,
             "against": {name: effect.to_json() for name, effect in self.against.items()},
         }
 
@@ -159,10 +162,11 @@ def _compared(
         own_verdict = judged[key]
         if _poor(scores, key, [key[2], *against], output):
             own_verdict = Judged(TOO_POOR, None, None)
-        needed = None
+        needed, sought = None, None
         if own_verdict.verdict == NO_EVIDENCE:
-            needed = _needed(against, config)
-        found.append(Comparison(*key, output, against, own_verdict, key == chosen, needed))
+            sought = config.margin or abs(next(iter(against.values())).mean)
+            needed = _needed(against, sought, config.seeds)
+        found.append(Comparison(*key, output, against, own_verdict, key == chosen, needed, sought))
     return found
 
 
@@ -189,13 +193,12 @@ def _controls_of(arm: ArmRecord, arms: Sequence[ArmRecord]) -> list[str]:
     return [shared[0], *own, *shared[1:]]
 
 
-def _needed(against: Mapping[str, Effect], config: StudyConfig) -> int | None:
-    """Test patients for a power of 80% to tell the margin, or else the observed difference."""
+def _needed(against: Mapping[str, Effect], sought: float, seeds: int) -> int | None:
+    """Test patients that find a difference to control A with a power of 80%."""
     first = next(iter(against.values()))
-    difference = config.margin or abs(first.mean)
-    if not difference or first.error is None or first.run_sd is None:
+    if not sought or first.error is None or first.run_sd is None:
         return None
-    return patients_for_difference(first, difference, config.seeds)
+    return patients_for_difference(first, sought, seeds)
 
 
 def _is_primary(primary: Primary | None, key: tuple[str, str, str], output: str) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medtl.evaluation.comparison.verdicts import NO_EVIDENCE
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, p_cell, score_cell, titled
 from medtl.runtime.table import Table
 from medtl.study.arms import Arm
@@ -101,9 +100,11 @@ def verdict_table(found: Findings, synthetic: bool) -> Table:
 
 
 def _notes(found: Findings) -> Iterator[str]:
+    word = output_word(found.metric)
     yield (
         "Mean difference within patients [95% interval], over patients and training runs. p is "
-        "adjusted by Holm over budgets, strategies and networks, but for the primary comparison."
+        f"adjusted by Holm over budgets, strategies and networks within a {word}, but for the "
+        "primary comparison."
     )
     effects = [effect for each in found.comparisons for effect in each.against.values()]
     if all(effect.run_sd is None for effect in effects):
@@ -112,10 +113,11 @@ def _notes(found: Findings) -> Iterator[str]:
         noise = max(effect.run_sd or 0.0 for effect in effects)
         yield f"Between training runs, differences have a standard deviation of up to {noise:.3f}."
     for each in found.comparisons:
-        if each.judged.verdict == NO_EVIDENCE and each.needed:
+        if each.needed and each.sought is not None:
             yield (
                 f"{each.output}, budget {each.budget}, {each.arm}: about {each.needed} test "
-                "patients could tell such a difference."
+                f"patients would find a difference of {each.sought:.3f} to control A, if there "
+                "is one, with a power of 80%."
             )
 
 

@@ -79,15 +79,20 @@ def _pick_cell(row: SiteRow, selector: str) -> str:
 
 def _site_notes(found: SiteFindings) -> Iterator[str]:
     yield (
-        "n: test patients of the site. shift: between the other sites and this one, with p by "
-        "permutation of patients. loss: the source's network on held-out patients of the source, "
-        "less the same network on the site."
+        "n: test patients of the site. shift: of appearance between the other sites and this one, "
+        "unbiased MMD squared, which may be below 0, with p by permutation of patients. loss: the "
+        "source's network on held-out patients of the source, less the same network on the site."
     )
     yield (
         "gain: the arm less the source's network as it is (zero-shot), on the same patients. "
         "by: the arm that a selector picks without labels of the site, with its regret: how much "
-        "better the best arm is on the test patients, mean over seeds."
+        "better the best arm is on the test patients, mean over seeds. im: information "
+        "maximisation, snd: soft neighbourhood density. A gain without interval: it is the same in "
+        "all patients."
     )
+    unused = [name for name in SELECTORS if not any(name in row.picks for row in found.rows)]
+    if unused:
+        yield f"Not used to choose, as there are too few patients for it: {', '.join(unused)}."
     few = list(dict.fromkeys(r.site for r in found.rows if r.target.n < FEWEST_FOR_INTERVAL))
     if few:
         yield (
@@ -121,10 +126,12 @@ def _gain_table(found: SiteFindings, synthetic: bool) -> Table:
     )
     lead = (output_word(found.metric),) if several else ()
     columns = (*lead, "arm", "n", "runs", "gain", "p", "verdict")
+    methods = dict.fromkeys(each.effect.method for each in found.gains if each.effect.method)
     notes = [
-        "Over the test patients of all sites: mean difference within patients [95% interval], with "
-        "patients and training runs (a site and a seed) as random effects. p is adjusted by Holm "
-        "over the arms."
+        "Over the test patients of all sites: mean difference within patients [95% interval]. p is "
+        "adjusted by Holm over the arms. Sites share most of their source patients, so that the "
+        "intervals may be somewhat too narrow.",
+        *(f"Interval: {method}; a fold is a site." for method in methods),
     ]
     if found.rows and max(row.target.n for row in found.rows) < FEWEST_FOR_INTERVAL:
         notes.append(
@@ -155,7 +162,8 @@ def _selector_table(found: SiteFindings, synthetic: bool) -> Table:
     notes = (
         "Regret: how much better the best arm is on the test patients than the arm chosen; mean "
         "over sites and seeds. A selector is worth its trouble if it regrets less than taking the "
-        "source's network always.",
+        "source's network always. With few test patients the best arm is so partly by luck: then "
+        "all regrets are too large, and small differences between rows mean nothing.",
     )
     return Table(titled("Choosing without labels", synthetic), columns, tuple(rows), notes)
 
@@ -171,7 +179,9 @@ def _shift_table(found: SiteFindings, synthetic: bool) -> Table:
         f"One-sided p by permutation of sites. No interval below {FEWEST_FOR_INTERVAL} sites. The "
         "sites share their source patients, so they are not independent.",
     )
-    return Table(titled("Does the shift tell the loss?", synthetic), columns, tuple(rows), notes)
+    return Table(
+        titled("Do sites with a larger shift lose more?", synthetic), columns, tuple(rows), notes
+    )
 
 
 def division_table(plan: StudyPlan) -> Table:
