@@ -38,15 +38,17 @@ def paired_differences(
         width = max(NARROWEST, 2.2 * columns + 0.5)
         figure, axes = new_grid(rows, columns, (width, 2.5 * rows + 0.4))
         every = [axis for line in axes for axis in line]
+        several = len(scores.networks()) > 1
         for axis, each in zip(every, own, strict=False):
-            _pairs(axis, each, scores)
+            network = f"{each.network.rpartition(':')[2]}, " if several else ""
+            _pairs(axis, each, scores, f"{network}{each.arm}, budget {each.budget}")
         for axis in every[len(own) :]:
             axis.set_axis_off()
         title = f"{output}: {LABELS[found.metric]} of each test patient, control A and arm"
         return save(figure, path, title, synthetic)
 
 
-def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
+def _pairs(axis: Axes, each: Comparison, scores: StudyScores, name: str) -> None:
     control = next(iter(each.against))
     sides = []
     for arm in (control, each.arm):
@@ -61,7 +63,7 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores) -> None:
     text = f"{effect.mean:+.3f}"
     if effect.low is not None:
         text += f" [{effect.low:+.3f}, {effect.high:+.3f}]"
-    axis.set_title(f"{each.arm}, budget {each.budget}\n{text}\n{each.judged.verdict}")
+    axis.set_title(f"{name}\n{text}\n{each.judged.verdict}")
     axis.set_xticks([0, 1], [control, each.arm])
     axis.set_xlim(-0.2, 1.2)
     axis.grid(True, axis="y")
