@@ -9,14 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medtl.evaluation.comparison.effects import Effect
 from medtl.evaluation.intervals import Interval
 from medtl.evaluation.tables import LABELS
 from medtl.runtime.figure_style import GREY, SERIES, new_grid, save, styled
 from medtl.study.results import Comparison, Findings
 from medtl.study.scores import StudyScores
+from medtl.transfer.strategies.base import CONTROL_A, CONTROL_B
 
 #: Panels of a figure of paired differences.
 MOST_PANELS = 12
+
+#: Controls in the titles of panels.
+_SHORT = {CONTROL_A: "A", CONTROL_B: "B"}
 
 #: Width of a figure in inches, for its title.
 NARROWEST = 4.6
@@ -25,7 +30,7 @@ NARROWEST = 4.6
 def paired_differences(
     path: Path, found: Findings, scores: StudyScores, *, synthetic: bool
 ) -> Figure:
-    """A line per patient from the control to the arm, the mean with its interval, the verdict.
+    """A line per patient from control A to the arm, the differences to all controls, the verdict.
 
     Of the first output; the primary comparison comes first, at most :data:`MOST_PANELS` in all.
     """
@@ -36,7 +41,7 @@ def paired_differences(
     rows = -(-len(own) // columns)
     with styled():
         width = max(NARROWEST, 2.2 * columns + 0.5)
-        figure, axes = new_grid(rows, columns, (width, 2.5 * rows + 0.4))
+        figure, axes = new_grid(rows, columns, (width, 2.7 * rows + 0.4))
         every = [axis for line in axes for axis in line]
         several = len(scores.networks()) > 1
         for axis, each in zip(every, own, strict=False):
@@ -57,16 +62,18 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores, name: str) -> None
         sides.append(np.array([np.mean([v[p] for v in runs.values() if p in v]) for p in patients]))
     for before, after in zip(*sides, strict=True):
         axis.plot([0, 1], [before, after], color=GREY, linewidth=0.7, alpha=0.6)
-    effect = each.against[control]
     means = [float(side.mean()) for side in sides]
     axis.plot([0, 1], means, "o-", color="black", linewidth=1.8, markersize=4)
-    text = f"{effect.mean:+.3f}"
-    if effect.low is not None:
-        text += f" [{effect.low:+.3f}, {effect.high:+.3f}]"
-    axis.set_title(f"{name}\n{text}\n{each.judged.verdict}")
+    differences = [f"{_SHORT.get(arm, arm)}: {_cell(own)}" for arm, own in each.against.items()]
+    axis.set_title("\n".join([name, *differences, each.judged.verdict]))
     axis.set_xticks([0, 1], [control, each.arm])
     axis.set_xlim(-0.2, 1.2)
     axis.grid(True, axis="y")
+
+
+def _cell(effect: Effect) -> str:
+    cell = f"{effect.mean:+.3f}"
+    return cell if effect.low is None else f"{cell} [{effect.low:+.3f}, {effect.high:+.3f}]"
 
 
 def label_efficiency(path: Path, found: Findings, network: str, *, synthetic: bool) -> Figure:

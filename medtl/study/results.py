@@ -163,9 +163,10 @@ def _compared(
         if _poor(scores, key, [key[2], *against], output):
             own_verdict = Judged(TOO_POOR, None, None)
         needed, sought = None, None
-        if own_verdict.verdict == NO_EVIDENCE:
-            sought = config.margin or abs(next(iter(against.values())).mean)
-            needed = _needed(against, sought, config.seeds)
+        first = next(iter(against.values()))
+        if own_verdict.verdict == NO_EVIDENCE and _holds_0(first):
+            sought = config.margin or abs(first.mean)
+            needed = _needed(first, sought, config.seeds)
         found.append(Comparison(*key, output, against, own_verdict, key == chosen, needed, sought))
     return found
 
@@ -193,12 +194,15 @@ def _controls_of(arm: ArmRecord, arms: Sequence[ArmRecord]) -> list[str]:
     return [shared[0], *own, *shared[1:]]
 
 
-def _needed(against: Mapping[str, Effect], sought: float, seeds: int) -> int | None:
-    """Test patients that find a difference to control A with a power of 80%."""
-    first = next(iter(against.values()))
-    if not sought or first.error is None or first.run_sd is None:
+def _holds_0(effect: Effect) -> bool:
+    return effect.low is not None and effect.high is not None and effect.low <= 0 <= effect.high
+
+
+def _needed(effect: Effect, sought: float, seeds: int) -> int | None:
+    """Test patients that find such a difference with a power of 80%."""
+    if not sought or effect.error is None or effect.run_sd is None:
         return None
-    return patients_for_difference(first, sought, seeds)
+    return patients_for_difference(effect, sought, seeds)
 
 
 def _is_primary(primary: Primary | None, key: tuple[str, str, str], output: str) -> bool:

@@ -194,6 +194,8 @@ def _judged(
     """What stands of a verdict after the adjustment."""
     if said == HELPED and p_holm[HELPED] > level >= p_holm[FASTER]:
         said = FASTER
+    if said == FASTER and p_holm[FASTER] > level >= p_holm[HURT]:
+        said = HURT  # not sure to be better than control A, and worse than B
     claim = _claim(said, effects)
     stands = p_holm[claim] <= level
     return Judged(said if stands else NO_EVIDENCE, p[claim], p_holm[claim])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, titled
 from medtl.runtime.table import Table
+from medtl.study.config import TUNED
 from medtl.study.outcomes.arm_runs import Place
 from medtl.study.outcomes.cost import Cost, total
 from medtl.study.outcomes.efficiency import Efficiency
@@ -164,7 +165,7 @@ def cost_table(costs: Sequence[Cost], speeds: Sequence[Speed], *, synthetic: boo
         *(*_head(places), "arm", "runs", "seconds to target", "processor hours"),
         *(("GPU hours", "GPU") if gpus else ()),
     )
-    return Table(titled("Cost", synthetic), columns, rows, tuple(_cost_notes(speeds)))
+    return Table(titled("Cost", synthetic), columns, rows, tuple(_cost_notes(costs, speeds)))
 
 
 def _seconds_cell(speed: Speed | None) -> str:
@@ -175,12 +176,13 @@ def _seconds_cell(speed: Speed | None) -> str:
     return ("> " if speed.seconds is None else "") + f"{shown:.{digits}f}"
 
 
-def _cost_notes(speeds: Sequence[Speed]) -> Iterator[str]:
+def _cost_notes(costs: Sequence[Cost], speeds: Sequence[Speed]) -> Iterator[str]:
     yield (
         "Hours of all runs together, with reading and scoring; of runs that were stopped, of their "
-        "last part. The source is trained once for all arms. Trials count among the runs of the "
-        "arm that they tune."
+        "last part. The source is trained once for all arms."
     )
+    if any(each.place[2].endswith(TUNED) for each in costs):
+        yield "Trials count among the runs of the arm that they tune."
     yield "seconds to target: of training and validation on the target, median over runs."
     if any(each.runs and each.longest_seconds is None for each in speeds):
         yield "Runs that were trained before times were kept have no seconds to target."

@@ -119,6 +119,16 @@ def test_helped_that_does_not_stand_may_still_be_faster() -> None:
     assert found["y"] == Judged("faster, perhaps", pytest.approx(0.001), pytest.approx(0.002))
 
 
+def test_faster_that_does_not_stand_may_still_be_worse_than_control_b() -> None:
+    """Better than A at p = .03, twice that by Holm; worse than B at p = .001, four times that."""
+    rows = {"one": [effect(0.1, 0.03), effect(-0.1, 0.001)], "other": [FLAT, FLAT]}
+    assert family_verdicts(rows)["one"] == Judged(
+        "hurt", pytest.approx(0.002), pytest.approx(0.004)
+    )
+    alone = family_verdicts({"one": rows["one"]})
+    assert alone["one"] == Judged("faster, perhaps", pytest.approx(0.03), pytest.approx(0.03))
+
+
 def test_rows_that_are_clearly_faster_do_not_pay_for_a_wrong_helped() -> None:
     """In one list of decisive tests, 0.04 would come last and stand unadjusted."""
     fast = [effect(0.1, 0.0001), FLAT]
