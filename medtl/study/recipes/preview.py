@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medtl.config import checked
+from medtl.errors import Interrupted
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
 from medtl.runtime.table import Table
@@ -123,7 +124,10 @@ def _plan(run: RecipeRun, folder: RecipeFolder, catalog: Catalog, *, stand_in: b
             once = tuple(replace(stage, steps=1) for stage in plan.stages)
             split = replace(plan.split, test=())
             recorder = Recorder(silent=True)
-            run_plan(replace(plan, stages=once, split=split), catalog, fabric, recorder, path)
+            try:
+                run_plan(replace(plan, stages=once, split=split), catalog, fabric, recorder, path)
+            except Interrupted:  # its own hint names a folder that goes
+                raise Interrupted("stopped") from None
             _say_steps(path, sum(stage.steps for stage in plan.stages))
     steps = sum(stage.steps for stage in plan.stages)
     sides = [
