@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def paired_differences(
 ) -> Figure:
     """A line per patient from control A to the arm, the differences to all controls, the verdict.
 
+    A line is the wider, the more patients have the same two scores.
+
     Of the first output; the primary comparison comes first, at most :data:`MOST_PANELS` in all.
     """
     output = found.comparisons[0].output
@@ -60,8 +63,10 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores, name: str) -> None
         runs = scores.runs((each.network, arm, each.budget), each.output)
         patients = sorted({patient for values in runs.values() for patient in values})
         sides.append(np.array([np.mean([v[p] for v in runs.values() if p in v]) for p in patients]))
-    for before, after in zip(*sides, strict=True):
-        axis.plot([0, 1], [before, after], color=GREY, linewidth=0.7, alpha=0.6)
+    alike = Counter(zip(*(side.tolist() for side in sides), strict=True))
+    for (before, after), count in alike.items():  # as wide as there are patients
+        width = 0.7 + 12.0 * (count - 1) / len(sides[0])
+        axis.plot([0, 1], [before, after], color=GREY, linewidth=width, alpha=0.6)
     means = [float(side.mean()) for side in sides]
     axis.plot([0, 1], means, "o-", color="black", linewidth=1.8, markersize=4)
     differences = [f"{_SHORT.get(arm, arm)}: {_cell(own)}" for arm, own in each.against.items()]
