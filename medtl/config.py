@@ -582,7 +582,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise ConfigError(f"{path}: must hold lines such as `lr: 0.001`")
+        raise ConfigError(f"{path}: must hold lines such as `seed: 1`")
     return dict(found)
 
 

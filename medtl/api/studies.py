@@ -48,7 +48,8 @@ def compare(
 ) -> Study:
     """Compare transfer strategies with controls from scratch on the same splits.
 
-    A study that was begun in ``out`` is gone on with; nothing is trained twice.
+    A study that was begun in ``out`` is gone on with; nothing is trained twice. Of one that is
+    finished, ``api.compare(out=...)`` reads what it found.
 
     Args:
         config: a YAML file of the study, over which what is given here goes.
@@ -79,6 +80,7 @@ def compare(
     from medtl.study.compare import compare as carry_out
     from medtl.study.config import resolve_study
     from medtl.study.executors import choose_executor
+    from medtl.study.folder import begun_file
 
     given = {
         "task": task,
@@ -99,10 +101,12 @@ def compare(
     }
     if catalog is not None and (jobs != 1 or executor != "local"):
         raise ConfigError("catalog: other processes have no components of this one; drop jobs")
-    study = resolve_study(path_or_none(config), given)
+    place = path_or_none(out)
+    file = path_or_none(config) or (None if task else begun_file(place))
+    study = resolve_study(file, given)
     reporter, catalog = Recorder(silent=not verbose), catalog or load_catalog()
     execute = choose_executor(executor, catalog, jobs=jobs, slurm=slurm or {})
-    return carry_out(study, path_or_none(out), catalog, reporter, execute, storage)
+    return carry_out(study, place, catalog, reporter, execute, storage)
 
 
 def compare_runs(runs: Sequence[Where], *, margin: float | None = None) -> FinishedComparison:

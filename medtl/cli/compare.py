@@ -237,6 +237,7 @@ def compare(
     from medtl.plugins.catalog import load_catalog
     from medtl.runtime.console import Reporter, print_json
     from medtl.study.config import resolve_study
+    from medtl.study.folder import begun_file
 
     reporter = Reporter(quiet or json)
     if paths := _runs(task or []):
@@ -288,7 +289,7 @@ def compare(
             quiet=quiet,
         )
     study = resolve_study(
-        config or (None if task else _begun(out)),
+        config or (None if task else begun_file(out)),
         {
             "task": task[0] if task else None,
             "strategies": strategies,
@@ -323,13 +324,6 @@ def compare(
     if json:
         print_json(found.to_json())
     return SOME_FAILED if found.failed else 0
-
-
-def _begun(out: Path | None) -> Path | None:
-    """The file of the study in ``--out``, if there is one."""
-    from medtl.study.folder import STUDY, is_study
-
-    return out / STUDY if out and is_study(out) else None
 
 
 def _runs(words: Sequence[str]) -> list[Path]:

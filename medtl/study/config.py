@@ -63,6 +63,9 @@ CHOSEN = {
 }
 
 
+_NO_TASK = "name a task, for example medtl compare brats; see"
+
+
 def _listed(value: Any) -> Any:
     """Text with commas is a list, too."""
     if isinstance(value, str):
@@ -152,6 +155,8 @@ def resolve_study(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
     """
     values: dict[str, Any] = dict(read_settings(file)) if file else {}
     given = {name: value for name, value in options.items() if value is not None}
+    if empty := next((name for name in given if given[name] == "" and name != "task"), None):
+        raise ConfigError(f"--{empty}: is empty; name one or more, or drop it")
     below = values.get("settings") or {}
     if isinstance(below, dict):
         values["settings"] = {**below, **given.pop("settings", {})}
@@ -160,7 +165,7 @@ def resolve_study(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
         config = StudyConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
-    _check(config)
+    _check(config, file)
     return config.model_copy(update={"settings": _placed(config.settings)})
 
 
@@ -172,16 +177,27 @@ def _placed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, file: Path | None) -> str:
     first = error.errors()[0]
-    where, key = f"{file}: " if file else "", str(first["loc"][0])
-    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        known = near_or_known(key, StudyConfig.model_fields)
-        return f"{where}there is no setting {shown(key)} of a study; {known}"
+    where, place = f"{file}: " if file else "", [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        kinds: dict[str, type[BaseModel]] = {"strategies": ArmSpec, "primary": Primary}
+        kind = StudyConfig if len(place) == 1 else kinds[place[0]]
+        known = near_or_known(place[-1], kind.model_fields)
+        of_what = "a study" if len(place) == 1 else ".".join(place[:-1])
+        return f"{where}there is no setting {shown(place[-1])} of {of_what}; {known}"
+    if place[0] == "budgets":
+        given = first["input"]
+        said = f"{given:g}" if isinstance(given, int | float) else shown(given)
+        known = "a whole number of patients above 0, a share below 1, or all"
+        return f"{where}budgets: {said} is none; give {known}"
+    if first["type"] == "model_type":
+        return f"{where}{'.'.join(place)}: must be lines of settings, not {shown(first['input'])}"
     return f"{where}{complaint(first)}"
 
 
-def _check(config: StudyConfig) -> None:
+def _check(config: StudyConfig, file: Path | None) -> None:
     if not config.task:
-        raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
+        how = f"{file}: names no task; add `task: brats` or another of" if file else _NO_TASK
+        raise ConfigError(f"{how} medtl list tasks")
     _check_settings(config)
     if config.leave_site_out:
         check_sites_config(dict(config))
@@ -189,10 +205,12 @@ def _check(config: StudyConfig) -> None:
         if name not in SKIPPABLE:
             raise ConfigError(f"skip {name}: no such arm is added; known: {', '.join(SKIPPABLE)}")
     labels = [spec.label for spec in config.strategies]
-    for what, names in (("strategy", labels), ("budget", [*map(str, config.budgets)])):
+    budgets = [*map(budget_name, config.budgets)]
+    rename = ", or give it a `name`"
+    for what, names, how in (("strategy", labels, rename), ("budget", budgets, "")):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ConfigError(f"{what} {twice} is named twice; drop one, or give it a `name`")
+            raise ConfigError(f"{what} {twice} is named twice; drop one{how}")
     for spec in config.strategies:
         _check_spec(config, spec)
     primary = config.primary
@@ -202,8 +220,10 @@ def _check(config: StudyConfig) -> None:
     if primary and len(config.inits) < 2 and primary.strategy not in labels:
         known = near_or_known(primary.strategy, labels)
         raise ConfigError(f"primary: no strategy of the study is {primary.strategy!r}; {known}")
-    if primary and primary.budget not in map(budget_name, config.budgets):
-        raise ConfigError(f"primary: budget {primary.budget} is none of the study's")
+    if primary and primary.budget not in budgets:
+        raise ConfigError(
+            f"primary: budget {primary.budget} is none of the study's: {', '.join(budgets)}"
+        )
 
 
 def _check_settings(config: StudyConfig) -> None:

@@ -38,21 +38,23 @@ def paired_differences(
     Of the first output; the primary comparison comes first, at most :data:`MOST_PANELS` in all.
     """
     output = found.comparisons[0].output
-    own = [each for each in found.comparisons if each.output == output]
-    own = sorted(own, key=lambda each: not each.primary)[:MOST_PANELS]
+    every = [each for each in found.comparisons if each.output == output]
+    own = sorted(every, key=lambda each: not each.primary)[:MOST_PANELS]
     columns = min(4, len(own))
     rows = -(-len(own) // columns)
     with styled():
-        width = max(NARROWEST, 2.2 * columns + 0.5)
-        figure, axes = new_grid(rows, columns, (width, 2.7 * rows + 0.4))
-        every = [axis for line in axes for axis in line]
+        width = max(NARROWEST, 2.5 * columns + 0.5)
+        figure, axes = new_grid(rows, columns, (width, 2.7 * rows + 0.4), sharey=True)
+        panels = [axis for line in axes for axis in line]
         several = len(scores.networks()) > 1
-        for axis, each in zip(every, own, strict=False):
+        for axis, each in zip(panels, own, strict=False):
             network = f"{each.network.rpartition(':')[2]}, " if several else ""
             _pairs(axis, each, scores, f"{network}{each.arm}, budget {each.budget}")
-        for axis in every[len(own) :]:
+        for axis in panels[len(own) :]:
             axis.set_axis_off()
         title = f"{output}: {LABELS[found.metric]} of each test patient, control A and arm"
+        if len(own) < len(every):
+            title += f" ({len(own)} of {len(every)} comparisons)"
         return save(figure, path, title, synthetic)
 
 
@@ -69,7 +71,9 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores, name: str) -> None
         axis.plot([0, 1], [before, after], color=GREY, linewidth=width, alpha=0.6)
     means = [float(side.mean()) for side in sides]
     axis.plot([0, 1], means, "o-", color="black", linewidth=1.8, markersize=4)
-    differences = [f"{_SHORT.get(arm, arm)}: {_cell(own)}" for arm, own in each.against.items()]
+    differences = [
+        f"{_SHORT.get(arm, 'A, own rate')}: {_cell(own)}" for arm, own in each.against.items()
+    ]
     axis.set_title("\n".join([name, *differences, each.judged.verdict]))
     axis.set_xticks([0, 1], [control, each.arm])
     axis.set_xlim(-0.2, 1.2)

@@ -170,6 +170,11 @@ def is_study(path: Path) -> bool:
     return (path / STUDY).is_file() and (path / PLAN).is_file()
 
 
+def begun_file(out: Path | None) -> Path | None:
+    """The settings of the study in ``out``, if there is one."""
+    return out / STUDY if out and is_study(out) else None
+
+
 def open_study(path: Path) -> StudyFolder:
     """An existing study, to ask it something.
 

@@ -6,8 +6,9 @@ its spacing or network to labels that it may not see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -15,23 +16,21 @@ from lightning_fabric import Fabric
 
 from medtl.config import checked
 from medtl.data.case import Case
-from medtl.data.splits import Split
+from medtl.data.domain import select
+from medtl.data.splits import FEWEST_FOR_BOOTSTRAP, Split
 from medtl.errors import ConfigError, near_or_known
 from medtl.evaluation.evaluate import SCORES
+from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Recorder, Reporter
+from medtl.study.arm_plans import plan_arms, stages_of
 from medtl.study.arms import (
-    ZERO_SHOT,
     Arm,
     PlannedRun,
-    control_arms,
     planned_runs,
-    with_own_controls,
 )
 from medtl.study.config import (
-    ADDED,
     ALL,
-    OF_STRATEGIES,
     OF_TRAINING,
     SCRATCH,
     ArmSpec,
@@ -44,9 +43,7 @@ from medtl.training.plan import Plan, make_plan
 from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config
 from medtl.training.split import split_as_asked, with_budget
-from medtl.training.stages import build_request, lay_out
-from medtl.transfer.strategies.base import CONTROL_B, SOURCE, Request, Stage
-from medtl.transfer.weights import Weights, read_weights, resolve_weights, steps_behind
+from medtl.transfer.strategies.base import Stage
 
 #: Settings that the runs of a study have in common, whatever medtl chose for them.
 _SETTLED = (
@@ -113,21 +110,22 @@ def plan_study(
     warnings: list[str] = []
     for network in config.networks or ("",):
         recorder = Recorder(silent=True)
-        plan = make_plan(checked(_reference(config, network)), catalog, recorder)
+        with _named_budgets():
+            plan = make_plan(checked(_reference(config, network)), catalog, recorder)
         preview = show_plan(plan, catalog, fabric, recorder)
         plan = preview.plan
         settled[plan.network] = settled_settings(config, plan)
         if not plans:
             seconds = preview.seconds_per_step
-            warnings = [text for text in (*recorder.warnings, plan.few_tested()) if text]
+            warnings = list(recorder.warnings)
         plans[plan.network] = plan
     first = next(iter(plans.values()))
-    arms = _arms(config, first, catalog, reporter)
+    arms = plan_arms(config, first, catalog, reporter)
     splits = _splits(config, first)
+    warnings += _few_tested(config, first, splits)
     tuning = None
     if config.tune is not None:
-        stages_of = partial(_stages_of, catalog=catalog)
-        tuning = plan_tuning(config, arms, plans, splits, stages_of)
+        tuning = plan_tuning(config, arms, plans, splits, partial(stages_of, catalog=catalog))
         warnings += not_tuned(config, tuning, arms)
         arms = with_tuned(arms, tuning)
     _check_primary(config, arms, first, list(settled))
@@ -140,7 +138,7 @@ def plan_study(
         tuple(runs),
         splits,
         first.cohort.cases,
-        {arm.name: _stages_of(arm, first, catalog) for arm in arms},
+        {arm.name: stages_of(arm, first, catalog) for arm in arms},
         seconds,
         first.cohort.synthetic,
         SCORES[first.task_type.name].COMPARED_BY,
@@ -202,33 +200,35 @@ def _splits(config: StudyConfig, plan: Plan) -> tuple[Split, ...]:
         for budget in config.budgets:
             for seed in range(config.seeds) if budget != ALL else ():
                 asked = own.model_copy(update={"train_patients": budget, "seed": seed})
-                with_budget(split, asked, plan.request.target, plan.cohort)
+                with _named_budgets():
+                    with_budget(split, asked, plan.request.target, plan.cohort)
         found.append(split)
     return tuple(found)
 
 
-def _arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Reporter) -> list[Arm]:
-    """The controls, the arms that every study has, and the strategies asked for."""
-    steps = plan.request.steps
-    outside = {init: _outside(init) for init in config.inits}
-    before = steps if not outside else _steps_behind(outside.values())
-    if CONTROL_B in config.skip:
-        before = None
-    (scratch,) = planned_stages(ArmSpec(strategy=SCRATCH), plan, catalog, init=None)
-    arms = control_arms(steps, before, max(scratch.rates.values()), scratch.optimizer)
-    known = {spec.label for spec in config.strategies}
-    added = [ArmSpec(strategy=name) for name in ADDED if name not in {*known, *config.skip}]
-    for spec in added:
-        try:
-            _check_outputs(spec, outside, plan)
-            arms += _arms_of(outside, spec, plan, catalog)
-        except ConfigError as problem:
-            why = str(problem).removeprefix(f"{spec.label}: ")
-            reporter.say(f"no arm {spec.label}: {why}")
-    for spec in config.strategies:
-        _check_outputs(spec, outside, plan)
-        arms += _arms_of(outside, spec, plan, catalog)
-    return with_own_controls(arms)
+@contextmanager
+def _named_budgets() -> Iterator[None]:
+    """Errors name the option of a study, not that of its runs."""
+    try:
+        yield
+    except ConfigError as problem:
+        text = str(problem)
+        if "--train-patients" not in text:
+            raise
+        raise ConfigError(text.replace("--train-patients", "--budgets")) from None
+
+
+def _few_tested(config: StudyConfig, plan: Plan, splits: Sequence[Split]) -> Iterator[str]:
+    """A warning where the test patients of all folds together are too few for an interval."""
+    own = select(plan.request.target, plan.cohort.cases)
+    labelled = {case.patient for case in own if case.labelled}
+    tested = labelled & {patient for split in splits for patient in split.test}
+    if len(tested) < FEWEST_FOR_INTERVAL:
+        how = "give more data" if config.folds else "give more data, or test all by --folds 5"
+        yield (
+            f"{len(tested)} test {plan.cohort.counted}: an interval needs {FEWEST_FOR_INTERVAL} or "
+            f"more (better {FEWEST_FOR_BOOTSTRAP}); {how}"
+        )
 
 
 def _check_primary(
@@ -248,81 +248,3 @@ def _check_primary(
             raise ConfigError(f"primary: no {what} is {name!r}; {near_or_known(name, known)}")
     if len(networks) > 1 and not primary.network:
         raise ConfigError(f"primary: say which network, of {', '.join(networks)}")
-
-
-def _outside(init: str) -> Weights | None:
-    """Weights from outside; None of ImageNet's, which say nothing of themselves."""
-    return None if init == "imagenet" else read_weights(resolve_weights(init), "")
-
-
-def _steps_behind(outside: Iterable[Weights | None]) -> int | None:
-    """The steps that weights from outside were trained for, if all of them say the same."""
-    known = {None if weights is None else steps_behind(weights) for weights in outside}
-    return known.pop() if len(known) == 1 else None
-
-
-def _check_outputs(spec: ArmSpec, outside: Mapping[str, Weights | None], plan: Plan) -> None:
-    """Raises ConfigError where weights that stay as they are tell other classes or regions."""
-    if spec.strategy.rpartition(":")[2] != ZERO_SHOT:
-        return
-    wanted = plan.task.regions
-    for init, weights in outside.items():
-        told = () if weights is None else weights.regions
-        if weights is None or (told and not set(wanted) <= set(told)):
-            what = ", ".join(told) or "the classes of ImageNet"
-            raise ConfigError(f"{spec.label}: {init} tells {what}, not {', '.join(wanted)}")
-
-
-def _arms_of(
-    outside: Mapping[str, Weights | None], spec: ArmSpec, plan: Plan, catalog: Catalog
-) -> list[Arm]:
-    """One arm, or one for each of the weights from outside."""
-    whole = planned_stages(spec, plan, catalog, init=None)
-    starts = ["random"]
-    if whole[0].name == SOURCE:
-        starts = list(outside) or [SOURCE]
-    on_source = sum(stage.steps for stage in whole if stage.name == SOURCE)
-    on_target = sum(stage.steps for stage in whole) - on_source
-    on_it = [stage for stage in whole if stage.name != SOURCE and stage.steps]
-    rate = max((rate for stage in on_it for rate in stage.rates.values()), default=0.0)
-    optimizer = on_it[-1].optimizer if on_it else ""
-    names = [spec.label] if len(starts) == 1 else [f"{spec.label}-{n}" for n in range(len(starts))]
-    budgeted = spec.strategy.rpartition(":")[2] != ZERO_SHOT
-    target, steps = plan.request.target, plan.request.steps
-    validated = all(s.domain == target and s.select_by == "validation" for s in on_it)
-    first = Arm(
-        names[0], spec, starts[0], steps, on_target, on_source, budgeted, rate, optimizer,
-        validated=validated,
-    )  # fmt: skip
-    before = {start: _steps_behind([weights]) for start, weights in outside.items()}
-    return [
-        replace(first, name=name, start=start, on_source=before.get(start, on_source))
-        for name, start in zip(names, starts, strict=True)
-    ]
-
-
-def planned_stages(
-    spec: ArmSpec, plan: Plan, catalog: Catalog, init: str | None, steps: int | None = None
-) -> tuple[Stage, ...]:
-    """The stages of a strategy under the settings of the study."""
-    own = dict.fromkeys(OF_STRATEGIES) | {"strategy": spec.strategy, "init": None}
-    config = plan.config.model_copy(update={**own, **spec.settings})
-    request, _ = build_request(config, plan.task, plan.task_type, catalog, None)
-    ours = plan.request
-    settled: Request = replace(
-        request,
-        source=ours.source,
-        target=ours.target,
-        steps=steps or ours.steps,
-        batch_size=ours.batch_size,
-        rate=float(spec.settings.get("lr", ours.rate)),
-        losses=ours.losses,
-        init=init,
-    )
-    return lay_out(config, catalog, settled)
-
-
-def _stages_of(arm: Arm, plan: Plan, catalog: Catalog) -> tuple[Stage, ...]:
-    """What the arm does on the target."""
-    init = None if arm.start == "random" else arm.start
-    return planned_stages(arm.spec, plan, catalog, init, arm.steps)

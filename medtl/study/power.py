@@ -122,7 +122,10 @@ def plan_power(
     found = find(config, read_study_scores(folder), record.arms)
     needed, unknown = needed_by(found, wanted, wide, config.seeds)
     if not needed:
-        raise DataError(f"{folder.path}: {next(iter(unknown.values()), 'it compares nothing')}")
+        waiting = sum(not folder.is_done(run.name) for run in record.runs)
+        why = f"{waiting} of its {len(record.runs)} runs are not done; go on with it first"
+        none = why if waiting else "it compares nothing"
+        raise DataError(f"{folder.path}: {next(iter(unknown.values()), none)}")
     return PowerPlan(needed, wanted, wide, config.seeds, record.synthetic, tuple(unknown.items()))
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from medtl.errors import shortened
 from medtl.runtime.console import Reporter
+from medtl.runtime.run_folder import CONFIG
 from medtl.study.arms import PlannedRun
 from medtl.study.folder import State, StudyFolder
 from medtl.study.trials.execution import carry_out_trials, equal_runs
@@ -29,6 +31,7 @@ def carry_out(
     """
     every = folder.runs()
     failed: dict[str, str] = {}
+    _forget_lost(folder, every, reporter)
     done = sum(folder.is_done(run.name) for run in every)
     if done:
         reporter.say(f"{done} of {len(every)} runs are done already")
@@ -47,6 +50,16 @@ def carry_out(
             elif not folder.is_done(name):
                 folder.write_state(name, State(status="done", same_as=trained))
     return {run.name: failed[run.name] for run in every if run.name in failed}
+
+
+def _forget_lost(folder: StudyFolder, runs: Sequence[PlannedRun], reporter: Reporter) -> None:
+    """Runs that have ended and whose folders are gone are trained again."""
+    ended = [run.name for run in runs if folder.is_done(run.name)]
+    lost = [name for name in ended if not (folder.results(name) / CONFIG).is_file()]
+    for name in lost:
+        folder.forget_state(name)
+    if lost:
+        reporter.warn(f"the folders of {shortened(lost)} are gone; they are trained again")
 
 
 def _train(

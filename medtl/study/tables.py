@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medtl.evaluation.comparison.effects import Effect
+from medtl.evaluation.comparison.verdicts import TOO_POOR
+from medtl.evaluation.controls import FLOOR
 from medtl.evaluation.tables import LABELS, gain_cell, output_word, p_cell, score_cell, titled
 from medtl.runtime.table import Table
 from medtl.study.arms import Arm
@@ -101,17 +104,19 @@ def verdict_table(found: Findings, synthetic: bool) -> Table:
 
 def _notes(found: Findings) -> Iterator[str]:
     word = output_word(found.metric)
-    yield (
-        "Mean difference within patients [95% interval], over patients and training runs. p is "
-        f"adjusted by Holm over budgets, strategies and networks within a {word}, but for the "
-        "primary comparison."
-    )
     effects = [effect for each in found.comparisons for effect in each.against.values()]
-    if all(effect.run_sd is None for effect in effects):
-        yield _NOISE_UNKNOWN
-    else:
-        noise = max(effect.run_sd or 0.0 for effect in effects)
-        yield f"Between training runs, differences have a standard deviation of up to {noise:.3f}."
+    methods = dict.fromkeys(effect.method for effect in effects if effect.low is not None)
+    yield (
+        f"Mean difference within patients [interval: {'; '.join(methods) or 'none'}]. p is that of "
+        "the verdict, or of the one that came nearest, adjusted by Holm over budgets, strategies "
+        f"and networks within a {word}, but for the primary comparison."
+    )
+    yield _noise_note(effects)
+    if any(each.judged.verdict == TOO_POOR for each in found.comparisons):
+        yield (
+            f"{TOO_POOR}: none of the arms reaches a mean {LABELS[found.metric]} of {FLOOR:g} in "
+            "the test cases that have the region."
+        )
     for each in found.comparisons:
         if each.needed and each.sought is not None:
             yield (
@@ -119,6 +124,26 @@ def _notes(found: Findings) -> Iterator[str]:
                 f"patients would find a difference of {each.sought:.3f} to control A, if there "
                 "is one, with a power of 80%."
             )
+
+
+def _noise_note(effects: Sequence[Effect]) -> str:
+    """How much runs differ, as far as several seeds tell it."""
+    known = [effect.run_sd for effect in effects if effect.run_sd is not None]
+    if not known:
+        return _NOISE_UNKNOWN
+    if all(effect.runs <= effect.folds for effect in effects):
+        return (
+            "One run per arm and fold: what folds differ by holds the noise of training, which is "
+            "not told apart."
+        )
+    if max(known) < 0.0005:
+        return (
+            "No noise of training was told apart from that of patients. Few runs do not show that "
+            "there is none."
+        )
+    return (
+        f"Between training runs, differences have a standard deviation of up to {max(known):.3f}."
+    )
 
 
 def plan_tables(plan: StudyPlan) -> list[Table]:

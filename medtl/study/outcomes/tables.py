@@ -135,7 +135,7 @@ def _source_table(found: Outcomes, synthetic: bool) -> Table:
 def _source_notes(found: Outcomes) -> Iterator[str]:
     yield (
         "before: the source's own network; after: the transferred one. Difference within patients "
-        "[95% interval], over patients and training runs, not adjusted for its number."
+        "[95% interval], training runs included, not adjusted for its number."
     )
     if found.mapped:
         yield (
@@ -156,8 +156,8 @@ def cost_table(costs: Sequence[Cost], speeds: Sequence[Speed], *, synthetic: boo
         (
             *_lead(places, each.place),
             *(each.place[2], str(each.runs), _seconds_cell(speed_at.get(each.place))),
-            f"{each.cpu_seconds / 3600:.3f}",
-            *((f"{each.gpu_seconds / 3600:.3f}", ", ".join(each.gpus)) if gpus else ()),
+            f"{each.cpu_seconds / 3600:#.3g}",
+            *((f"{each.gpu_seconds / 3600:#.3g}", ", ".join(each.gpus)) if gpus else ()),
         )
         for each in every
     )

@@ -14,9 +14,9 @@ from medtl.networks.norms import check_norms
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import file_name
+from medtl.study.arm_plans import planned_stages
 from medtl.study.arms import ZERO_SHOT, Arm, PlannedRun
 from medtl.study.config import ALL, SCRATCH, ArmSpec, StudyConfig
-from medtl.study.plan import planned_stages
 from medtl.study.sites.division import SiteSplit
 from medtl.training.plan import Plan
 from medtl.training.stages import build_request

@@ -16,6 +16,8 @@ def duration(steps: int, step_s: float | None) -> str:
     if step_s is None:
         return "not timed"
     seconds = steps * step_s
+    if seconds < 60:
+        return "less than a minute"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 

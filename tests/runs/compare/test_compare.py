@@ -159,6 +159,18 @@ def test_the_same_call_again_trains_nothing_and_ends_the_same(study: api.Study, 
     assert lost.read_bytes() == kept
 
 
+def test_a_run_whose_folder_is_gone_is_trained_again_and_the_folder_names_the_study(
+    study: api.Study, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(study.folder, tmp_path / "copy"))
+    name = "linear-probe-n3-f0-s1"
+    shutil.rmtree(copy / "runs" / name)
+    again = api.compare(out=copy)
+    assert (copy / "runs" / name / "summary.json").is_file()
+    assert any(name in text and "trained again" in text for text in again.warnings)
+    assert (copy / "tables.md").read_bytes() == (study.folder / "tables.md").read_bytes()
+
+
 def test_another_setting_is_refused(study: api.Study, data: Path) -> None:
     with pytest.raises(ConfigError, match="begun with seeds 2, not 3"):
         api.compare(**{**STUDY, "seeds": 3}, data=data, out=study.folder)
@@ -245,7 +257,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(data: Path, tmp_path: Pat
         (("--set", "seed=3"), "use seeds"),
         (("--set", "freeze=2"), "the controls have none"),
         (("--strategies", "scratch"), "scratch is a control"),
-        (("--budgets", "0"), "greater than 0"),
+        (("--budgets", "0"), "patients above 0"),
+        (("--budgets", "5000"), "--budgets 5000: the target has"),
+        (("--strategies", ""), "--strategies: is empty"),
         (("--strategies", "fine-tune,fine-tune"), "named twice"),
     ],
 )

@@ -122,6 +122,8 @@ def test_budgets_are_in_order() -> None:
         ({"budgets": [True]}, "budgets"),
         ({"primary": {"strategy": "fine-tone", "output": "WT"}}, "did you mean"),
         ({"primary": {"strategy": "fine-tune", "output": "WT", "budget": 7}}, "none of the study"),
+        ({"primary": "fine-tune"}, "must be lines of settings, not 'fine-tune'"),
+        ({"strategies": [{"strategy": "l2-sp", "seting": {}}]}, "did you mean 'settings'"),
         ({"seeds": 0}, "greater than or equal to 1"),
         ({"margin": 0}, "greater than 0"),
         ({"patience": 3}, "there is no setting 'patience' of a study"),
@@ -132,6 +134,12 @@ def test_a_study_that_cannot_be_is_refused_in_one_line(settings: dict[str, Any],
         study(**settings)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_without_a_task_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").touch()
+    with pytest.raises(ConfigError, match=r"study.yaml: names no task"):
+        resolve_study(tmp_path / "study.yaml", {})
 
 
 def test_options_go_over_the_file(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_times_stand_in_the_table_of_cost_alone() -> None:
     }
     cost = find_cost(PLACE, [State(status="done", seconds=7200.0, cpu_seconds=3600.0)])
     table = cost_table([cost], outcomes().speeds, synthetic=False)
-    assert [row[-1] for row in table.rows] == ["1.000", "1.000"]
+    assert [row[-1] for row in table.rows] == ["1.00", "1.00"]
     assert table.rows[0][3] == "> 20"
 
 
