@@ -57,7 +57,8 @@ def recipe_table(
     notes += [f"Departure: {text}" for text in recipe.departures]
     notes += [
         f"Source: {recipe.source}.",
-        "Sound: 95% interval over patients, whose runs are averaged first.",
+        "Sound: 95% interval over patients, whose runs are averaged first. In scores of classes "
+        "every test image counts alike; the study's own tables average a patient's images first.",
     ]
     columns = (*COLUMNS, loud, "sound, this run")
     return Table(titled(recipe.title, synthetic), columns, body, tuple(notes))
