@@ -87,9 +87,14 @@ def _site_notes(found: SiteFindings) -> Iterator[str]:
         "gain: the arm less the source's network as it is (zero-shot), on the same patients. "
         "by: the arm that a selector picks without labels of the site, with its regret: how much "
         "better the best arm is on the test patients, mean over seeds. im: information "
-        "maximisation, snd: soft neighbourhood density. A gain without interval: it is the same in "
-        "all patients."
+        "maximisation, snd: soft neighbourhood density."
     )
+    if any(
+        row.target.n >= FEWEST_FOR_INTERVAL and effect.low is None
+        for row in found.rows
+        for effect in row.gains.values()
+    ):
+        yield "A gain without interval is the same in all patients of the site."
     unused = [name for name in SELECTORS if not any(name in row.picks for row in found.rows)]
     if unused:
         yield f"Not used to choose, as there are too few patients for it: {', '.join(unused)}."
