@@ -63,9 +63,6 @@ CHOSEN = {
 }
 
 
-_NO_TASK = "name a task, for example medtl compare brats; see"
-
-
 def _listed(value: Any) -> Any:
     """Text with commas is a list, too."""
     if isinstance(value, str):
@@ -196,8 +193,9 @@ def _explain(error: ValidationError, file: Path | None) -> str:
 
 def _check(config: StudyConfig, file: Path | None) -> None:
     if not config.task:
-        how = f"{file}: names no task; add `task: brats` or another of" if file else _NO_TASK
-        raise ConfigError(f"{how} medtl list tasks")
+        if file:
+            raise ConfigError(f"{file}: names no task; add one, such as `task: brats`")
+        raise ConfigError("name a task, for example medtl compare brats; see medtl list tasks")
     _check_settings(config)
     if config.leave_site_out:
         check_sites_config(dict(config))

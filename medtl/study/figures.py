@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medtl.evaluation.comparison.effects import Effect
 from medtl.evaluation.intervals import Interval
-from medtl.evaluation.tables import LABELS
+from medtl.evaluation.tables import LABELS, gain_cell
 from medtl.runtime.figure_style import GREY, SERIES, new_grid, save, styled
 from medtl.study.results import Comparison, Findings
 from medtl.study.scores import StudyScores
@@ -72,17 +71,13 @@ def _pairs(axis: Axes, each: Comparison, scores: StudyScores, name: str) -> None
     means = [float(side.mean()) for side in sides]
     axis.plot([0, 1], means, "o-", color="black", linewidth=1.8, markersize=4)
     differences = [
-        f"{_SHORT.get(arm, 'A, own rate')}: {_cell(own)}" for arm, own in each.against.items()
+        f"{_SHORT.get(arm, 'A, own rate')}: {gain_cell(own.to_json())}"
+        for arm, own in each.against.items()
     ]
     axis.set_title("\n".join([name, *differences, each.judged.verdict]))
     axis.set_xticks([0, 1], [control, each.arm])
     axis.set_xlim(-0.2, 1.2)
     axis.grid(True, axis="y")
-
-
-def _cell(effect: Effect) -> str:
-    cell = f"{effect.mean:+.3f}"
-    return cell if effect.low is None else f"{cell} [{effect.low:+.3f}, {effect.high:+.3f}]"
 
 
 def label_efficiency(path: Path, found: Findings, network: str, *, synthetic: bool) -> Figure:
