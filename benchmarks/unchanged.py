@@ -72,7 +72,18 @@ KIND_OF_COMMAND = {"data": "images", "shift": "p-values", "explain": "maps"}
 RECEIPTS = ("receipt", "splits", "stages")
 #: Files and parts of keys that tell of the machine, the settings and the moment.
 LEFT_OUT = ("environment", "config")
-UNSTABLE = {"seconds", "minutes", "time", "date", "memory", "version", "versions", "path", "paths"}
+UNSTABLE = {
+    "seconds",
+    "minutes",
+    "hours",
+    "time",
+    "date",
+    "memory",
+    "version",
+    "versions",
+    "path",
+    "paths",
+}
 #: Of the table; "largest" is the largest difference of two numbers.
 COLUMNS = ("values", "differ", "missing", "largest")
 LINES = 40  #: of each list that are printed

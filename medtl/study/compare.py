@@ -20,7 +20,7 @@ from medtl.runtime.shown import Pictures, Shown, read_pictures
 from medtl.runtime.table import Table
 from medtl.study.config import StudyConfig
 from medtl.study.figures import label_efficiency, paired_differences
-from medtl.study.folder import SUMMARY, StudyFolder, begun, folder_for, start_study
+from medtl.study.folder import SUMMARY, StudyFolder, begun, folder_for, start_study, sweep_study
 from medtl.study.outcomes.cost import Cost, find_costs
 from medtl.study.outcomes.found import Outcomes, find_outcomes
 from medtl.study.outcomes.tables import cost_table, outcome_tables
@@ -150,6 +150,7 @@ def compare(
     path = out or folder_for(config)
     begun(path, config)  # refuses before anything is made
     with locked_output(path):
+        sweep_study(path)
         folder = begun(path, config)
         if folder is None:
             folder = start_study(path, config, plan(config, catalog, reporter))

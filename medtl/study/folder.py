@@ -170,6 +170,14 @@ def is_study(path: Path) -> bool:
     return (path / STUDY).is_file() and (path / PLAN).is_file()
 
 
+def sweep_study(path: Path) -> None:
+    """Remove what killed processes left in the folder of a study; each run sweeps its own."""
+    sweep(path)
+    for part in path.iterdir():
+        if part.is_dir() and part.name != "runs":
+            sweep(part, deep=True)
+
+
 def begun_file(out: Path | None) -> Path | None:
     """The settings of the study in ``out``, if there is one."""
     return out / STUDY if out and is_study(out) else None
