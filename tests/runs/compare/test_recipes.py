@@ -75,7 +75,7 @@ def test_figures_of_the_sound_half_are_means_over_seeds(
     result = results("vgg_four_classes")
     expected = []
     for seed in (0, 1):
-        rows = predicted(result.folder / f"sound/runs/fine-tune-nall-f0-s{seed}")
+        rows = predicted(result.folder / f"sound/runs/control-a-nall-f0-s{seed}")
         pairs = [row["class"] for row in rows], [row["predicted"] for row in rows]
         expected.append(precision_score(*pairs, average="weighted", zero_division=0))
     (row,) = (row for row in result.rows() if row["figure"] == "weighted precision")
