@@ -16,6 +16,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 from figure_style import BLUE, GREEN, GREY, ORANGE
 
+from medtl.evaluation.tables import gain_cell
+
 TARGET = Path(__file__).parent / "images" / "result.png"
 VERDICT_COLOURS = {"helped": GREEN, "hurt": ORANGE}
 
@@ -48,17 +50,14 @@ def draw_differences(axis: plt.Axes, run: Path, gain: dict[str, Any]) -> None:
     axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
     axis.set_yticks([-n for n in range(len(ticks))], ticks)
     axis.set_xlabel("difference in Dice, one dot per test patient; mean and 95% interval")
-    axis.legend(loc="upper right", bbox_to_anchor=(1, 0.9), frameon=False)
+    axis.legend(loc="lower right", frameon=False)
 
 
 def draw_table(axis: plt.Axes, gain: dict[str, Any]) -> None:
     axis.axis("off")
     rows, colours = [], []
     for region, outcome in gain["outputs"].items():
-        cells = [
-            f"{outcome[c]['mean']:+.3f} [{outcome[c]['low']:+.3f}, {outcome[c]['high']:+.3f}]"
-            for c in ("control-a", "control-b")
-        ]
+        cells = [gain_cell(outcome[c]) for c in ("control-a", "control-b")]
         rows.append([region, str(outcome["control-a"]["n"]), *cells, outcome["verdict"]])
         colours.append(VERDICT_COLOURS.get(outcome["verdict"], GREY))
     labels = ["region", "n", "vs control-a", "vs control-b", "verdict"]
