@@ -161,18 +161,31 @@ def compare(
         except (Interrupted, KeyboardInterrupt) as reason:
             hint = f"go on with: medtl compare --out {path}" + (" --storage ..." if storage else "")
             raise Interrupted(f"{str(reason) or 'stopped'}; {hint}") from None
-        if config.leave_site_out:
-            study = _left_out(folder, failed, catalog, reporter)
-        else:
-            scores = read_study_scores(folder)
-            study = summarise(folder, scores, failed, catalog, reporter)
-            _write(folder, study, scores, reporter)
+        try:
+            study = _concluded(folder, failed, catalog, reporter)
+        except RunError as problem:
+            if str(path / "runs") not in str(problem):
+                raise
+            how = "or delete the folder of that run: the same command trains it again"
+            raise RunError(f"{problem}; {how}") from problem
     if failed:
         reporter.warn(
             f"{len(failed)} of {len(folder.plan.runs)} runs failed and are left out: "
             f"{shortened(list(failed))}; the same command tries them again"
         )
     reporter.say(f"done: {path}")
+    return study
+
+
+def _concluded(
+    folder: StudyFolder, failed: Mapping[str, str], catalog: Catalog, reporter: Reporter
+) -> Study:
+    """What the study has found; also written."""
+    if folder.config.leave_site_out:
+        return _left_out(folder, failed, catalog, reporter)
+    scores = read_study_scores(folder)
+    study = summarise(folder, scores, failed, catalog, reporter)
+    _write(folder, study, scores, reporter)
     return study
 
 

@@ -164,6 +164,9 @@ def test_a_run_whose_folder_is_gone_is_trained_again_and_the_folder_names_the_st
 ) -> None:
     copy = Path(shutil.copytree(study.folder, tmp_path / "copy"))
     name = "linear-probe-n3-f0-s1"
+    (copy / "runs" / name / "summary.json").write_text("{")
+    with pytest.raises(RunError, match=f"{name}.*delete the folder of that run"):
+        api.compare(out=copy)
     shutil.rmtree(copy / "runs" / name)
     again = api.compare(out=copy)
     assert (copy / "runs" / name / "summary.json").is_file()
