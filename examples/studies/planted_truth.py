@@ -27,11 +27,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, describe
+from common import ROOT, describe, train_once
 
 from medtl import api
 from medtl.data.phantom import INDEX, write_phantom
-from medtl.runtime.run_folder import SPLITS, SUMMARY
+from medtl.runtime.run_folder import SPLITS
 
 CASES, SIZE, SITES, SHIFT = 120, 24, 14, 3.0
 SOURCES, TARGETS = ("+".join(f"S{n}" for n in half) for half in (range(1, 8), range(8, 15)))
@@ -168,18 +168,16 @@ def equal_arms(folder: Path, seed: int) -> dict[str, Any]:
         for number in range(TRUTHS["equal"]["seeds"]):
             out = folder / f"run-{arm}-{number}"
             runs.append(out)
-            if not (out / SUMMARY).is_file():
-                shutil.rmtree(out, ignore_errors=True)
-                api.train(
-                    "brats",
-                    data=folder / "data",
-                    strategy="scratch",
-                    network=NETWORK,
-                    weight_decay=decay,
-                    seed=seed + number + arm * TRUTHS["equal"]["seeds"],
-                    out=out,
-                    **own,
-                )
+            train_once(
+                out,
+                "brats",
+                data=folder / "data",
+                strategy="scratch",
+                network=NETWORK,
+                weight_decay=decay,
+                seed=seed + number + arm * TRUTHS["equal"]["seeds"],
+                **own,
+            )
             own |= {"splits": runs[0] / SPLITS}  # of the first run, for all
             own.pop("test_fraction", None)
     found = api.compare_runs(runs, margin=MARGIN)

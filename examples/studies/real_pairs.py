@@ -17,18 +17,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, describe
+from common import ROOT, describe, train_once
 from scipy.stats import binomtest
 
-from medtl import api
 from medtl.data.phantom import write_phantom
 from medtl.evaluation.comparison.effects import RunKey, Runs, paired_effect
 from medtl.evaluation.comparison.verdicts import BETTER, WORSE, arm_verdicts
-from medtl.runtime.run_folder import SUMMARY
 from medtl.study.scores import read_run_scores
 
 PAIRS, RUNS, FIRST_SEED = 40, 3, 20_000
-CASES, SIZE, REGION = 40, 32, "WT"
+CASES, SIZE, REGION, TEST_FRACTION = 40, 32, "WT", 0.5
 SETTINGS: dict[str, Any] = {
     "strategy": "scratch",
     "network": "plain-unet",
@@ -40,7 +38,6 @@ SETTINGS: dict[str, Any] = {
     "spacing_mm": 3.75,
     "patch_size": (32, 32, 32),
     "batch_size": 2,
-    "test_fraction": 0.5,
     "device": "cpu",
 }
 
@@ -55,7 +52,14 @@ def main() -> None:
     pairs = [compared(options.work / f"{n:02d}", n) for n in range(options.pairs)]
     shares = {rule: share([pair[rule]["verdict"] for pair in pairs]) for rule in pairs[0]}
     met = len(pairs) == PAIRS and shares["three runs"]["low"] <= 0.05
-    settings = {**SETTINGS, "cases": CASES, "size": SIZE, "region": REGION, "runs": RUNS}
+    settings = {
+        **SETTINGS,
+        "test_fraction": TEST_FRACTION,
+        "cases": CASES,
+        "size": SIZE,
+        "region": REGION,
+        "runs": RUNS,
+    }
     body = {"machine": describe(), "settings": settings, "met": met, "shares": shares}
     options.out.write_text(json.dumps({**body, "pairs": pairs}, indent=1) + "\n")
     print(json.dumps(shares, indent=1))
@@ -87,13 +91,9 @@ def trained(folder: Path, data: Path, number: int, arm: int) -> Runs:
     for run in range(RUNS):
         out = folder / f"run-{arm}-{run}"
         splits = folder / "run-0-0" / "splits.json"
-        if not (out / SUMMARY).is_file():
-            shutil.rmtree(out, ignore_errors=True)
-            given = {"splits": splits} if splits.is_file() else {}
-            own = {name: value for name, value in SETTINGS.items() if name != "test_fraction"}
-            chosen = (own if given else SETTINGS) | given
-            seed = FIRST_SEED + 10 * number + 5 * arm + run
-            api.train("brats", data=data, seed=seed, out=out, **chosen)
+        given = {"splits": splits} if run or arm else {"test_fraction": TEST_FRACTION}
+        seed = FIRST_SEED + 10 * number + 5 * arm + run
+        train_once(out, "brats", data=data, seed=seed, **SETTINGS, **given)
         found[0, run] = read_run_scores(out, "dice").scores[REGION]
     return found
 

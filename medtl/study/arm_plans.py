@@ -33,7 +33,7 @@ def plan_arms(config: StudyConfig, plan: Plan, catalog: Catalog, reporter: Repor
             arms += _arms_of(outside, spec, plan, catalog)
         except ConfigError as problem:
             why = str(problem).removeprefix(f"{spec.label}: ")
-            if spec.strategy == JOINT and outside:
+            if spec.strategy == JOINT and outside and plan.request.source == plan.request.target:
                 why = "the weights to start from bring no source images; name some by --src"
             reporter.say(f"no arm {spec.label}: {why}")
     for spec in config.strategies:
@@ -114,7 +114,7 @@ def _check_outputs(spec: ArmSpec, outside: Mapping[str, Weights | None], plan: P
         return
     wanted = plan.task.regions
     for init, weights in outside.items():
-        told = () if weights is None else weights.regions
-        if weights is None or (told and not set(wanted) <= set(told)):
-            what = ", ".join(told) or "the classes of ImageNet"
+        named = () if weights is None else weights.regions
+        if weights is None or (named and not set(wanted) <= set(named)):
+            what = ", ".join(named) or "the classes of ImageNet"
             raise ConfigError(f"{spec.label}: {init} tells {what}, not {', '.join(wanted)}")

@@ -16,8 +16,7 @@ from lightning_fabric import Fabric
 
 from medtl.config import checked
 from medtl.data.case import Case
-from medtl.data.domain import select
-from medtl.data.splits import FEWEST_FOR_BOOTSTRAP, Split
+from medtl.data.splits import Split
 from medtl.errors import ConfigError, near_or_known
 from medtl.evaluation.evaluate import SCORES
 from medtl.evaluation.intervals import FEWEST_FOR_INTERVAL
@@ -39,6 +38,7 @@ from medtl.study.config import (
     in_order,
 )
 from medtl.study.trials.plan import Tuning, not_tuned, plan_tuning, tuned_runs, with_tuned
+from medtl.training.checks import too_few_for
 from medtl.training.plan import Plan, make_plan
 from medtl.training.preview import show_plan
 from medtl.training.run import resolved_config
@@ -94,6 +94,19 @@ class StudyPlan:
         }
 
 
+@contextmanager
+def _named_budgets() -> Iterator[None]:
+    """Errors name the option of a study, not that of its runs."""
+    try:
+        yield
+    except ConfigError as problem:
+        text = str(problem)
+        if "--train-patients" not in text:
+            raise
+        raise ConfigError(text.replace("--train-patients", "--budgets")) from None
+
+
+@_named_budgets()
 def plan_study(
     config: StudyConfig, catalog: Catalog, fabric: Fabric, reporter: Reporter
 ) -> StudyPlan:
@@ -110,8 +123,7 @@ def plan_study(
     warnings: list[str] = []
     for network in config.networks or ("",):
         recorder = Recorder(silent=True)
-        with _named_budgets():
-            plan = make_plan(checked(_reference(config, network)), catalog, recorder)
+        plan = make_plan(checked(_reference(config, network)), catalog, recorder)
         preview = show_plan(plan, catalog, fabric, recorder)
         plan = preview.plan
         settled[plan.network] = settled_settings(config, plan)
@@ -200,35 +212,17 @@ def _splits(config: StudyConfig, plan: Plan) -> tuple[Split, ...]:
         for budget in config.budgets:
             for seed in range(config.seeds) if budget != ALL else ():
                 asked = own.model_copy(update={"train_patients": budget, "seed": seed})
-                with _named_budgets():
-                    with_budget(split, asked, plan.request.target, plan.cohort)
+                with_budget(split, asked, plan.request.target, plan.cohort)
         found.append(split)
     return tuple(found)
 
 
-@contextmanager
-def _named_budgets() -> Iterator[None]:
-    """Errors name the option of a study, not that of its runs."""
-    try:
-        yield
-    except ConfigError as problem:
-        text = str(problem)
-        if "--train-patients" not in text:
-            raise
-        raise ConfigError(text.replace("--train-patients", "--budgets")) from None
-
-
 def _few_tested(config: StudyConfig, plan: Plan, splits: Sequence[Split]) -> Iterator[str]:
     """A warning where the test patients of all folds together are too few for an interval."""
-    own = select(plan.request.target, plan.cohort.cases)
-    labelled = {case.patient for case in own if case.labelled}
-    tested = labelled & {patient for split in splits for patient in split.test}
+    tested = plan.labelled_patients() & {who for split in splits for who in split.test}
     if len(tested) < FEWEST_FOR_INTERVAL:
         how = "give more data" if config.folds else "give more data, or test all by --folds 5"
-        yield (
-            f"{len(tested)} test {plan.cohort.counted}: an interval needs {FEWEST_FOR_INTERVAL} or "
-            f"more (better {FEWEST_FOR_BOOTSTRAP}); {how}"
-        )
+        yield f"{too_few_for('an interval', len(tested), plan.cohort.counted)}; {how}"
 
 
 def _check_primary(

@@ -126,10 +126,15 @@ def few_tested(tested: int, patients: int, counted: str, config: TrainConfig) ->
     elif config.protocol is None and config.splits is None:
         how = f"{how} ({patients} are labelled)"
     what = "a verdict on the transfer" if config.with_control else "an interval"
+    return f"{too_few_for(what, tested, counted)}: use {how}"
+
+
+def too_few_for(what: str, tested: int, counted: str) -> str:
+    """``1 test patient: an interval needs 5 or more (better 20)``."""
     counted = counted.removesuffix("s") if tested == 1 else counted
     return (
         f"{tested} test {counted}: {what} needs {FEWEST_FOR_INTERVAL} or more (better "
-        f"{FEWEST_FOR_BOOTSTRAP}): use {how}"
+        f"{FEWEST_FOR_BOOTSTRAP})"
     )
 
 

@@ -118,12 +118,15 @@ class Plan:
 
     def few_tested(self) -> str:
         """See :func:`medtl.training.checks.few_tested`; of the transfer's last stage."""
-        own = [stage for stage in self.stages if stage.name not in (CONTROL_A, CONTROL_B)][-1]
-        domain = own.evaluate_on or own.domain
-        labelled = [case for case in select(domain, self.cohort.cases) if case.labelled]
-        patients = {case.patient for case in labelled}
+        patients = self.labelled_patients()
         tested = patients & set(self.split.test)
         return few_tested(len(tested), len(patients), self.cohort.counted, self.config)
+
+    def labelled_patients(self) -> set[str]:
+        """Of the domain that the transfer's last stage is tested on."""
+        own = [stage for stage in self.stages if stage.name not in (CONTROL_A, CONTROL_B)][-1]
+        cases = select(own.evaluate_on or own.domain, self.cohort.cases)
+        return {case.patient for case in cases if case.labelled}
 
     def memory_bytes(self) -> int:
         """Upper bound of all prepared training and validation cases, over the domains."""

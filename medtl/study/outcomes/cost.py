@@ -32,8 +32,9 @@ class Cost:
 
 def find_costs(folder: StudyFolder) -> tuple[Cost, ...]:
     """Of every arm with runs that were begun; what a run cost is counted in its own arm alone."""
-    states = {run.name: state for run in folder.runs() if (state := folder.state(run.name))}
-    begun = arm_runs(folder, [run for run in folder.runs() if run.name in states])
+    every = folder.runs()
+    states = {run.name: state for run in every if (state := folder.state(run.name))}
+    begun = arm_runs(folder, [run for run in every if run.name in states])
     found = {place: [states[run.name] for run in those] for place, those in begun.items()}
     for place, state in _trials(folder):
         found.setdefault(place, []).append(state)

@@ -60,9 +60,7 @@ def find_outcomes(
         RunError: what a run has written is damaged.
     """
     plan, config, every = folder.plan, folder.config, folder.runs()
-    states = {run.name: state for run in every if (state := folder.state(run.name))}
-    done = {name for name, state in states.items() if state.status == "done"}
-    runs = arm_runs(folder, [run for run in every if run.name in done])
+    runs = arm_runs(folder, [run for run in every if folder.is_done(run.name)])
     own = {place: those for place, those in runs.items() if place[2] != SOURCE}
     retained, mapped, not_scored = _retained(folder, own, catalog, reporter)
     calibrations = (
