@@ -329,6 +329,11 @@ class TrainConfig(BaseModel):
     splits: UserPath | None = setting(
         "Split file: splits.json, or nnU-Net's splits_final.json.", SPLIT
     )
+    groups: UserPath | None = setting(
+        "Table of case and group (medtl audit): a split keeps a group whole.",
+        SPLIT,
+        unset="each patient is a group",
+    )
     folds: Annotated[int, Field(ge=2)] | None = setting("Number of cross-validation folds.", SPLIT)
     fold: Index | None = setting("Fold held out for testing, counted from 0.", SPLIT)
     test_cases: Names = setting("Patients or cases held out for testing, e.g. P1,P2.", SPLIT)
@@ -403,6 +408,7 @@ class TrainSettings(TypedDict, total=False):
     val_fraction: float | None
     train_patients: float | None
     splits: Where | None
+    groups: Where | None
     folds: int | None
     fold: int | None
     test_cases: Sequence[str] | None

@@ -124,6 +124,10 @@ class DataError(MedtlError):
     """A file or cohort that cannot be used; the message names the file."""
 
 
+class TruncatedFileError(DataError):
+    """A file that ends before its content does."""
+
+
 class WeightsError(MedtlError):
     """Weights that cannot be read or do not fit."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from medtl.api.audits import audit
 from medtl.api.calls import (
     catalog,
     components,
@@ -58,6 +59,7 @@ from medtl.api.studies import (
     similarity,
     transferability,
 )
+from medtl.audit.report.result import Audit
 from medtl.evaluation.scores import Scores
 from medtl.runtime.doctor import Machine
 from medtl.runtime.shown import Picture, Pictures
@@ -97,6 +99,7 @@ else:
 
 
 __all__ = [
+    "Audit",
     "Conversion",
     "DataInfo",
     "Explanation",
@@ -123,6 +126,7 @@ __all__ = [
     "TrainSettings",
     "Transferability",
     "WeightsFile",
+    "audit",
     "catalog",
     "compare",
     "compare_runs",

@@ -130,6 +130,14 @@ def compare(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table of case and group (medtl audit): a split keeps a group whole.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     src: Annotated[
         str | None, typer.Option(help="Source domain.", rich_help_panel=_TRAINING)
     ] = None,
@@ -264,9 +272,9 @@ def compare(
             if json:
                 print_json(answer.to_json())
         return 0
-    where = None if data is None else str(data)
     given: dict[str, Any] = {
-        "data": where,
+        "data": None if data is None else str(data),
+        "groups": None if groups is None else str(groups),
         "src": src,
         "dst": dst,
         "steps": steps,

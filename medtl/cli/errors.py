@@ -27,6 +27,9 @@ INTERRUPTED, TERMINATED = 130, 143
 #: Some cases could not be predicted; the others were.
 SOME_FAILED = 3
 
+#: ``medtl audit --strict`` found errors.
+FOUND = 4
+
 
 #: The name of an option in other programs -> its name here.
 ELSEWHERE = {

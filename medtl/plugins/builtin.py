@@ -15,6 +15,7 @@ COMMANDS = (
     Component("predict", "medtl.cli.predict:predict", "Segment or classify images with a run."),
     Component("explain", "medtl.cli.explain:explain", "Show what a run's networks look at."),
     Component("shift", "medtl.cli.shift:shift", "Measure how far two domains are apart."),
+    Component("audit", "medtl.cli.audit:audit", "Find what is wrong with data before training."),
     Component("weights", "medtl.cli.weights:app", "Inspect weights before they are transferred."),
     Component("data", "medtl.cli.data:app", "Make data: the synthetic phantom cohort."),
     Component("list", "medtl.cli.list:app", "List tasks, networks, strategies, ..."),

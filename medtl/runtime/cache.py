@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,17 +73,28 @@ def remembered(fact: str, path: Path, channel: int | None, compute: Callable[[],
     The fact must follow from the bytes of the file and the channel alone, not from its name. Safe
     for threads and processes. Without a usable cache folder the value is computed.
     """
+    return remembered_of(fact, [(path, channel)], compute)
+
+
+def remembered_of(
+    fact: str, files: Sequence[tuple[Path, int | None]], compute: Callable[[], Any]
+) -> Any:
+    """As :func:`remembered`, of several files and their channels together, in this order."""
     try:
-        content = content_of(path)
+        contents = [content_of(path) for path, _ in files]
     except OSError:
         return compute()  # which says what is wrong with the file
     kept = _index()
-    key = key_of(fact, content, path.suffix.lower(), channel)
+    parts = [
+        (content, path.suffix.lower(), channel)
+        for content, (path, channel) in zip(contents, files, strict=True)
+    ]
+    key = key_of(fact, *(part for own in parts for part in own))
     known = index.recall(kept, key)
     if known is not None:
         return json.loads(known)
     value = compute()
-    if _is_still(path, content):
+    if all(_is_still(path, content) for (path, _), content in zip(files, contents, strict=True)):
         index.store(kept, key, json.dumps(value))
     return value
 

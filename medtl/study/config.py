@@ -168,8 +168,8 @@ def resolve_study(file: Path | None, options: Mapping[str, Any]) -> StudyConfig:
 
 def _placed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with whole paths: a study may be gone on with from another folder."""
-    data = settings.get("data")
-    return {**settings, "data": portable(from_home(data))} if data else dict(settings)
+    paths = {name: settings[name] for name in ("data", "groups") if settings.get(name)}
+    return {**settings, **{name: portable(from_home(path)) for name, path in paths.items()}}
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

@@ -15,6 +15,7 @@ from medtl.config import ResolvedConfig, TrainConfig
 from medtl.data.case import Case, Cohort
 from medtl.data.cohort import check_case, open_cohort
 from medtl.data.domain import Domain, select
+from medtl.data.groups import with_groups
 from medtl.data.io.geometry import Header, ras_grid
 from medtl.data.modality import Modality
 from medtl.data.phantom import INDEX
@@ -292,6 +293,8 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     cohort = usable_cases(draft.stages, cohort, reporter)
     # The first bad case in order is reported.
     read = in_threads(lambda case: check_case(case, modalities), cohort.cases)
+    if config.groups is not None:
+        cohort = with_groups(cohort, config.groups, reporter)
     cohort = with_sharers_joined(cohort, modalities, reporter)
     split = split_as_asked(config, cohort, reporter)
     split = with_budget(split, config, draft.request.target, cohort)

@@ -382,6 +382,7 @@ def resolved_config(plan: Plan) -> ResolvedConfig:
             "dst": str(request.target),
             "data": Path(portable(config.data)) if config.data else None,
             "splits": Path(portable(config.splits)) if config.splits else None,
+            "groups": Path(portable(config.groups)) if config.groups else None,
             "init": portable(from_home(init)) if init and not imagenet else init,
             "weights": Path(portable(plan.outside.path)) if plan.outside and imagenet else None,
             "out": None,  # so that the same settings can be run again

@@ -32,7 +32,7 @@ from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
 from medtl.data.io.limits import MOST_DEFLATED
 from medtl.data.voxel_size import SPACING_RANGE_MM
-from medtl.errors import DataError, RunError
+from medtl.errors import DataError, RunError, TruncatedFileError
 from medtl.runtime.cache import remembered
 from medtl.runtime.files import open_regular, replacing
 
@@ -285,7 +285,7 @@ def opened(path: Path) -> Iterator[tuple[Nifti1Image, IO[bytes] | gzip.GzipFile]
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: truncated or damaged; fetch the file again") from error
+        raise TruncatedFileError(f"{path}: truncated or damaged; fetch the file again") from error
     except (OSError, MemoryError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); fetch it again") from error
     except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError) as error:
@@ -383,7 +383,7 @@ def check_possible(path: Path, declared: int) -> None:
     """Refuse a header that declares more than its file can hold, before memory is asked for."""
     length = path.stat().st_size
     if declared > length * MOST_DEFLATED:
-        raise DataError(
+        raise TruncatedFileError(
             f"{path}: truncated (its header declares {declared} bytes, the file has {length}); "
             "fetch it again"
         )
@@ -406,4 +406,6 @@ def check_length(path: Path, stream: IO[bytes] | gzip.GzipFile, expected: int) -
         while chunk := stream.read(1 << 20):
             length += len(chunk)
     if length < expected:
-        raise DataError(f"{path}: truncated ({length} of {expected} bytes); fetch it again")
+        raise TruncatedFileError(
+            f"{path}: truncated ({length} of {expected} bytes); fetch it again"
+        )

@@ -23,7 +23,7 @@ from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
 from medtl.data.io.picture_pixels import UnreadablePixels, pixels, stored_type, upright_shape
 from medtl.data.modality import COLOURS as COLOURS
-from medtl.errors import DataError
+from medtl.errors import DataError, TruncatedFileError
 from medtl.runtime.files import open_regular, replacing
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -167,7 +167,8 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
         raise DataError(f"{path}: too many pixels; make it smaller") from error
     except _DAMAGE as error:
         reason = str(getattr(error, "strerror", None) or error or "no reason given").splitlines()[0]
-        raise DataError(f"{path}: damaged ({reason}); fetch it again") from error
+        kind = TruncatedFileError if "truncated" in reason else DataError  # as Pillow says
+        raise kind(f"{path}: damaged ({reason}); fetch it again") from error
 
 
 def _grey(array_IJH: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from medtl.config import TrainConfig, checked
 from medtl.data.case import Case
 from medtl.data.cohort import open_cohort
 from medtl.data.domain import Domain, parse_domain, select
+from medtl.data.groups import with_groups
 from medtl.data.same_images import with_sharers_joined
 from medtl.data.splits import read_splits
 from medtl.errors import MedtlError, RunError
@@ -76,6 +77,8 @@ def _cases(folder: StudyFolder, catalog: Catalog) -> tuple[TrainConfig, Domain, 
         required=domain.modalities,
         segmented=True,
     )
+    if config.groups is not None:
+        cohort = with_groups(cohort, config.groups, recorder)
     cohort = with_sharers_joined(cohort, domain.modalities, recorder)
     labelled = [case for case in cohort.cases if case.labelled]
     return config, domain, select(domain, labelled)

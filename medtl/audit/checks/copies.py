@@ -1,0 +1,165 @@
+"""The same image twice: leaks, conflicting labels, patients with two names, neighbouring slices."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medtl.audit.checks.measured import Measured
+from medtl.audit.facts.model import ImageFacts
+from medtl.audit.findings import Finding
+from medtl.audit.names import numbered
+from medtl.audit.search.copies import Copy, copies_of_pictures, copies_of_volumes
+from medtl.audit.search.thumbnails import unpacked
+from medtl.data.duplicates import joined
+
+#: Slices of a patient whose numbers differ by this much are neighbours.
+NEXT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An image that is compared with all others."""
+
+    one: Measured
+    name: str
+    path: Path
+    facts: ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two images of two cases; ``way`` is "" for identical ones."""
+
+    first: Seen
+    second: Seen
+    correlation: float
+    way: str
+
+    @property
+    def identical(self) -> bool:
+        return self.first.facts.content == self.second.facts.content
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.first.path, self.second.path
+
+    @property
+    def cases(self) -> tuple[str, str]:
+        return self.first.one.case.id, self.second.one.case.id
+
+
+def find_pairs(cohort: Sequence[Measured]) -> list[Pair]:
+    """All pairs of images of different cases that are copies."""
+    seen = _each_file(cohort)
+    return [*_pairs(seen, flat=True), *_pairs(seen, flat=False)]
+
+
+def check_copies(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    """What pairs of copies mean for a split, for labels and for patients."""
+    for pair in pairs:
+        a, b = pair.first.one, pair.second.one
+        how = "identical" if pair.identical else f"alike by {pair.correlation:.3f}"
+        seen = f"{how}{f', {pair.way}' if pair.way else ''}"
+        if _neighbours(pair):
+            kind = "neighbouring-slices"
+        elif a.side != b.side:
+            kind, seen = "leak", f"{seen}: {a.side or 'one'} and {b.side or 'the other'}"
+        else:
+            kind = "exact-duplicate" if pair.identical else "near-duplicate"
+        yield Finding(kind, pair.cases, seen, pair.files, pair.correlation)
+        if kind == "neighbouring-slices":
+            continue
+        if a.case.class_name != b.case.class_name and a.case.class_name and b.case.class_name:
+            classes = f"{a.case.class_name} and {b.case.class_name}"
+            yield Finding("label-conflict", pair.cases, f"{how}: {classes}", pair.files, 1.0)
+        elif _labels_differ(a, b) and pair.identical:
+            yield Finding("label-conflict", pair.cases, "other label maps", pair.files, 1.0)
+        if _whose(a) and _whose(b) and _whose(a) != _whose(b):
+            names = f"{a.case.patient} and {b.case.patient}"
+            yield Finding("two-names", pair.cases, names, pair.files, pair.correlation)
+
+
+def check_patients(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """Patients with cases on several sides."""
+    sides: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in cohort:
+        if patient := _whose(one):
+            sides[patient].setdefault(one.side, one.case.id)
+    for held in sides.values():
+        if len(held) > 1:
+            where = " and ".join(side or "no part" for side in held)
+            yield Finding("patient-on-both-sides", tuple(held.values()), f"in {where}")
+
+
+def groups_of_cases(cohort: Sequence[Measured], pairs: Iterable[Pair]) -> dict[str, str]:
+    """Case -> the first case that a chain of copies, or the patient's name, joins it to."""
+    ids = [one.case.id for one in cohort]
+    places = {name: number for number, name in enumerate(ids)}
+    links = [(places[a], places[b]) for a, b in (pair.cases for pair in pairs)]
+    first: dict[str, int] = {}
+    for number, one in enumerate(cohort):
+        if patient := _whose(one):
+            links.append((first.setdefault(patient, number), number))
+    return {name: ids[first] for name, first in zip(ids, joined(len(ids), links), strict=True)}
+
+
+def _each_file(cohort: Iterable[Measured]) -> list[Seen]:
+    """Every image; of a coloured picture one channel stands for all."""
+    seen = []
+    for one in cohort:
+        used: set[Path] = set()
+        for name, facts in one.facts.images.items():
+            path = one.path_of(name)
+            if facts.content and not (facts.flat and path in used):
+                seen.append(Seen(one, name, path, facts))
+                used.add(path)
+    return seen
+
+
+def _pairs(seen: Sequence[Seen], flat: bool) -> list[Pair]:
+    own = [one for one in seen if one.facts.flat == flat]
+    if len(own) < 2:
+        return []
+    thumbnails = np.stack([unpacked(one.facts.thumbnail, flat) for one in own])
+    copies = copies_of_pictures(thumbnails) if flat else copies_of_volumes(thumbnails)
+    known = {(one.first, one.second) for one in copies}
+    equal = [Copy(a, b, 1.0, "") for a, b in _equal(own) if (a, b) not in known]
+    found = [Pair(own[one.first], own[one.second], one.correlation, one.way) for one in copies]
+    found += [Pair(own[one.first], own[one.second], 1.0, "") for one in equal]
+    return [pair for pair in found if pair.cases[0] != pair.cases[1]]
+
+
+def _equal(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for number, one in enumerate(seen):
+        by_content[one.facts.content].append(number)
+    for same in by_content.values():
+        for n, a in enumerate(same):
+            yield from ((a, b) for b in same[n + 1 :])
+
+
+def _neighbours(pair: Pair) -> bool:
+    """Whether they are slices of a patient whose names have neighbouring numbers."""
+    a, b = pair.first.one.case, pair.second.one.case
+    if pair.identical or not pair.first.facts.flat or a.patient != b.patient:
+        return False
+    one, other = numbered(a.id), numbered(b.id)
+    return one is not None and other is not None and abs(one[1] - other[1]) <= NEXT
+
+
+def _labels_differ(a: Measured, b: Measured) -> bool:
+    one, other = a.facts.label, b.facts.label
+    return one is not None and other is not None and one.content != other.content
+
+
+def _whose(one: Measured) -> str:
+    """The patient in one spelling; "" where nothing but the case is named."""
+    patient = re.sub(r"[^A-Za-z0-9]", "", one.case.patient).upper()
+    own = re.sub(r"[^A-Za-z0-9]", "", one.case.id).upper()
+    return "" if patient.endswith(own) else patient

@@ -1,0 +1,142 @@
+"""Headers, grids, and slices that cannot be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from medtl.audit.checks.measured import Measured, each_image, usual
+from medtl.audit.facts.cases import LABEL, fits
+from medtl.audit.facts.model import ImageFacts, Placement
+from medtl.audit.findings import Finding
+
+#: Voxels of shorter or longer edges (mm), and images of longer ones, show no patient.
+SPACING_MM, MOST_MM = (0.05, 20.0), 900.0
+
+#: Corners that sform and qform give, in voxels.
+APART = 0.5
+
+#: Voxels that are said to be cubes: the most that their edges differ.
+CUBE = 1.2
+
+#: Change from slice to slice, relative to that within slices, that cubes do not have.
+MOST_CHANGE = 2.0
+
+#: A spacing that differs by this factor from the usual one.
+OTHER_SPACING = 1.25
+
+#: Largest change between neighbouring slices, relative to the largest of those around.
+MOST_JUMP = 1.9
+
+#: Slices that repeat the first or the last one.
+REPEATED = 2
+
+
+def check_geometry(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """Placement of images and labels, and their slices."""
+    codes = usual([facts.placement.codes for _, _, facts in each_image(cohort) if not facts.flat])
+    spacing = usual(
+        [_rounded(facts.placement) for _, _, facts in each_image(cohort) if not facts.flat]
+    )
+    for one, name, facts in each_image(cohort):
+        if not facts.flat:
+            yield from _header(one, name, facts.placement)
+            yield from _against_usual(one, name, facts.placement, codes, spacing)
+            yield from _slices(one, name, facts)
+    for one in cohort:
+        yield from _grids(one)
+
+
+def _header(one: Measured, name: str, grid: Placement) -> Iterator[Finding]:
+    if grid.apart > APART:
+        seen = f"{name}: their corners lie up to {grid.apart:.3g} voxels apart"
+        yield one.found("sform-qform", seen, name, score=grid.apart)
+    if not grid.placed:
+        yield one.found("lost-geometry", f"{name}: neither sform nor qform is set", name)
+    if grid.unit not in ("", "mm"):
+        yield one.found("units", f"{name}: lengths in {grid.unit}", name)
+    extent = max(n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True))
+    low, high = SPACING_MM
+    if min(grid.spacing_mm) < low or max(grid.spacing_mm) > high or extent > MOST_MM:
+        edges = " x ".join(f"{mm:g}" for mm in grid.spacing_mm)
+        seen = f"{name}: voxels of {edges} mm, {extent:.0f} mm along the longest edge"
+        yield one.found("spacing", seen, name)
+
+
+def _against_usual(
+    one: Measured, name: str, grid: Placement, codes: str | None, spacing: str | None
+) -> Iterator[Finding]:
+    if codes and grid.codes != codes:
+        seen = f"{name}: stored as {grid.codes}, most as {codes}"
+        yield one.found("odd-orientation", seen, name)
+    if spacing and _rounded(grid) != spacing:
+        mine, theirs = sorted(grid.spacing_mm), sorted(map(float, spacing.split(" x ")))
+        factor = max(max(a / b, b / a) for a, b in zip(mine, theirs, strict=True))
+        if factor > OTHER_SPACING:
+            seen = f"{name}: voxels of {_rounded(grid)} mm, most of {spacing} mm"
+            yield one.found("odd-grid", seen, name, score=factor)
+
+
+def _rounded(grid: Placement) -> str:
+    return " x ".join(f"{mm:.2f}" for mm in grid.spacing_mm)
+
+
+def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
+    grid = facts.placement
+    cube = max(grid.spacing_mm) <= CUBE * min(grid.spacing_mm)
+    if cube and facts.thick > MOST_CHANGE:
+        seen = (
+            f"{name}: voxels are said to be cubes, but change {facts.thick:.1f} times as much from "
+            "slice to slice as within slices"
+        )
+        yield one.found("spacing", seen, name, score=facts.thick)
+    inner = [n for n in facts.doubled if _is_inner(n, facts)]
+    if inner:
+        listed = ", ".join(map(str, inner[:5]))
+        yield one.found("doubled-slices", f"{name}: equal to the one before: {listed}", name)
+    if max(facts.repeated) >= REPEATED:
+        count = max(facts.repeated)
+        seen = f"{name}: {count} slices repeat the outermost one"
+        yield one.found("extrapolated-border", seen, name, score=float(count))
+    if facts.jump > MOST_JUMP:
+        seen = f"{name}: two neighbours differ {facts.jump:.1f} times as much as those around"
+        yield one.found("slice-gap", seen, name, score=facts.jump)
+
+
+def _is_inner(number: int, facts: ImageFacts) -> bool:
+    """Whether a doubled slice is none of those that repeat the first or the last one."""
+    count = facts.slices
+    first, last = facts.repeated
+    return first < number < count - last
+
+
+def _grids(one: Measured) -> Iterator[Finding]:
+    images = one.facts.images
+    names = list(images)
+    odd = [n for n in names[1:] if not fits(images[n].placement, images[names[0]].placement)]
+    if odd:
+        seen = f"{_described(images[names[0]])} for {names[0]}; " + "; ".join(
+            f"{_described(images[name])} for {name}" for name in odd
+        )
+        yield one.found("mixed-grids", seen, names[0], *odd)
+    label = one.facts.label
+    if label and names and not any(fits(images[n].placement, label.placement) for n in names):
+        first = images[names[0]].placement
+        seen = f"{_grid(label.placement)}; the image {_grid(first)}{_away(first, label.placement)}"
+        yield one.found("label-grid", seen, LABEL, names[0])
+
+
+def _described(facts: ImageFacts) -> str:
+    return _grid(facts.placement)
+
+
+def _grid(grid: Placement) -> str:
+    return f"{'x'.join(map(str, grid.shape))} of {_rounded(grid)} mm"
+
+
+def _away(one: Placement, other: Placement) -> str:
+    if one.shape != other.shape:
+        return ""
+    a, b = (np.reshape(grid.affine, (4, 4))[:3, 3] for grid in (one, other))
+    return f", {float(np.linalg.norm(a - b)):.3g} mm away"

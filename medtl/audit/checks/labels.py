@@ -1,0 +1,204 @@
+"""Label maps that cannot be right, alone, with their image, or beside those of other cases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from medtl.audit.checks.measured import FEWEST, USUAL, Measured
+from medtl.audit.checks.places import AXES, WAYS, check_places
+from medtl.audit.facts.cases import LABEL
+from medtl.audit.facts.model import LabelFacts, Structure
+from medtl.audit.findings import Finding
+
+#: A part of at most this many voxels is a speck, beside one of many more.
+SPECK, MUCH_LARGER = 5, 50
+
+#: Cases with specks, holes or further parts: more than this share is the annotators' way ...
+OFTEN = 0.1
+
+#: ... which fewer cases do not tell.
+FEWEST_FOR_WAY = 10
+
+#: Voxels of a hole that is none of rounding.
+HOLE = 5
+
+#: A second part of this share of a structure's first.
+SECOND = 0.25
+
+#: A structure's share outside of what the image shows.
+OUTSIDE = 0.1
+
+#: Gain of the correlation ratio by movement or mirroring, and how many times what most gain.
+GAIN, TIMES = 0.05, 5.0
+
+#: What most cases stay below, as a quantile.
+MOST = 0.8
+
+Labelled = tuple[Measured, LabelFacts]
+
+
+def check_labels(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """All that is odd about the label maps."""
+    group = [(one, one.facts.label) for one in cohort if one.facts.label is not None]
+    for one, facts in group:
+        yield from _values(one, facts)
+    yield from _unknown(group)
+    yield from _empty(group)
+    yield from _parts(group)
+    yield from _outside(group)
+    yield from _once([*_fit(group), *check_places(group)])
+    yield from _copied(group)
+
+
+def _values(one: Measured, facts: LabelFacts) -> Iterator[Finding]:
+    if facts.fractional:
+        seen = f"{facts.fractional:.2%} of the voxels are no whole numbers"
+        yield one.found("fractional-label", seen, LABEL, score=facts.fractional)
+    if facts.negative:
+        yield one.found("label-values", f"{facts.negative} voxels are negative", LABEL)
+
+
+def _unknown(group: Sequence[Labelled]) -> Iterator[Finding]:
+    """Values that the task does not know, or that one case alone has among many."""
+    holders: dict[int, list[Measured]] = defaultdict(list)
+    for one, facts in group:
+        for structure in facts.structures:
+            holders[structure.value].append(one)
+    for one, facts in group:
+        if facts.fractional:
+            continue
+        known = one.case.labels
+        odd = [
+            value
+            for value in (structure.value for structure in facts.structures)
+            if (value not in known if known else _is_rare(value, holders, group))
+        ]
+        if odd:
+            listed = ", ".join(map(str, odd))
+            yield one.found("label-values", f"value {listed}, which no other case has", LABEL)
+
+
+def _is_rare(value: int, holders: dict[int, list[Measured]], group: Sequence[Labelled]) -> bool:
+    return len(group) >= FEWEST and len(holders[value]) == 1
+
+
+def _empty(group: Sequence[Labelled]) -> Iterator[Finding]:
+    empty = [one for one, facts in group if not facts.structures]
+    if len(empty) <= OFTEN * len(group):
+        for one in empty:
+            yield one.found("empty-label", "no voxel has a label", LABEL)
+    held: dict[int, int] = defaultdict(int)
+    for _, facts in group:
+        for structure in facts.structures:
+            held[structure.value] += 1
+    for one, facts in group if len(group) >= FEWEST else ():
+        own = {structure.value for structure in facts.structures}
+        lacking = [
+            value
+            for value, count in sorted(held.items())
+            if count >= USUAL * len(group) and value not in own and _is_expected(one, value)
+        ]
+        if own and lacking:
+            seen = f"no voxel of value {', '.join(map(str, lacking))}"
+            yield one.found("missing-structure", seen, LABEL)
+
+
+def _is_expected(one: Measured, value: int) -> bool:
+    """Whether the case's label scheme has the value."""
+    return not one.case.labels or value in one.case.labels
+
+
+def _parts(group: Sequence[Labelled]) -> Iterator[Finding]:
+    """Specks, holes and further parts, where they are not the annotators' way."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for one, facts in group:
+        for structure in facts.structures:
+            specks = _specks(structure)
+            if specks:
+                seen = f"value {structure.value}: {specks} parts of at most {SPECK} voxels"
+                found["specks"].append(one.found("specks", seen, LABEL, score=float(specks)))
+            if structure.holes > HOLE:
+                seen = f"value {structure.value}: {structure.holes} voxels are enclosed"
+                found["holes"].append(one.found("holes", seen, LABEL, score=float(structure.holes)))
+            if len(structure.parts) > 1 and structure.parts[1] > SECOND * structure.parts[0]:
+                a, b = structure.parts[:2]
+                seen = f"value {structure.value}: parts of {a} and {b} voxels"
+                found["disconnected"].append(one.found("disconnected", seen, LABEL, score=b / a))
+    for findings in found.values():
+        if _is_rare_way(findings, group):
+            yield from findings
+
+
+def _is_rare_way(findings: Sequence[Finding], group: Sequence[Labelled]) -> bool:
+    cases = len({one.cases for one in findings})
+    return len(group) >= FEWEST_FOR_WAY and cases <= OFTEN * len(group)
+
+
+def _specks(structure: Structure) -> int:
+    if not structure.parts or structure.parts[0] < MUCH_LARGER * SPECK:
+        return 0
+    return sum(size <= SPECK for size in structure.parts[1:])
+
+
+def _outside(group: Sequence[Labelled]) -> Iterator[Finding]:
+    """Structures outside of what the image shows, where the others' lie within."""
+    found = [
+        one.found(
+            "label-outside",
+            f"value {structure.value}: {structure.outside:.0%} lies outside",
+            LABEL,
+            score=structure.outside,
+        )
+        for one, facts in group
+        for structure in facts.structures
+        if structure.outside > OUTSIDE
+    ]
+    if len({one.cases for one in found}) <= max(1, OFTEN * len(group)):
+        yield from found
+
+
+def _fit(group: Sequence[Labelled]) -> Iterator[Finding]:
+    """Labels that explain the intensities better elsewhere, where the others' do not."""
+    if not group:
+        return
+    moved = _least([facts.moved_gain for _, facts in group])
+    mirrored = _least([facts.mirrored_gain for _, facts in group])
+    for one, facts in group:
+        if facts.mirrored_gain > max(mirrored, facts.moved_gain):
+            axis = AXES[facts.mirrored]
+            seen = f"with {axis} exchanged they explain {facts.mirrored_gain:.2f} more"
+            yield one.found("label-mirrored", seen, LABEL, score=facts.mirrored_gain)
+        elif facts.moved_gain > moved:
+            step = max(facts.moved, key=abs)
+            axis = WAYS[facts.moved.index(step)]
+            seen = f"moved by {step} voxels ({axis}) they explain {facts.moved_gain:.2f} more"
+            yield one.found("label-shifted", seen, LABEL, score=facts.moved_gain)
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding of a kind for each case: the image and the other cases may both tell it."""
+    kept: dict[tuple[str, tuple[str, ...]], Finding] = {}
+    for finding in findings:
+        kept.setdefault((finding.kind, finding.cases), finding)
+    return list(kept.values())
+
+
+def _least(gains: Sequence[float]) -> float:
+    """A gain that says more than those of most cases."""
+    return max(GAIN, TIMES * float(np.quantile(gains, MOST)))
+
+
+def _copied(group: Sequence[Labelled]) -> Iterator[Finding]:
+    by_content: dict[str, list[Measured]] = defaultdict(list)
+    for one, facts in group:
+        if facts.structures and facts.content:
+            by_content[facts.content].append(one)
+    for same in by_content.values():
+        images = [{facts.content for facts in one.facts.images.values()} for one in same]
+        if len(same) > 1 and not set.intersection(*images):
+            cases = tuple(one.case.id for one in same)
+            files = tuple(one.path_of(LABEL) for one in same)
+            yield Finding("label-copied", cases, "the same label map, other images", files)

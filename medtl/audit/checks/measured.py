@@ -1,0 +1,107 @@
+"""What the checks read: cases with their facts, and what is usual among them.
+
+Axes: N case.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.audit.facts.model import CaseFacts, ImageFacts
+from medtl.audit.findings import Finding
+from medtl.data.case import Case
+
+#: Fewer cases have no usual value.
+FEWEST = 5
+
+#: What at least this share of the cases have is usual.
+USUAL = 0.8
+
+#: Normal deviations, by the median absolute deviation, from which a case is unlike the others.
+FAR = 6.0
+
+_NORMAL = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A case, its facts and the side that it lies on; see :class:`~medtl.audit.inventory`."""
+
+    case: Case
+    facts: CaseFacts
+    side: str = ""
+
+    def path_of(self, name: str) -> Path:
+        """The file of a modality, or of the label map."""
+        file = self.case.images.get(name) or self.case.target or self.case.mask  # type: ignore[call-overload]
+        assert file is not None
+        return Path(file.path)
+
+    def found(self, kind: str, seen: str, *names: str, score: float | None = None) -> Finding:
+        """A finding about this case and the files of these modalities."""
+        files = tuple(dict.fromkeys(self.path_of(name) for name in names))
+        return Finding(kind, (self.case.id,), seen, files, score)
+
+
+def each_image(cohort: Iterable[Measured]) -> Iterator[tuple[Measured, str, ImageFacts]]:
+    """Every image with its case and modality."""
+    for one in cohort:
+        for name, facts in one.facts.images.items():
+            yield one, name, facts
+
+
+def by_modality(cohort: Iterable[Measured]) -> dict[str, list[tuple[Measured, ImageFacts]]]:
+    groups: dict[str, list[tuple[Measured, ImageFacts]]] = defaultdict(list)
+    for one, name, facts in each_image(cohort):
+        groups[name].append((one, facts))
+    return groups
+
+
+def usual(values: Sequence[Any], share: float = USUAL) -> Any:
+    """The value of at least this share of the cases; None where there is none or they are few."""
+    if len(values) < FEWEST:
+        return None
+    value, count = Counter(values).most_common(1)[0]
+    return value if count >= share * len(values) else None
+
+
+def deviations(values: Sequence[float], least: float = 0.0) -> NDArray[np.float64]:
+    """How far each value lies from the median, in robust standard deviations.
+
+    Args:
+        least: a deviation below which the values count as equal.
+    """
+    values_N = np.asarray(values, dtype=np.float64)
+    middle = np.median(values_N)
+    spread = max(_NORMAL * float(np.median(np.abs(values_N - middle))), least, 1e-12)
+    return np.asarray((values_N - middle) / spread)
+
+
+def grouped(findings: Iterable[Finding], cohort: Sequence[Measured]) -> list[Finding]:
+    """Findings of one kind about several slices of a patient, as one."""
+    patients = {one.case.id: one.case.patient for one in cohort}
+    flat = {one.case.id for one in cohort if any(facts.flat for facts in one.facts.images.values())}
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        first = finding.cases[0] if finding.cases else ""
+        whose = patients.get(first, first) if first in flat and len(finding.cases) == 1 else first
+        groups[finding.kind, whose].append(finding)
+    return [_joined(group) for group in groups.values()]
+
+
+def _joined(group: Sequence[Finding]) -> Finding:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    cases = tuple(dict.fromkeys(case for one in group for case in one.cases))
+    files = tuple(dict.fromkeys(file for one in group for file in one.files))
+    more = f" (and in {len(cases) - 1} more)" if len(cases) > 1 else ""
+    scores = [one.score for one in group if one.score is not None]
+    return Finding(first.kind, cases, first.seen + more, files, max(scores, default=None))

@@ -1,0 +1,70 @@
+"""Write the results of ``medtl audit``: findings, groups, files to look at, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medtl.audit.kinds import NOTE
+from medtl.audit.report.result import Audit
+from medtl.runtime.console import Reporter
+from medtl.runtime.files import filled, write_csv
+from medtl.runtime.run_folder import Run, start_run
+
+FINDINGS, GROUPS, FIX_LIST = "audit.json", "groups.csv", "files.csv"
+
+
+def write_audit(
+    audit: Audit, out: Path | None, config: Mapping[str, Any], reporter: Reporter
+) -> Path:
+    """Write findings as JSON and tables, groups of cases, and the files to look at.
+
+    Args:
+        out: a new folder; None: the next free ``runs/audit-data-N``.
+        reporter: is told if the figures cannot be drawn.
+
+    Returns:
+        the folder.
+    """
+    started = start_run("audit", "data", out)
+    with filled(started.path) as partial:
+        run = Run(partial)
+        run.write_json("config.json", dict(config))
+        run.write_json(FINDINGS, audit.to_json())
+        markdown = "\n".join(table.markdown() for table in audit.tables())
+        (run.path / "tables.md").write_text(markdown, encoding="utf-8")
+        write_groups(run.path / GROUPS, audit.groups)
+        write_fix_list(run.path / FIX_LIST, audit)
+        from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
+
+        with attempted("figures", reporter.warn):
+            from medtl.audit.report.figures import draw_sheets
+
+            draw_sheets(audit, run.path / "figures")
+    return started.path
+
+
+def write_groups(path: Path, groups: Mapping[str, str]) -> None:
+    """``case,group``: cases of one group must stay on one side of a split."""
+    write_csv(path, ("case", "group"), sorted(groups.items()), end="\n")
+
+
+def write_fix_list(path: Path, audit: Audit) -> None:
+    """A row for each file of an error or a warning, the worst first."""
+    write_csv(path, ("file", "severity", "kind", "case", "seen", "advice"), _rows(audit), end="\n")
+
+
+def _rows(audit: Audit) -> Iterable[tuple[str, ...]]:
+    for one in audit.findings:
+        if one.about.severity != NOTE:
+            for file in one.files:
+                case = one.cases[0] if one.cases else ""
+                yield (
+                    str(file),
+                    one.about.severity,
+                    one.kind,
+                    case,
+                    one.seen,
+                    one.about.advice,
+                )

@@ -1,0 +1,75 @@
+"""An audit from its settings to its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl.audit.checks.classes import check_classes
+from medtl.audit.checks.copies import check_copies, check_patients, find_pairs, groups_of_cases
+from medtl.audit.checks.files import check_files
+from medtl.audit.checks.geometry import check_geometry
+from medtl.audit.checks.images import check_images
+from medtl.audit.checks.labels import check_labels
+from medtl.audit.checks.measured import Measured, each_image, grouped
+from medtl.audit.checks.shortcuts import check_shortcuts
+from medtl.audit.checks.trained_on import check_trained_on, read_seen
+from medtl.audit.facts.cases import measure_cases
+from medtl.audit.findings import Finding, in_order
+from medtl.audit.inventory import take_inventory
+from medtl.audit.report.result import Audit
+from medtl.audit.request import AuditRequest
+from medtl.audit.search.thumbnails import unpacked
+from medtl.plugins.catalog import Catalog
+from medtl.runtime.console import Reporter
+
+
+def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> Audit:
+    """Look at all files below the folders.
+
+    Raises:
+        DataError: a folder holds no image.
+        UnknownNameError: there is no such task.
+    """
+    seen = read_seen(request.against) if request.against else frozenset()
+    inventory = take_inventory(request.roots, catalog, request.task)
+    facts = measure_cases(inventory.cases, reporter)
+    cohort = [
+        Measured(case, own, inventory.sides[case.id])
+        for case, own in zip(inventory.cases, facts, strict=True)
+    ]
+    pairs = find_pairs(cohort)
+    groups = groups_of_cases(cohort, pairs)
+    found = [
+        *inventory.findings,
+        *grouped([*check_files(cohort), *check_geometry(cohort), *check_images(cohort)], cohort),
+        *grouped(check_labels(cohort), cohort),
+        *check_copies(pairs),
+        *check_patients(cohort),
+        *check_trained_on(cohort, seen),
+        *check_classes(cohort, groups),
+        *check_shortcuts(cohort, groups),
+    ]
+    return Audit(
+        findings=tuple(in_order(found)),
+        cases=tuple(case.id for case in inventory.cases),
+        patients=len({case.patient for case in inventory.cases}),
+        images=sum(len(case.images) for case in inventory.cases),
+        groups=groups,
+        notes=inventory.notes,
+        synthetic=inventory.synthetic,
+        looks=_looks(found, cohort),
+    )
+
+
+def _looks(found: Sequence[Finding], cohort: Sequence[Measured]) -> dict[Path, NDArray[np.uint8]]:
+    """Thumbnails of the files that findings are about."""
+    wanted = {file for one in found for file in one.files}
+    return {
+        one.path_of(name): unpacked(facts.thumbnail, facts.flat)
+        for one, name, facts in each_image(cohort)
+        if facts.thumbnail and one.path_of(name) in wanted
+    }

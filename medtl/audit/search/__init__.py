@@ -1,0 +1,1 @@
+"""Pairs of images that are alike, in any orientation."""

@@ -1,0 +1,184 @@
+"""Copies of images: mirrored, turned, resized, compressed again, brightened, or cropped a little.
+
+Candidates come from an exact search over all orientations and some crops. Each is then laid onto
+the other as well as can be, and the details of both must agree.
+
+Axes: N image, I J (K) pixels of a thumbnail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+from medtl.audit.search.alike import Alike, alike_pairs
+
+#: Edges of the images that are searched, and of those that decide.
+EDGE, FINE_EDGE = 32, 64
+
+#: Details between these widths (standard deviations, in pixels of that edge) are searched, and
+#: finer ones decide.
+SEARCHED, DECIDING = (0.7, 2.0), (0.5, 1.5)
+
+#: Correlations of a candidate and of a copy.
+CANDIDATE, COPY = 0.75, 0.95
+
+#: Views that stand for crops: the share of each edge that is seen, and places along each.
+VIEW, PLACES = 0.93, 3
+
+#: Steps by which the edges of a crop are moved, as shares of the image.
+STEPS = (0.02, 0.01, 0.005, 0.0025)
+
+#: The most that a crop leaves out.
+MOST_CROPPED = 0.2
+
+#: Of volumes, whose orientations alone are searched.
+VOLUME_CANDIDATE, VOLUME_COPY = 0.8, 0.9
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+
+WHOLE: Box = ((0.0, 1.0), (0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Two images, by their places, that show the same.
+
+    Args:
+        way: how the second one lies to the first: "", "mirrored", "turned" or "cropped", or
+            several of them.
+    """
+
+    first: int
+    second: int
+    correlation: float
+    way: str
+
+
+def copies_of_pictures(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
+    """Pairs of pictures that are copies of each other, by their first image."""
+    roots_N = _roots(thumbnails_N)
+    boxes = _views()
+    whole, *views = (_details(roots_N, box, EDGE, SEARCHED) for box in boxes)
+    found = []
+    for pair in alike_pairs(whole, CANDIDATE, views):
+        fitted = _fitted(roots_N[pair.first], _as_first(roots_N, pair), boxes[pair.view])
+        if fitted.correlation >= COPY:
+            a, b = sorted((pair.first, pair.second))
+            found.append(Copy(a, b, fitted.correlation, _way(pair, fitted.box)))
+    return sorted(found, key=lambda one: (one.first, one.second))
+
+
+def copies_of_volumes(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
+    """Pairs of volumes that are copies of each other, also mirrored and turned."""
+    roots_N = _roots(thumbnails_N)
+    fine, coarse = (
+        gaussian_filter(roots_N, (0, width, width, width), mode="nearest") for width in DECIDING
+    )
+    return [
+        Copy(pair.first, pair.second, pair.correlation, _way(pair, WHOLE))
+        for pair in alike_pairs(fine - coarse, VOLUME_COPY)
+    ]
+
+
+def _roots(thumbnails_N: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Roots of the levels, which make details of dark and of bright parts count alike."""
+    return np.sqrt(np.asarray(thumbnails_N, dtype=np.float32))
+
+
+def _views() -> list[Box]:
+    starts = np.linspace(0.0, 1.0 - VIEW, PLACES)
+    sides = [(float(start), float(start) + VIEW) for start in starts]
+    return [WHOLE, *product(sides, sides)]
+
+
+def _as_first(images_N: NDArray[np.float32], pair: Alike) -> NDArray[np.float32]:
+    """The second image, lying as the first one."""
+    moved = images_N[pair.second].transpose(pair.axes)
+    return np.flip(moved, pair.mirrored) if pair.mirrored else moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    box: Box
+    correlation: float
+
+
+def _fitted(first_IJ: NDArray[np.float32], second_IJ: NDArray[np.float32], box: Box) -> _Fitted:
+    """The box of the first image that the second one shows, and how well their details agree.
+
+    ``box``: where to start.
+    """
+    wanted = _normed(_details(second_IJ, WHOLE, FINE_EDGE, DECIDING))
+
+    def agreement(box: Box) -> _Fitted:
+        details = _details(first_IJ, box, FINE_EDGE, DECIDING)
+        return _Fitted(box, float(_normed(details) @ wanted))
+
+    best = agreement(box)
+    for step in STEPS:
+        while True:
+            better = max(map(agreement, _beside(best.box, step)), key=lambda one: one.correlation)
+            if better.correlation <= best.correlation:
+                break
+            best = better
+    return best
+
+
+def _beside(box: Box, step: float) -> Iterator[Box]:
+    """The box with one edge, or two opposite ones, moved by a step."""
+    for axis, moves in product((0, 1), ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1))):
+        low, high = box[axis]
+        side = (max(0.0, low + moves[0] * step), min(1.0, high + moves[1] * step))
+        if side != box[axis] and side[1] - side[0] >= 1 - MOST_CROPPED:
+            yield (side, box[1]) if axis == 0 else (box[0], side)
+
+
+def _details(
+    roots: NDArray[np.float32], box: Box, edge: int, widths: tuple[float, float]
+) -> NDArray[np.float32]:
+    """What lies between two widths of blur, of the part of each image in a box.
+
+    Args:
+        roots: an image, or several.
+        box: the start and the end along each axis, as shares of the image.
+        edge: of the result; ``widths`` are in its pixels.
+    """
+    (rows, columns), (old, other) = box, roots.shape[-2:]
+    fine, coarse = (
+        _seen(old, rows, edge, width) @ roots @ _seen(other, columns, edge, width).T
+        for width in widths
+    )
+    return np.asarray(fine - coarse, dtype=np.float32)
+
+
+@lru_cache(4096)
+def _seen(old: int, side: tuple[float, float], new: int, width: float) -> NDArray[np.float32]:
+    """The weight of each old pixel in each new one (rows), which is blurred by ``width``."""
+    edges = np.linspace(side[0] * old, side[1] * old, new + 1)
+    starts = np.arange(old)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    overlap = np.clip(overlap, 0, None)
+    cover = overlap / overlap.sum(axis=1, keepdims=True)
+    return np.asarray(gaussian_filter1d(cover, width, axis=0, mode="nearest"), dtype=np.float32)
+
+
+def _normed(details: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred = details.ravel() - details.mean()
+    return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12))
+
+
+def _way(pair: Alike, box: Box) -> str:
+    dimensions = len(pair.axes)
+    order = np.array([[float(axis == n) for axis in pair.axes] for n in range(dimensions)])
+    reflects = np.linalg.det(order) * (-1) ** len(pair.mirrored) < 0
+    turned = pair.is_turned and (pair.axes != tuple(range(dimensions)) or len(pair.mirrored) > 1)
+    words = ["mirrored"] * bool(reflects) + ["turned"] * turned
+    cropped = any(side[1] - side[0] < 0.99 for side in box)
+    return " and ".join(words + ["cropped"] * cropped)
