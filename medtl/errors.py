@@ -128,6 +128,17 @@ class TruncatedFileError(DataError):
     """A file that ends before its content does."""
 
 
+class ImpossibleSpacingError(DataError):
+    """A header whose voxels are larger or smaller than any scanner's.
+
+    ``unit``: the unit of length that it names; "" for mm, or none.
+    """
+
+    def __init__(self, message: str, unit: str = "") -> None:
+        super().__init__(message)
+        self.unit = unit
+
+
 class WeightsError(MedtlError):
     """Weights that cannot be read or do not fit."""
 

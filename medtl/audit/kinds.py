@@ -60,11 +60,11 @@ _KINDS = (
     # labels
     Kind("label-values", ERROR, "label values that the others do not have", "check the labels"),
     Kind("fractional-label", ERROR, "labels that are no whole numbers", "resample by nearest"),
-    Kind("empty-label", WARNING, "label maps without any label", "check that it was meant"),
+    Kind("empty-label", NOTE, "label maps without any label", "check that it was meant"),
     Kind("missing-structure", NOTE, "cases without a structure that others have", "expected?"),
     Kind("specks", WARNING, "specks of a few voxels", "remove them or look"),
     Kind("holes", WARNING, "holes in a structure", "fill them or look"),
-    Kind("disconnected", WARNING, "a structure in two large parts, unlike the rest", "look at it"),
+    Kind("disconnected", NOTE, "a structure in two large parts, unlike the rest", "look at it"),
     Kind("label-outside", WARNING, "labels outside of what the image shows", "look at the case"),
     Kind("label-shifted", ERROR, "labels that fit when they are moved", "move them back"),
     Kind("label-mirrored", ERROR, "labels that fit when they are mirrored", "mirror them back"),

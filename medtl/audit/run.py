@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.classes import check_classes
 from medtl.audit.checks.copies import check_copies, check_patients, find_pairs, groups_of_cases
 from medtl.audit.checks.files import check_files
 from medtl.audit.checks.geometry import check_geometry
 from medtl.audit.checks.images import check_images
 from medtl.audit.checks.labels import check_labels
 from medtl.audit.checks.measured import Measured, each_image, grouped
-from medtl.audit.checks.shortcuts import check_shortcuts
+from medtl.audit.checks.predicted import predicted
 from medtl.audit.checks.trained_on import check_trained_on, read_seen
 from medtl.audit.facts.cases import measure_cases
 from medtl.audit.findings import Finding, in_order
@@ -50,8 +49,7 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         *check_copies(pairs),
         *check_patients(cohort),
         *check_trained_on(cohort, seen),
-        *check_classes(cohort, groups),
-        *check_shortcuts(cohort, groups),
+        *predicted(cohort, groups),
     ]
     return Audit(
         findings=tuple(in_order(found)),

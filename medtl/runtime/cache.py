@@ -99,6 +99,17 @@ def remembered_of(
     return value
 
 
+def remembered_result(fact: str, of: str, compute: Callable[[], Any]) -> Any:
+    """``compute()``, or its stored result; the value must be JSON and follow from ``of`` alone."""
+    kept, key = _index(), key_of(fact, of)
+    known = index.recall(kept, key)
+    if known is not None:
+        return json.loads(known)
+    value = compute()
+    index.store(kept, key, json.dumps(value))
+    return value
+
+
 def content_of(path: Path) -> str:
     """A hash of the bytes of a file.
 

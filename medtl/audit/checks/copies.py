@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from medtl.audit.names import numbered
 from medtl.audit.search.copies import Copy, copies_of_pictures, copies_of_volumes
 from medtl.audit.search.thumbnails import unpacked
 from medtl.data.duplicates import joined
+from medtl.runtime.cache import remembered_result
+
+#: Part of the cache key; raise it whenever the search changes.
+_FACT = "audit copies 1"
 
 #: Slices of a patient whose numbers differ by this much are neighbours.
 NEXT = 2
@@ -55,9 +60,17 @@ class Pair:
 
 
 def find_pairs(cohort: Sequence[Measured]) -> list[Pair]:
-    """All pairs of images of different cases that are copies."""
+    """Pairs of cases with images that are copies of each other; each with the most alike."""
     seen = _each_file(cohort)
-    return [*_pairs(seen, flat=True), *_pairs(seen, flat=False)]
+    best: dict[tuple[str, str], Pair] = {}
+    for pair in (*_pairs(seen, flat=True), *_pairs(seen, flat=False)):
+        known = best.get(pair.cases)
+        if known is None or (pair.identical, pair.correlation) > (
+            known.identical,
+            known.correlation,
+        ):
+            best[pair.cases] = pair
+    return list(best.values())
 
 
 def check_copies(pairs: Sequence[Pair]) -> Iterator[Finding]:
@@ -127,7 +140,10 @@ def _pairs(seen: Sequence[Seen], flat: bool) -> list[Pair]:
     if len(own) < 2:
         return []
     thumbnails = np.stack([unpacked(one.facts.thumbnail, flat) for one in own])
-    copies = copies_of_pictures(thumbnails) if flat else copies_of_volumes(thumbnails)
+    search = copies_of_pictures if flat else copies_of_volumes
+    digest = hashlib.blake2b(repr(thumbnails.shape).encode() + thumbnails.tobytes()).hexdigest()
+    rows = remembered_result(_FACT, digest, lambda: [astuple(one) for one in search(thumbnails)])
+    copies = [Copy(*row) for row in rows]
     known = {(one.first, one.second) for one in copies}
     equal = [Copy(a, b, 1.0, "") for a, b in _equal(own) if (a, b) not in known]
     found = [Pair(own[one.first], own[one.second], one.correlation, one.way) for one in copies]

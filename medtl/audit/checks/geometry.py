@@ -26,8 +26,9 @@ MOST_CHANGE = 2.0
 #: A spacing that differs by this factor from the usual one.
 OTHER_SPACING = 1.25
 
-#: Largest change between neighbouring slices, relative to the largest of those around.
-MOST_JUMP = 1.9
+#: Largest change between neighbouring slices, relative to the largest of those around; the mean
+#: over the images of a case.
+MOST_JUMP = 1.5
 
 #: Slices that repeat the first or the last one.
 REPEATED = 2
@@ -46,6 +47,7 @@ def check_geometry(cohort: Sequence[Measured]) -> Iterator[Finding]:
             yield from _slices(one, name, facts)
     for one in cohort:
         yield from _grids(one)
+        yield from _jump(one)
 
 
 def _header(one: Measured, name: str, grid: Placement) -> Iterator[Finding]:
@@ -99,9 +101,13 @@ def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
         count = max(facts.repeated)
         seen = f"{name}: {count} slices repeat the outermost one"
         yield one.found("extrapolated-border", seen, name, score=float(count))
-    if facts.jump > MOST_JUMP:
-        seen = f"{name}: two neighbours differ {facts.jump:.1f} times as much as those around"
-        yield one.found("slice-gap", seen, name, score=facts.jump)
+
+
+def _jump(one: Measured) -> Iterator[Finding]:
+    jumps = [facts.jump for facts in one.facts.images.values() if facts.jump]
+    if jumps and float(np.mean(jumps)) > MOST_JUMP:
+        seen = f"two slices differ {np.mean(jumps):.1f} times as much as those around"
+        yield one.found("slice-gap", seen, *one.facts.images, score=float(np.mean(jumps)))
 
 
 def _is_inner(number: int, facts: ImageFacts) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl.audit.checks.measured import (
-    FAR,
     FEWEST,
     USUAL,
     Measured,
@@ -31,8 +32,17 @@ OTHER_SCALE = 8.0
 #: Fewest images for outliers.
 OUTLIERS_FROM = 10
 
-#: Least robust deviation of a feature of the texture that counts.
-LEAST_DEVIATION = 0.05
+#: Log of how much likelier two contrasts are the other way round; of one image, at most.
+SWAPPED, LEAST_LOG = 6.0, -30.0
+
+#: Folds of the classifier of contrasts.
+MOST_FOLDS = 10
+
+#: Least spread of a feature that counts, and the most deviations that it counts for.
+LEAST_DEVIATION, MOST_DEVIATION = 0.05, 50.0
+
+#: Mean deviation of an outlier: at least this, and so many times what most images stay below.
+DISTANT, TIMES, MOST = 3.0, 2.0, 0.8
 
 
 def check_images(cohort: Sequence[Measured]) -> Iterator[Finding]:
@@ -65,6 +75,9 @@ def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
         listed = ", ".join(f"{count} {where}" for count, where in places if count)
         yield one.found("blank-slices", f"{name}: {listed}", name, score=float(start + inner + end))
 
+
+#: Families of the features that tell one image's look from another's, whatever its scale and grid.
+_APPEARANCE = ("contrast/", "noise/")
 
 Group = Sequence[tuple[Measured, ImageFacts]]
 
@@ -133,48 +146,61 @@ def _outliers(name: str, group: Group) -> Iterator[Finding]:
     """Images whose texture and contrast lie far from the others', whatever their scale."""
     if len(group) < OUTLIERS_FROM:
         return
-    columns = [key for key in group[0][1].texture if not key.startswith("scale/")]
+    columns = [key for key in group[0][1].texture if key.startswith(_APPEARANCE)]
     table = np.array([[facts.texture.get(key, 0.0) for key in columns] for _, facts in group])
     away = np.abs(np.column_stack([deviations(row, LEAST_DEVIATION) for row in table.T]))
-    distance = np.log1p(np.sqrt(np.square(np.minimum(away, 50.0)).mean(axis=1)))
-    far = deviations(distance.tolist(), LEAST_DEVIATION)
-    for (one, _), own, row in zip(group, far, away, strict=True):
-        if own > FAR:
+    distance = np.sqrt(np.square(np.minimum(away, MOST_DEVIATION)).mean(axis=1))
+    least = max(DISTANT, TIMES * float(np.quantile(distance, MOST)))
+    for (one, _), own, row in zip(group, distance, away, strict=True):
+        if own > least:
             worst = ", ".join(columns[n] for n in np.argsort(-row)[:3])
-            seen = f"{name}: {own:.0f} robust deviations away, most by {worst}"
+            seen = f"{name}: {own:.1f} robust deviations on average, most by {worst}"
             yield one.found("outlier", seen, name, score=float(own))
 
 
 def _swapped(cohort: Sequence[Measured]) -> Iterator[Finding]:
-    """Two contrasts of a case that each look like the other one does elsewhere."""
+    """Two contrasts of a case, each of which a classifier takes for the other one.
+
+    The classifier, a linear discriminant with a shrunk covariance, learns from the other cases.
+    """
     names = [name for name, group in by_modality(cohort).items() if len(group) >= FEWEST]
-    if len(names) < 2:
-        return
     whole = [one for one in cohort if all(_shown(one, name) for name in names)]
-    if len(whole) < FEWEST:
+    if len(names) < 2 or len(whole) < FEWEST:
         return
-    columns = [key for key in whole[0].facts.images[names[0]].texture if "scale/" not in key]
+    first = whole[0].facts.images[names[0]]
+    if first.flat:
+        return
+    columns = [key for key in first.texture if key.startswith(_APPEARANCE)]
     table = np.array(
         [
             [[one.facts.images[name].texture.get(key, 0.0) for key in columns] for name in names]
             for one in whole
         ]
-    )  # N modality F
-    scaled = (table - table.mean(axis=(0, 1))) / np.maximum(table.std(axis=(0, 1)), 1e-9)
-    for number, one in enumerate(whole):
-        others = np.delete(scaled, number, axis=0)
-        middle = np.median(others, axis=0)
-        spread = np.maximum(np.median(np.abs(others - middle), axis=0) * 1.4826, 0.1)
-        away = np.sqrt(
-            np.square((scaled[number][:, None] - middle[None]) / spread[None]).mean(axis=2)
-        )
-        nearest = away.argmin(axis=1)
-        for a in range(len(names)):
-            b = int(nearest[a])
-            if b > a and nearest[b] == a:
-                gain = float(min(away[a, a] / away[a, b], away[b, b] / away[b, a]))
+    )
+    logs = _log_probabilities(table)
+    for one, own in zip(whole, logs, strict=True):
+        for a, b in combinations(range(len(names)), 2):
+            gain = float(own[a, b] + own[b, a] - own[a, a] - own[b, b])
+            if gain > SWAPPED:
                 seen = f"{names[a]} and {names[b]} each look like the other one elsewhere"
                 yield one.found("swapped-channels", seen, names[a], names[b], score=gain)
+
+
+def _log_probabilities(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each case, image and contrast, learnt from the other cases (case, contrast, feature)."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import KFold
+
+    cases, contrasts, features = table.shape
+    logs = np.zeros((cases, contrasts, contrasts))
+    truth = np.arange(contrasts)
+    folds = KFold(min(cases, MOST_FOLDS), shuffle=True, random_state=0)
+    for train, test in folds.split(table):
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        model.fit(table[train].reshape(-1, features), np.tile(truth, len(train)))
+        found = model.predict_log_proba(table[test].reshape(-1, features))
+        logs[test] = np.maximum(found, LEAST_LOG).reshape(len(test), contrasts, contrasts)
+    return logs
 
 
 def _shown(one: Measured, name: str) -> bool:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medtl.audit.checks.measured import FEWEST, USUAL, Measured
+from medtl.audit.checks.measured import FAR, FEWEST, USUAL, Measured, deviations
 from medtl.audit.checks.places import AXES, WAYS, check_places
 from medtl.audit.facts.cases import LABEL
 from medtl.audit.facts.model import LabelFacts, Structure
 from medtl.audit.findings import Finding
 
 #: A part of at most this many voxels is a speck, beside one of many more.
-SPECK, MUCH_LARGER = 5, 50
+SPECK, MUCH_LARGER = 5, 20
 
 #: Cases with specks, holes or further parts: more than this share is the annotators' way ...
 OFTEN = 0.1
@@ -22,8 +22,8 @@ OFTEN = 0.1
 #: ... which fewer cases do not tell.
 FEWEST_FOR_WAY = 10
 
-#: Voxels of a hole that is none of rounding.
-HOLE = 5
+#: So many specks, and enclosed voxels, more than usual say nothing.
+SPECKS, HOLE = 3, 5
 
 #: A second part of this share of a structure's first.
 SECOND = 0.25
@@ -33,6 +33,9 @@ OUTSIDE = 0.1
 
 #: Gain of the correlation ratio by movement or mirroring, and how many times what most gain.
 GAIN, TIMES = 0.05, 5.0
+
+#: Labels whose borders the images do not show cannot be told to lie wrong.
+FITS = 0.12
 
 #: What most cases stay below, as a quantile.
 MOST = 0.8
@@ -113,28 +116,39 @@ def _is_expected(one: Measured, value: int) -> bool:
 
 def _parts(group: Sequence[Labelled]) -> Iterator[Finding]:
     """Specks, holes and further parts, where they are not the annotators' way."""
-    found: dict[str, list[Finding]] = defaultdict(list)
-    for one, facts in group:
-        for structure in facts.structures:
-            specks = _specks(structure)
-            if specks:
-                seen = f"value {structure.value}: {specks} parts of at most {SPECK} voxels"
-                found["specks"].append(one.found("specks", seen, LABEL, score=float(specks)))
-            if structure.holes > HOLE:
-                seen = f"value {structure.value}: {structure.holes} voxels are enclosed"
-                found["holes"].append(one.found("holes", seen, LABEL, score=float(structure.holes)))
-            if len(structure.parts) > 1 and structure.parts[1] > SECOND * structure.parts[0]:
-                a, b = structure.parts[:2]
-                seen = f"value {structure.value}: parts of {a} and {b} voxels"
-                found["disconnected"].append(one.found("disconnected", seen, LABEL, score=b / a))
-    for findings in found.values():
-        if _is_rare_way(findings, group):
-            yield from findings
+    if len(group) < FEWEST_FOR_WAY:
+        return
+    specks = [sum(map(_specks, facts.structures)) for _, facts in group]
+    holes = [facts.holes for _, facts in group]
+    apart = [max(map(_second, facts.structures), default=0.0) for _, facts in group]
+    for (one, _), count in _unusual(group, specks, SPECKS):
+        seen = f"{count:.0f} parts of at most {SPECK} voxels"
+        yield one.found("specks", seen, LABEL, score=count)
+    for (one, _), count in _unusual(group, holes, HOLE):
+        seen = f"labels enclose {count:.0f} voxels without one"
+        yield one.found("holes", seen, LABEL, score=count)
+    several = [(one, share) for (one, _), share in zip(group, apart, strict=True) if share > SECOND]
+    if len(several) <= OFTEN * len(group):
+        for one, share in several:
+            seen = f"a second part of {share:.0%} of the largest one"
+            yield one.found("disconnected", seen, LABEL, score=share)
 
 
-def _is_rare_way(findings: Sequence[Finding], group: Sequence[Labelled]) -> bool:
-    cases = len({one.cases for one in findings})
-    return len(group) >= FEWEST_FOR_WAY and cases <= OFTEN * len(group)
+def _unusual(
+    group: Sequence[Labelled], counts: Sequence[int], least: float
+) -> list[tuple[Labelled, float]]:
+    """The cases with many more than the others; ``least``: so many more say nothing."""
+    far = deviations(counts, least / FAR)
+    return [
+        (one, float(count))
+        for one, count, away in zip(group, counts, far, strict=True)
+        if away > FAR
+    ]
+
+
+def _second(structure: Structure) -> float:
+    """The size of the second part, relative to the largest."""
+    return structure.parts[1] / structure.parts[0] if len(structure.parts) > 1 else 0.0
 
 
 def _specks(structure: Structure) -> int:
@@ -162,7 +176,8 @@ def _outside(group: Sequence[Labelled]) -> Iterator[Finding]:
 
 def _fit(group: Sequence[Labelled]) -> Iterator[Finding]:
     """Labels that explain the intensities better elsewhere, where the others' do not."""
-    if not group:
+    fits = [facts.fit for _, facts in group if facts.structures]
+    if not fits or float(np.median(fits)) < FITS:
         return
     moved = _least([facts.moved_gain for _, facts in group])
     mirrored = _least([facts.mirrored_gain for _, facts in group])

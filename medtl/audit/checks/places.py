@@ -16,13 +16,17 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.measured import FAR, FEWEST, Measured
+from medtl.audit.checks.measured import FEWEST, Measured
 from medtl.audit.facts.cases import LABEL
 from medtl.audit.facts.model import LabelFacts
 from medtl.audit.findings import Finding
 
 #: Fewest cases that tell where a structure usually lies.
 FEWEST_PLACED = 2 * FEWEST
+
+#: Robust deviations from which a structure lies elsewhere. Structures of one anatomy reach 4.9
+#: among 130 cases of hippocampus.
+FAR_PLACED = 5.5
 
 #: Least spread of a place that counts.
 LEAST_SPREAD = 0.02
@@ -60,7 +64,7 @@ def check_places(group: Sequence[tuple[Measured, LabelFacts]]) -> Iterator[Findi
     usual = _usual([places for _, places in placed])
     for one, places in placed:
         known = {value: own for value, own in places.items() if value in usual.middle}
-        if known and np.max(np.abs(usual.deviations(known))) > FAR:
+        if known and np.max(np.abs(usual.deviations(known))) > FAR_PLACED:
             yield _explained(one, known, usual)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from medtl.audit.facts.headers import read_placement
 from medtl.audit.facts.images import measure_image
@@ -18,21 +19,22 @@ from medtl.data.io.geometry import to_canonical
 from medtl.data.io.images import read_volume
 from medtl.data.io.nifti import read_stored
 from medtl.data.io.pictures import is_picture
-from medtl.errors import DataError, TruncatedFileError
+from medtl.errors import DataError, ImpossibleSpacingError, TruncatedFileError
 from medtl.runtime.cache import remembered_of
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
 #: Part of the cache key; raise it whenever the facts change.
-_FACT = "audit 2"
+_FACT = "audit 7"
 
 LABEL = "label"
 
 
 def measure_cases(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
     """The facts of every case, in order."""
-    with reporter.progress("reading images", len(cases)) as advance:
-        return in_threads(facts_of, cases, advance, threads=2)
+    # Threads of the linear algebra below would wait for each other.
+    with threadpool_limits(1), reporter.progress("reading images", len(cases)) as advance:
+        return in_threads(facts_of, cases, advance)
 
 
 def facts_of(case: Case) -> CaseFacts:
@@ -82,7 +84,11 @@ def _measure(case: Case) -> CaseFacts:
 
 def _problem(file: ImageFile, error: DataError) -> tuple[str, str]:
     """The kind, and what is wrong without the file's name, as the cache keeps no names."""
-    kind = "truncated" if isinstance(error, TruncatedFileError) else "unreadable"
+    kind = "unreadable"
+    if isinstance(error, TruncatedFileError):
+        kind = "truncated"
+    elif isinstance(error, ImpossibleSpacingError):
+        kind = "units" if error.unit else "spacing"
     return kind, str(error).replace(str(file.path), "").removeprefix(": ")
 
 

@@ -15,7 +15,7 @@ from medtl.audit.search.thumbnails import thumbnail_of
 from medtl.data.content_hash import content_hash
 from medtl.data.io.foreground import foreground, off_background
 from medtl.data.io.geometry import from_canonical, to_canonical
-from medtl.data.io.grids import bounding_box
+from medtl.data.io.grids import block_mean, bounding_box
 from medtl.data.modality import Modality
 from medtl.shift.contract import FeatureSettings, View
 from medtl.shift.features.appearance import appearance
@@ -24,6 +24,9 @@ QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 
 #: Values that quantiles are taken of.
 MOST_VALUES = 500_000
+
+#: Pictures are averaged to about this edge before all is measured but their thumbnail.
+EDGE = 192
 
 #: Slices on each side that a jump is compared with.
 AROUND = 3
@@ -42,12 +45,10 @@ def measure_image(
     if low == high:
         return ImageFacts(placement, flat=flat, not_finite=not_finite, low=low, high=high)
     canonical_IJK, _, former = to_canonical(array_IJK, affine)
-    shown_IJK = foreground(canonical_IJK)
-    stripped = off_background(canonical_IJK) is not None
-    inside = _sample(canonical_IJK[shown_IJK])
-    axis = slice_axis(placement)
-    slices = np.moveaxis(array_IJK, axis, 0)
-    area_S = np.moveaxis(from_canonical(shown_IJK, former), axis, 0)
+    small_IJK = _small(canonical_IJK) if flat else canonical_IJK
+    shown_IJK = foreground(small_IJK)
+    stripped = not flat and off_background(small_IJK) is not None
+    inside = _sample(small_IJK[shown_IJK])
     return ImageFacts(
         placement,
         content=content_hash(array_IJK, affine),
@@ -58,9 +59,9 @@ def measure_image(
         levels=tuple(map(float, np.percentile(inside, QUANTILES))),
         background=float(1 - shown_IJK.mean()),
         stripped=stripped,
-        saturated=float(np.mean(inside == high)),
-        **({} if flat else _slices(slices, area_S)),
-        texture=_texture(canonical_IJK, shown_IJK, placement, flat),
+        saturated=np.count_nonzero(array_IJK == high) / (array_IJK.size * float(shown_IJK.mean())),
+        **({} if flat else _slices(array_IJK, from_canonical(shown_IJK, former), placement)),
+        texture=_texture(small_IJK, shown_IJK, placement, flat),
         thumbnail=thumbnail_of(canonical_IJK, shown_IJK if stripped and not flat else None),
         border=_border(array_IJK[..., 0], low, high) if flat else (),
     )
@@ -76,8 +77,18 @@ def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values[:: max(1, len(values) // MOST_VALUES)] if len(values) else np.zeros(1, np.float32)
 
 
-def _slices(slices_S: NDArray[np.float32], area_S: NDArray[np.bool_]) -> dict[str, Any]:
+def _small(picture_IJK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A picture of at most about :data:`EDGE` pixels along each edge."""
+    factor = max(1, round(max(picture_IJK.shape) / EDGE))
+    return block_mean(picture_IJK, [min(factor, edge) for edge in picture_IJK.shape])
+
+
+def _slices(
+    array_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_], placement: Placement
+) -> dict[str, Any]:
     """What neighbouring slices tell: blank, doubled and repeated ones, jumps."""
+    axis = slice_axis(placement)
+    slices_S, area_S = np.moveaxis(array_IJK, axis, 0), np.moveaxis(shown_IJK, axis, 0)
     count = len(slices_S)
     blank = np.array([one.min() == one.max() for one in slices_S])
     filled = np.flatnonzero(~blank)

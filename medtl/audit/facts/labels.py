@@ -5,13 +5,14 @@ Axes: I J K voxels, canonical (RAS).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, find_objects, label
 
-from medtl.audit.facts.fit import best_mirror, best_movement
+from medtl.audit.facts.fit import best_mirror, best_movement, ratio
 from medtl.audit.facts.model import LabelFacts, Placement, Structure
 from medtl.data.content_hash import content_hash
 from medtl.data.io.foreground import enclosed
@@ -54,13 +55,16 @@ def measure_labels(
         _structure(values_IJK, value, objects[value - 1], shown_IJK, box)
         for value in known[:MOST_VALUES]
     )
-    facts = LabelFacts(placement, content, fractional, negative, structures)
+    labelled_IJK = values_IJK > 0
+    holes = int(np.count_nonzero(enclosed(labelled_IJK)) - np.count_nonzero(labelled_IJK))
+    facts = LabelFacts(placement, content, fractional, negative, structures, holes)
     if shown_IJK is None or not known or not images or fractional:
         return facts
-    moved, gain = best_movement(values_IJK, images)
-    axis, better = best_mirror(values_IJK, images)
-    return LabelFacts(
-        placement, content, fractional, negative, structures, moved, gain, axis, better
+    own = ratio(values_IJK, images)
+    moved, gain = best_movement(values_IJK, images, own)
+    axis, better = best_mirror(values_IJK, images, own)
+    return replace(
+        facts, fit=own, moved=moved, moved_gain=gain, mirrored=axis, mirrored_gain=better
     )
 
 
@@ -88,7 +92,6 @@ def _structure(
         value,
         voxels,
         tuple(int(size) for size in sizes[:MOST_PARTS]),
-        int(np.count_nonzero(enclosed(mask_IJK) & (values_IJK[around] == 0))),
         (place[0], place[1], place[2]),
         outside,
     )

@@ -85,7 +85,6 @@ class Structure:
     Args:
         voxels: their number.
         parts: sizes of its connected parts, the largest first, at most 20.
-        holes: voxels without a label that it encloses.
         place: its centre of mass along right, front and up, from 0 to 1 of what the image shows.
         outside: share that lies outside of what the image shows.
     """
@@ -93,7 +92,6 @@ class Structure:
     value: int
     voxels: int
     parts: tuple[int, ...] = ()
-    holes: int = 0
     place: tuple[float, float, float] = (0.5, 0.5, 0.5)
     outside: float = 0.0
 
@@ -105,6 +103,8 @@ class LabelFacts:
     Args:
         content: a hash of the voxels; "" where all have one value.
         fractional: share of voxels that are no whole number; values are rounded.
+        holes: voxels without a label that labels enclose.
+        fit: the share of the variance of the intensities that the labels explain.
         moved: the movement, in voxels, that fits the image best, and how much better than none.
         mirrored: the axis whose mirror fits the image better, and how much.
     """
@@ -114,6 +114,8 @@ class LabelFacts:
     fractional: float = 0.0
     negative: int = 0
     structures: tuple[Structure, ...] = ()
+    holes: int = 0
+    fit: float = 0.0
     moved: tuple[int, int, int] = (0, 0, 0)
     moved_gain: float = 0.0
     mirrored: int = -1

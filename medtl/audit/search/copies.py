@@ -8,7 +8,8 @@ Axes: N image, I J (K) pixels of a thumbnail.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -32,14 +33,25 @@ CANDIDATE, COPY = 0.75, 0.95
 #: Views that stand for crops: the share of each edge that is seen, and places along each.
 VIEW, PLACES = 0.93, 3
 
+#: Of the finer search: views, how far their edges may lie from those of the coarse one, and the
+#: least correlation of finer details.
+FINER_VIEWS, NEAR, LIKELY = (0.95, 0.9), 0.0501, 0.8
+
+#: What few pixels may take from the correlation of a copy, and the most that smaller steps add to
+#: it, by the length of the step before.
+COARSE_LOSS, GAIN = 0.03, 3.0
+
+#: Images, and candidates, that are looked at together.
+CHUNK = 1024
+
 #: Steps by which the edges of a crop are moved, as shares of the image.
 STEPS = (0.02, 0.01, 0.005, 0.0025)
 
 #: The most that a crop leaves out.
 MOST_CROPPED = 0.2
 
-#: Of volumes, whose orientations alone are searched.
-VOLUME_CANDIDATE, VOLUME_COPY = 0.8, 0.9
+#: Correlation of copies of volumes, whose orientations alone are searched.
+VOLUME_COPY = 0.9
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 
@@ -63,16 +75,69 @@ class Copy:
 
 def copies_of_pictures(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
     """Pairs of pictures that are copies of each other, by their first image."""
-    roots_N = _roots(thumbnails_N)
-    boxes = _views()
-    whole, *views = (_details(roots_N, box, EDGE, SEARCHED) for box in boxes)
-    found = []
+    boxes = _views(VIEW)
+    whole, *views = (_all_details(thumbnails_N, box) for box in boxes)
+    by_view: dict[int, list[Alike]] = defaultdict(list)
     for pair in alike_pairs(whole, CANDIDATE, views):
-        fitted = _fitted(roots_N[pair.first], _as_first(roots_N, pair), boxes[pair.view])
-        if fitted.correlation >= COPY:
-            a, b = sorted((pair.first, pair.second))
-            found.append(Copy(a, b, fitted.correlation, _way(pair, fitted.box)))
+        by_view[pair.view].append(pair)
+    found = []
+    for view, candidates in by_view.items():
+        for start in range(0, len(candidates), CHUNK):
+            some = candidates[start : start + CHUNK]
+            for pair, box in _likely(thumbnails_N, some, _near(boxes[view])):
+                second = _laid_alike(thumbnails_N, pair)
+                fitted = _fitted(_roots(thumbnails_N[pair.first]), _roots(second), box)
+                if fitted.correlation >= COPY:
+                    a, b = sorted((pair.first, pair.second))
+                    found.append(Copy(a, b, fitted.correlation, _way(pair, fitted.box)))
     return sorted(found, key=lambda one: (one.first, one.second))
+
+
+def _all_details(thumbnails_N: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
+    """What is searched, of a part of every image."""
+    blocks = range(0, len(thumbnails_N), CHUNK)
+    return np.concatenate(
+        [_details(_roots(thumbnails_N[n : n + CHUNK]), box, EDGE, SEARCHED) for n in blocks]
+    )
+
+
+def _near(box: Box) -> list[Box]:
+    """Crops near one, of other sizes, and the whole image."""
+    finer = [one for seen in FINER_VIEWS for one in _views(seen)[1:]]
+    return [WHOLE, *(one for one in finer if _apart(one, box) <= NEAR)]
+
+
+def _apart(one: Box, other: Box) -> float:
+    """The largest distance of two edges."""
+    return float(np.abs(np.subtract(one, other)).max())
+
+
+def _likely(
+    thumbnails_N: NDArray[np.uint8], candidates: Sequence[Alike], boxes: Sequence[Box]
+) -> Iterator[tuple[Alike, Box]]:
+    """The candidates whose finer details agree in one of the boxes, and the best one."""
+    firsts, place = np.unique([pair.first for pair in candidates], return_inverse=True)
+    roots_N = _roots(thumbnails_N[firsts])
+    second_N = np.stack([_laid_alike(thumbnails_N, pair) for pair in candidates])
+    wanted = _rows(_details(_roots(second_N), WHOLE, EDGE, DECIDING))
+    scores = np.stack(
+        [
+            np.einsum("nf,nf->n", _rows(_details(roots_N, box, EDGE, DECIDING))[place], wanted)
+            for box in boxes
+        ]
+    )
+    for pair, best, score in zip(
+        candidates, scores.argmax(axis=0), scores.max(axis=0), strict=True
+    ):
+        if score >= LIKELY:
+            yield pair, boxes[int(best)]
+
+
+def _rows(details_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Details as rows of mean 0 and norm 1."""
+    rows = details_N.reshape(len(details_N), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def copies_of_volumes(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
@@ -92,15 +157,16 @@ def _roots(thumbnails_N: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.sqrt(np.asarray(thumbnails_N, dtype=np.float32))
 
 
-def _views() -> list[Box]:
-    starts = np.linspace(0.0, 1.0 - VIEW, PLACES)
-    sides = [(float(start), float(start) + VIEW) for start in starts]
+def _views(seen: float) -> list[Box]:
+    """The whole image, and crops of which this share of each edge is seen."""
+    starts = np.linspace(0.0, 1.0 - seen, PLACES)
+    sides = [(float(start), float(start) + seen) for start in starts]
     return [WHOLE, *product(sides, sides)]
 
 
-def _as_first(images_N: NDArray[np.float32], pair: Alike) -> NDArray[np.float32]:
-    """The second image, lying as the first one."""
-    moved = images_N[pair.second].transpose(pair.axes)
+def _laid_alike(thumbnails_N: NDArray[np.uint8], pair: Alike) -> NDArray[np.uint8]:
+    """The second image of a pair, lying as the first one."""
+    moved = thumbnails_N[pair.second].transpose(pair.axes)
     return np.flip(moved, pair.mirrored) if pair.mirrored else moved
 
 
@@ -113,21 +179,43 @@ class _Fitted:
 def _fitted(first_IJ: NDArray[np.float32], second_IJ: NDArray[np.float32], box: Box) -> _Fitted:
     """The box of the first image that the second one shows, and how well their details agree.
 
-    ``box``: where to start.
+    It is looked for on few pixels, and then on more.
+
+    Args:
+        box: where to start.
     """
-    wanted = _normed(_details(second_IJ, WHOLE, FINE_EDGE, DECIDING))
+    coarse = _climbed(_halved(first_IJ), _halved(second_IJ), box, EDGE, STEPS)
+    if coarse.correlation < COPY - COARSE_LOSS:
+        return coarse
+    return _climbed(first_IJ, second_IJ, coarse.box, FINE_EDGE, STEPS[2:])
+
+
+def _halved(image_IJ: NDArray[np.float32]) -> NDArray[np.float32]:
+    return image_IJ.reshape(image_IJ.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3))
+
+
+def _climbed(
+    first_IJ: NDArray[np.float32],
+    second_IJ: NDArray[np.float32],
+    box: Box,
+    edge: int,
+    steps: Sequence[float],
+) -> _Fitted:
+    """The best box that single steps reach, on images of an edge; gives up where it is far."""
+    wanted = _normed(_details(second_IJ, WHOLE, edge, DECIDING))
 
     def agreement(box: Box) -> _Fitted:
-        details = _details(first_IJ, box, FINE_EDGE, DECIDING)
-        return _Fitted(box, float(_normed(details) @ wanted))
+        return _Fitted(box, float(_normed(_details(first_IJ, box, edge, DECIDING)) @ wanted))
 
     best = agreement(box)
-    for step in STEPS:
+    for step in steps:
         while True:
             better = max(map(agreement, _beside(best.box, step)), key=lambda one: one.correlation)
             if better.correlation <= best.correlation:
                 break
             best = better
+        if best.correlation < COPY - COARSE_LOSS - GAIN * step:
+            break
     return best
 
 

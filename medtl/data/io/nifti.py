@@ -32,7 +32,7 @@ from medtl.data.case import ImageFile
 from medtl.data.io.geometry import Header
 from medtl.data.io.limits import MOST_DEFLATED
 from medtl.data.voxel_size import SPACING_RANGE_MM
-from medtl.errors import DataError, RunError, TruncatedFileError
+from medtl.errors import DataError, ImpossibleSpacingError, RunError, TruncatedFileError
 from medtl.runtime.cache import remembered
 from medtl.runtime.files import open_regular, replacing
 
@@ -359,8 +359,9 @@ def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
     if spacing_mm.min() < low or spacing_mm.max() > high:
         edges = " x ".join(f"{edge:g}" for edge in spacing_mm)
         named = f"gives lengths in {unit[0]}" if unit else "names no other unit (xyzt_units)"
-        raise DataError(
-            f"{path}: voxels of {edges} mm are not possible; its header {named}; repair it"
+        raise ImpossibleSpacingError(
+            f"{path}: voxels of {edges} mm are not possible; its header {named}; repair it",
+            unit[0] if unit else "",
         )
     return affine
 
