@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medtl.audit.dicom import read_dicom
 from medtl.audit.findings import Finding
 from medtl.audit.names import BRAIN_MASK, IMAGE, Name, classes_of, read_name
 from medtl.data.case import Case, Cohort, ImageFile
+from medtl.data.dicom.files import looks_like_dicom
 from medtl.data.formats.case_list import is_nifti
 from medtl.data.formats.folders import walk
 from medtl.data.formats.masks import stem_of
@@ -75,7 +77,11 @@ def _below(root: Path, catalog: Catalog, task: str | None) -> Inventory:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what}; name a folder of images")
-    findings: list[Finding] = []
+    if looks_like_dicom(root):
+        cohort, findings = read_dicom(root)
+        cases = cohort.cases if cohort else ()
+        return Inventory(cases, {}, tuple(findings), cohort.notes if cohort else ())
+    findings = []
     paths = _images(root, findings)
     if not paths:
         raise DataError(f"{root}: holds no image (NIfTI, PNG, JPEG, TIFF or BMP)")
@@ -196,7 +202,20 @@ def _together(named: Sequence[Case], read: Sequence[Case]) -> list[Case]:
         kept.append(case)
         used |= {file.path for file in case.images.values()}
         used |= {file.path for file in (case.target, case.mask) if file}
+    channels = _channels(read)
     for case in named:
         if not any(file.path in used for file in case.images.values()):
+            path = next(iter(case.images.values())).path
+            if channels and list(case.images) == [IMAGE]:
+                own = {name: ImageFile(path, number) for name, number in channels.items()}
+                case = replace(case, images=own)
             kept.append(case)
     return kept
+
+
+def _channels(read: Sequence[Case]) -> dict[Modality, int]:
+    """Modality -> channel, where each case's modalities are the channels of one file."""
+    images = read[0].images
+    if len({file.path for file in images.values()}) > 1:
+        return {}
+    return {name: file.channel for name, file in images.items() if file.channel is not None}

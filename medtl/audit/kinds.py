@@ -48,6 +48,12 @@ _KINDS = (
     Kind("slice-gap", WARNING, "a jump between neighbouring slices", "look for missing slices"),
     Kind("identical-channels", WARNING, "two contrasts are one image", "find the true one"),
     Kind("swapped-channels", WARNING, "a contrast looks like another one", "check the file names"),
+    # headers of DICOM
+    Kind("set-aside", NOTE, "series that are no volumes", "expected?"),
+    Kind("gap-between-slices", NOTE, "gaps between slices", "resample with care"),
+    Kind("oblique", NOTE, "grids turned against the body's axes", "medtl keeps the angle"),
+    Kind("rescaled", NOTE, "series with scales of their own", "read values, not stored numbers"),
+    Kind("cropped-series", WARNING, "a series of another size than the others", "leave it out"),
     # images
     Kind("constant", ERROR, "images of one value", "leave out the case"),
     Kind("not-finite", ERROR, "voxels that are NaN or infinite", "set them to the background"),
@@ -56,6 +62,7 @@ _KINDS = (
     Kind("extrapolated-border", WARNING, "borders that repeat a slice", "crop them"),
     Kind("intensity-scale", WARNING, "another intensity scale", "normalise each image"),
     Kind("skull", WARNING, "with or without skull, unlike the rest", "strip all or none"),
+    Kind("background", NOTE, "a background other than 0", "medtl finds it; other tools may not"),
     Kind("outlier", WARNING, "unlike all other images", "look at it"),
     # labels
     Kind("label-values", ERROR, "label values that the others do not have", "check the labels"),

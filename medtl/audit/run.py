@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.copies import check_copies, check_patients, find_pairs, groups_of_cases
+from medtl.audit.checks.copies import (
+    check_copies,
+    check_neighbours,
+    check_patients,
+    find_pairs,
+    groups_of_cases,
+)
 from medtl.audit.checks.files import check_files
 from medtl.audit.checks.geometry import check_geometry
 from medtl.audit.checks.images import check_images
@@ -48,6 +54,7 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         *grouped(check_labels(cohort), cohort),
         *check_copies(pairs),
         *check_patients(cohort),
+        *check_neighbours(cohort),
         *check_trained_on(cohort, seen),
         *predicted(cohort, groups),
     ]

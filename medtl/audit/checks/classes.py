@@ -22,8 +22,12 @@ from medtl.audit.search.thumbnails import unpacked
 
 Probabilities = NDArray[np.float64]
 
-#: The largest probability of its own class that a case told as mislabelled has.
-MOST_OWN = 0.2
+#: A case told as mislabelled has at most this probability of its own class, and at least that of
+#: another one.
+MOST_OWN, LEAST_OTHER = 0.05, 0.8
+
+#: Share of the cases that the classifier has right, below which it says nothing of single ones.
+LEAST_RIGHT = 0.7
 
 #: Principal components of thumbnails.
 COMPONENTS = 40
@@ -39,10 +43,12 @@ def check_classes(cohort: Sequence[Measured], groups: Mapping[str, str]) -> Iter
     if few or len(np.unique(group_N)) < 2 * FOLDS:
         return
     probability_NK = _out_of_folds(_features(own), truth_N, group_N)
+    if float(np.mean(probability_NK.argmax(axis=1) == truth_N)) < LEAST_RIGHT:
+        return
     for number in mislabelled(probability_NK, truth_N):
         likely = int(probability_NK[number].argmax())
         mine = float(probability_NK[number, truth_N[number]])
-        if mine <= MOST_OWN:
+        if mine <= MOST_OWN and probability_NK[number, likely] >= LEAST_OTHER:
             seen = (
                 f"{classes[truth_N[number]]}, probability {mine:.2f}; "
                 f"{classes[likely]} {probability_NK[number, likely]:.2f}"

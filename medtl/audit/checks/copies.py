@@ -10,8 +10,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medtl.audit.checks.measured import Measured
+from medtl.audit.checks.measured import FEWEST, Measured
 from medtl.audit.facts.model import ImageFacts
 from medtl.audit.findings import Finding
 from medtl.audit.names import numbered
@@ -22,6 +23,9 @@ from medtl.runtime.cache import remembered_result
 
 #: Part of the cache key; raise it whenever the search changes.
 _FACT = "audit copies 1"
+
+#: Median correlation from which neighbouring slices of patients are told.
+ALIKE = 0.7
 
 #: Slices of a patient whose numbers differ by this much are neighbours.
 NEXT = 2
@@ -102,12 +106,40 @@ def check_patients(cohort: Sequence[Measured]) -> Iterator[Finding]:
     """Patients with cases on several sides."""
     sides: dict[str, dict[str, str]] = defaultdict(dict)
     for one in cohort:
-        if patient := _whose(one):
-            sides[patient].setdefault(one.side, one.case.id)
+        sides[_spelled(one.case.patient)].setdefault(one.side, one.case.id)
     for held in sides.values():
         if len(held) > 1:
             where = " and ".join(side or "no part" for side in held)
             yield Finding("patient-on-both-sides", tuple(held.values()), f"in {where}")
+
+
+def check_neighbours(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """How alike the neighbouring slices of patients are, where each slice is a file."""
+    slices: dict[str, list[tuple[int, Seen]]] = defaultdict(list)
+    for seen in _each_file(cohort):
+        number = numbered(seen.one.case.id)
+        if seen.facts.flat and number and _whose(seen.one):
+            slices[seen.one.case.patient].append((number[1], seen))
+    alike = []
+    for own in slices.values():
+        own.sort(key=lambda pair: pair[0])
+        rows = [_row(seen) for _, seen in own]
+        for n in range(len(own) - 1):
+            if own[n + 1][0] - own[n][0] == 1:
+                alike.append(float(rows[n] @ rows[n + 1]))
+    if len(alike) >= FEWEST and float(np.median(alike)) > ALIKE:
+        count = sum(map(len, slices.values()))
+        told = (
+            f"{count} slices of {len(slices)} patients; neighbours correlate by "
+            f"{np.median(alike):.2f} (median)"
+        )
+        yield Finding("neighbouring-slices", (), told, (), float(np.median(alike)))
+
+
+def _row(seen: Seen) -> NDArray[np.float64]:
+    levels = unpacked(seen.facts.thumbnail, flat=True).astype(np.float64).ravel()
+    levels -= levels.mean()
+    return levels / max(float(np.linalg.norm(levels)), 1e-12)
 
 
 def groups_of_cases(cohort: Sequence[Measured], pairs: Iterable[Pair]) -> dict[str, str]:
@@ -175,7 +207,11 @@ def _labels_differ(a: Measured, b: Measured) -> bool:
 
 
 def _whose(one: Measured) -> str:
-    """The patient in one spelling; "" where nothing but the case is named."""
-    patient = re.sub(r"[^A-Za-z0-9]", "", one.case.patient).upper()
-    own = re.sub(r"[^A-Za-z0-9]", "", one.case.id).upper()
-    return "" if patient.endswith(own) else patient
+    """The patient in one spelling; "" where the case's name is all that is known."""
+    patient = _spelled(one.case.patient)
+    return "" if patient.endswith(_spelled(one.case.id)) else patient
+
+
+def _spelled(name: str) -> str:
+    """``TCGA_FG_6692`` as ``TCGA-FG-6692``."""
+    return re.sub(r"[^A-Za-z0-9]", "", name).upper()

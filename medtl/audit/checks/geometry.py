@@ -20,8 +20,9 @@ APART = 0.5
 #: Voxels that are said to be cubes: the most that their edges differ.
 CUBE = 1.2
 
-#: Change from slice to slice, relative to that within slices, that cubes do not have.
-MOST_CHANGE = 2.0
+#: Change from slice to slice, relative to that within slices, that cubes do not have; and that
+#: they do not have where there are so few slices, relative to the other edges.
+MOST_CHANGE, MOST_OF_FEW, FEW = 1.7, 1.4, 0.25
 
 #: A spacing that differs by this factor from the usual one.
 OTHER_SPACING = 1.25
@@ -87,7 +88,8 @@ def _rounded(grid: Placement) -> str:
 def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     grid = facts.placement
     cube = max(grid.spacing_mm) <= CUBE * min(grid.spacing_mm)
-    if cube and facts.thick > MOST_CHANGE:
+    few = facts.slices < FEW * max(grid.shape)
+    if cube and facts.thick > (MOST_OF_FEW if few else MOST_CHANGE):
         seen = (
             f"{name}: voxels are said to be cubes, but change {facts.thick:.1f} times as much from "
             "slice to slice as within slices"

@@ -66,6 +66,8 @@ def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     if not facts.content:
         yield one.found("constant", f"{name}: every voxel is {facts.low:g}", name)
         return
+    if facts.ground:
+        yield one.found("background", f"{name}: {facts.ground:.3g}", name)
     if facts.saturated > (CUT_OFF_PICTURE if facts.flat else CUT_OFF):
         seen = f"{name}: {facts.saturated:.1%} of the foreground is {facts.high:g}"
         yield one.found("saturated", seen, name, score=facts.saturated)
@@ -144,8 +146,9 @@ def _skulls(name: str, group: Group) -> Iterator[Finding]:
 
 def _outliers(name: str, group: Group) -> Iterator[Finding]:
     """Images whose texture and contrast lie far from the others', whatever their scale."""
-    if len(group) < OUTLIERS_FROM:
-        return
+    patients = {one.case.patient for one, _ in group}
+    if len(group) < OUTLIERS_FROM or (group[0][1].flat and len(patients) < len(group) / 2):
+        return  # of the slices of a patient the first and last ones are unlike the others
     columns = [key for key in group[0][1].texture if key.startswith(_APPEARANCE)]
     table = np.array([[facts.texture.get(key, 0.0) for key in columns] for _, facts in group])
     away = np.abs(np.column_stack([deviations(row, LEAST_DEVIATION) for row in table.T]))

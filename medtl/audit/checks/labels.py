@@ -34,6 +34,12 @@ OUTSIDE = 0.1
 #: Gain of the correlation ratio by movement or mirroring, and how many times what most gain.
 GAIN, TIMES = 0.05, 5.0
 
+#: Labels of fewer voxels fit anywhere.
+FEWEST_VOXELS = 200
+
+#: The gain, relative to what the labels explain where they are.
+ADDS = 0.6
+
 #: Labels whose borders the images do not show cannot be told to lie wrong.
 FITS = 0.12
 
@@ -93,25 +99,28 @@ def _empty(group: Sequence[Labelled]) -> Iterator[Finding]:
     if len(empty) <= OFTEN * len(group):
         for one in empty:
             yield one.found("empty-label", "no voxel has a label", LABEL)
-    held: dict[int, int] = defaultdict(int)
-    for _, facts in group:
-        for structure in facts.structures:
-            held[structure.value] += 1
-    for one, facts in group if len(group) >= FEWEST else ():
-        own = {structure.value for structure in facts.structures}
-        lacking = [
-            value
-            for value, count in sorted(held.items())
-            if count >= USUAL * len(group) and value not in own and _is_expected(one, value)
-        ]
+    held: dict[str, int] = defaultdict(int)
+    owned = [_structures(one, facts) for one, facts in group]
+    for own in owned:
+        for name in own:
+            held[name] += 1
+    for (one, _), own in zip(group, owned, strict=True) if len(group) >= FEWEST else ():
+        lacking = [name for name, count in held.items() if _is_usual(count, group)]
+        lacking = [name for name in lacking if name not in own]
         if own and lacking:
-            seen = f"no voxel of value {', '.join(map(str, lacking))}"
-            yield one.found("missing-structure", seen, LABEL)
+            yield one.found("missing-structure", f"no voxel of {', '.join(lacking)}", LABEL)
 
 
-def _is_expected(one: Measured, value: int) -> bool:
-    """Whether the case's label scheme has the value."""
-    return not one.case.labels or value in one.case.labels
+def _is_usual(count: int, group: Sequence[Labelled]) -> bool:
+    return count >= USUAL * len(group)
+
+
+def _structures(one: Measured, facts: LabelFacts) -> list[str]:
+    """The regions that a case has, by their names, else its values."""
+    values = {structure.value for structure in facts.structures}
+    if one.case.regions:
+        return [name for name, own in one.case.regions.items() if values & set(own)]
+    return [f"value {value}" for value in sorted(values)]
 
 
 def _parts(group: Sequence[Labelled]) -> Iterator[Finding]:
@@ -182,11 +191,13 @@ def _fit(group: Sequence[Labelled]) -> Iterator[Finding]:
     moved = _least([facts.moved_gain for _, facts in group])
     mirrored = _least([facts.mirrored_gain for _, facts in group])
     for one, facts in group:
-        if facts.mirrored_gain > max(mirrored, facts.moved_gain):
+        if sum(structure.voxels for structure in facts.structures) < FEWEST_VOXELS:
+            continue
+        if facts.mirrored_gain > max(mirrored, facts.moved_gain, ADDS * facts.fit):
             axis = AXES[facts.mirrored]
             seen = f"with {axis} exchanged they explain {facts.mirrored_gain:.2f} more"
             yield one.found("label-mirrored", seen, LABEL, score=facts.mirrored_gain)
-        elif facts.moved_gain > moved:
+        elif facts.moved_gain > max(moved, ADDS * facts.fit):
             step = max(facts.moved, key=abs)
             axis = WAYS[facts.moved.index(step)]
             seen = f"moved by {step} voxels ({axis}) they explain {facts.moved_gain:.2f} more"

@@ -15,7 +15,7 @@ from medtl.audit.findings import Finding
 from medtl.runtime.cache import remembered_result
 
 #: Part of the cache key; raise it whenever these checks change.
-_FACT = "audit predicted 1"
+_FACT = "audit predicted 2"
 
 
 def predicted(cohort: Sequence[Measured], groups: Mapping[str, str]) -> list[Finding]:

@@ -58,6 +58,7 @@ def measure_image(
         high=high,
         levels=tuple(map(float, np.percentile(inside, QUANTILES))),
         background=float(1 - shown_IJK.mean()),
+        ground=float(np.median(small_IJK[~shown_IJK])) if stripped and not shown_IJK.all() else 0.0,
         stripped=stripped,
         saturated=np.count_nonzero(array_IJK == high) / (array_IJK.size * float(shown_IJK.mean())),
         **({} if flat else _slices(array_IJK, from_canonical(shown_IJK, former), placement)),

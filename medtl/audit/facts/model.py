@@ -42,6 +42,7 @@ class ImageFacts:
         flat: whether it is a picture, of one slice.
         levels: quantiles 1, 5, 25, 50, 75, 95 and 99% of the foreground.
         background: share of voxels that have the value of the background.
+        ground: the value of a background of one value; 0 where there is none.
         stripped: whether a background of one value fills the border.
         saturated: share of the foreground at its highest value.
         blank: slices of one value at the start and the end of the slice axis, and between others.
@@ -64,6 +65,7 @@ class ImageFacts:
     high: float = 0.0
     levels: tuple[float, ...] = ()
     background: float = 0.0
+    ground: float = 0.0
     stripped: bool = False
     saturated: float = 0.0
     blank: tuple[int, int, int] = (0, 0, 0)

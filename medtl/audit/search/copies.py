@@ -191,7 +191,7 @@ def _fitted(first_IJ: NDArray[np.float32], second_IJ: NDArray[np.float32], box: 
 
 
 def _halved(image_IJ: NDArray[np.float32]) -> NDArray[np.float32]:
-    return image_IJ.reshape(image_IJ.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3))
+    return np.asarray(image_IJ.reshape(image_IJ.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)))
 
 
 def _climbed(
