@@ -18,9 +18,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter, zoom
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from medtl.data.case import Case
+from medtl.data.io.grids import nearest_slices, resample_array
 
 #: Plants a fault in the files of the first case; others may be read. Returns the cases to name.
 Plant = Callable[[Sequence[Case], np.random.Generator], tuple[str, ...]]
@@ -157,15 +158,22 @@ def _nearly_copied(cases: Sequence[Case], random: np.random.Generator) -> tuple[
     """Mirrored, at three quarters of the voxels' number along each axis, and brighter."""
     for name, file in cases[0].images.items():
         array_IJK, image = read(cases[1].images[name].path)
-        smaller = zoom(np.flip(array_IJK, 0).astype(np.float32), 0.75, order=1)
-        affine = image.affine.copy()
-        affine[:3, :3] /= 0.75
+        shape, affine = _coarser(array_IJK.shape, image.affine)
+        smaller = resample_array(np.flip(array_IJK, 0), shape)
         write(file.path, np.rint(smaller * 1.3).astype(np.int32), image, affine)
     array_IJK, image = read(label_of(cases[1]))
-    affine = image.affine.copy()
-    affine[:3, :3] /= 0.75
-    write(label_of(cases[0]), zoom(np.flip(array_IJK, 0), 0.75, order=0), image, affine)
+    shape, affine = _coarser(array_IJK.shape, image.affine)
+    places = np.ix_(*(nearest_slices(a, b) for a, b in zip(array_IJK.shape, shape, strict=True)))
+    write(label_of(cases[0]), np.flip(array_IJK, 0)[places], image, affine)
     return cases[0].id, cases[1].id
+
+
+def _coarser(shape: Sequence[int], affine: NDArray[Any]) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """Three quarters of the voxels along each axis, and their affine."""
+    fewer = tuple(round(0.75 * edge) for edge in shape)
+    coarser = affine.copy()
+    coarser[:3, :3] *= np.divide(shape, fewer)
+    return fewer, coarser
 
 
 def _conflict(cases: Sequence[Case], random: np.random.Generator) -> tuple[str, ...]:

@@ -123,6 +123,8 @@ def _read(
     """What a task reads, the one named or the first of segmentations that takes no mask for an
     image."""
     problems: list[str] = []
+    if task:
+        catalog.tasks[task]  # raises UnknownNameError
     for name in [task] if task else catalog.tasks:
         try:
             reader = bound(catalog.tasks[name].load()(), root)

@@ -29,7 +29,7 @@ OTHER_SPACING = 1.25
 
 #: Largest change between neighbouring slices, relative to the largest of those around; the mean
 #: over the images of a case.
-MOST_JUMP = 1.5
+MOST_JUMP = 1.75
 
 #: Slices that repeat the first or the last one.
 REPEATED = 2
@@ -106,10 +106,15 @@ def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
 
 
 def _jump(one: Measured) -> Iterator[Finding]:
-    jumps = [facts.jump for facts in one.facts.images.values() if facts.jump]
-    if jumps and float(np.mean(jumps)) > MOST_JUMP:
-        seen = f"two slices differ {np.mean(jumps):.1f} times as much as those around"
-        yield one.found("slice-gap", seen, *one.facts.images, score=float(np.mean(jumps)))
+    """A jump at one place in every image of the case."""
+    jumps = [facts.jump for facts in one.facts.images.values() if not facts.flat]
+    if not jumps or len({place for _, place in jumps}) > 1:
+        return
+    mean = float(np.mean([size for size, _ in jumps]))
+    if mean > MOST_JUMP:
+        place = jumps[0][1]
+        seen = f"slices {place} and {place + 1} differ {mean:.1f} times as much as those around"
+        yield one.found("slice-gap", seen, *one.facts.images, score=mean)
 
 
 def _is_inner(number: int, facts: ImageFacts) -> bool:

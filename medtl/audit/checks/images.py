@@ -33,7 +33,7 @@ OTHER_SCALE = 8.0
 OUTLIERS_FROM = 10
 
 #: Log of how much likelier two contrasts are the other way round; of one image, at most.
-SWAPPED, LEAST_LOG = 6.0, -30.0
+SWAPPED, LEAST_LOG = 10.0, -30.0
 
 #: Folds of the classifier of contrasts.
 MOST_FOLDS = 10

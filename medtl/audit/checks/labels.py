@@ -22,6 +22,9 @@ OFTEN = 0.1
 #: ... which fewer cases do not tell.
 FEWEST_FOR_WAY = 10
 
+#: Empty label maps of more than this share are common.
+COMMON = 0.5
+
 #: So many specks, and enclosed voxels, more than usual say nothing.
 SPECKS, HOLE = 3, 5
 
@@ -58,7 +61,8 @@ def check_labels(cohort: Sequence[Measured]) -> Iterator[Finding]:
     yield from _empty(group)
     yield from _parts(group)
     yield from _outside(group)
-    yield from _once([*_fit(group), *check_places(group)])
+    volumes = [(one, facts) for one, facts in group if facts.placement.shape[2] > 1]
+    yield from _once([*_fit(group), *check_places(volumes)])
     yield from _copied(group)
 
 
@@ -96,7 +100,7 @@ def _is_rare(value: int, holders: dict[int, list[Measured]], group: Sequence[Lab
 
 def _empty(group: Sequence[Labelled]) -> Iterator[Finding]:
     empty = [one for one, facts in group if not facts.structures]
-    if len(empty) <= OFTEN * len(group):
+    if len(empty) <= COMMON * len(group):
         for one in empty:
             yield one.found("empty-label", "no voxel has a label", LABEL)
     held: dict[str, int] = defaultdict(int)

@@ -28,8 +28,9 @@ FEWEST_PLACED = 2 * FEWEST
 #: among 130 cases of hippocampus.
 FAR_PLACED = 5.5
 
-#: Least spread of a place that counts.
-LEAST_SPREAD = 0.02
+#: Least spread of a place that counts, and the most of a structure of the anatomy; tumours lie
+#: anywhere.
+LEAST_SPREAD, MOST_SPREAD = 0.02, 0.06
 
 #: An explanation leaves at most this share of the distance.
 EXPLAINS = 0.35
@@ -79,11 +80,11 @@ def _usual(every: Sequence[Places]) -> _Usual:
             held[value].append(own)
     middle, spread = {}, {}
     for value, rows in held.items():
-        if len(rows) >= FEWEST_PLACED:
-            table = np.stack(rows)
-            middle[value] = np.median(table, axis=0)
-            away = np.median(np.abs(table - middle[value]), axis=0)
-            spread[value] = np.maximum(_NORMAL * away, LEAST_SPREAD)
+        table = np.stack(rows)
+        centre = np.median(table, axis=0)
+        own = _NORMAL * np.median(np.abs(table - centre), axis=0)
+        if len(rows) >= FEWEST_PLACED and own.max() <= MOST_SPREAD:
+            middle[value], spread[value] = centre, np.maximum(own, LEAST_SPREAD)
     return _Usual(middle, spread)
 
 

@@ -19,7 +19,7 @@ from scipy.ndimage import binary_dilation
 from medtl.data.io.grids import bounding_box
 
 #: Movements that are tried along each axis, in voxels.
-STEPS = (1, 2, 3, 4, 6, 8)
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 #: How far around the structures intensities are looked at, in voxels.
 MARGIN = 4

@@ -28,8 +28,9 @@ MOST_VALUES = 500_000
 #: Pictures are averaged to about this edge before all is measured but their thumbnail.
 EDGE = 192
 
-#: Slices on each side that a jump is compared with.
-AROUND = 3
+#: Slices on each side that a jump is compared with, and their least foreground, relative to the
+#: largest.
+AROUND, LEAST_AREA = 3, 0.5
 
 
 def measure_image(
@@ -111,7 +112,7 @@ def _slices(
         "repeated": repeated,
         "slices": count,
         "thick": _thickness(slices_S, area_S),
-        "jump": _jump(change[(~blank)[1:] & (~blank)[:-1]]),
+        "jump": _jump(change, shares >= LEAST_AREA * largest),
         "area": max(edges, default=0.0) / largest,
     }
 
@@ -135,16 +136,20 @@ def _run(flags: NDArray[np.bool_]) -> int:
     return int(np.argmin(flags)) if not flags.all() else len(flags)
 
 
-def _jump(change_S: NDArray[np.float64]) -> float:
-    """The largest change, relative to the median of those around it."""
-    if len(change_S) < 2 * AROUND + 1:
-        return 0.0
-    worst = 0.0
+def _jump(change_S: NDArray[np.float64], large_S: NDArray[np.bool_]) -> tuple[float, int]:
+    """The largest change, relative to the largest of those around it, and where it is.
+
+    ``large_S``: slices that show much; towards the ends of a head neighbours differ more and more.
+    """
+    worst, place = 0.0, 0
     for n in range(AROUND, len(change_S) - AROUND):
+        if not large_S[n - AROUND : n + 2 + AROUND].all():
+            continue
         around = np.r_[change_S[n - AROUND : n], change_S[n + 1 : n + 1 + AROUND]]
         usual = float(around.max())
-        worst = max(worst, change_S[n] / usual if usual else 0.0)
-    return float(worst)
+        if usual and change_S[n] / usual > worst:
+            worst, place = float(change_S[n] / usual), n
+    return worst, place
 
 
 def _texture(

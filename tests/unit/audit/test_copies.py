@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from heads import draw_heads
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
@@ -15,19 +16,6 @@ from medtl.audit.search.copies import copies_of_pictures, copies_of_volumes
 from medtl.audit.search.thumbnails import thumbnail_of, unpacked
 
 COUNT, EDGE = 40, 200
-
-
-def pictures() -> list[NDArray]:
-    """Heads with details of their own."""
-    random = np.random.default_rng(0)
-    rows, columns = np.mgrid[:EDGE, :EDGE] / EDGE - 0.5
-    made = []
-    for _ in range(COUNT):
-        radius = np.hypot(rows / random.uniform(0.8, 1), columns / random.uniform(0.65, 0.8))
-        texture = gaussian_filter(random.normal(size=(EDGE, EDGE)), 4)
-        head = (radius < 0.45) * (110 + 400 * texture / texture.std() / 10)
-        made.append(np.clip(head + (np.abs(radius - 0.45) < 0.02) * 90, 0, 255))
-    return made
 
 
 def compressed(image: NDArray) -> NDArray:
@@ -55,7 +43,7 @@ def small(image: NDArray) -> NDArray:
 
 @pytest.fixture(scope="module")
 def distinct() -> list[NDArray]:
-    return pictures()
+    return draw_heads(COUNT, EDGE)
 
 
 @pytest.mark.parametrize("name", CHANGES)
