@@ -128,7 +128,7 @@ def raising(error: BaseException, stop: Stop | None = None) -> int:
 
 def test_every_exit_code_is_documented_and_no_other() -> None:
     stopped = {boundary.INTERRUPTED, boundary.TERMINATED}
-    told = {0, boundary.BUG, boundary.USER_ERROR, boundary.SOME_FAILED}
+    told = {0, boundary.BUG, boundary.USER_ERROR, boundary.SOME_FAILED, boundary.FOUND}
     assert set(documented()) == told | stopped
     assert boundary.guarded(lambda: None, debug=False) == 0
     assert raising(DataError("x")) == boundary.USER_ERROR == 2

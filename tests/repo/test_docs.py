@@ -127,6 +127,13 @@ def test_every_name_of_the_api_is_in_the_reference() -> None:
     assert sorted(listed) == sorted(api.__all__)
 
 
+def test_every_kind_of_finding_is_on_the_page_of_audits() -> None:
+    from medtl.audit.kinds import KINDS
+
+    rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", pages()["howto/audit.md"], re.MULTILINE)
+    assert dict(rows) == {kind.name: kind.severity for kind in KINDS.values()}
+
+
 def test_plans_and_parameters_stand_on_the_pages() -> None:
     # https://pytorch.org/vision/stable/models: ResNet-18 and VGG-16 for the 1,000 ImageNet classes
     assert "**11,689,512**" in generated()["components/networks/resnet18.md"]

@@ -45,6 +45,8 @@ LIGHT = [
     "medtl.cli.options",
     "medtl.cli.evaluate",
     "medtl.cli.explain",
+    "medtl.cli.audit",
+    "medtl.audit.request",
     "medtl.cli.predict",
     "medtl.cli.weights",
     "medtl.cli.data",
