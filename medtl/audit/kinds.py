@@ -87,4 +87,5 @@ _KINDS = (
     Kind("site-shortcut", NOTE, "images tell the site", "test on other sites"),
 )
 
+#: Every kind by its name, in the order of a table.
 KINDS = {kind.name: kind for kind in _KINDS}
