@@ -83,6 +83,8 @@ def _below(root: Path, catalog: Catalog, task: str | None) -> Inventory:
         return Inventory(cases, {}, tuple(findings), cohort.notes if cohort else ())
     findings = []
     paths = _images(root, findings)
+    if not paths and findings:
+        raise DataError(findings[0].seen)
     if not paths:
         raise DataError(f"{root}: holds no image (NIfTI, PNG, JPEG, TIFF or BMP)")
     named = _by_name(root, paths)

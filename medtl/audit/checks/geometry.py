@@ -24,6 +24,9 @@ CUBE = 1.2
 #: they do not have where there are so few slices, relative to the other edges.
 MOST_CHANGE, MOST_OF_FEW, FEW = 1.7, 1.4, 0.25
 
+#: Edges, in voxels, that tell how an image changes.
+FEWEST_VOXELS = 8
+
 #: A spacing that differs by this factor from the usual one.
 OTHER_SPACING = 1.25
 
@@ -89,7 +92,11 @@ def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     grid = facts.placement
     cube = max(grid.spacing_mm) <= CUBE * min(grid.spacing_mm)
     few = facts.slices < FEW * max(grid.shape)
-    if cube and facts.thick > (MOST_OF_FEW if few else MOST_CHANGE):
+    if (
+        cube
+        and min(grid.shape) >= FEWEST_VOXELS
+        and facts.thick > (MOST_OF_FEW if few else MOST_CHANGE)
+    ):
         seen = (
             f"{name}: voxels are said to be cubes, but change {facts.thick:.1f} times as much from "
             "slice to slice as within slices"

@@ -10,6 +10,7 @@ import numpy as np
 from medtl.audit.checks.measured import FAR, FEWEST, USUAL, Measured, deviations
 from medtl.audit.checks.places import AXES, WAYS, check_places
 from medtl.audit.facts.cases import LABEL
+from medtl.audit.facts.labels import MOST_VALUES
 from medtl.audit.facts.model import LabelFacts, Structure
 from medtl.audit.findings import Finding
 
@@ -70,6 +71,9 @@ def _values(one: Measured, facts: LabelFacts) -> Iterator[Finding]:
     if facts.fractional:
         seen = f"{facts.fractional:.2%} of the voxels are no whole numbers"
         yield one.found("fractional-label", seen, LABEL, score=facts.fractional)
+    if len(facts.structures) == MOST_VALUES:
+        seen = f"{MOST_VALUES} values or more; is it an image?"
+        yield one.found("label-values", seen, LABEL)
     if facts.negative:
         yield one.found("label-values", f"{facts.negative} voxels are negative", LABEL)
 
@@ -183,7 +187,8 @@ def _outside(group: Sequence[Labelled]) -> Iterator[Finding]:
         for structure in facts.structures
         if structure.outside > OUTSIDE
     ]
-    if len({one.cases for one in found}) <= max(1, OFTEN * len(group)):
+    few = len({one.cases for one in found}) <= max(1, OFTEN * len(group))
+    if len(group) >= FEWEST and few:
         yield from found
 
 

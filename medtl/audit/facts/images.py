@@ -61,7 +61,9 @@ def measure_image(
         background=float(1 - shown_IJK.mean()),
         ground=float(np.median(small_IJK[~shown_IJK])) if stripped and not shown_IJK.all() else 0.0,
         stripped=stripped,
-        saturated=np.count_nonzero(array_IJK == high) / (array_IJK.size * float(shown_IJK.mean())),
+        saturated=min(
+            1.0, np.count_nonzero(array_IJK == high) / _foreground_size(array_IJK, shown_IJK)
+        ),
         **({} if flat else _slices(array_IJK, from_canonical(shown_IJK, former), placement)),
         texture=_texture(small_IJK, shown_IJK, placement, flat),
         thumbnail=thumbnail_of(canonical_IJK, shown_IJK if stripped and not flat else None),
@@ -77,6 +79,11 @@ def slice_axis(placement: Placement) -> int:
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values[:: max(1, len(values) // MOST_VALUES)] if len(values) else np.zeros(1, np.float32)
+
+
+def _foreground_size(array_IJK: NDArray[Any], shown_IJK: NDArray[np.bool_]) -> float:
+    """Voxels of the foreground, which was found on an image of fewer."""
+    return max(1.0, array_IJK.size * float(shown_IJK.mean()))
 
 
 def _small(picture_IJK: NDArray[np.float32]) -> NDArray[np.float32]:

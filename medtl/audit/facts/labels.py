@@ -43,7 +43,8 @@ def measure_labels(
     """
     finite = np.nan_to_num(np.asarray(stored_IJK, dtype=np.float32))
     whole = np.rint(finite)
-    fractional = float(np.mean(np.abs(finite - whole) > LABEL_TOLERANCE))
+    missing = ~np.isfinite(np.asarray(stored_IJK, dtype=np.float32))
+    fractional = float(np.mean((np.abs(finite - whole) > LABEL_TOLERANCE) | missing))
     values_IJK, _, _ = to_canonical(np.clip(whole, -1, 2**15 - 1).astype(np.int16), affine)
     negative = int(np.count_nonzero(values_IJK < 0))
     values_IJK = np.maximum(values_IJK, 0)
