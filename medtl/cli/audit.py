@@ -14,7 +14,7 @@ from medtl.cli.options import Json, Quiet
 def audit(
     roots: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Folders; an image in two of them counts as a leak."),
+        typer.Argument(metavar="DIR", help="Folders; an image in two of them counts as a leak."),
     ],
     task: Annotated[
         str | None,
