@@ -32,7 +32,7 @@ _NORMAL = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A case, its facts and the side that it lies on; see :class:`~medtl.audit.inventory`."""
+    """A case, its facts, and its side: the folder that it was found in, and its part."""
 
     case: Case
     facts: CaseFacts
