@@ -110,7 +110,8 @@ def _measure_label(
     placement = read_placement(file)
     stored_IJK, affine = _read_labels(file)
     same = [name for name, one in images.items() if fits(one.placement, placement)]
-    canonical = [to_canonical(np.nan_to_num(arrays[n]), affines[n])[0] for n in same]
+    finite = {n: arrays[n] if not images[n].not_finite else np.nan_to_num(arrays[n]) for n in same}
+    canonical = [to_canonical(finite[n], affines[n])[0] for n in same]
     shown_IJK = None
     for image_IJK in canonical:
         own = foreground(image_IJK)
