@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medtl.data.case import Cohort
 from medtl.data.cohort import refuse_series, report, report_conversion
@@ -19,6 +20,9 @@ from medtl.errors import ConfigError, DataError, RunError, near_or_known
 from medtl.plugins.catalog import Catalog
 from medtl.runtime.console import Reporter
 from medtl.runtime.files import new_folder, real_path, unwritable
+
+if TYPE_CHECKING:
+    from medtl.data.dicom.convert import Converted
 
 
 def convert_data(
@@ -99,6 +103,22 @@ def _of_task(root: Path, catalog: Catalog, task: str | None, labels: str | None)
 def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
     """The studies of a folder with every contrast that their headers tell, or that is named, and
     with the label maps of their segmentations."""
+    done, cohort = studies_as_cases(root, series)
+    report_conversion(done, reporter)
+    return replace(cohort, root=root, failed=done.failed)
+
+
+def studies_as_cases(
+    root: Path, series: Sequence[str] = (), *, own_grids: bool = False
+) -> tuple[Converted, Cohort]:
+    """Every study of a folder, converted in the cache, and the cases of that folder.
+
+    Args:
+        own_grids: leave each image on its own grid.
+
+    Raises:
+        DataError: no DICOM, or no study that can be read.
+    """
     from medtl.data.dicom.convert import convert_studies
     from medtl.data.dicom.joined import LIST
     from medtl.data.dicom.label_maps import LabelMaps
@@ -113,7 +133,7 @@ def _of_dicom(root: Path, series: Sequence[str], reporter: Reporter) -> Cohort:
         whole=False,
         listing=LIST,
         labels=LabelMaps(task.target_path, needed=False),
+        own_grids=own_grids,
     )
-    report_conversion(done, reporter)
     listed = bound(task.for_images(), done.folder)
-    return replace(listed.cases(done.folder, need_target=False), root=root, failed=done.failed)
+    return done, listed.cases(done.folder, need_target=False)

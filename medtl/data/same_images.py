@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from medtl.data.case import Case, Cohort, ImageFile
 from medtl.data.content_hash import image_fingerprint
-from medtl.data.duplicates import joined
+from medtl.data.groups import joined_patients, with_patients
 from medtl.data.modality import Modality
 from medtl.errors import DataError, shortened
 from medtl.runtime.cache import content_of
@@ -37,24 +36,21 @@ def with_sharers_joined(
     shared = [] if cohort.leak or cohort.keeps_seen else _shared(cohort.cases, modalities)
     if not shared:
         return cohort
-    patients = list(dict.fromkeys(case.patient for case in cohort.cases))
-    place = {patient: number for number, patient in enumerate(patients)}
-    pairs = [(place[owners[0][0]], place[who]) for owners in shared for who, _ in owners]
-    first = [patients[number] for number in joined(len(patients), pairs)]
+    links = [(owners[0][0], who) for owners in shared for who, _ in owners]
+    whose = joined_patients(cohort.cases, links)
     same = [_equation(owners) for owners in shared]
-    if len(set(first)) == 1:
+    count = len(set(whose.values()))
+    if count == 1:
         raise DataError(
-            f"{cohort.root}: all {len(patients)} {cohort.counted} share images "
+            f"{cohort.root}: all {len(whose)} {cohort.counted} share images "
             f"({shortened(same)}), so none can be tested on; give each image once, or leave out "
             "by --dst a channel that is one image for all"
         )
-    whose = dict(zip(patients, first, strict=True))
     reporter.warn(
-        f"{cohort.root}: {len(patients)} {cohort.counted} count as {len(set(first))}, as some "
-        f"share images: {shortened(same)}"
+        f"{cohort.root}: {len(whose)} {cohort.counted} count as {count}, as some share images: "
+        f"{shortened(same)}"
     )
-    cases = tuple(replace(case, patient=whose[case.patient]) for case in cohort.cases)
-    return replace(cohort, cases=cases)
+    return with_patients(cohort, whose)
 
 
 def shared_images(cases: Sequence[Case], others: Sequence[Case]) -> list[str]:

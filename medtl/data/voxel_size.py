@@ -38,6 +38,12 @@ def in_mm(spacing_mm: Spacing | Sequence[float]) -> str:
     return _joined(spacing_mm, "x") + " mm"
 
 
+def thickest_axis(edges_mm: Sequence[float]) -> int:
+    """The axis of the longest edges, the last of those that are equal but for rounding."""
+    rounded = [round(edge, 3) for edge in edges_mm]
+    return max(range(len(rounded)), key=lambda axis: (rounded[axis], axis))
+
+
 def thick_axis(spacing_mm: Spacing | Sequence[float]) -> int | None:
     """The axis along which slices are thick: several times as far apart as their voxels."""
     edges_mm = axes_mm(spacing_mm)

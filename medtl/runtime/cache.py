@@ -84,29 +84,28 @@ def remembered_of(
         contents = [content_of(path) for path, _ in files]
     except OSError:
         return compute()  # which says what is wrong with the file
-    kept = _index()
-    parts = [
-        (content, path.suffix.lower(), channel)
-        for content, (path, channel) in zip(contents, files, strict=True)
-    ]
+    pairs = list(zip(contents, files, strict=True))
+    parts = [(content, path.suffix.lower(), channel) for content, (path, channel) in pairs]
     key = key_of(fact, *(part for own in parts for part in own))
-    known = index.recall(kept, key)
-    if known is not None:
-        return json.loads(known)
-    value = compute()
-    if all(_is_still(path, content) for (path, _), content in zip(files, contents, strict=True)):
-        index.store(kept, key, json.dumps(value))
-    return value
+    return _kept(
+        key, compute, lambda: all(_is_still(path, content) for content, (path, _) in pairs)
+    )
 
 
 def remembered_result(fact: str, of: str, compute: Callable[[], Any]) -> Any:
     """``compute()``, or its stored result; the value must be JSON and follow from ``of`` alone."""
-    kept, key = _index(), key_of(fact, of)
+    return _kept(key_of(fact, of), compute, lambda: True)
+
+
+def _kept(key: str, compute: Callable[[], Any], holds: Callable[[], bool]) -> Any:
+    """What is stored under ``key``, or the computed value, stored if it ``holds`` afterwards."""
+    kept = _index()
     known = index.recall(kept, key)
     if known is not None:
         return json.loads(known)
     value = compute()
-    index.store(kept, key, json.dumps(value))
+    if holds():
+        index.store(kept, key, json.dumps(value))
     return value
 
 

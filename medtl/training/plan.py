@@ -293,8 +293,7 @@ def read_data(draft: Draft, reporter: Reporter) -> PlannedData:
     cohort = usable_cases(draft.stages, cohort, reporter)
     # The first bad case in order is reported.
     read = in_threads(lambda case: check_case(case, modalities), cohort.cases)
-    if config.groups is not None:
-        cohort = with_groups(cohort, config.groups, reporter)
+    cohort = with_groups(cohort, config.groups, reporter)
     cohort = with_sharers_joined(cohort, modalities, reporter)
     split = split_as_asked(config, cohort, reporter)
     split = with_budget(split, config, draft.request.target, cohort)

@@ -45,7 +45,7 @@ def without_masks(names: Sequence[str], root: Path, notes: list[str]) -> list[st
     if not masks:
         return list(names)
     kept = sorted(set(names) - set(masks))
-    lone = [name for name in kept if _called_mask(_last(stem_of(name)))]
+    lone = [name for name in kept if image_of(_last(stem_of(name)))]
     if lone:
         raise DataError(
             f"{root / lone[0]}: is called a mask, and has no image beside it; fetch the image, or "
@@ -68,8 +68,10 @@ def _is_mask(stem: str, stems: Iterable[str], anywhere: Iterable[str]) -> bool:
     return last in anywhere or bool(match and match["image"] in anywhere)
 
 
-def _called_mask(last: str) -> bool:
-    return bool(_AFTER.fullmatch(last) or _BEFORE.fullmatch(last))
+def image_of(last: str) -> str:
+    """What a mask's name, such as ``X_mask`` or ``mask_X``, calls its image; "" for no mask's."""
+    match = _AFTER.fullmatch(last) or _BEFORE.fullmatch(last)
+    return match["image"] if match else ""
 
 
 def _in_mask_folder(stem: str) -> bool:

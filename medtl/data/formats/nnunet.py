@@ -25,7 +25,8 @@ from medtl.data.formats.masks import without_masks
 from medtl.errors import DataError, shortened
 from medtl.runtime.files import real_path
 
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+#: A name without its suffix: the case, and the number of the channel.
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def read_nnunet(path: Path, content: Mapping[str, Any], ignored: Sequence[str] = ()) -> Listing:
@@ -225,7 +226,7 @@ def has_numbers(folder: Path, image: str) -> bool:
 
 
 def _channel(path: Path) -> re.Match[str] | None:
-    return _CHANNEL.fullmatch(stem(path))
+    return CHANNEL.fullmatch(stem(path))
 
 
 def _grouped(folder: Path) -> dict[str, dict[int, Path]]:

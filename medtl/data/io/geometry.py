@@ -112,7 +112,7 @@ def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
         if header.shape != reference.shape:
             aspect, a, b = "shape", _joined(reference.shape), _joined(header.shape)
             advice = "resample them to the same grid first"
-        elif _same_place(reference, header):
+        elif same_place(header.shape, reference.affine, header.affine):
             continue
         else:
             aspect, a, b = _differing_affines(reference, header)
@@ -126,7 +126,7 @@ def check_same_grid(case: Case, headers: Mapping[str, Header]) -> None:
 
 def same_grid(a: Header, b: Header) -> bool:
     """Whether two images have one shape and, but for rounding, one place."""
-    return a.shape == b.shape and _same_place(a, b)
+    return a.shape == b.shape and same_place(a.shape, a.affine, b.affine)
 
 
 def lost_header(a: Header, b: Header) -> bool:
@@ -139,20 +139,24 @@ def axis_codes(affine: NDArray[np.float64]) -> str:
     return "".join(map(str, orientations.aff2axcodes(affine)))
 
 
-def _corners_mm(header: Header) -> NDArray[np.float64]:
-    corners = np.array(list(product(*((0, n - 1) for n in header.shape))), dtype=float)
-    return np.asarray(corners @ header.affine[:3, :3].T + header.affine[:3, 3])
+def away_mm(
+    shape: Sequence[int], a: NDArray[np.float64], b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The way from each corner of a grid with affine ``a`` to that with affine ``b``, a row each,
+    the first voxel's first."""
+    corners = np.array(list(product(*((0, n - 1) for n in shape))), dtype=float)
+    ends = (corners @ affine[:3, :3].T + affine[:3, 3] for affine in (a, b))
+    return np.asarray(-np.subtract(*ends))
 
 
 def _gaps_mm(a: Header, b: Header) -> NDArray[np.float64]:
     """How far the corners of two grids lie apart, the first voxels' first."""
-    return np.asarray(np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1))
+    return np.asarray(np.linalg.norm(away_mm(a.shape, a.affine, b.affine), axis=1))
 
 
-def _same_place(a: Header, b: Header) -> bool:
+def same_place(shape: Sequence[int], a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
     """Whether the corners of two grids lie within the tolerated shares of a voxel."""
-    away_mm = _corners_mm(b) - _corners_mm(a)
-    voxels = np.abs(away_mm @ np.linalg.inv(a.affine[:3, :3]).T).max(axis=1)
+    voxels = np.abs(away_mm(shape, a, b) @ np.linalg.inv(a[:3, :3]).T).max(axis=1)
     return bool(voxels[0] <= ORIGIN_TOLERANCE and voxels.max() < CORNER_TOLERANCE)
 
 

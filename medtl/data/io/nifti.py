@@ -340,13 +340,18 @@ def volume_shape(image: Nifti1Image, file: ImageFile) -> tuple[int, int, int]:
     return axes[0], axes[1], axes[2]
 
 
+def space_unit(image: Nifti1Image) -> int:
+    """The number of the unit of lengths, as NIfTI counts them: 0 none, 1 m, 2 mm, 3 micron."""
+    return int(image.header["xyzt_units"]) & _SPACE_UNIT
+
+
 def checked_affine(image: Nifti1Image, path: Path) -> NDArray[np.float64]:
     """The affine in mm, whatever unit the header names.
 
     Raises DataError if it is not finite, invertible and of possible spacing.
     """
     affine = np.array(image.affine, dtype=np.float64)
-    unit = _UNITS.get(int(image.header["xyzt_units"]) & _SPACE_UNIT)
+    unit = _UNITS.get(space_unit(image))
     if unit:
         affine[:3] *= unit[1]
     spacing_mm = voxel_sizes(affine)

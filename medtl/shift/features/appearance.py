@@ -9,6 +9,7 @@ import numpy as np
 
 from medtl.data.io.grids import bounding_box
 from medtl.data.subset import evenly_spaced
+from medtl.data.voxel_size import thickest_axis
 from medtl.shift.contract import FeatureExtractor, FeatureRows, FeatureSettings, View
 from medtl.shift.features.intensity import contrast_columns, scale_columns
 from medtl.shift.features.region import (
@@ -71,7 +72,7 @@ def _statistics(part: Foreground) -> dict[str, float]:
 
 def _slices(view: View) -> list[Foreground]:
     image_IJK, foreground_IJK, step = view.image_CIJK[0], foreground_mask(view), voxel_step(view)
-    across = 2 - int(np.argmax([round(edge, 3) for edge in step[::-1]]))
+    across = thickest_axis(step)
     others = tuple(axis for axis in range(3) if axis != across)
     area = np.count_nonzero(foreground_IJK, axis=others)
     enough = np.flatnonzero(area >= LEAST_FOREGROUND * area.max())

@@ -77,8 +77,7 @@ def _cases(folder: StudyFolder, catalog: Catalog) -> tuple[TrainConfig, Domain, 
         required=domain.modalities,
         segmented=True,
     )
-    if config.groups is not None:
-        cohort = with_groups(cohort, config.groups, recorder)
+    cohort = with_groups(cohort, config.groups, recorder)
     cohort = with_sharers_joined(cohort, domain.modalities, recorder)
     labelled = [case for case in cohort.cases if case.labelled]
     return config, domain, select(domain, labelled)
