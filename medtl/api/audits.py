@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from medtl.api.settings import Where, path_or_none
 from medtl.audit.report.result import Audit
 from medtl.audit.request import build_request
@@ -42,6 +44,6 @@ def audit(
 
     recorder = Recorder(silent=not verbose)
     found = audit_data(request, catalog or load_catalog(), recorder)
-    if folder is None:
-        return found
-    return found.in_folder(write_audit(found, folder, request.to_json(), recorder))
+    if folder is not None:
+        folder = write_audit(found, folder, request.to_json(), recorder)
+    return replace(found, folder=folder)

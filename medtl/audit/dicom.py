@@ -13,14 +13,10 @@ import numpy as np
 
 from medtl.audit.findings import Finding
 from medtl.data.case import Cohort
-from medtl.data.dicom.convert import convert_studies
-from medtl.data.dicom.joined import LIST
-from medtl.data.dicom.label_maps import LabelMaps
+from medtl.data.convert import studies_as_cases
 from medtl.data.dicom.series import Series, find_series
 from medtl.data.dicom.stacks import Stack
 from medtl.data.dicom.study import made_up, uid_of
-from medtl.data.task import bound
-from medtl.data.tasks.segmentation import Segmentation
 from medtl.errors import DataError
 
 #: A gap between slices, as a share of their thickness.
@@ -48,23 +44,12 @@ def read_dicom(root: Path) -> tuple[Cohort | None, list[Finding]]:
         findings += _of_series(name, series)
     for name, own in studies.items():
         findings += _of_study(name, own)
-    task = Segmentation()
     try:
-        done = convert_studies(
-            root,
-            None,
-            (),
-            task.image_path,
-            whole=False,
-            listing=LIST,
-            labels=LabelMaps(task.target_path, needed=False),
-            own_grids=True,
-        )
+        done, cohort = studies_as_cases(root, own_grids=True)
     except DataError as error:
         return None, [*findings, Finding("layout", (), str(error))]
     findings += [Finding("layout", (name,), why) for name, why in done.failed.items()]
-    listed = bound(task.for_images(), done.folder)
-    return done.placed(listed.cases(done.folder, need_target=False)), findings
+    return done.placed(cohort), findings
 
 
 def _of_series(study: str, series: Series) -> Iterator[Finding]:

@@ -79,8 +79,8 @@ def _below(root: Path, catalog: Catalog, task: str | None) -> Inventory:
         raise DataError(f"{root}: {what}; name a folder of images")
     if looks_like_dicom(root):
         cohort, findings = read_dicom(root)
-        cases = cohort.cases if cohort else ()
-        return Inventory(cases, {}, tuple(findings), cohort.notes if cohort else ())
+        cases, notes = (cohort.cases, cohort.notes) if cohort else ((), ())
+        return Inventory(cases, {}, tuple(findings), notes)
     findings = []
     paths = _images(root, findings)
     if not paths and findings:
@@ -95,13 +95,8 @@ def _below(root: Path, catalog: Catalog, task: str | None) -> Inventory:
     synthetic = bool(read_index(root).get("synthetic"))
     if cohort is None:
         return Inventory(tuple(named), {}, tuple(findings), (), synthetic)
-    return Inventory(
-        tuple(_together(named, cohort.cases)),
-        {},
-        tuple(findings),
-        cohort.notes,
-        cohort.synthetic or synthetic,
-    )
+    cases = tuple(_together(named, cohort.cases))
+    return Inventory(cases, {}, tuple(findings), cohort.notes, cohort.synthetic or synthetic)
 
 
 def _images(root: Path, findings: list[Finding]) -> list[Path]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtl.data.formats.case_list import is_nifti
-from medtl.data.formats.masks import says_mask, stem_of
+from medtl.data.formats.masks import image_of, says_mask, stem_of
+from medtl.data.formats.nnunet import CHANNEL
 from medtl.data.formats.parts import kind_of, words_of
 from medtl.data.modality import ALIASES, CANONICAL, Modality
 
@@ -34,10 +35,8 @@ _HOLDERS = re.compile(r"(images?|labels?|masks?)(tr|ts|val)?", re.IGNORECASE)
 #: The time of a scan.
 _TIMES = frozenset(("pre", "post", "baseline", "followup", "before", "after"))
 
-#: The channel of nnU-Net's names.
-_NUMBER = re.compile(r"(?P<id>.+)_(?P<number>\d{4})")
-
-_MASK_OF_PICTURE = re.compile(r"(?P<image>.+)[ _.-](mask|seg|label|gt)", re.IGNORECASE)
+#: Folders where nnU-Net's numbers are channels: elsewhere they may count the patients.
+_NUMBERED = re.compile(r"images(tr|ts|val)", re.IGNORECASE)
 
 _TCGA = re.compile(r"TCGA[-_](?P<site>[A-Z0-9]{2})[-_](?P<subject>[A-Z0-9]{4})", re.IGNORECASE)
 
@@ -69,9 +68,10 @@ def read_name(relative: Path) -> Name:
     ('', 'hippocampus_001')
     """
     stem, folders = stem_of(relative.name), relative.parts[:-1]
-    number = _NUMBER.fullmatch(stem)
+    channels = any(map(_NUMBERED.fullmatch, folders))
+    number = CHANNEL.fullmatch(stem) if channels else None
     if number:
-        stem = number["id"]
+        stem = number["case"]
     volume = is_nifti(relative.name)
     words = _SPLIT.split(stem) if volume else []
     contrast, mask = IMAGE, says_mask(stem) or any(map(_holds_masks, folders))
@@ -86,8 +86,7 @@ def read_name(relative: Path) -> Name:
             kept.append(word)
     own = [name for name in folders if not _HOLDERS.fullmatch(name)]
     rest = "_".join(kept)
-    if beside := _MASK_OF_PICTURE.fullmatch(rest):
-        rest = beside["image"]
+    rest = image_of(rest) or rest
     time = len(kept) == 1 and rest.lower() in _TIMES
     names = [own[-1]] if own and (not rest or time) else []
     case = "_".join([*names, rest] if rest else names) or stem
@@ -99,7 +98,7 @@ def read_name(relative: Path) -> Name:
         site=tcga["site"].upper() if tcga else "",
         part=next(filter(None, map(kind_of, folders)), ""),
         modality=contrast,
-        channel=number["number"] if number else "",
+        channel=number["channel"] if number else "",
         mask=mask,
     )
 

@@ -3,7 +3,8 @@
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 J. Artif. Intell. Res. 70. A case counts as mislabelled where the probability of another class
 reaches the mean that its own cases have, and is the largest of those that do; of these the ones
-with the least probability of their own class are told, as many as the confident joint estimates.
+with the least probability of their own class are reported, as many as the confident joint
+estimates.
 
 Axes: N case, F feature, K class.
 """
@@ -15,15 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.measured import Measured
-from medtl.audit.checks.shortcuts import FEWEST, FEWEST_OF_CLASS, FOLDS
+from medtl.audit.checks.measured import textures
+from medtl.audit.checks.shortcuts import FEWEST, FEWEST_OF_CLASS, FOLDS, Learnt
+from medtl.audit.facts.model import ImageFacts
 from medtl.audit.findings import Finding
 from medtl.audit.search.thumbnails import unpacked
 
 Probabilities = NDArray[np.float64]
 
-#: A case told as mislabelled has at most this probability of its own class, and at least that of
-#: another one.
+#: A case is reported if the probability of its own class is at most the first, and that of another
+#: class at least the second.
 MOST_OWN, LEAST_OTHER = 0.05, 0.8
 
 #: Share of the cases that the classifier has right, below which it says nothing of single ones.
@@ -33,16 +35,21 @@ LEAST_RIGHT = 0.7
 COMPONENTS = 40
 
 
-def check_classes(cohort: Sequence[Measured], groups: Mapping[str, str]) -> Iterator[Finding]:
-    """Likely mislabelled cases, by a logistic regression over thumbnails and intensities."""
-    own = [one for one in cohort if one.case.class_name and _usable(one)]
-    names = [one.case.class_name for one in own]
+def check_classes(every: Sequence[Learnt], groups: Mapping[str, str]) -> Iterator[Finding]:
+    """Likely mislabelled cases, by a logistic regression over thumbnails and intensities.
+
+    Args:
+        every: all pictures, or all volumes.
+        groups: case -> its group of copies, which stays on one side of every fold.
+    """
+    own = [(one, facts) for one, facts in every if one.case.class_name]
+    names = [one.case.class_name for one, _ in own]
     classes, truth_N, counts = np.unique(names, return_inverse=True, return_counts=True)
-    group_N = np.unique([groups[one.case.id] for one in own], return_inverse=True)[1]
+    group_N = np.unique([groups[one.case.id] for one, _ in own], return_inverse=True)[1]
     few = len(own) < FEWEST or len(classes) < 2 or counts.min() < FEWEST_OF_CLASS
     if few or len(np.unique(group_N)) < 2 * FOLDS:
         return
-    probability_NK = _out_of_folds(_features(own), truth_N, group_N)
+    probability_NK = _out_of_folds(_features([facts for _, facts in own]), truth_N, group_N)
     if float(np.mean(probability_NK.argmax(axis=1) == truth_N)) < LEAST_RIGHT:
         return
     for number in mislabelled(probability_NK, truth_N):
@@ -53,8 +60,9 @@ def check_classes(cohort: Sequence[Measured], groups: Mapping[str, str]) -> Iter
                 f"{classes[truth_N[number]]}, probability {mine:.2f}; "
                 f"{classes[likely]} {probability_NK[number, likely]:.2f}"
             )
-            name = next(iter(own[number].case.images))
-            yield own[number].found("mislabelled", seen, name, score=1 - mine)
+            one, _ = own[number]
+            name = next(iter(one.case.images))
+            yield one.found("mislabelled", seen, name, score=1 - mine)
 
 
 def mislabelled(probability_NK: Probabilities, truth_N: NDArray[np.int64]) -> list[int]:
@@ -90,28 +98,18 @@ def confident_joint(probability_NK: Probabilities, truth_N: NDArray[np.int64]) -
     return np.asarray(joint_KK / sums_K * given_K[:, None])
 
 
-def _usable(one: Measured) -> bool:
-    return any(facts.content for facts in one.facts.images.values())
-
-
-def _features(own: Sequence[Measured]) -> NDArray[np.float64]:
+def _features(images: Sequence[ImageFacts]) -> NDArray[np.float64]:
     """Thumbnails by their principal components, and statistics of the intensities."""
-    rows = []
-    columns: list[str] = []
-    small = []
-    for one in own:
-        facts = next(facts for facts in one.facts.images.values() if facts.content)
-        columns = columns or list(facts.texture)
-        rows.append([facts.texture.get(key, 0.0) for key in columns])
-        image = unpacked(facts.thumbnail, facts.flat).astype(np.float32)
-        step = 4 if facts.flat else 2
-        small.append(image[(slice(None, None, step),) * image.ndim].ravel())
     from sklearn.decomposition import PCA
 
-    table = np.stack(small)
-    components = min(COMPONENTS, len(own) // 4, table.shape[1])
-    shown = PCA(components, random_state=0, svd_solver="randomized").fit_transform(table)
-    return np.column_stack([shown, np.array(rows)])
+    flat = images[0].flat
+    step = slice(None, None, 4 if flat else 2)
+    looks = np.stack([unpacked(facts.thumbnail, flat) for facts in images])
+    small = looks[(slice(None), *(step,) * (looks.ndim - 1))].reshape(len(images), -1)
+    components = min(COMPONENTS, len(images) // 4, small.shape[1])
+    model = PCA(components, random_state=0, svd_solver="randomized")
+    shown = model.fit_transform(small.astype(np.float32))
+    return np.column_stack([shown, textures(images).rows])
 
 
 def _out_of_folds(

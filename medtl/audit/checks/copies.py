@@ -7,24 +7,24 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl.audit.checks.measured import FEWEST, Measured
 from medtl.audit.facts.model import ImageFacts
 from medtl.audit.findings import Finding
 from medtl.audit.names import numbered
 from medtl.audit.search.copies import Copy, copies_of_pictures, copies_of_volumes
-from medtl.audit.search.thumbnails import unpacked
+from medtl.audit.search.thumbnails import as_rows, unpacked
 from medtl.data.duplicates import joined
 from medtl.runtime.cache import remembered_result
 
 #: Part of the cache key; raise it whenever the search changes.
-_FACT = "audit copies 1"
+_FACT = "audit copies 2"
 
-#: Median correlation from which neighbouring slices of patients are told.
+#: Median correlation from which neighbouring slices of patients are reported.
 ALIKE = 0.7
 
 #: Slices of a patient whose numbers differ by this much are neighbours.
@@ -55,6 +55,11 @@ class Pair:
         return self.first.facts.content == self.second.facts.content
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """Larger for images that are more alike."""
+        return self.identical, self.correlation
+
+    @property
     def files(self) -> tuple[Path, ...]:
         return self.first.path, self.second.path
 
@@ -69,10 +74,7 @@ def find_pairs(cohort: Sequence[Measured]) -> list[Pair]:
     best: dict[tuple[str, str], Pair] = {}
     for pair in (*_pairs(seen, flat=True), *_pairs(seen, flat=False)):
         known = best.get(pair.cases)
-        if known is None or (pair.identical, pair.correlation) > (
-            known.identical,
-            known.correlation,
-        ):
+        if known is None or pair.rank > known.rank:
             best[pair.cases] = pair
     return list(best.values())
 
@@ -123,23 +125,17 @@ def check_neighbours(cohort: Sequence[Measured]) -> Iterator[Finding]:
     alike = []
     for own in slices.values():
         own.sort(key=lambda pair: pair[0])
-        rows = [_row(seen) for _, seen in own]
+        rows = as_rows(np.stack([unpacked(seen.facts.thumbnail, flat=True) for _, seen in own]))
         for n in range(len(own) - 1):
             if own[n + 1][0] - own[n][0] == 1:
                 alike.append(float(rows[n] @ rows[n + 1]))
     if len(alike) >= FEWEST and float(np.median(alike)) > ALIKE:
         count = sum(map(len, slices.values()))
-        told = (
+        text = (
             f"{count} slices of {len(slices)} patients; neighbours correlate by "
             f"{np.median(alike):.2f} (median)"
         )
-        yield Finding("neighbouring-slices", (), told, (), float(np.median(alike)))
-
-
-def _row(seen: Seen) -> NDArray[np.float64]:
-    levels = unpacked(seen.facts.thumbnail, flat=True).astype(np.float64).ravel()
-    levels -= levels.mean()
-    return levels / max(float(np.linalg.norm(levels)), 1e-12)
+        yield Finding("neighbouring-slices", (), text, (), float(np.median(alike)))
 
 
 def groups_of_cases(cohort: Sequence[Measured], pairs: Iterable[Pair]) -> dict[str, str]:
@@ -175,11 +171,10 @@ def _pairs(seen: Sequence[Seen], flat: bool) -> list[Pair]:
     search = copies_of_pictures if flat else copies_of_volumes
     digest = hashlib.blake2b(repr(thumbnails.shape).encode() + thumbnails.tobytes()).hexdigest()
     rows = remembered_result(_FACT, digest, lambda: [astuple(one) for one in search(thumbnails)])
-    copies = [Copy(*row) for row in rows]
-    known = {(one.first, one.second) for one in copies}
-    equal = [Copy(a, b, 1.0, "") for a, b in _equal(own) if (a, b) not in known]
-    found = [Pair(own[one.first], own[one.second], one.correlation, one.way) for one in copies]
-    found += [Pair(own[one.first], own[one.second], 1.0, "") for one in equal]
+    copies = {(one.first, one.second): one for one in (Copy(*row) for row in rows)}
+    for a, b in _equal(own):
+        copies.setdefault((a, b), Copy(a, b, 1.0, ""))
+    found = (Pair(own[a], own[b], one.correlation, one.way) for (a, b), one in copies.items())
     return [pair for pair in found if pair.cases[0] != pair.cases[1]]
 
 
@@ -188,8 +183,7 @@ def _equal(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
     for number, one in enumerate(seen):
         by_content[one.facts.content].append(number)
     for same in by_content.values():
-        for n, a in enumerate(same):
-            yield from ((a, b) for b in same[n + 1 :])
+        yield from combinations(same, 2)
 
 
 def _neighbours(pair: Pair) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from medtl.audit.checks.measured import Measured, each_image, usual
-from medtl.audit.facts.cases import LABEL, fits
-from medtl.audit.facts.model import ImageFacts, Placement
+from medtl.audit.facts.headers import one_grid
+from medtl.audit.facts.model import LABEL, ImageFacts, Placement
 from medtl.audit.findings import Finding
 
 #: Voxels of shorter or longer edges (mm), and images of longer ones, show no patient.
@@ -91,12 +91,8 @@ def _rounded(grid: Placement) -> str:
 def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     grid = facts.placement
     cube = max(grid.spacing_mm) <= CUBE * min(grid.spacing_mm)
-    few = facts.slices < FEW * max(grid.shape)
-    if (
-        cube
-        and min(grid.shape) >= FEWEST_VOXELS
-        and facts.thick > (MOST_OF_FEW if few else MOST_CHANGE)
-    ):
+    most = MOST_OF_FEW if facts.slices < FEW * max(grid.shape) else MOST_CHANGE
+    if cube and min(grid.shape) >= FEWEST_VOXELS and facts.thick > most:
         seen = (
             f"{name}: voxels are said to be cubes, but change {facts.thick:.1f} times as much from "
             "slice to slice as within slices"
@@ -132,23 +128,18 @@ def _is_inner(number: int, facts: ImageFacts) -> bool:
 
 
 def _grids(one: Measured) -> Iterator[Finding]:
-    images = one.facts.images
-    names = list(images)
-    odd = [n for n in names[1:] if not fits(images[n].placement, images[names[0]].placement)]
+    grids = {name: facts.placement for name, facts in one.facts.images.items()}
+    if not grids:
+        return
+    name, first = next(iter(grids.items()))
+    odd = [other for other, grid in grids.items() if not one_grid(first, grid)]
     if odd:
-        seen = f"{_described(images[names[0]])} for {names[0]}; " + "; ".join(
-            f"{_described(images[name])} for {name}" for name in odd
-        )
-        yield one.found("mixed-grids", seen, names[0], *odd)
+        seen = "; ".join(f"{_grid(grids[each])} for {each}" for each in (name, *odd))
+        yield one.found("mixed-grids", seen, name, *odd)
     label = one.facts.label
-    if label and names and not any(fits(images[n].placement, label.placement) for n in names):
-        first = images[names[0]].placement
+    if label and not any(one_grid(grid, label.placement) for grid in grids.values()):
         seen = f"{_grid(label.placement)}; the image {_grid(first)}{_away(first, label.placement)}"
-        yield one.found("label-grid", seen, LABEL, names[0])
-
-
-def _described(facts: ImageFacts) -> str:
-    return _grid(facts.placement)
+        yield one.found("label-grid", seen, LABEL, name)
 
 
 def _grid(grid: Placement) -> str:

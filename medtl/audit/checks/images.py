@@ -16,6 +16,7 @@ from medtl.audit.checks.measured import (
     by_modality,
     deviations,
     each_image,
+    textures,
 )
 from medtl.audit.facts.model import ImageFacts
 from medtl.audit.findings import Finding
@@ -41,7 +42,8 @@ MOST_FOLDS = 10
 #: Least spread of a feature that counts, and the most deviations that it counts for.
 LEAST_DEVIATION, MOST_DEVIATION = 0.05, 50.0
 
-#: Mean deviation of an outlier: at least this, and so many times what most images stay below.
+#: Least mean deviation of an outlier; or, if that is more, TIMES the deviation that a share of MOST
+#: images stay below.
 DISTANT, TIMES, MOST = 3.0, 2.0, 0.8
 
 
@@ -49,9 +51,10 @@ def check_images(cohort: Sequence[Measured]) -> Iterator[Finding]:
     """Constant, broken and odd intensities."""
     for one, name, facts in each_image(cohort):
         yield from _voxels(one, name, facts)
-        pairs = [f"{a} and {b}" for a, b in one.facts.equal if a == name]
-        if pairs:
-            yield one.found("identical-channels", ", ".join(pairs), *one.facts.equal[0])
+        same = [b for a, b in one.facts.equal if a == name]
+        if same:
+            seen = ", ".join(f"{name} and {other}" for other in same)
+            yield one.found("identical-channels", seen, name, *same)
     for name, group in by_modality(cohort).items():
         varied = [(one, facts) for one, facts in group if facts.content]
         yield from _scales(name, varied)
@@ -85,7 +88,7 @@ Group = Sequence[tuple[Measured, ImageFacts]]
 
 
 def _scales(name: str, group: Group) -> Iterator[Finding]:
-    """Two groups of images whose intensities differ by a factor: the smaller one is told.
+    """Two groups of images whose intensities differ by a factor: the smaller one is reported.
 
     They are groups by their values, or by the type that they are stored in.
     """
@@ -95,16 +98,16 @@ def _scales(name: str, group: Group) -> Iterator[Finding]:
     order = np.argsort(values, kind="stable")
     gaps = np.diff(values[order])
     widest = int(gaps.argmax())
-    told: list[int] = []
+    smaller: list[int] = []
     if 10 ** float(gaps[widest]) > OTHER_SCALE:
-        told = _fewer(order[: widest + 1].tolist(), order[widest + 1 :].tolist())
-        yield _scale(name, group, told, 10 ** float(gaps[widest]), "")
+        smaller = _fewer(order[: widest + 1].tolist(), order[widest + 1 :].tolist())
+        yield _scale(name, group, smaller, 10 ** float(gaps[widest]), "")
     types = sorted({facts.placement.stored for _, facts in group})
     if len(types) == 2:
         sides = [[n for n, (_, f) in enumerate(group) if f.placement.stored == t] for t in types]
         factor = 10 ** abs(float(np.median(values[sides[0]]) - np.median(values[sides[1]])))
         few = _fewer(*sides)
-        if factor > OTHER_SCALE / 2 and sorted(few) != sorted(told):
+        if factor > OTHER_SCALE / 2 and sorted(few) != sorted(smaller):
             stored = f", stored as {group[few[0]][1].placement.stored}"
             yield _scale(name, group, few, factor, stored)
 
@@ -117,14 +120,14 @@ def _fewer(one: list[int], other: list[int]) -> list[int]:
     return one if len(one) <= len(other) else other
 
 
-def _scale(name: str, group: Group, told: Sequence[int], factor: float, stored: str) -> Finding:
-    rest = sorted(set(range(len(group))) - set(told))
+def _scale(name: str, group: Group, few: Sequence[int], factor: float, stored: str) -> Finding:
+    rest = sorted(set(range(len(group))) - set(few))
     seen = (
-        f"{name}: {len(told)} of {len(group)} images reach {_reach(group, told)}{stored}, the "
+        f"{name}: {len(few)} of {len(group)} images reach {_reach(group, few)}{stored}, the "
         f"others {_reach(group, rest)}"
     )
-    cases = tuple(group[n][0].case.id for n in told)
-    files = tuple(group[n][0].path_of(name) for n in told)
+    cases = tuple(group[n][0].case.id for n in few)
+    files = tuple(group[n][0].path_of(name) for n in few)
     return Finding("intensity-scale", cases, seen, files, factor)
 
 
@@ -149,8 +152,7 @@ def _outliers(name: str, group: Group) -> Iterator[Finding]:
     patients = {one.case.patient for one, _ in group}
     if len(group) < OUTLIERS_FROM or (group[0][1].flat and len(patients) < len(group) / 2):
         return  # of the slices of a patient the first and last ones are unlike the others
-    columns = [key for key in group[0][1].texture if key.startswith(_APPEARANCE)]
-    table = np.array([[facts.texture.get(key, 0.0) for key in columns] for _, facts in group])
+    columns, table = textures([facts for _, facts in group], _APPEARANCE)
     away = np.abs(np.column_stack([deviations(row, LEAST_DEVIATION) for row in table.T]))
     distance = np.sqrt(np.square(np.minimum(away, MOST_DEVIATION)).mean(axis=1))
     least = max(DISTANT, TIMES * float(np.quantile(distance, MOST)))
@@ -170,17 +172,11 @@ def _swapped(cohort: Sequence[Measured]) -> Iterator[Finding]:
     whole = [one for one in cohort if all(_shown(one, name) for name in names)]
     if len(names) < 2 or len(whole) < FEWEST:
         return
-    first = whole[0].facts.images[names[0]]
-    if first.flat:
+    images = [one.facts.images[name] for one in whole for name in names]
+    if images[0].flat:
         return
-    columns = [key for key in first.texture if key.startswith(_APPEARANCE)]
-    table = np.array(
-        [
-            [[one.facts.images[name].texture.get(key, 0.0) for key in columns] for name in names]
-            for one in whole
-        ]
-    )
-    logs = _log_probabilities(table)
+    rows = textures(images, _APPEARANCE).rows
+    logs = _log_probabilities(rows.reshape(len(whole), len(names), -1))
     for one, own in zip(whole, logs, strict=True):
         for a, b in combinations(range(len(names)), 2):
             gain = float(own[a, b] + own[b, a] - own[a, a] - own[b, b])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from medtl.audit.checks.measured import FAR, FEWEST, USUAL, Measured, deviations
 from medtl.audit.checks.places import AXES, WAYS, check_places
-from medtl.audit.facts.cases import LABEL
 from medtl.audit.facts.labels import MOST_VALUES
-from medtl.audit.facts.model import LabelFacts, Structure
+from medtl.audit.facts.model import LABEL, LabelFacts, Structure
 from medtl.audit.findings import Finding
 
 #: A part of at most this many voxels is a speck, beside one of many more.
@@ -80,26 +79,20 @@ def _values(one: Measured, facts: LabelFacts) -> Iterator[Finding]:
 
 def _unknown(group: Sequence[Labelled]) -> Iterator[Finding]:
     """Values that the task does not know, or that one case alone has among many."""
-    holders: dict[int, list[Measured]] = defaultdict(list)
-    for one, facts in group:
-        for structure in facts.structures:
-            holders[structure.value].append(one)
+    held = Counter(structure.value for _, facts in group for structure in facts.structures)
     for one, facts in group:
         if facts.fractional:
             continue
-        known = one.case.labels
-        odd = [
-            value
-            for value in (structure.value for structure in facts.structures)
-            if (value not in known if known else _is_rare(value, holders, group))
-        ]
+        values, known = [structure.value for structure in facts.structures], one.case.labels
+        if known:
+            odd, why = [value for value in values if value not in known], "the task does not know"
+        elif len(group) >= FEWEST:
+            odd, why = [value for value in values if held[value] == 1], "no other case has"
+        else:
+            continue
         if odd:
             listed = ", ".join(map(str, odd))
-            yield one.found("label-values", f"value {listed}, which no other case has", LABEL)
-
-
-def _is_rare(value: int, holders: dict[int, list[Measured]], group: Sequence[Labelled]) -> bool:
-    return len(group) >= FEWEST and len(holders[value]) == 1
+            yield one.found("label-values", f"value {listed}, which {why}", LABEL)
 
 
 def _empty(group: Sequence[Labelled]) -> Iterator[Finding]:
@@ -107,20 +100,13 @@ def _empty(group: Sequence[Labelled]) -> Iterator[Finding]:
     if len(empty) <= COMMON * len(group):
         for one in empty:
             yield one.found("empty-label", "no voxel has a label", LABEL)
-    held: dict[str, int] = defaultdict(int)
     owned = [_structures(one, facts) for one, facts in group]
-    for own in owned:
-        for name in own:
-            held[name] += 1
+    held = Counter(name for own in owned for name in own)
+    expected = [name for name, count in held.items() if count >= USUAL * len(group)]
     for (one, _), own in zip(group, owned, strict=True) if len(group) >= FEWEST else ():
-        lacking = [name for name, count in held.items() if _is_usual(count, group)]
-        lacking = [name for name in lacking if name not in own]
+        lacking = [name for name in expected if name not in own]
         if own and lacking:
             yield one.found("missing-structure", f"no voxel of {', '.join(lacking)}", LABEL)
-
-
-def _is_usual(count: int, group: Sequence[Labelled]) -> bool:
-    return count >= USUAL * len(group)
 
 
 def _structures(one: Measured, facts: LabelFacts) -> list[str]:

@@ -9,14 +9,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.facts.model import CaseFacts, ImageFacts
+from medtl.audit.facts.model import LABEL, CaseFacts, ImageFacts
 from medtl.audit.findings import Finding
 from medtl.data.case import Case
+from medtl.data.modality import Modality
+from medtl.shift.features.texture import MAD
 
 #: Fewer cases have no usual value.
 FEWEST = 5
@@ -26,8 +28,6 @@ USUAL = 0.8
 
 #: Normal deviations, by the median absolute deviation, from which a case is unlike the others.
 FAR = 6.0
-
-_NORMAL = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,22 @@ class Measured:
 
     def path_of(self, name: str) -> Path:
         """The file of a modality, or of the label map."""
-        file = self.case.images.get(name) or self.case.target or self.case.mask  # type: ignore[call-overload]
-        assert file is not None
-        return Path(file.path)
+        label = self.case.target or self.case.mask
+        file = label if name == LABEL else self.case.images[Modality(name)]
+        assert file is not None  # facts of labels have a file
+        return file.path
 
     def found(self, kind: str, seen: str, *names: str, score: float | None = None) -> Finding:
         """A finding about this case and the files of these modalities."""
         files = tuple(dict.fromkeys(self.path_of(name) for name in names))
         return Finding(kind, (self.case.id,), seen, files, score)
+
+
+class Textures(NamedTuple):
+    """Names of features, and a row of them for each image."""
+
+    columns: list[str]
+    rows: NDArray[np.float64]
 
 
 def each_image(cohort: Iterable[Measured]) -> Iterator[tuple[Measured, str, ImageFacts]]:
@@ -79,9 +87,23 @@ def deviations(values: Sequence[float], least: float = 0.0) -> NDArray[np.float6
         least: a deviation below which the values count as equal.
     """
     values_N = np.asarray(values, dtype=np.float64)
-    middle = np.median(values_N)
-    spread = max(_NORMAL * float(np.median(np.abs(values_N - middle))), least, 1e-12)
-    return np.asarray((values_N - middle) / spread)
+    middle, spread = middle_and_spread(values_N)
+    return np.asarray((values_N - middle) / max(float(spread), least, 1e-12))
+
+
+def middle_and_spread(
+    values_N: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The median over the cases, and the robust standard deviation around it."""
+    middle = np.median(values_N, axis=0)
+    return middle, np.asarray(MAD * np.median(np.abs(values_N - middle), axis=0))
+
+
+def textures(images: Sequence[ImageFacts], families: tuple[str, ...] = ("",)) -> Textures:
+    """The features of the images' appearance; ``families``: what their names begin with."""
+    columns = [key for key in images[0].texture if key.startswith(families)]
+    rows = [[facts.texture.get(key, 0.0) for key in columns] for facts in images]
+    return Textures(columns, np.array(rows))
 
 
 def grouped(findings: Iterable[Finding], cohort: Sequence[Measured]) -> list[Finding]:

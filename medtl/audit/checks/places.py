@@ -16,9 +16,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.measured import FEWEST, Measured
-from medtl.audit.facts.cases import LABEL
-from medtl.audit.facts.model import LabelFacts
+from medtl.audit.checks.measured import FEWEST, Measured, middle_and_spread
+from medtl.audit.facts.model import LABEL, LabelFacts
 from medtl.audit.findings import Finding
 
 #: Fewest cases that tell where a structure usually lies.
@@ -38,8 +37,6 @@ EXPLAINS = 0.35
 WAYS = ("right", "front", "up")
 
 AXES = ("right and left", "front and back", "up and down")
-
-_NORMAL = 1.4826
 
 Places = Mapping[int, NDArray[np.float64]]
 
@@ -80,9 +77,7 @@ def _usual(every: Sequence[Places]) -> _Usual:
             held[value].append(own)
     middle, spread = {}, {}
     for value, rows in held.items():
-        table = np.stack(rows)
-        centre = np.median(table, axis=0)
-        own = _NORMAL * np.median(np.abs(table - centre), axis=0)
+        centre, own = middle_and_spread(np.stack(rows))
         if len(rows) >= FEWEST_PLACED and own.max() <= MOST_SPREAD:
             middle[value], spread[value] = centre, np.maximum(own, LEAST_SPREAD)
     return _Usual(middle, spread)
@@ -116,9 +111,7 @@ def _explained(one: Measured, places: Places, usual: _Usual) -> Finding:
 
 
 def _elsewhere(one: Measured, places: Places, usual: _Usual) -> Finding:
-    deviations = {
-        value: (own - usual.middle[value]) / usual.spread[value] for value, own in places.items()
-    }
+    deviations = dict(zip(places, usual.deviations(places), strict=True))
     worst = max(deviations, key=lambda value: float(np.abs(deviations[value]).max()))
     axis = int(np.abs(deviations[worst]).argmax())
     seen = (

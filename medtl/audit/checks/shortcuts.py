@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl.audit.checks.measured import Measured
+from medtl.audit.checks.measured import Measured, textures
 from medtl.audit.facts.model import ImageFacts
 from medtl.audit.findings import Finding
 from medtl.audit.names import numbered
-from medtl.audit.search.thumbnails import unpacked
+from medtl.audit.search.thumbnails import as_rows, unpacked
+
+#: A case with the image that is learnt from: its first that is not constant.
+Learnt = tuple[Measured, ImageFacts]
 
 #: Fewest cases, and fewest of a class.
 FEWEST, FEWEST_OF_CLASS = 40, 10
@@ -28,20 +31,19 @@ ABOVE_CHANCE = 0.1
 _NORMAL_95 = 1.96
 
 
-def check_shortcuts(cohort: Sequence[Measured], groups: Mapping[str, str]) -> Iterator[Finding]:
+def check_shortcuts(own: Sequence[Learnt], groups: Mapping[str, str]) -> Iterator[Finding]:
     """Shortcuts to the class, and to the site.
 
     Args:
+        own: all pictures, or all volumes.
         groups: case -> its group of copies, which stays on one side of every fold.
     """
-    cases = [one for one in cohort if _first(one) is not None]
-    yield from _shortcuts(cases, groups, [one.case.class_name for one in cases], "class")
-    sites = [one.case.site for one in cases]
-    yield from _shortcuts(cases, groups, sites, "site")
+    yield from _shortcuts(own, groups, [one.case.class_name for one, _ in own], "class")
+    yield from _shortcuts(own, groups, [one.case.site for one, _ in own], "site")
 
 
 def _shortcuts(
-    cases: Sequence[Measured], groups: Mapping[str, str], names: Sequence[str], what: str
+    cases: Sequence[Learnt], groups: Mapping[str, str], names: Sequence[str], what: str
 ) -> Iterator[Finding]:
     counts = Counter(names)
     kept = {name for name, count in counts.items() if name and count >= FEWEST_OF_CLASS}
@@ -50,11 +52,13 @@ def _shortcuts(
         return
     own = [cases[n] for n in chosen]
     classes, truth_N = np.unique([names[n] for n in chosen], return_inverse=True)
-    group_N = np.unique([groups[one.case.id] for one in own], return_inverse=True)[1]
+    group_N = np.unique([groups[one.case.id] for one, _ in own], return_inverse=True)[1]
     if len(np.unique(group_N)) < 2 * FOLDS:
         return
     majority = max(counts[str(name)] for name in classes) / len(chosen)
-    tables = _features(own) if what == "class" else {"site": _appearance(own)}
+    tables = (
+        _features(own) if what == "class" else {"site": textures([facts for _, facts in own]).rows}
+    )
     for shortcut, table_NF in tables.items():
         if table_NF.shape[1] == 0:
             continue
@@ -70,28 +74,18 @@ def _shortcuts(
             yield Finding(kind, (), seen, (), score)
 
 
-def _first(one: Measured) -> ImageFacts | None:
-    return next((facts for facts in one.facts.images.values() if facts.content), None)
-
-
-def _features(cases: Sequence[Measured]) -> dict[str, NDArray[np.float64]]:
+def _features(own: Sequence[Learnt]) -> dict[str, NDArray[np.float64]]:
     """Tables of what has nothing to do with anatomy; the nearest thumbnail has a little."""
-    first = [_first(one) for one in cases]
-    facts = [one for one in first if one is not None]
-    tables = {
+    facts = [facts for _, facts in own]
+    flat = facts[0].flat
+    small = np.stack([unpacked(one.thumbnail, flat) for one in facts])
+    step = 6 if flat else 3
+    return {
         "size": np.array([_header(one) for one in facts]),
-        "name": _names(cases),
-        "border": np.array([one.border for one in facts]) if facts[0].flat else np.zeros((1, 0)),
+        "name": _names([one for one, _ in own]),
+        "border": np.array([one.border for one in facts]),
+        "thumbnail": np.asarray(as_rows(small[:, ::step, ::step]), dtype=np.float64),
     }
-    if len({one.flat for one in facts}) == 1:
-        flat = facts[0].flat
-        small = np.stack([unpacked(one.thumbnail, flat) for one in facts]).astype(np.float32)
-        step = 6 if flat else 3
-        coarse = small[:, ::step, ::step].reshape(len(facts), -1)
-        centred = coarse - coarse.mean(axis=1, keepdims=True)
-        norms = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-        tables["thumbnail"] = np.asarray(centred / norms, dtype=np.float64)
-    return tables
 
 
 def _header(facts: ImageFacts) -> list[float]:
@@ -110,12 +104,6 @@ def _names(cases: Sequence[Measured]) -> NDArray[np.float64]:
     columns += [[float(number) for _, number in parts], lengths]
     table = np.array(columns).T
     return table if len(words) > 1 else np.zeros((len(cases), 0))
-
-
-def _appearance(cases: Sequence[Measured]) -> NDArray[np.float64]:
-    first = [_first(one) for one in cases]
-    columns = list(first[0].texture) if first[0] else []
-    return np.array([[one.texture.get(key, 0.0) for key in columns] for one in first if one])
 
 
 def _cross_validated(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from medtl.audit.facts.headers import read_placement
-from medtl.audit.facts.images import measure_image
+from medtl.audit.facts.headers import one_grid, read_placement
+from medtl.audit.facts.images import measure_image, without_broken
 from medtl.audit.facts.labels import measure_labels
-from medtl.audit.facts.model import CaseFacts, ImageFacts, LabelFacts, Placement
+from medtl.audit.facts.model import LABEL, CaseFacts, ImageFacts, LabelFacts
 from medtl.data.case import Case, ImageFile
 from medtl.data.io.foreground import foreground
 from medtl.data.io.geometry import to_canonical
@@ -25,9 +26,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
 #: Part of the cache key; raise it whenever the facts change.
-_FACT = "audit 11"
-
-LABEL = "label"
+VERSION = "audit 12"
 
 
 def measure_cases(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
@@ -43,7 +42,7 @@ def facts_of(case: Case) -> CaseFacts:
     files = [*case.images.values(), *([target] if target else [])]
     keys = [(file.path, file.channel) for file in files]
     names = ",".join([*case.images, LABEL if target else ""])
-    content = remembered_of(f"{_FACT} {names}", keys, lambda: _measure(case).to_json())
+    content = remembered_of(f"{VERSION} {names}", keys, lambda: _measure(case).to_json())
     return CaseFacts.from_json(content)
 
 
@@ -51,11 +50,20 @@ def _labels(case: Case) -> ImageFile | None:
     return case.target or case.mask
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An image in canonical orientation, its facts, and what shows the patient in it."""
+
+    facts: ImageFacts
+    canonical_IJK: NDArray[np.float32]
+    foreground_IJK: NDArray[np.bool_]
+
+
 def _measure(case: Case) -> CaseFacts:
     problems: dict[str, tuple[str, str]] = {}
     images: dict[str, ImageFacts] = {}
-    arrays: dict[str, NDArray[np.float32]] = {}
-    affines: dict[str, NDArray[np.float64]] = {}
+    shown: list[_Shown] = []
+    target = _labels(case)
     for name, file in case.images.items():
         try:
             placement = read_placement(file)
@@ -63,23 +71,29 @@ def _measure(case: Case) -> CaseFacts:
         except DataError as error:
             problems[name] = _problem(file, error)
             continue
-        images[name] = measure_image(array_IJK, affine, placement)
-        arrays[name], affines[name] = array_IJK, affine
+        images[name], foreground_IJK = measure_image(array_IJK, affine, placement)
+        if target is not None:
+            shown.append(_shown(images[name], array_IJK, affine, foreground_IJK))
     label = None
-    target = _labels(case)
     if target is not None:
         try:
-            label = _measure_label(target, images, arrays, affines)
+            label = _measure_label(target, shown)
         except DataError as error:
             problems[LABEL] = _problem(target, error)
-    contents = {name: one.content for name, one in images.items() if one.content}
-    equal = tuple(
-        (a, b)
-        for n, a in enumerate(contents)
-        for b in list(contents)[n + 1 :]
-        if contents[a] == contents[b]
-    )
-    return CaseFacts(images, label, problems, equal)
+    return CaseFacts(images, label, problems)
+
+
+def _shown(
+    facts: ImageFacts,
+    array_IJK: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    foreground_IJK: NDArray[np.bool_] | None,
+) -> _Shown:
+    finite_IJK = without_broken(array_IJK) if facts.not_finite else array_IJK
+    canonical_IJK, _, _ = to_canonical(finite_IJK, affine)
+    if foreground_IJK is None:
+        foreground_IJK = foreground(canonical_IJK)
+    return _Shown(facts, canonical_IJK, foreground_IJK)
 
 
 def _problem(file: ImageFile, error: DataError) -> tuple[str, str]:
@@ -101,36 +115,17 @@ def _read(file: ImageFile) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         return np.array(array_IJK, dtype=np.float32), affine
 
 
-def _measure_label(
-    file: ImageFile,
-    images: dict[str, ImageFacts],
-    arrays: dict[str, NDArray[np.float32]],
-    affines: dict[str, NDArray[np.float64]],
-) -> LabelFacts:
+def _measure_label(file: ImageFile, shown: Sequence[_Shown]) -> LabelFacts:
     placement = read_placement(file)
     stored_IJK, affine = _read_labels(file)
-    same = [name for name, one in images.items() if fits(one.placement, placement)]
-    finite = {n: arrays[n] if not images[n].not_finite else np.nan_to_num(arrays[n]) for n in same}
-    canonical = [to_canonical(finite[n], affines[n])[0] for n in same]
-    shown_IJK = None
-    for image_IJK in canonical:
-        own = foreground(image_IJK)
-        shown_IJK = own if shown_IJK is None else shown_IJK | own
-    return measure_labels(stored_IJK, affine, placement, shown_IJK, canonical)
+    same = [one for one in shown if one_grid(one.facts.placement, placement)]
+    masks = [one.foreground_IJK for one in same]
+    shown_IJK = np.logical_or.reduce(masks) if masks else None
+    images = [one.canonical_IJK for one in same]
+    return measure_labels(stored_IJK, affine, placement, shown_IJK, images)
 
 
 def _read_labels(file: ImageFile) -> tuple[NDArray[Any], NDArray[np.float64]]:
     if is_picture(file.path):
         return read_volume(file, allow_constant=True)
     return read_stored(file)
-
-
-def fits(image: Placement, label: Placement) -> bool:
-    """Whether the label map lies on the grid of the image, to half a voxel."""
-    if image.shape != label.shape:
-        return False
-    one, other = (np.reshape(grid.affine, (4, 4)) for grid in (image, label))
-    corner = np.array(image.shape, dtype=float) - 1
-    ends = np.array([[0.0, 0.0, 0.0], corner])
-    away = ends @ (one - other)[:3, :3].T + (one - other)[:3, 3]
-    return bool(np.linalg.norm(away, axis=1).max() < 0.5 * min(image.spacing_mm))

@@ -17,6 +17,7 @@ from medtl.data.io.foreground import foreground, off_background
 from medtl.data.io.geometry import from_canonical, to_canonical
 from medtl.data.io.grids import block_mean, bounding_box
 from medtl.data.modality import Modality
+from medtl.data.voxel_size import thickest_axis
 from medtl.shift.contract import FeatureSettings, View
 from medtl.shift.features.appearance import appearance
 
@@ -35,22 +36,26 @@ AROUND, LEAST_AREA = 3, 0.5
 
 def measure_image(
     array_IJK: NDArray[np.float32], affine: NDArray[np.float64], placement: Placement
-) -> ImageFacts:
-    """The facts of one image, as stored; voxels that are not finite are counted and set to 0."""
-    finite_IJK = np.isfinite(array_IJK)
-    not_finite = int(array_IJK.size - np.count_nonzero(finite_IJK))
+) -> tuple[ImageFacts, NDArray[np.bool_] | None]:
+    """The facts of one image, as stored; voxels that are not finite are counted and set to 0.
+
+    Returns:
+        them, and the canonical foreground, where it was found: not of pictures, which are made
+        smaller first, nor of constant images.
+    """
+    not_finite = int(array_IJK.size - np.count_nonzero(np.isfinite(array_IJK)))
     if not_finite:
-        array_IJK = np.where(finite_IJK, array_IJK, np.float32(0))
+        array_IJK = without_broken(array_IJK)
     low, high = float(array_IJK.min()), float(array_IJK.max())
     flat = array_IJK.shape[2] == 1
     if low == high:
-        return ImageFacts(placement, flat=flat, not_finite=not_finite, low=low, high=high)
+        return ImageFacts(placement, flat=flat, not_finite=not_finite, low=low, high=high), None
     canonical_IJK, _, former = to_canonical(array_IJK, affine)
     small_IJK = _small(canonical_IJK) if flat else canonical_IJK
     shown_IJK = foreground(small_IJK)
     stripped = not flat and off_background(small_IJK) is not None
     inside = _sample(small_IJK[shown_IJK])
-    return ImageFacts(
+    facts = ImageFacts(
         placement,
         content=content_hash(array_IJK, affine),
         flat=flat,
@@ -58,7 +63,6 @@ def measure_image(
         low=low,
         high=high,
         levels=tuple(map(float, np.percentile(inside, QUANTILES))),
-        background=float(1 - shown_IJK.mean()),
         ground=float(np.median(small_IJK[~shown_IJK])) if stripped and not shown_IJK.all() else 0.0,
         stripped=stripped,
         saturated=min(
@@ -69,12 +73,12 @@ def measure_image(
         thumbnail=thumbnail_of(canonical_IJK, shown_IJK if stripped and not flat else None),
         border=_border(array_IJK[..., 0], low, high) if flat else (),
     )
+    return facts, None if flat else shown_IJK
 
 
-def slice_axis(placement: Placement) -> int:
-    """The axis of the thickest voxels, the last of equal ones."""
-    edges = [round(edge, 3) for edge in placement.spacing_mm]
-    return 2 - int(np.argmax(edges[::-1]))
+def without_broken(array_IJK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image with 0 in place of voxels that are not finite."""
+    return np.nan_to_num(array_IJK, posinf=0.0, neginf=0.0)
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,16 +100,15 @@ def _slices(
     array_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_], placement: Placement
 ) -> dict[str, Any]:
     """What neighbouring slices tell: blank, doubled and repeated ones, jumps."""
-    axis = slice_axis(placement)
+    axis = thickest_axis(placement.spacing_mm)
     slices_S, area_S = np.moveaxis(array_IJK, axis, 0), np.moveaxis(shown_IJK, axis, 0)
     count = len(slices_S)
     blank = np.array([one.min() == one.max() for one in slices_S])
     filled = np.flatnonzero(~blank)
     start, end = int(filled[0]), count - 1 - int(filled[-1])
     inner = int(blank[filled[0] : filled[-1] + 1].sum())
-    change = np.zeros(count - 1)
-    for number in range(count - 1):
-        change[number] = float(np.abs(slices_S[number + 1] - slices_S[number]).mean())
+    across_S = np.abs(np.diff(slices_S, axis=0))
+    change = across_S.mean(axis=(1, 2), dtype=np.float64)
     equal = change == 0
     doubled = [n + 1 for n in np.flatnonzero(equal) if not blank[n]]
     first, last = _run(equal), _run(equal[::-1])
@@ -118,24 +121,28 @@ def _slices(
         "doubled": tuple(int(n) for n in doubled),
         "repeated": repeated,
         "slices": count,
-        "thick": _thickness(slices_S, area_S),
+        "thick": _thickness(slices_S, area_S, across_S),
         "jump": _jump(change, shares >= LEAST_AREA * largest),
         "area": max(edges, default=0.0) / largest,
     }
 
 
-def _thickness(slices_S: NDArray[np.float32], area_S: NDArray[np.bool_]) -> float:
-    """The median change of the foreground from slice to slice, over that within slices."""
-    both_S = area_S[1:] & area_S[:-1]
-    across = np.abs(slices_S[1:] - slices_S[:-1])[both_S]
-    within = [
-        np.abs(np.diff(slices_S, axis=axis))[
-            area_S[:, 1:] & area_S[:, :-1] if axis == 1 else area_S[:, :, 1:] & area_S[:, :, :-1]
-        ]
-        for axis in (1, 2)
-    ]
-    usual = float(np.mean([np.median(_sample(one)) for one in within]))
-    return float(np.median(_sample(across))) / usual if usual else 0.0
+def _thickness(
+    slices_S: NDArray[np.float32], area_S: NDArray[np.bool_], across_S: NDArray[np.float32]
+) -> float:
+    """The median change of the foreground from slice to slice, over that within slices.
+
+    ``across_S``: the change from each slice to the next.
+    """
+
+    def usual(axis: int, change: NDArray[np.float32]) -> float:
+        area = np.moveaxis(area_S, axis, 0)
+        both = np.moveaxis(area[1:] & area[:-1], 0, axis)
+        return float(np.median(_sample(change[both])))
+
+    within = [usual(axis, np.abs(np.diff(slices_S, axis=axis))) for axis in (1, 2)]
+    mean = float(np.mean(within))
+    return usual(0, across_S) / mean if mean else 0.0
 
 
 def _run(flags: NDArray[np.bool_]) -> int:
@@ -183,7 +190,7 @@ def _texture(
 
 
 def _border(picture_IJ: NDArray[np.float32], low: float, high: float) -> tuple[float, ...]:
-    """Mean and spread of each outermost row and column, and of the four corners, of the range."""
+    """Mean and spread of the outermost rows and columns at each side, relative to the range."""
     deep = max(1, min(picture_IJ.shape) // 32)
     sides = (
         picture_IJ[:deep],

@@ -41,14 +41,13 @@ def measure_labels(
         shown_IJK: the foreground of its image, canonical; None where the grids differ.
         images: the images of the case on the same grid, canonical.
     """
-    finite = np.nan_to_num(np.asarray(stored_IJK, dtype=np.float32))
-    whole = np.rint(finite)
-    missing = ~np.isfinite(np.asarray(stored_IJK, dtype=np.float32))
-    fractional = float(np.mean((np.abs(finite - whole) > LABEL_TOLERANCE) | missing))
+    labels_IJK = np.asarray(stored_IJK, dtype=np.float32)
+    whole = np.rint(np.nan_to_num(labels_IJK))
+    fractional = float(np.mean(~(np.abs(labels_IJK - whole) <= LABEL_TOLERANCE)))
     values_IJK, _, _ = to_canonical(np.clip(whole, -1, 2**15 - 1).astype(np.int16), affine)
     negative = int(np.count_nonzero(values_IJK < 0))
     values_IJK = np.maximum(values_IJK, 0)
-    content = content_hash(whole.astype(np.float32), affine)
+    content = content_hash(whole, affine)
     known = [int(value) for value in np.flatnonzero(np.bincount(values_IJK.ravel())) if value]
     box = bounding_box(shown_IJK) if shown_IJK is not None else None
     objects = find_objects(values_IJK)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import combinations
 from typing import Any, TypeVar
 
 Fact = TypeVar("Fact")
+
+#: Stands for the label map among the modalities of a case.
+LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,6 @@ class ImageFacts:
         content: a hash of the voxels in canonical orientation; "" for a constant image.
         flat: whether it is a picture, of one slice.
         levels: quantiles 1, 5, 25, 50, 75, 95 and 99% of the foreground.
-        background: share of voxels that have the value of the background.
         ground: the value of a background of one value; 0 where there is none.
         stripped: whether a background of one value fills the border.
         saturated: share of the foreground at its highest value.
@@ -55,7 +58,7 @@ class ImageFacts:
         area: share of the foreground in the slices next to those that are blank at an end.
         texture: features of the appearance, for outliers.
         thumbnail: see :mod:`medtl.audit.search.thumbnails`.
-        border: mean and spread of the outermost pixels, relative to the range.
+        border: mean and spread of the outermost rows and columns, relative to the range.
     """
 
     placement: Placement
@@ -65,7 +68,6 @@ class ImageFacts:
     low: float = 0.0
     high: float = 0.0
     levels: tuple[float, ...] = ()
-    background: float = 0.0
     ground: float = 0.0
     stripped: bool = False
     saturated: float = 0.0
@@ -132,13 +134,22 @@ class CaseFacts:
     Args:
         images: by modality; those that cannot be read are missing.
         problems: modality, or "label" -> kind of the problem and what the reader says.
-        equal: pairs of modalities whose voxels are the same.
     """
 
     images: Mapping[str, ImageFacts]
     label: LabelFacts | None = None
     problems: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    equal: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def equal(self) -> list[tuple[str, str]]:
+        """Pairs of modalities whose voxels are the same."""
+        varied = [(name, one.content) for name, one in self.images.items() if one.content]
+        return [(a, b) for (a, one), (b, other) in combinations(varied, 2) if one == other]
+
+    @property
+    def first(self) -> ImageFacts | None:
+        """The first image that is not constant."""
+        return next((one for one in self.images.values() if one.content), None)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,7 +161,6 @@ class CaseFacts:
             images={name: _image(one) for name, one in content["images"].items()},
             label=_label(label) if label else None,
             problems={name: (kind, text) for name, (kind, text) in content["problems"].items()},
-            equal=tuple((a, b) for a, b in content["equal"]),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -104,7 +104,3 @@ class Audit:
 
     def _repr_html_(self) -> str:
         return "".join(table.html() for table in self.tables())
-
-    def in_folder(self, folder: Path) -> Audit:
-        """The same, written to ``folder``."""
-        return replace(self, folder=folder)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from medtl.audit.search.alike import Alike, alike_pairs
+from medtl.audit.search.thumbnails import as_rows
 
 #: Edges of the images that are searched, and of those that decide.
 EDGE, FINE_EDGE = 32, 64
@@ -119,10 +120,10 @@ def _likely(
     firsts, place = np.unique([pair.first for pair in candidates], return_inverse=True)
     roots_N = _roots(thumbnails_N[firsts])
     second_N = np.stack([_laid_alike(thumbnails_N, pair) for pair in candidates])
-    wanted = _rows(_details(_roots(second_N), WHOLE, EDGE, DECIDING))
+    wanted = as_rows(_details(_roots(second_N), WHOLE, EDGE, DECIDING))
     scores = np.stack(
         [
-            np.einsum("nf,nf->n", _rows(_details(roots_N, box, EDGE, DECIDING))[place], wanted)
+            np.einsum("nf,nf->n", as_rows(_details(roots_N, box, EDGE, DECIDING))[place], wanted)
             for box in boxes
         ]
     )
@@ -131,13 +132,6 @@ def _likely(
     ):
         if score >= LIKELY:
             yield pair, boxes[int(best)]
-
-
-def _rows(details_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Details as rows of mean 0 and norm 1."""
-    rows = details_N.reshape(len(details_N), -1)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def copies_of_volumes(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
@@ -202,10 +196,11 @@ def _climbed(
     steps: Sequence[float],
 ) -> _Fitted:
     """The best box that single steps reach, on images of an edge; gives up where it is far."""
-    wanted = _normed(_details(second_IJ, WHOLE, edge, DECIDING))
+    (wanted,) = as_rows(_details(second_IJ, WHOLE, edge, DECIDING)[None])
 
     def agreement(box: Box) -> _Fitted:
-        return _Fitted(box, float(_normed(_details(first_IJ, box, edge, DECIDING)) @ wanted))
+        (own,) = as_rows(_details(first_IJ, box, edge, DECIDING)[None])
+        return _Fitted(box, float(own @ wanted))
 
     best = agreement(box)
     for step in steps:
@@ -255,11 +250,6 @@ def _seen(old: int, side: tuple[float, float], new: int, width: float) -> NDArra
     overlap = np.clip(overlap, 0, None)
     cover = overlap / overlap.sum(axis=1, keepdims=True)
     return np.asarray(gaussian_filter1d(cover, width, axis=0, mode="nearest"), dtype=np.float32)
-
-
-def _normed(details: NDArray[np.float32]) -> NDArray[np.float32]:
-    centred = details.ravel() - details.mean()
-    return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12))
 
 
 def _way(pair: Alike, box: Box) -> str:

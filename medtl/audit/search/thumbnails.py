@@ -34,6 +34,13 @@ def thumbnail_of(canonical_IJK: NDArray[np.float32], shown_IJK: NDArray[np.bool_
     return b64encode(np.rint(levels).astype(np.uint8).tobytes()).decode()
 
 
+def as_rows(images_N: NDArray[Any]) -> NDArray[np.float32]:
+    """Images as rows of mean 0 and norm 1, whose products are correlations."""
+    rows = images_N.reshape(len(images_N), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True, dtype=np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
 def unpacked(thumbnail: str, flat: bool) -> NDArray[np.uint8]:
     """The levels of a thumbnail: I J of a picture, I J K of a volume."""
     shape = (PICTURE_EDGE,) * 2 if flat else (VOLUME_EDGE,) * 3

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from medtl import api
 from medtl.errors import DataError
@@ -61,6 +62,29 @@ def test_broken_voxels_are_told(image: NDArray, kind: str, tmp_path: Path) -> No
 )
 def test_what_is_no_label_map_is_told(label: NDArray, kind: str, tmp_path: Path) -> None:
     assert kind in kinds(write(tmp_path, volume(12, 12, 12), label))
+
+
+def test_labels_that_training_refuses_lie_on_another_grid(tmp_path: Path) -> None:
+    write(tmp_path, volume(12, 12, 12))
+    affine = np.eye(4)
+    affine[0, 3] = 0.3  # more than a tenth of a voxel
+    label = nib.Nifti1Image(np.ones((12, 12, 12), np.uint8), affine)
+    nib.save(label, tmp_path / "a_seg.nii.gz")
+    assert "label-grid" in kinds(tmp_path)
+
+
+def test_volumes_beside_pictures_are_looked_at_apart(tmp_path: Path) -> None:
+    for site, count in (("CS", 25), ("DU", 25)):
+        for number in range(count):
+            name = f"TCGA_{site}_{number:04}"
+            picture = Image.fromarray(RANDOM.integers(0, 255, (40, 40), dtype=np.uint8))
+            picture.save(tmp_path / f"{name}.png")
+            if number < 3:
+                nib.save(
+                    nib.Nifti1Image(volume(9, 9, 9), np.eye(4)), tmp_path / f"volume_{name}.nii"
+                )
+    found = api.audit(tmp_path)
+    assert len(found.cases) == 56 and not found.errors
 
 
 def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:

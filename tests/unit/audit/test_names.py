@@ -20,6 +20,8 @@ from medtl.audit.names import classes_of, numbered, read_name
         ("02/Pre_Mask.nii.gz", "02_Pre", "02", "image", True),
         ("TCGA-FG-6692/raw_native_fla.nii.gz", "TCGA-FG-6692", "TCGA_FG_6692", "flair", False),
         ("imagesTr/case_001_0000.nii.gz", "case_001", None, "image", False),
+        ("sub_0012.nii.gz", "sub_0012", None, "image", False),
+        ("benign/scan_0012.png", "scan_0012", None, "image", False),
         ("labelsTr/case_001.nii.gz", "case_001", None, "image", True),
         ("TCGA_CS_1/TCGA_CS_4942_19970222_3.tif", "TCGA_CS_4942_19970222_3", "TCGA_CS_4942",
          "image", False),
