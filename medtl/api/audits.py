@@ -18,6 +18,7 @@ def audit(
     task: str | None = None,
     against: Where | None = None,
     out: Where | None = None,
+    hash_names: bool = False,
     verbose: bool = False,
     catalog: Catalog | None = None,
 ) -> Audit:
@@ -28,6 +29,7 @@ def audit(
         task: who reads them; None: whichever task does.
         against: a run or a file of weights, whose training images must not be among them.
         out: a new folder to write findings, groups and figures to; None: nothing is written.
+        hash_names: write and draw made-up names of cases; ``names.csv`` has both.
 
     Raises:
         ConfigError: no folder, or one twice.
@@ -39,11 +41,13 @@ def audit(
     folder = path_or_none(out)
     if folder is not None:
         check_out(folder)
+    from medtl.audit.report.hidden_names import hide_names
     from medtl.audit.report.write import write_audit
     from medtl.audit.run import audit_data
 
     recorder = Recorder(silent=not verbose)
     found = audit_data(request, catalog or load_catalog(), recorder)
     if folder is not None:
-        folder = write_audit(found, folder, request.to_json(), recorder)
+        hidden = hide_names(found, request.roots) if hash_names else None
+        folder = write_audit(found, folder, request.to_json(), recorder, hidden)
     return replace(found, folder=folder)

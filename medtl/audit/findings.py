@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ class Finding:
             "files": [str(file) for file in self.files],
             "score": self.score,
         }
+
+
+def once(findings: Iterable[Finding]) -> list[Finding]:
+    """The first finding of a kind about the same cases: several ways may tell it."""
+    kept: dict[tuple[str, tuple[str, ...]], Finding] = {}
+    for finding in findings:
+        kept.setdefault((finding.kind, finding.cases), finding)
+    return list(kept.values())
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:

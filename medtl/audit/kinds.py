@@ -63,6 +63,7 @@ _KINDS = (
     Kind("intensity-scale", WARNING, "another intensity scale", "normalise each image"),
     Kind("skull", WARNING, "with or without skull, unlike the rest", "strip all or none"),
     Kind("background", NOTE, "a background other than 0", "medtl finds it; other tools may not"),
+    Kind("burnt-in-text", WARNING, "text in the image", "black it out: it may name the patient"),
     Kind("outlier", WARNING, "unlike all other images", "look at it"),
     # labels
     Kind("label-values", ERROR, "label values that the others do not have", "check the labels"),
@@ -82,7 +83,7 @@ _KINDS = (
     # shortcuts
     Kind("size-shortcut", WARNING, "size and header predict the class", "resize all alike"),
     Kind("name-shortcut", WARNING, "file names predict the class", "give no model the names"),
-    Kind("border-shortcut", WARNING, "the border predicts the class", "crop to the head"),
+    Kind("border-shortcut", WARNING, "border or text predicts the class", "crop to the head"),
     Kind("thumbnail-shortcut", NOTE, "the nearest thumbnail predicts the class", "a score to beat"),
     Kind("site-shortcut", NOTE, "images tell the site", "test on other sites"),
 )

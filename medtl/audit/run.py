@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.audit.against import Against, read_against
 from medtl.audit.checks.copies import (
     check_copies,
     check_neighbours,
@@ -21,9 +22,9 @@ from medtl.audit.checks.images import check_images
 from medtl.audit.checks.labels import check_labels
 from medtl.audit.checks.measured import Measured, each_image, grouped
 from medtl.audit.checks.predicted import predicted
-from medtl.audit.checks.trained_on import check_trained_on, read_seen
+from medtl.audit.checks.trained_on import check_trained_on, is_own_data
 from medtl.audit.facts.cases import measure_cases
-from medtl.audit.findings import Finding, in_order
+from medtl.audit.findings import Finding, in_order, once
 from medtl.audit.inventory import take_inventory
 from medtl.audit.report.result import Audit
 from medtl.audit.request import AuditRequest
@@ -39,7 +40,7 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         DataError: a folder holds no image.
         UnknownNameError: there is no such task.
     """
-    seen = read_seen(request.against) if request.against else frozenset()
+    against = read_against(request.against) if request.against else Against()
     inventory = take_inventory(request.roots, catalog, request.task)
     facts = measure_cases(inventory.cases, reporter)
     cohort = [
@@ -55,8 +56,7 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         *check_copies(pairs),
         *check_patients(cohort),
         *check_neighbours(cohort),
-        *check_trained_on(cohort, seen),
-        *predicted(cohort, groups),
+        *once([*check_trained_on(cohort, against), *predicted(cohort, groups)]),
     ]
     return Audit(
         findings=tuple(in_order(found)),
@@ -64,10 +64,16 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         patients=len({case.patient for case in inventory.cases}),
         images=sum(len(case.images) for case in inventory.cases),
         groups=groups,
-        notes=inventory.notes,
+        notes=(*inventory.notes, *_notes(cohort, against)),
         synthetic=inventory.synthetic,
         looks=_looks(found, cohort),
     )
+
+
+def _notes(cohort: Sequence[Measured], against: Against) -> list[str]:
+    if not is_own_data(cohort, against):
+        return []
+    return ["the run was made on these images: which of them it was trained on is not told"]
 
 
 def _looks(found: Sequence[Finding], cohort: Sequence[Measured]) -> dict[Path, NDArray[np.uint8]]:

@@ -37,6 +37,12 @@ def audit(
             "--out", "-o", help="New folder; default: runs/audit-data-N (none with --json)."
         ),
     ] = None,
+    hash_names: Annotated[
+        bool,
+        typer.Option(
+            "--hash-names", help="Print, write and draw made-up names; names.csv has both."
+        ),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -51,6 +57,7 @@ def audit(
         check_out(out)
     if fix_list is not None:
         check_writable(fix_list.parent)
+    from medtl.audit.report.hidden_names import hide_names
     from medtl.audit.report.write import write_audit, write_fix_list
     from medtl.audit.run import audit_data
     from medtl.plugins.catalog import load_catalog
@@ -58,16 +65,18 @@ def audit(
 
     reporter = Reporter(quiet)
     found = audit_data(request, load_catalog(), reporter)
-    for note in found.notes:
+    hidden = hide_names(found, request.roots) if hash_names else None
+    shown = hidden[0] if hidden else found
+    for note in shown.notes:
         reporter.say(note)
     if writes:
-        folder = write_audit(found, out, request.to_json(), reporter)
+        folder = write_audit(found, out, request.to_json(), reporter, hidden)
         reporter.say(f"written to {folder}")
     if fix_list is not None:
         write_fix_list(fix_list, found)
     if json:
-        print_json(found.to_json())
+        print_json(shown.to_json())
     else:
-        for table in found.tables():
+        for table in shown.tables():
             reporter.show(table)
     return FOUND if strict and found.errors else 0

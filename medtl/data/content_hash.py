@@ -84,6 +84,17 @@ def image_fingerprint(file: ImageFile) -> str:
     return str(remembered(_FACT, file.path, file.channel, compute))
 
 
+def fingerprint_of(
+    file: ImageFile, array_IJK: NDArray[np.float32], affine: NDArray[np.float64]
+) -> str:
+    """As :func:`image_fingerprint`, of a file whose voxels have just been read."""
+
+    def compute() -> str:
+        return content_hash(array_IJK, affine)
+
+    return str(remembered(_FACT, file.path, file.channel, compute))
+
+
 def content_hash(array_IJK: NDArray[Any], affine: NDArray[np.float64]) -> str:
     """As :func:`image_fingerprint`, of an image that has been read."""
     if array_IJK.min() == array_IJK.max():

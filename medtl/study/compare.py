@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,9 @@ def compare(
         sweep_study(path)
         folder = begun(path, config)
         if folder is None:
-            folder = start_study(path, config, plan(config, catalog, reporter))
+            planned = plan(config, catalog, reporter)
+            found = (*planned.warnings, *_of_data(planned, reporter))
+            folder = start_study(path, config, replace(planned, warnings=found))
         for text in folder.plan.warnings:  # also of a study that is gone on with
             reporter.warn(text)
         try:
@@ -175,6 +177,20 @@ def compare(
         )
     reporter.say(f"done: {path}")
     return study
+
+
+def _of_data(planned: StudyPlan, reporter: Reporter) -> tuple[str, ...]:
+    """What a quick look at the images of all cases finds; their runs look across the split."""
+    from medtl.audit.quick_look import lines_of, look_before_training
+
+    needed = dict.fromkeys(
+        name
+        for stages in planned.stages.values()
+        for stage in stages
+        for name in stage.domain.modalities
+    )
+    found = look_before_training(planned.cases, list(needed), (), reporter)
+    return tuple(kept for _, kept in lines_of(found, ""))
 
 
 def _concluded(

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from lightning_fabric import Fabric
 
+from medtl.audit.quick_look import warn_of_data
 from medtl.config import ResolvedConfig, kept_settings, trains_target_alone, write_config
 from medtl.data.case import Case
 from medtl.data.content_hash import (
@@ -79,6 +80,8 @@ def run_plan(
     _announce(plan, reporter, new=not isinstance(out, Run))
     weights = plan.outside.path if plan.outside else None
     with fabric.rank_zero_first():  # the others find what it remembered
+        if fabric.is_global_zero:
+            _warn_of_data(plan, reporter)
         plan, hashes = without_seen(plan, reporter)
         used = used_cases(plan)
         contents = contents_of(used)
@@ -265,6 +268,12 @@ def _warn_of_same_channels(
             f"{len(same)} of {len(cases)} cases have the same image as several modalities; check "
             f"the files of {shortened(same)}"
         )
+
+
+def _warn_of_data(plan: Plan, reporter: Reporter) -> None:
+    needed = dict.fromkeys(name for stage in plan.stages for name in stage.domain.modalities)
+    where = str(plan.config.data or plan.cohort.root)
+    warn_of_data(used_cases(plan), list(needed), plan.split.test, where, reporter)
 
 
 def _warn_of_copies(

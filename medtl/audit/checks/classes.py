@@ -50,6 +50,18 @@ def check_classes(every: Sequence[Learnt], groups: Mapping[str, str]) -> Iterato
     if few or len(np.unique(group_N)) < 2 * FOLDS:
         return
     probability_NK = _out_of_folds(_features([facts for _, facts in own]), truth_N, group_N)
+    for number, seen, score in wrong_classes(probability_NK, truth_N, list(classes)):
+        one, _ = own[number]
+        yield one.found("mislabelled", seen, next(iter(one.case.images)), score=score)
+
+
+def wrong_classes(
+    probability_NK: Probabilities, truth_N: NDArray[np.int64], classes: Sequence[str]
+) -> Iterator[tuple[int, str, float]]:
+    """The likely mislabelled cases of which the classifier is sure: number, what is seen, score.
+
+    None where it has fewer than :data:`LEAST_RIGHT` of the cases right.
+    """
     if float(np.mean(probability_NK.argmax(axis=1) == truth_N)) < LEAST_RIGHT:
         return
     for number in mislabelled(probability_NK, truth_N):
@@ -60,9 +72,7 @@ def check_classes(every: Sequence[Learnt], groups: Mapping[str, str]) -> Iterato
                 f"{classes[truth_N[number]]}, probability {mine:.2f}; "
                 f"{classes[likely]} {probability_NK[number, likely]:.2f}"
             )
-            one, _ = own[number]
-            name = next(iter(one.case.images))
-            yield one.found("mislabelled", seen, name, score=1 - mine)
+            yield number, seen, 1 - mine
 
 
 def mislabelled(probability_NK: Probabilities, truth_N: NDArray[np.int64]) -> list[int]:

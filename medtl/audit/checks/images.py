@@ -30,6 +30,9 @@ CUT_AREA = 0.3
 #: A factor between the intensities of two groups that no scanner's gain explains.
 OTHER_SCALE = 8.0
 
+#: Marks in a row that are text: of 1,970 real pictures without any, none has more than two.
+CHARACTERS = 4
+
 #: Fewest images for outliers.
 OUTLIERS_FROM = 10
 
@@ -55,12 +58,18 @@ def check_images(cohort: Sequence[Measured]) -> Iterator[Finding]:
         if same:
             seen = ", ".join(f"{name} and {other}" for other in same)
             yield one.found("identical-channels", seen, name, *same)
+    yield from check_scales(cohort)
+    for name, group in by_modality(cohort).items():
+        yield from _outliers(name, [(one, facts) for one, facts in group if facts.content])
+    yield from _swapped(cohort)
+
+
+def check_scales(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """Images of another intensity scale than the rest, and with or without skull."""
     for name, group in by_modality(cohort).items():
         varied = [(one, facts) for one, facts in group if facts.content]
         yield from _scales(name, varied)
         yield from _skulls(name, varied)
-        yield from _outliers(name, varied)
-    yield from _swapped(cohort)
 
 
 def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
@@ -79,6 +88,9 @@ def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
         places = ((start, "at the start"), (inner, "between others"), (end, "at the end"))
         listed = ", ".join(f"{count} {where}" for count, where in places if count)
         yield one.found("blank-slices", f"{name}: {listed}", name, score=float(start + inner + end))
+    if facts.marks[1] >= CHARACTERS:
+        seen = f"{name}: {facts.marks[1]} marks like characters in a row, beside the patient"
+        yield one.found("burnt-in-text", seen, name, score=float(facts.marks[1]))
 
 
 #: Families of the features that tell one image's look from another's, whatever its scale and grid.

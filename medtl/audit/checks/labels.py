@@ -11,7 +11,7 @@ from medtl.audit.checks.measured import FAR, FEWEST, USUAL, Measured, deviations
 from medtl.audit.checks.places import AXES, WAYS, check_places
 from medtl.audit.facts.labels import MOST_VALUES
 from medtl.audit.facts.model import LABEL, LabelFacts, Structure
-from medtl.audit.findings import Finding
+from medtl.audit.findings import Finding, once
 
 #: A part of at most this many voxels is a speck, beside one of many more.
 SPECK, MUCH_LARGER = 5, 20
@@ -62,7 +62,7 @@ def check_labels(cohort: Sequence[Measured]) -> Iterator[Finding]:
     yield from _parts(group)
     yield from _outside(group)
     volumes = [(one, facts) for one, facts in group if facts.placement.shape[2] > 1]
-    yield from _once([*_fit(group), *check_places(volumes)])
+    yield from once([*_fit(group), *check_places(volumes)])
     yield from _copied(group)
 
 
@@ -197,14 +197,6 @@ def _fit(group: Sequence[Labelled]) -> Iterator[Finding]:
             axis = WAYS[facts.moved.index(step)]
             seen = f"moved by {step} voxels ({axis}) they explain {facts.moved_gain:.2f} more"
             yield one.found("label-shifted", seen, LABEL, score=facts.moved_gain)
-
-
-def _once(findings: Sequence[Finding]) -> list[Finding]:
-    """One finding of a kind for each case: the image and the other cases may both tell it."""
-    kept: dict[tuple[str, tuple[str, ...]], Finding] = {}
-    for finding in findings:
-        kept.setdefault((finding.kind, finding.cases), finding)
-    return list(kept.values())
 
 
 def _least(gains: Sequence[float]) -> float:

@@ -83,7 +83,7 @@ def _features(own: Sequence[Learnt]) -> dict[str, NDArray[np.float64]]:
     return {
         "size": np.array([_header(one) for one in facts]),
         "name": _names([one for one, _ in own]),
-        "border": np.array([one.border for one in facts]),
+        "border": np.array([(*one.border, *map(float, one.marks)) for one in facts]),
         "thumbnail": np.asarray(as_rows(small[:, ::step, ::step]), dtype=np.float64),
     }
 

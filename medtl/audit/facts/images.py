@@ -5,11 +5,13 @@ Axes: I J K voxels, as stored or canonical (RAS); S slice.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl.audit.facts.marks import find_marks
 from medtl.audit.facts.model import ImageFacts, Placement
 from medtl.audit.search.thumbnails import thumbnail_of
 from medtl.data.content_hash import content_hash
@@ -46,10 +48,72 @@ def measure_image(
     not_finite = int(array_IJK.size - np.count_nonzero(np.isfinite(array_IJK)))
     if not_finite:
         array_IJK = without_broken(array_IJK)
+    look = _look(array_IJK, affine, placement, content_hash(array_IJK, affine))
+    if look is None:
+        return replace(constant(array_IJK, placement), not_finite=not_finite), None
+    facts, shown_IJK = look.facts, look.shown_IJK
+    at_top = np.count_nonzero(array_IJK == facts.high)
+    slices = {}
+    if not facts.flat:
+        slices = _slices(array_IJK, from_canonical(shown_IJK, look.former), placement)
+    facts = replace(
+        facts,
+        not_finite=not_finite,
+        saturated=min(1.0, at_top / _foreground_size(array_IJK, shown_IJK)),
+        texture=_texture(look.small_IJK, shown_IJK, placement, facts.flat),
+        marks=find_marks(array_IJK[..., 0]) if facts.flat else (0, 0),
+        **slices,
+    )
+    return facts, None if facts.flat else shown_IJK
+
+
+def look_at_image(
+    array_IJK: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    placement: Placement,
+    content: str,
+) -> ImageFacts:
+    """The facts that cost little beside reading an image of finite voxels.
+
+    Args:
+        content: its hash, as :func:`medtl.data.content_hash.content_hash`.
+    """
+    look = _look(array_IJK, affine, placement, content)
+    return look.facts if look else constant(array_IJK, placement)
+
+
+def constant(array_IJK: NDArray[np.float32], placement: Placement) -> ImageFacts:
+    """The facts of an image of one value."""
+    level = float(array_IJK.min())
+    return ImageFacts(placement, flat=array_IJK.shape[2] == 1, low=level, high=level)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Facts of a look, and what further ones are measured from.
+
+    Args:
+        small_IJK: the canonical image, a picture made smaller; ``shown_IJK`` is its foreground.
+        former: undoes the canonical orientation.
+    """
+
+    facts: ImageFacts
+    small_IJK: NDArray[np.float32]
+    shown_IJK: NDArray[np.bool_]
+    former: Any
+
+
+def _look(
+    array_IJK: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    placement: Placement,
+    content: str,
+) -> _Look | None:
+    """None for an image of one value."""
     low, high = float(array_IJK.min()), float(array_IJK.max())
     flat = array_IJK.shape[2] == 1
     if low == high:
-        return ImageFacts(placement, flat=flat, not_finite=not_finite, low=low, high=high), None
+        return None
     canonical_IJK, _, former = to_canonical(array_IJK, affine)
     small_IJK = _small(canonical_IJK) if flat else canonical_IJK
     shown_IJK = foreground(small_IJK)
@@ -57,23 +121,17 @@ def measure_image(
     inside = _sample(small_IJK[shown_IJK])
     facts = ImageFacts(
         placement,
-        content=content_hash(array_IJK, affine),
+        content=content,
         flat=flat,
-        not_finite=not_finite,
         low=low,
         high=high,
         levels=tuple(map(float, np.percentile(inside, QUANTILES))),
         ground=float(np.median(small_IJK[~shown_IJK])) if stripped and not shown_IJK.all() else 0.0,
         stripped=stripped,
-        saturated=min(
-            1.0, np.count_nonzero(array_IJK == high) / _foreground_size(array_IJK, shown_IJK)
-        ),
-        **({} if flat else _slices(array_IJK, from_canonical(shown_IJK, former), placement)),
-        texture=_texture(small_IJK, shown_IJK, placement, flat),
         thumbnail=thumbnail_of(canonical_IJK, shown_IJK if stripped and not flat else None),
         border=_border(array_IJK[..., 0], low, high) if flat else (),
     )
-    return facts, None if flat else shown_IJK
+    return _Look(facts, small_IJK, shown_IJK, former)
 
 
 def without_broken(array_IJK: NDArray[np.float32]) -> NDArray[np.float32]:

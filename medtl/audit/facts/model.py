@@ -59,6 +59,8 @@ class ImageFacts:
         texture: features of the appearance, for outliers.
         thumbnail: see :mod:`medtl.audit.search.thumbnails`.
         border: mean and spread of the outermost rows and columns, relative to the range.
+        marks: of the size of characters, beside the patient in a picture: their number, and how
+            many stand in one row.
     """
 
     placement: Placement
@@ -81,6 +83,11 @@ class ImageFacts:
     texture: Mapping[str, float] = field(default_factory=dict)
     thumbnail: str = ""
     border: tuple[float, ...] = ()
+    marks: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ImageFacts:
+        return _plain(cls, content, placement=_plain(Placement, content["placement"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ class CaseFacts:
     def from_json(cls, content: Mapping[str, Any]) -> CaseFacts:
         label = content["label"]
         return cls(
-            images={name: _image(one) for name, one in content["images"].items()},
+            images={name: ImageFacts.from_json(one) for name, one in content["images"].items()},
             label=_label(label) if label else None,
             problems={name: (kind, text) for name, (kind, text) in content["problems"].items()},
         )
@@ -173,10 +180,6 @@ def _plain(kind: type[Fact], content: Mapping[str, Any], **given: Any) -> Fact:
         if name in names and name not in given
     }
     return kind(**own, **given)
-
-
-def _image(content: Mapping[str, Any]) -> ImageFacts:
-    return _plain(ImageFacts, content, placement=_plain(Placement, content["placement"]))
 
 
 def _label(content: Mapping[str, Any]) -> LabelFacts:

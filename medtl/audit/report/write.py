@@ -12,16 +12,25 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.files import filled, write_csv
 from medtl.runtime.run_folder import Run, start_run
 
-FINDINGS, GROUPS, FIX_LIST = "audit.json", "groups.csv", "files.csv"
+FINDINGS, GROUPS, FIX_LIST, NAMES = "audit.json", "groups.csv", "files.csv", "names.csv"
+
+#: An audit with made-up names, and case -> its made-up name.
+Hidden = tuple[Audit, Mapping[str, str]]
 
 
 def write_audit(
-    audit: Audit, out: Path | None, config: Mapping[str, Any], reporter: Reporter
+    audit: Audit,
+    out: Path | None,
+    config: Mapping[str, Any],
+    reporter: Reporter,
+    hidden: Hidden | None = None,
 ) -> Path:
     """Write findings as JSON and tables, groups of cases, and the files to look at.
 
     Args:
         out: a new folder; None: the next free ``runs/audit-data-N``.
+        hidden: the audit with made-up names, which findings, tables and figures then show; the
+            tables of files and groups keep the true ones, and ``names.csv`` has both.
         reporter: is told if the figures cannot be drawn.
 
     Returns:
@@ -31,17 +40,20 @@ def write_audit(
     with filled(started.path) as partial:
         run = Run(partial)
         run.write_json("config.json", dict(config))
-        run.write_json(FINDINGS, audit.to_json())
-        markdown = "\n".join(table.markdown() for table in audit.tables())
+        shown = hidden[0] if hidden else audit
+        run.write_json(FINDINGS, shown.to_json())
+        markdown = "\n".join(table.markdown() for table in shown.tables())
         (run.path / "tables.md").write_text(markdown, encoding="utf-8")
         write_groups(run.path / GROUPS, audit.groups)
         write_fix_list(run.path / FIX_LIST, audit)
+        if hidden:
+            write_csv(run.path / NAMES, ("case", "shown as"), sorted(hidden[1].items()), end="\n")
         from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
 
         with attempted("figures", reporter.warn):
             from medtl.audit.report.figures import draw_sheets
 
-            draw_sheets(audit, run.path / "figures")
+            draw_sheets(shown, run.path / "figures")
     return started.path
 
 

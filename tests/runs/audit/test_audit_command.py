@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from terminal import exit_code
+from terminal import Terminal, exit_code
 
 from medtl import api
 from medtl.data.case import Case, Cohort, ImageFile
@@ -109,10 +109,48 @@ def test_images_that_a_model_was_trained_on_are_told(
     phantom: Path, tiny_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tiny_run(tmp_path / "run", phantom)
-    found = api.audit(phantom, against=run)
+    split = api.open_run(run).split
+    wanted = {}
+    for number, name in enumerate([*split.train[:2], split.test[0]]):
+        folder = tmp_path / "other" / f"Patient_{number:02}"
+        folder.mkdir(parents=True)
+        for file in (phantom / name).iterdir():
+            shutil.copyfile(file, folder / file.name.replace(name, folder.name))
+        wanted[folder.name] = name not in split.test
+    found = api.audit(tmp_path / "other", against=run)
     told = {case for one in found.findings if one.kind == "trained-on" for case in one.cases}
-    split = json.loads((run / "splits.json").read_text())
-    assert told and len(told) < 12, split
+    assert told == {name for name, trained in wanted.items() if trained}
+
+
+def test_a_run_is_not_told_of_its_own_data(
+    phantom: Path, tiny_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tiny_run(tmp_path / "run", phantom)
+    found = api.audit(phantom, against=run)
+    assert not found.errors and "the run was made on these images" in found.notes[-1]
+
+
+def test_names_can_be_hidden(tmp_path: Path, phantom: Path, medtl: Terminal) -> None:
+    """In what is printed, written for others, and drawn; tables of files and groups keep them."""
+    folders = sorted(path for path in phantom.iterdir() if path.is_dir())
+    planted = [path.rename(phantom / f"Doe_Jane_{n:02}") for n, path in enumerate(folders)]
+    for path in planted:
+        for file in path.iterdir():
+            file.rename(path / file.name.replace(file.name.rpartition("_")[0], path.name))
+    for file in planted[0].iterdir():
+        shutil.copyfile(file, planted[1] / file.name.replace("Doe_Jane_00", "Doe_Jane_01"))
+    (planted[2] / "Doe_Jane_02_t1.nii.gz").write_bytes(b"broken")
+    out = tmp_path / "audit"
+    streams = medtl("audit", phantom, "--hash-names", "--out", out)
+    texts = [streams.out, (out / "audit.json").read_text(), (out / "tables.md").read_text()]
+    assert not any("Doe" in text or "Jane" in text for text in texts)
+    assert "exact-duplicate" in texts[1] and "unreadable" in texts[1]
+    names = dict(line.split(",") for line in (out / "names.csv").read_text().splitlines()[1:])
+    assert "Doe_Jane_00" in names and len(set(names.values())) == len(names)
+    assert all(name in texts[1] for case, name in names.items() if case in ("Doe_Jane_00",))
+    assert "Doe_Jane_00" in (out / "groups.csv").read_text()
+    assert "Doe_Jane_02" in (out / "files.csv").read_text()
+    assert (out / "figures" / "pairs.png").is_file()
 
 
 def test_a_split_keeps_the_groups_whole(

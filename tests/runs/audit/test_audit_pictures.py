@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import draw_heads
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from medtl import api
 from medtl.audit.report.result import Audit
@@ -77,6 +77,21 @@ def test_a_copy_of_another_class_is_a_conflict(copied: Path) -> None:
     held = kinds(api.audit(copied))
     pair = {f"{CLASSES[0]}_p03.png", f"{CLASSES[1]}_x.png"}
     assert held["label-conflict"] == held["exact-duplicate"] == pair
+
+
+@pytest.mark.parametrize("size", [9, 12, 16])
+def test_text_beside_the_head_is_told_and_is_a_shortcut(size: int, copied: Path) -> None:
+    """Only the pictures of one class bear it."""
+    written = sorted((copied / CLASSES[1]).iterdir())
+    for path in written:
+        with Image.open(path) as image:
+            drawn = ImageDraw.Draw(image)
+            drawn.text((3, 2), "DOE J 1970", fill=220, font=ImageFont.load_default(size))
+            image.save(path)
+    found = api.audit(copied)
+    told = {file for one in found.findings if one.kind == "burnt-in-text" for file in one.files}
+    assert told <= set(written) and len(told) >= 0.95 * len(written)
+    assert "border-shortcut" in kinds(found)
 
 
 @pytest.mark.parametrize("kind", ["size", "name", "border"])

@@ -1,0 +1,78 @@
+"""An audit in which cases and files bear made-up names, to show it to others."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medtl.audit.findings import Finding
+from medtl.audit.report.result import Audit
+
+#: Kinds that tell names of patients, or what a reader said of a file.
+_NAMING = frozenset(("layout", "unreadable", "truncated", "two-names"))
+
+
+def hide_names(audit: Audit, roots: Iterable[Path]) -> tuple[Audit, dict[str, str]]:
+    """The audit with made-up names of cases and files, and case -> its made-up name.
+
+    Names of modalities, classes and sites stay, and so do parts such as "training". The folders
+    ``roots`` are numbered.
+    """
+    hidden = _Hidden([root.name for root in roots])
+    files = _hidden_files(audit, hidden)
+    shown = replace(
+        audit,
+        findings=tuple(_hidden_finding(one, hidden, files) for one in audit.findings),
+        cases=tuple(map(hidden.case, audit.cases)),
+        groups={hidden.case(a): hidden.case(b) for a, b in audit.groups.items()},
+        notes=(),
+        looks={files[path]: look for path, look in audit.looks.items() if path in files},
+    )
+    return shown, {case: hidden.case(case) for case in audit.cases}
+
+
+@dataclass(slots=True)
+class _Hidden:
+    """Names are hashed with a key that is drawn anew, as a mere hash of a name could be guessed."""
+
+    roots: list[str]
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+
+    def case(self, name: str) -> str:
+        text = name.encode("utf-8", "surrogatepass")
+        return f"case-{hashlib.blake2b(text, key=self.key, digest_size=4).hexdigest()}"
+
+    def seen(self, one: Finding) -> str:
+        if one.kind in _NAMING:
+            return one.about.title
+        seen = one.seen
+        for number, name in enumerate(self.roots, start=1):
+            seen = seen.replace(name, f"folder {number}") if len(self.roots) > 1 else seen
+        for name in one.cases:
+            seen = seen.replace(name, self.case(name))
+        return seen
+
+
+def _hidden_files(audit: Audit, hidden: _Hidden) -> dict[Path, Path]:
+    """Each file by the name of its case, numbered."""
+    counts: Counter[str] = Counter()
+    files: dict[Path, Path] = {}
+    for one in audit.findings:
+        for number, path in enumerate(one.files):
+            if path not in files:
+                paired = len(one.cases) == len(one.files)
+                case = hidden.case(one.cases[number if paired else 0] if one.cases else path.name)
+                counts[case] += 1
+                suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+                files[path] = Path(f"{case}-{counts[case]}{suffix}")
+    return files
+
+
+def _hidden_finding(one: Finding, hidden: _Hidden, files: dict[Path, Path]) -> Finding:
+    cases = tuple(map(hidden.case, one.cases))
+    paths = tuple(files[path] for path in one.files)
+    return replace(one, cases=cases, files=paths, seen=hidden.seen(one))
