@@ -8,7 +8,8 @@
 - recall: copies of 500 distinct pictures, changed in nine ways.
 - search: all pairs of 20,000 made thumbnails in all orientations, against a product in blocks for
   each orientation.
-- planted: faults of `damage/planted.py` in copies of real and synthetic volumes.
+- planted: faults of `damage/planted.py` in copies of real and synthetic volumes, four draws each
+  (one in BraTS).
 - clean: synthetic cohorts that nobody touched.
 - traps: what is known of the real sets.
 """
@@ -48,6 +49,9 @@ PROMISED_MB, FASTER_THAN_PRODUCTS, LEAST_RECALL = 1000.0, 3.0, 0.98
 
 #: Seeds of the draws of 500 pictures.
 DRAWS = (0, 1, 2)
+
+#: Draws of a case for each kind of fault that is planted.
+PLANTED_DRAWS = 4
 
 #: Data set -> kinds that must be found there.
 TRAPS = {
@@ -299,22 +303,31 @@ def _planted_in(name: str, data: Path) -> dict[str, Any]:
     from medtl.audit.inventory import take_inventory
     from medtl.plugins.catalog import load_catalog
 
-    missed, tried = [], 0
+    missed: dict[str, int] = {}
+    kinds = 0
     organs = name == "hippocampus"  # of one contrast, without a background; the others show tumours
+    draws = range(1 if name == "brats" else PLANTED_DRAWS)
     for number, fault in enumerate(VOLUMES):
         if (fault.several or fault.stripped) if organs else fault.structures:
             continue
-        tried += 1
-        with tempfile.TemporaryDirectory() as below:
-            copied = Path(shutil.copytree(data, Path(below) / data.name))
-            cases = [one for one in take_inventory((copied,), load_catalog()).cases if one.target]
-            random = np.random.default_rng(number)
-            order = [cases[int(n)] for n in random.permutation(len(cases))]
-            named = set(fault.plant(order, random))
-            own = [one for one in audited(copied).findings if one.kind == fault.kind]
-            if not any(named & set(one.cases) for one in own):
-                missed.append(fault.kind)
-    return {"planted": tried, "found": tried - len(missed), "missed": missed}
+        kinds += 1
+        for draw in draws:
+            with tempfile.TemporaryDirectory() as below:
+                copied = Path(shutil.copytree(data, Path(below) / data.name))
+                every = take_inventory((copied,), load_catalog()).cases
+                cases = [one for one in every if one.target]
+                random = np.random.default_rng((number, draw))
+                order = [cases[int(n)] for n in random.permutation(len(cases))]
+                named = set(fault.plant(order, random))
+                own = [one for one in audited(copied).findings if one.kind == fault.kind]
+                if not any(named & set(one.cases) for one in own):
+                    missed[fault.kind] = missed.get(fault.kind, 0) + 1
+    return {
+        "kinds": kinds,
+        "draws": len(draws),
+        "found_in_all_draws": kinds - len(missed),
+        "missed": {kind: f"{count} of {len(draws)}" for kind, count in missed.items()},
+    }
 
 
 def look_at_clean(options: argparse.Namespace) -> dict[str, Any]:

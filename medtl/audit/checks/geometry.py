@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medtl.audit.checks.measured import Measured, each_image, usual
+from medtl.audit.checks.measured import FEWEST, Measured, each_image, usual
 from medtl.audit.facts.headers import one_grid
 from medtl.audit.facts.model import LABEL, ImageFacts, Placement
 from medtl.audit.findings import Finding
@@ -30,9 +30,10 @@ FEWEST_VOXELS = 8
 #: A spacing that differs by this factor from the usual one.
 OTHER_SPACING = 1.25
 
-#: Largest change between neighbouring slices, relative to the largest of those around; the mean
-#: over the images of a case.
-MOST_JUMP = 1.75
+#: Largest change between neighbouring slices, relative to the second largest of those around, as a
+#: mean over the images of a case: the least that counts, and that of few cases; or, if that is
+#: more, TIMES the change that a share of MOST cases stay below.
+LEAST_JUMP, JUMP_OF_FEW, TIMES, MOST = 1.5, 2.25, 1.4, 0.8
 
 #: Slices that repeat the first or the last one.
 REPEATED = 2
@@ -51,7 +52,7 @@ def check_geometry(cohort: Sequence[Measured]) -> Iterator[Finding]:
             yield from _slices(one, name, facts)
     for one in cohort:
         yield from _grids(one)
-        yield from _jump(one)
+    yield from _jumps(cohort)
 
 
 def _header(one: Measured, name: str, grid: Placement) -> Iterator[Finding]:
@@ -108,16 +109,29 @@ def _slices(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
         yield one.found("extrapolated-border", seen, name, score=float(count))
 
 
-def _jump(one: Measured) -> Iterator[Finding]:
-    """A jump at one place in every image of the case."""
-    jumps = [facts.jump for facts in one.facts.images.values() if not facts.flat]
-    if not jumps or len({place for _, place in jumps}) > 1:
+def _jumps(cohort: Sequence[Measured]) -> Iterator[Finding]:
+    """Cases with a jump at one place in all images, which is larger than in the others."""
+    largest = [_largest_jump(one) for one in cohort]
+    known = [size for size, _ in largest if size]
+    if not known:
         return
-    mean = float(np.mean([size for size, _ in jumps]))
-    if mean > MOST_JUMP:
-        place = jumps[0][1]
-        seen = f"slices {place} and {place + 1} differ {mean:.1f} times as much as those around"
-        yield one.found("slice-gap", seen, *one.facts.images, score=mean)
+    least = JUMP_OF_FEW
+    if len(known) >= FEWEST:
+        least = max(LEAST_JUMP, TIMES * float(np.quantile(known, MOST)))
+    for one, (size, place) in zip(cohort, largest, strict=True):
+        if size > least:
+            seen = f"slices {place} and {place + 1} differ {size:.1f} times as much as those around"
+            yield one.found("slice-gap", seen, *one.facts.images, score=size)
+
+
+def _largest_jump(one: Measured) -> tuple[float, int]:
+    """The largest mean over the images, and the first of the two slices."""
+    every = [facts.jumps for facts in one.facts.images.values() if facts.jumps]
+    if not every or len({len(own) for own in every}) > 1:
+        return 0.0, 0
+    means = np.mean(every, axis=0)
+    place = int(means.argmax())
+    return float(means[place]), place
 
 
 def _is_inner(number: int, facts: ImageFacts) -> bool:

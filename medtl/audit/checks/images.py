@@ -37,7 +37,7 @@ CHARACTERS = 4
 OUTLIERS_FROM = 10
 
 #: Log of how much likelier two contrasts are the other way round; of one image, at most.
-SWAPPED, LEAST_LOG = 10.0, -30.0
+SWAPPED, LEAST_LOG = 4.5, -30.0
 
 #: Folds of the classifier of contrasts.
 MOST_FOLDS = 10
@@ -100,26 +100,27 @@ Group = Sequence[tuple[Measured, ImageFacts]]
 
 
 def _scales(name: str, group: Group) -> Iterator[Finding]:
-    """Two groups of images whose intensities differ by a factor: the smaller one is reported.
+    """Groups of images whose intensities differ by a factor: all but the largest are reported.
 
-    They are groups by their values, or by the type that they are stored in.
+    They are groups by their values, or two by the type that they are stored in.
     """
     if len(group) < FEWEST:
         return
     values = np.array([math.log10(_range(facts)) for _, facts in group])
     order = np.argsort(values, kind="stable")
-    gaps = np.diff(values[order])
-    widest = int(gaps.argmax())
-    smaller: list[int] = []
-    if 10 ** float(gaps[widest]) > OTHER_SCALE:
-        smaller = _fewer(order[: widest + 1].tolist(), order[widest + 1 :].tolist())
-        yield _scale(name, group, smaller, 10 ** float(gaps[widest]), "")
+    wide = np.flatnonzero(10 ** np.diff(values[order]) > OTHER_SCALE)
+    apart = [own.tolist() for own in np.split(order, wide + 1)]
+    most = max(apart, key=len)
+    reported = [own for own in apart if own is not most]
+    for own in reported:
+        away = float(np.abs(np.subtract.outer(values[own], values[most])).min())
+        yield _scale(name, group, own, 10**away, "")
     types = sorted({facts.placement.stored for _, facts in group})
     if len(types) == 2:
         sides = [[n for n, (_, f) in enumerate(group) if f.placement.stored == t] for t in types]
         factor = 10 ** abs(float(np.median(values[sides[0]]) - np.median(values[sides[1]])))
         few = _fewer(*sides)
-        if factor > OTHER_SCALE / 2 and sorted(few) != sorted(smaller):
+        if factor > OTHER_SCALE / 2 and sorted(few) not in map(sorted, reported):
             stored = f", stored as {group[few[0]][1].placement.stored}"
             yield _scale(name, group, few, factor, stored)
 

@@ -26,7 +26,7 @@ from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
 #: Part of the cache key; raise it whenever the facts change.
-VERSION = "audit 13"
+VERSION = "audit 16"
 
 
 def measure_cases(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:

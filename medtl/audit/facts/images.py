@@ -33,7 +33,7 @@ EDGE = 192
 
 #: Slices on each side that a jump is compared with, and their least foreground, relative to the
 #: largest.
-AROUND, LEAST_AREA = 3, 0.5
+AROUND, LEAST_AREA = 3, 0.3
 
 
 def measure_image(
@@ -180,7 +180,7 @@ def _slices(
         "repeated": repeated,
         "slices": count,
         "thick": _thickness(slices_S, area_S, across_S),
-        "jump": _jump(change, shares >= LEAST_AREA * largest),
+        "jumps": _jumps(change, shares >= LEAST_AREA * largest),
         "area": max(edges, default=0.0) / largest,
     }
 
@@ -208,20 +208,20 @@ def _run(flags: NDArray[np.bool_]) -> int:
     return int(np.argmin(flags)) if not flags.all() else len(flags)
 
 
-def _jump(change_S: NDArray[np.float64], large_S: NDArray[np.bool_]) -> tuple[float, int]:
-    """The largest change, relative to the largest of those around it, and where it is.
+def _jumps(change_S: NDArray[np.float64], large_S: NDArray[np.bool_]) -> tuple[float, ...]:
+    """Each change, relative to the second largest of those around it; 0 where there are too few.
+
+    Of images that were made of thicker slices, every second change is large.
 
     ``large_S``: slices that show much; towards the ends of a head neighbours differ more and more.
     """
-    worst, place = 0.0, 0
+    found = [0.0] * len(change_S)
     for n in range(AROUND, len(change_S) - AROUND):
-        if not large_S[n - AROUND : n + 2 + AROUND].all():
-            continue
-        around = np.r_[change_S[n - AROUND : n], change_S[n + 1 : n + 1 + AROUND]]
-        usual = float(around.max())
-        if usual and change_S[n] / usual > worst:
-            worst, place = float(change_S[n] / usual), n
-    return worst, place
+        if large_S[n - AROUND : n + 2 + AROUND].all():
+            around = np.r_[change_S[n - AROUND : n], change_S[n + 1 : n + 1 + AROUND]]
+            usual = float(np.sort(around)[-2])
+            found[n] = round(float(change_S[n] / usual), 3) if usual else 0.0
+    return tuple(found)
 
 
 def _texture(

@@ -52,8 +52,8 @@ class ImageFacts:
         doubled: slices that are equal to the one before, and not of one value.
         repeated: slices beyond the first and the last that repeat it.
         slices: their number along the axis of the thickest voxels.
-        jump: the largest change between neighbouring slices, relative to those around it, and
-            the number of the first of them.
+        jumps: the change from each slice to the next, relative to the second largest of those
+            around; 0 near the ends.
         thick: the usual change from slice to slice, relative to that from voxel to voxel within.
         area: share of the foreground in the slices next to those that are blank at an end.
         texture: features of the appearance, for outliers.
@@ -77,7 +77,7 @@ class ImageFacts:
     doubled: tuple[int, ...] = ()
     repeated: tuple[int, int] = (0, 0)
     slices: int = 1
-    jump: tuple[float, int] = (0.0, 0)
+    jumps: tuple[float, ...] = ()
     thick: float = 0.0
     area: float = 0.0
     texture: Mapping[str, float] = field(default_factory=dict)

@@ -52,7 +52,7 @@ STEPS = (0.02, 0.01, 0.005, 0.0025)
 MOST_CROPPED = 0.2
 
 #: Correlation of copies of volumes, whose orientations alone are searched.
-VOLUME_COPY = 0.93
+VOLUME_COPY = 0.92
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 
