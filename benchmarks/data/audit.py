@@ -4,6 +4,7 @@
 
 - speed: 1,970 pictures, 130 hippocampus cases and 6 BraTS cases with an empty cache, then again;
   each in a process of its own, the peak of its memory beside.
+- growth: 2,500 to 20,000 made pictures from disk, beside n log n.
 - pairs: `inputs/kaggle_pairs.json` against what is found in Training and Testing_sample.
 - recall: copies of 500 distinct pictures, changed in nine ways.
 - search: all pairs of 20,000 made thumbnails in all orientations, against a product in blocks for
@@ -26,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from itertools import combinations
+from math import log
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -39,6 +41,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from damage.planted import VOLUMES
 from machine import describe
+from pictures import write_pictures
 from real_cases import ROOT, shared_data
 
 PAIRS = ROOT / "benchmarks" / "inputs" / "kaggle_pairs.json"
@@ -46,6 +49,12 @@ PAIRS = ROOT / "benchmarks" / "inputs" / "kaggle_pairs.json"
 #: Seconds that are promised on two cores, and memory.
 PROMISED_S = {"kaggle": 40.0, "hippocampus": 10.0, "brats": 40.0}
 PROMISED_MB, FASTER_THAN_PRODUCTS, LEAST_RECALL = 1000.0, 3.0, 0.98
+
+#: Images of a block of the product.
+PRODUCT_BLOCK = 1024
+
+#: Numbers of made pictures.
+SIZES = (2500, 5000, 10_000, 20_000)
 
 #: Seeds of the draws of 500 pictures.
 DRAWS = (0, 1, 2)
@@ -141,6 +150,30 @@ def measure_speed(options: argparse.Namespace) -> dict[str, Any]:
             "within": seconds <= PROMISED_S[name],
         }
     return result
+
+
+def measure_growth(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and memory for made pictures, and the growth beside that of n log n."""
+    rows: list[dict[str, float]] = []
+    for count in SIZES:
+        with tempfile.TemporaryDirectory() as below:
+            folder = write_pictures(Path(below) / "made", count)
+            found = in_a_process(str(folder), Path(below) / "cache")
+        rows.append(
+            {
+                "pictures": count,
+                "seconds": round(found["seconds"], 1),
+                "peak_mb": round(found["peak_mb"]),
+                "flagged": found["flagged"],
+            }
+        )
+    first = rows[0]
+    for row in rows[1:]:
+        count, seconds = row["pictures"], row["seconds"]
+        expected = count * log(count) / (first["pictures"] * log(first["pictures"]))
+        row["growth"] = round(seconds / first["seconds"], 2)
+        row["of_n_log_n"] = round(expected, 2)
+    return {"rows": rows, "within": all(row["growth"] <= row["of_n_log_n"] for row in rows[1:])}
 
 
 def compare_pairs(options: argparse.Namespace) -> dict[str, Any]:
@@ -243,7 +276,7 @@ def compare_search(options: argparse.Namespace) -> dict[str, Any]:
     """The exact search against a float32 product in blocks for each orientation."""
     from scipy.ndimage import gaussian_filter
 
-    from medtl.audit.search.alike import BLOCK, alike_pairs
+    from medtl.audit.search.alike import alike_pairs
 
     random = np.random.default_rng(0)
     count, edge, least = 20_000, 32, 0.75
@@ -263,9 +296,10 @@ def compare_search(options: argparse.Namespace) -> dict[str, Any]:
                 square = rows.reshape(images.shape)
                 turned = np.flip(square.transpose(0, 2, 1) if swapped else square, axes)
                 other = np.ascontiguousarray(turned.reshape(count, -1))
-                for low in range(0, count, BLOCK):
-                    for high in range(low, count, BLOCK):
-                        product = rows[low : low + BLOCK] @ other[high : high + BLOCK].T
+                for low in range(0, count, PRODUCT_BLOCK):
+                    for high in range(low, count, PRODUCT_BLOCK):
+                        beside = other[high : high + PRODUCT_BLOCK]
+                        product = rows[low : low + PRODUCT_BLOCK] @ beside.T
                         for a, b in np.argwhere(product >= least):
                             if a + low < b + high:
                                 pairs.add((int(a) + low, int(b) + high))
@@ -360,6 +394,7 @@ def find_traps(options: argparse.Namespace) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "speed": measure_speed,
+    "growth": measure_growth,
     "pairs": compare_pairs,
     "recall": measure_recall,
     "search": compare_search,

@@ -13,9 +13,9 @@ Axes: N image, F coefficient, K class of parities, S set of mirrored axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import permutations, product
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,12 @@ from scipy.fft import dctn
 FIRST = 0.97
 
 #: Images compared with as many others at once.
-BLOCK = 1024
+BLOCK = 512
+
+#: Pairs of a block that are compared one by one; more are found faster all together.
+FEW = 400
+
+Order = tuple[int, ...]
 
 #: What rounding may take from a correlation.
 ROUNDING = 1e-5
@@ -56,7 +61,11 @@ class Alike:
 
 
 def alike_pairs(
-    images_N: NDArray[np.float32], least: float, views: Sequence[NDArray[np.float32]] = ()
+    images_N: NDArray[np.float32],
+    least: float,
+    views: Iterable[NDArray[np.float32]] = (),
+    *,
+    turned_views: bool = True,
 ) -> list[Alike]:
     """Every pair of which some orientation has a correlation of ``least`` or more, in order.
 
@@ -66,14 +75,15 @@ def alike_pairs(
         least: above 0.
         views: the same images, each cropped in the same way. Every view is compared with every
             whole image, and a pair bears the best of its views.
+        turned_views: whether views are compared in all orientations, or only as they are.
     """
     whole = _spectra(images_N)
     best: dict[tuple[int, int], Alike] = {}
-    for number, view in enumerate((whole, *map(_spectra, views))):
-        for pair in whole.pairs(view, least):
+    for number, view in enumerate(chain([whole], map(_spectra, views))):
+        for pair in whole.pairs(view, least, number, turned=turned_views or number == 0):
             key = (min(pair.first, pair.second), max(pair.first, pair.second))
             if key not in best or pair.correlation > best[key].correlation:
-                best[key] = replace(pair, view=number)
+                best[key] = pair
     return [best[key] for key in sorted(best)]
 
 
@@ -85,64 +95,68 @@ class _Spectra:
     edge: int
     dimensions: int
 
-    def pairs(self, view: _Spectra, least: float) -> Iterator[Alike]:
-        """Images of ``view`` with those of this one, each with all others.
+    def pairs(self, view: _Spectra, least: float, number: int, *, turned: bool) -> Iterator[Alike]:
+        """Images of ``view``, which has the ``number``, with those of this one, each with all.
 
         Where they are the same, a pair is found once, its first image before its second.
         """
+        axes = range(self.dimensions)
+        orders = list(permutations(axes)) if turned else [tuple(axes)]
+        mirrors = list(product((0, 1), repeat=self.dimensions)) if turned else [(0,) * len(axes)]
         first_F = self._strongest()
-        parity_F = self._parity(first_F)
-        own_K = [first_F[parity_F == k] for k in range(2**self.dimensions)]
-        left_K = [np.ascontiguousarray(view.full_NF[:, own]) for own in own_K]
-        rights = [
-            [np.ascontiguousarray(self.full_NF[:, self._moved(own, axes)]) for own in own_K]
-            for axes in permutations(range(self.dimensions))
-        ]
+        rest_F = np.setdiff1d(np.arange(self.full_NF.shape[1]), first_F)
+        first, rest = (self._sides(view, own, orders, turned) for own in (first_F, rest_F))
+        signs_SK = _signs(len(axes), mirrors)[:, : len(first[0].left_K)]
         rest_N, rest_of_view_N = self._rest(first_F), view._rest(first_F)
         count, once = len(self.full_NF), view is self
         for low in range(0, count, BLOCK):
             for high in range(low if once else 0, count, BLOCK):
                 rows, columns = slice(low, low + BLOCK), slice(high, high + BLOCK)
-                best = None
-                for right_K in rights:
-                    parts = [a[rows] @ b[columns].T for a, b in zip(left_K, right_K, strict=True)]
-                    found = _best_mirrored(parts)
-                    best = found if best is None else np.maximum(best, found, out=best)
-                assert best is not None
-                best += np.multiply.outer(rest_of_view_N[rows], rest_N[columns])
-                near = np.argwhere(best >= least - ROUNDING)
-                a, b = near[:, 0] + low, near[:, 1] + high
-                kept = a < b if once else a != b
-                yield from self._exact(view, a[kept], b[kept], least)
+                parts = [side.product(rows, columns) for side in first]
+                best = _best_mirrored(parts[0])
+                for own in parts[1:]:
+                    np.maximum(best, _best_mirrored(own), out=best)
+                best = best + np.multiply.outer(rest_of_view_N[rows], rest_N[columns])
+                a, b = np.nonzero(best >= least - ROUNDING)
+                kept = a + low < b + high if once else a + low != b + high
+                a, b = a[kept], b[kept]
+                if len(a) == 0:
+                    continue
+                scores = np.concatenate(
+                    [
+                        (np.stack([part[a, b] for part in own], 1) + side.of(rows, columns, a, b))
+                        @ signs_SK.T
+                        for own, side in zip(parts, rest, strict=True)
+                    ],
+                    axis=1,
+                )
+                tops = scores.max(1)
+                for k in np.flatnonzero(tops >= least):
+                    order, mirror = divmod(int(scores[k].argmax()), len(mirrors))
+                    flipped = tuple(n for n, flag in enumerate(mirrors[mirror]) if flag)
+                    pair = int(a[k]) + low, int(b[k]) + high
+                    yield Alike(*pair, float(tops[k]), orders[order], flipped, number)
+
+    def _sides(
+        self, view: _Spectra, own_F: NDArray[np.int64], orders: Sequence[Order], turned: bool
+    ) -> list[_Side]:
+        """Coefficients of both, by their classes of parities, for every order of the axes."""
+        parity_F = self._parity(own_F) if turned else np.zeros(len(own_F), np.int64)
+        own_K = [own_F[parity_F == k] for k in range(2**self.dimensions if turned else 1)]
+        left_K = [np.ascontiguousarray(view.full_NF[:, own]) for own in own_K]
+        return [
+            _Side(
+                left_K,
+                [np.ascontiguousarray(self.full_NF[:, self._moved(own, axes)]) for own in own_K],
+            )
+            for axes in orders
+        ]
 
     def _rest(self, first_F: NDArray[np.int64]) -> NDArray[np.float32]:
         """The norm of each image's other coefficients."""
         rest_N = np.sqrt(np.clip(1 - np.square(self.full_NF[:, first_F]).sum(1), 0, None))
         rest_N[~self.full_NF.any(axis=1)] = 0
         return np.asarray(rest_N)
-
-    def _exact(
-        self, view: _Spectra, a: NDArray[np.int64], b: NDArray[np.int64], least: float
-    ) -> Iterator[Alike]:
-        every = np.arange(self.full_NF.shape[1])
-        signs_SF = _signs(self._parity(every), self.dimensions)
-        orders = list(permutations(range(self.dimensions)))
-        moved = [self._moved(every, axes) for axes in orders]
-        mirrors = list(product((0, 1), repeat=self.dimensions))
-        for start in range(0, len(a), BLOCK):
-            some_a, some_b = a[start : start + BLOCK], b[start : start + BLOCK]
-            tables = [
-                (view.full_NF[some_a] * self.full_NF[some_b][:, places]) @ signs_SF.T
-                for places in moved
-            ]
-            scores = np.stack(tables, axis=1).reshape(len(some_a), -1)
-            for one, other, best, score in zip(
-                some_a, some_b, scores.argmax(1), scores.max(1), strict=True
-            ):
-                if score >= least:
-                    order, mirror = divmod(int(best), len(mirrors))
-                    flipped = tuple(n for n, flag in enumerate(mirrors[mirror]) if flag)
-                    yield Alike(int(one), int(other), float(score), orders[order], flipped)
 
     def _strongest(self) -> NDArray[np.int64]:
         """Coefficients that hold ``FIRST`` of the energy, with all that exchanged axes make of
@@ -198,11 +212,35 @@ def _best_mirrored(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.maximum(plain, _best_mirrored([even - odd for even, odd in pairs]))
 
 
-def _signs(parity_F: NDArray[np.int64], dimensions: int) -> NDArray[np.float32]:
-    """What each set of mirrored axes does to the signs of coefficients (SF)."""
-    bits = [(parity_F >> (dimensions - 1 - axis)) & 1 for axis in range(dimensions)]
+def _signs(dimensions: int, mirrors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+    """What each set of mirrored axes does to the signs of each class of parities (SK)."""
+    parity_K = np.arange(2**dimensions)
+    bits = [(parity_K >> (dimensions - 1 - axis)) & 1 for axis in range(dimensions)]
     rows = [
         np.prod([1 - 2 * flag * bit for flag, bit in zip(flags, bits, strict=True)], axis=0)
-        for flags in product((0, 1), repeat=dimensions)
+        for flags in mirrors
     ]
     return np.array(rows, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Coefficients of a view, and those of the images that they meet in one order of the axes."""
+
+    left_K: list[NDArray[np.float32]]
+    right_K: list[NDArray[np.float32]]
+
+    def product(self, rows: slice, columns: slice) -> list[NDArray[np.float32]]:
+        """What each class of parities adds to the correlation of every two images of a block."""
+        pairs = zip(self.left_K, self.right_K, strict=True)
+        return [left[rows] @ right[columns].T for left, right in pairs]
+
+    def of(
+        self, rows: slice, columns: slice, a: NDArray[np.int64], b: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The same for the pairs ``a``, ``b`` of a block alone (NK)."""
+        if len(a) > FEW:
+            return np.stack([part[a, b] for part in self.product(rows, columns)], 1)
+        pairs = zip(self.left_K, self.right_K, strict=True)
+        own = [np.einsum("nf,nf->n", left[rows][a], right[columns][b]) for left, right in pairs]
+        return np.stack(own, 1)

@@ -9,10 +9,11 @@ Axes: N image, I J (K) pixels of a thumbnail.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,12 @@ MOST_CROPPED = 0.2
 #: Correlation of copies of volumes, whose orientations alone are searched.
 VOLUME_COPY = 0.92
 
+#: Pictures of which crops are compared in all orientations; of more, only as they lie.
+MOST_TURNED = 5000
+
 Box = tuple[tuple[float, float], tuple[float, float]]
+
+Level = TypeVar("Level", np.uint8, np.float32)
 
 WHOLE: Box = ((0.0, 1.0), (0.0, 1.0))
 
@@ -76,16 +82,23 @@ class Copy:
 
 def copies_of_pictures(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
     """Pairs of pictures that are copies of each other, by their first image."""
-    boxes = _views(VIEW)
-    whole, *views = (_all_details(thumbnails_N, box) for box in boxes)
+    whole, *crops = _views(VIEW)
+    candidates = alike_pairs(
+        _searched(thumbnails_N, whole),
+        CANDIDATE,
+        (_searched(thumbnails_N, crop) for crop in crops),
+        turned_views=len(thumbnails_N) <= MOST_TURNED,
+    )
     by_view: dict[int, list[Alike]] = defaultdict(list)
-    for pair in alike_pairs(whole, CANDIDATE, views):
+    for pair in candidates:
         by_view[pair.view].append(pair)
+    finer_N = _of_all(thumbnails_N, lambda roots: _details(_halved(roots), whole, EDGE, DECIDING))
     found = []
-    for view, candidates in by_view.items():
-        for start in range(0, len(candidates), CHUNK):
-            some = candidates[start : start + CHUNK]
-            for pair, box in _likely(thumbnails_N, some, _near(boxes[view])):
+    for view, own in by_view.items():
+        near = _near((whole, *crops)[view])
+        own.sort(key=lambda pair: pair.first)  # so that the details of each are made once
+        for start in range(0, len(own), CHUNK):
+            for pair, box in _likely(thumbnails_N, finer_N, own[start : start + CHUNK], near):
                 second = _laid_alike(thumbnails_N, pair)
                 fitted = _fitted(_roots(thumbnails_N[pair.first]), _roots(second), box)
                 if fitted.correlation >= COPY:
@@ -94,12 +107,18 @@ def copies_of_pictures(thumbnails_N: NDArray[np.uint8]) -> list[Copy]:
     return sorted(found, key=lambda one: (one.first, one.second))
 
 
-def _all_details(thumbnails_N: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
+def _searched(thumbnails_N: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
     """What is searched, of a part of every image."""
+    return _of_all(thumbnails_N, lambda roots: _details(roots, box, EDGE, SEARCHED))
+
+
+def _of_all(
+    thumbnails_N: NDArray[np.uint8],
+    function: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """A function of the roots of all images, by and by."""
     blocks = range(0, len(thumbnails_N), CHUNK)
-    return np.concatenate(
-        [_details(_roots(thumbnails_N[n : n + CHUNK]), box, EDGE, SEARCHED) for n in blocks]
-    )
+    return np.concatenate([function(_roots(thumbnails_N[n : n + CHUNK])) for n in blocks])
 
 
 def _near(box: Box) -> list[Box]:
@@ -114,13 +133,18 @@ def _apart(one: Box, other: Box) -> float:
 
 
 def _likely(
-    thumbnails_N: NDArray[np.uint8], candidates: Sequence[Alike], boxes: Sequence[Box]
+    thumbnails_N: NDArray[np.uint8],
+    finer_N: NDArray[np.float32],
+    candidates: Sequence[Alike],
+    boxes: Sequence[Box],
 ) -> Iterator[tuple[Alike, Box]]:
-    """The candidates whose finer details agree in one of the boxes, and the best one."""
+    """The candidates whose finer details agree in one of the boxes, and the best one.
+
+    ``finer_N``: the finer details of every whole image.
+    """
     firsts, place = np.unique([pair.first for pair in candidates], return_inverse=True)
-    roots_N = _roots(thumbnails_N[firsts])
-    second_N = np.stack([_laid_alike(thumbnails_N, pair) for pair in candidates])
-    wanted = as_rows(_details(_roots(second_N), WHOLE, EDGE, DECIDING))
+    roots_N = _halved(_roots(thumbnails_N[firsts]))
+    wanted = as_rows(np.stack([_laid_alike(finer_N, pair) for pair in candidates]))
     scores = np.stack(
         [
             np.einsum("nf,nf->n", as_rows(_details(roots_N, box, EDGE, DECIDING))[place], wanted)
@@ -158,9 +182,9 @@ def _views(seen: float) -> list[Box]:
     return [WHOLE, *product(sides, sides)]
 
 
-def _laid_alike(thumbnails_N: NDArray[np.uint8], pair: Alike) -> NDArray[np.uint8]:
+def _laid_alike(images_N: NDArray[Level], pair: Alike) -> NDArray[Level]:
     """The second image of a pair, lying as the first one."""
-    moved = thumbnails_N[pair.second].transpose(pair.axes)
+    moved = images_N[pair.second].transpose(pair.axes)
     return np.flip(moved, pair.mirrored) if pair.mirrored else moved
 
 
@@ -185,7 +209,9 @@ def _fitted(first_IJ: NDArray[np.float32], second_IJ: NDArray[np.float32], box: 
 
 
 def _halved(image_IJ: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(image_IJ.reshape(image_IJ.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)))
+    """Half the pixels along each edge, of an image or of several."""
+    quarters = [image_IJ[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    return np.asarray(sum(quarters[1:], quarters[0]) / 4, dtype=np.float32)
 
 
 def _climbed(
