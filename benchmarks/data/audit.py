@@ -73,7 +73,7 @@ TRAPS = {
     "progression": ("spacing", "blank-slices"),
     "hippocampus": ("intensity-scale",),
     "dicom/mri_brain": ("oblique", "gap-between-slices"),
-    "dicom/glioblastoma_study": ("oblique", "cropped-series"),
+    "dicom/glioblastoma_study": ("oblique", "cropped-series", "rescaled"),
     "kaggle/Training,kaggle/Testing_sample": ("leak", "label-conflict", "size-shortcut"),
 }
 

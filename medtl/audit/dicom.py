@@ -87,6 +87,10 @@ def _of_study(study: str, own: Sequence[Series]) -> Iterator[Finding]:
     if len(scales) > 1:
         seen = f"{len(scales)} scales (slope and intercept) in {len(shown)} series"
         yield Finding("rescaled", (study,), seen)
+    stated = [series for series in shown if any(frame.scaled for frame in series.frames)]
+    if stated and len(stated) < len(shown):
+        seen = f"{len(stated)} of {len(shown)} series state slope and intercept, the others none"
+        yield Finding("rescaled", (study,), seen)
     shapes: dict[tuple[int, int], list[str]] = defaultdict(list)
     for series in shown:
         for stack in series.stacks:

@@ -79,6 +79,7 @@ class Frame:
     apart_mm: float | None  #: between the centres of slices, as the header has it
     slope: float
     intercept: float
+    scaled: bool  #: whether the header states slope or intercept
     acquisition: Acquisition
     #: what else tells volumes of one series apart: acquisition, time, stack
     volume: tuple[float | str | None, ...]
@@ -181,6 +182,7 @@ def _frames(header: Dataset, file: DicomFile) -> Iterator[Frame]:
             apart_mm=_positive(_within(places, "PixelMeasuresSequence", "SpacingBetweenSlices")),
             slope=_scale(places, "RescaleSlope", 1.0, file),
             intercept=_scale(places, "RescaleIntercept", 0.0, file),
+            scaled=_is_scaled(places),
             acquisition=_acquisition(places, header),
             volume=_volume(places, header),
         )
@@ -292,6 +294,12 @@ def _scale(places: Sequence[Dataset], name: str, other: float, file: DicomFile) 
     if number is None:
         raise DataError(f"{file}: its {name} is no number; repair the header")
     return number
+
+
+def _is_scaled(places: Sequence[Dataset]) -> bool:
+    sequence = "PixelValueTransformationSequence"
+    names = ("RescaleSlope", "RescaleIntercept")
+    return any(_within(places, sequence, name) is not None for name in names)
 
 
 def _positive(value: Any) -> float | None:
