@@ -91,14 +91,17 @@ def _of_study(study: str, own: Sequence[Series]) -> Iterator[Finding]:
     if stated and len(stated) < len(shown):
         seen = f"{len(stated)} of {len(shown)} series state slope and intercept, the others none"
         yield Finding("rescaled", (study,), seen)
-    shapes: dict[tuple[int, int], list[str]] = defaultdict(list)
+    shapes: dict[tuple[int, int], list[Series]] = defaultdict(list)
     for series in shown:
         for stack in series.stacks:
-            shapes[stack.shape[0], stack.shape[1]].append(series.description)
+            shapes[stack.shape[0], stack.shape[1]].append(series)
     if len(shapes) > 1:
         usual = max(shapes, key=lambda shape: len(shapes[shape]))
-        for shape, names in shapes.items():
+        for shape, cropped in shapes.items():
             if shape != usual:
-                listed = ", ".join(names)
+                listed = ", ".join(series.description for series in cropped)
+                files = tuple(series.frames[0].file.path for series in cropped)
                 a, b = ("x".join(map(str, one)) for one in (shape, usual))
-                yield Finding("cropped-series", (study,), f"{listed}: {a} pixels, others {b}")
+                yield Finding(
+                    "cropped-series", (study,), f"{listed}: {a} pixels, others {b}", files
+                )

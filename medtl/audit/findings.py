@@ -40,6 +40,7 @@ class Finding:
             "seen": self.seen,
             "files": [str(file) for file in self.files],
             "score": self.score,
+            "advice": self.about.advice,
         }
 
 

@@ -40,6 +40,10 @@ class Inventory:
     synthetic: bool = False
 
 
+#: The task of data that list their cases.
+LISTED = ":segmentation"
+
+
 def take_inventory(roots: Sequence[Path], catalog: Catalog, task: str | None = None) -> Inventory:
     """Find the cases below ``roots``.
 
@@ -122,7 +126,9 @@ def _read(
     problems: list[str] = []
     if task:
         catalog.tasks[task]  # raises UnknownNameError
-    for name in [task] if task else catalog.tasks:
+    last = LISTED if is_listed(root) else ""  # whose reason is told
+    names = sorted(catalog.tasks, key=lambda name: name.endswith(last))
+    for name in [task] if task else names:
         try:
             reader = bound(catalog.tasks[name].load()(), root)
             if not task and reader.kind != "segmentation":

@@ -43,7 +43,12 @@ _KINDS = (
     Kind("odd-orientation", NOTE, "stored in another orientation than the rest", "medtl turns it"),
     Kind("odd-grid", WARNING, "another spacing than the rest", "check that it was meant"),
     Kind("mixed-grids", ERROR, "images of a case on different grids", "register or resample them"),
-    Kind("label-grid", ERROR, "labels on another grid than their image", "resample the labels"),
+    Kind(
+        "label-grid",
+        ERROR,
+        "labels on another grid than their image",
+        "see which header is right, then resample",
+    ),
     Kind("doubled-slices", WARNING, "slices that repeat their neighbour", "convert the case again"),
     Kind("slice-gap", WARNING, "a jump between neighbouring slices", "look for missing slices"),
     Kind("identical-channels", WARNING, "two contrasts are one image", "find the true one"),
@@ -64,7 +69,7 @@ _KINDS = (
     Kind("skull", WARNING, "with or without skull, unlike the rest", "strip all or none"),
     Kind("background", NOTE, "a background other than 0", "medtl finds it; other tools may not"),
     Kind("burnt-in-text", WARNING, "text in the image", "black it out: it may name the patient"),
-    Kind("outlier", WARNING, "unlike all other images", "look at it"),
+    Kind("outlier", WARNING, "texture and contrast unlike all others", "look at it"),
     # labels
     Kind("label-values", ERROR, "label values that the others do not have", "check the labels"),
     Kind("fractional-label", ERROR, "labels that are no whole numbers", "resample by nearest"),

@@ -42,6 +42,8 @@ def warn_of_data(
     tested: Collection[str],
     where: str,
     reporter: Reporter,
+    *,
+    grouped: bool = False,
 ) -> None:
     """Warn of copies across the split, odd headers and scales, and shortcuts to the class.
 
@@ -51,9 +53,10 @@ def warn_of_data(
     Args:
         tested: the patients of the locked test set.
         where: the data, as ``medtl audit`` takes them, to look closer.
+        grouped: whether the split keeps groups of an audit whole.
     """
     found = look_before_training(cases, modalities, tested, reporter)
-    for line, kept in lines_of(found, where):
+    for line, kept in lines_of(found, where, grouped=grouped):
         reporter.warn(line, kept)
 
 
@@ -126,7 +129,9 @@ def _digest(cohort: Sequence[Measured]) -> str:
     return digest.hexdigest()
 
 
-def lines_of(found: Sequence[Finding], where: str) -> Iterator[tuple[str, str]]:
+def lines_of(
+    found: Sequence[Finding], where: str, *, grouped: bool = False
+) -> Iterator[tuple[str, str]]:
     """A line for each of the worst kinds, and what results keep of it: no names of cases."""
     kinds: dict[str, list[Finding]] = defaultdict(list)
     for one in found:
@@ -140,7 +145,8 @@ def lines_of(found: Sequence[Finding], where: str) -> Iterator[tuple[str, str]]:
         end = ""
         if number == len(shown):
             more = f"{len(rest)} more kinds, details" if rest else "details"
-            end = f"; {more} and groups for --groups: medtl audit {where}"
+            groups = "" if grouped else " and groups for --groups"
+            end = f"; {more}{groups}: medtl audit {where}"
         yield (
             f"{about.title}{count}: {whose}{worst.seen}; {about.advice}{end}",
             f"{about.title}{count}; {about.advice}; details: medtl audit",

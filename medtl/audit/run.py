@@ -67,6 +67,7 @@ def audit_data(request: AuditRequest, catalog: Catalog, reporter: Reporter) -> A
         notes=(*inventory.notes, *_notes(cohort, against)),
         synthetic=inventory.synthetic,
         looks=_looks(found, cohort),
+        owners=_owners(found, cohort),
     )
 
 
@@ -74,6 +75,12 @@ def _notes(cohort: Sequence[Measured], against: Against) -> list[str]:
     if not is_own_data(cohort, against):
         return []
     return ["the run was made on these images: which of them it was trained on is not told"]
+
+
+def _owners(found: Sequence[Finding], cohort: Sequence[Measured]) -> dict[Path, str]:
+    """The case of each file that a finding is about."""
+    wanted = {file for one in found for file in one.files}
+    return {path: one.case.id for one in cohort for path in one.paths if path in wanted}
 
 
 def _looks(found: Sequence[Finding], cohort: Sequence[Measured]) -> dict[Path, NDArray[np.uint8]]:

@@ -49,14 +49,16 @@ def audit(
     """Find leaks, broken geometry, odd images, wrong labels and shortcuts."""
     from medtl.audit.request import build_request
     from medtl.cli.errors import FOUND
-    from medtl.runtime.run_folder import check_out, check_writable
+    from medtl.runtime.run_folder import check_out
 
     request = build_request(tuple(roots), {"task": task, "against": against})
     writes = out is not None or not json
     if writes:
         check_out(out)
     if fix_list is not None:
-        check_writable(fix_list.parent)
+        from medtl.audit.report.write import check_fix_list
+
+        check_fix_list(fix_list)
     from medtl.audit.report.hidden_names import hide_names
     from medtl.audit.report.write import write_audit, write_fix_list
     from medtl.audit.run import audit_data
@@ -66,6 +68,8 @@ def audit(
     reporter = Reporter(quiet)
     found = audit_data(request, load_catalog(), reporter)
     hidden = hide_names(found, request.roots) if hash_names else None
+    if hidden and not writes:
+        reporter.warn("names.csv, which has both names, is written with --out alone")
     shown = hidden[0] if hidden else found
     for note in shown.notes:
         reporter.say(note)
@@ -79,4 +83,6 @@ def audit(
     else:
         for table in shown.tables():
             reporter.show(table)
+        if not shown.findings and not quiet:
+            print(shown.verdict)
     return FOUND if strict and found.errors else 0

@@ -273,7 +273,9 @@ def _warn_of_same_channels(
 def _warn_of_data(plan: Plan, reporter: Reporter) -> None:
     needed = dict.fromkeys(name for stage in plan.stages for name in stage.domain.modalities)
     where = str(plan.config.data or plan.cohort.root)
-    warn_of_data(used_cases(plan), list(needed), plan.split.test, where, reporter)
+    grouped = plan.config.groups is not None
+    used = used_cases(plan)
+    warn_of_data(used, list(needed), plan.split.test, where, reporter, grouped=grouped)
 
 
 def _warn_of_copies(

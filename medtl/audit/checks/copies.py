@@ -174,7 +174,9 @@ def _pairs(seen: Sequence[Seen], flat: bool) -> list[Pair]:
     copies = {(one.first, one.second): one for one in (Copy(*row) for row in rows)}
     for a, b in _equal(own):
         copies.setdefault((a, b), Copy(a, b, 1.0, ""))
-    found = (Pair(own[a], own[b], one.correlation, one.way) for (a, b), one in copies.items())
+    found = (
+        Pair(own[a], own[b], min(1.0, one.correlation), one.way) for (a, b), one in copies.items()
+    )
     return [pair for pair in found if pair.cases[0] != pair.cases[1]]
 
 
@@ -187,12 +189,14 @@ def _equal(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
 
 
 def _neighbours(pair: Pair) -> bool:
-    """Whether they are slices of a patient whose names have neighbouring numbers."""
+    """Whether they are slices of a patient, of one class, with neighbouring numbers."""
     a, b = pair.first.one.case, pair.second.one.case
     if pair.identical or not pair.first.facts.flat or a.patient != b.patient:
         return False
     one, other = numbered(a.id), numbered(b.id)
-    return one is not None and other is not None and abs(one[1] - other[1]) <= NEXT
+    if one is None or other is None or a.class_name != b.class_name:
+        return False
+    return one[0] == other[0] and abs(one[1] - other[1]) <= NEXT
 
 
 def _labels_differ(a: Measured, b: Measured) -> bool:

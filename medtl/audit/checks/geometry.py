@@ -161,7 +161,7 @@ def _grid(grid: Placement) -> str:
 
 
 def _away(one: Placement, other: Placement) -> str:
-    if one.shape != other.shape:
+    if one.shape != other.shape or one.spacing_mm != other.spacing_mm:
         return ""
     a, b = (np.reshape(grid.affine, (4, 4))[:3, 3] for grid in (one, other))
     return f", {float(np.linalg.norm(a - b)):.3g} mm away"

@@ -39,6 +39,9 @@ OUTLIERS_FROM = 10
 #: Log of how much likelier two contrasts are the other way round; of one image, at most.
 SWAPPED, LEAST_LOG = 4.5, -30.0
 
+#: The same for contrasts as they are, in most cases; others cannot be told apart.
+TOLD_APART = 6.0
+
 #: Folds of the classifier of contrasts.
 MOST_FOLDS = 10
 
@@ -74,12 +77,14 @@ def check_scales(cohort: Sequence[Measured]) -> Iterator[Finding]:
 
 def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     if facts.not_finite:
-        yield one.found("not-finite", f"{name}: {facts.not_finite} voxels", name)
+        yield one.found(
+            "not-finite", f"{name}: {facts.not_finite} voxels are NaN or infinite", name
+        )
     if not facts.content:
         yield one.found("constant", f"{name}: every voxel is {facts.low:g}", name)
         return
     if facts.ground:
-        yield one.found("background", f"{name}: {facts.ground:.3g}", name)
+        yield one.found("background", f"{name}: the background is {facts.ground:.3g}", name)
     if facts.saturated > (CUT_OFF_PICTURE if facts.flat else CUT_OFF):
         seen = f"{name}: {facts.saturated:.1%} of the foreground is {facts.high:g}"
         yield one.found("saturated", seen, name, score=facts.saturated)
@@ -87,7 +92,12 @@ def _voxels(one: Measured, name: str, facts: ImageFacts) -> Iterator[Finding]:
     if inner or ((start or end) and facts.area > CUT_AREA):
         places = ((start, "at the start"), (inner, "between others"), (end, "at the end"))
         listed = ", ".join(f"{count} {where}" for count, where in places if count)
-        yield one.found("blank-slices", f"{name}: {listed}", name, score=float(start + inner + end))
+        yield one.found(
+            "blank-slices",
+            f"{name}: blank slices, {listed}",
+            name,
+            score=float(start + inner + end),
+        )
     if facts.marks[1] >= CHARACTERS:
         seen = f"{name}: {facts.marks[1]} marks like characters in a row, beside the patient"
         yield one.found("burnt-in-text", seen, name, score=float(facts.marks[1]))
@@ -172,7 +182,7 @@ def _outliers(name: str, group: Group) -> Iterator[Finding]:
     for (one, _), own, row in zip(group, distance, away, strict=True):
         if own > least:
             worst = ", ".join(columns[n] for n in np.argsort(-row)[:3])
-            seen = f"{name}: {own:.1f} robust deviations on average, most by {worst}"
+            seen = f"{name}: {own:.1f} robust deviations from the median, most by {worst}"
             yield one.found("outlier", seen, name, score=float(own))
 
 
@@ -190,9 +200,11 @@ def _swapped(cohort: Sequence[Measured]) -> Iterator[Finding]:
         return
     rows = textures(images, _APPEARANCE).rows
     logs = _log_probabilities(rows.reshape(len(whole), len(names), -1))
-    for one, own in zip(whole, logs, strict=True):
-        for a, b in combinations(range(len(names)), 2):
-            gain = float(own[a, b] + own[b, a] - own[a, a] - own[b, b])
+    for a, b in combinations(range(len(names)), 2):
+        gains = logs[:, a, b] + logs[:, b, a] - logs[:, a, a] - logs[:, b, b]
+        if float(np.median(gains)) > -TOLD_APART:
+            continue
+        for one, gain in zip(whole, gains.tolist(), strict=True):
             if gain > SWAPPED:
                 seen = f"{names[a]} and {names[b]} each look like the other one elsewhere"
                 yield one.found("swapped-channels", seen, names[a], names[b], score=gain)

@@ -45,6 +45,13 @@ class Measured:
         assert file is not None  # facts of labels have a file
         return file.path
 
+    @property
+    def paths(self) -> list[Path]:
+        """All its files."""
+        case = self.case
+        others = (case.target, case.mask)
+        return [file.path for file in (*case.images.values(), *others) if file is not None]
+
     def found(self, kind: str, seen: str, *names: str, score: float | None = None) -> Finding:
         """A finding about this case and the files of these modalities."""
         files = tuple(dict.fromkeys(self.path_of(name) for name in names))
@@ -124,6 +131,7 @@ def _joined(group: Sequence[Finding]) -> Finding:
         return first
     cases = tuple(dict.fromkeys(case for one in group for case in one.cases))
     files = tuple(dict.fromkeys(file for one in group for file in one.files))
-    more = f" (and in {len(cases) - 1} more)" if len(cases) > 1 else ""
+    count = len(cases) - 1
+    more = f" (and in {count} more case{'s' if count > 1 else ''})" if count else ""
     scores = [one.score for one in group if one.score is not None]
     return Finding(first.kind, cases, first.seen + more, files, max(scores, default=None))

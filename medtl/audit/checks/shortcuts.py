@@ -67,7 +67,7 @@ def _shortcuts(
         if score - _NORMAL_95 * spread > chance + ABOVE_CHANCE:
             low, high = score - _NORMAL_95 * spread, min(1.0, score + _NORMAL_95 * spread)
             seen = (
-                f"{what}: balanced accuracy {score:.2f} [{low:.2f}, {high:.2f}], chance "
+                f"balanced accuracy {score:.2f} [{low:.2f}, {high:.2f}], chance "
                 f"{chance:.2f}; the largest {what} holds {majority:.0%} of {len(own)}"
             )
             kind = "site-shortcut" if what == "site" else f"{shortcut}-shortcut"
@@ -77,13 +77,15 @@ def _shortcuts(
 def _features(own: Sequence[Learnt]) -> dict[str, NDArray[np.float64]]:
     """Tables of what has nothing to do with anatomy; the nearest thumbnail has a little."""
     facts = [facts for _, facts in own]
-    flat = facts[0].flat
+    flat, count = facts[0].flat, len(facts)
     small = np.stack([unpacked(one.thumbnail, flat) for one in facts])
     step = 6 if flat else 3
     return {
         "size": np.array([_header(one) for one in facts]),
         "name": _names([one for one, _ in own]),
-        "border": np.array([(*one.border, *map(float, one.marks)) for one in facts]),
+        "border": np.array(
+            [(*one.border, *map(float, one.marks)) for one in facts if one.border] or [()] * count
+        ),
         "thumbnail": np.asarray(as_rows(small[:, ::step, ::step]), dtype=np.float64),
     }
 
@@ -91,7 +93,7 @@ def _features(own: Sequence[Learnt]) -> dict[str, NDArray[np.float64]]:
 def _header(facts: ImageFacts) -> list[float]:
     grid = facts.placement
     shape = [float(edge) for edge in grid.shape]
-    return [*shape, *grid.spacing_mm, shape[0] / shape[1], facts.low, facts.high]
+    return [*shape, *grid.spacing_mm, shape[0] / shape[1]]
 
 
 def _names(cases: Sequence[Measured]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ _NAMING = frozenset(("layout", "unreadable", "truncated", "two-names"))
 
 
 def hide_names(audit: Audit, roots: Iterable[Path]) -> tuple[Audit, dict[str, str]]:
-    """The audit with made-up names of cases and files, and case -> its made-up name.
+    """The audit with made-up names of cases and files, and each name -> the made-up one.
 
     Names of modalities, classes and sites stay, and so do parts such as "training". The folders
     ``roots`` are numbered.
@@ -31,8 +31,10 @@ def hide_names(audit: Audit, roots: Iterable[Path]) -> tuple[Audit, dict[str, st
         groups={hidden.case(a): hidden.case(b) for a, b in audit.groups.items()},
         notes=(),
         looks={files[path]: look for path, look in audit.looks.items() if path in files},
+        owners={files[path]: hidden.case(c) for path, c in audit.owners.items() if path in files},
     )
-    return shown, {case: hidden.case(case) for case in audit.cases}
+    both = {case: hidden.case(case) for case in audit.cases}
+    return shown, both | {str(path): str(made) for path, made in files.items()}
 
 
 @dataclass(slots=True)
@@ -62,10 +64,9 @@ def _hidden_files(audit: Audit, hidden: _Hidden) -> dict[Path, Path]:
     counts: Counter[str] = Counter()
     files: dict[Path, Path] = {}
     for one in audit.findings:
-        for number, path in enumerate(one.files):
+        for path in one.files:
             if path not in files:
-                paired = len(one.cases) == len(one.files)
-                case = hidden.case(one.cases[number if paired else 0] if one.cases else path.name)
+                case = hidden.case(audit.owners.get(path, path.name))
                 counts[case] += 1
                 suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
                 files[path] = Path(f"{case}-{counts[case]}{suffix}")

@@ -29,6 +29,7 @@ class Audit:
     Args:
         groups: case -> the first case of its group: copies, and cases of one patient.
         looks: thumbnails of the files that findings are about.
+        owners: the case of each of these files.
     """
 
     findings: tuple[Finding, ...]
@@ -39,6 +40,7 @@ class Audit:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     looks: Mapping[Path, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    owners: Mapping[Path, str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
 
     def of(self, severity: str) -> tuple[Finding, ...]:
@@ -71,8 +73,11 @@ class Audit:
         return f"{what}{synthetic}: {listed or 'nothing found'}"
 
     def tables(self) -> list[Table]:
-        """A table of all kinds that were found, with examples and what to do."""
-        rows = []
+        """A table of all kinds that were found, with examples, and one of what to do.
+
+        None where nothing was found.
+        """
+        rows, advice = [], []
         for kind, group in groupby(self.findings, key=lambda one: one.kind):
             found = list(group)
             about = found[0].about
@@ -84,15 +89,22 @@ class Audit:
                     str(len(found)),
                     found[0].seen,
                     shortened(cases, EXAMPLES) if cases else "",
-                    about.advice,
                 )
             )
-        columns = ("severity", "kind", "found", "the worst", "cases", "what to do")
-        return [Table(self.verdict, columns, tuple(rows))]
+            advice.append((kind, f"{about.title}: {about.advice}"))
+        if not rows:
+            return []
+        columns = ("severity", "kind", "found", "the worst", "cases")
+        return [
+            Table(self.verdict, columns, tuple(rows)),
+            Table("What to do", ("kind", "advice"), tuple(advice)),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Everything found, as plain values."""
         return {
+            "verdict": self.verdict,
+            "counts": {severity: len(self.of(severity)) for severity in SEVERITIES},
             "cases": len(self.cases),
             "patients": self.patients,
             "images": self.images,

@@ -8,13 +8,17 @@ from typing import Any
 
 from medtl.audit.kinds import NOTE
 from medtl.audit.report.result import Audit
+from medtl.errors import RunError
 from medtl.runtime.console import Reporter
-from medtl.runtime.files import filled, write_csv
-from medtl.runtime.run_folder import Run, start_run
+from medtl.runtime.files import filled, open_regular, write_csv
+from medtl.runtime.run_folder import Run, check_writable, start_run
 
 FINDINGS, GROUPS, FIX_LIST, NAMES = "audit.json", "groups.csv", "files.csv", "names.csv"
 
-#: An audit with made-up names, and case -> its made-up name.
+#: Of the fix list.
+COLUMNS = ("file", "severity", "kind", "case", "seen", "advice")
+
+#: An audit with made-up names, and name of a case or file -> made-up name.
 Hidden = tuple[Audit, Mapping[str, str]]
 
 
@@ -47,7 +51,7 @@ def write_audit(
         write_groups(run.path / GROUPS, audit.groups)
         write_fix_list(run.path / FIX_LIST, audit)
         if hidden:
-            write_csv(run.path / NAMES, ("case", "shown as"), sorted(hidden[1].items()), end="\n")
+            write_csv(run.path / NAMES, ("name", "shown as"), sorted(hidden[1].items()), end="\n")
         from medtl.runtime.figure_style import attempted  # matplotlib is slow to import
 
         with attempted("figures", reporter.warn):
@@ -62,16 +66,34 @@ def write_groups(path: Path, groups: Mapping[str, str]) -> None:
     write_csv(path, ("case", "group"), sorted(groups.items()), end="\n")
 
 
+def check_fix_list(path: Path) -> None:
+    """Refuse, before any work, a place that cannot be written to, or holds another file.
+
+    Raises:
+        RunError: says which.
+    """
+    check_writable(path.parent)
+    if not path.exists():
+        return
+    begin = (",".join(COLUMNS) + "\n").encode()
+    own = path.is_file()
+    if own:
+        with open_regular(path) as file:
+            own = file.read(len(begin)) == begin
+    if not own:
+        raise RunError(f"--fix-list {path}: exists and is no fix list; choose another name")
+
+
 def write_fix_list(path: Path, audit: Audit) -> None:
     """A row for each file of an error or a warning, the worst first."""
-    write_csv(path, ("file", "severity", "kind", "case", "seen", "advice"), _rows(audit), end="\n")
+    write_csv(path, COLUMNS, _rows(audit), end="\n")
 
 
 def _rows(audit: Audit) -> Iterable[tuple[str, ...]]:
     for one in audit.findings:
         if one.about.severity != NOTE:
             for file in one.files:
-                case = one.cases[0] if one.cases else ""
+                case = audit.owners.get(file, one.cases[0] if one.cases else "")
                 yield (
                     str(file),
                     one.about.severity,
