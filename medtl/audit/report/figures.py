@@ -48,7 +48,7 @@ def _pairs(audit: Audit, path: Path) -> list[Path]:
         if one.kind in PAIRED and len(one.files) == 2 and set(one.files) <= set(audit.looks):
             shown.setdefault(one.files, one)
     sheet = [
-        (file, one.kind if place == 0 else one.seen)
+        (file, one.kind if place == 0 else one.seen.partition(":")[0])
         for one in _in_turn(list(shown.values()), MOST_PAIRS)
         for place, file in enumerate(one.files)
     ]
@@ -103,7 +103,7 @@ def _sheet(
 
 
 def _brief(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:10]}...{name[-11:]}"
+    return name if len(name) <= 21 else f"{name[:8]}...{name[-10:]}"
 
 
 def _shown(thumbnail: NDArray[np.uint8]) -> NDArray[Any]:
