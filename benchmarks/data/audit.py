@@ -54,7 +54,7 @@ PROMISED_MB, FASTER_THAN_PRODUCTS, LEAST_RECALL = 1000.0, 3.0, 0.98
 PRODUCT_BLOCK = 1024
 
 #: Numbers of made pictures.
-SIZES = (2500, 5000, 10_000, 20_000)
+SIZES = (2500, 10_000, 20_000)
 
 #: Seeds of the draws of 500 pictures.
 DRAWS = (0, 1, 2)
