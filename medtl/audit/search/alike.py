@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 #: Share of the energy that is compared first.
-FIRST = 0.97
+FIRST = 0.93
 
 #: Images compared with as many others at once.
 BLOCK = 512
