@@ -22,6 +22,7 @@ from medtl.data.phantom import read_index
 from medtl.data.task import bound
 from medtl.errors import DataError, MedtlError
 from medtl.plugins.catalog import Catalog
+from medtl.runtime.files import real_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def take_inventory(roots: Sequence[Path], catalog: Catalog, task: str | None = N
     notes: list[str] = []
     synthetic = False
     taken: Counter[str] = Counter()
+    homes = homes_of(roots)
     for root in roots:
         found = _below(root, catalog, task)
         findings += found.findings
@@ -72,9 +74,18 @@ def take_inventory(roots: Sequence[Path], catalog: Catalog, task: str | None = N
             unknown = case.patient == case.id and case.target is None and not case.regions
             patient = f"{root.name}/{unique}" if unknown else case.patient
             cases.append(replace(case, id=unique, patient=patient))
-            home = root.name if len(roots) > 1 else ""
+            home = homes[root] if len(roots) > 1 else ""
             sides[unique] = "/".join(filter(None, (home, case.part)))
     return Inventory(tuple(cases), sides, tuple(findings), tuple(notes), synthetic)
+
+
+def homes_of(roots: Sequence[Path]) -> dict[Path, str]:
+    """A name of each folder that no other one has: its last parts."""
+    parts = {root: real_path(root).parts for root in roots}
+    count = 1
+    while len({own[-count:] for own in parts.values()}) < len(roots):
+        count += 1
+    return {root: "/".join(own[-count:]) for root, own in parts.items()}
 
 
 def _below(root: Path, catalog: Catalog, task: str | None) -> Inventory:

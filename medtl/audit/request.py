@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,12 @@ def build_request(roots: tuple[Path, ...], options: Mapping[str, Any]) -> AuditR
     own = tuple(from_home(root) for root in roots)
     for root in own:
         check_there(root)
-    if len({root.resolve() for root in own}) < len(own):
+    whole = {root: root.resolve() for root in own}
+    if len(set(whole.values())) < len(own):
         raise ConfigError("a folder is named twice; name each once")
+    for one, other in permutations(own, 2):
+        if whole[one].is_relative_to(whole[other]):
+            raise ConfigError(f"{one} lies in {other}; name folders that lie apart")
     if "against" in given:
         given["against"] = from_home(given["against"])
         check_there(given["against"])

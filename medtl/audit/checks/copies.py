@@ -211,5 +211,5 @@ def _whose(one: Measured) -> str:
 
 
 def _spelled(name: str) -> str:
-    """``TCGA_FG_6692`` as ``TCGA-FG-6692``."""
-    return re.sub(r"[^A-Za-z0-9]", "", name).upper()
+    """``TCGA_FG_6692`` as ``TCGA-FG-6692``, in capitals."""
+    return re.sub(r"[\W_]+", "-", name).strip("-").upper()

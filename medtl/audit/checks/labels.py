@@ -9,7 +9,7 @@ import numpy as np
 
 from medtl.audit.checks.measured import FAR, FEWEST, USUAL, Measured, deviations
 from medtl.audit.checks.places import AXES, WAYS, check_places
-from medtl.audit.facts.labels import MOST_VALUES
+from medtl.audit.facts.labels import LARGEST, MOST_VALUES
 from medtl.audit.facts.model import LABEL, LabelFacts, Structure
 from medtl.audit.findings import Finding, once
 
@@ -73,6 +73,8 @@ def _values(one: Measured, facts: LabelFacts) -> Iterator[Finding]:
     if len(facts.structures) == MOST_VALUES:
         seen = f"{MOST_VALUES} values or more; is it an image?"
         yield one.found("label-values", seen, LABEL)
+    if any(structure.value == LARGEST for structure in facts.structures):
+        yield one.found("label-values", f"values of {LARGEST} or more", LABEL)
     if facts.negative:
         yield one.found("label-values", f"{facts.negative} voxels are negative", LABEL)
 

@@ -20,13 +20,13 @@ from medtl.data.io.geometry import to_canonical
 from medtl.data.io.images import read_volume
 from medtl.data.io.nifti import read_stored
 from medtl.data.io.pictures import is_picture
-from medtl.errors import DataError, ImpossibleSpacingError, TruncatedFileError
+from medtl.errors import DataError, ImpossibleSpacingError, TruncatedFileError, visible
 from medtl.runtime.cache import remembered_of
 from medtl.runtime.console import Reporter
 from medtl.runtime.parallel import in_threads
 
 #: Part of the cache key; raise it whenever the facts change.
-VERSION = "audit 16"
+VERSION = "audit 17"
 
 
 def measure_cases(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
@@ -103,7 +103,10 @@ def _problem(file: ImageFile, error: DataError) -> tuple[str, str]:
         kind = "truncated"
     elif isinstance(error, ImpossibleSpacingError):
         kind = "units" if error.unit else "spacing"
-    return kind, str(error).replace(str(file.path), "").removeprefix(": ")
+    text = str(error)
+    for name in (str(file.path), visible(str(file.path))):
+        text = text.replace(name, "")
+    return kind, text.removeprefix(": ")
 
 
 def _read(file: ImageFile) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

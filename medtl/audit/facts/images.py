@@ -163,6 +163,8 @@ def _slices(
     count = len(slices_S)
     blank = np.array([one.min() == one.max() for one in slices_S])
     filled = np.flatnonzero(~blank)
+    if not len(filled):  # every slice has one value
+        return {"slices": count}
     start, end = int(filled[0]), count - 1 - int(filled[-1])
     inner = int(blank[filled[0] : filled[-1] + 1].sum())
     across_S = np.abs(np.diff(slices_S, axis=0))

@@ -23,6 +23,9 @@ from medtl.data.io.nifti import LABEL_TOLERANCE
 #: Sizes of parts that are kept.
 MOST_PARTS = 20
 
+#: Larger values are kept as this one.
+LARGEST = 2**15 - 1
+
 #: Values of a label map; an image among the labels has more.
 MOST_VALUES = 64
 
@@ -44,7 +47,7 @@ def measure_labels(
     labels_IJK = np.asarray(stored_IJK, dtype=np.float32)
     whole = np.rint(np.nan_to_num(labels_IJK))
     fractional = float(np.mean(~(np.abs(labels_IJK - whole) <= LABEL_TOLERANCE)))
-    values_IJK, _, _ = to_canonical(np.clip(whole, -1, 2**15 - 1).astype(np.int16), affine)
+    values_IJK, _, _ = to_canonical(np.clip(whole, -1, LARGEST).astype(np.int16), affine)
     negative = int(np.count_nonzero(values_IJK < 0))
     values_IJK = np.maximum(values_IJK, 0)
     content = content_hash(whole, affine)

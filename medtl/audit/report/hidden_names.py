@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable
@@ -10,10 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medtl.audit.findings import Finding
+from medtl.audit.inventory import homes_of
 from medtl.audit.report.result import Audit
 
 #: Kinds that tell names of patients, or what a reader said of a file.
-_NAMING = frozenset(("layout", "unreadable", "truncated", "two-names"))
+_NAMING = frozenset(("layout", "set-aside", "unreadable", "truncated", "two-names"))
+
+#: Kinds that name the folders of two sides.
+_OF_FOLDERS = frozenset(("leak", "patient-on-both-sides"))
 
 
 def hide_names(audit: Audit, roots: Iterable[Path]) -> tuple[Audit, dict[str, str]]:
@@ -22,7 +27,7 @@ def hide_names(audit: Audit, roots: Iterable[Path]) -> tuple[Audit, dict[str, st
     Names of modalities, classes and sites stay, and so do parts such as "training". The folders
     ``roots`` are numbered.
     """
-    hidden = _Hidden([root.name for root in roots])
+    hidden = _Hidden(list(homes_of(list(roots)).values()))
     files = _hidden_files(audit, hidden)
     shown = replace(
         audit,
@@ -52,10 +57,9 @@ class _Hidden:
         if one.kind in _NAMING:
             return one.about.title
         seen = one.seen
-        for number, name in enumerate(self.roots, start=1):
-            seen = seen.replace(name, f"folder {number}") if len(self.roots) > 1 else seen
-        for name in one.cases:
-            seen = seen.replace(name, self.case(name))
+        if one.kind in _OF_FOLDERS and len(self.roots) > 1:
+            for number, name in enumerate(self.roots, start=1):
+                seen = re.sub(rf"(?<![\w/]){re.escape(name)}(?!\w)", f"folder {number}", seen)
         return seen
 
 

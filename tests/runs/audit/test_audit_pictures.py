@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from heads import draw_heads
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from medtl import api
 from medtl.audit.report.result import Audit
 from medtl.data.phantom.cohort import write_phantom
+from medtl.errors import ConfigError
 
 CLASSES = ("glioma_tumor", "no_tumor")
 
@@ -154,3 +156,36 @@ def test_a_patient_in_two_data_sets_is_an_error(tmp_path: Path) -> None:
     for path in other.iterdir():
         Image.fromarray(np.flip(np.asarray(Image.open(path)), 0) // 2).save(path)
     assert "patient-on-both-sides" in kinds(api.audit(one, other.parent))
+
+
+def test_folders_of_one_name_are_two_sides(pictures: Path, tmp_path: Path) -> None:
+    for side in ("train", "test"):
+        (tmp_path / side / "images").mkdir(parents=True)
+    for number in range(4):
+        path = pictures / CLASSES[0] / f"p{number:02}.png"
+        shutil.copyfile(path, tmp_path / "train" / "images" / path.name)
+    shutil.copyfile(path, tmp_path / "test" / "images" / "other.png")
+    found = api.audit(tmp_path / "train" / "images", tmp_path / "test" / "images")
+    (leak,) = found.errors
+    assert leak.kind == "leak" and "train/images and test/images" in leak.seen
+
+
+def test_a_folder_within_another_is_refused(pictures: Path) -> None:
+    with pytest.raises(ConfigError, match="lies in"):
+        api.audit(pictures, pictures / CLASSES[0])
+
+
+@pytest.mark.parametrize(("one", "other"), [("sub_1_11", "sub_11_1"), ("Müller", "Möller")])
+def test_other_names_are_other_patients(one: str, other: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for part, name in (("Training", one), ("Testing", other)):
+        (tmp_path / part).mkdir()
+        image = nib.Nifti1Image(random.normal(size=(9, 9, 9)).astype(np.float32), np.eye(4))
+        nib.save(image, tmp_path / part / f"{name}.nii.gz")
+    assert "patient-on-both-sides" not in kinds(api.audit(tmp_path))
+
+
+def test_a_row_of_voxels_is_looked_at(tmp_path: Path) -> None:
+    row = np.arange(30, dtype=np.float32).reshape(1, 1, 30)
+    nib.save(nib.Nifti1Image(row, np.eye(4)), tmp_path / "row.nii")
+    assert len(api.audit(tmp_path).cases) == 1
