@@ -125,7 +125,8 @@ def _images(root: Path, findings: list[Finding]) -> list[Path]:
                 and not BRAIN_MASK.fullmatch(stem_of(name))
             ]
     except DataError as error:
-        findings.append(Finding("layout", (), str(error)))
+        text = f"{error}; the folders after it were not looked at"
+        findings.append(Finding("unreadable", (), text))
     return paths
 
 
