@@ -1,4 +1,4 @@
-"""What training should know of its data: a look that costs little, told in three lines at most."""
+"""A quick look at the data before training, which warns in at most three lines."""
 
 from __future__ import annotations
 

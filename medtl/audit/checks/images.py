@@ -39,7 +39,7 @@ OUTLIERS_FROM = 10
 #: Log of how much likelier two contrasts are the other way round; of one image, at most.
 SWAPPED, LEAST_LOG = 4.5, -30.0
 
-#: The same for contrasts as they are, in most cases; others cannot be told apart.
+#: Most cases have at least this log the right way round, or the contrasts are not compared.
 TOLD_APART = 6.0
 
 #: Folds of the classifier of contrasts.

@@ -20,18 +20,22 @@ OWN = 0.8
 def check_trained_on(cohort: Sequence[Measured], against: Against) -> Iterator[Finding]:
     """Cases with an image of the training, and cases whose class the run takes for another.
 
-    Of the data that the run itself was made on, only the latter are told.
+    If the run was made on these images, its training images are not reported.
     """
-    if not is_own_data(cohort, against):
+    by_image = _by_image(cohort) if against.images else {}
+    if not _is_own(by_image, against):
         yield from _trained_on(cohort, against.seen)
     if against.predictions:
-        yield from _wrong(_by_image(cohort), against.predictions)
+        yield from _wrong(by_image, against.predictions)
 
 
 def is_own_data(cohort: Sequence[Measured], against: Against) -> bool:
     """Whether the run was made on these images."""
-    held = against.images & _by_image(cohort).keys() if against.images else ()
-    return len(held) > OWN * len(against.images)
+    return bool(against.images) and _is_own(_by_image(cohort), against)
+
+
+def _is_own(by_image: Mapping[str, tuple[Measured, str]], against: Against) -> bool:
+    return len(against.images & by_image.keys()) > OWN * len(against.images)
 
 
 def _by_image(cohort: Sequence[Measured]) -> dict[str, tuple[Measured, str]]:

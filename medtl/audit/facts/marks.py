@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation, find_objects, label
 
 from medtl.data.io.grids import block_mean
 
-#: Edge of the picture in which the patient is looked for, and steps by which that is widened.
+#: The patient is searched in a picture of this edge; the region found is widened by these steps.
 EDGE, WIDER = 96, 3
 
 #: Levels of the patient and of marks, from the background to the brightest.

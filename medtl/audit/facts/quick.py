@@ -23,7 +23,7 @@ VERSION = "audit quick 1"
 def quick_facts(case: Case, modalities: Iterable[Modality]) -> CaseFacts:
     """The facts of the first of the modalities that the case has, kept between runs.
 
-    An image that cannot be read is left out; whoever trains on it is told.
+    An image that cannot be read is left out. Training refuses it later.
     """
     name = next((each for each in modalities if each in case.images), None)
     if name is None:
